@@ -1,0 +1,38 @@
+"""Settings. Each can be given in the environment, as ANTORCHA_ and its name in capitals, and changed at run time.
+
+    config.eager = True           run every operator at once, by itself: must give what the fused run gives
+    config.target = "interp"      run loop programs in NumPy instead of compiling them
+    config.verify = True          check every graph and every program after every pass
+    config.cache = "/some/where"  where compiled code is kept
+"""
+
+from __future__ import annotations
+
+import os
+
+TARGETS = ("llvm", "interp")
+
+
+def _flag(name: str) -> bool:
+    return os.environ.get(f"ANTORCHA_{name}", "").lower() not in ("", "0", "false", "no", "off")
+
+
+def _choice(name: str, choices: tuple[str, ...]) -> str:
+    given = os.environ.get(f"ANTORCHA_{name}", choices[0])
+    if given not in choices:
+        raise ValueError(f"ANTORCHA_{name}: expected one of {', '.join(choices)}; received {given!r}.")
+    return given
+
+
+eager: bool = _flag("EAGER")
+target: str = _choice("TARGET", TARGETS)
+verify: bool = _flag("VERIFY")
+cache: str | None = os.environ.get("ANTORCHA_CACHE") or None
+
+
+def cache_directory() -> str:
+    """Where files may be kept between runs: `cache`, or the user's cache directory."""
+    if cache:
+        return cache
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "antorcha")

@@ -1,0 +1,83 @@
+"""A buffer: a run of bytes at a fixed address, from the allocator or shared with a NumPy array."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .memory import FINE, LARGE, allocator, size_class
+
+_new = object.__new__
+
+
+class Buffer:
+    """`nbytes` of memory at `address`, a multiple of 64 (but for memory that came from outside).
+
+    The memory lives as long as the buffer, or any array from `array()`. `exported` tells that somebody outside knows
+    the address, so the contents must not move to another buffer.
+    """
+
+    __slots__ = ("address", "nbytes", "exported", "_capacity", "_owner", "__weakref__")
+
+    @staticmethod
+    def allocate(nbytes: int) -> Buffer:
+        """A buffer with undefined contents.
+
+        Raises OutOfMemoryError (a RuntimeError) if the system has no memory left.
+        """
+        # The two hot cases of Allocator.take are written out: they halve the cost of a small tensor.
+        capacity = (nbytes + 63) & -64 or 64 if nbytes <= FINE else size_class(nbytes)
+        if capacity < LARGE:
+            try:
+                address = allocator.free[capacity].pop()
+            except (KeyError, IndexError):
+                address = allocator.take(capacity)
+            else:
+                allocated = allocator.allocated = allocator.allocated + capacity
+                if allocated > allocator.peak:
+                    allocator.peak = allocated
+        else:
+            address = allocator.take(capacity)
+        self = _new(Buffer)
+        self.address = address
+        self.nbytes = nbytes
+        self.exported = False
+        self._capacity = capacity
+        return self
+
+    @staticmethod
+    def from_array(array: np.ndarray) -> Buffer:
+        """The memory of `array`, from its lowest to its highest element; the array is kept alive."""
+        low = array.__array_interface__["data"][0]
+        high = low + array.itemsize
+        for size, stride in zip(array.shape, array.strides):
+            if stride < 0:
+                low += (size - 1) * stride
+            else:
+                high += (size - 1) * stride
+        self = _new(Buffer)
+        self.address = low
+        self.nbytes = high - low if array.size else 0
+        self.exported = True
+        self._capacity = 0
+        self._owner = array
+        return self
+
+    def __del__(self, allocator=allocator, large=LARGE) -> None:  # bound here: globals go first when the interpreter ends
+        capacity = self._capacity
+        if 0 < capacity < large:
+            allocator.allocated -= capacity
+            allocator.free[capacity].append(self.address)
+        elif capacity:
+            allocator.give(self.address, capacity)
+
+    @property
+    def __array_interface__(self) -> dict:
+        return {"data": (self.address, False), "typestr": "|u1", "shape": (self.nbytes,), "version": 3}
+
+    def array(self, dtype, count: int, offset: int = 0) -> np.ndarray:
+        """`count` elements of a NumPy dtype, from byte `offset` on, as an array on this very memory (zero copy)."""
+        self.exported = True
+        return np.asarray(self)[offset:offset + count * np.dtype(dtype).itemsize].view(dtype)
+
+    def __repr__(self) -> str:
+        return f"Buffer({self.nbytes} bytes at {self.address:#x})"
