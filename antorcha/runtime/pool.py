@@ -1,0 +1,189 @@
+"""The thread pool: runs a list of kernel calls, each split over native threads.
+
+The pool's own loops are LLVM IR (`pool_ir.py`), compiled through `jit` as kernels are. A whole plan is one native call
+without the interpreter lock:
+
+    steps: int64 [n, 4], one row per kernel call: function, arguments, tiles, grain
+
+A step's tiles are cut into chunks of `grain`, shared out among the caller and the workers; who is ready first takes over some of
+the others'. The next step begins when all chunks are done. A step of one chunk runs on the caller at once. Workers that find nothing to do look for
+some `SPIN_NS`, then sleep.
+
+No result may depend on which thread computes a chunk. Workers know nothing of Python: signals stay with the main thread,
+and a process may end, or fork (the child starts its own workers when it needs them), whenever no call runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+
+import numpy as np
+
+from . import cpu, jit
+from .memory import allocator, map_pages, size_class
+from .pool_ir import (CONDITION, MAX_THREADS, MUTEX, RECORD_SIZE, RECORDS, SCRATCH, SHUTDOWN, SPIN, STATE_SIZE, THREADS,
+                      make_ir)
+
+SPIN_NS = 40_000
+
+_RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+
+
+class Pool:
+    """`threads - 1` workers and the memory they share with the caller."""
+
+    def __init__(self, threads: int, scratch_bytes: int = 0):
+        self.threads = min(threads, MAX_THREADS)
+        self.scratch_bytes = 0
+        self._scratch: list[tuple[int, int]] = []
+        text = make_ir()
+        code = jit.load_module(text, lambda: text)
+        self.run = _RUN(code["run"])
+        self.state = map_pages(STATE_SIZE)  # for the life of the process: a worker may look at it last of all
+        self._put(THREADS, self.threads)
+        self._put(SPIN, SPIN_NS)
+        self._workers: list[int] = []
+        self.reserve_scratch(scratch_bytes)
+        if self.threads > 1:
+            self._start(code["worker"])
+
+    def _put(self, offset: int, value: int) -> None:
+        ctypes.c_int64.from_address(self.state + offset).value = value
+
+    def _start(self, entry: int) -> None:
+        """Start the workers, with all signals but those of a fault of their own blocked."""
+        self._libc = libc = ctypes.CDLL(None)
+        for name, offset in (("pthread_mutex_init", MUTEX), ("pthread_cond_init", CONDITION)):
+            getattr(libc, name)(ctypes.c_void_p(self.state + offset), None)
+        libc.pthread_create.argtypes = [ctypes.c_void_p] * 4
+        faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+        outer = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
+        try:
+            for i in range(1, self.threads):
+                record = self.state + RECORDS + i * RECORD_SIZE
+                ctypes.c_int64.from_address(record).value = self.state
+                ctypes.c_int64.from_address(record + 8).value = i
+                thread = ctypes.c_uint64()
+                if libc.pthread_create(ctypes.addressof(thread), None, entry, record):
+                    self._put(THREADS, i)  # the system allows no more threads: work with those there are
+                    self.threads = i
+                    break
+                self._workers.append(thread.value)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, outer)
+
+    def reserve_scratch(self, nbytes: int) -> None:
+        """Give every thread at least `nbytes` of scratch memory. Not while a call runs."""
+        if nbytes <= self.scratch_bytes:
+            return
+        self._release_scratch()
+        capacity = size_class(nbytes)
+        for i in range(self.threads):
+            address = allocator.take(capacity)
+            self._scratch.append((address, capacity))
+            self._put(SCRATCH + 8 * i, address)
+        self.scratch_bytes = capacity
+
+    def _release_scratch(self) -> None:
+        for address, capacity in self._scratch:
+            allocator.give(address, capacity)
+        self._scratch.clear()
+
+    def close(self) -> None:
+        """End the workers and wait for them."""
+        if self._workers:
+            lock, state = ctypes.c_void_p(self.state + MUTEX), ctypes.c_void_p(self.state + CONDITION)
+            self._libc.pthread_mutex_lock(lock)
+            self._put(SHUTDOWN, 1)
+            self._libc.pthread_cond_broadcast(state)
+            self._libc.pthread_mutex_unlock(lock)
+            for thread in self._workers:
+                self._libc.pthread_join(ctypes.c_uint64(thread), None)
+            self._workers.clear()
+        self._release_scratch()
+
+
+# -- the pool of this process -----------------------------------------------------------------------------------
+
+# Re-entrant: a signal handler or finaliser may compute something just before or after the native call.
+_lock = threading.RLock()
+_pool: Pool | None = None
+_threads: int | None = None
+_scratch_bytes = 0
+
+
+def _start() -> Pool:
+    global _pool
+    if _pool is None:
+        _pool = Pool(get_num_threads(), _scratch_bytes)
+    return _pool
+
+
+def run(steps: np.ndarray, count: int | None = None) -> None:
+    """Run the rows of `steps` (int64 [n, 4], contiguous: function, arguments, tiles, grain) in order; the first `count` of
+    them if given. Returns when all are done."""
+    run_at(steps.__array_interface__["data"][0], len(steps) if count is None else count)
+
+
+def run_at(address: int, count: int) -> None:
+    """As `run`, for steps whose address is known."""
+    with _lock:
+        pool = _pool or _start()
+        pool.run(pool.state, address, count, None)
+
+
+def run_timed(steps: np.ndarray) -> np.ndarray:
+    """As `run`; returns each step's wall time in nanoseconds (int64 [n])."""
+    times = np.zeros(len(steps), np.int64)
+    with _lock:
+        pool = _pool or _start()
+        pool.run(pool.state, steps.ctypes.data, len(steps), times.ctypes.data)
+    return times
+
+
+def get_num_threads() -> int:
+    """Threads that compute, the caller's included."""
+    global _threads
+    if _threads is None:
+        _threads = 1 if sys.platform == "win32" else cpu.default_threads()
+    return _threads
+
+
+def set_num_threads(threads: int) -> None:
+    """Compute with this many threads from the next call on.
+
+    Raises RuntimeError if `threads` is not positive.
+    """
+    global _pool, _threads
+    if threads < 1:
+        raise RuntimeError(f"set_num_threads: expected a positive number of threads; received {threads}.")
+    with _lock:
+        if threads != get_num_threads():
+            _threads = 1 if sys.platform == "win32" else threads
+            if _pool is not None:
+                _pool.close()
+                _pool = None
+
+
+def reserve_scratch(nbytes: int) -> None:
+    """Make sure that every thread has `nbytes` of scratch memory (aligned to 64 bytes, contents undefined)."""
+    global _scratch_bytes
+    if nbytes > _scratch_bytes:
+        with _lock:
+            if _pool is not None:
+                _pool.reserve_scratch(nbytes)
+            _scratch_bytes = max(_scratch_bytes, nbytes)
+
+
+def _after_fork() -> None:
+    """In the child: the workers are not there, and another thread of the parent may have held the lock."""
+    global _lock, _pool
+    _lock, _pool = threading.RLock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

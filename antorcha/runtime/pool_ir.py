@@ -1,0 +1,373 @@
+"""The thread pool's native code, as LLVM IR text: `run`, which a caller enters, and `worker`, which each worker thread runs.
+
+Threads share one block of state. Of a step's chunks each thread gets an equal range, the same in every step of as many
+chunks, so what a thread has written is in its cache when the next step reads it. A range is one word:
+
+    epoch: 24 bits | end: 20 bits | begin: 20 bits
+
+Its thread takes chunks at the beginning; a thread that has none left takes them at the end of the others' ranges. To take
+is to exchange the word for itself with begin + 1 or end - 1. The step's description lies beside the ranges and may be overwritten
+as soon as the step is done: who has read a stale one fails the exchange, because the word has changed since. So no lock is
+needed, a worker that sleeps through a step is not waited for, and a step is over when DONE has counted all its chunks.
+
+EPOCH changes when a step has been published: idle workers look at it alone. To sleep, a worker adds itself to SLEEPERS under
+the mutex, looks at the epoch once more and waits. The caller publishes the epoch, then reads SLEEPERS: in the one total
+order of these sequentially consistent accesses, either the worker sees the epoch or the caller sees the sleeper.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from . import cpu
+
+MAX_THREADS = 256
+LINE = 128  # bytes that no two writers should share: cache lines are fetched in pairs
+
+# Offsets in the state.
+EPOCH = 0
+DONE = LINE
+FUNCTION, ARGUMENTS, TILES, GRAIN = (2 * LINE + 8 * i for i in range(4))  # the current step
+SLEEPERS = 3 * LINE
+THREADS, SPIN, SHUTDOWN = (4 * LINE + 8 * i for i in range(3))
+MUTEX, CONDITION = 5 * LINE, 6 * LINE  # the system's types need at most 64 bytes
+SCRATCH = 8 * LINE  # a pointer per thread
+RECORDS = SCRATCH + 8 * MAX_THREADS  # per thread: (address of the state, its number)
+RECORD_SIZE = 16
+RANGES = RECORDS + RECORD_SIZE * MAX_THREADS  # per thread: a word on a line of its own
+STATE_SIZE = RANGES + LINE * MAX_THREADS
+
+BITS = 20
+MAX_CHUNKS = 1 << (BITS - 1)  # a step's grain is raised until it has no more
+MASK = (1 << BITS) - 1
+
+CLOCK_MONOTONIC = 6 if sys.platform == "darwin" else 1
+PAUSES_PER_LOOK_AT_CLOCK = 16
+
+
+def _pause() -> tuple[str, str]:
+    """Declaration and call of the instruction that makes waiting in a loop cheap for the neighbours."""
+    if cpu.machine() == "x86_64":
+        return "declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"
+    if cpu.machine() == "aarch64":
+        return "declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"
+    return "", ""
+
+
+def _field(name: str, offset: int, state: str = "%state") -> str:
+    return f"  %{name} = getelementptr i8, ptr {state}, i64 {offset}"
+
+
+def make_ir() -> str:
+    """The module's text. It depends on the platform alone."""
+    declare_pause, pause = _pause()
+    with_threads = sys.platform != "win32"
+    parts = [_externals(declare_pause, with_threads), _NOW if with_threads else _NO_CLOCK, _TAKE,
+             _run(pause, with_threads)]
+    if with_threads:
+        parts.append(_worker(pause))
+    return "\n".join(parts)
+
+
+def _externals(declare_pause: str, with_threads: bool) -> str:
+    if not with_threads:
+        return declare_pause
+    return f"""
+{declare_pause}
+declare i32 @clock_gettime(i32, ptr)
+declare i32 @sched_yield()
+declare i32 @pthread_mutex_lock(ptr)
+declare i32 @pthread_mutex_unlock(ptr)
+declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_broadcast(ptr)
+"""
+
+
+_NO_CLOCK = "define internal i64 @now() {\n  ret i64 0\n}\n"
+
+_NOW = f"""
+; Nanoseconds of the monotonic clock.
+define internal i64 @now() {{
+  %time = alloca [2 x i64], align 16
+  %status = call i32 @clock_gettime(i32 {CLOCK_MONOTONIC}, ptr %time)
+  %seconds = load i64, ptr %time
+  %p = getelementptr i64, ptr %time, i64 1
+  %nanoseconds = load i64, ptr %p
+  %scaled = mul i64 %seconds, 1000000000
+  %sum = add i64 %scaled, %nanoseconds
+  ret i64 %sum
+}}
+"""
+
+_TAKE = f"""
+; Take chunks of the current step and run them until there are none: first of the thread's own range, then of the others'.
+define internal void @take_chunks(ptr %state, i64 %thread) {{
+entry:
+{_field("done", DONE)}
+{_field("function.p", FUNCTION)}
+{_field("arguments.p", ARGUMENTS)}
+{_field("tiles.p", TILES)}
+{_field("grain.p", GRAIN)}
+{_field("threads.p", THREADS)}
+{_field("ranges", RANGES)}
+{_field("table", SCRATCH)}
+  %scratch.p = getelementptr ptr, ptr %table, i64 %thread
+  %threads = load i64, ptr %threads.p
+  br label %victim
+victim:
+  %distance = phi i64 [0, %entry], [%distance.next, %next]
+  %own = icmp eq i64 %distance, 0
+  %raw = add i64 %thread, %distance
+  %wraps = icmp sge i64 %raw, %threads
+  %wrapped = sub i64 %raw, %threads
+  %owner = select i1 %wraps, i64 %wrapped, i64 %raw
+  %at = mul i64 %owner, {LINE}
+  %range = getelementptr i8, ptr %ranges, i64 %at
+  %step = select i1 %own, i64 1, i64 {-(1 << BITS)}
+  br label %look
+look:
+  %count = phi i64 [0, %victim], [%count, %take], [%count.next, %execute]
+  %word = load atomic i64, ptr %range acquire, align 8
+  %first = and i64 %word, {MASK}
+  %shifted = lshr i64 %word, {BITS}
+  %last = and i64 %shifted, {MASK}
+  %some = icmp ult i64 %first, %last
+  br i1 %some, label %take, label %none
+take:
+  %function = load atomic i64, ptr %function.p acquire, align 8
+  %arguments = load atomic i64, ptr %arguments.p acquire, align 8
+  %tiles = load atomic i64, ptr %tiles.p acquire, align 8
+  %grain = load atomic i64, ptr %grain.p acquire, align 8
+  %less = add i64 %word, %step
+  %pair = cmpxchg ptr %range, i64 %word, i64 %less seq_cst seq_cst, align 8
+  %taken = extractvalue {{i64, i1}} %pair, 1
+  br i1 %taken, label %execute, label %look
+execute:
+  %before.last = sub i64 %last, 1
+  %chunk = select i1 %own, i64 %first, i64 %before.last
+  %begin = mul i64 %chunk, %grain
+  %full = add i64 %begin, %grain
+  %short = icmp slt i64 %tiles, %full
+  %end = select i1 %short, i64 %tiles, i64 %full
+  %scratch = load ptr, ptr %scratch.p
+  %code = inttoptr i64 %function to ptr
+  %words = inttoptr i64 %arguments to ptr
+  call void %code(ptr %words, i64 %begin, i64 %end, ptr %scratch)
+  %count.next = add i64 %count, 1
+  br label %look
+none:
+  %idle = icmp eq i64 %count, 0
+  br i1 %idle, label %next, label %report
+report:
+  %old = atomicrmw add ptr %done, i64 %count seq_cst, align 8
+  br label %next
+next:
+  %distance.next = add i64 %distance, 1
+  %more = icmp slt i64 %distance.next, %threads
+  br i1 %more, label %victim, label %exit
+exit:
+  ret void
+}}
+
+; Publish a step: give each thread its range of the chunks.
+define internal void @publish(ptr %state, i64 %chunks) {{
+entry:
+{_field("epoch.p", EPOCH)}
+{_field("threads.p", THREADS)}
+{_field("ranges", RANGES)}
+  %threads = load i64, ptr %threads.p
+  %epoch = load atomic i64, ptr %epoch.p monotonic, align 8
+  %epoch.next = add i64 %epoch, 1
+  %high = shl i64 %epoch.next, {2 * BITS}
+  br label %thread
+thread:
+  %t = phi i64 [0, %entry], [%t.next, %thread]
+  %first = phi i64 [0, %entry], [%last, %thread]
+  %t.next = add i64 %t, 1
+  %product = mul i64 %chunks, %t.next
+  %last = udiv i64 %product, %threads
+  %last.shifted = shl i64 %last, {BITS}
+  %both = or i64 %last.shifted, %first
+  %word = or i64 %high, %both
+  %at = mul i64 %t, {LINE}
+  %range = getelementptr i8, ptr %ranges, i64 %at
+  store atomic i64 %word, ptr %range release, align 8
+  %more = icmp slt i64 %t.next, %threads
+  br i1 %more, label %thread, label %exit
+exit:
+  store atomic i64 %epoch.next, ptr %epoch.p seq_cst, align 8
+  ret void
+}}
+"""
+
+
+def _run(pause: str, with_threads: bool) -> str:
+    """The caller's side: every step in order, and where it is split, publishing it and waiting for the last chunk."""
+    wake = "  call void @wake(ptr %state)" if with_threads else ""
+    give_way = "  %ignored = call i32 @sched_yield()" if with_threads else ""
+    return (_WAKE if with_threads else "") + f"""
+define void @run(ptr %state, ptr %steps, i64 %n, ptr %times) {{
+entry:
+{_field("done", DONE)}
+{_field("function.p", FUNCTION)}
+{_field("arguments.p", ARGUMENTS)}
+{_field("tiles.p", TILES)}
+{_field("grain.p", GRAIN)}
+{_field("threads.p", THREADS)}
+{_field("scratch.p", SCRATCH)}
+  %threads = load i64, ptr %threads.p
+  %alone = icmp eq i64 %threads, 1
+  %scratch = load ptr, ptr %scratch.p
+  %timed = icmp ne ptr %times, null
+  %any = icmp sgt i64 %n, 0
+  br i1 %any, label %step, label %exit
+step:
+  %i = phi i64 [0, %entry], [%i.next, %next]
+  %row = getelementptr [4 x i64], ptr %steps, i64 %i
+  %function = load i64, ptr %row
+  %row1 = getelementptr i64, ptr %row, i64 1
+  %arguments = load i64, ptr %row1
+  %row2 = getelementptr i64, ptr %row, i64 2
+  %tiles = load i64, ptr %row2
+  %row3 = getelementptr i64, ptr %row, i64 3
+  %grain.given = load i64, ptr %row3
+  br i1 %timed, label %clock.start, label %choose
+clock.start:
+  %start.now = call i64 @now()
+  br label %choose
+choose:
+  %start = phi i64 [0, %step], [%start.now, %clock.start]
+  %whole = icmp sle i64 %tiles, %grain.given
+  %direct = or i1 %whole, %alone
+  br i1 %direct, label %call, label %publish
+call:
+  %code = inttoptr i64 %function to ptr
+  %words = inttoptr i64 %arguments to ptr
+  call void %code(ptr %words, i64 0, i64 %tiles, ptr %scratch)
+  br label %finish
+publish:
+  %least = udiv i64 %tiles, {MAX_CHUNKS}
+  %least1 = add i64 %least, 1
+  %enough = icmp sge i64 %grain.given, %least1
+  %grain = select i1 %enough, i64 %grain.given, i64 %least1
+  %up = add i64 %tiles, %grain
+  %up1 = sub i64 %up, 1
+  %chunks = udiv i64 %up1, %grain
+  store atomic i64 %function, ptr %function.p release, align 8
+  store atomic i64 %arguments, ptr %arguments.p release, align 8
+  store atomic i64 %tiles, ptr %tiles.p release, align 8
+  store atomic i64 %grain, ptr %grain.p release, align 8
+  store atomic i64 0, ptr %done release, align 8
+  call void @publish(ptr %state, i64 %chunks)
+{wake}
+  call void @take_chunks(ptr %state, i64 0)
+  br label %wait
+wait:
+  %turn = phi i64 [0, %publish], [%turn.next, %pause], [%turn.next, %give.way]
+  %finished = load atomic i64, ptr %done acquire, align 8
+  %complete = icmp eq i64 %finished, %chunks
+  br i1 %complete, label %finish, label %pause
+pause:
+  {pause}
+  %turn.next = add i64 %turn, 1
+  %long = icmp sgt i64 %turn, 1000
+  br i1 %long, label %give.way, label %wait
+give.way:
+{give_way}
+  br label %wait
+finish:
+  br i1 %timed, label %clock.end, label %next
+clock.end:
+  %end.now = call i64 @now()
+  %taken = sub i64 %end.now, %start
+  %time.p = getelementptr i64, ptr %times, i64 %i
+  store i64 %taken, ptr %time.p
+  br label %next
+next:
+  %i.next = add i64 %i, 1
+  %more = icmp slt i64 %i.next, %n
+  br i1 %more, label %step, label %exit
+exit:
+  ret void
+}}
+"""
+
+
+_WAKE = f"""
+; Wake the workers that sleep, if any do.
+define internal void @wake(ptr %state) {{
+entry:
+{_field("sleepers", SLEEPERS)}
+  %count = load atomic i64, ptr %sleepers seq_cst, align 8
+  %any = icmp sgt i64 %count, 0
+  br i1 %any, label %signal, label %exit
+signal:
+{_field("mutex", MUTEX)}
+{_field("condition", CONDITION)}
+  %s1 = call i32 @pthread_mutex_lock(ptr %mutex)
+  %s2 = call i32 @pthread_cond_broadcast(ptr %condition)
+  %s3 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %exit
+exit:
+  ret void
+}}
+"""
+
+
+def _worker(pause: str) -> str:
+    """A worker's side: take chunks; when there are none, look for a while, then sleep."""
+    pauses = "\n".join(f"  {pause}" for _ in range(PAUSES_PER_LOOK_AT_CLOCK)) if pause else ""
+    return f"""
+define ptr @worker(ptr %record) {{
+entry:
+  %state = load ptr, ptr %record
+  %thread.p = getelementptr i8, ptr %record, i64 8
+  %thread = load i64, ptr %thread.p
+{_field("epoch", EPOCH)}
+{_field("sleepers", SLEEPERS)}
+{_field("shutdown", SHUTDOWN)}
+{_field("spin.p", SPIN)}
+{_field("mutex", MUTEX)}
+{_field("condition", CONDITION)}
+  %spin = load i64, ptr %spin.p
+  br label %work
+work:
+  %seen = load atomic i64, ptr %epoch seq_cst, align 8
+  call void @take_chunks(ptr %state, i64 %thread)
+  %started = call i64 @now()
+  br label %look
+look:
+  %current = load atomic i64, ptr %epoch acquire, align 8
+  %moved = icmp ne i64 %current, %seen
+  br i1 %moved, label %work, label %rest
+rest:
+{pauses}
+  %time = call i64 @now()
+  %waited = sub i64 %time, %started
+  %long = icmp sgt i64 %waited, %spin
+  br i1 %long, label %sleep, label %look
+sleep:
+  %s1 = call i32 @pthread_mutex_lock(ptr %mutex)
+  %o1 = atomicrmw add ptr %sleepers, i64 1 seq_cst, align 8
+  br label %check
+check:
+  %stop = load atomic i64, ptr %shutdown seq_cst, align 8
+  %stopping = icmp ne i64 %stop, 0
+  br i1 %stopping, label %leave, label %check.epoch
+check.epoch:
+  %current2 = load atomic i64, ptr %epoch seq_cst, align 8
+  %moved2 = icmp ne i64 %current2, %seen
+  br i1 %moved2, label %wake, label %block
+block:
+  %s2 = call i32 @pthread_cond_wait(ptr %condition, ptr %mutex)
+  br label %check
+wake:
+  %o2 = atomicrmw sub ptr %sleepers, i64 1 seq_cst, align 8
+  %s3 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %work
+leave:
+  %o3 = atomicrmw sub ptr %sleepers, i64 1 seq_cst, align 8
+  %s4 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  ret ptr null
+}}
+"""
