@@ -1,0 +1,235 @@
+"""Computing what was recorded: look the recording up among the plans, or make a plan; run it.
+
+The key of a plan is the recording's structure: operators, shapes, index maps, which values can still be asked for. Numbers
+and addresses are arguments.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import OrderedDict
+
+from ..base import config
+from ..loops.element import Elements  # noqa: F401 (loads the lowering with this module)
+from ..loops.lower import Lowering
+from ..loops.plan import Extern, Plan
+from .fuse import Fusion
+from .node import Node, verify
+
+PLANS = 512     # plans kept
+_plans: OrderedDict = OrderedDict()
+_lock = threading.RLock()
+_last: list = [None]
+counters = {"hits": 0, "made": 0}
+
+
+def last() -> Plan | None:
+    """The plan that ran last."""
+    return _last[0]
+
+
+def clear() -> None:
+    """Forget all plans."""
+    _plans.clear()
+
+
+def flush(nodes: list[Node], timed: bool = False) -> None:
+    """Compute every node of a recording that a tensor can still ask for.
+
+    Raises IndexError for an index outside of its dimension; then nothing has changed.
+    """
+    with _lock:
+        leaves: list[Node] = []
+        numbers: list = []
+        key, live = identify(nodes, leaves, numbers)
+        plan = _plans.get(key)
+        if plan is None:
+            counters["made"] += 1
+            plan = make(nodes, leaves, live, [k for k in range(len(leaves)) if key[-1][3 * k + 2]])
+            _plans[key] = plan
+            if len(_plans) > PLANS:
+                _plans.popitem(last=False)
+        else:
+            counters["hits"] += 1
+            _plans.move_to_end(key)
+        plan.run(nodes, leaves, numbers, timed)
+        _last[0] = plan
+
+
+def identify(nodes: list[Node], leaves: list[Node], numbers: list) -> tuple:
+    """(the key of the recording, which nodes are live); numbers the nodes and collects leaves and numbers."""
+    key: list = [config.target, getattr(config, "fuse", True)]
+    add = key.append
+    live = []
+    i = 0
+    for n in nodes:
+        n.index = i
+        i += 1
+        for s in n.inputs:
+            if type(s) is Node:
+                k = s.index
+                if s.buffer is None:
+                    if not 0 <= k < i or nodes[k] is not s:
+                        raise RuntimeError(f"{s.op.name}: this value was lost when an earlier error interrupted its computation. "
+                                           "Compute it again.")
+                    add(k)
+                else:
+                    if not 0 <= k < len(leaves) or leaves[k] is not s:
+                        s.index = k = len(leaves)
+                        leaves.append(s)
+                    add(-1 - k)
+            else:
+                numbers.append(s)
+                add(None)
+        owner = n.owner
+        alive = owner is not None and n.live()
+        live.append(alive)
+        key += (n.op, n.static, n.views, n.shape, n.dtype, alive)
+    about: list = []
+    for n in leaves:
+        about += (n.dtype, n.numel, not n.live() and donatable(n))
+    key.append(tuple(about))
+    return tuple(key), live
+
+
+def donatable(n: Node) -> bool:
+    """Whether nobody but the recording can reach this leaf's memory."""
+    return not n.buffer.exported and sys.getrefcount(n.buffer) == 2
+
+
+def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[int]) -> Plan:
+    """Group, lower and compile a recording, and lay out its memory."""
+    if config.verify:
+        verify(nodes)
+    fusion = Fusion(nodes, live, getattr(config, "fuse", True)).run()
+    alias = in_place(fusion)
+    leaf_number = {id(n): k for k, n in enumerate(leaves)}
+
+    def buffer_of(n):
+        if n.buffer is not None:
+            return ("leaf", leaf_number[id(n)])
+        i = n.index
+        while i in alias:
+            i = alias[i]
+        return ("node", i)
+
+    lowering = Lowering(fusion, buffer_of)
+    lowering.in_place = {n for n in alias.values()}
+    number_at = {}
+    for n in nodes:
+        for j, s in enumerate(n.inputs):
+            if type(s) is not Node:
+                number_at[n.index, j] = len(number_at)
+    steps: list = []
+    for g in fusion.groups:
+        if g.kind == "extern":
+            steps.append(extern(fusion, g, buffer_of, number_at))
+            continue
+        calls = lowering.lower(g)
+        for c in calls:
+            if config.verify:
+                from ..loops import ir
+
+                ir.verify(c.program)
+            if config.target != "interp":
+                c.kernel = compiled(c.program)
+            c.checks = [(n.index, j, size) for n, j, size in c.checks]
+        steps += calls
+    results = {i: n.numel * n.dtype.itemsize for i, n in enumerate(nodes) if live[i]}
+    temporaries = lifetimes(nodes, steps, results, lowering.parts, alias)
+    donated = donations(nodes, leaves, dying, steps, results)
+    plan = Plan(steps, len(leaves), results, temporaries, number_at, donated, fusion)
+    fusion.nodes = fusion.readers = None  # the plan outlives the recording
+    for s in steps:
+        s.elements = None
+    return plan
+
+
+_programs: dict = {}
+
+
+def compiled(program):
+    """The kernel of a program, built once per text."""
+    from ..targets import llvm
+
+    text = program.text()
+    kernel = _programs.get(text)
+    if kernel is None:
+        kernel = _programs[text] = llvm.build(program)
+    return kernel
+
+
+def in_place(fusion: Fusion) -> dict[int, int]:
+    """node -> the scatter that may write into its memory instead of into a copy: its only reader."""
+    alias: dict[int, int] = {}
+    for g in fusion.groups:
+        if g.kind == "scatter":
+            n = fusion.nodes[g.root]
+            base = n.inputs[0]
+            if type(base) is Node and base.buffer is None and n.dtype is base.dtype and n.numel == base.numel:
+                b = base.index
+                if fusion.uses[b] == 1 and not fusion.live[b] and fusion.stored[b] and fusion.place[b] is not None:
+                    alias[b] = g.root
+    return alias
+
+
+def extern(fusion: Fusion, g, buffer_of, number_at) -> Extern:
+    n = fusion.nodes[g.root]
+    inputs = []
+    for j, (s, v) in enumerate(zip(n.inputs, n.views)):
+        if type(s) is Node:
+            inputs.append((buffer_of(s) if s.numel else None, v, s.dtype, None))
+        else:
+            inputs.append((None, None, None, number_at[n.index, j]))
+    positions = {fusion.nodes[i].static.position: fusion.nodes[i] for i in g.members if i != g.root}
+    outputs = []
+    for p in range(max(positions, default=-1) + 1):
+        out = positions.get(p)
+        outputs.append((buffer_of(out), out.numel, out.dtype) if out is not None and out.numel else (None, 0, None))
+    return Extern(n.op.host, dict(n.static.params), inputs, outputs, g, n.op.name)
+
+
+def lifetimes(nodes: list[Node], steps: list, results: dict, parts: list[int], alias: dict) -> dict:
+    """What lies in the arena: buffer -> (first step, last step, bytes)."""
+    found: dict = {}
+    for k, step in enumerate(steps):
+        for b in (*step.writes, *step.reads):
+            kind, i = b
+            if kind == "leaf" or kind == "node" and i in results:
+                continue
+            known = found.get(b)
+            size = parts[i] if kind == "part" else nodes[i].numel * nodes[i].dtype.itemsize
+            found[b] = (k, k, size) if known is None else (known[0], k, size)
+    return found
+
+
+def donations(nodes: list[Node], leaves: list[Node], dying: list[int], steps: list, results: dict) -> dict[int, int]:
+    """result -> the dying leaf whose memory it takes over: the last step that reads the leaf writes the result, at the same
+    places. Only after the last step that can fail, so that an error leaves everything as it was."""
+    if not dying:
+        return {}
+    readers: dict = {}
+    for k, step in enumerate(steps):
+        for b in step.reads:
+            if b[0] == "leaf":
+                readers[b] = k
+    safe = max((k for k, s in enumerate(steps) if s.checks or isinstance(s, Extern)), default=-1)
+    found: dict[int, int] = {}
+    taken: set[int] = set()
+    for k in dying:
+        step = readers.get(("leaf", k), -1)
+        if step <= safe or isinstance(steps[step], Extern):
+            continue
+        call = steps[step]
+        at = call.read_at.get(("leaf", k))
+        if at is None:
+            continue
+        for b, v in call.written_at.items():
+            i = b[1]
+            if b[0] == "node" and i in results and i not in found and v is at and nodes[i].numel == leaves[k].numel \
+                    and nodes[i].dtype.itemsize == leaves[k].dtype.itemsize and i not in taken \
+                    and all(b not in s.writes for s in steps[:step]):
+                found[i] = k
+                break
+    return found

@@ -1,0 +1,612 @@
+"""Which nodes are computed together: the tensor graph, grouped into kernels.
+
+Nodes are visited in recording order. An elementwise node (pointwise, gather) is *deferred*: nothing happens until some
+other node demands its value. All other families are placed at once, in a new group or in an existing one. What is
+demanded is then read in one of these ways:
+
+    load       from memory; the node must be placed in an earlier group, which then stores it
+    member     computed in the same group at the same place of the domain (and kept there for others who read it)
+    inline     computed again for every element read, through the composed index maps, if that is cheap
+
+Groups are numbered in the order of their making and run in that order: a node may join any group not earlier than the
+groups it reads. Every refusal leaves a reason, which `explain` shows.
+"""
+
+from __future__ import annotations
+
+from ..loops import index
+from ..loops.cost import cost_of
+from ..loops.view import View, dense, same, view
+from .node import Node
+
+CHEAP = 4           # operations an element may cost and still be computed again rather than loaded
+DEFERRED = 48       # longest chain of deferred nodes
+MEMBERS = 96        # most nodes in a group
+ONE_ROW = 16_384    # elements up to which a whole reduction is done by one thread, and its result used in the same kernel
+INFINITE = 1 << 60
+CROSSING = ("sum", "prod", "max", "min", "any", "all")
+
+
+class Group:
+    """Nodes computed by one kernel (and, for sums across rows, a second one that adds up the partial results).
+
+    `domain`: extents it runs over, without ones. `inner`: for kernels with rows, the product of the last extents, which make
+    up a row. `at`: how each member is laid over the domain. `reductions`: member -> (form, view of its input), form one of
+    "row" (within each row), "column" (over all rows, for each position in the row), "total".
+    """
+
+    def __init__(self, number: int, kind: str, domain: tuple, inner: int | None = None):
+        self.number, self.kind, self.domain, self.inner = number, kind, domain, inner
+        self.outer = 1              # columns only: the product of the first extents, kept like those of the row
+        self.at: dict[int, View] = {}
+        self.members: list[int] = []
+        self.reductions: dict[int, tuple[str, View]] = {}
+        self.root: int = -1         # the contraction, scatter, scan or extern node
+        self.operands: tuple = ()
+        self.reason = ""            # why it is not part of an earlier group
+
+    @property
+    def numel(self) -> int:
+        return size(self.domain)
+
+    def __repr__(self) -> str:
+        return f"<group {self.number} {self.kind} {self.domain} of {len(self.members)}>"
+
+
+def size(shape: tuple) -> int:
+    n = 1
+    for s in shape:
+        n *= s
+    return n
+
+
+def wall_of(domain: tuple, inner: int) -> int | None:
+    """How many leading dimensions are rows when a row has `inner` elements; None if no dimension ends there."""
+    n, wall = 1, len(domain)
+    while n < inner:
+        wall -= 1
+        n *= domain[wall]
+    return wall if n == inner else None
+
+
+def row_view(domain: tuple, wall: int) -> View:
+    """A value per row, read from everywhere in the row."""
+    return view(domain, dense(domain[:wall]).strides + (0,) * (len(domain) - wall))
+
+
+class Refine(Exception):
+    """The domain must be split further; the attempt starts again."""
+
+
+class Attempt:
+    """One try to compute something in a group: what would become its members, what would have to be stored."""
+
+    def __init__(self, group: Group | None, number: int, domain: tuple, inner: int | None, at: dict, fresh: bool, members: bool = True):
+        self.group, self.number, self.domain, self.inner, self.at = group, number, domain, inner, at
+        self.fresh = fresh                  # a new group: what cannot be read is placed first
+        self.takes_members = members
+        self.epilogue = group is not None and group.kind == "contraction"
+        self.wall = wall_of(domain, inner) if inner else None
+        self.seen: dict = {}
+        self.members: dict[int, View] = {}
+        self.demands: list[int] = []
+        self.loads = 0
+        self.cost = 0
+        self.reason = ""
+
+
+class Fusion:
+    """The grouping of a tape. After `run`: `groups`, `place` (node -> group or None), `stored`."""
+
+    def __init__(self, nodes: list[Node], live: list[bool], fuse: bool = True):
+        self.nodes, self.live, self.fuse = nodes, live, fuse
+        count = len(nodes)
+        self.groups: list[Group] = []
+        self.place: list[Group | None] = [None] * count
+        self.stored = bytearray(count)
+        self.uses = [0] * count
+        self.chain = [0] * count
+        self.readers: dict[int, Group] = {}  # node (or ~leaf) -> last group of loops that loads it
+        self.needed = self._needed()
+
+    def _needed(self) -> bytearray:
+        needed = bytearray(self.live)
+        uses = self.uses
+        for i in range(len(self.nodes) - 1, -1, -1):
+            if needed[i]:
+                for s in self.nodes[i].inputs:
+                    if isinstance(s, Node) and s.buffer is None:
+                        needed[s.index] = 1
+                        uses[s.index] += 1
+        return needed
+
+    def run(self) -> Fusion:
+        for i, n in enumerate(self.nodes):
+            if self.needed[i]:
+                getattr(self, "_" + n.op.family)(i, n)
+        for i, n in enumerate(self.nodes):
+            if self.live[i] and n.numel:
+                self.materialise(i)
+        for g in self.groups:
+            g.members.sort()
+        return self
+
+    # -- families -----------------------------------------------------------------------------------------------
+
+    def _pointwise(self, i: int, n: Node) -> None:
+        if not n.numel:
+            return
+        if not self.fuse:
+            if n.inputs and any(isinstance(s, Node) for s in n.inputs):
+                self.materialise(i)
+            return
+        longest = 0
+        for s in n.inputs:
+            if isinstance(s, Node) and s.buffer is None:
+                j = s.index
+                g = self.place[j]
+                if g is None:
+                    longest = max(longest, self.chain[j])
+                elif g.kind == "contraction" and self.uses[j] == 1 and not self.live[j] and n.op.family == "pointwise" \
+                        and self.join(g, i):
+                    return
+        self.chain[i] = longest + 1
+        if longest >= DEFERRED:
+            self.materialise(i)
+
+    _gather = _pointwise
+
+    def _reduction(self, i: int, n: Node) -> None:
+        if not n.numel:
+            return
+        source, v = n.inputs[0], n.views[0]
+        if not v.numel:
+            return self._fill(i, n)
+        kept = len(v.shape) - n.static.reduced
+        keep = index.squeeze(view(v.shape[:kept], v.strides[:kept], v.offset))
+        drop = index.squeeze(view(v.shape[kept:], v.strides[kept:], 0))
+        crossing = n.op.combine in CROSSING
+        reason = ""
+        if self.fuse:
+            for g in self.candidates(source):
+                if g.kind == "loops" and g.outer == 1:
+                    attempt = self._join_reduction(g, i, source, keep, drop, crossing)
+                    if attempt is None:
+                        return
+                    reason = attempt
+        self._new_reduction(i, source, keep, drop, crossing).reason = reason
+
+    def _join_reduction(self, g: Group, i: int, source: Node, keep: View, drop: View, crossing: bool) -> str | None:
+        """None if the reduction was made part of g, otherwise the reason why not."""
+        if len(g.members) > MEMBERS:
+            return "the kernel is full"
+        kept, reduced = keep.numel, drop.numel
+        if kept * reduced == g.numel:
+            if kept == 1 and g.inner != reduced:
+                forms = ["total"] if crossing else []
+            else:
+                forms = (["row"] if g.inner in (None, reduced) else []) + \
+                        (["column"] if g.inner in (None, kept) and crossing and kept > 1 else [])
+        elif kept == 1 and g.inner and reduced * g.inner == g.numel and crossing:
+            forms = ["total"]
+        else:
+            return "it runs over other dimensions"
+        reason = "its rows are not those of the kernel"
+        for form in forms:
+            first, last = (drop, keep) if form == "column" else (keep, drop)
+            v = view(first.shape + last.shape, first.strides + last.strides, keep.offset)
+            inner = g.inner if form == "total" else last.numel
+            if form == "row" and g.inner is None and not self._may_have_rows(g):
+                continue
+            domain = index.refine(g.domain, v.shape if kept * reduced == g.numel else v.shape + (g.inner,))
+            domain = domain and index.refine(domain, (g.numel // inner, inner)) if inner and inner > 1 else domain
+            if domain is None:
+                continue
+            rows_only = kept * reduced != g.numel
+            if rows_only:
+                wall = wall_of(domain, g.inner)
+                v = index.split(v, domain[:wall])
+                v = v and view(domain, v.strides + (0,) * (len(domain) - wall), v.offset)
+            else:
+                v = index.split(v, domain)
+            if v is None:
+                continue
+            attempt = self._attempt(g, domain, inner, source, v)
+            if isinstance(attempt, str):
+                reason = attempt
+                continue
+            self._commit(attempt, g)
+            self._reduces(g, i, form, v)
+            return None
+        return reason
+
+    def _may_have_rows(self, g: Group) -> bool:
+        return not any(form == "column" for form, _ in g.reductions.values())
+
+    def _new_reduction(self, i: int, source: Node, keep: View, drop: View, crossing: bool) -> Group:
+        kept, reduced = keep.numel, drop.numel
+        outer = 1
+        if kept == 1:
+            form = "total" if crossing and reduced > ONE_ROW else "row"
+        else:
+            smallest = min((abs(t) for t in drop.strides if t), default=0)
+            trailing = len(keep.shape)
+            while trailing and abs(keep.strides[trailing - 1]) < smallest and keep.strides[trailing - 1]:
+                trailing -= 1
+            columns = size(keep.shape[trailing:])
+            form = "column" if crossing and columns > 1 else "row"
+            if form == "column":
+                outer = kept // columns
+        if form == "column":
+            cut = trailing
+            v = view(keep.shape[:cut] + drop.shape + keep.shape[cut:], keep.strides[:cut] + drop.strides + keep.strides[cut:], keep.offset)
+            inner: int | None = columns
+        else:
+            v = view(keep.shape + drop.shape, keep.strides + drop.strides, keep.offset)
+            inner = reduced if form == "row" else None
+        g = self._new_group(v.shape, inner, source, v)
+        g.outer = outer
+        if outer > 1:
+            g.kind = "columns"
+        self._reduces(g, i, form, index.split(v, g.domain))
+        return g
+
+    def _reduces(self, g: Group, i: int, form: str, v: View) -> None:
+        g.reductions[i] = (form, v)
+        g.members.append(i)
+        self.place[i] = g
+        if form == "row":
+            g.at[i] = row_view(g.domain, wall_of(g.domain, g.inner))
+
+    def _scan(self, i: int, n: Node) -> None:
+        if n.numel:
+            v = n.views[0]
+            kept = index.squeeze(view(v.shape[:-1], v.strides[:-1], v.offset))
+            v = view(kept.shape + v.shape[-1:], kept.strides + v.strides[-1:], v.offset)
+            source = n.inputs[0]
+            self._rooted("scan", i, n, v.shape, ((source, v),), dense(v.shape))
+
+    def _contraction(self, i: int, n: Node) -> None:
+        if not n.numel:
+            return
+        nb, nm, nn, nk = n.static.dims
+        a, b = n.views
+        if not a.numel:
+            return self._fill(i, n)
+        for source, v in zip(n.inputs, n.views):
+            self._operand(source, v)
+        shape = a.shape[:nb + nm] + b.shape[nb:nb + nn]
+        g = self._rooted("contraction", i, n, index.domain_of(shape), (), None)
+        g.at[i] = dense(g.domain)
+
+    def _operand(self, source: Node, v: View) -> None:
+        """Decide whether an operand is computed while it is packed or stored before."""
+        if source.buffer is not None or self.place[source.index] is not None and self.stored[source.index]:
+            return
+        i = source.index
+        if self.fuse and source.op.family == "pointwise" and self.place[i] is None:
+            attempt = Attempt(None, INFINITE, v.shape, None, {}, False, members=False)
+            if self.read(attempt, source, index.squeeze(v)) and attempt.loads <= 2 and attempt.cost <= CHEAP:
+                self._demand(attempt)
+                return
+        self.materialise(i)
+
+    def _scatter(self, i: int, n: Node) -> None:
+        if not n.numel:
+            return
+        base, region = n.inputs[0], n.static.region
+        if isinstance(base, Node):
+            self._base(base)
+        reads = []
+        if region.numel:
+            domain = index.domain_of(region.shape)
+            for s, v in list(zip(n.inputs, n.views))[1:]:
+                if isinstance(s, Node):
+                    reads.append((s, index.squeeze(v)))
+        else:
+            domain = (0,)
+        self._rooted("scatter", i, n, domain, tuple(reads), None)
+
+    def _base(self, base: Node) -> None:
+        """The old value of a scatter: computed while it is copied if it is a constant, otherwise from memory."""
+        if base.buffer is None and (base.op.family != "pointwise" or self.place[base.index] is not None or
+                                    any(isinstance(s, Node) for s in base.inputs)):
+            self.materialise(base.index)
+
+    def _extern(self, i: int, n: Node) -> None:
+        for s in n.inputs:
+            if isinstance(s, Node) and s.buffer is None and s.numel:
+                self.materialise(s.index)
+        g = self._rooted("extern", i, n, (), (), None)
+        self.stored[i] = 0
+        g.reason = "computed by NumPy"
+
+    def _output(self, i: int, n: Node) -> None:
+        g = self.place[n.inputs[0].index]
+        g.members.append(i)
+        self.place[i] = g
+        self.stored[i] = 1
+
+    def _fill(self, i: int, n: Node) -> None:
+        """A reduction of nothing: a constant."""
+        g = Group(len(self.groups), "fill", index.domain_of((n.numel,)))
+        g.root = i
+        g.reason = "reduces nothing"
+        self._add(g, i)
+
+    def _rooted(self, kind: str, i: int, n: Node, domain: tuple, reads: tuple, at: View | None) -> Group:
+        """A new group around a node that is not made of elements."""
+        members: dict[int, View] = {}
+        for source, v in reads:
+            attempt = Attempt(None, INFINITE, domain, None, {}, True, members=False)
+            self.read(attempt, source, v)
+            self._demand(attempt)
+        g = Group(len(self.groups), kind, domain)
+        g.root = i
+        g.at.update(members)
+        if at is not None:
+            g.at[i] = at
+        self._add(g, i)
+        return g
+
+    def _add(self, g: Group, i: int) -> None:
+        self.groups.append(g)
+        g.members.append(i)
+        self.place[i] = g
+
+    # -- placing elementwise nodes ------------------------------------------------------------------------------
+
+    def materialise(self, i: int) -> None:
+        """See to it that node i is in memory after the groups made so far."""
+        n = self.nodes[i]
+        if not n.numel:
+            return
+        if self.place[i] is None:
+            reason = ""
+            if self.fuse:
+                for g in self.candidates(n):
+                    if self.join(g, i):
+                        self.stored[i] = 1
+                        return
+                    reason = self.refusal
+            domain = index.domain_of(n.shape)
+            self._new_group(domain, None, n, dense(domain)).reason = reason
+        self.stored[i] = 1
+
+    def candidates(self, n: Node) -> list[Group]:
+        """Groups that a node might join: the latest that it reads from, and later ones that load the same values."""
+        if n.buffer is not None:
+            g = self.readers.get(id(n))
+            return [g] if g else []
+        latest, others = -1, {}
+        stack, seen = [n], set()
+        while stack:
+            m = stack.pop()
+            if m.buffer is None and (g := self.place[m.index]) is not None:
+                latest = max(latest, g.number)
+            elif m.buffer is None:
+                for s in m.inputs:
+                    if isinstance(s, Node) and id(s) not in seen:
+                        seen.add(id(s))
+                        stack.append(s)
+            g = self.readers.get(id(m))
+            if g is not None:
+                others[g.number] = g
+        found = [self.groups[latest]] if latest >= 0 else []
+        found += [others[k] for k in sorted(others, reverse=True)[:4] if k > latest]
+        return [g for g in found if g.kind in ("loops", "contraction")]
+
+    def join(self, g: Group, i: int) -> bool:
+        """Make elementwise node i a member of g, if it may be one."""
+        n = self.nodes[i]
+        self.refusal = ""
+        if len(g.members) > MEMBERS:
+            self.refusal = "the kernel is full"
+            return False
+        shape = index.domain_of(n.shape)
+        views: list[tuple[tuple, View]] = []
+        if n.numel == g.numel:
+            domain = index.refine(g.domain, shape)
+            if domain is not None:
+                views.append((domain, dense(domain)))
+            views += self._permuted(g, n)
+        if g.inner and g.kind == "loops" and n.numel * g.inner == g.numel and g.inner > 1:
+            wall = wall_of(g.domain, g.inner)
+            domain = index.refine(g.domain[:wall], shape)
+            if domain is not None:
+                domain += g.domain[wall:]
+                views.append((domain, row_view(domain, wall_of(domain, g.inner))))
+        if not views:
+            self.refusal = f"{list(n.shape)} is not laid out like {list(g.domain)}"
+        for domain, v in views:
+            attempt = self._attempt(g, domain, g.inner, n, v)
+            if not isinstance(attempt, str):
+                self._commit(attempt, g)
+                return True
+            self.refusal = attempt
+        return False
+
+    def _permuted(self, g: Group, n: Node) -> list[tuple[tuple, View]]:
+        """Where n would stand if it reads a member of g with dimensions exchanged (a transposing store)."""
+        for s, w in zip(n.inputs, n.views):
+            if isinstance(s, Node) and s.buffer is None and self.place[s.index] is g and s.numel == n.numel:
+                v = g.at.get(s.index)
+                if v is None or w.dense or not index.bijective(w, n.numel):
+                    continue
+                cuts = sorted(((t, m) for m, t in zip(w.shape, w.strides) if m != 1), reverse=True)
+                domain = index.refine(g.domain, tuple(m for _, m in cuts)) if v.dense else g.domain
+                at = domain and index.inverse(index.split(v, domain), w)
+                if at is not None:
+                    return [(domain, at)]
+        return []
+
+    def _attempt(self, g: Group, domain: tuple, inner: int | None, n: Node, v: View) -> Attempt | str:
+        """Try to read n at v in g. Returns what would have to be done, or the reason why it cannot."""
+        while True:
+            at = g.at if domain == g.domain else {k: index.split(w, domain) for k, w in g.at.items()}
+            attempt = Attempt(g, g.number, domain, inner, at, False)
+            try:
+                return attempt if self.read(attempt, n, v) else attempt.reason or "it reads elements that another row computes"
+            except Refine as r:
+                domain = r.args[0]
+                split = index.split(v, domain)
+                if split is None:
+                    return "the shapes do not divide each other"
+                v = split
+
+    def _new_group(self, domain: tuple, inner: int | None, n: Node, v: View) -> Group:
+        """A group of loops that reads n at v: n and what it is made of become members."""
+        while True:
+            attempt = Attempt(None, INFINITE, domain, inner, {}, True)
+            try:
+                self.read(attempt, n, v)
+                break
+            except Refine as r:
+                domain = r.args[0]
+                v = index.split(v, domain)
+        g = Group(len(self.groups), "loops", domain, inner)
+        self.groups.append(g)
+        self._commit(attempt, g)
+        return g
+
+    def _commit(self, attempt: Attempt, g: Group) -> None:
+        g.domain, g.inner, g.at = attempt.domain, attempt.inner, attempt.at
+        if g.reductions and any(v.shape != g.domain for _, v in g.reductions.values()):
+            g.reductions = {i: (form, index.split(v, g.domain)) for i, (form, v) in g.reductions.items()}
+        for i, v in attempt.members.items():
+            if self.place[i] is None:
+                self.place[i] = g
+                g.at[i] = v
+                g.members.append(i)
+            elif self.place[i] is not g:
+                self.stored[i] = 1
+        self._demand(attempt)
+        for key in attempt.seen:
+            if key[2]:
+                self.readers[key[0]] = g
+
+    def _demand(self, attempt: Attempt) -> None:
+        for i in attempt.demands:
+            self.stored[i] = 1
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def read(self, t: Attempt, n: Node, v: View) -> bool:
+        """Whether the attempt's kernel can have n's elements at v. `v` has the shape of the domain."""
+        key = (id(n), v, n.buffer is not None)
+        known = t.seen.get(key)
+        if known is not None:
+            return known
+        t.seen[key] = True
+        t.seen[key] = ok = True if n.buffer is not None else self._read(t, n, v)
+        if n.buffer is not None:
+            t.loads += 1
+        return ok
+
+    def _read(self, t: Attempt, n: Node, v: View) -> bool:
+        if not n.numel:
+            return True
+        i = n.index
+        g = self.place[i]
+        elementwise = n.op.family in ("pointwise", "gather")
+        if g is None:
+            if t.takes_members:
+                self._check_split(t, n, v)
+                if self._member_view(t, n, v) and same(t.members.setdefault(i, v), v) and self._sources(t, n, v):
+                    return True
+                t.members.pop(i, None)
+            if self.fuse and self._affordable(t, n, v) and self._sources(t, n, v):
+                return True
+            if not self.fuse and not any(isinstance(s, Node) for s in n.inputs) and self._sources(t, n, v):
+                return True
+            if t.fresh:
+                self.materialise(i)
+                return self._load(t, n)
+            t.reason = t.reason or f"{n.op.name} must be in memory first"
+            return False
+        if g is t.group:
+            if same(t.at.get(i), v):
+                return True
+            if i in g.reductions and g.reductions[i][0] != "row":
+                t.reason = f"{n.op.name} is known when all rows are done"
+                return False
+            t.reason = f"it reads {n.op.name} at other places than they are computed at"
+            return elementwise and self._affordable(t, n, v) and self._sources(t, n, v)
+        if g.number < t.number:
+            if elementwise and not self.stored[i] and self._recomputed(t, n) and self._sources(t, n, v):
+                return True
+            return self._load(t, n)
+        return elementwise and self._affordable(t, n, v) and self._sources(t, n, v)
+
+    def _load(self, t: Attempt, n: Node) -> bool:
+        t.demands.append(n.index)
+        t.seen[id(n), None, True] = True
+        t.loads += 1
+        return True
+
+    def _check_split(self, t: Attempt, n: Node, v: View) -> None:
+        if v.dense and v.numel == n.numel and len(n.shape) > 1:
+            domain = index.refine(t.domain, index.domain_of(n.shape))
+            if domain is not None and domain != t.domain:
+                raise Refine(domain)
+
+    def _member_view(self, t: Attempt, n: Node, v: View) -> bool:
+        """Whether each element of n belongs to one place of the domain, or to one row."""
+        if index.bijective(v, n.numel):
+            return True
+        if t.wall is None or any(v.strides[t.wall:]):
+            return False
+        rows = view(v.shape[:t.wall], v.strides[:t.wall], v.offset)
+        return index.bijective(rows, n.numel)
+
+    def _affordable(self, t: Attempt, n: Node, v: View) -> bool:
+        if t.epilogue and n.op.family == "gather":
+            return False
+        c = cost_of(n)
+        t.cost += c
+        return c <= CHEAP or self.uses[n.index] == 1 and v.numel <= n.numel and t.takes_members
+
+    def _recomputed(self, t: Attempt, n: Node) -> bool:
+        """Whether a node of an earlier group is computed again from at most one stored value, rather than stored itself."""
+        if n.op.family != "pointwise" or cost_of(n) > 2 or self.live[n.index]:
+            return False
+        large = 0
+        for s in n.inputs:
+            if isinstance(s, Node):
+                if s.buffer is None and (self.place[s.index] is None or not self.stored[s.index]
+                                         or self.place[s.index].number >= t.number):
+                    return False
+                large += s.numel * 8 > n.numel
+        return large <= 1
+
+    def _sources(self, t: Attempt, n: Node, v: View) -> bool:
+        if n.op.family == "gather":
+            if t.epilogue:
+                t.reason = "gathers are not done in an epilogue"
+                return False
+            return self._gather_sources(t, n, v)
+        if n.op.uses_index and index.compose(v, index.last_coordinate(n.shape)) is None:
+            return False
+        for s, w in zip(n.inputs, n.views):
+            if isinstance(s, Node):
+                x = index.compose(v, w)
+                if x is None:
+                    t.reason = f"{n.op.name} reads across dimensions"
+                    return False
+                if not self.read(t, s, x):
+                    return False
+        return True
+
+    def _gather_sources(self, t: Attempt, n: Node, v: View) -> bool:
+        if any(index.compose(v, w) is None for w in n.views if w is not None):
+            return False
+        source = n.inputs[0]
+        if source.buffer is None:
+            g = self.place[source.index]
+            if g is None and t.fresh:
+                self.materialise(source.index)
+            elif g is None or g is t.group or g.number >= t.number:
+                t.reason = f"what {n.op.name} picks from must be in memory first"
+                return False
+            self._load(t, source)
+        return all(self.read(t, s, index.compose(v, w)) for s, w in zip(n.inputs[1:], n.views[1:]) if isinstance(s, Node))

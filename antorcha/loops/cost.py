@@ -1,0 +1,39 @@
+"""What an element of an operator costs, in simple arithmetic instructions."""
+
+from __future__ import annotations
+
+from . import ir
+
+SLOW = {"div": 4, "sqrt": 4, "rem": 8, "floordiv": 10}
+_costs: dict = {}
+
+
+def cost_of(n) -> int:
+    """Instructions for one element of a pointwise or gather node."""
+    if n.op.family == "gather":
+        return 3
+    key = (n.op, n.static.casts, n.dtype)
+    found = _costs.get(key)
+    if found is None:
+        args = [ir.arg(k, d) for k, d in enumerate(n.static.casts)]
+        if n.op.uses_index:
+            args.append(ir.index("i"))
+        found = _costs[key] = count(n.op.scalar(*args))
+    return found
+
+
+def count(e: ir.Op) -> int:
+    """Instructions of an expression, common parts once."""
+    seen: set[int] = set()
+    stack, total = [e], 0
+    while stack:
+        o = stack.pop()
+        if id(o) in seen:
+            continue
+        seen.add(id(o))
+        if o.args:
+            total += SLOW.get(o.kind, 1)
+            stack.extend(o.args)
+    return total
+
+

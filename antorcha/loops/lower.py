@@ -1,0 +1,602 @@
+"""From a group of nodes to loop programs.
+
+A group of loops becomes one of three forms:
+
+    blocks     everything in one dimension, or no reductions: blocks of elements, or rows of the last dimension, in parallel
+    rows       row reductions: rows in parallel; in each row one vector loop per stage, reductions between them
+    columns    sums over rows: chunks of rows and blocks of columns in parallel, the partial sums in memory
+
+Sums across rows leave one partial result for each parallel iteration; a second, small program adds them up. All sizes
+that decide this splitting come from the extents, never from the number of threads.
+"""
+
+from __future__ import annotations
+
+from ..base import dtype as dt
+from . import index, ir
+from .element import Elements, views_of
+from .view import View, dense, same, view
+from .writer import INT, Call, Writer, combined, decode, identity
+
+BLOCK = 8192        # elements of a parallel iteration
+COLUMNS = 512       # columns of a parallel iteration
+CHUNKS = 256        # most partial sums
+EXPENSIVE = 12      # instructions above which a value needed in a later stage is kept in memory
+
+
+class Lowering:
+    """Lowers the groups of one fusion. `parts`: sizes in bytes of the buffers for partial results."""
+
+    def __init__(self, fusion, buffer_of):
+        self.fusion, self.buffer_of = fusion, buffer_of
+        self.parts: list[int] = []
+        self.checks: list = []
+        self.in_place: set = set()      # scatters that write into the memory of the old value
+
+    def part(self, nbytes: int):
+        self.parts.append(nbytes)
+        return ("part", len(self.parts) - 1)
+
+    def lower(self, group) -> list[Call]:
+        return getattr(self, "_" + group.kind)(group)
+
+    def writer(self) -> Writer:
+        return Writer(self.checks)
+
+    def stores(self, group, elements: Elements) -> list:
+        """(element, buffer, dtype, view) of what the group's elementwise members leave in memory."""
+        found = []
+        nodes, stored = self.fusion.nodes, self.fusion.stored
+        for i in group.members:
+            if stored[i] and i in group.at:
+                n = nodes[i]
+                found.append((elements.get(n, group.at[i]), self.buffer_of(n), n.dtype, group.at[i]))
+        return found
+
+    # -- loops --------------------------------------------------------------------------------------------------
+
+    def _loops(self, group) -> list[Call]:
+        return Loops(self, group).write()
+
+    _columns = _loops
+
+    def _fill(self, group) -> list[Call]:
+        n = self.fusion.nodes[group.root]
+        value = ir.const(0, n.dtype)
+        if n.op.family == "reduction":
+            value = identity(n.op.combine, n.static.casts[0]).cast(n.dtype)
+        w = self.writer()
+        loops = Blocks(w, index.domain_of((n.numel,)))
+        store = w.put(self.buffer_of(n), n.dtype, dense(loops.domain), value)
+        return [w.finish([loops.around(loops.inside([store]))], group)]
+
+    # -- scatter ------------------------------------------------------------------------------------------------
+
+    def _scatter(self, group) -> list[Call]:
+        from .scatter import scatter
+
+        return scatter(self, group)
+
+    def _scan(self, group) -> list[Call]:
+        from .scatter import scan
+
+        return scan(self, group)
+
+    def _extern(self, group) -> list[Call]:
+        return []
+
+    def _contraction(self, group) -> list[Call]:
+        from .contract import contraction
+
+        return contraction(self, group)
+
+
+def coarsen(domain: tuple, views: list[View], walls: tuple) -> dict[View, View]:
+    """Each view over the fewest dimensions that keep all of them affine."""
+    groups = index.merge(domain, views, walls)
+    return {v: index.coarse(v, groups) for v in views}
+
+
+def rewrite(elements: Elements, table: dict) -> None:
+    """Put the coarsened views in the place of the elements' own."""
+    for e in elements.memo.values():
+        if e.view is not None:
+            e.view = table.get(e.view, e.view)
+        for a in e.args:
+            if a.kind == "coordinate":
+                a.view = table.get(a.view, a.view)
+
+
+class Blocks:
+    """Parallel iterations over a domain without reductions: blocks of the one dimension, or rows of the last."""
+
+    def __init__(self, w: Writer, domain: tuple, block: int = BLOCK):
+        self.w, self.domain = w, domain
+        i = ir.index("i")
+        w.wall = 0
+        if not domain:
+            self.count, self.inner = ir.integer(1), None
+            self.tiles = 1
+        elif len(domain) == 1:
+            n = domain[0]
+            extent = w.extent(0, n)
+            if n <= block:
+                self.count, self.inner = ir.integer(1), extent
+                self.tiles = 1
+                w.coords = [i]
+            else:
+                size = ir.integer(block)
+                self.count = (extent + ir.integer(block - 1)) / size
+                self.inner = ir.minimum(extent - ir.index("p") * size, size)
+                self.tiles = -(-n // block)
+                w.coords = [ir.index("p") * size + i]
+        else:
+            extents = [w.extent(d, n) for d, n in enumerate(domain)]
+            self.count = product(extents[:-1])
+            self.inner = extents[-1]
+            w.coords = decode(ir.index("p"), extents[:-1]) + [i]
+            w.wall = len(domain) - 1
+            self.tiles = 1
+            for n in domain[:-1]:
+                self.tiles *= n
+
+    def inside(self, body: list) -> list:
+        return [ir.loop("i", "vector", self.inner, *body)] if self.inner is not None else body
+
+    def around(self, body: list) -> ir.Op:
+        return ir.loop("p", "parallel", self.count, *body)
+
+
+def product(factors: list) -> ir.Op:
+    total = ir.integer(1)
+    for f in factors:
+        total = total * f
+    return total
+
+
+class Loops:
+    """Writes the programs of one group of loops."""
+
+    def __init__(self, lowering: Lowering, group):
+        self.lowering, self.group = lowering, group
+        self.fusion = lowering.fusion
+        nodes = self.fusion.nodes
+        self.elements = e = Elements(self.fusion, group, lowering.buffer_of)
+        self.w = lowering.writer()
+        self.stores = lowering.stores(group, e)
+        # (node index, form, element of the input)
+        self.reductions = [(i, form, e.get(nodes[i].inputs[0], v)) for i, (form, v) in group.reductions.items()]
+        self.crossing = [r for r in self.reductions if r[1] != "row"]
+        self.inner_reductions = [r for r in self.reductions if r[1] == "row"]
+        self.finishing: list[Call] = []
+
+    def write(self) -> list[Call]:
+        group, w = self.group, self.w
+        wall = self._wall()
+        outer = self._outer_dims()
+        at_views = [s[3] for s in self.stores]
+        column = None
+        if any(f == "column" for _, f, _ in self.crossing):
+            column = view(group.domain, (0,) * wall + dense(group.domain[wall:]).strides)
+        roots = [s[0] for s in self.stores] + [r[2] for r in self.reductions]
+        views = list(dict.fromkeys(views_of(roots) + at_views + ([column] if column else [])))
+        walls = (outer, wall) if wall is not None else ()
+        groups = index.merge(group.domain, views, tuple(x for x in walls if x))
+        table = {v: index.coarse(v, groups) for v in views}
+        rewrite(self.elements, table)
+        self.stores = [(e, b, d, table[v]) for e, b, d, v in self.stores]
+        self.column = table[column] if column else None
+        self.domain = tuple(_size(group.domain[d] for d in g) for g in groups)
+        if wall is not None:
+            self.wall = sum(1 for g in groups if g[0] < wall)
+            self.outer = sum(1 for g in groups if g[0] < outer)
+        else:
+            self.wall = max(len(self.domain) - 1, 0)
+            self.outer = 0
+        self.extents = [w.extent(d, n) for d, n in enumerate(self.domain)]
+        w.wall = self.wall
+        self._plan_stages()
+        if group.kind == "columns" or column and not self.inner_reductions:
+            return self._columns()
+        if len(self.domain) <= 1 and not self.inner_reductions and not column:
+            return self._flat()
+        return self._rows()
+
+    def _wall(self) -> int | None:
+        g = self.group
+        if g.inner is None:
+            return None
+        n, wall = 1, len(g.domain)
+        while n < g.inner:
+            wall -= 1
+            n *= g.domain[wall]
+        return wall
+
+    def _outer_dims(self) -> int:
+        n = d = 0
+        if self.group.outer > 1:
+            n = 1
+            while n < self.group.outer:
+                n *= self.group.domain[d]
+                d += 1
+        return d
+
+    # -- stages -------------------------------------------------------------------------------------------------
+
+    def _plan_stages(self) -> None:
+        """Members that are stored before they are needed again are read back."""
+        w = self.w
+        for e, buffer, dtype, v in self.stores:
+            if e.kind in ("calc", "gather") and e.member >= 0:
+                w.reload[e.member] = (e.stage, buffer, dtype, v)
+        last = max([s[0].stage for s in self.stores] + [r[2].stage for r in self.reductions], default=0)
+        for member in self._read_back(last):
+            w.inout.add(w.reload[member][1])
+        self.last = last
+
+    def _read_back(self, last: int) -> list:
+        if last == 0:
+            return []
+        return [m for m, (stage, *_rest) in self.w.reload.items() if stage < last]
+
+    def _row_body(self, body: list, parts: dict) -> None:
+        """All stages of one row. `parts`: crossing reduction -> how to update it."""
+        w = self.w
+        row_values = [s for s in self.stores if w.invariant(s[0])] if self.wall < len(self.domain) else []
+        in_row = [s for s in self.stores if s not in row_values]
+        for stage in range(self.last + 1):
+            w.stage = stage
+            w.ops = {}
+            reductions = [r for r in self.inner_reductions if r[2].stage == stage]
+            crossing = [r for r in self.crossing if r[2].stage == stage]
+            stores = [s for s in in_row if s[0].stage == stage]
+            whole = [r for r in crossing if self.wall < len(self.domain) and r[1] == "total" and self._of_rows(r)]
+            crossing = [r for r in crossing if r not in whole]
+            self._hoist([s[0] for s in stores] + [r[2] for r in reductions + crossing], body)
+            self._stage(reductions, crossing, stores, body, parts)
+            w.ops = {}
+            for r in whole:
+                value = w.expression(r[2])
+                w.flush(body)
+                body.append(self._update(r, value, parts))
+            for e, buffer, dtype, v in row_values:
+                if e.stage == stage and e.kind != "result" or e.kind == "result" and e.stage == stage + 1:
+                    w.stage = e.stage
+                    value = w.expression(e)
+                    w.flush(body)
+                    body.append(w.put(buffer, dtype, v, value))
+                    w.stage = stage
+
+    def _of_rows(self, r) -> bool:
+        """Whether a total adds one value per row rather than per element."""
+        v = self.group.reductions[r[0]][1]
+        wall = self._wall()
+        return wall is not None and wall < len(v.strides) and not any(v.strides[wall:]) and \
+            self.fusion.nodes[r[0]].views[0].numel != self.group.numel
+
+    def _hoist(self, roots: list, body: list) -> None:
+        """Name the values of the row that a loop over the row is about to use."""
+        w = self.w
+        if self.wall >= len(self.domain):
+            return
+        stack, seen = list(roots), set()
+        found = []
+        while stack:
+            e = stack.pop()
+            if id(e) in seen or e.kind == "number":
+                continue
+            seen.add(id(e))
+            if w.invariant(e) and e not in w.variables:
+                if e.kind in ("calc", "load", "gather", "result"):
+                    found.append(e)
+                continue
+            if e.member in w.reload and w.reload[e.member][0] < w.stage:
+                continue
+            stack.extend(e.args)
+        for e in found:
+            w.variable(e, "v", w.expression(e), body)
+        w.ops = {}
+
+    def _stage(self, reductions, crossing, stores, body: list, parts: dict) -> None:
+        """One vector loop over the row: accumulate, store."""
+        w, nodes = self.w, self.fusion.nodes
+        if not (reductions or crossing or stores):
+            return
+        plain = [r for r in reductions if not nodes[r[0]].op.combine.startswith("arg")]
+        arg = [r for r in reductions if r not in plain]
+        inner: list = []
+        for i, _, e in plain:
+            n = nodes[i]
+            acc = w.name("a")
+            w.results[i] = acc
+            body.append(ir.accumulator(acc, n.op.combine, identity(n.op.combine, n.static.casts[0])))
+            value = w.expression(e).cast(n.static.casts[0])
+            w.flush(inner)
+            inner.append(ir.update(acc, value))
+        for r in crossing:
+            value = w.expression(r[2])
+            w.flush(inner)
+            inner.append(self._update(r, value, parts))
+        for e, buffer, dtype, v in stores:
+            value = w.expression(e)
+            w.flush(inner)
+            inner.append(w.put(buffer, dtype, v, value))
+        if inner:
+            body += self._nest(inner, "vector")
+        for i, _, e in arg:
+            w.ops = {}
+            self._argument(i, e, body)
+
+    def _nest(self, statements: list, kind: str) -> list:
+        """Loops over the dimensions of the row."""
+        for d in range(len(self.domain) - 1, self.wall - 1, -1):
+            name = self.w.coords[d].attr
+            statements = [ir.loop(name, kind if d == len(self.domain) - 1 else "serial", self.extents[d], *statements)]
+        return statements
+
+    def _argument(self, i: int, e, body: list) -> None:
+        """argmax or argmin: two variables; the first of equal values wins, and NaN before all."""
+        w = self.w
+        n = self.fusion.nodes[i]
+        d = n.static.casts[0]
+        best, where = w.name("a"), w.name("a")
+        w.results[i] = where
+        value = w.expression(e).cast(d)
+        position = ir.integer(0)
+        for k in range(self.wall, len(self.domain)):
+            position = position * self.extents[k] + w.coords[k]
+        inner: list = []
+        w.flush(inner)
+        now = ir.value(best, d)
+        if d is dt.bool_:
+            better = (value & ~now) if n.op.combine == "argmax" else (now & ~value)
+        else:
+            better = now < value if n.op.combine == "argmax" else value < now
+        if d.kind == "f":
+            better = better | (value.ne(value) & now.eq(now))
+        better = better | ir.value(where, INT).eq(ir.integer(-1))
+        inner += [ir.update(where, ir.select(better, position, ir.value(where, INT))),
+                  ir.update(best, ir.select(better, value, now))]
+        # `where` decides on `best` before it changes: both conditions must see the old values
+        flag = w.name("a")
+        inner = inner[:-2] + [ir.accumulator(flag, "set", better),
+                              ir.update(where, ir.select(ir.value(flag, dt.bool_), position, ir.value(where, INT))),
+                              ir.update(best, ir.select(ir.value(flag, dt.bool_), value, now))]
+        body += [ir.accumulator(best, "set", ir.const(0, d)), ir.accumulator(where, "set", ir.integer(-1))]
+        body += self._nest(inner, "serial")
+
+    def _update(self, r, value: ir.Op, parts: dict) -> ir.Op:
+        i, form, _ = r
+        n = self.fusion.nodes[i]
+        d = n.static.casts[0]
+        if form == "total":
+            return ir.update(parts[i][1], value.cast(d))
+        slot, offset = parts[i][1]
+        return ir.store(slot, offset, combined(n.op.combine, ir.load(slot, offset, d), value.cast(d)))
+
+    # -- forms --------------------------------------------------------------------------------------------------
+
+    def _flat(self) -> list[Call]:
+        w = self.w
+        loops = Blocks(w, self.domain)
+        w.wall = 0
+        self.wall, self.extents = 0, [loops.inner] if self.domain else []
+        parts = self._partials(loops.tiles, 1)
+        w.wall = self.wall
+        if self.domain:
+            self.wall = 0
+        coords, w.coords = w.coords, w.coords
+        body: list = [self._declare(i, p) for i, p in parts.items()]
+        self._flat_body(body, parts, coords)
+        for i, p in parts.items():
+            body.append(self._leave(i, p, ir.index("p") if loops.tiles > 1 else ir.integer(0)))
+        return [w.finish([loops.around(body)], self.group)] + self.finishing
+
+    def _flat_body(self, body: list, parts: dict, coords: list) -> None:
+        w = self.w
+        roots = [s[0] for s in self.stores] + [r[2] for r in self.reductions]
+        if self.domain:
+            self._hoist(roots, body)
+        inner: list = []
+        for r in self.crossing:
+            value = w.expression(r[2])
+            w.flush(inner)
+            inner.append(self._update(r, value, parts))
+        for e, buffer, dtype, v in self.stores:
+            value = w.expression(e)
+            w.flush(inner)
+            inner.append(w.put(buffer, dtype, v, value))
+        body += [ir.loop("i", "vector", self.extents[0], *inner)] if self.domain else inner
+
+    def _declare(self, i: int, part) -> ir.Op:
+        n = self.fusion.nodes[i]
+        return ir.accumulator(part[1], n.op.combine, identity(n.op.combine, n.static.casts[0]))
+
+    def _leave(self, i: int, part, position: ir.Op) -> ir.Op:
+        """Store an accumulator as the partial result of this parallel iteration."""
+        n = self.fusion.nodes[i]
+        buffer, acc, d = part
+        return ir.store(self.w.memory(buffer, d, 0, True), position, ir.value(acc, n.static.casts[0]).cast(d))
+
+    def _partials(self, count: int, columns: int) -> dict:
+        """For each total: (where its partial results go, its accumulator, their dtype)."""
+        parts = {}
+        for i, form, _ in self.crossing:
+            if form != "total":
+                continue
+            parts[i] = (*self._partial_buffer(i, count, 1, 1), )
+            buffer, d = parts[i]
+            parts[i] = (buffer, self.w.name("a"), d)
+        return parts
+
+    def _partial_buffer(self, i: int, count: int, columns: int, outer: int):
+        """(buffer, dtype) for `outer x count x columns` partial results of a reduction; the result's own if count is 1."""
+        n = self.fusion.nodes[i]
+        acc = n.static.casts[0]
+        if count == 1 and (acc is n.dtype or columns == 1):
+            return self.lowering.buffer_of(n), n.dtype
+        buffer = self.lowering.part(count * columns * outer * acc.itemsize)
+        self.finishing.append(finish(self.lowering, self.group, n, buffer, count, columns, outer))
+        return buffer, acc
+
+    def _rows(self) -> list[Call]:
+        """Rows in parallel; if something is summed across rows, chunks of rows."""
+        w, wall = self.w, self.wall
+        rows = self.extents[:wall]
+        inner_names = [ir.index(f"i{d}") for d in range(wall, len(self.domain))]
+        count = _size(self.domain[:wall])
+        columns = _size(self.domain[wall:])
+        body: list = []
+        if not self.crossing:
+            w.coords = self._bound(decode(ir.index("p"), rows), body) + inner_names
+            self._row_body(body, {})
+            return [w.finish([ir.loop("p", "parallel", product(rows), *body)], self.group)]
+        chunk = max(1, BLOCK // columns, -(-count // CHUNKS))
+        chunks = -(-count // chunk)
+        parts = self._partials(chunks, 1)
+        size = w.extent("chunk", chunk)
+        p, r = ir.index("p"), ir.index("r")
+        outside: list = [self._declare(i, part) for i, part in parts.items()]
+        for i, form, _ in self.crossing:
+            if form == "column":
+                n = self.fusion.nodes[i]
+                buffer, d = self._partial_buffer(i, chunks, columns, 1)
+                w.inout.add(buffer)
+                slot = w.memory(buffer, d, 0, True)
+                base = p * w.extent("columns", columns) if chunks > 1 else ir.integer(0)
+                w.coords = [ir.integer(0)] * wall + inner_names
+                offset = base + w.offset(self.column, wall)
+                parts[i] = (buffer, (slot, offset), d)
+                outside += self._nest([ir.store(slot, offset, identity(n.op.combine, d))], "vector")
+        total = product(rows)
+        inner_body: list = []
+        w.coords = self._bound(decode(p * size + r, rows), inner_body) + inner_names
+        self._row_body(inner_body, parts)
+        outside.append(ir.loop("r", "serial", ir.minimum(total - p * size, size), *inner_body))
+        for i, part in parts.items():
+            if isinstance(part[1], str):
+                outside.append(self._leave(i, part, p if chunks > 1 else ir.integer(0)))
+        chunked = (total + (size - ir.integer(1))) / size if chunks > 1 else ir.integer(1)
+        return [w.finish([ir.loop("p", "parallel", chunked, *outside)], self.group)] + self.finishing
+
+    def _bound(self, coords: list, body: list) -> list:
+        """Name the coordinates that are computed."""
+        return [c if c.kind in ("index", "const") else self.w.variable(("coordinate", k), "c", c, body)
+                for k, c in enumerate(coords)]
+
+    def _columns(self) -> list[Call]:
+        """Sums over rows for each column: parallel over outer dimensions, chunks of rows and blocks of columns."""
+        w, wall, out = self.w, self.wall, self.outer
+        outer, rows = _size(self.domain[:out]), _size(self.domain[out:wall])
+        columns = _size(self.domain[wall:])
+        blocked = len(self.domain) == wall + 1 and columns > COLUMNS
+        blocks = -(-columns // COLUMNS) if blocked else 1
+        chunk = max(512, -(-rows // CHUNKS)) if outer * blocks >= 8 else max(1, min(BLOCK // columns, 512), -(-rows // CHUNKS))
+        chunks = -(-rows // chunk)
+        size = w.extent("chunk", chunk)
+        p, r = ir.index("p"), ir.index("r")
+        total_rows = product(self.extents[out:wall])
+        body: list = []
+        block_count = (self.extents[wall] + ir.integer(COLUMNS - 1)) / ir.integer(COLUMNS) if blocked else ir.integer(1)
+        chunk_count = (total_rows + (size - ir.integer(1))) / size if chunks > 1 else ir.integer(1)
+        count = block_count * chunk_count * product(self.extents[:out])
+        rest = p
+        block = ir.rem(rest, block_count) if blocked else ir.integer(0)
+        rest = rest / block_count if blocked else rest
+        part = ir.rem(rest, chunk_count) if chunks > 1 else ir.integer(0)
+        rest = rest / chunk_count if chunks > 1 else rest
+        block, part, rest = self._bound([block, part, rest], body)
+        names = [ir.index(f"i{d}") for d in range(wall, len(self.domain))]
+        outer_coords = decode(rest, self.extents[:out])
+        column_coords = list(names)
+        if blocked:
+            base = block * ir.integer(COLUMNS)
+            column_coords = [base + names[0]]
+            self.extents = self.extents[:wall] + [ir.minimum(self.extents[wall] - base, ir.integer(COLUMNS))]
+        parts = self._partials(outer * blocks * chunks, 1)
+        body += [self._declare(i, q) for i, q in parts.items()]
+        w.coords = [ir.integer(0)] * wall + column_coords
+        self.names = names
+        for i, form, _ in self.crossing:
+            if form == "column":
+                n = self.fusion.nodes[i]
+                buffer, d = self._partial_buffer(i, chunks, columns, outer)
+                w.inout.add(buffer)
+                slot = w.memory(buffer, d, 0, True)
+                start = (rest * chunk_count + part) * w.extent("columns", columns) if outer * chunks > 1 else ir.integer(0)
+                offset = start + w.offset(self.column, wall)
+                parts[i] = (buffer, (slot, offset), d)
+                body += self._column_nest([ir.store(slot, offset, identity(n.op.combine, d))])
+        inner: list = []
+        row = decode(part * size + r, self.extents[out:wall])
+        w.coords = outer_coords + self._bound(row, inner) + column_coords
+        self._columns_body(inner, parts)
+        body.append(ir.loop("r", "serial", ir.minimum(total_rows - part * size, size), *inner))
+        for i, q in parts.items():
+            if isinstance(q[1], str):
+                body.append(self._leave(i, q, p if outer * blocks * chunks > 1 else ir.integer(0)))
+        return [w.finish([ir.loop("p", "parallel", count, *body)], self.group)] + self.finishing
+
+    def _column_nest(self, statements: list) -> list:
+        for d in range(len(self.domain) - 1, self.wall - 1, -1):
+            name = f"i{d}"
+            statements = [ir.loop(name, "vector" if d == len(self.domain) - 1 else "serial", self.extents[d], *statements)]
+        return statements
+
+    def _columns_body(self, body: list, parts: dict) -> None:
+        w = self.w
+        w.ops = {}
+        self._hoist([s[0] for s in self.stores] + [r[2] for r in self.reductions], body)
+        inner: list = []
+        for r in self.crossing:
+            value = w.expression(r[2])
+            w.flush(inner)
+            inner.append(self._update(r, value, parts))
+        for e, buffer, dtype, v in self.stores:
+            value = w.expression(e)
+            w.flush(inner)
+            inner.append(w.put(buffer, dtype, v, value))
+        body += self._column_nest(inner)
+
+
+def finish(lowering: Lowering, group, n, buffer, count: int, columns: int, outer: int) -> Call:
+    """The program that combines `outer x count x columns` partial results into node n's `outer x columns`."""
+    w = lowering.writer()
+    d = n.static.casts[0]
+    out = lowering.buffer_of(n)
+    extent = w.extent("count", count)
+    p, c, i = ir.index("p"), ir.index("c"), ir.index("i")
+    if columns == 1:
+        slot = w.memory(buffer, d)
+        body = [ir.accumulator("a", n.op.combine, identity(n.op.combine, d)),
+                ir.loop("c", "vector", extent, ir.update("a", ir.load(slot, p * extent + c, d))),
+                ir.store(w.memory(out, n.dtype, 0, True), p, ir.value("a", d).cast(n.dtype))]
+        return w.finish([ir.loop("p", "parallel", w.extent("outer", outer), *body)], group)
+    width = w.extent("columns", columns)
+    w.inout.add(buffer)
+    slot = w.memory(buffer, d, 0, True)
+    size = ir.integer(COLUMNS)
+    blocks = (width + ir.integer(COLUMNS - 1)) / size
+    o, b = (p / blocks, ir.rem(p, blocks)) if outer > 1 else (ir.integer(0), p)
+    here = b * size + i
+    first = o * extent * width + here
+    inner = ir.minimum(width - b * size, size)
+    add = ir.store(slot, first, combined(n.op.combine, ir.load(slot, first, d), ir.load(slot, first + (c + ir.integer(1)) * width, d)))
+    body = [ir.loop("c", "serial", extent - ir.integer(1), ir.loop("i", "vector", inner, add)),
+            ir.loop("j", "vector", inner, _copy(w, slot, out, n, d, o, b, size, extent, width))]
+    return w.finish([ir.loop("p", "parallel", blocks * w.extent("outer", outer), *body)], group)
+
+
+def _copy(w, slot, out, n, d, o, b, size, extent, width) -> ir.Op:
+    j = b * size + ir.index("j")
+    return ir.store(w.memory(out, n.dtype, 0, True), o * width + j, ir.load(slot, o * extent * width + j, d).cast(n.dtype))
+
+
+def _size(extents) -> int:
+    n = 1
+    for e in extents:
+        n *= e
+    return n
+
+
+__all__ = ["Blocks", "Loops", "Lowering", "coarsen", "rewrite", "same"]

@@ -1,0 +1,318 @@
+"""Plans: which kernels run in which order in which memory, made once and run many times.
+
+Memory is of four kinds. Leaves bring their own. Results that a tensor can ask for get a buffer each, or take over that of a
+leaf which nobody can ask for any more. What lives only inside the plan lies in one arena shared by all plans, placed by
+lifetime. All arguments of all kernels are one array of int64 words; to run a plan is to fill in the addresses and numbers
+that changed and to make one native call between calls of NumPy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..base import config
+from ..runtime.buffer import Buffer
+
+ALIGN = 64
+_arena: Buffer | None = None
+
+
+def arena(nbytes: int) -> Buffer:
+    """The memory for temporaries: one block, kept, grown when a plan needs more."""
+    global _arena
+    if _arena is None or _arena.nbytes < nbytes:
+        _arena = None
+        _arena = Buffer.allocate(nbytes)
+    return _arena
+
+
+class Extern:
+    """A step done by NumPy."""
+
+    def __init__(self, host, params: dict, inputs: list, outputs: list, group, name: str):
+        self.host, self.params, self.inputs, self.outputs, self.group, self.name = host, params, inputs, outputs, group, name
+        self.reads = {b for b, *_ in inputs if b is not None}
+        self.writes = {b for b, *_ in outputs if b is not None}
+        self.checks: list = []
+
+    def run(self, address, numbers) -> None:
+        arrays = []
+        for buffer, v, dtype, number in self.inputs:
+            if v is None:
+                arrays.append(numbers[number])
+            elif not v.numel:
+                arrays.append(np.empty(v.shape, dtype.numpy))
+            else:
+                flat = memory(address(buffer) + v.offset * dtype.itemsize, _reach(v), dtype.numpy, v)
+                arrays.append(flat)
+        results = self.host(*arrays, **self.params)
+        if not isinstance(results, tuple):
+            results = (results,)
+        for position, (buffer, numel, dtype) in enumerate(self.outputs):
+            if buffer is not None:
+                r = np.ascontiguousarray(results[position], dtype=dtype.numpy)
+                if r.size != numel:
+                    raise RuntimeError(f"{self.name}: expected a result of {numel} elements; received {r.size}.")
+                memory(address(buffer), numel, dtype.numpy)[:] = r.reshape(-1)
+
+
+def _reach(v) -> int:
+    return 1 + sum((n - 1) * t for n, t in zip(v.shape, v.strides) if t > 0)
+
+
+class _At:
+    def __init__(self, address: int, nbytes: int):
+        self.__array_interface__ = {"data": (address, False), "typestr": "|u1", "shape": (nbytes,), "version": 3}
+
+
+def memory(address: int, count: int, dtype, v=None) -> np.ndarray:
+    """NumPy's view of `count` elements at an address, or of an index map over them."""
+    if v is not None and any(t < 0 for t in v.strides):
+        back = sum((n - 1) * t for n, t in zip(v.shape, v.strides) if t < 0)
+        start = address + back * dtype.itemsize
+        flat = np.asarray(_At(start, (count - back) * dtype.itemsize)).view(dtype)
+        return np.lib.stride_tricks.as_strided(flat[-back:], v.shape, [t * dtype.itemsize for t in v.strides])
+    flat = np.asarray(_At(address, count * dtype.itemsize)).view(dtype)
+    return flat if v is None else np.lib.stride_tricks.as_strided(flat, v.shape, [t * dtype.itemsize for t in v.strides])
+
+
+class Layout:
+    """Offsets in the arena of buffers with a lifetime in steps, in order of their first step: best fit."""
+
+    def __init__(self):
+        self.offsets: dict = {}
+        self.free: list[list[int]] = []     # [offset, size], by offset
+        self.top = 0
+
+    def place(self, buffers: dict) -> int:
+        """buffers: name -> (first step, last step, bytes). Returns the bytes needed."""
+        ends: dict[int, list] = {}
+        starts: dict[int, list] = {}
+        for b, (first, last, _) in buffers.items():
+            starts.setdefault(first, []).append(b)
+            ends.setdefault(last, []).append(b)
+        for step in sorted(set(starts) | set(ends)):
+            for b in sorted(starts.get(step, ()), key=lambda b: -buffers[b][2]):
+                self.offsets[b] = self._take(_round(buffers[b][2]))
+            for b in ends.get(step, ()):
+                self._give(self.offsets[b], _round(buffers[b][2]))
+        return self.top
+
+    def _take(self, size: int) -> int:
+        best = None
+        for k, (_, extent) in enumerate(self.free):
+            if extent >= size and (best is None or extent < self.free[best][1]):
+                best = k
+        if best is None:
+            if self.free and sum(self.free[-1]) == self.top:
+                offset = self.free.pop()[0]
+            else:
+                offset = self.top
+            self.top = offset + size
+            return offset
+        offset, extent = self.free[best]
+        if extent == size:
+            del self.free[best]
+        else:
+            self.free[best] = [offset + size, extent - size]
+        return offset
+
+    def _give(self, offset: int, size: int) -> None:
+        k = 0
+        while k < len(self.free) and self.free[k][0] < offset:
+            k += 1
+        self.free.insert(k, [offset, size])
+        if k + 1 < len(self.free) and offset + size == self.free[k + 1][0]:
+            self.free[k][1] += self.free.pop(k + 1)[1]
+        if k and sum(self.free[k - 1]) == offset:
+            self.free[k - 1][1] += self.free.pop(k)[1]
+
+
+def _round(n: int) -> int:
+    return max(ALIGN, (n + ALIGN - 1) & -ALIGN)
+
+
+class Plan:
+    """See the module's text. `steps`: Calls and Externs in order. `results`: node index -> bytes or a leaf to take over."""
+
+    def __init__(self, steps: list, leaves: int, results: dict, temporaries: dict, number_at: dict, donated: dict, fusion):
+        self.steps, self.fusion = steps, fusion
+        self.results = [(i, nbytes) for i, nbytes in results.items()]
+        self.donated = donated                      # node index -> leaf number
+        self.leaves = leaves
+        self.number_at = number_at
+        layout = Layout()
+        self.arena_bytes = layout.place(temporaries)
+        self.offsets = layout.offsets
+        # the table of addresses: leaves, results, arena, status
+        self.rows: dict = {("leaf", k): k for k in range(leaves)}
+        for k, (i, _) in enumerate(self.results):
+            self.rows["node", i] = leaves + k
+        self.arena_row = leaves + len(self.results)
+        self.checks = [c for s in steps for c in s.checks]
+        self.status = np.zeros(max(1, len(self.checks)), np.int64)
+        self._words()
+        self._segments()
+
+    def _locate(self, buffer) -> tuple[int, int]:
+        row = self.rows.get(buffer)
+        return (row, 0) if row is not None else (self.arena_row, self.offsets[buffer])
+
+    def _words(self) -> None:
+        values: list[int] = []
+        pointers: list[tuple[int, int, int]] = []
+        floats: list[tuple[int, int]] = []
+        integers: list[tuple[int, int, bool]] = []
+        self.starts = []
+        check = 0
+        for step in self.steps:
+            self.starts.append(len(values))
+            local: dict[int, int] = {}
+            for arg in getattr(step, "args", ()):
+                kind = arg[0]
+                here = len(values)
+                values.append(0)
+                if kind == "int":
+                    values[-1] = arg[1]
+                elif kind == "ptr":
+                    row, offset = self._locate(arg[1])
+                    pointers.append((here, row, offset + arg[2]))
+                elif kind == "num":
+                    where = self.number_at[arg[1]]
+                    if arg[2].kind == "f":
+                        floats.append((here, where))
+                    else:
+                        integers.append((here, where, arg[2].kind == "b"))
+                elif kind == "status":
+                    slot = local.setdefault(arg[1], check + len(local))
+                    pointers.append((here, self.arena_row + 1, 8 * slot))
+            check += len(local)
+        self.words = np.array(values + [0], np.int64)
+        self.float_words = self.words.view(np.float64)
+        self.pointer_at, self.pointer_row, self.pointer_offset = (np.array(c, np.int64) for c in zip(*pointers)) if pointers else \
+            (np.zeros(0, np.int64),) * 3
+        self.floats, self.integers = floats, integers
+        self.float_at = np.array([f[0] for f in floats], np.int64)
+        self.integer_at = np.array([f[0] for f in integers], np.int64)
+
+    def _segments(self) -> None:
+        """Runs of native steps, between externs and after the last check."""
+        last_check = max((k for k, s in enumerate(self.steps) if s.checks), default=-1)
+        self.segments: list = []
+        rows: list[list[int]] = []
+        base = self.words.ctypes.data
+        scratch = 0
+        open_ = None
+        for k, step in enumerate(self.steps):
+            if isinstance(step, Extern):
+                self.segments.append(step)
+                open_ = None
+                continue
+            if open_ is None:
+                open_ = [len(rows), 0, k, k]
+                self.segments.append(open_)
+            start = self.starts[k]
+            if config.target == "interp":
+                rows.append([0, 0, 0, 0])
+            else:
+                words = [int(x) for x in self.words[start:start + len(step.args)]]
+                kernel = step.kernel
+                rows.append([kernel.address, base + 8 * start, kernel.tiles(words), kernel.grain(words)])
+                scratch = max(scratch, kernel.scratch(words))
+            open_[1] += 1
+            open_[3] = k + 1
+            if k == last_check:
+                open_ = None
+        self.check_after = None
+        for n, s in enumerate(self.segments):
+            if not isinstance(s, Extern) and last_check >= 0 and s[2] <= last_check < s[3]:
+                self.check_after = n
+        self.table_rows = np.array(rows, np.int64).reshape(-1, 4)
+        self.steps_address = self.table_rows.ctypes.data
+        self.scratch = scratch
+        self.target = config.target
+
+    # -- running ------------------------------------------------------------------------------------------------
+
+    def run(self, nodes: list, leaves: list, numbers: list, timed: bool = False) -> None:
+        """Compute; give the live nodes their buffers. Raises IndexError for an index outside of its dimension."""
+        donated = self.donated
+        allocate = Buffer.allocate
+        if donated:
+            buffers = [leaves[donated[i]].buffer if i in donated else allocate(nbytes) for i, nbytes in self.results]
+        else:
+            buffers = [allocate(nbytes) for _, nbytes in self.results]
+        base = arena(self.arena_bytes).address if self.arena_bytes else 0
+        addresses = [n.buffer.address for n in leaves]
+        addresses += [b.address for b in buffers]
+        addresses.append(base)
+        addresses.append(self.status.ctypes.data if self.checks else 0)
+        table = np.array(addresses, np.int64)
+        self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
+        if self.floats:
+            self.float_words[self.float_at] = [numbers[k] for _, k in self.floats]
+        if self.integers:
+            self.words[self.integer_at] = [_integer(numbers[k], flag) for _, k, flag in self.integers]
+        if self.checks:
+            self.status[:] = 0
+        self.times: dict = {}
+        for n, segment in enumerate(self.segments):
+            if isinstance(segment, Extern):
+                segment.run(lambda b: self._address(b, addresses), numbers)
+            else:
+                self._native(segment, timed)
+            if n == self.check_after and self.status.any():
+                self._raise(nodes)
+        for (i, _), b in zip(self.results, buffers):
+            node = nodes[i]
+            node.buffer = b
+            node.inputs = node.views = ()
+
+    def _address(self, buffer, addresses: list) -> int:
+        row, offset = self._locate(buffer)
+        return addresses[row] + offset
+
+    def _native(self, segment: list, timed: bool) -> None:
+        first, count, a, b = segment
+        if self.target == "interp":
+            from . import interp
+
+            for k in range(a, b):
+                start = self.starts[k]
+                interp.run(self.steps[k].program, [int(x) for x in self.words[start:start + len(self.steps[k].args)]])
+            return
+        from ..runtime import pool
+
+        if self.scratch:
+            pool.reserve_scratch(self.scratch)
+        if timed:
+            times = pool.run_timed(self.table_rows[first:first + count])
+            self.times.update(zip(range(a, b), times.tolist()))
+        else:
+            pool.run_at(self.steps_address + 32 * first, count)
+
+    def _raise(self, nodes: list) -> None:
+        for code, (node, j, size) in zip(self.status.tolist(), self.checks):
+            if code:
+                index = code - 1 if code > 0 else code - size
+                n = nodes[node]
+                where = _where(n.where)
+                raise IndexError(f"{n.op.name}: expected an index in [{-size}, {size}) for a dimension of size {size}; "
+                                 f"received {index}.{where}")
+
+
+def _integer(x, boolean: bool) -> int:
+    if boolean:
+        return 1 if x else 0
+    x = int(x)
+    return x if -1 << 63 <= x < 1 << 63 else (x + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _where(where) -> str:
+    if not where:
+        return ""
+    if isinstance(where[0], str):
+        return f"\n{' ' * 12}Recorded at {where[0]}:{where[1]}"
+    from ..base.errors import describe_position
+
+    return f"\n{' ' * 12}Recorded at {describe_position(where)}"

@@ -1,0 +1,71 @@
+"""The affine index map over a flat value: what a tensor's shape, strides and offset say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class View:
+    """An affine index map over a flat value: element (i, j, ..) is at offset + i*strides[0] + j*strides[1] + ..
+
+    Views are interned (`view(...)`): equal maps are one object, so they compare and hash by identity.
+    """
+
+    __slots__ = ("shape", "strides", "offset", "numel", "dense", "memo")
+
+    def __init__(self, shape: tuple, strides: tuple, offset: int):
+        self.shape, self.strides, self.offset = shape, strides, offset
+        n = 1
+        for s in shape:
+            n *= s
+        self.numel = n
+        # dense: reads the first `numel` elements in order
+        self.dense = offset == 0 and (n == 0 or is_row_major(shape, strides))
+        self.memo: dict[Any, Any] = {}
+
+    def __repr__(self) -> str:
+        if self.dense:
+            return f"{list(self.shape)}"
+        return f"{list(self.shape)} strides {list(self.strides)}" + (f" offset {self.offset}" if self.offset else "")
+
+
+def row_major(shape: tuple) -> tuple:
+    strides, step = [], 1
+    for s in reversed(shape):
+        strides.append(step)
+        step *= s if s > 1 else 1
+    return tuple(reversed(strides))
+
+
+def is_row_major(shape: tuple, strides: tuple) -> bool:
+    step = 1
+    for s, t in zip(reversed(shape), reversed(strides)):
+        if s == 1:
+            continue
+        if t != step:
+            return False
+        step *= s
+    return True
+
+
+_views: dict[tuple, View] = {}
+
+
+def view(shape: tuple, strides: tuple, offset: int = 0) -> View:
+    """The one View with these numbers."""
+    key = (shape, strides, offset)
+    found = _views.get(key)
+    if found is None:
+        if len(_views) > 100_000:
+            _views.clear()
+        found = _views[key] = View(shape, strides, offset)
+    return found
+
+
+def dense(shape: tuple) -> View:
+    return view(shape, row_major(shape))
+
+
+def same(a: View | None, b: View) -> bool:
+    """Whether two maps are equal (they may be two objects if the table of views was emptied between)."""
+    return a is b or a is not None and a.strides == b.strides and a.offset == b.offset and a.shape == b.shape
