@@ -1,0 +1,5 @@
+"""Saving and loading: PyTorch's checkpoint files."""
+
+from .serialization import load, save
+
+__all__ = ["load", "save"]

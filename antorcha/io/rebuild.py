@@ -1,0 +1,176 @@
+"""How a tensor becomes a pickle and a pickle a tensor.
+
+The functions carry PyTorch's names (`torch._utils._rebuild_tensor_v2`, ...): a checkpoint names them. Their arguments
+come from a file, so each is checked against the storage before a tensor exists.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from math import prod
+from pickle import UnpicklingError
+
+import numpy as np
+
+from ..base import dtype as dtypes
+from ..base.dtype import dtype as DType
+from ..core.tensor import Tensor, from_storage
+from . import host
+
+
+class StorageRef:
+    """A storage on its way to or from a file: elements of `dtype` in `cell` (see core/storage.py)."""
+
+    __slots__ = ("cell", "dtype", "location")
+
+    def __init__(self, cell, dtype: DType, location: str = "cpu"):
+        self.cell, self.dtype, self.location = cell, dtype, location
+
+    @property
+    def numel(self) -> int:
+        return self.cell.numel * self.cell.dtype.itemsize // self.dtype.itemsize
+
+    @property
+    def data(self) -> np.ndarray:
+        return host.memory(self.cell)
+
+    @property
+    def device(self) -> str:
+        return self.location
+
+    def cpu(self) -> StorageRef:
+        return self
+
+    def nbytes(self) -> int:
+        return self.cell.numel * self.cell.dtype.itemsize
+
+    def __reduce__(self):
+        return _storage_from_bytes, (self.data.tobytes(), self.dtype)
+
+
+def _storage_from_bytes(data: bytes, dtype: DType) -> StorageRef:
+    return StorageRef(host.storage(np.frombuffer(bytearray(data), np.uint8), dtype), dtype)
+
+
+# Tensor -> arguments
+
+
+def tensor_arguments(tensor: Tensor) -> tuple:
+    """What `_rebuild_tensor_v2` needs to make this tensor again."""
+    stored = StorageRef(tensor._storage, tensor.dtype)
+    return (stored, tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()),
+            bool(tensor.requires_grad), OrderedDict())
+
+
+def reduce_tensor(tensor: Tensor) -> tuple:
+    """`(function, arguments)` for the pickle of a tensor, a parameter or an instance of a subclass.
+
+    Hooks and the graph behind the tensor are not kept; a tensor that requires grad comes back as a leaf.
+    """
+    from ..nn.parameter import Parameter
+
+    state = {key: value for key, value in getattr(tensor, "__dict__", {}).items()}
+    kind = type(tensor)
+    if kind is Parameter:
+        plain = Tensor.detach(tensor)
+        rebuild = (_rebuild_parameter_with_state, (state,)) if state else (_rebuild_parameter, ())
+        return rebuild[0], (plain, bool(tensor.requires_grad), OrderedDict(), *rebuild[1])
+    if kind is Tensor and not state:
+        return _rebuild_tensor_v2, tensor_arguments(tensor)
+    return _rebuild_from_type_v2, (_rebuild_tensor_v2, kind, tensor_arguments(tensor), state)
+
+
+# arguments -> Tensor
+
+
+def _rebuild_tensor(stored: StorageRef, offset: int, size, stride) -> Tensor:
+    """A tensor on a storage.
+
+    Raises `pickle.UnpicklingError` if a shape, stride or offset is none, or leads outside the storage.
+    """
+    if not isinstance(stored, StorageRef):
+        raise UnpicklingError(f"load: expected a storage to build a tensor on; received {type(stored).__name__}")
+    shape, strides = _sizes("size", size), _sizes("stride", stride)
+    (offset,) = _sizes("storage_offset", (offset,))
+    if len(shape) != len(strides):
+        raise UnpicklingError(f"load: expected one stride for each of {len(shape)} dimensions; received {len(strides)}")
+    if prod(shape) >= 2**63:
+        raise UnpicklingError(f"load: a tensor of shape {shape} has more elements than can be counted")
+    last = offset + sum((n - 1) * step for n, step in zip(shape, strides))
+    if 0 not in shape and last >= stored.numel:
+        raise UnpicklingError(
+            f"load: expected a view inside a storage of {stored.numel} elements; received shape {shape}, "
+            f"stride {strides}, offset {offset}, which reaches element {last}: the file is damaged")
+    return from_storage(stored.cell, stored.dtype, shape, strides, offset)
+
+
+def _sizes(name: str, values) -> tuple[int, ...]:
+    if not isinstance(values, (tuple, list)) or not all(type(v) is int and 0 <= v < 2**63 for v in values):
+        raise UnpicklingError(f"load: expected non-negative integers for {name}; received {values!r}: the file is damaged")
+    return tuple(values)
+
+
+def _rebuild_tensor_v2(stored, offset, size, stride, requires_grad, backward_hooks, metadata=None) -> Tensor:
+    if metadata:
+        raise UnpicklingError(f"load: expected a plain tensor; received one with the metadata {metadata!r}, "
+                              "which antorcha does not have yet. Save tensor.resolve_conj().resolve_neg()")
+    tensor = _rebuild_tensor(stored, offset, size, stride)
+    return _with_grad(tensor, requires_grad)
+
+
+def _rebuild_tensor_v3(stored, offset, size, stride, requires_grad, backward_hooks, dtype, metadata=None) -> Tensor:
+    if not isinstance(dtype, DType) or not isinstance(stored, StorageRef):
+        raise UnpicklingError("load: expected a storage and a dtype to build a tensor on")
+    check_computed(dtype)
+    return _rebuild_tensor_v2(StorageRef(stored.cell, dtype), offset, size, stride, requires_grad, backward_hooks, metadata)
+
+
+def _rebuild_parameter(data, requires_grad, backward_hooks) -> Tensor:
+    from ..nn.parameter import Parameter
+
+    if not isinstance(data, Tensor):
+        raise UnpicklingError(f"load: expected a tensor to make a parameter of; received {type(data).__name__}")
+    return Parameter(data, bool(requires_grad))
+
+
+def _rebuild_parameter_with_state(data, requires_grad, backward_hooks, state) -> Tensor:
+    return set_state(_rebuild_parameter(data, requires_grad, backward_hooks), state)
+
+
+def _rebuild_from_type_v2(function, kind, arguments, state) -> Tensor:
+    if function not in (_rebuild_tensor, _rebuild_tensor_v2, _rebuild_tensor_v3, _rebuild_parameter):
+        raise UnpicklingError(f"load: expected a function that builds a tensor; received {function!r}")
+    if not isinstance(kind, type) or not issubclass(kind, Tensor):
+        raise UnpicklingError(f"load: expected a subclass of Tensor; received {kind!r}")
+    tensor = function(*arguments)
+    if type(tensor) is not kind:
+        tensor = tensor.as_subclass(kind)
+    return set_state(tensor, state)
+
+
+def _with_grad(tensor: Tensor, requires_grad) -> Tensor:
+    if requires_grad:
+        tensor.requires_grad_(True)
+    return tensor
+
+
+def set_state(instance, state):
+    """Set attributes as `object.__setstate__` would: from a dict, or a pair (dict, dict of slots)."""
+    attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+    for values in (attributes, slots):
+        if values is None:
+            continue
+        if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+            raise UnpicklingError(f"load: expected a dict of attributes; received {type(values).__name__}")
+    if attributes:
+        instance.__dict__.update(attributes)
+    for name, value in (slots or {}).items():
+        setattr(instance, name, value)
+    return instance
+
+
+def check_computed(dtype: DType) -> None:
+    if dtype not in dtypes.COMPUTED:
+        known = ", ".join(d.name for d in dtypes.COMPUTED)
+        raise NotImplementedError(f"load: expected a dtype that antorcha computes ({known}); received {dtype}. "
+                        "Convert the tensors before saving: tensor.float()")

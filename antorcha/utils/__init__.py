@@ -1,0 +1,5 @@
+"""`torch.utils`: data loading and hooks."""
+
+from . import data, hooks
+
+__all__ = ["data", "hooks"]
