@@ -216,7 +216,6 @@ def donations(nodes: list[Node], leaves: list[Node], dying: list[int], steps: li
                 readers[b] = k
     safe = max((k for k, s in enumerate(steps) if s.checks or isinstance(s, Extern)), default=-1)
     found: dict[int, int] = {}
-    taken: set[int] = set()
     for k in dying:
         step = readers.get(("leaf", k), -1)
         if step <= safe or isinstance(steps[step], Extern):
@@ -225,10 +224,10 @@ def donations(nodes: list[Node], leaves: list[Node], dying: list[int], steps: li
         at = call.read_at.get(("leaf", k))
         if at is None:
             continue
-        for b, v in call.written_at.items():
+        for b, (v, order) in call.written_at.items():
             i = b[1]
-            if b[0] == "node" and i in results and i not in found and v is at and nodes[i].numel == leaves[k].numel \
-                    and nodes[i].dtype.itemsize == leaves[k].dtype.itemsize and i not in taken \
+            if b[0] == "node" and i in results and i not in found and v is at[0] and at[1] <= order and nodes[i].numel == leaves[k].numel \
+                    and nodes[i].dtype.itemsize == leaves[k].dtype.itemsize \
                     and all(b not in s.writes for s in steps[:step]):
                 found[i] = k
                 break

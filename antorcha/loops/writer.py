@@ -21,7 +21,7 @@ class Call:
         self.program, self.args, self.group = program, args, group
         self.writes: set = set()
         self.reads: set = set()
-        self.read_at: dict = {}     # buffer -> the one index map it is read through, or None
+        self.read_at: dict = {}     # as in Writer
         self.written_at: dict = {}
         self.checks: list = []
         self.kernel = None
@@ -48,8 +48,9 @@ class Writer:
         self.inout: set = set()
         self.reads: set = set()
         self.writes: set = set()
-        self.read_at: dict = {}
-        self.written_at: dict = {}
+        self.read_at: dict = {}             # buffer -> (its one index map, the store before which it is last read) or None
+        self.written_at: dict = {}          # buffer -> (index map, which store)
+        self.order = 0
 
     # -- slots --------------------------------------------------------------------------------------------------
 
@@ -95,17 +96,22 @@ class Writer:
         return total
 
     def load(self, buffer: Buffer, dtype, v: View) -> ir.Op:
-        if self.read_at.setdefault(buffer, v) is not v:
+        if buffer not in self.read_at or self.read_at[buffer] is not None and self.read_at[buffer][0] is v:
+            self.read_at[buffer] = (v, self.order)
+        else:
             self.read_at[buffer] = None
         return ir.load(self.memory(buffer, dtype, v.offset), self.offset(v), dtype)
 
     def put(self, buffer: Buffer, dtype, v: View, value: ir.Op) -> ir.Op:
-        self.written_at[buffer] = v
+        self.written_at[buffer] = (v, self.order)
+        self.order += 1
         return ir.store(self.memory(buffer, dtype, v.offset, True), self.offset(v), value.cast(dtype))
 
     def invariant(self, e: Element) -> bool:
         """Whether an element is the same everywhere in a row."""
-        return e.view is None or not any(e.view.strides[self.wall:])
+        if e.view is not None and any(e.view.strides[self.wall:]):
+            return False
+        return e.kind != "gather" or all(self.invariant(a) for a in e.args)
 
     def expression(self, e: Element) -> ir.Op:
         found = self.ops.get(e)
