@@ -13,7 +13,8 @@ import mmap
 import struct
 import zipfile
 import zlib
-from typing import BinaryIO, Callable, NamedTuple
+from collections.abc import Callable
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -110,8 +111,9 @@ class ArchiveReader:
         try:
             self._end = file.seek(0, 2)
             directory = zipfile.ZipFile(file).infolist()
-        except (zipfile.BadZipFile, struct.error, ValueError, OverflowError, NotImplementedError, UnicodeDecodeError) as error:
-            raise ArchiveError(f"load: expected a whole zip archive; received a file that is cut short or damaged ({error})") from error
+        except (zipfile.BadZipFile, struct.error, ValueError, OverflowError, NotImplementedError, OSError) as error:
+            raise ArchiveError(
+                f"load: expected a whole zip archive; received a file that is cut short or damaged ({error})") from error
         if not directory:
             raise ArchiveError("load: expected a checkpoint; received an empty zip archive")
         self._root = self._common_root(directory)
@@ -121,8 +123,8 @@ class ArchiveReader:
     def _common_root(directory: list[zipfile.ZipInfo]) -> str:
         pickles = [info.filename for info in directory if info.filename.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise ArchiveError(
-                f"load: expected a checkpoint, which has one record `*/data.pkl`; received a zip archive with {len(pickles)} of them")
+            raise ArchiveError("load: expected a checkpoint, which has one record `*/data.pkl`; "
+                               f"received a zip archive with {len(pickles)} of them")
         return pickles[0][: -len("data.pkl")]
 
     def names(self) -> list[str]:
@@ -162,9 +164,11 @@ class ArchiveReader:
         if info is None:
             raise ArchiveError(f"load: the record `{name}` is missing: the file is damaged or no checkpoint")
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise ArchiveError(f"load: expected record `{name}` stored as it is; received it compressed. Repack the archive with `zip -0`")
+            raise ArchiveError(f"load: expected record `{name}` stored as it is; received it compressed. "
+                               "Repack the archive with `zip -0`")
         if not 0 <= info.file_size <= self._end:
-            raise ArchiveError(f"load: record `{name}` claims {info.file_size} bytes in a file of {self._end}: the file is damaged")
+            raise ArchiveError(f"load: record `{name}` claims {info.file_size} bytes in a file of {self._end}: "
+                               "the file is damaged")
         return info
 
     def _data_offset(self, info: zipfile.ZipInfo) -> int:

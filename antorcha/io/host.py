@@ -6,8 +6,8 @@ Here nobody outside learns an address: `peek` reads a value and `adopt` hands me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
-from typing import Sequence
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def memory(cell: cells.Storage) -> np.ndarray:
 
 def peek(tensor: Tensor) -> np.ndarray:
     """The tensor's value as a read-only view of its memory, to be used at once and not kept."""
-    cell, kind = tensor._storage, tensor.dtype.numpy
+    cell, kind = tensor.storage, tensor.dtype.numpy
     if kind is None:
         raise TypeError(f"expected a dtype that NumPy has; received {tensor.dtype}. Convert first: tensor.float()")
     strides = [stride * kind.itemsize for stride in tensor.stride()]

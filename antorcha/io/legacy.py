@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +79,8 @@ class _Reader:
             check_computed(kind.dtype)
             nbytes = numel * kind.dtype.itemsize
             if nbytes > len(self._data):
-                raise ArchiveError(f"load: storage `{key}` claims {nbytes} bytes in a file of {len(self._data)}: the file is damaged")
+                raise ArchiveError(f"load: storage `{key}` claims {nbytes} bytes in a file of {len(self._data)}: "
+                                   "the file is damaged")
             array = self._arrays[key] = np.zeros(nbytes, np.uint8)
             self._storages[key] = self._restore(StorageRef(host.storage(array, kind.dtype), kind.dtype, location), location)
         return self._storages[key]

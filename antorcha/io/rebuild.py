@@ -54,10 +54,12 @@ def _storage_from_bytes(data: bytes, dtype: DType) -> StorageRef:
 
 # Tensor -> arguments
 
+_INTERNAL = {"storage", "meta", *vars(Tensor)}  # attributes that are the tensor itself; others are the user's
+
 
 def tensor_arguments(tensor: Tensor) -> tuple:
     """What `_rebuild_tensor_v2` needs to make this tensor again."""
-    stored = StorageRef(tensor._storage, tensor.dtype)
+    stored = StorageRef(tensor.storage, tensor.dtype)
     return (stored, tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()),
             bool(tensor.requires_grad), OrderedDict())
 
@@ -69,10 +71,10 @@ def reduce_tensor(tensor: Tensor) -> tuple:
     """
     from ..nn.parameter import Parameter
 
-    state = {key: value for key, value in getattr(tensor, "__dict__", {}).items()}
+    state = {key: value for key, value in tensor.__dict__.items() if key not in _INTERNAL}
     kind = type(tensor)
     if kind is Parameter:
-        plain = Tensor.detach(tensor)
+        plain = from_storage(tensor.storage, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset())
         rebuild = (_rebuild_parameter_with_state, (state,)) if state else (_rebuild_parameter, ())
         return rebuild[0], (plain, bool(tensor.requires_grad), OrderedDict(), *rebuild[1])
     if kind is Tensor and not state:

@@ -6,8 +6,9 @@ import codecs
 import contextlib
 import threading
 from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from pickle import UnpicklingError
-from typing import Any, Callable, Iterator
+from typing import Any
 
 from ..core.tensor import Tensor
 from . import names, rebuild

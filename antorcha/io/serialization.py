@@ -11,20 +11,21 @@ import io
 import os
 import pickle
 import secrets
+import struct
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Iterator
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from . import legacy, names, restricted
+from . import host, legacy, names, restricted
 from .archive import ArchiveError, ArchiveReader, ArchiveWriter
 from .location import restorer
 from .pickler import CheckpointPickler
 from .rebuild import StorageRef, check_computed
 from .restricted import add_safe_globals, clear_safe_globals, get_safe_globals, safe_globals
-from . import host
 
 __all__ = [
     "add_safe_globals", "clear_safe_globals", "get_crc32_options", "get_safe_globals", "get_unsafe_globals_in_checkpoint",
@@ -155,8 +156,8 @@ def load(f, map_location=None, pickle_module=None, *, weights_only: bool | None 
     if mmap:
         raise ValueError(f"load: expected a path with mmap=True; received {type(f).__name__}")
     if not all(hasattr(f, name) for name in ("read", "seek", "tell")):
-        raise AttributeError(f"load: expected a path or a file object with `read`, `seek` and `tell`; received {type(f).__name__}. "
-                             "Read it first: io.BytesIO(f.read())")
+        raise AttributeError("load: expected a path or a file object with `read`, `seek` and `tell`; "
+                             f"received {type(f).__name__}. Read it first: io.BytesIO(f.read())")
     return _load(f, map_location, weights_only, False, pickle_load_args)
 
 
@@ -181,7 +182,7 @@ def _load(file, map_location, weights_only: bool, mapped: bool, options: dict) -
     unpickler = TrustingUnpickler(io.BytesIO(data), storages.load, options)
     try:
         return unpickler.load()
-    except (EOFError, IndexError, KeyError, ValueError) as error:
+    except (EOFError, IndexError, KeyError, ValueError, TypeError, struct.error, OverflowError, MemoryError) as error:
         raise pickle.UnpicklingError(f"load: the pickle is damaged ({type(error).__name__}: {error})") from error
 
 

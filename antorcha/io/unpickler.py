@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import codecs
 import struct
+from collections.abc import Callable
 from pickle import UnpicklingError
-from typing import Any, Callable
+from typing import Any
 
 _MARK = object()
 

@@ -13,8 +13,8 @@ import time
 import warnings
 import weakref
 from collections import deque
-from typing import Any, Callable
-
+from collections.abc import Callable
+from typing import Any
 
 from ...graph import tape
 from . import worker as workers
@@ -157,8 +157,8 @@ def _check_sampling(kind: int, batch_size, shuffle, sampler, batch_sampler, drop
     if kind == _DatasetKind.Iterable:
         for name, value in (("shuffle", shuffle or None), ("sampler", sampler), ("batch_sampler", batch_sampler)):
             if value is not None:
-                raise ValueError(f"DataLoader with IterableDataset: expected unspecified {name} option, but got {name}={value}. "
-                                 "The dataset itself decides the order")
+                raise ValueError(f"DataLoader with IterableDataset: expected unspecified {name} option, "
+                                 f"but got {name}={value}. The dataset itself decides the order")
     if sampler is not None and shuffle:
         raise ValueError("sampler option is mutually exclusive with shuffle")
     if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
@@ -194,7 +194,8 @@ class _BaseDataLoaderIter:
         self._dataset, self._dataset_kind = loader.dataset, loader._dataset_kind
         self._index_sampler, self._num_workers = loader._index_sampler, loader.num_workers
         fetcher = IterableFetcher if loader._dataset_kind == _DatasetKind.Iterable else MapFetcher
-        self._make_fetcher = functools.partial(_make_fetcher, fetcher, loader._auto_collation, loader.collate_fn, loader.drop_last)
+        self._make_fetcher = functools.partial(_make_fetcher, fetcher, loader._auto_collation, loader.collate_fn,
+                                               loader.drop_last)
         if loader.pin_memory:
             warnings.warn("'pin_memory' argument is set as true but no accelerator is found, "
                           "then device pinned memory won't be used.", stacklevel=4)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import Generic, Iterable, Iterator, Sequence, Sized, TypeVar
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import Generic, TypeVar
 
 import antorcha as torch
 
