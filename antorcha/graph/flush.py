@@ -11,7 +11,6 @@ import threading
 from collections import OrderedDict
 
 from ..base import config
-from ..loops.element import Elements  # noqa: F401 (loads the lowering with this module)
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
 from .fuse import Fusion
@@ -82,8 +81,7 @@ def identify(nodes: list[Node], leaves: list[Node], numbers: list) -> tuple:
             else:
                 numbers.append(s)
                 add(None)
-        owner = n.owner
-        alive = owner is not None and n.live()
+        alive = n.owner is not None and n.live()
         live.append(alive)
         key += (n.op, n.static, n.views, n.shape, n.dtype, alive)
     about: list = []
@@ -137,12 +135,11 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
             c.checks = [(n.index, j, size) for n, j, size in c.checks]
         steps += calls
     results = {i: n.numel * n.dtype.itemsize for i, n in enumerate(nodes) if live[i]}
-    temporaries = lifetimes(nodes, steps, results, lowering.parts, alias)
+    temporaries = lifetimes(fusion.nodes, steps, results, lowering.parts, alias)
     donated = donations(nodes, leaves, dying, steps, results)
-    plan = Plan(steps, len(leaves), results, temporaries, number_at, donated, fusion)
-    fusion.nodes = fusion.readers = None  # the plan outlives the recording
-    for s in steps:
-        s.elements = None
+    plan = Plan(steps, len(leaves), results, temporaries, number_at, donated)
+    for g in fusion.groups:
+        g.nodes = [(i, fusion.nodes[i].op.name, fusion.nodes[i].shape, fusion.nodes[i].dtype, bool(fusion.stored[i])) for i in g.members]
     return plan
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from ..loops import index
 from ..loops.cost import cost_of
 from ..loops.view import View, dense, same, view
-from .node import Node
+from .node import Node, Static
 
 CHEAP = 4           # operations an element may cost and still be computed again rather than loaded
 DEFERRED = 48       # longest chain of deferred nodes
@@ -44,6 +44,7 @@ class Group:
         self.root: int = -1         # the contraction, scatter, scan or extern node
         self.operands: tuple = ()
         self.reason = ""            # why it is not part of an earlier group
+        self.nodes: list = []       # for `explain`: (number in the recording, operator, shape, dtype, stored) of each member
 
     @property
     def numel(self) -> int:
@@ -74,6 +75,27 @@ def row_view(domain: tuple, wall: int) -> View:
     return view(domain, dense(domain[:wall]).strides + (0,) * (len(domain) - wall))
 
 
+class Sum:
+    """The operator that adds up the chunks of a split contraction."""
+
+    name, family, combine, uses_index = "sum", "reduction", "sum", False
+
+
+SUM = Sum()
+
+
+def sum_chunks(n: Node) -> int:
+    """Into how many chunks the sum of a contraction is split: by its sizes alone. More than one only where the result is too
+    small to keep several threads busy and the sum is long."""
+    if n.static.dims[3] != 1 or n.static.dims[0] and size(n.views[0].shape[:n.static.dims[0]]) > 4:
+        return 1
+    k = n.views[0].shape[-1]
+    if n.numel > 16_384 or k < 8192:
+        return 1
+    wanted = min(64, k // 2048)
+    return next((c for c in range(wanted, 1, -1) if k % c == 0), 1)
+
+
 class Refine(Exception):
     """The domain must be split further; the attempt starts again."""
 
@@ -99,7 +121,7 @@ class Fusion:
     """The grouping of a tape. After `run`: `groups`, `place` (node -> group or None), `stored`."""
 
     def __init__(self, nodes: list[Node], live: list[bool], fuse: bool = True):
-        self.nodes, self.live, self.fuse = nodes, live, fuse
+        self.nodes, self.live, self.fuse = list(nodes), list(live), fuse
         count = len(nodes)
         self.groups: list[Group] = []
         self.place: list[Group | None] = [None] * count
@@ -121,10 +143,11 @@ class Fusion:
         return needed
 
     def run(self) -> Fusion:
-        for i, n in enumerate(self.nodes):
+        recorded = list(self.nodes)
+        for i, n in enumerate(recorded):
             if self.needed[i]:
                 getattr(self, "_" + n.op.family)(i, n)
-        for i, n in enumerate(self.nodes):
+        for i, n in enumerate(recorded):
             if self.live[i] and n.numel:
                 self.materialise(i)
         for g in self.groups:
@@ -275,9 +298,43 @@ class Fusion:
             return self._fill(i, n)
         for source, v in zip(n.inputs, n.views):
             self._operand(source, v)
+        chunks = sum_chunks(n)
+        if chunks > 1 and self.fuse:
+            return self._split_sum(i, n, chunks)
         shape = a.shape[:nb + nm] + b.shape[nb:nb + nn]
         g = self._rooted("contraction", i, n, index.domain_of(shape), (), None)
         g.at[i] = dense(g.domain)
+
+    def _split_sum(self, i: int, n: Node, chunks: int) -> None:
+        """A long sum with a small result: chunks of the sum side by side, as one more batch dimension, then their sum."""
+        nb, nm, nn, _ = n.static.dims
+        a, b = n.views
+        k = a.shape[-1] // chunks
+
+        def chunked(v: View) -> View:
+            t = v.strides[-1]
+            return view(v.shape[:nb] + (chunks,) + v.shape[nb:-1] + (k,), v.strides[:nb] + (k * t,) + v.strides[nb:-1] + (t,), v.offset)
+
+        shape = a.shape[:nb] + (chunks,) + a.shape[nb:nb + nm] + b.shape[nb:nb + nn]
+        cast = n.static.casts[0]
+        part = Node(n.op, n.inputs, (chunked(a), chunked(b)), n.static._replace(dims=(nb + 1, nm, nn, 1)), shape,
+                    size(shape), cast)
+        part.index = p = len(self.nodes)
+        self.nodes.append(part)
+        self.live.append(False)
+        self.place.append(None)
+        self.uses.append(1)
+        self.chain.append(0)
+        self.stored.append(1)
+        g = self._rooted("contraction", p, part, index.domain_of(shape), (), None)
+        g.at[p] = dense(g.domain)
+        v = dense(shape)
+        order = [d for d in range(len(shape)) if d != nb] + [nb]
+        whole = Node(SUM, (part,), (view(tuple(shape[d] for d in order), tuple(v.strides[d] for d in order)),),
+                     Static(casts=(cast,), reduced=1), n.shape, n.numel, n.dtype)
+        whole.index = i
+        self.nodes[i] = whole
+        self._reduction(i, whole)
 
     def _operand(self, source: Node, v: View) -> None:
         """Decide whether an operand is computed while it is packed or stored before."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from ..base import dtype as dt
 from . import index, ir
+from .cost import cost_of
 from .element import Elements, views_of
 from .view import View, dense, same, view
 from .writer import INT, Call, Writer, combined, decode, identity
@@ -185,6 +186,7 @@ class Loops:
         table = {v: index.coarse(v, groups) for v in views}
         rewrite(self.elements, table)
         self.stores = [(e, b, d, table[v]) for e, b, d, v in self.stores]
+        self.table, self.merged = table, groups
         self.column = table[column] if column else None
         self.domain = tuple(_size(group.domain[d] for d in g) for g in groups)
         if wall is not None:
@@ -230,14 +232,37 @@ class Loops:
             if e.kind in ("calc", "gather") and e.member >= 0:
                 w.reload[e.member] = (e.stage, buffer, dtype, v)
         last = max([s[0].stage for s in self.stores] + [r[2].stage for r in self.reductions], default=0)
-        for member in self._read_back(last):
-            w.inout.add(w.reload[member][1])
         self.last = last
+        if last:
+            self._keep_expensive()
+            for stage, buffer, *_ in w.reload.values():
+                if stage < last:
+                    w.inout.add(buffer)
 
-    def _read_back(self, last: int) -> list:
-        if last == 0:
-            return []
-        return [m for m, (stage, *_rest) in self.w.reload.items() if stage < last]
+    def _keep_expensive(self) -> None:
+        """What is dear to compute and needed again in a later stage waits in the memory of a result still to come."""
+        places = [s for s in self.stores if s[0].kind == "calc" and not self.w.invariant(s[0])]
+        stack = [s[0] for s in self.stores] + [r[2] for r in self.reductions]
+        seen = set()
+        while stack and places:
+            e = stack.pop()
+            if id(e) in seen:
+                continue
+            seen.add(id(e))
+            stack.extend(e.args)
+            for a in e.args:
+                if a.stage < e.stage and a.kind == "calc" and a.member >= 0 and a.member not in self.w.reload \
+                        and not self.w.invariant(a) and cost_of(a.node) >= EXPENSIVE:
+                    for s in places:
+                        if s[0].stage > a.stage and s[2] is a.node.dtype and same(s[3], self._coarse_at(a)):
+                            self.stores.insert(0, (a, *s[1:]))
+                            self.w.reload[a.member] = (a.stage, *s[1:])
+                            places.remove(s)
+                            break
+
+    def _coarse_at(self, e) -> View:
+        at = self.group.at[e.member]
+        return self.table.get(at) or index.coarse(at, self.merged)
 
     def _row_body(self, body: list, parts: dict) -> None:
         """All stages of one row. `parts`: crossing reduction -> how to update it."""

@@ -135,8 +135,8 @@ def _round(n: int) -> int:
 class Plan:
     """See the module's text. `steps`: Calls and Externs in order. `results`: node index -> bytes or a leaf to take over."""
 
-    def __init__(self, steps: list, leaves: int, results: dict, temporaries: dict, number_at: dict, donated: dict, fusion):
-        self.steps, self.fusion = steps, fusion
+    def __init__(self, steps: list, leaves: int, results: dict, temporaries: dict, number_at: dict, donated: dict):
+        self.steps = steps
         self.results = [(i, nbytes) for i, nbytes in results.items()]
         self.donated = donated                      # node index -> leaf number
         self.leaves = leaves
@@ -231,6 +231,20 @@ class Plan:
         self.steps_address = self.table_rows.ctypes.data
         self.scratch = scratch
         self.target = config.target
+        self.times: dict = {}
+
+    def kernels(self) -> list[dict]:
+        """For `explain`, each step: kind, nodes (number, operator, shape, dtype, stored), the reason why it is a kernel of its own,
+        the loop program, the compiled kernel, how many parallel tiles, and the time of the last timed run in nanoseconds."""
+        found = []
+        row = 0
+        for k, s in enumerate(self.steps):
+            native = not isinstance(s, Extern)
+            found.append(dict(kind=s.group.kind, nodes=s.group.nodes, reason=s.group.reason, program=s.program if native else None,
+                              kernel=s.kernel if native else None, tiles=int(self.table_rows[row, 2]) if native else 1,
+                              time=self.times.get(k)))
+            row += native
+        return found
 
     # -- running ------------------------------------------------------------------------------------------------
 
@@ -255,7 +269,6 @@ class Plan:
             self.words[self.integer_at] = [_integer(numbers[k], flag) for _, k, flag in self.integers]
         if self.checks:
             self.status[:] = 0
-        self.times: dict = {}
         for n, segment in enumerate(self.segments):
             if isinstance(segment, Extern):
                 segment.run(lambda b: self._address(b, addresses), numbers)

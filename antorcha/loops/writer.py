@@ -49,7 +49,7 @@ class Writer:
         self.reads: set = set()
         self.writes: set = set()
         self.read_at: dict = {}             # buffer -> (its one index map, the store before which it is last read) or None
-        self.written_at: dict = {}          # buffer -> (index map, which store)
+        self.written_at: dict = {}          # buffer -> (index map, the first store to it)
         self.order = 0
 
     # -- slots --------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class Writer:
         return ir.load(self.memory(buffer, dtype, v.offset), self.offset(v), dtype)
 
     def put(self, buffer: Buffer, dtype, v: View, value: ir.Op) -> ir.Op:
-        self.written_at[buffer] = (v, self.order)
+        self.written_at.setdefault(buffer, (v, self.order))
         self.order += 1
         return ir.store(self.memory(buffer, dtype, v.offset, True), self.offset(v), value.cast(dtype))
 
