@@ -218,9 +218,9 @@ class _BaseDataLoaderIter:
         data = self._next_data()
         self._num_yielded += 1
         if self._dataset_kind == _DatasetKind.Iterable and self._expected is not None and self._num_yielded > self._expected:
-            warnings.warn(f"Length of IterableDataset {self._dataset} was reported to be {self._expected} (when accessing "
-                          f"len(dataloader)), but {self._num_yielded} samples have been fetched. With workers, each iterates over "
-                          "the whole dataset unless it asks get_worker_info() for its part", stacklevel=2)
+            warnings.warn(f"Length of IterableDataset {self._dataset} was reported to be {self._expected} (when "
+                          f"accessing len(dataloader)), but {self._num_yielded} samples have been fetched. With workers, each "
+                          "iterates over the whole dataset unless it asks get_worker_info() for its part", stacklevel=2)
         return data
 
     def _next_data(self) -> Any:
