@@ -70,6 +70,9 @@ def contraction(lowering, group) -> list[Call]:
         name = f"{label}{len(letters[label])}"
         letters[label].append((name, w.extent(name, size)))
         w.coords.append(ir.index(name))
+    for label in "mnk":     # a target may count on one loop of each
+        if not letters[label]:
+            letters[label].append((f"{label}0", ir.integer(1)))
     w.wall = 0
     dtype = n.static.casts[0]
     operands = []
