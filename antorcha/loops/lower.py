@@ -305,7 +305,7 @@ class Loops:
         if self.wall >= len(self.domain):
             return
         stack, seen = list(roots), set()
-        found = []
+        found, picked = [], []
         while stack:
             e = stack.pop()
             if id(e) in seen or e.kind == "number":
@@ -315,11 +315,15 @@ class Loops:
                 if e.kind in ("calc", "load", "gather", "result"):
                     found.append(e)
                 continue
+            if e.kind == "gather" and ("picked", e) not in w.variables and all(w.invariant(a) for a in e.args):
+                picked.append(e)
             if e.member in w.reload and w.reload[e.member][0] < w.stage:
                 continue
             stack.extend(e.args)
         for e in found:
             w.variable(e, "v", w.expression(e), body)
+        for e in picked:
+            w.variable(("picked", e), "v", w.picked(e.node, e.args), body)
         w.ops = {}
 
     def _stage(self, reductions, crossing, stores, body: list, parts: dict) -> None:

@@ -88,8 +88,11 @@ def updates(lowering, group, n) -> Call:
         count = count * blocks
         block = ir.rem(p, blocks) * ir.integer(COLUMNS)
         w.coords = decode(p / blocks, outer) + [block + i] + names
+        before: list = []
+        if all(e.kind == "number" or e.kind == "load" and not e.view.strides[parallel - 1] for e in picks):
+            w.variable("picked", "v", w.picked(n, picks), before)
         body = update(w, n, buffer, at, value, picks)
-        body = [ir.loop("i", "vector", ir.minimum(width - block, ir.integer(COLUMNS)), *body)]
+        body = [*before, ir.loop("i", "vector", ir.minimum(width - block, ir.integer(COLUMNS)), *body)]
     else:
         w.coords = decode(p, outer) + names
         body = update(w, n, buffer, at, value, picks)
@@ -103,7 +106,7 @@ def update(w: Writer, n, buffer, at: View, value, picks) -> list:
     d = n.dtype
     offset = w.offset(at)
     if picks:
-        offset = offset + w.picked(n, picks)
+        offset = offset + (ir.value(w.variables["picked"], INT) if "picked" in w.variables else w.picked(n, picks))
     v = w.number(value, d) if value.kind == "number" else w.expression(value).cast(d)
     body: list = []
     w.flush(body)

@@ -137,14 +137,17 @@ class Writer:
         if kind == "load":
             return self.load(e.buffer, n.dtype, e.view)
         if kind == "result":
-            return ir.value(self.results[e.member], n.static.casts[0]).cast(n.dtype)
+            d = INT if n.op.combine.startswith("arg") else n.static.casts[0]
+            return ir.value(self.results[e.member], d).cast(n.dtype)
         if kind == "sum":
             return ir.value("acc", n.static.casts[0]).cast(n.dtype)
         if kind == "coordinate":
             return self.offset(e.view) + self._constant(e.view)
         if kind == "gather":
             self.read_at[e.buffer] = None
-            return ir.load(self.memory(e.buffer, n.dtype, e.view.offset), self.offset(e.view) + self.picked(n, e.args), n.dtype)
+            name = self.variables.get(("picked", e))
+            picked = ir.value(name, INT) if name else self.picked(n, e.args)
+            return ir.load(self.memory(e.buffer, n.dtype, e.view.offset), self.offset(e.view) + picked, n.dtype)
         raise AssertionError(kind)
 
     def _constant(self, v: View) -> ir.Op:

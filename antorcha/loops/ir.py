@@ -1,0 +1,437 @@
+"""The loop program: *how* a kernel computes. One node class, one printer, one verifier.
+
+A `Program` is a list of statements over numbered slots. Every slot is a run-time argument: a buffer's
+address, an extent, a stride or a scalar. Sizes are therefore never part of a program: its text
+(`Program.text()`) is its identity, and equal texts share one compiled kernel.
+
+Nodes (`Op`) are of two sorts. Expressions have a dtype and no effect:
+
+    const          attr=value                         a literal
+    arg            attr=slot                          a run-time scalar, extent or stride
+    index          attr=name                          the variable of an enclosing loop (int64)
+    load           attr=slot, args=(offset,)          one element of a buffer; offset counts elements
+    value          attr=name                          what an accumulator holds (0-based, see below)
+    add sub mul div rem floordiv min max pow_int      arithmetic; min and max propagate NaN
+    fma            args=(a, b, c)                     a*b + c, rounded once
+    neg abs sqrt floor ceil trunc round               round: to even
+    lt le eq ne                                       dtype bool
+    and or xor not shl shr                            on integers and bool; shr is arithmetic for signed
+    select         args=(condition, a, b)
+    cast           to op.dtype, as C does (float to int truncates; to bool: != 0)
+    bitcast        same size, other dtype
+
+Everything else of mathematics (exp, erf, sin ...) is written with these in `loops/math.py`, so a target needs no
+library. Integer div and rem truncate as C does; floordiv floors.
+
+Statements have dtype None:
+
+    loop           attr=(name, kind), args=(extent, *body)
+                   kind: "parallel"  outermost only; iterations are independent, split over threads
+                         "vector"    iterations are independent but for accumulators, whose order is free
+                         "serial"    in order
+    accumulator    attr=(name, combine), args=(initial,)   declared before the loop that updates it
+                   combine: "sum" "prod" "max" "min" "any" "all" | "set" (a plain variable, serial loops only)
+    update         attr=name, args=(value,)                combines value into the accumulator
+    store          attr=slot, args=(offset, value)
+    when           args=(condition, *body)
+    check          attr=slot, args=(index, size)           index must be in [0, size): else the kernel writes
+                                                           index+1 (or index if negative) to the int64 status buffer `slot`
+    contract       attr=Contraction; a whole matrix product, see there
+
+An accumulator's value is read with `value(name)` after the loop has ended (or, for "set", at any time).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..base import dtype as dt
+
+ARITHMETIC = {"add", "sub", "mul", "div", "rem", "floordiv", "min", "max"}
+UNARY = {"neg", "abs", "sqrt", "floor", "ceil", "trunc", "round", "not"}
+COMPARE = {"lt", "le", "eq", "ne"}
+BITWISE = {"and", "or", "xor", "shl", "shr"}
+STATEMENTS = {"loop", "accumulator", "update", "store", "when", "check", "contract"}
+
+
+class Op:
+    """One node of a loop program. Immutable; Python operators build expressions."""
+
+    __slots__ = ("kind", "dtype", "args", "attr")
+
+    def __init__(self, kind: str, dtype: dt.dtype | None, args: tuple = (), attr=None):
+        self.kind, self.dtype, self.args, self.attr = kind, dtype, args, attr
+
+    def _binary(self, kind: str, other, swap: bool = False) -> Op:
+        other = other if isinstance(other, Op) else const(other, self.dtype)
+        a, b = (other, self) if swap else (self, other)
+        return binary(kind, a, b)
+
+    def __add__(self, other): return self._binary("add", other)
+    def __radd__(self, other): return self._binary("add", other, True)
+    def __sub__(self, other): return self._binary("sub", other)
+    def __rsub__(self, other): return self._binary("sub", other, True)
+    def __mul__(self, other): return self._binary("mul", other)
+    def __rmul__(self, other): return self._binary("mul", other, True)
+    def __truediv__(self, other): return self._binary("div", other)
+    def __rtruediv__(self, other): return self._binary("div", other, True)
+    def __and__(self, other): return self._binary("and", other)
+    def __or__(self, other): return self._binary("or", other)
+    def __xor__(self, other): return self._binary("xor", other)
+    def __lshift__(self, other): return self._binary("shl", other)
+    def __rshift__(self, other): return self._binary("shr", other)
+    def __lt__(self, other): return self._binary("lt", other)
+    def __le__(self, other): return self._binary("le", other)
+    def __gt__(self, other): return self._binary("lt", other, True)
+    def __ge__(self, other): return self._binary("le", other, True)
+    def __neg__(self): return unary("neg", self)
+    def __invert__(self): return unary("not", self)
+    def eq(self, other): return self._binary("eq", other)
+    def ne(self, other): return self._binary("ne", other)
+
+    def cast(self, to: dt.dtype) -> Op:
+        return self if to is self.dtype else Op("cast", to, (self,))
+
+    def bitcast(self, to: dt.dtype) -> Op:
+        return self if to is self.dtype else Op("bitcast", to, (self,))
+
+    def __repr__(self) -> str:
+        return Printer().expression(self) if self.dtype is not None else f"<{self.kind}>"
+
+
+# -- constructors -----------------------------------------------------------------------------------------------
+
+def const(value, dtype: dt.dtype) -> Op:
+    if dtype.kind == "f":
+        value = float(value)
+    elif dtype.kind == "b":
+        value = bool(value)
+    else:
+        value = int(value)
+    return Op("const", dtype, (), value)
+
+
+def integer(value: int) -> Op:
+    return Op("const", dt.int64, (), int(value))
+
+
+def arg(slot: int, dtype: dt.dtype = dt.int64) -> Op:
+    return Op("arg", dtype, (), slot)
+
+
+def index(name: str) -> Op:
+    return Op("index", dt.int64, (), name)
+
+
+def load(slot: int, offset: Op, dtype: dt.dtype) -> Op:
+    return Op("load", dtype, (offset,), slot)
+
+
+def value(name: str, dtype: dt.dtype) -> Op:
+    return Op("value", dtype, (), name)
+
+
+def unary(kind: str, a: Op) -> Op:
+    return Op(kind, a.dtype, (a,))
+
+
+def binary(kind: str, a: Op, b: Op) -> Op:
+    """An operator of two expressions of one dtype. Integer index arithmetic with 0 and 1 is folded."""
+    if a.dtype is not b.dtype:
+        raise TypeError(f"loop program: {kind} of {a.dtype} and {b.dtype}; cast one of them first")
+    if a.dtype is dt.int64 and (a.kind == "const" or b.kind == "const"):
+        folded = _fold_integer(kind, a, b)
+        if folded is not None:
+            return folded
+    return Op(kind, dt.bool_ if kind in COMPARE else a.dtype, (a, b))
+
+
+def _fold_integer(kind: str, a: Op, b: Op) -> Op | None:
+    x = a.attr if a.kind == "const" else None
+    y = b.attr if b.kind == "const" else None
+    if kind == "add":
+        if x is not None and y is not None: return integer(x + y)
+        if x == 0: return b
+        if y == 0: return a
+    elif kind == "mul":
+        if x is not None and y is not None: return integer(x * y)
+        if x == 1: return b
+        if y == 1: return a
+        if x == 0 or y == 0: return integer(0)
+    elif kind == "sub" and y == 0:
+        return a
+    return None
+
+
+def minimum(a: Op, b) -> Op: return a._binary("min", b)
+def maximum(a: Op, b) -> Op: return a._binary("max", b)
+def floordiv(a: Op, b) -> Op: return a._binary("floordiv", b)
+def rem(a: Op, b) -> Op: return a._binary("rem", b)
+def sqrt(a: Op) -> Op: return unary("sqrt", a)
+def absolute(a: Op) -> Op: return unary("abs", a)
+def floor(a: Op) -> Op: return unary("floor", a)
+def ceil(a: Op) -> Op: return unary("ceil", a)
+def trunc(a: Op) -> Op: return unary("trunc", a)
+def round_even(a: Op) -> Op: return unary("round", a)
+
+
+def fma(a: Op, b, c) -> Op:
+    b = b if isinstance(b, Op) else const(b, a.dtype)
+    c = c if isinstance(c, Op) else const(c, a.dtype)
+    return Op("fma", a.dtype, (a, b, c))
+
+
+def select(condition: Op, a, b) -> Op:
+    if not isinstance(a, Op):
+        a = const(a, b.dtype)
+    if not isinstance(b, Op):
+        b = const(b, a.dtype)
+    if a.dtype is not b.dtype:
+        raise TypeError(f"loop program: select between {a.dtype} and {b.dtype}; cast one of them first")
+    return Op("select", a.dtype, (condition, a, b))
+
+
+def loop(name: str, kind: str, extent: Op, *body: Op) -> Op:
+    return Op("loop", None, (extent, *body), (name, kind))
+
+
+def accumulator(name: str, combine: str, initial: Op) -> Op:
+    return Op("accumulator", None, (initial,), (name, combine))
+
+
+def update(name: str, v: Op) -> Op:
+    return Op("update", None, (v,), name)
+
+
+def store(slot: int, offset: Op, v: Op) -> Op:
+    return Op("store", None, (offset, v), slot)
+
+
+def when(condition: Op, *body: Op) -> Op:
+    return Op("when", None, (condition, *body))
+
+
+def check(slot: int, i: Op, size: Op) -> Op:
+    return Op("check", None, (i, size), slot)
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """C[b, m, n] = sum over k of A[b, m, k] * B[b, n, k], each of b, m, n, k one or several loops deep.
+
+    `batch`, `m`, `n`, `k`: tuples of (index name, extent expression), outermost first.
+    `a`, `b`: expressions for the operands' elements in terms of `index` of batch, m, k (a) and batch, n, k (b): loads through any
+    index map, casts and pointwise prologues included. They are evaluated while packing.
+    `body`: the epilogue: statements for one (batch, m, n), which read the finished sum as `value("acc")`.
+    `dtype`: of the sum.
+    """
+
+    batch: tuple
+    m: tuple
+    n: tuple
+    k: tuple
+    a: Op
+    b: Op
+    body: tuple
+    dtype: dt.dtype
+
+
+def contract(c: Contraction) -> Op:
+    return Op("contract", None, (), c)
+
+
+@dataclass
+class Slot:
+    """A run-time argument. role: "in", "out", "inout" (buffers, with their dtype), "scratch" (a per-thread buffer),
+    "extent", "stride" or "scalar" (one number of `dtype`)."""
+
+    role: str
+    dtype: dt.dtype
+    name: str = ""
+
+
+@dataclass
+class Program:
+    """Statements over slots. The first statement level holds one "parallel" loop or one contract."""
+
+    slots: list[Slot] = field(default_factory=list)
+    body: list[Op] = field(default_factory=list)
+
+    def slot(self, role: str, dtype: dt.dtype, name: str = "") -> int:
+        self.slots.append(Slot(role, dtype, name))
+        return len(self.slots) - 1
+
+    def text(self) -> str:
+        return Printer().program(self)
+
+
+BUFFER_ROLES = ("in", "out", "inout", "scratch")
+
+
+# -- printer ----------------------------------------------------------------------------------------------------
+
+class Printer:
+    """Prints a program, each distinct expression once and numbered in order: the text is canonical."""
+
+    def __init__(self):
+        self.names: dict = {}
+        self.lines: list[str] = []
+        self.depth = 0
+
+    def expression(self, op: Op) -> str:
+        return self._inline(op)
+
+    def _inline(self, op: Op) -> str:
+        if op.kind == "const":
+            return f"{op.attr!r}:{op.dtype.code}" if op.dtype is not dt.int64 else repr(op.attr)
+        if op.kind == "arg":
+            return f"${op.attr}" if op.dtype is dt.int64 else f"${op.attr}:{op.dtype.code}"
+        if op.kind == "index":
+            return op.attr
+        if op.kind == "value":
+            return f"@{op.attr}"
+        args = ", ".join(self._inline(a) for a in op.args)
+        if op.kind == "load":
+            return f"load ${op.attr}[{args}]:{op.dtype.code}"
+        suffix = f":{op.dtype.code}" if op.kind in ("cast", "bitcast") else ""
+        return f"{op.kind}({args}){suffix}"
+
+    def program(self, p: Program) -> str:
+        head = [f"${i} = {s.role} {s.dtype.code}" for i, s in enumerate(p.slots)]
+        for s in p.body:
+            self.statement(s)
+        return "\n".join(head + self.lines) + "\n"
+
+    def _emit(self, text: str) -> None:
+        self.lines.append("  " * self.depth + text)
+
+    def _name(self, op: Op) -> str:
+        """A short form, emitting a line for each compound expression not seen in this scope."""
+        if op.kind in ("const", "arg", "index", "value"):
+            return self._inline(op)
+        args = tuple(self._name(a) for a in op.args)
+        key = (op.kind, op.dtype, op.attr, args)
+        found = self.names.get(key)
+        if found is None:
+            found = self.names[key] = f"%{len(self.names)}"
+            what = f"load ${op.attr}[{args[0]}]" if op.kind == "load" else f"{op.kind} {', '.join(args)}"
+            self._emit(f"{found} = {what} : {op.dtype.code}")
+        return found
+
+    def _body(self, body) -> None:
+        outer, self.names = self.names, dict(self.names)
+        count = len(outer)
+        self.depth += 1
+        for s in body:
+            self.statement(s)
+        self.depth -= 1
+        # Names of an inner scope end with it; a filler keeps later numbers distinct.
+        filled = len(self.names)
+        self.names = outer
+        for i in range(count, filled):
+            self.names[("ended", i)] = ""
+
+    def statement(self, s: Op) -> None:
+        k = s.kind
+        if k == "loop":
+            self._emit(f"{s.attr[1]} {s.attr[0]} < {self._name(s.args[0])}:")
+            self._body(s.args[1:])
+        elif k == "when":
+            self._emit(f"when {self._name(s.args[0])}:")
+            self._body(s.args[1:])
+        elif k == "accumulator":
+            self._emit(f"@{s.attr[0]} = {s.attr[1]} from {self._name(s.args[0])} : {s.args[0].dtype.code}")
+        elif k == "update":
+            self._emit(f"@{s.attr} <- {self._name(s.args[0])}")
+        elif k == "store":
+            self._emit(f"store ${s.attr}[{self._name(s.args[0])}] = {self._name(s.args[1])}")
+        elif k == "check":
+            self._emit(f"check 0 <= {self._name(s.args[0])} < {self._name(s.args[1])} else ${s.attr}")
+        elif k == "contract":
+            c = s.attr
+            dims = " ".join(f"{label}({', '.join(f'{n} < {self._name(e)}' for n, e in getattr(c, label))})"
+                            for label in ("batch", "m", "n", "k"))
+            self._emit(f"contract {dims} : {c.dtype.code}")
+            for label in ("a", "b"):
+                outer = self.names
+                self.names = dict(outer)
+                self.depth += 1
+                self._emit(f"{label} = {self._name(getattr(c, label))}")
+                self.depth -= 1
+                filled, count = len(self.names), len(outer)
+                self.names = outer
+                for i in range(count, filled):
+                    self.names[("ended", i)] = ""
+            self._body(c.body)
+        else:
+            raise ValueError(f"loop program: unknown statement {k!r}")
+
+
+# -- verifier ---------------------------------------------------------------------------------------------------
+
+def verify(p: Program) -> None:
+    """Raise AssertionError where a program breaks a rule of this file."""
+    tops = [s for s in p.body if s.kind == "loop" and s.attr[1] == "parallel" or s.kind == "contract"]
+    assert len(tops) == 1 and len(p.body) == 1, "a program is one parallel loop or one contract"
+    for s in p.body:
+        _verify_statement(p, s, set(), {}, True)
+
+
+def _verify_expression(p: Program, e: Op, indices: set, accs: dict) -> None:
+    assert e.dtype is not None and e.kind not in STATEMENTS, f"{e.kind} is no expression"
+    if e.kind == "index":
+        assert e.attr in indices, f"index {e.attr} is not that of an enclosing loop"
+    elif e.kind == "value":
+        assert e.attr in accs, f"accumulator {e.attr} is not declared here"
+    elif e.kind == "arg":
+        assert p.slots[e.attr].role not in BUFFER_ROLES, f"slot {e.attr} is a buffer"
+        assert p.slots[e.attr].dtype is e.dtype, f"slot {e.attr} is {p.slots[e.attr].dtype}, read as {e.dtype}"
+    elif e.kind == "load":
+        slot = p.slots[e.attr]
+        assert slot.role in BUFFER_ROLES and slot.dtype is e.dtype, f"load of {e.dtype} from slot {e.attr}, {slot}"
+        assert e.args[0].dtype is dt.int64, "an offset is int64"
+    elif e.kind == "select":
+        assert e.args[0].dtype is dt.bool_, "select needs a bool condition"
+    elif e.kind == "bitcast":
+        assert e.args[0].dtype.itemsize == e.dtype.itemsize, "bitcast keeps the size"
+    for a in e.args:
+        _verify_expression(p, a, indices, accs)
+
+
+def _verify_statement(p: Program, s: Op, indices: set, accs: dict, top: bool = False) -> None:
+    if s.kind == "contract":
+        assert top, "contract stands alone"
+        c = s.attr
+        names = {label: {n for n, _ in getattr(c, label)} for label in ("batch", "m", "n", "k")}
+        _verify_expression(p, c.a, names["batch"] | names["m"] | names["k"], {})
+        _verify_expression(p, c.b, names["batch"] | names["n"] | names["k"], {})
+        assert c.a.dtype is c.dtype and c.b.dtype is c.dtype, "operands are cast to the sum's dtype"
+        for inner in c.body:
+            _verify_statement(p, inner, names["batch"] | names["m"] | names["n"], {"acc": "sum"})
+        return
+    assert s.kind in STATEMENTS and s.dtype is None, f"{s.kind} is no statement"
+    if s.kind == "loop":
+        name, kind = s.attr
+        assert kind in ("parallel", "vector", "serial"), kind
+        assert (kind == "parallel") == top, "the parallel loop is the outermost"
+        assert name not in indices, f"index {name} is used twice"
+        _verify_expression(p, s.args[0], indices, accs)
+        inner = dict(accs)
+        for b in s.args[1:]:
+            _verify_statement(p, b, indices | {name}, inner)
+        return
+    if s.kind == "when":
+        inner = dict(accs)
+        _verify_expression(p, s.args[0], indices, accs)
+        for b in s.args[1:]:
+            _verify_statement(p, b, indices, inner)
+        return
+    for a in s.args:
+        _verify_expression(p, a, indices, accs)
+    if s.kind == "accumulator":
+        accs[s.attr[0]] = s.attr[1]
+    elif s.kind == "update":
+        assert s.attr in accs, f"accumulator {s.attr} is not declared here"
+    elif s.kind == "store":
+        assert p.slots[s.attr].role in ("out", "inout", "scratch"), f"slot {s.attr} is not writable"
+        assert p.slots[s.attr].dtype is s.args[1].dtype, f"store of {s.args[1].dtype} into {p.slots[s.attr]}"
