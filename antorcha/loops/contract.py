@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ..base import dtype as dt
 from . import index, ir
 from .element import Elements, views_of
 from .view import View, view
-from .writer import Call
+from .writer import Call, decode
 
 
 def contraction(lowering, group) -> list[Call]:
@@ -85,8 +86,47 @@ def contraction(lowering, group) -> list[Call]:
         value = w.expression(element)
         w.flush(body)
         body.append(w.put(buffer, d, coarse[v], value))
+    if not tiled(dtype):
+        return [w.finish([plain(letters, operands, body, dtype)], group)]
     c = ir.Contraction(*(tuple(letters[label]) for label in "bmnk"), *operands, tuple(body), dtype)
     return [w.finish([ir.contract(c)], group)]
+
+
+def tiled(dtype) -> bool:
+    """Whether the targets have a micro-kernel for this dtype."""
+    return dtype.kind == "f"
+
+
+def plain(letters: dict, operands: list, body: list, dtype) -> ir.Op:
+    """One sum per parallel iteration: for integers."""
+    outer = letters["b"] + letters["m"] + letters["n"]
+    count = ir.integer(1)
+    for _, extent in outer:
+        count = count * extent
+    place = dict(zip((name for name, _ in outer), decode(ir.index("p"), [extent for _, extent in outer])))
+    a, b = (substitute(e, place, {}) for e in operands)
+    statements = [ir.update("acc", (a & b) if dtype is dt.bool_ else a * b)]
+    kind = "vector"
+    for name, extent in reversed(letters["k"]):
+        statements = [ir.loop(name, kind, extent, *statements)]
+        kind = "serial"
+    memo: dict = {}
+    after = [ir.Op(s.kind, None, tuple(substitute(x, place, memo) for x in s.args), s.attr) for s in body]
+    return ir.loop("p", "parallel", count, ir.accumulator("acc", "sum", ir.const(0, dtype)), *statements, *after)
+
+
+def substitute(e: ir.Op, place: dict, memo: dict) -> ir.Op:
+    """An expression with some indices replaced."""
+    found = memo.get(id(e))
+    if found is None:
+        if e.kind == "index":
+            found = place.get(e.attr, e)
+        elif e.args:
+            found = ir.Op(e.kind, e.dtype, tuple(substitute(a, place, memo) for a in e.args), e.attr)
+        else:
+            found = e
+        memo[id(e)] = found
+    return found
 
 
 def _spread(v: View, mine: list, domain: tuple) -> View:
