@@ -25,13 +25,18 @@ _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
-_LIMIT = 0xFFFFFFFF  # sizes and offsets from here on stand in the 64-bit extension
+_ELSEWHERE = 0xFFFFFFFF  # in place of a size or an offset: it stands in the 64-bit extension
+_LIMIT = _ELSEWHERE  # as all do from here on
 _UTF8 = 0x800  # general purpose flag: the name is UTF-8
 _DATE, _TIME = 33, 0  # 1980-01-01 00:00: equal content gives equal files
 
 
 class ArchiveError(RuntimeError):
     """The file is no checkpoint, or a damaged one."""
+
+
+def _short(value: int) -> int:
+    return value if value < _LIMIT else _ELSEWHERE
 
 
 class _Entry(NamedTuple):
@@ -61,7 +66,7 @@ class ArchiveWriter:
         entry = _Entry(encoded, crc, data.nbytes, self._position)
         extra = struct.pack("<2H2Q", 1, 16, entry.size, entry.size) if entry.size >= _LIMIT else b""
         extra += self._padding(self._position + _LOCAL.size + len(encoded) + len(extra))
-        size = min(entry.size, _LIMIT)
+        size = _short(entry.size)
         version = 45 if entry.size >= _LIMIT else 20
         self._put(_LOCAL.pack(b"PK\x03\x04", version, _UTF8, 0, _TIME, _DATE, crc, size, size, len(encoded), len(extra)))
         self._put(encoded)
@@ -85,12 +90,12 @@ class ArchiveWriter:
             end64 = self._position
             self._put(_END64.pack(b"PK\x06\x06", _END64.size - 12, 45, 45, 0, 0, count, count, size, start))
             self._put(_LOCATOR64.pack(b"PK\x06\x07", 0, end64, 1))
-        self._put(_END.pack(b"PK\x05\x06", 0, 0, min(count, 0xFFFF), min(count, 0xFFFF), size, min(start, _LIMIT), 0))
+        self._put(_END.pack(b"PK\x05\x06", 0, 0, min(count, 0xFFFF), min(count, 0xFFFF), size, _short(start), 0))
 
     def _central(self, entry: _Entry) -> None:
         wide = [value for value in (entry.size, entry.size, entry.offset) if value >= _LIMIT]
         extra = struct.pack(f"<2H{len(wide)}Q", 1, 8 * len(wide), *wide) if wide else b""
-        size, offset = min(entry.size, _LIMIT), min(entry.offset, _LIMIT)
+        size, offset = _short(entry.size), _short(entry.offset)
         version = 45 if wide else 20
         self._put(_CENTRAL.pack(b"PK\x01\x02", version, version, _UTF8, 0, _TIME, _DATE, entry.crc, size, size,
                                 len(entry.name), len(extra), 0, 0, 0, 0, offset))

@@ -354,6 +354,8 @@ class _MultiProcessingDataLoaderIter(_BaseDataLoaderIter):
             raise
 
     def _time_out(self) -> None:
+        for worker in self._workers:
+            worker.process.terminate()  # it hangs: there is no use in waiting for it to end by itself
         raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds. "
                            "A worker needs longer for a batch, or hangs: try num_workers=0")
 
