@@ -54,7 +54,7 @@ def arguments() -> argparse.Namespace:
     add("--temperature", type=float, default=0.95)
     add("--top-k", type=int, default=0)
     add("--top-p", type=float, default=0.95)
-    add("--length", type=int, default=500, help="tokens to generate at most")
+    add("--length", type=int, default=400, help="tokens to generate at most")
     add("--prompt", type=int, default=48, help="tokens given of the chorale that is continued")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     if parser.parse_known_args()[0].demo:
@@ -106,18 +106,6 @@ def validate(model: GPT, rows: torch.Tensor, batch: int) -> float:
     return float(total) / len(rows)
 
 
-def seconds_per_step(model: GPT, rows: torch.Tensor, trials: int = 6) -> float:
-    """The median time of a forward and backward pass, after a first one that may have to compile."""
-    times = []
-    for _ in range(trials + 2):
-        begin = time.perf_counter()
-        loss_of(model, rows).backward()
-        sum(p.grad.sum() for p in model.parameters()).item()
-        model.zero_grad()
-        times.append(time.perf_counter() - begin)
-    return sorted(times[2:])[trials // 2]
-
-
 def save(state: dict, path: Path) -> None:
     """Write a checkpoint; one that was there is replaced only when the new one is complete."""
     partial = path.with_suffix(".partial")
@@ -125,79 +113,89 @@ def save(state: dict, path: Path) -> None:
     os.replace(partial, path)
 
 
+class Progress:
+    """How far training is, from 0 to 1, in optimiser steps or, with --minutes, in time; and the learning rate there."""
+
+    def __init__(self, steps: int, minutes: float | None, warmup: int) -> None:
+        self.steps, self.seconds, self.warmup = steps, (minutes or 0) * 60, max(1, min(warmup, steps // 5))
+        self.done, self.begin, self.before = 0, time.perf_counter(), 0.0
+
+    def elapsed(self) -> float:
+        return self.before + time.perf_counter() - self.begin
+
+    def now(self) -> float:
+        return min(1.0, self.elapsed() / self.seconds if self.seconds else self.done / self.steps)
+
+    def rate(self, step: int) -> float:
+        """The share of --lr: up in a line for `warmup` steps, then down to a twentieth along a cosine."""
+        return min(1.0, (step + 1) / self.warmup) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * self.now())))
+
+
 def train(model: GPT, corpus: Corpus, options: argparse.Namespace) -> dict:
     """Train until the steps, the time or the patience run out; returns the history of losses."""
     chosen, held_out = split(corpus, options.seed)
     valid = blocks(corpus, held_out, options.context).to(options.device)
-    first = blocks(corpus, chosen, options.context, np.random.default_rng(options.seed)).to(options.device)
-    per_epoch = max(1, len(first) // (options.batch * options.accumulate))
-    steps = options.steps or options.epochs * per_epoch
-    if options.minutes and not options.steps:
-        steps = max(1, int(options.minutes * 57 / seconds_per_step(model, first[: options.batch]) / options.accumulate))
-        torch.manual_seed(options.seed)
-    checkpoint = torch.load(options.out / "last.pt") if options.resume else None
-    if checkpoint:
-        steps = checkpoint["steps"]
-
+    size = options.batch * options.accumulate
+    tokens = sum(len(corpus.pieces[i]) for i in chosen)
+    steps = options.steps or options.epochs * max(1, tokens // options.context // size)
+    progress = Progress(steps, None if options.steps else options.minutes, options.warmup)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, betas=(0.9, 0.95), weight_decay=0.01)
-    warmup = max(1, min(options.warmup, steps // 5))
-    schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, milestones=[warmup], schedulers=[
-        torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=warmup),
-        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, steps - warmup), eta_min=options.lr / 20),
-    ])
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, progress.rate)
     history: dict = {"train": [], "valid": []}
-    epoch, done, best, waited = 0, 0, math.inf, 0
-    if checkpoint:
+    epoch, best, waited = 0, math.inf, 0
+    if options.resume:
+        checkpoint = torch.load(options.out / "last.pt")
         model.load_state_dict(checkpoint["model"])
         optimizer.load_state_dict(checkpoint["optimizer"])
         schedule.load_state_dict(checkpoint["schedule"])
         torch.set_rng_state(checkpoint["random"])
-        epoch, done, best, waited = (checkpoint[name] for name in ("epoch", "done", "best", "waited"))
-        history = checkpoint["history"]
+        progress.done, progress.before = checkpoint["done"], checkpoint["elapsed"]
+        epoch, best, waited, history = (checkpoint[name] for name in ("epoch", "best", "waited", "history"))
     print(f"{len(chosen)} pieces to learn from, {len(held_out)} held out; {sum(p.numel() for p in model.parameters()):,} "
-          f"parameters; {steps:,} steps of {options.batch * options.accumulate * options.context:,} tokens")
+          f"parameters; {options.minutes if progress.seconds else steps} {'minutes' if progress.seconds else 'steps'}, "
+          f"{size * options.context:,} tokens a step")
 
-    begin = time.perf_counter()
-    bar = tqdm(total=steps, initial=done, unit=" steps", smoothing=0.1, dynamic_ncols=True)
-    while done < steps and waited < options.patience:
+    model.train()
+    bar = tqdm(total=1.0, bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}", dynamic_ncols=True)
+    while progress.now() < 1 and waited < options.patience:
         epoch += 1
         rows = blocks(corpus, chosen, options.context, np.random.default_rng(options.seed + epoch)).to(options.device)
-        losses = []
-        for number, (part,) in enumerate(DataLoader(TensorDataset(rows), options.batch, shuffle=True, drop_last=len(rows) > options.batch)):
+        loader = DataLoader(TensorDataset(rows), min(options.batch, len(rows)), shuffle=True, drop_last=True)
+        pending, first, begin, speed = [], len(history["train"]), time.perf_counter(), 0.0
+        for (part,) in loader:
             loss = loss_of(model, part)
             (loss / options.accumulate).backward()
-            losses.append(loss.detach())
-            if (number + 1) % options.accumulate:
+            pending.append(loss.detach())
+            if len(pending) < options.accumulate:
                 continue
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
-            done += 1
-            history["train"].append(sum(losses[-options.accumulate :]).item() / options.accumulate)
-            speed = options.batch * options.accumulate * options.context * bar.n / max(1e-9, time.perf_counter() - begin)
-            bar.set_postfix_str(f"loss {history['train'][-1]:.3f}, {speed:,.0f} tokens/s", refresh=False)
-            bar.update()
-            late = options.minutes and time.perf_counter() - begin > options.minutes * 60
-            if late or done >= steps:
+            history["train"].append(sum(pending).item() / len(pending))
+            pending = []
+            progress.done += 1
+            speed = (len(history["train"]) - first) * size * options.context / (time.perf_counter() - begin)
+            bar.set_postfix_str(f"step {progress.done}, loss {history['train'][-1]:.3f}, {speed:,.0f} tokens/s", refresh=False)
+            bar.update(progress.now() - bar.n)
+            if progress.now() >= 1:
                 break
         current = validate(model, valid, options.batch)
-        history["valid"].append((done, current))
+        history["valid"].append((progress.done, current))
         waited = 0 if current < best else waited + 1
-        recent = history["train"][-len(losses) // options.accumulate :] or [math.nan]
-        bar.write(f"epoch {epoch:3d}  step {done:5d}  train {sum(recent) / len(recent):.4f}  valid {current:.4f}")
         best = min(best, current)
+        recent = history["train"][first:] or [math.nan]
+        bar.write(f"epoch {epoch:3d}  step {progress.done:5d}  train {sum(recent) / len(recent):.4f}  valid {current:.4f}  "
+                  f"{speed:,.0f} tokens/s")
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(),
-                 "random": torch.get_rng_state(), "epoch": epoch, "done": done, "best": best, "waited": waited,
-                 "steps": steps, "history": history}
+                 "random": torch.get_rng_state(), "epoch": epoch, "done": progress.done, "elapsed": progress.elapsed(),
+                 "best": best, "waited": waited, "history": history}
         save(state, options.out / "last.pt")
         if waited == 0:
-            save({"model": state["model"], "valid": current, "step": done}, options.out / "best.pt")
-        if late:
-            break
+            save({"model": state["model"], "valid": current, "step": progress.done}, options.out / "best.pt")
     bar.close()
-    seconds = time.perf_counter() - begin
-    print(f"trained for {seconds:.0f} s, {seconds / max(1, done) * 1e3:.0f} ms a step; best validation loss {best:.4f}")
+    print(f"trained for {progress.elapsed():.0f} s, {progress.elapsed() / max(1, progress.done) * 1e3:.0f} ms a step; "
+          f"best validation loss {best:.4f}")
     return history
 
 

@@ -54,12 +54,12 @@ def loss_curve(history: dict[str, list], path: Path, title: str) -> None:
     """Draw the loss of every step, its running mean, and the validation loss of every epoch."""
     figure, axes = _figure(7.5, 4.2)
     losses, steps = history["train"], range(1, len(history["train"]) + 1)
-    axes.plot(steps, losses, color="#c9d3e0", linewidth=0.7, zorder=1)
+    axes.plot(steps, losses, color="#c9d3e0", linewidth=0.7, zorder=1, label="training")
     smooth, mean = [], losses[0]
-    for loss in losses:
-        mean += (loss - mean) * 0.05
+    for step, loss in enumerate(losses):
+        mean += (loss - mean) * max(0.05, 1 / (step + 1))
         smooth.append(mean)
-    axes.plot(steps, smooth, color="#34568b", linewidth=1.6, label="training (running mean)", zorder=2)
+    axes.plot(steps, smooth, color="#34568b", linewidth=1.6, label="its running mean", zorder=2)
     axes.plot([s for s, _ in history["valid"]], [v for _, v in history["valid"]], color="#c8553d", marker="o", markersize=3.5,
               linewidth=1.4, label="validation", zorder=3)
     axes.set(xlabel="step", ylabel="loss (nats per token)", title=title, xlim=(0, len(losses) + 1))
