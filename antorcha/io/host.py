@@ -35,6 +35,26 @@ def peek(tensor: Tensor) -> np.ndarray:
     return view
 
 
+def stack(tensors: Sequence[Tensor], out: np.ndarray) -> None:
+    """Copy tensors of one shape and dtype into the rows of `out`, which is C-contiguous.
+
+    Samples are mostly rows of one large tensor: its memory is looked up once.
+    """
+    kind, cell, flat = out.dtype, None, out
+    strides, numel = contiguous_strides(out.shape[1:]), prod(out.shape[1:])
+    rows = []
+    for tensor in tensors:
+        view = tensor.meta.view
+        if view.strides != strides:
+            np.stack([peek(tensor) for tensor in tensors], out=out)
+            return
+        if tensor.storage is not cell:
+            cell = tensor.storage
+            flat = memory(cell).view(kind)
+        rows.append(flat[view.offset : view.offset + numel])
+    np.concatenate(rows, out=out.reshape(-1))
+
+
 def storage(data: np.ndarray, dtype: DType) -> cells.Storage:
     """A storage on the memory of `data` (one-dimensional, contiguous), which the caller gives away."""
     buffer = Buffer.from_array(data)

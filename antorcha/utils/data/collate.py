@@ -103,11 +103,15 @@ def stack_arrays(arrays: list[np.ndarray]) -> Tensor:
 
 def collate_tensor_fn(batch, *, collate_fn_map: dict | None = None):
     """Samples are data: their values are copied, not recorded, but for those that need a gradient."""
-    first = batch[0]
-    shape, dtype = first.shape, first.dtype
-    if dtype.numpy is None or any(t.requires_grad or t.shape != shape or t.dtype is not dtype for t in batch):
+    first = batch[0].meta
+    shape, dtype = first.view.shape, first.dtype
+    metas = [tensor.meta for tensor in batch]
+    if dtype.numpy is None or any(m.view.shape != shape or m.dtype is not dtype for m in metas) or any(
+            tensor.requires_grad for tensor in batch):
         return torch.stack(list(batch), 0)
-    return stack_arrays([host.peek(tensor) for tensor in batch])
+    out = shared.empty((len(batch), *shape), dtype.numpy)
+    host.stack(batch, out)
+    return host.adopt(out)
 
 
 def collate_numpy_array_fn(batch, *, collate_fn_map: dict | None = None):
