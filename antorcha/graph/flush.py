@@ -16,7 +16,7 @@ from ..loops.plan import Extern, Plan
 from .fuse import Fusion
 from .node import Node, verify
 
-PLANS = 512     # plans kept
+PLANS = 256     # plans kept
 _plans: OrderedDict = OrderedDict()
 _lock = threading.RLock()
 _last: list = [None]
@@ -132,6 +132,7 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
                 ir.verify(c.program)
             if config.target != "interp":
                 c.kernel = compiled(c.program)
+                c.program = getattr(c.kernel, "program", c.program)    # equal programs share one object
             c.checks = [(n.index, j, size) for n, j, size in c.checks]
         steps += calls
     results = {i: n.numel * n.dtype.itemsize for i, n in enumerate(nodes) if live[i]}

@@ -21,6 +21,7 @@ from .writer import INT, Call, Writer, combined, decode, identity
 
 BLOCK = 8192        # elements of a parallel iteration
 COLUMNS = 512       # columns of a parallel iteration
+TILE = 16           # side of a tile of a transposition
 CHUNKS = 256        # most partial sums
 EXPENSIVE = 12      # instructions above which a value needed in a later stage is kept in memory
 
@@ -202,7 +203,17 @@ class Loops:
             return self._columns()
         if len(self.domain) <= 1 and not self.inner_reductions and not column:
             return self._flat()
-        return self._rows()
+        across = self._across(views) if not self.reductions else None
+        return self._rows() if across is None else self._tiled(across)
+
+    def _across(self, views: list) -> int | None:
+        """The dimension along which something is contiguous that is read with long steps along the last: a transposition."""
+        last = len(self.domain) - 1
+        for v in views:
+            t = self.table[v].strides
+            if abs(t[last]) > 1 and self.domain[last] >= TILE and 1 in t[:last] and self.domain[t.index(1)] >= TILE:
+                return t.index(1)
+        return None
 
     def _wall(self) -> int | None:
         g = self.group
@@ -507,6 +518,34 @@ class Loops:
                 outside.append(self._leave(i, part, p if chunks > 1 else ir.integer(0)))
         chunked = (total + (size - ir.integer(1))) / size if chunks > 1 else ir.integer(1)
         return [w.finish([ir.loop("p", "parallel", chunked, *outside)], self.group)] + self.finishing
+
+    def _tiled(self, across: int) -> list[Call]:
+        """Tiles of two dimensions, so that cache lines read across are used whole."""
+        w, last = self.w, len(self.domain) - 1
+        p, r, i = ir.index("p"), ir.index("r"), ir.index("i")
+        rows, columns = ir.integer(TILE), ir.integer(2 * TILE)
+        outer = [d for d in range(last) if d != across]
+        blocks = [(self.extents[across] + ir.integer(TILE - 1)) / rows, (self.extents[last] + ir.integer(2 * TILE - 1)) / columns]
+        counts = [self.extents[d] for d in outer] + blocks
+        outside: list = []
+        place = self._bound(decode(p, counts), outside)
+        first, start = place[-2] * rows, place[-1] * columns
+        w.coords = [ir.integer(0)] * (last + 1)
+        for d, c in zip(outer, place):
+            w.coords[d] = c
+        w.coords[across], w.coords[last] = first + r, start + i
+        w.wall = last
+        body: list = []
+        w.ops = {}
+        self._hoist([s[0] for s in self.stores], body)
+        inner: list = []
+        for e, buffer, dtype, v in self.stores:
+            value = w.expression(e)
+            w.flush(inner)
+            inner.append(w.put(buffer, dtype, v, value))
+        body.append(ir.loop("i", "vector", ir.minimum(self.extents[last] - start, columns), *inner))
+        outside.append(ir.loop("r", "serial", ir.minimum(self.extents[across] - first, rows), *body))
+        return [w.finish([ir.loop("p", "parallel", product(counts), *outside)], self.group)]
 
     def _bound(self, coords: list, body: list) -> list:
         """Name the coordinates that are computed."""

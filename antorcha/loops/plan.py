@@ -187,6 +187,9 @@ class Plan:
                     slot = local.setdefault(arg[1], check + len(local))
                     pointers.append((here, self.arena_row + 1, 8 * slot))
             check += len(local)
+            if hasattr(step, "args"):
+                step.count = len(step.args)
+                step.args = step.reads = step.writes = step.read_at = step.written_at = None  # a plan is kept: let go what it needs no more
         self.words = np.array(values + [0], np.int64)
         self.float_words = self.words.view(np.float64)
         self.pointer_at, self.pointer_row, self.pointer_offset = (np.array(c, np.int64) for c in zip(*pointers)) if pointers else \
@@ -215,7 +218,7 @@ class Plan:
             if config.target == "interp":
                 rows.append([0, 0, 0, 0])
             else:
-                words = [int(x) for x in self.words[start:start + len(step.args)]]
+                words = [int(x) for x in self.words[start:start + step.count]]
                 kernel = step.kernel
                 rows.append([kernel.address, base + 8 * start, kernel.tiles(words), kernel.grain(words)])
                 scratch = max(scratch, kernel.scratch(words))
@@ -292,7 +295,7 @@ class Plan:
 
             for k in range(a, b):
                 start = self.starts[k]
-                interp.run(self.steps[k].program, [int(x) for x in self.words[start:start + len(self.steps[k].args)]])
+                interp.run(self.steps[k].program, [int(x) for x in self.words[start:start + self.steps[k].count]])
             return
         from ..runtime import pool
 
