@@ -152,10 +152,10 @@ class ArchiveReader:
             return self._mapping[start : start + info.file_size]
         data = np.empty(info.file_size, np.uint8)
         self._file.seek(start)
-        filled = self._fill(memoryview(data))
+        filled = self._fill(data.data)
         if filled != info.file_size:
             raise ArchiveError(f"load: expected {info.file_size} bytes in record `{name}`; received {filled}")
-        if self._checksums and info.CRC and zlib.crc32(data) != info.CRC:
+        if self._checksums and info.CRC and zlib.crc32(data.data) != info.CRC:
             raise ArchiveError(f"load: the checksum of record `{name}` is wrong: the file is damaged")
         return data
 

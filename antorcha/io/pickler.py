@@ -1,5 +1,8 @@
 """Writing the pickle of a checkpoint, with PyTorch's names for what is ours."""
 
+# mypy: ignore-errors
+# The pickler in Python, which is subclassed here, has no type stub.
+
 from __future__ import annotations
 
 import io

@@ -161,7 +161,7 @@ def unsafe_globals(data: Any) -> list[str]:
     memo: dict[int, str] = {}
     for opcode, argument, _ in pickletools.genops(bytes(data)):
         if opcode.name in ("GLOBAL", "INST"):
-            module, name = argument.split(" ", 1)
+            module, name = str(argument).split(" ", 1)
         elif opcode.name == "STACK_GLOBAL":
             module, name = strings[-2:]
         else:

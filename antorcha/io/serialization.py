@@ -238,7 +238,7 @@ class TrustingUnpickler(pickle.Unpickler):
 
     def __init__(self, file, persistent_load: Callable, options: dict):
         super().__init__(file, **options)
-        self.persistent_load = persistent_load
+        self.persistent_load = persistent_load  # type: ignore[method-assign]
 
     def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] == "torch":

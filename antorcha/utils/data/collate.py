@@ -35,7 +35,7 @@ def default_convert(data: Any) -> Any:
     return data
 
 
-def default_collate(batch: list) -> Any:
+def default_collate(batch: Any) -> Any:
     """A batch of samples of one structure: tensors, arrays and numbers are stacked along a new first dimension.
 
     Mappings, named tuples and sequences are gone through; strings stay as they are. A tuple becomes a list.
@@ -43,7 +43,7 @@ def default_collate(batch: list) -> Any:
     return collate(batch, collate_fn_map=default_collate_fn_map)
 
 
-def collate(batch: list, *, collate_fn_map: dict | None = None) -> Any:
+def collate(batch: Any, *, collate_fn_map: dict | None = None) -> Any:
     """`default_collate` with functions of one's own for some types: `collate_fn_map[type](batch, collate_fn_map=...)`."""
     first = batch[0]
     kind = type(first)

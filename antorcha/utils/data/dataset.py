@@ -142,7 +142,7 @@ class ChainDataset(IterableDataset):
             yield from dataset
 
     def __len__(self) -> int:
-        return sum(len(dataset) for dataset in self._checked())  # type: ignore[arg-type]
+        return sum(len(dataset) for dataset in self._checked())  # type: ignore[arg-type, misc]
 
 
 class Subset(Dataset[T_co]):

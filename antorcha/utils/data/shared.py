@@ -79,7 +79,8 @@ class _Lease:
 
     __slots__ = ("__array_interface__", "_arena", "_offset", "_release")
 
-    def __init__(self, arena: Arena, offset: int, nbytes: int, release):
+    def __init__(self, arena: Arena | None, offset: int, nbytes: int, release):
+        assert arena is not None
         self.__array_interface__ = {"data": (arena.address + offset, False), "typestr": "|u1", "shape": (nbytes,), "version": 3}
         self._arena, self._offset, self._release = arena, offset, release
 
@@ -207,7 +208,7 @@ def _reduce(tensor: Tensor):
     elif array.nbytes < SMALL:
         array = array.copy()  # writable, so that it is writable on the other side
     flags = (type(tensor) is Parameter, tensor.requires_grad)
-    return _tensor, (pickle.PickleBuffer(array), tensor.dtype.name, array.shape, order, flags)
+    return _tensor, (pickle.PickleBuffer(array.data), tensor.dtype.name, array.shape, order, flags)
 
 
 def _tensor(data, name: str, shape: tuple[int, ...], order: tuple[int, ...] | None, flags: tuple[bool, bool]):
@@ -216,14 +217,15 @@ def _tensor(data, name: str, shape: tuple[int, ...], order: tuple[int, ...] | No
         array = array.copy()
     tensor = host.adopt(array)
     if order is not None:
-        tensor = tensor.permute(tuple(order.index(axis) for axis in range(len(order))))
+        tensor = tensor.permute(  # type: ignore[attr-defined]
+            tuple(order.index(axis) for axis in range(len(order))))
     is_parameter, requires_grad = flags
     if is_parameter:
         return Parameter(tensor, requires_grad)
     return tensor.requires_grad_(True) if requires_grad else tensor
 
 
-_REDUCERS = {Tensor: _reduce, Parameter: _reduce}
+_REDUCERS: dict = {Tensor: _reduce, Parameter: _reduce}
 
 _sender: Sender | None = None  # in a worker process
 

@@ -40,7 +40,7 @@ class ExceptionWrapper:
     """An exception on its way to another process: its class and its traceback as text."""
 
     def __init__(self, error: BaseException, where: str):
-        self.exc_type: type = type(error)
+        self.exc_type: Any = type(error)
         self.exc_msg = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         self.where = where
 
