@@ -28,9 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     if command == "cache" and rest in (["info"], ["clear"]):
         return cache(rest[0])
     if command in ("version", "--version", "-V"):
-        from .version import __version__, torch_version
+        from .version import antorcha_version, torch_version
 
-        print(f"antorcha {__version__}, with the API of torch {torch_version.partition('+')[0]}; Python {sys.version.split()[0]}")
+        print(f"antorcha {antorcha_version}, with the API of torch {torch_version.partition('+')[0]}; Python {sys.version.split()[0]}")
         return 0
     if command in ("-h", "--help", "help"):
         print(USAGE)
@@ -42,9 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(arguments: list[str]) -> int:
     """Run a script, or with -m a module, as `python` would, with `torch` meaning antorcha."""
-    from . import shim
+    from .shim import install
 
-    shim.install()
+    install()
     if arguments[0] == "-m":
         return _run_module(arguments[1:])
     script = arguments[0]

@@ -124,7 +124,7 @@ def _help_with_missing_names(module: ModuleType) -> None:
         if own is not None:
             try:
                 return own(name)
-            except AttributeError:
+            except (AttributeError, MissingModule):
                 pass
         if name.startswith("__"):
             raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")

@@ -1,4 +1,9 @@
-"""The version of antorcha, and the version of PyTorch whose API it follows."""
+"""The versions: antorcha's own, and as `torch.version` the one of PyTorch whose API it follows."""
 
-__version__ = "0.1.0"
-torch_version = "2.13.0+antorcha"  # torch.__version__, and what importlib.metadata answers for "torch" under the alias
+from __future__ import annotations
+
+antorcha_version = "0.1.0"
+__version__ = torch_version = "2.13.0+antorcha"  # also what importlib.metadata answers for "torch" under the alias
+cuda: str | None = None
+hip: str | None = None
+debug = False

@@ -10,7 +10,7 @@ import textwrap
 import pytest
 
 from antorcha import shim
-from antorcha.version import __version__
+from antorcha.version import antorcha_version
 
 
 def antorcha(*arguments, cwd=None, **environment):
@@ -102,7 +102,7 @@ def test_errors_and_exit_status_are_the_scripts(script):
 
 def test_usage_version_and_cache(tmp_path):
     status, output, _ = antorcha("version")
-    assert status == 0 and __version__ in output
+    assert status == 0 and antorcha_version in output
     assert antorcha("frobnicate")[0] == 2 and antorcha("--help")[0] == 0
     cache = {"ANTORCHA_CACHE": str(tmp_path / "cache")}
     assert "0 files" in antorcha("cache", "info", **cache)[1]
