@@ -274,27 +274,28 @@ class Printer:
     """Prints a program, each distinct expression once and numbered in order: the text is canonical."""
 
     def __init__(self):
-        self.names: dict = {}
+        self.names: dict = {}       # structure -> name, of this scope
+        self.known: dict = {}       # id of a node -> name, of this scope
+        self.count = 0
         self.lines: list[str] = []
         self.depth = 0
 
     def expression(self, op: Op) -> str:
-        return self._inline(op)
-
-    def _inline(self, op: Op) -> str:
-        if op.kind == "const":
-            return f"{op.attr!r}:{op.dtype.code}" if op.dtype is not dt.int64 else repr(op.attr)
-        if op.kind == "arg":
-            return f"${op.attr}" if op.dtype is dt.int64 else f"${op.attr}:{op.dtype.code}"
-        if op.kind == "index":
-            return op.attr
-        if op.kind == "value":
-            return f"@{op.attr}"
-        args = ", ".join(self._inline(a) for a in op.args)
+        """An expression on one line, for messages."""
+        if op.kind in _ATOMS:
+            return self._atom(op)
+        args = ", ".join(self.expression(a) for a in op.args)
         if op.kind == "load":
             return f"load ${op.attr}[{args}]:{op.dtype.code}"
         suffix = f":{op.dtype.code}" if op.kind in ("cast", "bitcast") else ""
         return f"{op.kind}({args}){suffix}"
+
+    def _atom(self, op: Op) -> str:
+        if op.kind == "const":
+            return f"{op.attr!r}:{op.dtype.code}" if op.dtype is not dt.int64 else repr(op.attr)
+        if op.kind == "arg":
+            return f"${op.attr}" if op.dtype is dt.int64 else f"${op.attr}:{op.dtype.code}"
+        return op.attr if op.kind == "index" else f"@{op.attr}"
 
     def program(self, p: Program) -> str:
         head = [f"${i} = {s.role} {s.dtype.code}" for i, s in enumerate(p.slots)]
@@ -307,29 +308,31 @@ class Printer:
 
     def _name(self, op: Op) -> str:
         """A short form, emitting a line for each compound expression not seen in this scope."""
-        if op.kind in ("const", "arg", "index", "value"):
-            return self._inline(op)
-        args = tuple(self._name(a) for a in op.args)
+        if op.kind in _ATOMS:
+            return self._atom(op)
+        found = self.known.get(id(op))
+        if found is not None:
+            return found
+        args = tuple([self._name(a) for a in op.args])
         key = (op.kind, op.dtype, op.attr, args)
         found = self.names.get(key)
         if found is None:
-            found = self.names[key] = f"%{len(self.names)}"
+            found = self.names[key] = f"%{self.count}"
+            self.count += 1
             what = f"load ${op.attr}[{args[0]}]" if op.kind == "load" else f"{op.kind} {', '.join(args)}"
             self._emit(f"{found} = {what} : {op.dtype.code}")
+        self.known[id(op)] = found
         return found
 
-    def _body(self, body) -> None:
-        outer, self.names = self.names, dict(self.names)
-        count = len(outer)
+    def _scope(self, body) -> None:
+        outer, self.names, self.known = (self.names, self.known), dict(self.names), dict(self.known)
         self.depth += 1
-        for s in body:
-            self.statement(s)
+        body()
         self.depth -= 1
-        # Names of an inner scope end with it; a filler keeps later numbers distinct.
-        filled = len(self.names)
-        self.names = outer
-        for i in range(count, filled):
-            self.names[("ended", i)] = ""
+        self.names, self.known = outer
+
+    def _body(self, body) -> None:
+        self._scope(lambda: [self.statement(s) for s in body])
 
     def statement(self, s: Op) -> None:
         k = s.kind
@@ -348,23 +351,20 @@ class Printer:
         elif k == "check":
             self._emit(f"check 0 <= {self._name(s.args[0])} < {self._name(s.args[1])} else ${s.attr}")
         elif k == "contract":
-            c = s.attr
-            dims = " ".join(f"{label}({', '.join(f'{n} < {self._name(e)}' for n, e in getattr(c, label))})"
-                            for label in ("batch", "m", "n", "k"))
-            self._emit(f"contract {dims} : {c.dtype.code}")
-            for label in ("a", "b"):
-                outer = self.names
-                self.names = dict(outer)
-                self.depth += 1
-                self._emit(f"{label} = {self._name(getattr(c, label))}")
-                self.depth -= 1
-                filled, count = len(self.names), len(outer)
-                self.names = outer
-                for i in range(count, filled):
-                    self.names[("ended", i)] = ""
-            self._body(c.body)
+            self._contract(s.attr)
         else:
             raise ValueError(f"loop program: unknown statement {k!r}")
+
+    def _contract(self, c: Contraction) -> None:
+        dims = " ".join(f"{label}({', '.join(f'{n} < {self._name(e)}' for n, e in getattr(c, label))})"
+                        for label in ("batch", "m", "n", "k"))
+        self._emit(f"contract {dims} : {c.dtype.code}")
+        self._scope(lambda: self._emit(f"a = {self._name(c.a)}"))
+        self._scope(lambda: self._emit(f"b = {self._name(c.b)}"))
+        self._body(c.body)
+
+
+_ATOMS = ("const", "arg", "index", "value")
 
 
 # -- verifier ---------------------------------------------------------------------------------------------------
@@ -377,7 +377,11 @@ def verify(p: Program) -> None:
         _verify_statement(p, s, set(), {}, True)
 
 
-def _verify_expression(p: Program, e: Op, indices: set, accs: dict) -> None:
+def _verify_expression(p: Program, e: Op, indices: set, accs: dict, seen: set | None = None) -> None:
+    seen = set() if seen is None else seen
+    if id(e) in seen:
+        return
+    seen.add(id(e))
     assert e.dtype is not None and e.kind not in STATEMENTS, f"{e.kind} is no expression"
     if e.kind == "index":
         assert e.attr in indices, f"index {e.attr} is not that of an enclosing loop"
@@ -395,7 +399,7 @@ def _verify_expression(p: Program, e: Op, indices: set, accs: dict) -> None:
     elif e.kind == "bitcast":
         assert e.args[0].dtype.itemsize == e.dtype.itemsize, "bitcast keeps the size"
     for a in e.args:
-        _verify_expression(p, a, indices, accs)
+        _verify_expression(p, a, indices, accs, seen)
 
 
 def _verify_statement(p: Program, s: Op, indices: set, accs: dict, top: bool = False) -> None:

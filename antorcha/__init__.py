@@ -1,0 +1,131 @@
+"""antorcha: PyTorch's API on a small, readable engine. `import antorcha as torch`."""
+
+from __future__ import annotations
+
+import builtins
+import math
+
+from .base import config, dtype as _dtype
+from .base.device import device
+from .base.dtype import (  # noqa: F401
+    bfloat16, complex64, complex128, dtype, float16, float32, float64, int8, int16, int32, int64, promote as promote_types, uint8, uint16,
+    uint32, uint64,
+)
+from .core import surface as _surface
+from .core.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
+from .core.tensor import (  # noqa: F401
+    Size, Tensor, as_tensor, broadcast_tensors, channels_last, channels_last_3d, contiguous_format, from_dlpack, from_numpy, layout,
+    memory_format, preserve_format, sparse_coo, sparse_csr, strided, tensor,
+)
+from .core.surface import allclose, isclose  # noqa: F401
+from .ops.record import broadcast_shapes as _broadcast_shapes, result_dtype as _result_dtype
+
+__version__ = "2.13.0+antorcha"
+
+bool, float, double, half, long, int, short = _dtype.bool_, float32, float64, float16, int64, int32, int16
+cfloat, cdouble = complex64, complex128
+inf, nan, pi, e = math.inf, math.nan, math.pi, math.e
+newaxis = None
+
+globals().update(_surface.torch_functions())
+asarray = as_tensor
+
+
+def is_tensor(obj):
+    """Whether `obj` is a tensor."""
+    return isinstance(obj, Tensor)
+
+
+def get_default_dtype():
+    """The dtype of floats without one of their own."""
+    return _dtype.default()
+
+
+def set_default_dtype(d):
+    """Set the dtype of floats without one of their own."""
+    _dtype.set_default(d)
+
+
+def set_default_device(device):
+    """Only the CPU so far."""
+    from .ops.factory import device_name
+    device_name(device)
+
+
+def get_default_device():
+    return device("cpu")
+
+
+def result_type(*tensors):
+    """The dtype that an operator of these tensors and numbers computes in."""
+    return _result_dtype(tensors)
+
+
+def can_cast(from_, to):
+    """Whether PyTorch's promotion allows the conversion."""
+    return _dtype.CATEGORY[from_.kind] <= _dtype.CATEGORY[to.kind] and not (to.kind == "b" and from_.kind != "b")
+
+
+def broadcast_shapes(*shapes):
+    """The shape that all the given ones broadcast to."""
+    return Size(_broadcast_shapes("broadcast_shapes", *[(s,) if isinstance(s, builtins.int) else tuple(s) for s in shapes]))
+
+
+def get_num_threads():
+    """How many threads compute."""
+    from .runtime import pool
+    return pool.get_num_threads()
+
+
+def set_num_threads(n):
+    """Compute with `n` threads; results are the same bits for any number."""
+    from .runtime import pool
+    pool.set_num_threads(n)
+
+
+def is_inference_mode_enabled():
+    from .core.autograd import mode
+    return mode.inference
+
+
+def use_deterministic_algorithms(mode, *, warn_only=False):
+    """Everything here is deterministic already."""
+
+
+def are_deterministic_algorithms_enabled():
+    return True
+
+
+def set_float32_matmul_precision(precision):
+    """float32 products are computed in float32 always."""
+
+
+def synchronize():
+    """Compute everything that was recorded."""
+    from .graph import tape
+    tape.flush()
+
+
+_LAZY = {
+    "nn": ".nn", "optim": ".optim", "utils": ".utils", "io": ".io", "autograd": ".autograd", "jit": ".jit", "random": ".random_api",
+    "explain": ".explain", "serialization": ".io.serialization", "cuda": ".cuda", "backends": ".backends", "linalg": ".linalg",
+    "special": ".special", "testing": ".testing", "return_types": ".return_types", "types": ".types", "version": ".version",
+}
+_FROM = {
+    "save": ".io", "load": ".io", "set_printoptions": ".printing", "compile": ".jit",
+}
+
+
+def __getattr__(name):
+    import importlib
+    if name in _LAZY:
+        return importlib.import_module(_LAZY[name], __name__)
+    if name in _FROM:
+        return getattr(importlib.import_module(_FROM[name], __name__), name)
+    from .core import generator_names
+    if name in generator_names.NAMES:
+        return getattr(importlib.import_module(".random_api", __name__), name)
+    raise AttributeError(f"module 'torch' has no attribute '{name}' in antorcha: if it is part of PyTorch, it is missing here so far")
+
+
+__all__ = ["config"]

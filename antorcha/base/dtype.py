@@ -1,0 +1,107 @@
+"""Element types: PyTorch's names, NumPy's layout, and how mixed types are promoted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_BY_NAME: dict[str, dtype] = {}
+
+
+class dtype:
+    """The type of a tensor's elements. Instances are unique: compare them with `is`.
+
+    `code` is the short name used in loop programs (`f32`), `kind` one of
+    `b` (bool), `u`, `i`, `f`, `c`, and `numpy` the equal NumPy dtype (None for bfloat16).
+    """
+
+    __slots__ = ("name", "code", "kind", "itemsize", "numpy", "_rank")
+
+    def __init__(self, name: str, code: str, kind: str, itemsize: int, rank: int):
+        self.name, self.code, self.kind, self.itemsize, self._rank = name, code, kind, itemsize, rank
+        self.numpy = None if name == "bfloat16" else np.dtype(name)
+        _BY_NAME[name] = _BY_NAME[code] = self
+
+    @property
+    def is_floating_point(self) -> bool:
+        return self.kind == "f"
+
+    @property
+    def is_complex(self) -> bool:
+        return self.kind == "c"
+
+    @property
+    def is_signed(self) -> bool:
+        return self.kind in "ifc"
+
+    def to_real(self) -> dtype:
+        return {complex64: float32, complex128: float64}.get(self, self)
+
+    def to_complex(self) -> dtype:
+        return {float32: complex64, float64: complex128}.get(self, self)
+
+    def __repr__(self) -> str:
+        return f"torch.{self.name}"
+
+    def __reduce__(self):
+        return (of, (self.name,))
+
+
+def of(name) -> dtype:
+    """The dtype with this name (`float32`), code (`f32`) or equal NumPy dtype."""
+    if isinstance(name, str) and name in _BY_NAME:
+        return _BY_NAME[name]
+    return _BY_NAME[np.dtype(name).name]
+
+
+bool_ = dtype("bool", "i1", "b", 1, 0)
+uint8 = dtype("uint8", "u8", "u", 1, 1)
+int8 = dtype("int8", "i8", "i", 1, 2)
+int16 = dtype("int16", "i16", "i", 2, 3)
+int32 = dtype("int32", "i32", "i", 4, 4)
+int64 = dtype("int64", "i64", "i", 8, 5)
+uint16 = dtype("uint16", "u16", "u", 2, 3)
+uint32 = dtype("uint32", "u32", "u", 4, 4)
+uint64 = dtype("uint64", "u64", "u", 8, 5)
+float16 = dtype("float16", "f16", "f", 2, 6)
+bfloat16 = dtype("bfloat16", "bf16", "f", 2, 6)
+float32 = dtype("float32", "f32", "f", 4, 7)
+float64 = dtype("float64", "f64", "f", 8, 8)
+complex64 = dtype("complex64", "c64", "c", 8, 9)
+complex128 = dtype("complex128", "c128", "c", 16, 10)
+
+# The dtypes the engine records and compiles; the others have their place, not yet their kernels.
+COMPUTED = (bool_, uint8, int8, int16, int32, int64, float32, float64)
+
+_default = float32
+
+
+def default() -> dtype:
+    """The dtype of floats without one of their own (`set_default_dtype`)."""
+    return _default
+
+
+def set_default(d: dtype) -> None:
+    global _default
+    if not d.is_floating_point:
+        raise TypeError(f"set_default_dtype: expected a floating point dtype; received {d}")
+    _default = d
+
+
+def promote(a: dtype, b: dtype) -> dtype:
+    """The smallest dtype both convert to (`torch.promote_types`)."""
+    if a is b:
+        return a
+    if a._rank > b._rank:
+        a, b = b, a
+    if b is uint8 and a is bool_:
+        return uint8
+    if a is uint8 and b.kind == "i":
+        return int16 if b is int8 else b
+    if {a, b} == {float16, bfloat16}:
+        return float32
+    if b is complex64 and a is float64:
+        return complex128
+    return b
+
+
+CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}

@@ -1,0 +1,229 @@
+"""x[...] and x[...] = value, with integers, slices, None, ..., tensors of integers and masks (NumPy's rules)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..base import dtype as dt
+from ..graph.node import View, view as make_view
+from ..ops import pointwise as pw
+from ..ops.index import pick, put
+from ..ops.record import broadcast_shapes, core, operator
+from ..ops.view import region_grad, select_, viewed
+
+Tensor = "Tensor"
+
+
+def _basic_view(v: View, spec: tuple) -> View:
+    """`spec` per step: ("at", i), ("slice", start, stop, step), ("all",) or ("new",)."""
+    shape, strides, offset, d = [], [], v.offset, 0
+    for step in spec:
+        kind = step[0]
+        if kind == "new":
+            shape.append(1)
+            strides.append(0)
+            continue
+        n, t = v.shape[d], v.strides[d]
+        d += 1
+        if kind == "at":
+            offset += step[1] * t
+        elif kind == "all":
+            shape.append(n)
+            strides.append(t)
+        else:
+            count = max(0, -(-(step[2] - step[1]) // step[3]))
+            offset += step[1] * t if count else 0
+            shape.append(count)
+            strides.append(t * step[3])
+    return make_view(tuple(shape), tuple(strides), offset)
+
+
+@operator(family="view", name="getitem", title="Slice", public=False, grad=dict(
+    input=lambda g, input_shape, spec: region_grad(g, input_shape, lambda v: _basic_view(v, spec))))
+def _basic(input: Tensor, spec) -> Tensor:
+    v = input.meta.view
+    found = v.memo.get(spec)
+    if found is None:
+        if len(v.memo) > 5000:
+            v.memo.clear()
+        found = v.memo[spec] = _basic_view(v, spec)
+    return viewed(input, found)
+
+
+def _as_index(k):
+    """A tensor where `k` stands for one (arrays, lists, ranges), else `k`."""
+    if isinstance(k, (list, range)) or isinstance(k, np.ndarray):
+        return core.tensor(np.asarray(k) if not isinstance(k, np.ndarray) else k)
+    return k
+
+
+def _expand(t, key):
+    """The key as a list with one entry for each dimension consumed, `...` filled in."""
+    key = list(key) if isinstance(key, tuple) else [key]
+    key = [_as_index(k) for k in key]
+    used = 0
+    for k in key:
+        if isinstance(k, core.Tensor) and k.meta.dtype in (dt.bool_, dt.uint8):
+            used += k.dim()
+        elif k is not None and k is not Ellipsis and not isinstance(k, bool):
+            used += 1
+    rank = t.dim()
+    if used > rank:
+        raise IndexError(f"too many indices for tensor of dimension {rank}")
+    fill = [slice(None)] * (rank - used)
+    at = next((i for i, k in enumerate(key) if k is Ellipsis), None)
+    if at is None:
+        return key + fill
+    return key[:at] + fill + [k for k in key[at + 1:] if k is not Ellipsis]
+
+
+def _integer(k, n: int, d: int) -> int:
+    if not -n <= k < n:
+        raise IndexError(f"index {k} is out of bounds for dimension {d} with size {n}")
+    return k % n
+
+
+def _parse(t, key):
+    """(spec of the basic part, [(dimension of the basic result, index tensor or mask)])."""
+    spec, tensors, d, out = [], [], 0, 0
+    shape = t.meta.view.shape
+    for k in _expand(t, key):
+        if k is None:
+            spec.append(("new",))
+            out += 1
+        elif isinstance(k, (bool, np.bool_)):
+            spec.append(("new",))
+            tensors.append((out, core.tensor([bool(k)])))
+            out += 1
+        elif isinstance(k, slice):
+            n = shape[d]
+            start, stop, step = (x.__index__() if x is not None else None for x in (k.start, k.stop, k.step))
+            if step is not None and step <= 0:
+                raise ValueError("step must be greater than zero")
+            start, stop, step = slice(start, stop, step).indices(n)
+            spec.append(("all",) if (start, step) == (0, 1) and stop == n else ("slice", start, stop, step))
+            d += 1
+            out += 1
+        elif isinstance(k, core.Tensor):
+            if k.meta.dtype in (dt.bool_, dt.uint8):
+                count = k.dim()
+                if tuple(k.shape) != shape[d:d + count]:
+                    i = next(i for i in range(count) if k.shape[i] != shape[d + i])
+                    raise IndexError(f"The shape of the mask {list(k.shape)} at index {i} does not match the shape of the indexed tensor "
+                                     f"{list(shape)} at index {d + i}")
+                if not count:
+                    spec.append(("new",))
+                    tensors.append((out, k.reshape(1)))
+                    out += 1
+                    continue
+            elif k.meta.dtype.kind in "iu":
+                count = 1
+                if not k.dim() and k.storage.node.buffer is not None:
+                    spec.append(("at", _integer(int(k), shape[d], d)))
+                    d += 1
+                    continue
+            else:
+                raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+            spec.extend([("all",)] * count)
+            tensors.append((out, k))
+            d += count
+            out += count
+        elif hasattr(k, "__index__"):
+            spec.append(("at", _integer(k.__index__(), shape[d], d)))
+            d += 1
+        else:
+            raise TypeError(f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
+                            f"(got {type(k).__name__})")
+    return tuple(spec), tensors
+
+
+def _places(shape: tuple, tensors):
+    """Index tensors for dimensions of a tensor of `shape`: (indices broadcast to the result, result shape, mapping)."""
+    flat: list = []
+    for d, k in tensors:
+        if k.meta.dtype in (dt.bool_, dt.uint8):
+            flat.extend((d + i, p) for i, p in enumerate(k.nonzero(as_tuple=True)))
+        else:
+            flat.append((d, k))
+    try:
+        joint = broadcast_shapes("index", *[tuple(k.shape) for _, k in flat])
+    except RuntimeError:
+        raise IndexError("shape mismatch: indexing tensors could not be broadcast together with shapes "
+                         + ", ".join(str(list(k.shape)) for _, k in flat)) from None
+    indexed = [d for d, _ in flat]
+    adjacent = indexed == list(range(indexed[0], indexed[0] + len(indexed)))
+    front = indexed[0] if adjacent else 0
+    kept = [d for d in range(len(shape)) if d not in indexed]
+    before = [d for d in kept if d < front] if adjacent else []
+    after = kept[len(before):]
+    result = tuple(shape[d] for d in before) + joint + tuple(shape[d] for d in after)
+    mapping: list = [None] * len(shape)
+    for e, d in enumerate(before):
+        mapping[d] = ("d", e)
+    for e, d in enumerate(after):
+        mapping[d] = ("d", len(before) + len(joint) + e)
+    indices = []
+    for j, (d, k) in enumerate(flat):
+        mapping[d] = ("i", j)
+        indices.append(k.reshape(tuple(k.shape) + (1,) * len(after)))
+    return indices, result, tuple(mapping)
+
+
+def getitem(t, key):
+    if type(key) is int and t.meta.view.shape:
+        return select_(t, 0, _integer(key, t.meta.view.shape[0], 0))
+    spec, tensors = _parse(t, key)
+    basic = t if tensors and all(s == ("all",) for s in spec) else _basic(t, spec)
+    if not tensors:
+        return basic
+    return pick(basic, *_places(basic.meta.view.shape, tensors))
+
+
+def setitem(t, key, value) -> None:
+    spec, tensors = _parse(t, key)
+    whole = all(s == ("all",) for s in spec)
+    target = t if whole else _basic(t, spec)
+    if not isinstance(value, core.Tensor):
+        value = core.tensor(value, dtype=t.dtype) if not isinstance(value, (int, float, bool)) else value
+    if not tensors:
+        _write(target, value)
+        return
+    mask = tensors[0][1]
+    shape = target.meta.view.shape
+    if len(tensors) == 1 and mask.meta.dtype is dt.bool_ and (not isinstance(value, core.Tensor) or not value.dim()):
+        d = tensors[0][0]
+        mask = mask.reshape((1,) * d + tuple(mask.shape) + (1,) * (len(shape) - d - mask.dim()))
+        if isinstance(value, core.Tensor):
+            value = value.to(t.dtype)
+        core.inplace(target, lambda x: pw.where(mask, value, x).to(t.dtype), ())
+        return
+    indices, result, mapping = _places(shape, tensors)
+    if not isinstance(value, core.Tensor):
+        value = core.tensor(value, dtype=t.dtype)
+    value = _fit(value.to(t.dtype), result)
+    core.inplace(target, lambda x: put(x, value, indices, result, mapping, "set"), ())
+
+
+def _fit(value, shape):
+    """`value` with leading dimensions of 1 dropped where that makes it broadcast."""
+    while value.dim() > len(shape) and value.shape[0] == 1:
+        value = value.squeeze(0)
+    try:
+        return value.expand(shape)
+    except RuntimeError:
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(value.shape)} cannot be broadcast to indexing result of shape "
+                           f"{list(shape)}") from None
+
+
+def _write(target, value) -> None:
+    if isinstance(value, core.Tensor):
+        target.copy_(_fit(value, target.meta.view.shape))
+    else:
+        target.fill_(value)
+
+
+def index_put(input, indices, values, accumulate=False):
+    """`input` with `values` written (or added) at the places given by a tuple of index tensors."""
+    spec, tensors = _parse(input, tuple(indices))
+    places, result, mapping = _places(input.meta.view.shape, tensors)
+    return put(input, _fit(values, result), places, result, mapping, "sum" if accumulate else "set")

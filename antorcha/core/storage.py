@@ -1,0 +1,132 @@
+"""The storage: a cell shared by a tensor and all its views.
+
+A cell holds a node: a value in memory or one still pending. Writing replaces the node by "the old value with this
+region assigned", so aliasing lives here and nowhere else, and a copy is a second cell holding the same node. `version`
+counts the writes; autograd compares it.
+
+When an address is handed to the outside (`numpy()`, DLPack, `data_ptr()`), the cell becomes a `SharedStorage`: its value must stay
+at that address, and since the outside may read or write there at any time, every operation that touches it is executed at once.
+"""
+
+from __future__ import annotations
+
+from weakref import ref
+
+from ..graph import tape
+from ..graph.node import Node, leaf, own
+from ..runtime.buffer import Buffer
+
+
+class Storage:
+    __slots__ = ("node", "version", "__weakref__")
+
+    def __init__(self, node: Node):
+        self.node = node
+        self.version = 0
+        if node.owner is None:
+            node.owner = ref(self)
+        else:
+            own(node, self)
+
+    def holds(self, node: Node) -> bool:
+        return self.node is node
+
+    @property
+    def dtype(self):
+        return self.node.dtype
+
+    @property
+    def numel(self) -> int:
+        return self.node.numel
+
+    @property
+    def shared(self) -> bool:
+        return False
+
+    def write(self, node: Node) -> None:
+        """Replace the value."""
+        self.node = node
+        own(node, self)
+
+    def copy(self) -> Storage:
+        """Another cell with this value."""
+        return Storage(self.node)
+
+    def buffer(self) -> Buffer:
+        """The value in memory, computed now if it was pending."""
+        node = self.node
+        if node.buffer is None:
+            tape.flush()
+            if node.buffer is None:
+                raise RuntimeError(f"{node.op.name}: this value was lost when an earlier error interrupted its computation. "
+                                   "Compute it again.")
+        return node.buffer
+
+    def share(self) -> None:
+        """From now on the value keeps its address, and what touches it is executed at once."""
+        buffer = self.buffer()
+        node = self.node
+        if node.owners() > 1:
+            fresh = Buffer.allocate(buffer.nbytes)
+            copy_bytes(fresh, buffer)
+            self.write(leaf(fresh, node.numel, node.dtype))
+            buffer = fresh
+        buffer.exported = True
+        self.__class__ = SharedStorage
+
+
+_node = Storage.node  # the slot's descriptor, which SharedStorage covers
+
+
+class SharedStorage(Storage):
+    """A storage whose address the outside knows."""
+
+    __slots__ = ()
+
+    @property
+    def node(self) -> Node:
+        tape.state.urgent = True
+        return _node.__get__(self)
+
+    def holds(self, node: Node) -> bool:
+        return _node.__get__(self) is node
+
+    @property
+    def dtype(self):
+        return _node.__get__(self).dtype
+
+    @property
+    def numel(self) -> int:
+        return _node.__get__(self).numel
+
+    @property
+    def shared(self) -> bool:
+        return True
+
+    def write(self, node: Node) -> None:
+        holder = Storage(node)
+        copy_bytes(_node.__get__(self).buffer, holder.buffer())
+
+    def copy(self) -> Storage:
+        old = _node.__get__(self)
+        fresh = Buffer.allocate(old.buffer.nbytes)
+        copy_bytes(fresh, old.buffer)
+        return Storage(leaf(fresh, old.numel, old.dtype))
+
+    def buffer(self) -> Buffer:
+        return _node.__get__(self).buffer
+
+    def share(self) -> None:
+        pass
+
+
+def copy_bytes(to: Buffer, source: Buffer) -> None:
+    count = min(to.nbytes, source.nbytes)
+    to.array("uint8", count)[:] = source.array("uint8", count)
+
+
+def of_buffer(buffer: Buffer, numel: int, dtype) -> Storage:
+    storage = Storage(leaf(buffer, numel, dtype))
+    if buffer.exported:
+        storage.share()
+    return storage

@@ -1,0 +1,142 @@
+"""Methods of Tensor, made from the operators' records."""
+
+from __future__ import annotations
+
+from ..base import dtype as dt
+from ..ops import contraction, extern, factory, pointwise as pw, record, reduction, view as view_ops
+from . import indexing
+from .tensor import Tensor, inplace
+
+ALIASES = {
+    "absolute": "abs", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "arctan2": "atan2", "arccosh": "acosh", "arcsinh": "asinh",
+    "arctanh": "atanh", "clip": "clamp", "concat": "cat", "divide": "div", "multiply": "mul", "subtract": "sub", "negative": "neg",
+    "true_divide": "div", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne", "fix": "trunc",
+    "special_expit": "sigmoid", "ger": "outer", "inner": "dot",
+}
+
+
+def torch_functions() -> dict:
+    """name -> function of the torch namespace."""
+    out = {name: r.call for name, r in record.RECORDS.items() if r.public}
+    for module in (view_ops, reduction, factory, contraction, extern):
+        for f in module.FUNCTIONS:
+            out[f.__name__] = f
+    for f in view_ops.JOINERS:
+        out[f.__name__] = f
+    out["concat"] = out["concatenate"] = view_ops.cat
+    out["range"] = factory.range_
+    out["index_put"] = indexing.index_put
+    out.update({a: out[n] for a, n in ALIASES.items() if n in out})
+    out["clone"] = lambda input, *, memory_format=None: input.clone()
+    for name in ("numel", "is_floating_point", "is_complex", "is_signed", "detach", "equal", "allclose", "is_same_size"):
+        out.setdefault(name, _method(name))
+    for name in list(out):
+        if hasattr(Tensor, name + "_") and name not in ("requires_grad", "copy", "resize", "set", "detach"):
+            out[name + "_"] = getattr(Tensor, name + "_")
+    return out
+
+
+def _method(name):
+    def function(input, *args, **kwargs):
+        return getattr(input, name)(*args, **kwargs)
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+def _inplace_form(name, call):
+    def method(self, *args, **kwargs):
+        return inplace(self, call, args, kwargs)
+    method.__name__ = method.__qualname__ = name + "_"
+    method.__doc__ = f"In-place version of {name}."
+    return method
+
+
+def _operator_method(call):
+    def method(self, other):
+        return call(self, other) if isinstance(other, Tensor) or record.number(other) is not None else NotImplemented
+    return method
+
+
+def _reflected(call):
+    def method(self, other):
+        return call(other, self) if isinstance(other, Tensor) or record.number(other) is not None else NotImplemented
+    return method
+
+
+def _inplace_operator(call):
+    def method(self, other):
+        return inplace(self, call, (other,))
+    return method
+
+
+def install() -> None:
+    for name, r in record.RECORDS.items():
+        if not r.public or not r.method:
+            continue
+        if not hasattr(Tensor, name) or name in ("sum",):
+            setattr(Tensor, name, r.call)
+        if r.inplace:
+            setattr(Tensor, name + "_", _inplace_form(name, r.call))
+    for f in [*view_ops.METHODS, *reduction.FUNCTIONS, *extern.FUNCTIONS]:
+        if not hasattr(Tensor, f.__name__):
+            setattr(Tensor, f.__name__, f)
+    for alias, name in ALIASES.items():
+        for suffix in ("", "_"):
+            if hasattr(Tensor, name + suffix) and not hasattr(Tensor, alias + suffix):
+                setattr(Tensor, alias + suffix, getattr(Tensor, name + suffix))
+    Tensor.index_put = indexing.index_put
+    Tensor.index_put_ = _inplace_form("index_put", indexing.index_put)
+    Tensor.where = lambda self, condition, other: pw.where(condition, self, other)
+    Tensor.std, Tensor.var = reduction.std, reduction.var
+    Tensor.repeat_interleave = view_ops.repeat_interleave
+    _install_operators()
+    _install_views_inplace()
+    for name, d in dict(float=dt.float32, double=dt.float64, half=dt.float16, bfloat16=dt.bfloat16, int=dt.int32, long=dt.int64,
+                        short=dt.int16, char=dt.int8, byte=dt.uint8, bool=dt.bool_).items():
+        setattr(Tensor, name, lambda self, memory_format=None, d=d: self.to(d))
+    Tensor.equal = lambda self, other: self.shape == other.shape and bool((self == other).all())
+    Tensor.allclose = allclose
+    Tensor.isclose = isclose
+
+
+def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
+    """Where |input - other| <= atol + rtol * |other|, or both are equal."""
+    close = (input == other) | ((input - other).abs() <= atol + rtol * other.abs()) & input.isfinite() & other.isfinite()
+    return close | (input.isnan() & other.isnan()) if equal_nan else close
+
+
+def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False) -> bool:
+    """Whether all elements are close (`isclose`)."""
+    return bool(isclose(input, other, rtol, atol, equal_nan).all())
+
+
+def _install_operators() -> None:
+    plain = dict(add=pw.add_, sub=pw.sub_, mul=pw.mul, truediv=pw.div_, floordiv=pw.floor_divide, mod=pw.remainder, pow=pw.pow,
+                 lt=pw.lt, le=pw.le, gt=pw.gt, ge=pw.ge, eq=pw.eq, ne=pw.ne)
+    plain["and"], plain["or"], plain["xor"] = pw.bitwise_and, pw.bitwise_or, pw.bitwise_xor
+    plain["lshift"], plain["rshift"] = pw.bitwise_left_shift, pw.bitwise_right_shift
+    for name, call in plain.items():
+        raw = call.record.raw if call is not pw.pow else call
+        setattr(Tensor, f"__{name}__", _operator_method(raw))
+        if name not in ("lt", "le", "gt", "ge", "eq", "ne"):
+            setattr(Tensor, f"__r{name}__", _reflected(raw))
+            setattr(Tensor, f"__i{name}__", _inplace_operator(raw))
+    for name, call in dict(neg=pw.neg, abs=pw.abs, invert=pw.bitwise_not).items():
+        setattr(Tensor, f"__{name}__", lambda self, call=call: call(self))
+    Tensor.__pos__ = lambda self: self
+
+
+def _install_views_inplace() -> None:
+    def reshaping(name):
+        call = getattr(view_ops, name)
+
+        def method(self, *args):
+            self.meta = call(self.detach(), *args).meta
+            return self
+        method.__name__ = name + "_"
+        return method
+    for name in ("transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swapdims", "as_strided"):
+        setattr(Tensor, name + "_", reshaping(name))
+
+
+install()

@@ -1,0 +1,52 @@
+"""The recording: pending nodes in the order they were recorded, and when they are computed.
+
+A flush computes everything pending that a tensor can still ask for. It happens when a value is needed, when the
+recording has grown long, after each operation in `config.eager`, and at once for values that the outside can touch.
+"""
+
+from __future__ import annotations
+
+from ..base import config
+from .node import Node
+
+LONGEST = 20_000  # nodes; a program that never asks for a value must not grow without bound
+
+
+class State:
+    """`urgent`: the next recorded node is to be computed at once."""
+
+    __slots__ = ("urgent",)
+
+    def __init__(self):
+        self.urgent = False
+
+
+state = State()
+nodes: list[Node] = []
+_append = nodes.append
+
+
+def record(node: Node) -> None:
+    _append(node)
+
+
+def settle() -> None:
+    """Called when an operation has been recorded whole: compute now if something demands it."""
+    if state.urgent or config.eager or len(nodes) > LONGEST:
+        state.urgent = False
+        flush()
+
+
+def flush() -> None:
+    """Compute every pending value that can still be asked for."""
+    if not nodes:
+        return
+    from . import flush as execution  # the compiler is loaded with the first value that is needed
+
+    pending = nodes.copy()
+    nodes.clear()
+    try:
+        execution.flush(pending)
+    except (KeyboardInterrupt, MemoryError):
+        nodes[:0] = [n for n in pending if n.buffer is None]  # nothing is lost: it can be asked for again
+        raise

@@ -1,0 +1,353 @@
+"""Sums of products: matmul in all its forms, linear, einsum. One family: C[b, m, n] = sum over k of A[b, m, k] B[b, n, k]."""
+
+from __future__ import annotations
+
+from ..base import dtype as dt
+from ..base.errors import message
+from ..graph.node import Node, Static, View, dense, view as make_view
+from .record import Record, broadcast_shapes, broadcast_view, check_tensor, core, meta, operator
+
+Tensor = "Tensor"
+CONTRACT = Record("contraction", "contraction")
+
+
+def contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int):
+    """Record one contraction. va: shape b + m + k, vb: b + n + k, with so many dimensions of each."""
+    d = a.meta.dtype
+    va, vb, mnk = _collapse(va, vb, nb, nm, nn, nk)
+    shape = va.shape[:mnk[0] + mnk[1]] + vb.shape[mnk[0]:mnk[0] + mnk[2]]
+    out = dense(shape)
+    node = Node(CONTRACT, (a.storage.node, b.storage.node), (va, vb), Static(casts=(d, d), dims=mnk), shape, out.numel, d)
+    return core.make(node, meta(out, d, a.meta.device))
+
+
+def _collapse(va: View, vb: View, nb, nm, nn, nk):
+    key = ("contract", vb, nb, nm, nn, nk)
+    found = va.memo.get(key)
+    if found is not None:
+        return found
+    a = list(zip(va.shape, va.strides))
+    b = list(zip(vb.shape, vb.strides))
+    batch = [(n, s, t) for (n, s), (_, t) in zip(a[:nb], b[:nb])]
+    m = [(n, s) for n, s in a[nb:nb + nm]]
+    n_ = [(n, s) for n, s in b[nb:nb + nn]]
+    k = [(n, s, t) for (n, s), (_, t) in zip(a[nb + nm:], b[nb + nn:])]
+    batch, m, n_, k = (_join(x) for x in (batch, m, n_, k))
+    na = make_view(tuple(x[0] for x in [*batch, *m, *k]), tuple(x[1] for x in [*batch, *m, *k]), va.offset)
+    nb_ = make_view(tuple([x[0] for x in batch] + [x[0] for x in n_] + [x[0] for x in k]),
+                    tuple([x[2] for x in batch] + [x[1] for x in n_] + [x[2] for x in k]), vb.offset)
+    found = va.memo[key] = (na, nb_, (len(batch), len(m), len(n_), len(k)))
+    return found
+
+
+def _join(dims):
+    """(size, stride, ...) of neighbouring dimensions that step like one, joined; dimensions of size 1 dropped."""
+    out: list = []
+    for d in dims:
+        if d[0] == 1:
+            continue
+        if out and all(p == d[0] * s for p, s in zip(out[-1][1:], d[1:])):
+            out[-1] = (out[-1][0] * d[0], *d[1:])
+        else:
+            out.append(d)
+    return out
+
+
+def check_dtypes(what, *tensors):
+    first = tensors[0].meta.dtype
+    for x in tensors[1:]:
+        if x.meta.dtype is not first:
+            raise RuntimeError(message(what, f"operands of one dtype, {first.name}", x.meta.dtype.name,
+                                       f"Convert one of them: x.to(torch.{first.name}). (mat1 and mat2 must have the same dtype)"))
+
+
+@operator(name="mm", public=False, grad=dict(input=lambda g, mat2: product(g, mat2.t()), mat2=lambda g, input: product(input.t(), g)))
+def product(input: Tensor, mat2: Tensor):
+    """(m, k) x (k, n)."""
+    va, vb = input.meta.view, mat2.meta.view
+    out = contract(input, va, mat2, _turned(vb), 0, 1, 1, 1)
+    return core.reread(out, (va.shape[0], vb.shape[1]))
+
+
+def _turned(v: View) -> View:
+    """The last two dimensions exchanged."""
+    key = "turned"
+    found = v.memo.get(key)
+    if found is None:
+        found = v.memo[key] = make_view(v.shape[:-2] + (v.shape[-1], v.shape[-2]), v.strides[:-2] + (v.strides[-1], v.strides[-2]), v.offset)
+    return found
+
+
+@operator(name="bmm", public=False,
+          grad=dict(input=lambda g, mat2: batched(g, mat2.transpose(-2, -1)), mat2=lambda g, input: batched(input.transpose(-2, -1), g)))
+def batched(input: Tensor, mat2: Tensor):
+    """(..., m, k) x (..., k, n) with broadcast leading dimensions."""
+    va, vb = input.meta.view, mat2.meta.view
+    lead = broadcast_shapes("matmul", va.shape[:-2], vb.shape[:-2])
+    a = broadcast_view(va, lead + va.shape[-2:])
+    b = _turned(broadcast_view(vb, lead + vb.shape[-2:]))
+    out = contract(input, a, mat2, b, len(lead), 1, 1, 1)
+    return core.reread(out, lead + (va.shape[-2], vb.shape[-1]))
+
+
+def _mismatch(what, a, b):
+    return RuntimeError(f"{what}: mat1 and mat2 shapes cannot be multiplied ({'x'.join(map(str, a))} and {'x'.join(map(str, b))}): expected the "
+                        f"last dimension of the first, {a[-1]}, to equal the {'last' if len(b) == 1 else 'second to last'} of the second, "
+                        f"{b[-2] if len(b) > 1 else b[-1]}.")
+
+
+@operator()
+def mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """The product of two matrices."""
+    a, b = input.meta.view.shape, mat2.meta.view.shape
+    if len(a) != 2 or len(b) != 2:
+        raise RuntimeError(f"mm: expected two matrices; received shapes {list(a)} and {list(b)}. (self must be a matrix) Use matmul for others.")
+    if a[1] != b[0]:
+        raise _mismatch("mm", a, b)
+    check_dtypes("mm", input, mat2)
+    return product(input, mat2)
+
+
+@operator()
+def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+    """The products of two batches of matrices."""
+    a, b = input.meta.view.shape, mat2.meta.view.shape
+    if len(a) != 3 or len(b) != 3:
+        raise RuntimeError(f"bmm: batch1 and batch2 must be 3D tensors; received shapes {list(a)} and {list(b)}.")
+    if a[0] != b[0] or a[2] != b[1]:
+        raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{a[0]}, {a[2]}] but got: [{b[0]}, {b[1]}].")
+    check_dtypes("bmm", input, mat2)
+    return batched(input, mat2)
+
+
+@operator()
+def matmul(input: Tensor, other: Tensor) -> Tensor:
+    """The matrix product: of vectors the inner product, of higher ranks over the last two dimensions, the others broadcast."""
+    check_tensor("matmul", "input", input)
+    check_tensor("matmul", "other", other)
+    a, b = input.meta.view.shape, other.meta.view.shape
+    if not a or not b:
+        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D")
+    if a[-1] != (b[-2] if len(b) > 1 else b[0]):
+        if len(a) == len(b) == 1:
+            raise RuntimeError(f"inconsistent tensor size, expected tensor [{a[0]}] and src [{b[0]}] to have the same number of elements")
+        raise _mismatch("matmul", a, b)
+    check_dtypes("matmul", input, other)
+    if len(a) == 1 and len(b) == 1:
+        return product(input.unsqueeze(0), other.unsqueeze(1)).reshape(())
+    if len(b) == 1:
+        return matmul(input, other.unsqueeze(1)).squeeze(-1)
+    if len(a) == 1:
+        return matmul(input.unsqueeze(0), other).squeeze(-2)
+    if len(b) == 2:
+        if len(a) == 2:
+            return product(input, other)
+        return product(input.reshape(-1, a[-1]), other).reshape(a[:-1] + (b[-1],))
+    return batched(input, other)
+
+
+@operator()
+def dot(input: Tensor, tensor: Tensor) -> Tensor:
+    """The inner product of two vectors."""
+    if input.dim() != 1 or tensor.dim() != 1:
+        raise RuntimeError(f"1D tensors expected, but got {input.dim()}D and {tensor.dim()}D tensors")
+    return matmul(input, tensor)
+
+
+@operator()
+def mv(input: Tensor, vec: Tensor) -> Tensor:
+    """A matrix times a vector."""
+    if input.dim() != 2 or vec.dim() != 1:
+        raise RuntimeError(f"vector + matrix @ vector expected, got {1}, {input.dim()}, {vec.dim()}")
+    return matmul(input, vec)
+
+
+@operator()
+def outer(input: Tensor, vec2: Tensor) -> Tensor:
+    """All products of an element of one vector with one of another."""
+    return input.unsqueeze(1) * vec2.unsqueeze(0)
+
+
+@operator(inplace=True)
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1) -> Tensor:
+    """beta * input + alpha * (mat1 @ mat2)."""
+    out = mm(mat1, mat2)
+    out = out if alpha == 1 else out * alpha
+    return out + (input if beta == 1 else input * beta) if beta != 0 else out
+
+
+@operator(inplace=True)
+def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta=1, alpha=1) -> Tensor:
+    """beta * input + alpha * (mat @ vec)."""
+    return input * beta + mv(mat, vec) * alpha
+
+
+@operator(inplace=True)
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) -> Tensor:
+    """beta * input + alpha * bmm(batch1, batch2)."""
+    return input * beta + bmm(batch1, batch2) * alpha
+
+
+@operator(name="addmm", public=False,
+          grad=dict(input=lambda g, weight: product(g, weight),
+                    weight=lambda g, input: product(g.t(), input), bias=lambda g: g))
+def linear_(input: Tensor, weight: Tensor, bias: Tensor):
+    va, vb = input.meta.view, weight.meta.view
+    out = contract(input, va, weight, vb, 0, 1, 1, 1)
+    out = core.reread(out, (va.shape[0], vb.shape[0]))
+    return out if bias is None else out + bias
+
+
+@operator(method=False)
+def linear(input: Tensor, weight: Tensor, bias: Tensor = None) -> Tensor:
+    """input (..., in) times the transpose of weight (out, in), plus bias (out)."""
+    check_tensor("linear", "input", input)
+    a, w = input.meta.view.shape, weight.meta.view.shape
+    if len(w) == 1:
+        return matmul(input, weight) if bias is None else matmul(input, weight) + bias
+    if not a or a[-1] != w[-1]:
+        flat = 1
+        for n in a[1:]:
+            flat *= n
+        hint = "Flatten it first: input.flatten(1)" if len(a) > 2 and flat == w[-1] else \
+            f"mat1 and mat2 shapes cannot be multiplied ({'x'.join(map(str, a))} and {w[-1]}x{w[0]}): check the layer's in_features."
+        raise RuntimeError(message("linear", f"input of shape (..., {w[-1]}) to match weight {tuple(w)}", f"input {tuple(a)}", hint))
+    check_dtypes("linear", input, weight, *([bias] if bias is not None else []))
+    if len(a) == 2:
+        return linear_(input, weight, bias)
+    return linear_(input.reshape(-1, a[-1]), weight, bias).reshape(a[:-1] + (w[0],))
+
+
+# -- einsum -----------------------------------------------------------------------------------------------------
+
+def _parse(equation: str, operands):
+    equation = equation.replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(operands):
+        raise ValueError(f"einsum(): expected as many terms as operands; received {len(terms)} in '{equation}' and {len(operands)} operands")
+    rank = 0
+    for term, x in zip(terms, operands):
+        plain = term.replace("...", "")
+        if "..." in term:
+            rank = max(rank, x.dim() - len(plain))
+        elif len(plain) != x.dim():
+            raise RuntimeError(f"einsum(): the number of subscripts in the equation ({len(plain)}) does not match the number of dimensions "
+                               f"({x.dim()}) for operand '{term}' and no ellipsis was given")
+    extra = [chr(0x3b1 + i) for i in range(rank)]
+
+    def spell(term, dims):
+        plain = len(term.replace("...", ""))
+        return term.replace("...", "".join(extra[rank - (dims - plain):])) if "..." in term else term
+
+    names = [spell(term, x.dim()) for term, x in zip(terms, operands)]
+    if arrow:
+        out = right.replace("...", "".join(extra))
+    else:
+        joined = "".join(names)
+        out = "".join(extra) + "".join(sorted(c for c in set(joined) if joined.count(c) == 1 and c not in extra))
+    return names, out
+
+
+def _plain(x, names: str):
+    """Repeated subscripts of one operand read as its diagonal."""
+    for c in dict.fromkeys(names):
+        while names.count(c) > 1:
+            i = names.index(c)
+            j = names.index(c, i + 1)
+            x = x.diagonal(0, i, j)
+            names = names[:i] + names[i + 1:j] + names[j + 1:] + c
+    return x, names
+
+
+def einsum(equation, *operands):
+    """Sums of products, subscripts naming dimensions: "bij,bjk->bik"."""
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = operands[0]
+    operands = list(operands)
+    terms, out = _parse(equation, operands)
+    pairs = [_plain(x, t) for x, t in zip(operands, terms)]
+    sizes: dict = {}
+    for x, names in pairs:
+        for c, n in zip(names, x.shape):
+            if sizes.setdefault(c, n) not in (n, 1) and n != 1:
+                raise RuntimeError(f"einsum(): subscript {c} has size {n} for one operand and {sizes[c]} for another")
+            sizes[c] = max(sizes[c], n) if sizes[c] != 0 and n != 0 else 0
+    x, names = pairs[0]
+    x, names = _sum_out(x, names, out + "".join(n for _, n in pairs[1:]))
+    for i, (y, other) in enumerate(pairs[1:], 1):
+        later = out + "".join(n for _, n in pairs[i + 1:])
+        y, other = _sum_out(y, other, names + later)
+        x, names = _pair(x, names, y, other, later, sizes)
+    x, names = _sum_out(x, names, out)
+    return x.permute(tuple(names.index(c) for c in out)) if names != out else x
+
+
+def _sum_out(x, names, needed):
+    drop = tuple(i for i, c in enumerate(names) if c not in needed)
+    return (x.sum(drop), "".join(c for c in names if c in needed)) if drop else (x, names)
+
+
+def _pair(x, xs, y, ys, later, sizes):
+    """One product of two operands, summed over what no one needs later."""
+    both = [c for c in xs if c in ys]
+    batch = [c for c in both if c in later]
+    k = [c for c in both if c not in later]
+    m = [c for c in xs if c not in both]
+    n = [c for c in ys if c not in both]
+    if not k:
+        order = batch + m + n
+        a = _aligned(x, xs, order)
+        b = _aligned(y, ys, order)
+        return a * b, "".join(order)
+    a = _aligned(x, xs, batch + m + k).expand([sizes[c] for c in batch + m + k])
+    b = _aligned(y, ys, batch + n + k).expand([sizes[c] for c in batch + n + k])
+    check_dtypes("einsum", a, b)
+    out = contract_dims(a, b, len(batch), len(m), len(n), len(k))
+    return out, "".join(batch + m + n)
+
+
+def _aligned(x, names, order):
+    x = x.permute(tuple(names.index(c) for c in order if c in names))
+    for i, c in enumerate(order):
+        if c not in names:
+            x = x.unsqueeze(i)
+    return x
+
+
+def _contract_grad_a(g, b, nb, nm, nn, nk):
+    """sum over n of g[b, m, n] B[b, n, k]"""
+    rank = b.dim()
+    turned = b.permute((*range(nb), *range(nb + nn, rank), *range(nb, nb + nn)))
+    return contract_dims(g, turned, nb, nm, nk, nn)
+
+
+def _contract_grad_b(g, a, nb, nm, nn, nk):
+    """sum over m of g[b, m, n] A[b, m, k]"""
+    g_rank, a_rank = g.dim(), a.dim()
+    gt = g.permute((*range(nb), *range(nb + nm, g_rank), *range(nb, nb + nm)))
+    at = a.permute((*range(nb), *range(nb + nm, a_rank), *range(nb, nb + nm)))
+    return contract_dims(gt, at, nb, nn, nk, nm)
+
+
+@operator(name="contract", public=False,
+          grad=dict(a=lambda g, b, nb, nm, nn, nk: _contract_grad_a(g, b, nb, nm, nn, nk),
+                    b=lambda g, a, nb, nm, nn, nk: _contract_grad_b(g, a, nb, nm, nn, nk)))
+def contract_dims(a: Tensor, b: Tensor, nb, nm, nn, nk):
+    """C[b, m, n] = sum over k of A[b, m, k] B[b, n, k], several dimensions of each; differentiable."""
+    va, vb = a.meta.view, b.meta.view
+    out = contract(a, va, b, vb, nb, nm, nn, nk)
+    return core.reread(out, va.shape[:nb + nm] + vb.shape[nb:nb + nn])
+
+
+def tensordot(a, b, dims=2, out=None):
+    """A contraction over the given dimensions of each."""
+    if isinstance(dims, int):
+        da, db = list(range(a.dim() - dims, a.dim())), list(range(dims))
+    else:
+        da, db = ([d % x.dim() for d in ((ds,) if isinstance(ds, int) else ds)] for ds, x in zip(dims, (a, b)))
+    ka, kb = [i for i in range(a.dim()) if i not in da], [i for i in range(b.dim()) if i not in db]
+    return contract_dims(a.permute((*ka, *da)), b.permute((*kb, *db)), 0, len(ka), len(kb), len(da))
+
+
+FUNCTIONS = [einsum, tensordot]

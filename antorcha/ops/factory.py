@@ -1,0 +1,189 @@
+"""Operators that make tensors from nothing. Their values are computed inside whatever kernel reads them."""
+
+from __future__ import annotations
+
+import math
+
+from ..base import dtype as dt
+from ..graph.node import Node, Static, dense
+from .record import Record, core, meta, number
+from .view import sizes
+
+FULL = Record("full", "pointwise", scalar=lambda v: v)
+EMPTY = Record("empty", "pointwise", scalar=lambda v: v)
+
+
+def _range(start, step, i):
+    return start + i.cast(start.dtype) * step
+
+
+ARANGE = Record("arange", "pointwise", scalar=_range, uses_index=True)
+
+
+def device_name(device) -> str:
+    """The device of a new tensor as a string; RuntimeError for one that is not here."""
+    if device is None:
+        return core.default_device
+    name = str(device)
+    kind = name.split(":")[0]
+    if kind == "cpu":
+        return "cpu"
+    if kind == "cuda":
+        raise RuntimeError("device 'cuda' is not available: this version of antorcha computes on the CPU only. "
+                           "Use device='cpu', or choose with torch.cuda.is_available().")
+    if kind == "meta":
+        raise NotImplementedError("device 'meta' is missing in antorcha so far. Use device='cpu'.")
+    raise RuntimeError(f"device: expected one of cpu, cuda (optionally with an index); received '{name}'.")
+
+
+def full_of(shape: tuple, value, d: dt.dtype, device="cpu", op=FULL):
+    """A tensor of `shape` with one value, without any checks."""
+    out = dense(shape)
+    return core.make(Node(op, (value,), (None,), Static(casts=(d,)), shape, out.numel, d), meta(out, d, device))
+
+
+def finish(out, requires_grad: bool):
+    return out.requires_grad_() if requires_grad else out
+
+
+def _shape(what, size) -> tuple:
+    shape = sizes(what, size)
+    for n in shape:
+        if n < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(shape)}")
+    return shape
+
+
+def _filled(name: str, value, text: str):
+    def factory(*size, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None,
+                generator=None, names=None, **given):
+        size = given.get("size", size)
+        shape = _shape(name, size if isinstance(size, tuple) else (size,))
+        result = full_of(shape, value, dtype or dt.default(), device_name(device), EMPTY if name == "empty" else FULL)
+        if out is not None:
+            return core.store_out(name, out, result)
+        return finish(result, requires_grad)
+    factory.__name__ = factory.__qualname__ = name
+    factory.__doc__ = f"A tensor of the given size {text}."
+
+    def like(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
+        m = input.meta
+        result = full_of(m.view.shape, value, dtype or m.dtype, m.device if device is None else device_name(device))
+        return finish(result, requires_grad)
+    like.__name__ = like.__qualname__ = f"{name}_like"
+    like.__doc__ = f"A tensor with the shape and dtype of `input` {text}."
+    return factory, like
+
+
+zeros, zeros_like = _filled("zeros", 0, "filled with 0")
+ones, ones_like = _filled("ones", 1, "filled with 1")
+empty, empty_like = _filled("empty", 0, "whose values have no meaning (they are 0 here)")
+
+
+def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None):
+    """A tensor of the given size filled with one value."""
+    if isinstance(fill_value, core.Tensor):
+        fill_value = fill_value.item()
+    value = number(fill_value)
+    if value is None:
+        raise TypeError(f"full(): argument 'fill_value' must be Number, not {type(fill_value).__name__}")
+    if dtype is None:
+        dtype = dt.bool_ if type(value) is bool else dt.int64 if type(value) is int else dt.default()
+    result = full_of(_shape("full", (size,) if isinstance(size, int) else (tuple(size),)), value, dtype, device_name(device))
+    return finish(result, requires_grad) if out is None else core.store_out("full", out, result)
+
+
+def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
+    """A tensor with the shape and dtype of `input` filled with one value."""
+    return full(input.meta.view.shape, fill_value, dtype=dtype or input.meta.dtype, device=device, requires_grad=requires_grad)
+
+
+def empty_strided(size, stride, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
+    """An uninitialised tensor with the given strides."""
+    count = 1 + sum((n - 1) * t for n, t in zip(size, stride)) if 0 not in size else 0
+    return finish(empty(count, dtype=dtype, device=device).as_strided(size, stride), requires_grad)
+
+
+def arange(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
+    """Numbers from `start` (0) up to but excluding `end`, by `step`."""
+    if end is None:
+        start, end = 0, start
+    start, end, step = (x.item() if isinstance(x, core.Tensor) else number(x) for x in (start, end, step))
+    if dtype is None:
+        dtype = dt.default() if any(type(x) is float for x in (start, end, step)) else dt.int64
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (end - start) * step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    count = max(0, math.ceil((end - start) / step)) if any(type(x) is float for x in (start, end, step)) else -(-(end - start) // step)
+    if dtype.kind in "iub":
+        start, step = int(start), int(step)
+    result = ramp(start, step, count, dtype, device_name(device))
+    return finish(result, requires_grad) if out is None else core.store_out("arange", out, result)
+
+
+def ramp(start, step, count: int, dtype: dt.dtype, device="cpu"):
+    """start + i * step for i below `count`, computed in float64 or int64, then cast."""
+    wide = dt.float64 if dtype.kind == "f" else dt.int64
+    start, step = (float(start), float(step)) if wide is dt.float64 else (start, step)
+    out = dense((count,))
+    node = Node(ARANGE, (start, step), (None, None), Static(casts=(wide, wide)), (count,), count, wide)
+    result = core.make(node, meta(out, wide, device))
+    return result if dtype is wide else core.cast(result, dtype)
+
+
+def range_(start=0, end=None, step=1, **kwargs):
+    """Like arange, including `end`."""
+    return arange(start, end + step, step, **{"dtype": dt.default(), **kwargs})
+
+
+def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
+    """`steps` numbers evenly spaced from `start` to `end`, both included."""
+    start, end = (x.item() if isinstance(x, core.Tensor) else x for x in (start, end))
+    dtype = dtype or dt.default()
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    gap = (end - start) / (steps - 1) if steps > 1 else 0.0
+    # As in PyTorch, the second half counts back from the end, so that both ends are exact.
+    if dtype is dt.float32:
+        import numpy as np
+        gap = float(np.float32(np.float32(end) - np.float32(start)) / np.float32(steps - 1)) if steps > 1 else 0.0
+    low = ramp(start, gap, steps // 2, dt.float64)
+    high = ramp(end - gap * (steps - steps // 2 - 1), gap, steps - steps // 2, dt.float64)
+    result = core.cat([low, high], 0) if steps > 1 else ramp(start, 0, steps, dt.float64)
+    result = core.cast(result, dtype) if dtype is not dt.float64 else result
+    return finish(result, requires_grad) if out is None else core.store_out("linspace", out, result)
+
+
+def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_grad=False, **ignored):
+    """base to the powers linspace(start, end, steps)."""
+    return finish((float(base) ** linspace(start, end, steps, dtype=dt.float64)).to(dtype or dt.default()), requires_grad)
+
+
+def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
+    """The identity matrix, n x m."""
+    m = n if m is None else m
+    if n < 0 or m < 0:
+        raise RuntimeError(f"n must be greater or equal to 0, got {n}")
+    result = (arange(n).unsqueeze(1) == arange(m)).to(dtype or dt.default())
+    return finish(result, requires_grad) if out is None else core.store_out("eye", out, result)
+
+
+def tril_mask(rows: int, columns: int, diagonal: int = 0):
+    return arange(columns) - arange(rows).unsqueeze(1) <= diagonal
+
+
+def tril_indices(row, col, offset=0, *, dtype=None, device=None, layout=None):
+    """The indices of the lower triangle, 2 x count."""
+    import numpy as np
+    return core.from_numpy(np.stack(np.tril_indices(row, offset, col))).to(dtype or dt.int64)
+
+
+def triu_indices(row, col, offset=0, *, dtype=None, device=None, layout=None):
+    """The indices of the upper triangle, 2 x count."""
+    import numpy as np
+    return core.from_numpy(np.stack(np.triu_indices(row, offset, col))).to(dtype or dt.int64)
+
+
+FUNCTIONS = [zeros, zeros_like, ones, ones_like, empty, empty_like, full, full_like, empty_strided, arange, linspace, logspace, eye,
+             tril_indices, triu_indices]

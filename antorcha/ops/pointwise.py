@@ -1,0 +1,780 @@
+"""Operators of elements: one declaration each.
+
+`scalar` is what is computed for one element, `grad` the cotangent of each input, `rule` how dtypes go through (see `record.py`).
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+
+from ..base import dtype as dt
+from ..loops import ir, math as lm
+from .record import bitwise, comparison, core, floating, logical, no_bool, number, operator, pointwise, result_dtype, same
+from .samples import binary, unary
+
+Tensor = "Tensor"
+SQRT_2, SQRT_PI = math.sqrt(2.0), math.sqrt(math.pi)
+
+
+# -- arithmetic -------------------------------------------------------------------------------------------------
+
+def _add(a, b): return (a | b) if a.dtype is dt.bool_ else a + b
+def _mul(a, b): return (a & b) if a.dtype is dt.bool_ else a * b
+
+
+@pointwise(_add, name="add", public=False, samples=binary(), grad=dict(input=lambda g: g, other=lambda g: g))
+def add_(input: Tensor, other: Tensor): ...
+
+
+@pointwise(lambda a, b: a - b, name="sub", public=False, rule=no_bool, samples=binary(), grad=dict(input=lambda g: g, other=lambda g: -g))
+def sub_(input: Tensor, other: Tensor): ...
+
+
+@operator(inplace=True)
+def add(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
+    """Elementwise `input + alpha * other`, broadcast."""
+    return add_(input, other) if alpha == 1 else add_(input, mul(other, alpha))
+
+
+@operator(inplace=True)
+def sub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
+    """Elementwise `input - alpha * other`, broadcast."""
+    return sub_(input, other) if alpha == 1 else sub_(input, mul(other, alpha))
+
+
+@operator()
+def rsub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
+    """Elementwise `other - alpha * input`."""
+    return sub_(other, input if alpha == 1 else mul(input, alpha))
+
+
+@pointwise(_mul, samples=binary(), grad=dict(input=lambda g, other: mul(g, other), other=lambda g, input: mul(g, input)))
+def mul(input: Tensor, other: Tensor) -> Tensor:
+    """Elementwise product, broadcast."""
+
+
+@pointwise(lambda a, b: a / b, name="true_divide", public=False, rule=floating, samples=binary(away_from_zero=True),
+           grad=dict(input=lambda g, other: g / other, other=lambda g, input, other: -g * (input / other) / other))
+def div_(input: Tensor, other: Tensor): ...
+
+
+def _floor_divide(a, b):
+    if a.dtype.kind == "f":
+        q = (a - lm.remainder(a, b)) / b
+        nearest = ir.floor(q)
+        exact = ir.select((q - nearest) > 0.5, nearest + 1.0, nearest)
+        return ir.select(b.eq(0.0), a / b, exact)
+    return ir.floordiv(a, b)
+
+
+def _trunc_divide(a, b):
+    return ir.trunc(a / b) if a.dtype.kind == "f" else a / b
+
+
+@pointwise(_floor_divide, rule=no_bool)
+def floor_divide(input: Tensor, other: Tensor) -> Tensor:
+    """Elementwise quotient rounded down."""
+
+
+@pointwise(_trunc_divide, name="trunc_divide", public=False, rule=no_bool)
+def trunc_divide_(input: Tensor, other: Tensor): ...
+
+
+@operator(inplace=True)
+def div(input: Tensor, other: Tensor, *, rounding_mode=None) -> Tensor:
+    """Elementwise quotient; of integers too it is a float, unless `rounding_mode` is "trunc" or "floor"."""
+    if rounding_mode is None:
+        return div_(input, other)
+    if rounding_mode == "trunc":
+        return trunc_divide_(input, other)
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
+
+
+def _remainder(a, b):
+    if a.dtype.kind == "f":
+        return lm.remainder(a, b)
+    r = ir.rem(a, b)
+    return r if a.dtype.kind == "u" else ir.select(r.ne(0) & ((r < 0) ^ (b < 0)), r + b, r)
+
+
+@pointwise(_remainder, rule=no_bool, grad=dict(input=lambda g: g, other=lambda g, input, other: -g * floor_divide(input, other)))
+def remainder(input: Tensor, other: Tensor) -> Tensor:
+    """Elementwise modulus with the sign of the divisor."""
+
+
+@pointwise(lambda a, b: lm.fmod(a, b) if a.dtype.kind == "f" else ir.rem(a, b), rule=no_bool,
+           grad=dict(input=lambda g: g, other=lambda g, input, other: -g * trunc_divide_(input, other)))
+def fmod(input: Tensor, other: Tensor) -> Tensor:
+    """Elementwise modulus with the sign of the dividend."""
+
+
+@pointwise(lambda x: -x, rule=no_bool, samples=unary(-9, 9), grad=dict(input=lambda g: -g))
+def neg(input: Tensor) -> Tensor:
+    """The negative of every element."""
+
+
+@pointwise(lambda x: ir.absolute(x) if x.dtype.kind in "fi" else x, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * sign(input)))
+def abs(input: Tensor) -> Tensor:
+    """The absolute value of every element."""
+
+
+def _sign(x):
+    if x.dtype is dt.bool_:
+        return x
+    zero = ir.const(0, x.dtype)
+    one = ir.const(1, x.dtype)
+    below = zero if x.dtype.kind == "u" else ir.select(x < zero, -one, zero)
+    return ir.select(x > zero, one, below)
+
+
+@pointwise(_sign, samples=unary(-9, 9), grad=dict(input=lambda g: g * 0))
+def sign(input: Tensor) -> Tensor:
+    """-1, 0 or 1 for every element; 0 for NaN."""
+
+
+@pointwise(lambda x: x, name="clone", public=False, grad=dict(input=lambda g: g))
+def identity(input: Tensor): ...
+
+
+def _int_power(x, n):
+    """Integer power by squaring over the bits of the (run-time) exponent."""
+    result, base = ir.const(1, x.dtype), x
+    for bit in range(6):
+        odd = ((n >> bit) & 1).ne(0)
+        result = ir.select(odd, result * base, result)
+        base = base * base
+    if x.dtype.kind == "i":
+        one = ir.const(1, x.dtype)
+        inverse = ir.select(x.eq(1), one, ir.select(x.eq(-1), ir.select((n & 1).ne(0), -one, one), ir.const(0, x.dtype)))
+        result = ir.select(n < 0, inverse, result)
+    return result
+
+
+@pointwise(lambda x, n: lm.pow(x, n) if x.dtype.kind == "f" else _int_power(x, n), name="pow", public=False, rule=no_bool,
+           grad=dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent),
+                     exponent=lambda g, input, exponent, result: g * where((exponent == 0) | ((input == 0) & (exponent >= 0)), 0.0,
+                                                                           result * log(input))))
+def power_(input: Tensor, exponent: Tensor): ...
+
+
+def _pow_grad(g, input, exponent):
+    if not isinstance(exponent, core.Tensor):
+        return g * 0 if exponent == 0 else g * (exponent * pow(input, exponent - 1))
+    return where(exponent == 0, 0.0, g * (exponent * power_(input, exponent - 1)))
+
+
+@pointwise(lambda x: x * x, rule=no_bool, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * (2 * input)))
+def _square(input: Tensor): ...
+
+
+@operator(inplace=True)
+def square(input: Tensor) -> Tensor:
+    """The square of every element."""
+    return pow(input, 2)
+
+
+@operator(inplace=True)
+def pow(input: Tensor, exponent: Tensor) -> Tensor:
+    """Elementwise power. Common constant exponents are computed with multiplications and square roots."""
+    if not isinstance(input, core.Tensor):
+        return power_(number(input), exponent)
+    if not isinstance(exponent, core.Tensor):
+        exponent = number(exponent) if number(exponent) is not None else exponent
+        if isinstance(exponent, int) and exponent < 0 and input.meta.dtype.kind in "iu":
+            raise RuntimeError("Integers to negative integer powers are not allowed. Convert the input first: input.float().")
+        if exponent == 2:
+            return _power_as(input, exponent, lambda x: x * x)
+        if exponent == 3:
+            return _power_as(input, exponent, lambda x: x * x * x)
+        if exponent == 0.5 and input.meta.dtype.kind == "f":
+            return _power_as(input, exponent, lambda x: x.sqrt())
+    return power_(input, exponent)
+
+
+def _power_as(input, exponent, body):
+    """`body(input)`, with the derivative and the name of a power."""
+    kept = _powers.get(exponent)
+    if kept is None:
+        @operator(name=f"pow_{exponent}", title="Pow", public=False, grad=dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent)))
+        def constant_power(input: Tensor, exponent):
+            out = body(input)
+            wanted = result_dtype((input, exponent))
+            return out if out.meta.dtype is wanted else out.to(wanted)
+        kept = _powers[exponent] = constant_power
+    return kept(input, exponent)
+
+
+_powers: dict = {}
+
+
+# -- exponentials and logarithms --------------------------------------------------------------------------------
+
+@pointwise(lm.exp, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * result))
+def exp(input: Tensor) -> Tensor:
+    """e to the power of every element."""
+
+
+@pointwise(lm.exp2, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * result * math.log(2.0)))
+def exp2(input: Tensor) -> Tensor:
+    """2 to the power of every element."""
+
+
+@pointwise(lm.expm1, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * (result + 1)))
+def expm1(input: Tensor) -> Tensor:
+    """exp(x) - 1, precise near 0."""
+
+
+@pointwise(lm.log, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, input: g / input))
+def log(input: Tensor) -> Tensor:
+    """The natural logarithm of every element."""
+
+
+@pointwise(lm.log2, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, input: g / (input * math.log(2.0))))
+def log2(input: Tensor) -> Tensor:
+    """The logarithm to base 2 of every element."""
+
+
+@pointwise(lm.log10, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, input: g / (input * math.log(10.0))))
+def log10(input: Tensor) -> Tensor:
+    """The logarithm to base 10 of every element."""
+
+
+@pointwise(lm.log1p, rule=floating, samples=unary(-0.9, 9), grad=dict(input=lambda g, input: g / (input + 1)))
+def log1p(input: Tensor) -> Tensor:
+    """log(1 + x), precise near 0."""
+
+
+@pointwise(lambda x: ir.sqrt(x), rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, result: g / (2 * result)))
+def sqrt(input: Tensor) -> Tensor:
+    """The square root of every element."""
+
+
+@pointwise(lm.rsqrt, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, result: -0.5 * g * result.pow(3)))
+def rsqrt(input: Tensor) -> Tensor:
+    """1 / sqrt(x) for every element."""
+
+
+@pointwise(lambda x: 1.0 / x, rule=floating, samples=unary(0.5, 9), grad=dict(input=lambda g, result: -g * result * result))
+def reciprocal(input: Tensor) -> Tensor:
+    """1 / x for every element."""
+
+
+# -- trigonometry -----------------------------------------------------------------------------------------------
+
+@pointwise(lm.sin, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * cos(input)))
+def sin(input: Tensor) -> Tensor:
+    """Sine of every element, in radians."""
+
+
+@pointwise(lm.cos, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, input: -g * sin(input)))
+def cos(input: Tensor) -> Tensor:
+    """Cosine of every element, in radians."""
+
+
+@pointwise(lm.tan, rule=floating, samples=unary(-1, 1), grad=dict(input=lambda g, result: g * (1 + result * result)))
+def tan(input: Tensor) -> Tensor:
+    """Tangent of every element, in radians."""
+
+
+@pointwise(lm.asin, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: g * rsqrt(1 - input * input)))
+def asin(input: Tensor) -> Tensor:
+    """Arcsine of every element."""
+
+
+@pointwise(lm.acos, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: -g * rsqrt(1 - input * input)))
+def acos(input: Tensor) -> Tensor:
+    """Arccosine of every element."""
+
+
+@pointwise(lm.atan, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, input: g / (input * input + 1)))
+def atan(input: Tensor) -> Tensor:
+    """Arctangent of every element."""
+
+
+@pointwise(lm.atan2, rule=floating, samples=binary(away_from_zero=True),
+           grad=dict(input=lambda g, input, other: g * other / (input * input + other * other),
+                     other=lambda g, input, other: -g * input / (input * input + other * other)))
+def atan2(input: Tensor, other: Tensor) -> Tensor:
+    """The angle of the point (other, input), in radians."""
+
+
+@pointwise(lm.sinh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, input: g * cosh(input)))
+def sinh(input: Tensor) -> Tensor:
+    """Hyperbolic sine of every element."""
+
+
+@pointwise(lm.cosh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, input: g * sinh(input)))
+def cosh(input: Tensor) -> Tensor:
+    """Hyperbolic cosine of every element."""
+
+
+@pointwise(lm.tanh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, result: g * (1 - result * result)))
+def tanh(input: Tensor) -> Tensor:
+    """Hyperbolic tangent of every element."""
+
+
+@pointwise(lm.asinh, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * rsqrt(input * input + 1)))
+def asinh(input: Tensor) -> Tensor:
+    """Inverse hyperbolic sine of every element."""
+
+
+@pointwise(lm.acosh, rule=floating, samples=unary(1.5, 9), grad=dict(input=lambda g, input: g * rsqrt(input * input - 1)))
+def acosh(input: Tensor) -> Tensor:
+    """Inverse hyperbolic cosine of every element."""
+
+
+@pointwise(lm.atanh, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: g / (1 - input * input)))
+def atanh(input: Tensor) -> Tensor:
+    """Inverse hyperbolic tangent of every element."""
+
+
+# -- error function and its kin ---------------------------------------------------------------------------------
+
+@pointwise(lm.erf, rule=floating, samples=unary(-3, 3), grad=dict(input=lambda g, input: g * (exp(-input * input) * (2 / SQRT_PI))))
+def erf(input: Tensor) -> Tensor:
+    """The error function."""
+
+
+@pointwise(lm.erfc, rule=floating, samples=unary(-3, 3), grad=dict(input=lambda g, input: g * (exp(-input * input) * (-2 / SQRT_PI))))
+def erfc(input: Tensor) -> Tensor:
+    """1 - erf(x), precise for large x."""
+
+
+@pointwise(lm.erfinv, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, result: g * (exp(result * result) * (SQRT_PI / 2))))
+def erfinv(input: Tensor) -> Tensor:
+    """The inverse of the error function."""
+
+
+@pointwise(lm.lgamma, rule=floating, samples=unary(0.5, 9), grad=dict(input=lambda g, input: g * digamma(input)))
+def lgamma(input: Tensor) -> Tensor:
+    """The logarithm of the absolute value of the gamma function."""
+
+
+@pointwise(lm.digamma, rule=floating, samples=unary(0.5, 9))
+def digamma(input: Tensor) -> Tensor:
+    """The derivative of lgamma."""
+
+
+@pointwise(lm.sigmoid, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * ((1 - result) * result)))
+def sigmoid(input: Tensor) -> Tensor:
+    """The logistic function 1 / (1 + exp(-x))."""
+
+
+# -- rounding ---------------------------------------------------------------------------------------------------
+
+def _rounding(kind):
+    return lambda x: ir.unary(kind, x) if x.dtype.kind == "f" else x
+
+
+@pointwise(_rounding("floor"), rule=no_bool, grad=dict(input=lambda g: g * 0))
+def floor(input: Tensor) -> Tensor:
+    """The largest integer not above every element."""
+
+
+@pointwise(_rounding("ceil"), rule=no_bool, grad=dict(input=lambda g: g * 0))
+def ceil(input: Tensor) -> Tensor:
+    """The smallest integer not below every element."""
+
+
+@pointwise(_rounding("trunc"), rule=no_bool, grad=dict(input=lambda g: g * 0))
+def trunc(input: Tensor) -> Tensor:
+    """Every element without its fraction."""
+
+
+@pointwise(_rounding("round"), name="round", public=False, rule=no_bool, grad=dict(input=lambda g: g * 0))
+def round_(input: Tensor): ...
+
+
+@operator(inplace=True)
+def round(input: Tensor, *, decimals=0) -> Tensor:
+    """The nearest integer (or decimal), halves to even."""
+    if decimals == 0:
+        return round_(input)
+    scale = 10.0 ** builtins.abs(decimals)
+    return round_(input * scale) / scale if decimals > 0 else round_(input / scale) * scale
+
+
+@pointwise(lambda x: x - ir.trunc(x) if x.dtype.kind == "f" else x - x, rule=no_bool, grad=dict(input=lambda g: g))
+def frac(input: Tensor) -> Tensor:
+    """The fraction of every element, with its sign."""
+
+
+# -- comparison and logic ---------------------------------------------------------------------------------------
+
+@pointwise(lambda a, b: a.eq(b), rule=comparison)
+def eq(input: Tensor, other: Tensor) -> Tensor:
+    """Where the elements are equal."""
+
+
+@pointwise(lambda a, b: a.ne(b), rule=comparison)
+def ne(input: Tensor, other: Tensor) -> Tensor:
+    """Where the elements differ."""
+
+
+@pointwise(lambda a, b: a < b, rule=comparison)
+def lt(input: Tensor, other: Tensor) -> Tensor:
+    """Where input is less than other."""
+
+
+@pointwise(lambda a, b: a <= b, rule=comparison)
+def le(input: Tensor, other: Tensor) -> Tensor:
+    """Where input is at most other."""
+
+
+@pointwise(lambda a, b: a > b, rule=comparison)
+def gt(input: Tensor, other: Tensor) -> Tensor:
+    """Where input is greater than other."""
+
+
+@pointwise(lambda a, b: a >= b, rule=comparison)
+def ge(input: Tensor, other: Tensor) -> Tensor:
+    """Where input is at least other."""
+
+
+def _truth(x): return x.cast(dt.bool_)
+
+
+@pointwise(lambda a, b: _truth(a) & _truth(b), rule=logical)
+def logical_and(input: Tensor, other: Tensor) -> Tensor:
+    """Where both are true (nonzero)."""
+
+
+@pointwise(lambda a, b: _truth(a) | _truth(b), rule=logical)
+def logical_or(input: Tensor, other: Tensor) -> Tensor:
+    """Where one is true (nonzero)."""
+
+
+@pointwise(lambda a, b: _truth(a) ^ _truth(b), rule=logical)
+def logical_xor(input: Tensor, other: Tensor) -> Tensor:
+    """Where exactly one is true (nonzero)."""
+
+
+@pointwise(lambda a: ~_truth(a), rule=logical)
+def logical_not(input: Tensor) -> Tensor:
+    """Where the element is zero."""
+
+
+@pointwise(lambda a, b: a & b, rule=bitwise)
+def bitwise_and(input: Tensor, other: Tensor) -> Tensor:
+    """Bitwise and of integers; logical and of bools."""
+
+
+@pointwise(lambda a, b: a | b, rule=bitwise)
+def bitwise_or(input: Tensor, other: Tensor) -> Tensor:
+    """Bitwise or of integers; logical or of bools."""
+
+
+@pointwise(lambda a, b: a ^ b, rule=bitwise)
+def bitwise_xor(input: Tensor, other: Tensor) -> Tensor:
+    """Bitwise exclusive or of integers; logical of bools."""
+
+
+@pointwise(lambda a: ~a, rule=bitwise)
+def bitwise_not(input: Tensor) -> Tensor:
+    """Bitwise complement of integers; logical not of bools."""
+
+
+@pointwise(lambda a, b: a << b, rule=bitwise)
+def bitwise_left_shift(input: Tensor, other: Tensor) -> Tensor:
+    """input * 2**other, on integers."""
+
+
+@pointwise(lambda a, b: a >> b, rule=bitwise)
+def bitwise_right_shift(input: Tensor, other: Tensor) -> Tensor:
+    """input / 2**other rounded down, on integers."""
+
+
+@pointwise(lambda x: x.ne(x) if x.dtype.kind == "f" else ir.const(False, dt.bool_), rule=comparison, inplace=False)
+def isnan(input: Tensor) -> Tensor:
+    """Where the element is NaN."""
+
+
+def _isinf(x):
+    return ir.absolute(x).eq(math.inf) if x.dtype.kind == "f" else ir.const(False, dt.bool_)
+
+
+@pointwise(_isinf, rule=comparison, inplace=False)
+def isinf(input: Tensor) -> Tensor:
+    """Where the element is infinite."""
+
+
+@pointwise(lambda x: ir.absolute(x) < math.inf if x.dtype.kind == "f" else ir.const(True, dt.bool_), rule=comparison, inplace=False)
+def isfinite(input: Tensor) -> Tensor:
+    """Where the element is neither infinite nor NaN."""
+
+
+# -- choice -----------------------------------------------------------------------------------------------------
+
+def _where_casts(args):
+    condition = args[0]
+    if not isinstance(condition, core.Tensor) or condition.meta.dtype not in (dt.bool_, dt.uint8):
+        raise RuntimeError(f"expected condition to be a boolean tensor; received {getattr(condition, 'dtype', type(condition).__name__)}")
+    d = result_dtype(args[1:])
+    return (dt.bool_, d, d), d
+
+
+@pointwise(ir.select, name="where", public=False, selects=_where_casts, inplace=False,
+           grad=dict(input=lambda g, condition: where(condition, g, 0.0), other=lambda g, condition: where(condition, 0.0, g)))
+def where_(condition: Tensor, input: Tensor, other: Tensor): ...
+
+
+@operator(method=False)
+def where(condition: Tensor, input: Tensor = None, other: Tensor = None) -> Tensor:
+    """`input` where the condition holds, else `other`; with the condition alone, the indices where it holds."""
+    if input is None:
+        return condition.nonzero(as_tuple=True)
+    return where_(condition, input, other)
+
+
+def _minmax_grad(pick):
+    """Half of the cotangent goes to each of two equal elements."""
+    return lambda g, input, other: where(pick(input, other), g, where(input == other, g / 2, 0.0))
+
+
+@pointwise(lambda a, b: ir.maximum(a, b) if a.dtype.kind != "b" else a | b, samples=binary(), inplace=False,
+           grad=dict(input=_minmax_grad(lambda a, b: a > b), other=_minmax_grad(lambda a, b: b > a)))
+def maximum(input: Tensor, other: Tensor) -> Tensor:
+    """The larger element of two; NaN where one is NaN."""
+
+
+@pointwise(lambda a, b: ir.minimum(a, b) if a.dtype.kind != "b" else a & b, samples=binary(), inplace=False,
+           grad=dict(input=_minmax_grad(lambda a, b: a < b), other=_minmax_grad(lambda a, b: b < a)))
+def minimum(input: Tensor, other: Tensor) -> Tensor:
+    """The smaller element of two; NaN where one is NaN."""
+
+
+@pointwise(lambda a, b: ir.select(a.ne(a), b, ir.select(b.ne(b), a, ir.maximum(a, b))), inplace=False,
+           grad=dict(input=lambda g, input, other: where((input >= other) | other.isnan(), g, 0.0),
+                     other=lambda g, input, other: where((input >= other) | other.isnan(), 0.0, g)))
+def fmax(input: Tensor, other: Tensor) -> Tensor:
+    """The larger element of two; where one is NaN, the other."""
+
+
+@pointwise(lambda a, b: ir.select(a.ne(a), b, ir.select(b.ne(b), a, ir.minimum(a, b))), inplace=False,
+           grad=dict(input=lambda g, input, other: where((input <= other) | other.isnan(), g, 0.0),
+                     other=lambda g, input, other: where((input <= other) | other.isnan(), 0.0, g)))
+def fmin(input: Tensor, other: Tensor) -> Tensor:
+    """The smaller element of two; where one is NaN, the other."""
+
+
+@pointwise(lambda x, low: ir.maximum(x, low), rule=no_bool, samples=unary(-9, 9, extra=(1.5,)),
+           grad=dict(input=lambda g, input, min: where(input >= min, g, 0.0), min=lambda g, input, min: where(input < min, g, 0.0)))
+def clamp_min(input: Tensor, min: Tensor) -> Tensor:
+    """Every element, but at least `min`."""
+
+
+@pointwise(lambda x, high: ir.minimum(x, high), rule=no_bool, samples=unary(-9, 9, extra=(1.5,)),
+           grad=dict(input=lambda g, input, max: where(input <= max, g, 0.0), max=lambda g, input, max: where(input > max, g, 0.0)))
+def clamp_max(input: Tensor, max: Tensor) -> Tensor:
+    """Every element, but at most `max`."""
+
+
+@pointwise(lambda x, low, high: ir.minimum(ir.maximum(x, low), high), name="clamp", public=False, rule=no_bool,
+           grad=dict(input=lambda g, input, min, max: where((input >= min) & (input <= max), g, 0.0),
+                     min=lambda g, input, min, max: where((input < min) & (min < max), g, 0.0),
+                     max=lambda g, input, min, max: where((input > max) | (max < min), g, 0.0)))
+def clamp_(input: Tensor, min: Tensor, max: Tensor): ...
+
+
+@operator(inplace=True)
+def clamp(input: Tensor, min: Tensor = None, max: Tensor = None) -> Tensor:
+    """Every element, but at least `min` and at most `max` (numbers or tensors)."""
+    if min is None and max is None:
+        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    if max is None:
+        return clamp_min(input, min)
+    return clamp_max(input, max) if min is None else clamp_(input, min, max)
+
+
+# -- fused forms ------------------------------------------------------------------------------------------------
+
+@pointwise(lambda a, b, w: ir.select(ir.absolute(w) < 0.5, a + w * (b - a), b - (b - a) * (1.0 - w)), rule=floating, inplace=True,
+           grad=dict(input=lambda g, weight: g * (1 - weight), end=lambda g, weight: g * weight,
+                     weight=lambda g, input, end: g * (end - input)))
+def lerp(input: Tensor, end: Tensor, weight: Tensor) -> Tensor:
+    """input + weight * (end - input)."""
+
+
+@pointwise(lambda x, a, b, v: x + v * (a * b), name="addcmul", public=False,
+           grad=dict(input=lambda g: g, tensor1=lambda g, tensor2, value: g * (tensor2 * value),
+                     tensor2=lambda g, tensor1, value: g * (tensor1 * value)))
+def addcmul_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
+
+
+@operator(inplace=True)
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tensor:
+    """input + value * tensor1 * tensor2."""
+    return addcmul_(input, tensor1, tensor2, value)
+
+
+@pointwise(lambda x, a, b, v: x + v * (a / b), name="addcdiv", public=False, rule=floating,
+           grad=dict(input=lambda g: g, tensor1=lambda g, tensor2, value: g * (value / tensor2),
+                     tensor2=lambda g, tensor1, tensor2, value: -g * (value * tensor1 / (tensor2 * tensor2))))
+def addcdiv_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
+
+
+@operator(inplace=True)
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tensor:
+    """input + value * tensor1 / tensor2."""
+    return addcdiv_(input, tensor1, tensor2, value)
+
+
+# -- activations ------------------------------------------------------------------------------------------------
+
+@pointwise(lambda x: ir.select(x <= 0, ir.const(0, x.dtype), x), rule=no_bool, samples=unary(-9, 9),
+           grad=dict(input=lambda g, result: where(result > 0, g, 0.0)))
+def relu(input: Tensor) -> Tensor:
+    """max(x, 0)."""
+
+
+@pointwise(lambda x, s: ir.select(x > 0, x, x * s), rule=floating, samples=unary(-9, 9),
+           grad=dict(input=lambda g, input, negative_slope: where(input > 0, g, g * negative_slope)))
+def leaky_relu(input: Tensor, negative_slope=0.01) -> Tensor:
+    """x where positive, else negative_slope * x."""
+
+
+def _elu(x, alpha, scale, input_scale):
+    return ir.select(x <= 0.0, alpha * scale * lm.expm1(x * input_scale), x * scale)
+
+
+@pointwise(_elu, rule=floating, samples=unary(-9, 9),
+           grad=dict(input=lambda g, input, alpha, scale, input_scale:
+                     where(input <= 0, g * (input_scale * alpha * scale) * exp(input * input_scale), g * scale)))
+def elu(input: Tensor, alpha=1.0, scale=1.0, input_scale=1.0) -> Tensor:
+    """x where positive, else alpha * (exp(x) - 1). Clevert et al., 2015."""
+
+
+@operator(inplace=True)
+def selu(input: Tensor) -> Tensor:
+    """Scaled exponential linear unit. Klambauer et al., 2017."""
+    return elu(input, 1.6732632423543772, 1.0507009873554805)
+
+
+@operator(inplace=True)
+def celu(input: Tensor, alpha=1.0) -> Tensor:
+    """max(0, x) + min(0, alpha * (exp(x / alpha) - 1)). Barron, 2017."""
+    return elu(input, alpha, 1.0, 1.0 / alpha)
+
+
+@pointwise(lambda x: x * 0.5 * (1.0 + lm.erf(x * (1.0 / SQRT_2))), name="gelu", public=False, rule=floating, samples=unary(-5, 5),
+           grad=dict(input=lambda g, input: gelu_backward(g, input)))
+def gelu_erf(input: Tensor): ...
+
+
+@operator(public=False)
+def gelu_backward(g: Tensor, input: Tensor):
+    cdf = 0.5 * (1 + erf(input * (1 / SQRT_2)))
+    density = exp(input * input * -0.5) * (1 / math.sqrt(2 * math.pi))
+    return g * (cdf + input * density)
+
+
+@operator(out=False)
+def gelu(input: Tensor, *, approximate="none") -> Tensor:
+    """x * Phi(x) with the normal distribution function, or its approximation by tanh. Hendrycks and Gimpel, 2016."""
+    if approximate == "none":
+        return gelu_erf(input)
+    if approximate != "tanh":
+        raise RuntimeError(f"gelu: expected approximate to be 'none' or 'tanh'; received {approximate!r}")
+    inner = math.sqrt(2 / math.pi) * (input + 0.044715 * input * input * input)
+    return 0.5 * input * (1 + tanh(inner))
+
+
+@pointwise(lambda x: x * lm.sigmoid(x), rule=floating, samples=unary(-9, 9),
+           grad=dict(input=lambda g, input: g * (sigmoid(input) * (1 + input * (1 - sigmoid(input))))))
+def silu(input: Tensor) -> Tensor:
+    """x * sigmoid(x)."""
+
+
+def _softplus(x, beta, threshold):
+    z = x * beta
+    return ir.select(z > threshold, x, lm.log1p(lm.exp(z)) / beta)
+
+
+@pointwise(_softplus, rule=floating, samples=unary(-9, 9),
+           grad=dict(input=lambda g, input, beta, threshold: where(input * beta > threshold, g, g * sigmoid(input * beta))))
+def softplus(input: Tensor, beta=1.0, threshold=20.0) -> Tensor:
+    """log(1 + exp(beta * x)) / beta; x itself above the threshold."""
+
+
+def _logsigmoid(x):
+    return ir.minimum(x, ir.const(0.0, x.dtype)) - lm.log1p(lm.exp(-ir.absolute(x)))
+
+
+@pointwise(_logsigmoid, rule=floating, samples=unary(-9, 9), method=False, inplace=False, name="log_sigmoid",
+           grad=dict(input=lambda g, input: g * sigmoid(-input)))
+def logsigmoid(input: Tensor) -> Tensor:
+    """log(1 / (1 + exp(-x)))."""
+
+
+@operator()
+def mish(input: Tensor) -> Tensor:
+    """x * tanh(softplus(x)). Misra, 2019."""
+    return input * tanh(softplus(input))
+
+
+@operator()
+def hardtanh(input: Tensor, min_val=-1.0, max_val=1.0) -> Tensor:
+    """Every element, but within [min_val, max_val]."""
+    return _hardtanh(input, min_val, max_val)
+
+
+@pointwise(lambda x, low, high: ir.minimum(ir.maximum(x, low), high), name="hardtanh", public=False, rule=no_bool,
+           grad=dict(input=lambda g, input, min_val, max_val: where((input > min_val) & (input < max_val), g, 0.0)))
+def _hardtanh(input: Tensor, min_val, max_val): ...
+
+
+@operator()
+def relu6(input: Tensor) -> Tensor:
+    """min(max(x, 0), 6)."""
+    return _hardtanh(input, 0, 6)
+
+
+@pointwise(lambda x: ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=floating,
+           grad=dict(input=lambda g, input: where((input > -3) & (input < 3), g / 6, 0.0)))
+def hardsigmoid(input: Tensor) -> Tensor:
+    """min(max(x + 3, 0), 6) / 6."""
+
+
+@pointwise(lambda x: x * ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=floating,
+           grad=dict(input=lambda g, input: where(input <= -3, 0.0, where(input < 3, g * (input / 3 + 0.5), g))))
+def hardswish(input: Tensor) -> Tensor:
+    """x * min(max(x + 3, 0), 6) / 6. Howard et al., 2019."""
+
+
+@pointwise(lambda x, l: ir.select((x > l) | (x < -l), x, ir.const(0.0, x.dtype)), rule=floating,
+           grad=dict(input=lambda g, input, lambd: where((input > lambd) | (input < -lambd), g, 0.0)))
+def hardshrink(input: Tensor, lambd=0.5) -> Tensor:
+    """x outside [-lambd, lambd], else 0."""
+
+
+@pointwise(lambda x, l: ir.select(x > l, x - l, ir.select(x < -l, x + l, ir.const(0.0, x.dtype))), rule=floating,
+           grad=dict(input=lambda g, input, lambd: where((input > lambd) | (input < -lambd), g, 0.0)))
+def softshrink(input: Tensor, lambd=0.5) -> Tensor:
+    """x moved towards 0 by lambd, 0 within [-lambd, lambd]."""
+
+
+@pointwise(lambda x, t, v: ir.select(x > t, x, v), rule=no_bool,
+           grad=dict(input=lambda g, input, threshold: where(input > threshold, g, 0.0)))
+def threshold(input: Tensor, threshold, value) -> Tensor:
+    """x above the threshold, else value."""
+
+
+# -- conversion -------------------------------------------------------------------------------------------------
+
+_casts: dict = {}
+
+
+def cast(input, to: dt.dtype):
+    """The elements converted to another dtype."""
+    convert = _casts.get(to)
+    if convert is None:
+        def selects(args, to=to):
+            return (to,), to
+
+        @pointwise(lambda x: x, selects=selects, name=f"to_{to.name}", title="ToCopy", public=False, grad=dict(input=lambda g: g))
+        def convert(input: Tensor): ...
+        _casts[to] = convert
+    return convert(input)

@@ -1,0 +1,540 @@
+"""One record per operator: what it is called, what it computes, its derivative, its samples.
+
+A decorator per family turns a declaration into a `Record`, from which the function (`torch.sin`), the method, the in-place
+form, the `out=` form, the documentation and the tests are made. This file knows how an operation is recorded: find the
+result's shape and dtype (once for each combination of input layouts, then looked up), make a node, wrap it in a tensor,
+and hang the derivative on it.
+
+The tensor class lies in a layer above; it registers itself here when it is defined (`bind`).
+
+Derivatives (`grad=`) map the name of an input to a function from the cotangent `g` (first parameter) to that input's cotangent.
+Its other parameters are names of arguments of the operator, or `result`; exactly these are kept for the backward pass (of an
+argument `x`, `x_shape` and `x_view` keep only the shape and the index map). Sums over broadcast dimensions and casts back to the input's dtype are added here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+from types import SimpleNamespace
+
+import numpy as np
+
+from ..base import dtype as dt
+from ..graph import tape
+from ..graph.node import Node, Static, dense, row_major, view as make_view
+
+RECORDS: dict[str, Record] = {}
+
+# What the layer above provides: Tensor (the class), make(node, meta) and alias(tensor, view) -> tensor, GradNode (the class)
+core = SimpleNamespace(Tensor=None, make=None, alias=None, GradNode=object, enabled=lambda: False)
+
+
+class Meta:
+    """What a tensor is, apart from its value: an index map, a dtype and a device. Interned: compare with `is`."""
+
+    __slots__ = ("view", "dtype", "device")
+
+    def __init__(self, view, dtype, device):
+        self.view, self.dtype, self.device = view, dtype, device
+
+
+_metas: dict[tuple, Meta] = {}
+
+
+def meta(view, dtype, device="cpu") -> Meta:
+    key = (view, dtype, device)
+    found = _metas.get(key)
+    if found is None:
+        if len(_metas) > 100_000:
+            _metas.clear()
+        found = _metas[key] = Meta(view, dtype, device)
+    return found
+
+
+class Plan:
+    """How one operator records inputs of one combination of layouts."""
+
+    __slots__ = ("views", "static", "shape", "numel", "dtype", "meta")
+
+    def __init__(self, views, static, shape, numel, dtype, meta):
+        self.views, self.static, self.shape, self.numel, self.dtype, self.meta = views, static, shape, numel, dtype, meta
+
+
+class Record:
+    """An operator. See the module's text for the fields."""
+
+    def __init__(self, name, family, function=None, grad=None, samples=None, **fields):
+        self.name, self.family, self.function = name, family, function
+        self.scalar = self.combine = self.host = self.rule = None
+        self.uses_index = False
+        self.public = True          # part of the torch namespace
+        self.method = True          # also a method of Tensor
+        self.inplace = False        # has the form with a trailing underscore
+        self.title = None           # of the class of its derivative's nodes, if not made from the name
+        self.samples = samples
+        self.cache: dict = {}
+        self.__dict__.update(fields)
+        self.doc = inspect.getdoc(function) if function else ""
+        self.signature = inspect.signature(function) if function else None
+        self.call = None            # the finished function
+        self._grad_source = grad
+        self.grads: tuple = ()
+        self.node_class = None
+
+    def __repr__(self) -> str:
+        return f"<record {self.name}>"
+
+    def finish(self) -> None:
+        """Compile `grad` into ((input name, function, names it needs), ...) and make the class of its nodes."""
+        if self._grad_source is None:
+            return
+        names = list(self.signature.parameters)
+        table = []
+        for name, function in self._grad_source.items():
+            needs = tuple(inspect.signature(function).parameters)[1:]
+            for n in (name, *needs):
+                if n not in names and n != "result" and n.rpartition("_")[0] not in names:
+                    raise TypeError(f"{self.name}: the derivative of {name!r} names {n!r}; expected one of {names} or 'result'")
+            table.append((name, function, needs))
+        self.grads = tuple(table)
+        title = self.title or "".join(part.capitalize() for part in self.name.strip("_").split("_"))
+        self.node_class = type(f"{title}Backward0", (core.GradNode,), {"__slots__": (), "record": self})
+
+
+def register(record: Record) -> Record:
+    key = record.name if record.public else "_" + record.name.lstrip("_")
+    if key in RECORDS:
+        raise TypeError(f"operator {key!r} is declared twice")
+    RECORDS[key] = record
+    return record
+
+
+def bind(tensor_class, make, alias, grad_node, enabled) -> None:
+    """Called once by the layer that defines the tensor."""
+    core.Tensor, core.make, core.alias, core.GradNode, core.enabled = tensor_class, make, alias, grad_node, enabled
+
+
+def grad_class(record: Record):
+    if record.node_class is None:
+        record.finish()
+    return record.node_class
+
+
+def attach(record: Record, out, arguments: dict):
+    """Make `out` (a tensor or a tuple of tensors) a differentiable result of `record` applied to `arguments`."""
+    cls = record.node_class or grad_class(record)
+    if cls is None:
+        return out
+    return cls.attach(out, arguments)
+
+
+# -- numbers and dtypes -----------------------------------------------------------------------------------------
+
+NUMBERS = {bool: dt.bool_, int: dt.int64, float: dt.float64}
+
+
+def number(x):
+    """`x` as a Python number, or None where it is none."""
+    if type(x) in NUMBERS:
+        return x
+    if isinstance(x, np.generic):
+        return x.item()
+    if isinstance(x, numbers.Number):
+        return float(x) if isinstance(x, numbers.Real) and not isinstance(x, numbers.Integral) else int(x)
+    return None
+
+
+def result_dtype(inputs) -> dt.dtype:
+    """PyTorch's promotion: dimensioned tensors before 0-dim tensors before numbers, each only where its category is higher."""
+    groups = [None, None, None]
+    for x in inputs:
+        if isinstance(x, core.Tensor):
+            place, d = (0 if x.meta.view.shape else 1), x.meta.dtype
+        else:
+            place = 2
+            d = dt.default() if type(x) is float else NUMBERS[type(x)]
+        groups[place] = d if groups[place] is None else dt.promote(groups[place], d)
+    best = None
+    for d in groups:
+        if d is None:
+            continue
+        if best is None:
+            best = d
+        elif dt.CATEGORY[d.kind] > dt.CATEGORY[best.kind]:
+            best = dt.promote(best, d)
+    return best
+
+
+def broadcast_shapes(what: str, *shapes) -> tuple:
+    if len(shapes) == 2 and shapes[0] == shapes[1]:
+        return shapes[0]
+    rank = max(len(s) for s in shapes)
+    out = [1] * rank
+    for s in shapes:
+        for i, n in enumerate(s, rank - len(s)):
+            if n != 1:
+                if out[i] not in (1, n):
+                    a, b = (list(x) for x in shapes[:2])
+                    raise RuntimeError(
+                        f"{what}: The size of tensor a ({out[i]}) must match the size of tensor b ({n}) at non-singleton "
+                        f"dimension {i}; received shapes {' and '.join(str(list(x)) for x in shapes)}. "
+                        "Dimensions are matched from the last; make them equal or 1 (unsqueeze, reshape).")
+                out[i] = n
+    return tuple(out)
+
+
+def broadcast_view(v, shape: tuple):
+    """The index map `v` read with a larger shape: stride 0 along dimensions it lacks or has once."""
+    if v.shape == shape:
+        return v
+    key = ("broadcast", shape)
+    found = v.memo.get(key)
+    if found is None:
+        skip = len(shape) - len(v.shape)
+        strides = (0,) * skip + tuple(0 if n == 1 and m != 1 else t for n, t, m in zip(v.shape, v.strides, shape[skip:]))
+        found = v.memo[key] = make_view(shape, strides, v.offset)
+    return found
+
+
+# -- pointwise --------------------------------------------------------------------------------------------------
+# Rules: from the promoted dtype to (dtype of computation, dtype of result)
+
+def same(d): return d, d
+def floating(d): return (d, d) if d.kind in "fc" else (dt.default(), dt.default())
+def comparison(d): return d, dt.bool_
+def logical(d): return d, dt.bool_
+
+
+def bitwise(d):
+    if d.kind in "fc":
+        raise NotImplementedError(f"expected an integer or bool tensor; received {d}")
+    return d, d
+
+
+def no_bool(d):
+    if d.kind == "b":
+        raise RuntimeError("expected a numeric dtype; received bool. Convert it first: input.int(), or use the logical operators.")
+    return d, d
+
+
+def _memory_order(tensors, shape: tuple):
+    """The permutation of dimensions, outermost first, in which a result is laid out: that of the first full-shaped dense input."""
+    for t in tensors:
+        v = t.meta.view
+        if v.shape == shape:
+            if v.numel < 2 or v.strides == row_major(shape):
+                return None
+            order = sorted(range(len(shape)), key=lambda i: (-v.strides[i], i))
+            permuted = tuple(shape[i] for i in order)
+            if tuple(v.strides[i] for i in order if shape[i] != 1) == tuple(
+                    s for s, n in zip(row_major(permuted), permuted) if n != 1):
+                return None if order == sorted(order) else order
+            return None
+    return None
+
+
+def pointwise_plan(rec: Record, args: tuple) -> Plan:
+    """Shape, dtype and index maps of a pointwise result; errors are raised here, at the user's call."""
+    tensors = [a for a in args if isinstance(a, core.Tensor)]
+    shape = broadcast_shapes(rec.name, *[t.meta.view.shape for t in tensors])
+    promoted = result_dtype(args)
+    try:
+        if rec.selects is None:
+            compute, out = rec.rule(promoted)
+            casts = (compute,) * len(args)
+        else:
+            casts, out = rec.selects(args)
+    except (RuntimeError, NotImplementedError) as e:
+        raise type(e)(f"{rec.name}: {e}") from None
+    order = _memory_order(tensors, shape)
+    views = [broadcast_view(a.meta.view, shape) if isinstance(a, core.Tensor) else None for a in args]
+    if order is None:
+        out_view, node_shape = dense(shape), shape
+    else:
+        node_shape = tuple(shape[i] for i in order)
+        views = [v and make_view(node_shape, tuple(v.strides[i] for i in order), v.offset) for v in views]
+        strides = [0] * len(shape)
+        for i, s in zip(order, row_major(node_shape)):
+            strides[i] = s
+        out_view = make_view(shape, tuple(strides))
+    numel = out_view.numel
+    return Plan(tuple(views), Static(casts=casts), node_shape, numel, out, meta(out_view, out, tensors[0].meta.device))
+
+
+def _plan_key(args):
+    return tuple([a.meta if isinstance(a, core.Tensor) else type(a) for a in args])
+
+
+def _checked(rec: Record, args):
+    """Arguments of a slow call: NumPy scalars become numbers, anything else but tensors is refused."""
+    out = []
+    for name, a in zip(rec.signature.parameters, args):
+        if not isinstance(a, core.Tensor):
+            n = number(a)
+            if n is None:
+                raise TypeError(f"{rec.name}(): argument '{name}' must be Tensor or Number, not {type(a).__name__}")
+            a = n
+        out.append(a)
+    if not any(isinstance(a, core.Tensor) for a in out):
+        name = next(iter(rec.signature.parameters))
+        raise TypeError(f"{rec.name}(): argument '{name}' (position 1) must be Tensor, not {type(args[0]).__name__}")
+    return tuple(out)
+
+
+def _unary_call(rec: Record):
+    cache = rec.cache
+
+    def call(x):
+        try:
+            plan = cache[x.meta]
+            node = Node(rec, (x.storage.node,), plan.views, plan.static, plan.shape, plan.numel, plan.dtype)
+        except (KeyError, AttributeError):
+            _checked(rec, (x,))
+            _trim(cache)
+            cache[x.meta] = pointwise_plan(rec, (x,))
+            return call(x)
+        out = core.make(node, plan.meta)
+        if x._rg and core.enabled():
+            attach_pointwise(rec, out, (x,))
+        return out
+
+    return call
+
+
+def _binary_call(rec: Record):
+    cache = rec.cache
+
+    def call(a, b):
+        ta, tb = type(a), type(b)
+        number_b = tb in NUMBERS
+        number_a = ta in NUMBERS
+        try:
+            if number_b:
+                plan = cache[a.meta, tb]
+                inputs = (a.storage.node, b)
+            elif number_a:
+                plan = cache[ta, b.meta]
+                inputs = (a, b.storage.node)
+            else:
+                plan = cache[a.meta, b.meta]
+                inputs = (a.storage.node, b.storage.node)
+        except (KeyError, AttributeError):
+            a, b = args = _checked(rec, (a, b))
+            _trim(cache)
+            cache[_plan_key(args)] = pointwise_plan(rec, args)
+            return call(a, b)
+        out = core.make(Node(rec, inputs, plan.views, plan.static, plan.shape, plan.numel, plan.dtype), plan.meta)
+        if ((not number_a and a._rg) or (not number_b and b._rg)) and core.enabled():
+            attach_pointwise(rec, out, (a, b))
+        return out
+
+    return call
+
+
+def _nary_call(rec: Record):
+    cache = rec.cache
+
+    def call(*args):
+        try:
+            plan = cache[tuple([a.meta if type(a) not in NUMBERS else type(a) for a in args])]
+        except (KeyError, AttributeError):
+            args = _checked(rec, args)
+            _trim(cache)
+            plan = cache[_plan_key(args)] = pointwise_plan(rec, args)
+        inputs = tuple([a.storage.node if isinstance(a, core.Tensor) else a for a in args])
+        out = core.make(Node(rec, inputs, plan.views, plan.static, plan.shape, plan.numel, plan.dtype), plan.meta)
+        if core.enabled() and any(a._rg for a in args if isinstance(a, core.Tensor)):
+            attach_pointwise(rec, out, args)
+        return out
+
+    return call
+
+
+def _trim(cache: dict) -> None:
+    if len(cache) > 20_000:
+        cache.clear()
+
+
+def attach_pointwise(rec: Record, out, args) -> None:
+    cls = rec.node_class or grad_class(rec)
+    if cls is None or out.meta.dtype.kind not in "fc":
+        return
+    cls.attach(out, dict(zip(rec.signature.parameters, args)))
+
+
+def pointwise(scalar, grad=None, rule=same, selects=None, samples=None, inplace=True, **fields):
+    """An operator of elements. `scalar` computes one element from loop program expressions (`loops.ir`) of the inputs, already cast
+    to the dtype of computation; `rule` gives that dtype and the result's; `selects(args) -> (casts, dtype)` replaces the rule where
+    inputs are cast differently. The decorated function only declares: its parameters are the inputs, tensors or numbers."""
+
+    def declare(function):
+        rec = Record(fields.pop("name", function.__name__), "pointwise", function, grad, samples, scalar=scalar, rule=rule,
+                     selects=selects, inplace=inplace, **fields)
+        arity = len(rec.signature.parameters)
+        call = {1: _unary_call, 2: _binary_call}.get(arity, _nary_call)(rec)
+        defaults = [p.default for p in rec.signature.parameters.values()]
+        plain = all(d is inspect.Parameter.empty for d in defaults)
+        rec.raw = call
+        rec.call = with_out(rec, call) if plain else with_out(rec, _positional(rec, call))
+        rec.call.record = rec
+        register(rec)
+        return rec.call
+
+    return declare
+
+
+def _positional(rec, call):
+    """`call` with the declaration's keywords and defaults."""
+    parameters = list(rec.signature.parameters.values())
+    text = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters)
+    space = {"call": call}
+    exec(f"def {rec.name}({text}):\n    return call({', '.join(p.name for p in parameters)})", space)
+    return space[rec.name]
+
+
+def with_out(rec: Record, call):
+    """The public function: the declaration's parameters, then `out=`."""
+    parameters = list(rec.signature.parameters.values())
+    text, star = [], False
+    for p in parameters:
+        if p.kind is p.KEYWORD_ONLY and not star:
+            text.append("*")
+            star = True
+        text.append(p.name if p.default is p.empty else f"{p.name}={p.default!r}")
+    if not star:
+        text.append("*")
+    passed = ", ".join(f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else p.name for p in parameters)
+    space = {"call": call, "store_out": store_out}
+    exec(f"def {rec.name}({', '.join(text)}, out=None):\n"
+         f"    if out is None:\n        return call({passed})\n"
+         f"    return store_out({rec.name!r}, out, call({passed}))", space)
+    function = space[rec.name]
+    function.__doc__ = rec.doc
+    function.__module__ = "antorcha"
+    function.__qualname__ = rec.name
+    return function
+
+
+def store_out(name: str, out, result):
+    """Write `result` into the user's `out` tensor (or tuple of them), resized if its shape differs."""
+    if isinstance(result, tuple):
+        for o, r in zip(out, result):
+            store_out(name, o, r)
+        return out
+    if not isinstance(out, core.Tensor):
+        raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    if core.enabled() and (out.requires_grad or result.requires_grad):
+        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, "
+                           "but one of the arguments requires grad.")
+    if dt.CATEGORY[result.dtype.kind] > dt.CATEGORY[out.dtype.kind]:
+        raise RuntimeError(f"{name}(): result type {result.dtype} can't be cast to the desired output type {out.dtype}")
+    if out.meta.view.shape != result.meta.view.shape:
+        out.resize_(result.meta.view.shape)
+    out.copy_(result)
+    return out
+
+
+# -- operators with a body --------------------------------------------------------------------------------------
+
+def operator(grad=None, samples=None, family="composite", out=True, name=None, **fields):
+    """An operator whose body computes it with other operators or makes nodes itself. With `grad`, the body is not differentiated: the
+    given derivative is. Without, the derivative follows from the body. Arguments annotated `Tensor` (or `Tensor | None`,
+    `list[Tensor]`) are those that can require grad."""
+
+    def declare(function):
+        rec = Record(name or function.__name__, family, function, grad, samples, **fields)
+        call = function if grad is None else _differentiable(rec, function)
+        rec.raw = call
+        if out and family != "view":
+            rec.call = with_out(rec, call)
+        else:
+            rec.call = call
+            call.__doc__ = rec.doc
+        rec.call.record = rec
+        register(rec)
+        return rec.call
+
+    return declare
+
+
+def composite(function=None, **fields):
+    """An operator defined by its body alone: the body is the lowering, the derivative follows from it."""
+    if function is not None:
+        return operator()(function)
+    return operator(**fields)
+
+
+def _differentiable(rec: Record, body):
+    parameters = list(rec.signature.parameters.values())
+    tensors = [p.name for p in parameters if "Tensor" in str(p.annotation)]
+    text, star = [], False
+    space = {"body": body, "attach": attach, "rec": rec, "wants": _wants, "enabled": lambda: core.enabled(), "no_grad": lambda: core.no_grad()}
+    for p in parameters:
+        if p.kind is p.KEYWORD_ONLY and not star:
+            text.append("*")
+            star = True
+        if p.default is p.empty:
+            text.append(p.name)
+        else:
+            space[f"_default_{p.name}"] = p.default
+            text.append(f"{p.name}=_default_{p.name}")
+    passed = ", ".join(f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else p.name for p in parameters)
+    arguments = ", ".join(f"{p.name!r}: {p.name}" for p in parameters)
+    exec(f"def {rec.name}({', '.join(text)}):\n"
+         f"    if not enabled() or not ({' or '.join(f'wants({t})' for t in tensors)}):\n"
+         f"        return body({passed})\n"
+         f"    with no_grad():\n"
+         f"        result = body({passed})\n"
+         f"    return attach(rec, result, {{{arguments}}})", space)
+    return space[rec.name]
+
+
+def _wants(x) -> bool:
+    if isinstance(x, core.Tensor):
+        return x._rg
+    if isinstance(x, (list, tuple)):
+        return any(_wants(y) for y in x)
+    return False
+
+
+# -- making nodes -----------------------------------------------------------------------------------------------
+
+def make(op, inputs: tuple, views: tuple, static: Static, shape: tuple, dtype: dt.dtype, device="cpu"):
+    """Record a node with dense result of `shape` and wrap it in a tensor."""
+    out = dense(shape)
+    return core.make(Node(op, inputs, views, static, shape, out.numel, dtype), meta(out, dtype, device))
+
+
+def scalar_op(name: str, scalar, uses_index: bool = False) -> Record:
+    """An internal pointwise operator without a name of its own in the API."""
+    return Record(name, "pointwise", scalar=scalar, uses_index=uses_index)
+
+
+def normalize_dim(what: str, dim: int, rank: int) -> int:
+    """A dimension counted from 0, from one that may count from the end. IndexError where there is none."""
+    low = max(rank, 1)
+    if not isinstance(dim, int):
+        dim = dim.__index__()
+    if not -low <= dim < low:
+        raise IndexError(f"{what}: Dimension out of range (expected to be in range of [{-low}, {low - 1}], but got {dim})")
+    return dim % low
+
+
+def normalize_dims(what: str, dim, rank: int) -> tuple:
+    """All dimensions for None or (), else the given ones, each once."""
+    if dim is None or (isinstance(dim, (tuple, list)) and not dim):
+        return tuple(range(rank))
+    dims = dim if isinstance(dim, (tuple, list)) else (dim,)
+    out = tuple(normalize_dim(what, d, rank) for d in dims)
+    if len(set(out)) != len(out):
+        raise RuntimeError(f"{what}: dim {next(d for d in out if out.count(d) > 1)} appears multiple times in the list of dims")
+    return tuple(d for d in out if d < rank)
+
+
+def check_tensor(what: str, name: str, x) -> None:
+    if not isinstance(x, core.Tensor):
+        raise TypeError(f"{what}(): argument '{name}' must be Tensor, not {type(x).__name__}")
+
+
+__all__ = ["pointwise", "operator", "composite", "Record", "RECORDS"]

@@ -1,0 +1,449 @@
+"""Reductions, scans, and what is composed of them."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections import namedtuple
+
+from ..base import dtype as dt
+from ..graph.node import Static, dense, row_major, view as make_view
+from . import pointwise as pw
+from .record import Record, core, make, meta, normalize_dim, normalize_dims, operator
+
+Tensor = "Tensor"
+_OPS = {name: Record(name, "reduction", combine=name) for name in ("sum", "prod", "max", "min", "any", "all", "argmax", "argmin")}
+_SCANS = {name: Record(f"scan_{name}", "scan", combine=name) for name in ("sum", "prod", "max", "min", "argmax", "argmin", "logsumexp")}
+_plans: dict = {}
+
+
+def reduce(name: str, input, dim, keepdim: bool, accumulate: dt.dtype, out: dt.dtype):
+    """Record one reduction of `input` over `dim` (None: all)."""
+    m = input.meta
+    key = (name, m, dim if type(dim) is not list else tuple(dim), keepdim, accumulate, out)
+    plan = _plans.get(key)
+    if plan is None:
+        if len(_plans) > 20_000:
+            _plans.clear()
+        plan = _plans[key] = _plan(name, m, dim, keepdim, accumulate, out)
+    v, static, shape, numel, out_meta = plan
+    return core.make(core.Node(_OPS[name], (input.storage.node,), (v,), static, shape, numel, out), out_meta)
+
+
+def _plan(name, m, dim, keepdim, accumulate, out):
+    v = m.view
+    rank = len(v.shape)
+    dims = normalize_dims(name, dim, rank)
+    kept = [i for i in range(rank) if i not in dims]
+    reduced = list(dims)
+    shape = tuple(v.shape[i] for i in kept)
+    source = make_view(tuple(v.shape[i] for i in kept + reduced), tuple(v.strides[i] for i in kept + reduced), v.offset)
+    if not reduced:
+        source = make_view(shape + (1,), source.strides + (0,), v.offset)
+    static = Static(casts=(accumulate,), reduced=len(reduced) or 1)
+    result = tuple(1 if i in dims else n for i, n in enumerate(v.shape)) if keepdim else shape
+    out_view = dense(result)
+    return source, static, shape, out_view.numel, meta(out_view, out, m.device)
+
+
+def _restore(x, dim, keepdim: bool, rank: int):
+    """A reduced tensor with its lost dimensions back as 1, so that it broadcasts against the input."""
+    if keepdim or not rank:
+        return x
+    for d in sorted(normalize_dims("reduction", dim, rank)):
+        x = x.unsqueeze(d)
+    return x
+
+
+def _back(g, dim, keepdim, shape):
+    return _restore(g, dim, keepdim, len(shape)).expand(shape)
+
+
+def _sum_dtype(input, dtype):
+    d = input.meta.dtype
+    return dtype or (d if d.kind in "fc" else dt.int64)
+
+
+@operator(grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g, dim, keepdim, input_shape)))
+def sum(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
+    """The sum over `dim` (an int, several, or None for all)."""
+    d = _sum_dtype(input, dtype)
+    return reduce("sum", input, dim, keepdim, d, d)
+
+
+def _count(shape, dim) -> int:
+    n = 1
+    for d in normalize_dims("mean", dim, len(shape)):
+        n *= shape[d]
+    return n
+
+
+@operator(grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g / _count(input_shape, dim), dim, keepdim, input_shape)))
+def mean(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
+    """The mean over `dim`; of a floating point tensor."""
+    d = dtype or input.meta.dtype
+    if d.kind not in "fc":
+        raise RuntimeError(f"mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: {d}. "
+                           "Convert it first: input.float().mean()")
+    n = _count(input.meta.view.shape, dim)
+    total = reduce("sum", input, dim, keepdim, d, d)
+    return total / n if n else total * math.nan
+
+
+def _prod_grad(g, input, dim, keepdim, result):
+    g, result = _restore(g, dim, keepdim, input.dim()), _restore(result, dim, keepdim, input.dim())
+    zero = input == 0
+    zeros = zero.sum(dim, True) if dim is not None else zero.sum().reshape((1,) * input.dim())
+    others = pw.where(zero, 1.0, input)
+    others = others.prod(dim, True) if dim is not None else others.prod().reshape((1,) * input.dim())
+    alone = pw.where(zero & (zeros == 1), others.expand(input.shape), 0.0)
+    return g * pw.where(zeros == 0, result / pw.where(zero, 1.0, input), alone)
+
+
+@operator(grad=dict(input=lambda g, input, dim, keepdim, result: _prod_grad(g, input, dim, keepdim, result)))
+def prod(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
+    """The product over `dim`."""
+    d = _sum_dtype(input, dtype)
+    return reduce("prod", input, dim, keepdim, d, d)
+
+
+def _nonempty(name, input, dim):
+    shape = input.meta.view.shape
+    if input.meta.view.numel == 0 and builtins.any(shape[d] == 0 for d in normalize_dims(name, dim, len(shape))):
+        hint = f"Expected reduction dim {dim} to have non-zero size." if dim is not None else "Specify the reduction dim with the 'dim' argument."
+        raise (IndexError if dim is not None else RuntimeError)(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. {hint}")
+
+
+def _extreme_grad(g, input, dim, keepdim, result):
+    """The cotangent shared equally by all elements that attain the extreme."""
+    top = input == _restore(result, dim, keepdim, input.dim())
+    count = top.sum(dim, True) if dim is not None and dim != () else top.sum()
+    return pw.where(top, _restore(g, dim, keepdim, input.dim()) / count, 0.0)
+
+
+@operator(grad=dict(input=lambda g, input, dim, keepdim, result: _extreme_grad(g, input, dim, keepdim, result)))
+def amax(input: Tensor, dim=(), keepdim=False) -> Tensor:
+    """The largest element over `dim`; NaN where there is one."""
+    _nonempty("amax", input, dim)
+    return reduce("max", input, dim, keepdim, input.meta.dtype, input.meta.dtype)
+
+
+@operator(grad=dict(input=lambda g, input, dim, keepdim, result: _extreme_grad(g, input, dim, keepdim, result)))
+def amin(input: Tensor, dim=(), keepdim=False) -> Tensor:
+    """The smallest element over `dim`; NaN where there is one."""
+    _nonempty("amin", input, dim)
+    return reduce("min", input, dim, keepdim, input.meta.dtype, input.meta.dtype)
+
+
+def _arg(name, input, dim, keepdim):
+    _nonempty(name, input, dim)
+    if input.meta.dtype is dt.bool_:
+        input = input.to(dt.uint8)
+    rank = input.dim()
+    if dim is None:
+        out = reduce(name, input.reshape(-1), 0, False, input.meta.dtype, dt.int64)
+        return out.reshape((1,) * rank) if keepdim else out
+    return reduce(name, input, int(dim), keepdim, input.meta.dtype, dt.int64)
+
+
+@operator()
+def argmax(input: Tensor, dim=None, keepdim=False) -> Tensor:
+    """The position of the largest element, along `dim` or in the flattened tensor."""
+    return _arg("argmax", input, dim, keepdim)
+
+
+@operator()
+def argmin(input: Tensor, dim=None, keepdim=False) -> Tensor:
+    """The position of the smallest element, along `dim` or in the flattened tensor."""
+    return _arg("argmin", input, dim, keepdim)
+
+
+def along(values, dim: int, rank: int):
+    """0, 1, 2 .. along dimension `dim` of a tensor of `rank` dimensions, of size `values`."""
+    return core.arange(0, values, 1).reshape((-1,) + (1,) * (rank - 1 - dim % rank))
+
+
+def _pick_grad(g, dim, keepdim, input_shape, result):
+    """The cotangent of `values` at the position that was picked, else 0."""
+    g = g[0]
+    rank = len(input_shape)
+    if not rank:
+        return g
+    d = dim % rank
+    place = along(input_shape[d], d, rank)
+    return pw.where(place == _restore(result[1], d, keepdim, rank), _restore(g, d, keepdim, rank), 0.0)
+
+
+def _pair(name):
+    return namedtuple(name, ["values", "indices"], module="torch.return_types")
+
+
+_max_t, _min_t, median_t, mode_t, kthvalue_t, cummax_t, cummin_t, sort_t, topk_t = (
+    _pair(n) for n in ("max", "min", "median", "mode", "kthvalue", "cummax", "cummin", "sort", "topk"))
+
+
+@operator(name="max", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result: _pick_grad(g, dim, keepdim, input_shape, result)))
+def max_along(input: Tensor, dim, keepdim):
+    d = input.meta.dtype
+    _nonempty("max", input, dim)
+    return _max_t(reduce("max", input, dim, keepdim, d, d), _arg("argmax", input, dim, keepdim))
+
+
+@operator(name="min", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result: _pick_grad(g, dim, keepdim, input_shape, result)))
+def min_along(input: Tensor, dim, keepdim):
+    d = input.meta.dtype
+    _nonempty("min", input, dim)
+    return _min_t(reduce("min", input, dim, keepdim, d, d), _arg("argmin", input, dim, keepdim))
+
+
+def _extreme(name, along_dim, all_, two):
+    def function(input, dim=None, keepdim=False, *, out=None, other=None):
+        dim = other if other is not None else dim
+        if isinstance(dim, core.Tensor):
+            result = two(input, dim)
+        elif dim is None:
+            result = all_(input)
+        else:
+            result = along_dim(input, normalize_dim(name, dim, len(input.meta.view.shape)), keepdim)
+        if out is not None:
+            from .record import store_out
+            return store_out(name, out, result)
+        return result
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = (f"The {'largest' if name == 'max' else 'smallest'} element; with `dim`, (values, indices) along it; with a second "
+                        "tensor, elementwise.")
+    return function
+
+
+max = _extreme("max", max_along, amax, pw.maximum)
+min = _extreme("min", min_along, amin, pw.minimum)
+
+
+@operator()
+def any(input: Tensor, dim=None, keepdim=False) -> Tensor:
+    """Whether one element is true (nonzero)."""
+    return reduce("any", input, dim, keepdim, dt.bool_, dt.uint8 if input.meta.dtype is dt.uint8 else dt.bool_)
+
+
+@operator()
+def all(input: Tensor, dim=None, keepdim=False) -> Tensor:
+    """Whether all elements are true (nonzero)."""
+    return reduce("all", input, dim, keepdim, dt.bool_, dt.uint8 if input.meta.dtype is dt.uint8 else dt.bool_)
+
+
+
+
+def _correction(unbiased, correction):
+    return 1 if correction is None and unbiased is None else int(bool(unbiased)) if correction is None else correction
+
+
+def _split_variance_args(dim, unbiased):
+    return (None, dim) if isinstance(dim, bool) else (dim, unbiased)
+
+
+@operator(grad=dict(input=lambda g, input, dim, correction, keepdim: _var_grad(g, input, dim, correction, keepdim)), name="var", public=False)
+def var_(input: Tensor, dim, correction, keepdim):
+    n = _count(input.meta.view.shape, dim)
+    centred = input - input.mean(dim if dim is not None else tuple(range(input.dim())), True)
+    total = (centred * centred).sum(dim, keepdim)
+    return total / (n - correction if n > correction else 0)
+
+
+def _var_grad(g, input, dim, correction, keepdim):
+    n = _count(input.meta.view.shape, dim)
+    scale = 2.0 / (n - correction) if n > correction else math.inf
+    return _restore(g, dim, keepdim, input.dim()) * (input - input.mean(dim if dim is not None else tuple(range(input.dim())), True)) * scale
+
+
+@operator(out=True)
+def var(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None) -> Tensor:
+    """The variance over `dim`, divided by n - correction (1 unless given)."""
+    dim, unbiased = _split_variance_args(dim, unbiased)
+    return var_(input, dim, _correction(unbiased, correction), keepdim)
+
+
+@operator(out=True)
+def std(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None) -> Tensor:
+    """The standard deviation over `dim`: the square root of `var`."""
+    dim, unbiased = _split_variance_args(dim, unbiased)
+    return var_(input, dim, _correction(unbiased, correction), keepdim).sqrt()
+
+
+@operator(out=False)
+def var_mean(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    """(variance, mean) over `dim`."""
+    dim, unbiased = _split_variance_args(dim, unbiased)
+    return var_(input, dim, _correction(unbiased, correction), keepdim), input.mean(dim, keepdim)
+
+
+@operator(out=False)
+def std_mean(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    """(standard deviation, mean) over `dim`."""
+    dim, unbiased = _split_variance_args(dim, unbiased)
+    return var_(input, dim, _correction(unbiased, correction), keepdim).sqrt(), input.mean(dim, keepdim)
+
+
+@operator(grad=dict(input=lambda g, input, dim, keepdim, result:
+                    _restore(g, dim, keepdim, input.dim()) * (input - _restore(result, dim, keepdim, input.dim())).exp()))
+def logsumexp(input: Tensor, dim, keepdim=False) -> Tensor:
+    """log(sum(exp(x))) over `dim`, without overflow."""
+    if input.meta.dtype.kind != "f":
+        input = input.to(dt.default())
+    top = reduce("max", input, dim, True, input.meta.dtype, input.meta.dtype) if input.numel() else input.sum(dim, True)
+    top = pw.where(pw.abs(top) == math.inf, 0.0, top)
+    total = (input - top).exp().sum(dim, True).log() + top
+    return total if keepdim else total.sum(dim)
+
+
+def count_nonzero(input, dim=None):
+    """How many elements are not zero."""
+    return (input != 0).sum(dim)
+
+
+def nansum(input, dim=None, keepdim=False, *, dtype=None):
+    """The sum, NaN counted as 0."""
+    return pw.where(input.isnan(), 0, input).sum(dim, keepdim, dtype=dtype)
+
+
+def nanmean(input, dim=None, keepdim=False, *, dtype=None):
+    """The mean of the elements that are not NaN."""
+    return nansum(input, dim, keepdim) / (~input.isnan()).sum(dim, keepdim)
+
+
+def aminmax(input, *, dim=None, keepdim=False):
+    """(smallest, largest)."""
+    kind = namedtuple("aminmax", ["min", "max"])
+    over = () if dim is None else dim
+    return kind(amin(input, over, keepdim), amax(input, over, keepdim))
+
+
+def norm(input, p="fro", dim=None, keepdim=False, out=None, dtype=None):
+    """The p-norm over `dim`, of all elements together if None."""
+    p = 2.0 if p in ("fro", None) else p
+    if dtype is not None:
+        input = input.to(dtype)
+    if p == 2:
+        return norm2(input, dim, keepdim)
+    if p == math.inf:
+        return input.abs().amax(() if dim is None else dim, keepdim)
+    if p == -math.inf:
+        return input.abs().amin(() if dim is None else dim, keepdim)
+    if p == 0:
+        return (input != 0).sum(dim, keepdim).to(input.dtype)
+    if p == 1:
+        return input.abs().sum(dim, keepdim)
+    return input.abs().pow(p).sum(dim, keepdim).pow(1.0 / p)
+
+
+@operator(name="linalg_vector_norm", public=False,
+          grad=dict(input=lambda g, input, dim, keepdim, result: _norm_grad(g, input, dim, keepdim, result)))
+def norm2(input: Tensor, dim, keepdim):
+    return (input * input).sum(dim, keepdim).sqrt()
+
+
+def _norm_grad(g, input, dim, keepdim, result):
+    length = _restore(result, dim, keepdim, input.dim())
+    return input * pw.where(length == 0, 0.0, _restore(g, dim, keepdim, input.dim()) / length)
+
+
+# -- softmax ----------------------------------------------------------------------------------------------------
+
+def _float_input(input, dtype):
+    if dtype is not None:
+        return input.to(dtype)
+    if input.meta.dtype.kind != "f":
+        raise NotImplementedError(f"\"softmax_lastdim_kernel_impl\" not implemented for '{input.meta.dtype.name}': expected a floating point "
+                                  "tensor. Convert it first: input.float()")
+    return input
+
+
+@operator(name="softmax", public=False, grad=dict(input=lambda g, dim, result: result * (g - (g * result).sum(dim, True))))
+def softmax_(input: Tensor, dim):
+    d = input.meta.dtype
+    e = (input - reduce("max", input, dim, True, d, d)).exp()
+    return e / e.sum(dim, True)
+
+
+@operator(name="log_softmax", public=False, grad=dict(input=lambda g, dim, result: g - result.exp() * g.sum(dim, True)))
+def log_softmax_(input: Tensor, dim):
+    d = input.meta.dtype
+    shifted = input - reduce("max", input, dim, True, d, d)
+    return shifted - shifted.exp().sum(dim, True).log()
+
+
+@operator()
+def softmax(input: Tensor, dim, dtype=None) -> Tensor:
+    """exp(x) / sum(exp(x)) along `dim`."""
+    input = _float_input(input, dtype)
+    return softmax_(input, normalize_dim("softmax", dim, input.dim())) if input.numel() else input.clone()
+
+
+@operator()
+def log_softmax(input: Tensor, dim, dtype=None) -> Tensor:
+    """log(softmax(x)) along `dim`, without loss of precision."""
+    input = _float_input(input, dtype)
+    return log_softmax_(input, normalize_dim("log_softmax", dim, input.dim())) if input.numel() else input.clone()
+
+
+# -- scans ------------------------------------------------------------------------------------------------------
+
+def scan(name: str, input, dim: int, accumulate: dt.dtype, out: dt.dtype):
+    v = input.meta.view
+    if not v.shape:
+        return input.to(out) if name[:3] != "arg" else core.zeros(meta(v, dt.int64, input.meta.device))
+    d = normalize_dim(name, dim, len(v.shape))
+    order = [i for i in range(len(v.shape)) if i != d] + [d]
+    shape = tuple(v.shape[i] for i in order)
+    source = make_view(shape, tuple(v.strides[i] for i in order), v.offset)
+    strides = [0] * len(order)
+    for i, s in zip(order, row_major(shape)):
+        strides[i] = s
+    out_meta = meta(make_view(v.shape, tuple(strides)), out, input.meta.device)
+    return core.make(core.Node(_SCANS[name], (input.storage.node,), (source,), Static(casts=(accumulate,)), shape, v.numel, out), out_meta)
+
+
+def _reverse_cumsum(g, dim):
+    return g.sum(dim, True) - g.cumsum(dim) + g if g.dim() else g
+
+
+@operator(grad=dict(input=lambda g, dim: _reverse_cumsum(g, dim)), inplace=True)
+def cumsum(input: Tensor, dim, *, dtype=None) -> Tensor:
+    """The running sum along `dim`."""
+    d = _sum_dtype(input, dtype)
+    return scan("sum", input, dim, d, d)
+
+
+@operator(grad=dict(input=lambda g, input, dim, result: _reverse_cumsum(g * result, dim) / input), inplace=True)
+def cumprod(input: Tensor, dim, *, dtype=None) -> Tensor:
+    """The running product along `dim`. Its derivative divides by the input, which must not be zero."""
+    d = _sum_dtype(input, dtype)
+    return scan("prod", input, dim, d, d)
+
+
+def _cum_grad(g, dim, input_shape, result):
+    return core.zeros(meta(dense(input_shape), g[0].dtype, g[0].meta.device)).scatter_add(dim, result[1], g[0]) if input_shape else g[0]
+
+
+@operator(out=False, grad=dict(input=lambda g, dim, input_shape, result: _cum_grad(g, dim, input_shape, result)))
+def cummax(input: Tensor, dim):
+    """(running maximum, its position) along `dim`."""
+    d = input.meta.dtype
+    return cummax_t(scan("max", input, dim, d, d), scan("argmax", input, dim, d, dt.int64))
+
+
+@operator(out=False, grad=dict(input=lambda g, dim, input_shape, result: _cum_grad(g, dim, input_shape, result)))
+def cummin(input: Tensor, dim):
+    """(running minimum, its position) along `dim`."""
+    d = input.meta.dtype
+    return cummin_t(scan("min", input, dim, d, d), scan("argmin", input, dim, d, dt.int64))
+
+
+@operator(grad=dict(input=lambda g, input, dim, result: _reverse_cumsum(g * (-result).exp(), dim) * input.exp()))
+def logcumsumexp(input: Tensor, dim) -> Tensor:
+    """The running logsumexp along `dim`."""
+    d = input.meta.dtype
+    return scan("logsumexp", input, dim, d, d)
+
+
+FUNCTIONS = [max, min, count_nonzero, nansum, nanmean, aminmax, norm]
+__all__ = ["make"]

@@ -1,0 +1,668 @@
+"""Views: operators that change how a value is read, and never move it.
+
+Each is a function from an index map to an index map; the result shares the input's storage. The derivative of a view that reads
+every element once is the view back; of one that leaves elements out or repeats them, a sum into zeros (`region_grad`).
+"""
+
+from __future__ import annotations
+
+from ..base import dtype as dt
+from ..base.errors import message
+from ..graph.node import Node, Static, View, dense, row_major, view as make_view
+from .record import Record, broadcast_view, check_tensor, core, make, meta, normalize_dim, normalize_dims, operator
+
+Tensor = "Tensor"
+SCATTER = Record("scatter", "scatter")
+
+
+def viewed(input, v: View):
+    """`input`'s storage read through `v`."""
+    m = input.meta
+    return core.view_of(input, meta(v, m.dtype, m.device))
+
+
+def region_grad(g, shape: tuple, find) -> Tensor:
+    """Zeros of `shape` with `g` added at the region `find(dense index map)` of it."""
+    region = find(dense(shape))
+    zeros = core.zeros(meta(dense(shape), g.meta.dtype, g.meta.device))
+    return core.add_region(zeros, region, g)
+
+
+def sizes(what: str, shape) -> tuple:
+    """A shape given as one sequence or as several integers."""
+    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+        shape = shape[0]
+    return tuple([n if type(n) is int else n.__index__() for n in shape])
+
+
+def resolve_shape(what: str, shape: tuple, numel: int, old: tuple) -> tuple:
+    """`shape` with its -1 replaced."""
+    if -1 in shape:
+        known = 1
+        for n in shape:
+            known *= n if n != -1 else 1
+        if shape.count(-1) > 1:
+            raise RuntimeError("only one dimension can be inferred")
+        if known == 0 or numel % known:
+            raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {numel} (its shape is {list(old)})")
+        return tuple(numel // known if n == -1 else n for n in shape)
+    n = 1
+    for s in shape:
+        if s < 0:
+            raise RuntimeError(f"invalid shape dimension {s}")
+        n *= s
+    if n != numel:
+        raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {numel} (its shape is {list(old)})")
+    return shape
+
+
+def regroup(v: View, shape: tuple) -> View | None:
+    """`v` read with another shape of as many elements, without moving anything; None where no strides can do it."""
+    key = ("regroup", shape)
+    if key in v.memo:
+        return v.memo[key]
+    v.memo[key] = found = _regroup(v, shape)
+    return found
+
+
+def _regroup(v: View, shape: tuple) -> View | None:
+    if v.numel == 0:
+        return make_view(shape, row_major(shape), v.offset)
+    old = [(n, t) for n, t in zip(v.shape, v.strides) if n != 1]
+    runs: list = []                     # maximal runs of dimensions that step like one: (elements, stride)
+    for n, t in old:
+        if runs and runs[-1][1] == n * t:
+            runs[-1] = (runs[-1][0] * n, t)
+        else:
+            runs.append((n, t))
+    strides = [0] * len(shape)
+    i = len(runs) - 1
+    left, step = runs[i] if runs else (1, 1)
+    for d in range(len(shape) - 1, -1, -1):
+        n = shape[d]
+        if left == 1 and n != 1:
+            i -= 1
+            if i < 0:
+                return None
+            left, step = runs[i]
+        if n != 1 and left % n:
+            return None
+        strides[d] = step
+        if n != 1:
+            left //= n
+            step *= n
+    return make_view(shape, tuple(strides), v.offset)
+
+
+@operator(family="view", grad=dict(input=lambda g, input_shape: g.reshape(input_shape)), name="view", public=False)
+def view_(input: Tensor, shape) -> Tensor:
+    m = input.meta
+    shape = resolve_shape("view", shape, m.view.numel, m.view.shape)
+    v = regroup(m.view, shape)
+    if v is None:
+        raise RuntimeError(f"view size is not compatible with input tensor's size and stride: shape {list(m.view.shape)}, strides "
+                           f"{list(m.view.strides)} cannot be read as {list(shape)} without moving elements. Use .reshape(...) instead.")
+    return viewed(input, v)
+
+
+def view(input, *shape):
+    """The same elements with another shape, sharing memory."""
+    if len(shape) == 1 and isinstance(shape[0], dt.dtype):
+        return core.bitcast(input, shape[0])
+    return view_(input, sizes("view", shape))
+
+
+def reshape(input, *shape):
+    """The same elements with another shape: a view where strides allow it, else a copy."""
+    shape = sizes("reshape", shape)
+    v = input.meta.view
+    shape = resolve_shape("reshape", shape, v.numel, v.shape)
+    if shape == v.shape:
+        return view_(input, shape)
+    return view_(input if regroup(v, shape) is not None else input.contiguous(), shape)
+
+
+@operator(family="view", grad=dict(input=lambda g, dims: g.permute(_inverse(dims))), name="permute", public=False)
+def permute_(input: Tensor, dims) -> Tensor:
+    v = input.meta.view
+    key = ("permute", dims)
+    found = v.memo.get(key)
+    if found is None:
+        rank = len(v.shape)
+        if len(dims) != rank:
+            raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
+                               f"ordering of dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(dims)}")
+        order = [normalize_dim("permute", d, rank) for d in dims]
+        if len(set(order)) != rank:
+            raise RuntimeError("permute(): duplicate dims are not allowed.")
+        found = v.memo[key] = make_view(tuple(v.shape[d] for d in order), tuple(v.strides[d] for d in order), v.offset)
+    return viewed(input, found)
+
+
+def _inverse(dims):
+    rank = len(dims)
+    out = [0] * rank
+    for i, d in enumerate(dims):
+        out[d % rank] = i
+    return tuple(out)
+
+
+def permute(input, *dims):
+    """The dimensions in another order."""
+    return permute_(input, sizes("permute", dims))
+
+
+@operator(family="view", grad=dict(input=lambda g, dim0, dim1: transpose(g, dim0, dim1)))
+def transpose(input: Tensor, dim0, dim1) -> Tensor:
+    """Two dimensions exchanged."""
+    v = input.meta.view
+    key = ("transpose", dim0, dim1)
+    found = v.memo.get(key)
+    if found is None:
+        rank = len(v.shape)
+        a, b = normalize_dim("transpose", dim0, rank), normalize_dim("transpose", dim1, rank)
+        shape, strides = list(v.shape), list(v.strides)
+        if rank:
+            shape[a], shape[b] = shape[b], shape[a]
+            strides[a], strides[b] = strides[b], strides[a]
+        found = v.memo[key] = make_view(tuple(shape), tuple(strides), v.offset)
+    return viewed(input, found)
+
+
+@operator(family="view", grad=dict(input=lambda g: t(g)))
+def t(input: Tensor) -> Tensor:
+    """The transpose of a matrix; a vector or number as it is."""
+    rank = len(input.meta.view.shape)
+    if rank > 2:
+        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {rank}D")
+    return transpose.record.function(input, 0, 1) if rank == 2 else viewed(input, input.meta.view)
+
+
+@operator(family="view", grad=dict(input=lambda g: g), name="expand", public=False)
+def expand_(input: Tensor, shape) -> Tensor:
+    v = input.meta.view
+    lead = len(shape) - len(v.shape)
+    if lead < 0:
+        raise RuntimeError(f"expand: the number of sizes provided ({len(shape)}) must be greater or equal to the number of dimensions in the "
+                           f"tensor ({len(v.shape)})")
+    full = list(shape)
+    for i, n in enumerate(full):
+        have = v.shape[i - lead] if i >= lead else None
+        if n == -1:
+            if have is None:
+                raise RuntimeError(f"expand: -1 is not allowed for the new dimension {i}")
+            full[i] = have
+        elif have not in (None, 1, n):
+            raise RuntimeError(f"The expanded size of the tensor ({n}) must match the existing size ({have}) at non-singleton dimension {i}. "
+                               f"Target sizes: {list(shape)}. Tensor sizes: {list(v.shape)}")
+    return viewed(input, broadcast_view(v, tuple(full)))
+
+
+def expand(input, *shape, implicit=False):
+    """Dimensions of size 1 read repeatedly, sharing memory; -1 keeps a size."""
+    return expand_(input, sizes("expand", shape))
+
+
+def broadcast_to(input, size):
+    """`expand` to the given shape."""
+    return expand_(input, tuple(size))
+
+
+@operator(family="view", grad=dict(input=lambda g, dim: squeeze(g, dim)))
+def unsqueeze(input: Tensor, dim) -> Tensor:
+    """A dimension of size 1 inserted before `dim`."""
+    v = input.meta.view
+    key = ("unsqueeze", dim)
+    found = v.memo.get(key)
+    if found is None:
+        rank = len(v.shape) + 1
+        d = normalize_dim("unsqueeze", dim, rank)
+        step = v.shape[d] * v.strides[d] if d < rank - 1 else 1
+        found = v.memo[key] = make_view(v.shape[:d] + (1,) + v.shape[d:], v.strides[:d] + (step,) + v.strides[d:], v.offset)
+    return viewed(input, found)
+
+
+@operator(family="view", grad=dict(input=lambda g, input_shape: g.reshape(input_shape)))
+def squeeze(input: Tensor, dim=None) -> Tensor:
+    """Dimensions of size 1 (all, or the given ones) removed."""
+    v = input.meta.view
+    rank = len(v.shape)
+    dims = range(rank) if dim is None else normalize_dims("squeeze", dim, rank) if dim != () else ()
+    keep = [i for i in range(rank) if not (i in dims and v.shape[i] == 1)]
+    return viewed(input, make_view(tuple(v.shape[i] for i in keep), tuple(v.strides[i] for i in keep), v.offset))
+
+
+def _flat_range(what, rank, start_dim, end_dim):
+    a, b = normalize_dim(what, start_dim, rank), normalize_dim(what, end_dim, rank)
+    if a > b:
+        raise RuntimeError(f"{what}() has invalid args: start_dim cannot come after end_dim")
+    return a, b
+
+
+def flatten(input, start_dim=0, end_dim=-1):
+    """The dimensions from `start_dim` to `end_dim` as one."""
+    shape = input.meta.view.shape
+    a, b = _flat_range("flatten", len(shape), start_dim, end_dim)
+    if not shape:
+        return reshape(input, (1,))
+    n = 1
+    for s in shape[a:b + 1]:
+        n *= s
+    return input if a == b else reshape(input, shape[:a] + (n,) + shape[b + 1:])
+
+
+def unflatten(input, dim, sizes):
+    """One dimension split into several."""
+    shape = input.meta.view.shape
+    d = normalize_dim("unflatten", dim, len(shape))
+    inner = resolve_shape("unflatten", tuple(sizes), shape[d], shape)
+    return view_(input, shape[:d] + inner + shape[d + 1:])
+
+
+def ravel(input):
+    """All elements in one dimension."""
+    return reshape(input, (-1,))
+
+
+def view_as(input, other):
+    """`view` with the shape of `other`."""
+    return view_(input, other.meta.view.shape)
+
+
+def reshape_as(input, other):
+    """`reshape` to the shape of `other`."""
+    return reshape(input, other.meta.view.shape)
+
+
+def expand_as(input, other):
+    """`expand` to the shape of `other`."""
+    return expand_(input, other.meta.view.shape)
+
+
+def movedim(input, source, destination):
+    """Some dimensions moved to other places, the rest in their order."""
+    rank = len(input.meta.view.shape)
+    src = normalize_dims("movedim", source, rank)
+    dst = normalize_dims("movedim", destination, rank)
+    if len(src) != len(dst):
+        raise RuntimeError("movedim: expected as many source as destination dimensions; "
+                           f"received {list(src)} and {list(dst)}")
+    order = [-1] * rank
+    for s, d in zip(src, dst):
+        order[d] = s
+    rest = iter(i for i in range(rank) if i not in src)
+    return permute_(input, tuple(next(rest) if o < 0 else o for o in order))
+
+
+moveaxis = movedim
+swapaxes = swapdims = transpose
+
+
+def adjoint(input):
+    """The last two dimensions exchanged."""
+    return transpose(input, -2, -1)
+
+
+# -- parts ------------------------------------------------------------------------------------------------------
+
+def slice_view(v: View, dim: int, start: int, stop: int, step: int) -> View:
+    count = max(0, -(-(stop - start) // step))
+    shape, strides = list(v.shape), list(v.strides)
+    offset = v.offset + (start * strides[dim] if count else 0)
+    shape[dim] = count
+    strides[dim] *= step
+    return make_view(tuple(shape), tuple(strides), offset)
+
+
+@operator(family="view", name="slice", public=False,
+          grad=dict(input=lambda g, input_shape, dim, start, stop, step:
+                    region_grad(g, input_shape, lambda v: slice_view(v, dim, start, stop, step))))
+def slice_(input: Tensor, dim, start, stop, step) -> Tensor:
+    return viewed(input, slice_view(input.meta.view, dim, start, stop, step))
+
+
+def narrow(input, dim, start, length):
+    """`length` positions along `dim` from `start`."""
+    shape = input.meta.view.shape
+    d = normalize_dim("narrow", dim, len(shape))
+    start = int(start)
+    n = shape[d]
+    if not -n <= start <= n:
+        raise IndexError(f"start out of range (expected to be in range of [-{n}, {n}], but got {start})")
+    start += n if start < 0 else 0
+    if length < 0:
+        raise RuntimeError("narrow(): length must be non-negative.")
+    if start + length > n:
+        raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
+    return slice_(input, d, start, start + length, 1)
+
+
+def select_view(v: View, dim: int, index: int) -> View:
+    return make_view(v.shape[:dim] + v.shape[dim + 1:], v.strides[:dim] + v.strides[dim + 1:], v.offset + index * v.strides[dim])
+
+
+@operator(family="view", name="select", public=False,
+          grad=dict(input=lambda g, input_shape, dim, index: region_grad(g, input_shape, lambda v: select_view(v, dim, index))))
+def select_(input: Tensor, dim, index) -> Tensor:
+    return viewed(input, select_view(input.meta.view, dim, index))
+
+
+def select(input, dim, index):
+    """One position along `dim`, which goes away."""
+    shape = input.meta.view.shape
+    if not shape:
+        raise IndexError("select() cannot be applied to a 0-dim tensor.")
+    d = normalize_dim("select", dim, len(shape))
+    index = int(index)
+    n = shape[d]
+    if not -n <= index < n:
+        raise IndexError(f"select(): index {index} out of range for tensor of size {list(shape)} at dimension {d}")
+    return select_(input, d, index % n)
+
+
+def _diagonal_view(v: View, offset: int, dim1: int, dim2: int) -> View:
+    rows, columns = v.shape[dim1], v.shape[dim2]
+    count = max(0, min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns))
+    start = v.offset + ((offset * v.strides[dim2] if offset >= 0 else -offset * v.strides[dim1]) if count else 0)
+    keep = [i for i in range(len(v.shape)) if i not in (dim1, dim2)]
+    return make_view(tuple(v.shape[i] for i in keep) + (count,),
+                     tuple(v.strides[i] for i in keep) + (v.strides[dim1] + v.strides[dim2],), start)
+
+
+@operator(family="view", name="diagonal", public=False,
+          grad=dict(input=lambda g, input_shape, offset, dim1, dim2:
+                    region_grad(g, input_shape, lambda v: _diagonal_view(v, offset, dim1, dim2))))
+def diagonal_(input: Tensor, offset, dim1, dim2) -> Tensor:
+    return viewed(input, _diagonal_view(input.meta.view, offset, dim1, dim2))
+
+
+def diagonal(input, offset=0, dim1=0, dim2=1):
+    """The diagonal of two dimensions, as a last dimension."""
+    rank = len(input.meta.view.shape)
+    a, b = normalize_dim("diagonal", dim1, rank), normalize_dim("diagonal", dim2, rank)
+    if a == b:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    return diagonal_(input, offset, a, b)
+
+
+def _unfold_view(v: View, dim: int, size: int, step: int) -> View:
+    shape, strides = list(v.shape) or [1], list(v.strides) or [1]
+    count = (shape[dim] - size) // step + 1
+    inner = strides[dim]
+    shape[dim], strides[dim] = count, inner * step
+    return make_view(tuple(shape) + (size,), tuple(strides) + (inner,), v.offset)
+
+
+@operator(family="view", name="unfold", public=False,
+          grad=dict(input=lambda g, input_shape, dim, size, step:
+                    region_grad(g, input_shape, lambda v: _unfold_view(v, dim, size, step))))
+def unfold_(input: Tensor, dim, size, step) -> Tensor:
+    return viewed(input, _unfold_view(input.meta.view, dim, size, step))
+
+
+def unfold(input, dimension, size, step):
+    """Windows of `size` every `step` along a dimension, as a last dimension."""
+    shape = input.meta.view.shape
+    d = normalize_dim("unfold", dimension, len(shape))
+    n = shape[d] if shape else 1
+    if size > n:
+        raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
+    if step <= 0:
+        raise RuntimeError(f"step is {step} but must be > 0")
+    return unfold_(input, d, size, step)
+
+
+@operator(family="view", name="as_strided", public=False,
+          grad=dict(input=lambda g, input_shape, input_view, size, stride, storage_offset:
+                    _strided_grad(g, input_view, size, stride, storage_offset)))
+def as_strided_(input: Tensor, size, stride, storage_offset) -> Tensor:
+    return viewed(input, make_view(size, stride, storage_offset))
+
+
+def as_strided(input, size, stride, storage_offset=None):
+    """The storage read with any shape and strides (in elements)."""
+    v = input.meta.view
+    size, stride = tuple(int(n) for n in size), tuple(int(n) for n in stride)
+    offset = v.offset if storage_offset is None else int(storage_offset)
+    if len(size) != len(stride):
+        raise RuntimeError(f"mismatch in length of strides and shape: {list(size)} and {list(stride)}")
+    if 0 not in size:
+        last = offset + sum((n - 1) * t for n, t in zip(size, stride))
+        if last >= input.storage.numel or offset < 0:
+            raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset} are out of bounds for "
+                               f"storage of size {input.storage.numel}")
+    return as_strided_(input, size, stride, offset)
+
+
+def _strided_grad(g, v: View, size, stride, offset):
+    """Into the storage as far as `input` (index map `v`) sees it: sum into a flat value, then read it as the input does."""
+    extent = max([offset + sum((n - 1) * t for n, t in zip(size, stride)) if 0 not in size else 0,
+                  v.offset + sum((n - 1) * t for n, t in zip(v.shape, v.strides)) if v.numel else 0]) + 1
+    flat = region_grad(g, (extent,), lambda _: make_view(size, stride, offset))
+    return as_strided_(flat, v.shape, v.strides, v.offset)
+
+
+@operator(family="view", grad=dict(input=lambda g: g), name="alias", public=False)
+def alias(input: Tensor) -> Tensor:
+    return viewed(input, input.meta.view)
+
+
+# -- several at once --------------------------------------------------------------------------------------------
+
+@operator(family="view", name="split", public=False, grad=dict(input=lambda gs, dim: cat(list(gs), dim)))
+def split_(input: Tensor, lengths, dim) -> Tensor:
+    v, out, start = input.meta.view, [], 0
+    for n in lengths:
+        out.append(viewed(input, slice_view(v, dim, start, start + n, 1)))
+        start += n
+    return tuple(out)
+
+
+def split(tensor, split_size_or_sections, dim=0):
+    """Consecutive parts along `dim`, of one size (the last may be smaller) or of the given sizes."""
+    shape = tensor.meta.view.shape
+    d = normalize_dim("split", dim, len(shape))
+    if not shape:
+        raise RuntimeError("split expects at least a 1-dimensional tensor")
+    n = shape[d]
+    if isinstance(split_size_or_sections, (list, tuple)):
+        lengths = [int(x) for x in split_size_or_sections]
+        if sum(lengths) != n or any(x < 0 for x in lengths):
+            raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), "
+                               f"but got split_sizes={lengths}")
+    else:
+        size = int(split_size_or_sections)
+        if size < 0 or (size == 0 and n):
+            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={size}")
+        lengths = [min(size, n - i) for i in range(0, n, size)] if n else [0]
+    return split_(tensor, tuple(lengths), d)
+
+
+def chunk(input, chunks, dim=0):
+    """At most `chunks` parts of equal size along `dim` (the last may be smaller)."""
+    if chunks <= 0:
+        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+    shape = input.meta.view.shape
+    d = normalize_dim("chunk", dim, len(shape))
+    size = -(-shape[d] // chunks)
+    return split(input, size, d) if size else split_(input, (0,) * chunks, d)
+
+
+def tensor_split(input, indices_or_sections, dim=0):
+    """Parts along `dim`: a number of nearly equal ones, or cut at the given positions."""
+    shape = input.meta.view.shape
+    d = normalize_dim("tensor_split", dim, len(shape))
+    n = shape[d]
+    if isinstance(indices_or_sections, int):
+        k = indices_or_sections
+        lengths = [n // k + (1 if i < n % k else 0) for i in range(k)]
+    else:
+        cuts = [0, *(min(max(int(c) + n if int(c) < 0 else int(c), 0), n) for c in indices_or_sections), n]
+        lengths = [max(0, b - a) for a, b in zip(cuts, cuts[1:])]
+    return split_(input, tuple(lengths), d)
+
+
+@operator(family="view", name="unbind", public=False, grad=dict(input=lambda gs, dim: stack(list(gs), dim)))
+def unbind_(input: Tensor, dim) -> Tensor:
+    v = input.meta.view
+    return tuple(viewed(input, select_view(v, dim, i)) for i in range(v.shape[dim]))
+
+
+def unbind(input, dim=0):
+    """All positions along `dim`, as a tuple."""
+    return unbind_(input, normalize_dim("unbind", dim, len(input.meta.view.shape)))
+
+
+# -- joining ----------------------------------------------------------------------------------------------------
+
+def _cat_grad(g, tensors, dim):
+    out, start = [], 0
+    for x in tensors:
+        n = x.meta.view.shape[dim] if x.meta.view.shape != (0,) or len(g.meta.view.shape) == 1 else 0
+        out.append(slice_(g, dim, start, start + n, 1) if x.meta.view.shape != (0,) else None)
+        start += n
+    return out
+
+
+@operator(name="cat", public=False, grad=dict(tensors=lambda g, tensors, dim: _cat_grad(g, tensors, dim)))
+def cat_(tensors: list[Tensor], dim) -> Tensor:
+    shapes = [x.meta.view.shape for x in tensors]
+    like = next((s for s in shapes if s != (0,)), (0,))
+    d = dim
+    total, d_type = 0, tensors[0].meta.dtype
+    for i, (x, s) in enumerate(zip(tensors, shapes)):
+        d_type = dt.promote(d_type, x.meta.dtype)
+        if s == (0,) and like != (0,):
+            continue
+        if len(s) != len(like) or s[:d] + s[d + 1:] != like[:d] + like[d + 1:]:
+            raise RuntimeError(f"Sizes of tensors must match except in dimension {d}. Expected {list(like)}, received {list(s)} for tensor "
+                               f"number {i} in the list.")
+        total += s[d]
+    shape = like[:d] + (total,) + like[d + 1:]
+    device = tensors[0].meta.device
+    whole = dense(shape)
+    node = core.blank(shape, d_type, device).storage.node
+    start = 0
+    last = None
+    for x, s in zip(tensors, shapes):
+        if s == (0,) and like != (0,):
+            continue
+        region = slice_view(whole, d, start, start + s[d], 1)
+        start += s[d]
+        if region.numel:
+            node = Node(SCATTER, (node, x.storage.node), (dense((whole.numel,)), x.meta.view),
+                        Static(casts=(d_type, d_type), combine="set", region=region), shape, whole.numel, d_type)
+            last = core.make(node, meta(whole, d_type, device))
+    return last if last is not None else core.blank(shape, d_type, device)
+
+
+def cat(tensors, dim=0, *, out=None):
+    """Tensors one after the other along `dim`."""
+    tensors = list(tensors) if isinstance(tensors, (list, tuple)) else tensors
+    if not isinstance(tensors, list):
+        raise TypeError(f"cat(): argument 'tensors' (position 1) must be tuple of Tensors, not {type(tensors).__name__}")
+    if not tensors:
+        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors")
+    for x in tensors:
+        check_tensor("cat", "tensors", x)
+    rank = max(len(x.meta.view.shape) for x in tensors)
+    if rank == 0:
+        raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
+    result = cat_(tensors, normalize_dim("cat", dim, rank))
+    if out is not None:
+        from .record import store_out
+        return store_out("cat", out, result)
+    return result
+
+
+concat = concatenate = cat
+
+
+def stack(tensors, dim=0, *, out=None):
+    """Tensors of one shape, along a new dimension."""
+    tensors = list(tensors)
+    if not tensors:
+        raise RuntimeError("stack expects a non-empty TensorList")
+    shape = tensors[0].meta.view.shape
+    for i, x in enumerate(tensors):
+        if x.meta.view.shape != shape:
+            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and "
+                               f"{list(x.meta.view.shape)} at entry {i}")
+    d = normalize_dim("stack", dim, len(shape) + 1)
+    return cat([unsqueeze(x, d) for x in tensors], d, out=out)
+
+
+def hstack(tensors):
+    """Joined along the second dimension (the first of vectors)."""
+    tensors = [x if x.dim() else x.reshape(1) for x in tensors]
+    return cat(tensors, 0 if tensors[0].dim() == 1 else 1)
+
+
+def vstack(tensors):
+    """Joined along the first dimension, vectors as rows."""
+    return cat([x.reshape(1, -1) if x.dim() < 2 else x for x in tensors], 0)
+
+
+def repeat(input, *repeats):
+    """Copies of the whole tensor along each dimension."""
+    counts = sizes("repeat", repeats)
+    shape = input.meta.view.shape
+    if len(counts) < len(shape):
+        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+    shape = (1,) * (len(counts) - len(shape)) + shape
+    mixed = tuple(x for pair in zip((1,) * len(shape), shape) for x in pair)
+    wide = tuple(x for pair in zip(counts, shape) for x in pair)
+    out = expand_(reshape(input, mixed), wide).contiguous()
+    return view_(out, tuple(a * b for a, b in zip(counts, shape)))
+
+
+def tile(input, *dims):
+    """`repeat`, with missing counts in front taken as 1."""
+    counts = sizes("tile", dims)
+    return repeat(input, (1,) * (len(input.meta.view.shape) - len(counts)) + counts)
+
+
+def repeat_interleave(input, repeats, dim=None, *, output_size=None):
+    """Every element (or position along `dim`) repeated in place."""
+    if dim is None:
+        input, dim = reshape(input, (-1,)), 0
+    if isinstance(repeats, int):
+        shape = input.meta.view.shape
+        d = normalize_dim("repeat_interleave", dim, len(shape))
+        wide = shape[:d + 1] + (repeats,) + shape[d + 1:]
+        return reshape(expand_(unsqueeze(input, d + 1), wide), shape[:d] + (shape[d] * repeats,) + shape[d + 1:])
+    import numpy as np
+    counts = repeats.tolist()
+    counts = counts * input.shape[dim] if len(counts) == 1 else counts
+    order = core.from_numpy(np.repeat(np.arange(len(counts)), counts))
+    return input.index_select(dim, order)
+
+
+def flip(input, *dims):
+    """The order along some dimensions reversed."""
+    out = input
+    for d in normalize_dims("flip", sizes("flip", dims), len(input.meta.view.shape)):
+        n = out.meta.view.shape[d]
+        out = out.index_select(d, core.arange(n - 1, -1, -1))
+    return out if out is not input else input.clone()
+
+
+def roll(input, shifts, dims=None):
+    """Elements moved along dimensions, those that fall off coming in again on the other side."""
+    if dims is None:
+        return view_(roll(ravel(input), shifts, 0), input.meta.view.shape)
+    shifts, dims = ((x,) if isinstance(x, int) else tuple(x) for x in (shifts, dims))
+    for s, d in zip(shifts, dims):
+        n = input.meta.view.shape[d]
+        if n and s % n:
+            input = cat([narrow(input, d, n - s % n, s % n), narrow(input, d, 0, n - s % n)], d)
+    return input
+
+
+FUNCTIONS = [reshape, permute, broadcast_to, flatten, unflatten, ravel, movedim, moveaxis, swapaxes, swapdims, adjoint, narrow, select,
+             diagonal, as_strided, split, chunk, tensor_split, unbind, tile, repeat_interleave, flip, roll]
+METHODS = [*FUNCTIONS, view, expand, view_as, reshape_as, expand_as, repeat, unfold]
+SPLITTERS = {"swapaxes": transpose, "swapdims": transpose, "moveaxis": movedim}
+JOINERS = [cat, concat, concatenate, stack, hstack, vstack]
+
+__all__ = ["make"]

@@ -1,0 +1,474 @@
+"""Loop programs as LLVM IR: scalar code with the claims that let LLVM vectorise it, compiled once per program text."""
+
+from __future__ import annotations
+
+import struct
+
+from ..base import dtype as dt
+from ..loops import ir
+from ..runtime import jit
+
+_TYPES = {"i1": "i1", "u8": "i8", "i8": "i8", "i16": "i16", "u16": "i16", "i32": "i32", "u32": "i32", "i64": "i64", "u64": "i64",
+          "f16": "half", "bf16": "bfloat", "f32": "float", "f64": "double"}
+_WORK = 8192        # elementary operations worth a chunk of their own
+
+
+def llvm_type(d: dt.dtype) -> str:
+    """The type of a value in a register."""
+    return _TYPES[d.code]
+
+
+def memory_type(d: dt.dtype) -> str:
+    """The type of an element in memory: a bool is a byte."""
+    return "i8" if d is dt.bool_ else _TYPES[d.code]
+
+
+def literal(value, d: dt.dtype) -> str:
+    """A constant as LLVM writes it; floats by their bits, as a double."""
+    if d.kind == "b":
+        return "true" if value else "false"
+    if d.kind in "iu":
+        return str(int(value))
+    if d is dt.float32:
+        try:
+            value = struct.unpack("f", struct.pack("f", value))[0]
+        except OverflowError:
+            value = float("inf") if value > 0 else float("-inf")
+    return "0x" + struct.pack(">d", value).hex().upper()
+
+
+class Emitter:
+    """Writes the body of one function for statements of a program."""
+
+    def __init__(self, program: ir.Program):
+        self.program = program
+        self.lines: list[str] = []
+        self.allocas: list[str] = []
+        self.indices: dict[str, str] = {}
+        self.accumulators: dict[str, tuple] = {}      # name -> (address, combine, dtype)
+        self.values: dict[str, str] = {}              # value(name) given directly (contractions)
+        self.slots: dict[int, str] = {}
+        self.memo: dict[int, str] = {}
+        self.keep: list = []                          # keeps memoised nodes alive: ids must not be reused
+        self.metadata: list[str] = []
+        self.intrinsics: set[str] = set()
+        self.groups: list[str] = []
+        self.number = 0
+        self.block = "entry"
+
+    # -- text ---------------------------------------------------------------------------------------------------
+
+    def fresh(self) -> str:
+        self.number += 1
+        return f"%v{self.number}"
+
+    def line(self, text: str) -> None:
+        self.lines.append("  " + text)
+
+    def set(self, text: str) -> str:
+        name = self.fresh()
+        self.line(f"{name} = {text}")
+        return name
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+        self.block = name
+
+    def new_label(self, stem: str) -> str:
+        self.number += 1
+        return f"{stem}{self.number}"
+
+    def meta(self, text: str) -> str:
+        self.metadata.append(text)
+        return f"!{len(self.metadata) - 1}"
+
+    def call(self, name: str, result: str, *args: tuple) -> str:
+        types = ", ".join(t for t, _ in args)
+        self.intrinsics.add(f"declare {result} @{name}({types})")
+        return self.set(f"call {result} @{name}({', '.join(f'{t} {v}' for t, v in args)})")
+
+    # -- slots --------------------------------------------------------------------------------------------------
+
+    def load_slots(self, args: str = "%args", scratch: str = "%scratch") -> None:
+        """All run-time arguments into registers, at the function's entry."""
+        for i, slot in enumerate(self.program.slots):
+            p = self.set(f"getelementptr inbounds i64, ptr {args}, i64 {i}")
+            if slot.role == "scratch":
+                offset = self.set(f"load i64, ptr {p}, !invariant.load !0")
+                self.slots[i] = self.set(f"getelementptr inbounds i8, ptr {scratch}, i64 {offset}")
+            elif slot.role in ir.BUFFER_ROLES:
+                self.slots[i] = self.set(f"load ptr, ptr {p}, !invariant.load !0")
+            elif slot.dtype.kind == "f":
+                wide = self.set(f"load double, ptr {p}, !invariant.load !0")
+                self.slots[i] = wide if slot.dtype is dt.float64 else self.set(f"fptrunc double {wide} to {llvm_type(slot.dtype)}")
+            else:
+                wide = self.set(f"load i64, ptr {p}, !invariant.load !0")
+                t = llvm_type(slot.dtype)
+                self.slots[i] = wide if t == "i64" else self.set(f"trunc i64 {wide} to {t}")
+
+    # -- expressions --------------------------------------------------------------------------------------------
+
+    def expression(self, op: ir.Op) -> str:
+        """Emit what computes `op` (once in a scope); its operand text."""
+        k = op.kind
+        if k == "const":
+            return literal(op.attr, op.dtype)
+        if k == "arg":
+            return self.slots[op.attr]
+        if k == "index":
+            return self.indices[op.attr]
+        if k == "value":
+            if op.attr in self.values:
+                return self.values[op.attr]
+            address, _, d = self.accumulators[op.attr]
+            return self.set(f"load {llvm_type(d)}, ptr {address}")
+        found = self.memo.get(id(op))
+        if found is None:
+            found = self.memo[id(op)] = self._expression(op)
+            self.keep.append(op)
+        return found
+
+    def _expression(self, op: ir.Op) -> str:
+        k, d = op.kind, op.dtype
+        if k == "load":
+            return self.load(op)
+        args = [self.expression(a) for a in op.args]
+        source = op.args[0].dtype
+        t = llvm_type(source)
+        if k in ir.COMPARE:
+            return self.compare(k, source, *args)
+        if k == "select":
+            t = llvm_type(d)
+            return self.set(f"select i1 {args[0]}, {t} {args[1]}, {t} {args[2]}")
+        if k == "cast":
+            return self.cast(args[0], source, d)
+        if k == "bitcast":
+            return self.set(f"bitcast {t} {args[0]} to {llvm_type(d)}")
+        if k == "fma":
+            return self.call(f"llvm.fma.{d.code}", t, *((t, a) for a in args))
+        if len(args) == 1:
+            return self.unary(k, d, args[0])
+        return self.float_binary(k, d, *args) if d.kind == "f" else self.integer_binary(k, d, *args)
+
+    def address(self, slot: int, offset: ir.Op) -> str:
+        t = memory_type(self.program.slots[slot].dtype)
+        return self.set(f"getelementptr inbounds {t}, ptr {self.slots[slot]}, i64 {self.expression(offset)}")
+
+    def _access(self) -> str:
+        return f", !llvm.access.group {self.groups[-1]}" if self.groups and self.groups[-1] else ""
+
+    def load(self, op: ir.Op) -> str:
+        p = self.address(op.attr, op.args[0])
+        v = self.set(f"load {memory_type(op.dtype)}, ptr {p}, align {op.dtype.itemsize}{self._access()}")
+        return self.set(f"icmp ne i8 {v}, 0") if op.dtype is dt.bool_ else v
+
+    def store_at(self, p: str, v: str, d: dt.dtype) -> None:
+        if d is dt.bool_:
+            v = self.set(f"zext i1 {v} to i8")
+        self.line(f"store {memory_type(d)} {v}, ptr {p}, align {d.itemsize}{self._access()}")
+
+    def compare(self, k: str, d: dt.dtype, a: str, b: str) -> str:
+        if d.kind == "f":
+            return self.set(f"fcmp {dict(lt='olt', le='ole', eq='oeq', ne='une')[k]} {llvm_type(d)} {a}, {b}")
+        sign = "" if k in ("eq", "ne") else "s" if d.kind == "i" else "u"
+        return self.set(f"icmp {sign}{k} {llvm_type(d)} {a}, {b}")
+
+    def unary(self, k: str, d: dt.dtype, a: str) -> str:
+        t = llvm_type(d)
+        if k == "not":
+            return self.set(f"xor {t} {a}, {'true' if d is dt.bool_ else '-1'}")
+        if d.kind == "f":
+            if k == "neg":
+                return self.set(f"fneg {t} {a}")
+            name = {"abs": "fabs", "round": "roundeven"}.get(k, k)
+            return self.call(f"llvm.{name}.{d.code}", t, (t, a))
+        if k == "neg":
+            return self.set(f"sub {t} 0, {a}")
+        if k == "abs":
+            return a if d.kind != "i" else self.set(f"call {t} @llvm.abs.{t}({t} {a}, i1 false)") if self._declare_abs(t) else a
+        return a
+
+    def _declare_abs(self, t: str) -> bool:
+        self.intrinsics.add(f"declare {t} @llvm.abs.{t}({t}, i1)")
+        return True
+
+    def float_binary(self, k: str, d: dt.dtype, a: str, b: str, flags: str = "") -> str:
+        t = llvm_type(d)
+        if k in ("min", "max"):
+            return self.call(f"llvm.{k}imum.{d.code}", t, (t, a), (t, b))
+        if k == "floordiv":
+            return self.call(f"llvm.floor.{d.code}", t, (t, self.set(f"fdiv {t} {a}, {b}")))
+        return self.set(f"f{k} {flags}{t} {a}, {b}")
+
+    def integer_binary(self, k: str, d: dt.dtype, a: str, b: str) -> str:
+        t = llvm_type(d)
+        if k in ("add", "sub", "mul", "and", "or", "xor"):
+            if d is dt.bool_:
+                k = {"add": "or", "mul": "and", "sub": "xor"}.get(k, k)
+            return self.set(f"{k} {t} {a}, {b}")
+        sign = "s" if d.kind == "i" else "u"
+        if k in ("min", "max"):
+            if d is dt.bool_:
+                return self.set(f"{'and' if k == 'min' else 'or'} i1 {a}, {b}")
+            return self.call(f"llvm.{sign}{k}.{t}", t, (t, a), (t, b))
+        if k in ("shl", "shr"):
+            return self._shift(k, d, t, a, b)
+        return self._divide(k, d, t, sign, a, b)
+
+    def _shift(self, k: str, d: dt.dtype, t: str, a: str, b: str) -> str:
+        """Shifts by the width or more give what an endless shift gives."""
+        width = 8 * d.itemsize
+        instruction = "shl" if k == "shl" else ("ashr" if d.kind == "i" else "lshr")
+        if b.lstrip("-").isdigit():
+            return self.set(f"{instruction} {t} {a}, {b}")
+        far = self.set(f"icmp ugt {t} {b}, {width - 1}")
+        near = self.set(f"select i1 {far}, {t} {width - 1}, {t} {b}")
+        shifted = self.set(f"{instruction} {t} {a}, {near}")
+        if instruction == "ashr":
+            return shifted
+        return self.set(f"select i1 {far}, {t} 0, {t} {shifted}")
+
+    def _divide(self, k: str, d: dt.dtype, t: str, sign: str, a: str, b: str) -> str:
+        """Division that never traps: by zero it gives 0, and the least integer by -1 wraps."""
+        constant = b.isdigit() and b != "0"
+        safe, zero = b, None
+        if not constant:
+            zero = self.set(f"icmp eq {t} {b}, 0")
+            bad = zero
+            if sign == "s":
+                bad = self.set(f"or i1 {zero}, {self.set(f'icmp eq {t} {b}, -1')}")
+            safe = self.set(f"select i1 {bad}, {t} 1, {t} {b}")
+        q = self.set(f"{sign}div {t} {a}, {safe}")
+        r = self.set(f"{sign}rem {t} {a}, {safe}")
+        if k == "floordiv" and sign == "s":
+            other = self.set(f"icmp slt i{8 * d.itemsize} {self.set(f'xor {t} {r}, {safe}')}, 0")
+            uneven = self.set(f"icmp ne {t} {r}, 0")
+            step = self.set(f"sext i1 {self.set(f'and i1 {other}, {uneven}')} to {t}")
+            q = self.set(f"add {t} {q}, {step}")
+        out = r if k == "rem" else q
+        if not constant:
+            if sign == "s" and k != "rem":
+                out = self.set(f"select i1 {self.set(f'icmp eq {t} {b}, -1')}, {t} {self.set(f'sub {t} 0, {a}')}, {t} {out}")
+            out = self.set(f"select i1 {zero}, {t} 0, {t} {out}")
+        return out
+
+    def cast(self, a: str, source: dt.dtype, to: dt.dtype) -> str:
+        s, t = llvm_type(source), llvm_type(to)
+        if to is dt.bool_:
+            return self.set(f"fcmp une {s} {a}, 0.0") if source.kind == "f" else self.set(f"icmp ne {s} {a}, 0")
+        if source.kind == "f" and to.kind == "f":
+            if source.itemsize == to.itemsize:
+                return self.cast(self.cast(a, source, dt.float32), dt.float32, to)
+            return self.set(f"{'fpext' if to.itemsize > source.itemsize else 'fptrunc'} {s} {a} to {t}")
+        if source.kind == "f":
+            if to.itemsize < 4:     # as C compilers for x86 do: through int32
+                return self.set(f"trunc i32 {self.set(f'fptosi {s} {a} to i32')} to {t}")
+            return self.set(f"fptosi {s} {a} to {t}")
+        if to.kind == "f":
+            return self.set(f"{'sitofp' if source.kind == 'i' else 'uitofp'} {s} {a} to {t}")
+        if source.itemsize < to.itemsize or source is dt.bool_:
+            return self.set(f"{'sext' if source.kind == 'i' else 'zext'} {s} {a} to {t}")
+        return a if s == t else self.set(f"trunc {s} {a} to {t}")
+
+    # -- statements ---------------------------------------------------------------------------------------------
+
+    def statements(self, body) -> None:
+        """Statements in a scope of their own: what they computed is forgotten after it."""
+        outer, self.memo = self.memo, dict(self.memo)
+        known = dict(self.accumulators)
+        for s in body:
+            self.statement(s)
+        self.memo, self.accumulators = outer, known
+
+    def statement(self, s: ir.Op) -> None:
+        getattr(self, f"_{s.kind}")(s)
+
+    def _store(self, s: ir.Op) -> None:
+        v = self.expression(s.args[1])
+        self.store_at(self.address(s.attr, s.args[0]), v, s.args[1].dtype)
+
+    def _accumulator(self, s: ir.Op) -> None:
+        name, combine = s.attr
+        d = s.args[0].dtype
+        address = self.fresh()
+        self.allocas.append(f"  {address} = alloca {llvm_type(d)}")
+        self.line(f"store {llvm_type(d)} {self.expression(s.args[0])}, ptr {address}")
+        self.accumulators[name] = (address, combine, d)
+
+    def _update(self, s: ir.Op) -> None:
+        address, combine, d = self.accumulators[s.attr]
+        t = llvm_type(d)
+        v = self.expression(s.args[0])
+        if combine != "set":
+            old = self.set(f"load {t}, ptr {address}")
+            v = self.combine(combine, d, old, v)
+        self.line(f"store {t} {v}, ptr {address}")
+
+    def combine(self, combine: str, d: dt.dtype, old: str, v: str) -> str:
+        kind = {"sum": "add", "prod": "mul", "any": "or", "all": "and"}.get(combine, combine)
+        if d.kind == "f":
+            return self.float_binary(kind, d, old, v, "reassoc " if combine in ("sum", "prod") else "")
+        return self.integer_binary(kind, d, old, v)
+
+    def _when(self, s: ir.Op) -> None:
+        yes, end = self.new_label("then"), self.new_label("end")
+        self.line(f"br i1 {self.expression(s.args[0])}, label %{yes}, label %{end}")
+        self.label(yes)
+        self.statements(s.args[1:])
+        self.line(f"br label %{end}")
+        self.label(end)
+
+    def _check(self, s: ir.Op) -> None:
+        i, size = (self.expression(a) for a in s.args)
+        bad = self.set(f"icmp uge i64 {i}, {size}")
+        yes, end = self.new_label("bad"), self.new_label("good")
+        self.line(f"br i1 {bad}, label %{yes}, label %{end}, !prof !1")
+        self.label(yes)
+        code = self.set(f"select i1 {self.set(f'icmp sge i64 {i}, 0')}, i64 {self.set(f'add i64 {i}, 1')}, i64 {i}")
+        self.line(f"store atomic i64 {code}, ptr {self.slots[s.attr]} monotonic, align 8")
+        self.line(f"br label %{end}")
+        self.label(end)
+
+    def _loop(self, s: ir.Op) -> None:
+        name, kind = s.attr
+        self.loop(name, kind, "0", self.expression(s.args[0]), lambda: self.statements(s.args[1:]), s)
+
+    def loop(self, name: str, kind: str, start: str, stop: str, body, s: ir.Op | None = None) -> None:
+        """for (i64 name = start; name < stop; name++) body()"""
+        inner = kind == "vector" and s is not None and not _contains_loop(s)
+        head, into, end = self.new_label("loop"), self.new_label("body"), self.new_label("end")
+        i, after = self.fresh(), self.fresh()
+        before = self.block
+        self.line(f"br label %{head}")
+        self.label(head)
+        self.line(f"{i} = phi i64 [{start}, %{before}], [{after}, %{into}.latch]")
+        self.line(f"br i1 {self.set(f'icmp slt i64 {i}, {stop}')}, label %{into}, label %{end}")
+        self.label(into)
+        self.indices[name] = i
+        group = self.meta("distinct !{}") if inner else None
+        self.groups.append(group)
+        body()
+        self.groups.pop()
+        self.line(f"br label %{into}.latch")
+        self.label(f"{into}.latch")
+        self.line(f"{after} = add nuw nsw i64 {i}, 1")
+        self.line(f"br label %{head}{self._hint(kind, inner, group)}")
+        self.label(end)
+
+    def _hint(self, kind: str, inner: bool, group: str | None) -> str:
+        if not inner:
+            return ""
+        enable = self.meta('!{!"llvm.loop.vectorize.enable", i1 true}')
+        parallel = self.meta(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
+        number = len(self.metadata)
+        self.metadata.append(f"distinct !{{!{number}, {enable}, {parallel}}}")
+        return f", !llvm.loop !{number}"
+
+    # -- the module ---------------------------------------------------------------------------------------------
+
+    def function(self, signature: str, attributes: str = "#0") -> str:
+        """The finished text of the function whose body was emitted."""
+        entry = self.lines
+        return "\n".join([f"define {signature} {attributes} {{", "entry:", *self.allocas, *entry, "}"])
+
+
+def _contains_loop(s: ir.Op) -> bool:
+    return any(a.kind == "loop" or (a.kind == "when" and _contains_loop(a)) for a in s.args[1:] if a.dtype is None)
+
+
+def module(functions: list[str], emitters: list[Emitter], attributes: str = 'nounwind "no-trapping-math"="true"') -> str:
+    declarations = sorted(set().union(*(e.intrinsics for e in emitters)))
+    metadata = [f"!{i} = {text}" for i, text in enumerate(emitters[0].metadata)]
+    return "\n".join([*functions, *declarations, f"attributes #0 = {{ {attributes} }}", *metadata]) + "\n"
+
+
+def new_emitter(program: ir.Program) -> Emitter:
+    e = Emitter(program)
+    e.meta("!{}")
+    e.meta('!{!"branch_weights", i32 1, i32 2000}')
+    return e
+
+
+SIGNATURE = "void @kernel(ptr noalias nocapture readonly %args, i64 %begin, i64 %end, ptr noalias %scratch)"
+
+
+def emit(program: ir.Program) -> str:
+    """The module of a program whose body is one parallel loop."""
+    e = new_emitter(program)
+    e.load_slots()
+    top = program.body[0]
+    e.loop(top.attr[0], "parallel", "%begin", "%end", lambda: e.statements(top.args[1:]))
+    e.line("ret void")
+    return module([e.function(SIGNATURE)], [e])
+
+
+# -- kernels ----------------------------------------------------------------------------------------------------
+
+def evaluate(op: ir.Op, words) -> int:
+    """An integer expression of run-time arguments."""
+    if op.kind == "const":
+        return op.attr
+    if op.kind == "arg":
+        return words[op.attr]
+    a, b = (evaluate(x, words) for x in op.args)
+    return {"add": a + b, "sub": a - b, "mul": a * b, "min": min(a, b), "max": max(a, b),
+            "floordiv": a // b if b else 0, "div": a // b if b else 0, "rem": a % b if b else 0}[op.kind]
+
+
+def _work(s: ir.Op, words) -> float:
+    """About how many elementary operations a statement costs."""
+    if s.kind == "loop":
+        try:
+            n = max(evaluate(s.args[0], words), 0)
+        except (KeyError, ValueError):
+            n = 64
+        return n * sum(_work(b, words) for b in s.args[1:])
+    if s.kind == "when":
+        return sum(_work(b, words) for b in s.args[1:])
+    return 2.0
+
+
+class Kernel:
+    """A compiled program."""
+
+    def __init__(self, program: ir.Program, text: str):
+        self.program, self.text = program, text
+        self.address = jit.load(text, self.ir)
+
+    def ir(self) -> str:
+        return emit(self.program)
+
+    def assembly(self) -> str:
+        return jit.assembly(self.ir())
+
+    def tiles(self, words) -> int:
+        """Iterations of the parallel loop."""
+        return evaluate(self.program.body[0].args[0], words)
+
+    def grain(self, words) -> int:
+        """How many of them a thread takes at a time."""
+        tiles = self.tiles(words)
+        total = _work(self.program.body[0], words)
+        if total <= 2 * _WORK or tiles <= 1:
+            return max(tiles, 1)
+        return max(1, int(tiles * max(_WORK, total / 16) / total))
+
+    def scratch(self, words) -> int:
+        return 0
+
+
+_kernels: dict[str, Kernel] = {}
+
+
+def build(program: ir.Program) -> Kernel:
+    """The kernel of a program; equal texts share one."""
+    text = program.text()
+    kernel = _kernels.get(text)
+    if kernel is None:
+        if program.body[0].kind == "contract":
+            from . import gemm
+            kernel = gemm.build(program, text)
+        else:
+            kernel = Kernel(program, text)
+        _kernels[text] = kernel
+    return kernel
