@@ -90,7 +90,7 @@ def _guarded(body) -> int:
 
 def explain(arguments: list[str]) -> int:
     """Run a script and print what was recorded, compiled and timed."""
-    from .explain import Recorder
+    from .explaining import Recorder
 
     code = "--code" in arguments[:1]
     with Recorder() as recorder:
