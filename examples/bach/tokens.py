@@ -64,7 +64,7 @@ def decode(tokens: list[str], name: str = "continuation") -> Score:
         if token == END:
             break
         if token.startswith("bar"):
-            now = bar = bar + length
+            now = bar = max(now, bar + length)
             length = int(token[3:])
             score.bars.append(bar)
         elif token.startswith("at"):
