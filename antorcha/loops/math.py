@@ -186,7 +186,10 @@ def rsqrt(x: Op) -> Op:
 
 def sigmoid(x: Op) -> Op:
     e = exp(-absolute(x))
-    return select(x < 0.0, e, const(1.0, x.dtype)) / (e + 1.0)
+    total = e + 1.0
+    lost = e - (total - 1.0)        # what rounding took from the sum
+    y = select(x < 0.0, e, const(1.0, x.dtype)) / total
+    return fma(-y, lost / total, y)
 
 
 def _with_sign_of(y: Op, x: Op) -> Op:

@@ -36,6 +36,8 @@ class Counters:
 
 counters = Counters()
 
+provided: dict[str, int] = {}   # symbols that later modules may refer to, by name
+
 _lock = threading.RLock()
 _libraries: dict[str, dict[str, int]] = {}
 _kernels: dict[str, int] = {}
@@ -203,7 +205,9 @@ def _process():
 
 
 def _resolve(name: str) -> int:
-    """Address of a function of the process; 0 if there is none of this name."""
+    """Address of a provided symbol or of a function of the process; 0 if there is none of this name."""
+    if name in provided:
+        return provided[name]
     for library in _process():
         try:
             return ctypes.cast(library[name], ctypes.c_void_p).value or 0

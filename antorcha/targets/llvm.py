@@ -358,10 +358,9 @@ class Emitter:
     def _hint(self, kind: str, inner: bool, group: str | None) -> str:
         if not inner:
             return ""
-        enable = self.meta('!{!"llvm.loop.vectorize.enable", i1 true}')
         parallel = self.meta(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
         number = len(self.metadata)
-        self.metadata.append(f"distinct !{{!{number}, {enable}, {parallel}}}")
+        self.metadata.append(f"distinct !{{!{number}, {parallel}}}")
         return f", !llvm.loop !{number}"
 
     # -- the module ---------------------------------------------------------------------------------------------
@@ -410,8 +409,10 @@ def evaluate(op: ir.Op, words) -> int:
         return op.attr
     if op.kind == "arg":
         return words[op.attr]
+    if op.kind == "select":
+        return evaluate(op.args[1 if evaluate(op.args[0], words) else 2], words)
     a, b = (evaluate(x, words) for x in op.args)
-    return {"add": a + b, "sub": a - b, "mul": a * b, "min": min(a, b), "max": max(a, b),
+    return {"lt": a < b, "le": a <= b, "eq": a == b, "and": a & b, "add": a + b, "sub": a - b, "mul": a * b, "min": min(a, b), "max": max(a, b),
             "floordiv": a // b if b else 0, "div": a // b if b else 0, "rem": a % b if b else 0}[op.kind]
 
 

@@ -1,0 +1,387 @@
+"""The part of matrix multiplication that is the same for every product of one dtype: the loops around a register tile.
+
+The scheme is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (ACM TOMS 34(3), 2008), in the
+form Van Zee and van de Geijn gave it in "BLIS" (ACM TOMS 41(3), 2015): a block of B is packed into panels `nr` columns
+wide and stays in the second level cache; slivers of A, `mr` rows high, are packed one after the other into the first level
+cache; for each pair of sliver and panel a *micro-kernel* adds kc outer products to an mr x nr tile of C held in registers.
+
+Here one module of LLVM IR per dtype is written, with one exported function
+
+    void multiply(ptr args, ptr scratch, i64 m0, i64 m1, i64 n0, i64 n1, i64 k, i64 kc, ptr fill_a, ptr fill_b, ptr finish)
+
+which computes rows [m0, m1) and columns [n0, n1) of one product. What differs between products it calls by address:
+
+    void fill(ptr args, ptr batch, i64 row, i64 rows, i64 k, i64 count, ptr out)
+        writes rows [row, row + rows) x [k, k + count) of an operand, either as out[k][panel] ("panel order"),
+        or, where the operand is contiguous along k, as out[row][STAGE] to be transposed here
+    void finish(ptr args, ptr batch, i64 m, i64 rows, i64 n, i64 columns, ptr tile)
+        stores a tile of finished sums, tile[row][nr]
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..base import dtype as dt
+from ..runtime import cpu
+
+STAGE = 128          # columns (k) staged before they are transposed into a panel
+BATCH_WORDS = 16     # i64 words at the start of scratch: the batch indices
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the scheme for one dtype on this CPU, in elements."""
+
+    llvm: str        # the element type
+    bytes: int
+    lanes: int       # per vector register
+    mr: int          # rows of the register tile
+    vectors: int     # registers per row of it
+    kc: int          # most k of a packed block
+    nc: int          # most columns of a packed block of B
+    mc: int          # most rows of one call of `multiply`
+
+    @property
+    def nr(self) -> int:
+        return self.vectors * self.lanes
+
+    @property
+    def stage_stride(self) -> int:
+        return STAGE + self.lanes    # not a power of two: rows fall into different cache sets
+
+    @property
+    def row_variants(self) -> list[int]:
+        """Heights of the micro-kernels: an edge of few rows takes a low one."""
+        return sorted({self.mr, min(8, self.mr), min(4, self.mr), min(2, self.mr)})
+
+    # The layout of scratch, in bytes.
+    @property
+    def stage_at(self) -> int:
+        return 8 * BATCH_WORDS
+
+    @property
+    def a_at(self) -> int:
+        rows = -(-max(self.mr, self.nr) // self.lanes) * self.lanes
+        return self.stage_at + rows * self.stage_stride * self.bytes
+
+    @property
+    def b_at(self) -> int:
+        return _aligned(self.a_at + (self.mr * (self.kc + self.lanes) + self.lanes) * self.bytes)
+
+    @property
+    def c_at(self) -> int:
+        return _aligned(self.b_at + self.nr * (self.nc // self.nr * self.kc + self.lanes) * self.bytes)
+
+    def scratch(self, blocks: int) -> int:
+        """Bytes a thread needs, for k in so many blocks."""
+        tiles = 1 if blocks <= 1 else (self.mc // self.mr + 1) * (self.nc // self.nr)
+        return self.c_at + tiles * self.mr * self.nr * self.bytes
+
+
+def _aligned(offset: int) -> int:
+    return (offset + 63) // 64 * 64
+
+
+def shape(dtype: dt.dtype) -> Shape:
+    """The register tile and cache blocks for a float dtype on the CPU at hand.
+
+    The tile fills the registers but those for one row of B and one broadcast element of A: 14 x 2 of 32 (AVX-512), 6 x 2 of 16
+    (AVX2), 8 x 3 of 32 (NEON), 4 x 2 of 16 without fused multiply-add.
+    """
+    features, width = cpu.features(), cpu.vector_bytes()
+    if width == 64:
+        mr, vectors = 14, 2
+    elif "neon" in features or cpu.machine() == "aarch64":
+        mr, vectors = 8, 3
+    elif "fma" in features:
+        mr, vectors = 6, 2
+    else:
+        mr, vectors = 4, 2
+    lanes = width // dtype.itemsize
+    nr = vectors * lanes
+    kc = 1536 // dtype.itemsize
+    nc = max(1, 1536 // dtype.itemsize // nr) * nr
+    return Shape({4: "float", 8: "double"}[dtype.itemsize], dtype.itemsize, lanes, mr, vectors, kc, nc, 72 * mr)
+
+
+# -- writing functions ------------------------------------------------------------------------------------------
+
+class Loop:
+    """A loop being written: its index, its step, and values carried from one iteration to the next."""
+
+    def __init__(self, index: str, carried: list[str]):
+        self.index, self.carried, self.step = index, carried, "1"
+        self.next = list(carried)
+
+
+class Function:
+    """The text of one LLVM function, written top to bottom."""
+
+    def __init__(self, head: str):
+        self.lines = [head + " {", "entry:"]
+        self.block = "entry"
+        self.count = 0
+
+    def fresh(self, stem: str = "v") -> str:
+        self.count += 1
+        return f"%{stem}{self.count}"
+
+    def line(self, text: str) -> None:
+        self.lines.append("  " + text)
+
+    def let(self, text: str) -> str:
+        name = self.fresh()
+        self.line(f"{name} = {text}")
+        return name
+
+    def label(self, name: str) -> None:
+        self.lines.append(name + ":")
+        self.block = name
+
+    def pointer(self, base: str, llvm_type: str, *terms: str) -> str:
+        for term in terms:
+            base = self.let(f"getelementptr {llvm_type}, ptr {base}, i64 {term}")
+        return base
+
+    def least(self, a: str, b: str) -> str:
+        return self.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
+
+    @contextmanager
+    def loop(self, start: str, stop: str, carry: list[str] = (), metadata: str = ""):
+        """`for index in range(start, stop, step)` in i64; `carry` are initial values of further i64 variables."""
+        head, body, leave = (self.fresh(stem)[1:] for stem in ("head", "body", "leave"))
+        before = self.block
+        loop = Loop(self.fresh("i"), [self.fresh("c") for _ in carry])
+        self.line(f"br label %{head}")
+        self.label(head)
+        at = len(self.lines)
+        self.lines += [""] * (1 + len(carry))
+        inside = self.let(f"icmp slt i64 {loop.index}, {stop}")
+        self.line(f"br i1 {inside}, label %{body}, label %{leave}")
+        self.label(body)
+        yield loop
+        following = self.let(f"add nsw i64 {loop.index}, {loop.step}")
+        phis = [(loop.index, start, following), *zip(loop.carried, carry, loop.next)]
+        for i, (name, first, later) in enumerate(phis):
+            self.lines[at + i] = f"  {name} = phi i64 [ {first}, %{before} ], [ {later}, %{self.block} ]"
+        self.line(f"br label %{head}{metadata}")
+        self.label(leave)
+
+    @contextmanager
+    def when(self, condition: str):
+        inside, after = self.fresh("then")[1:], self.fresh("after")[1:]
+        self.line(f"br i1 {condition}, label %{inside}, label %{after}")
+        self.label(inside)
+        yield
+        self.line(f"br label %{after}")
+        self.label(after)
+
+    def text(self) -> str:
+        return "\n".join([*self.lines, "  ret void", "}", ""])
+
+
+# -- the module -------------------------------------------------------------------------------------------------
+
+def module(s: Shape) -> str:
+    """The IR of everything in this file for one dtype."""
+    parts = [micro_kernel(s, rows, vectors) for vectors in _widths(s) for rows in s.row_variants]
+    parts += [transpose(s, s.mr, "transpose_a"), transpose(s, s.nr, "transpose_b"), clear(s), pack(s, "a", s.mr), pack(s, "b", s.nr)]
+    parts += [multiply(s)]
+    vector = f"<{s.lanes} x {s.llvm}>"
+    suffix = f"v{s.lanes}f{8 * s.bytes}"
+    parts += [f"declare {vector} @llvm.fmuladd.{suffix}({vector}, {vector}, {vector})",
+              "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
+              "declare i64 @llvm.smin.i64(i64, i64)", ""]
+    return "\n".join(parts)
+
+
+def _widths(s: Shape) -> list[int]:
+    return sorted({1, s.vectors})
+
+
+def micro_kernel(s: Shape, rows: int, vectors: int) -> str:
+    """`tile[rows][nr] (+)= sum over k of a[k][mr] b[k][nr]`, the tile in registers, its first `vectors` vectors of a row."""
+    f = Function(f"define internal void @micro_{rows}_{vectors}(ptr noalias readonly captures(none) %a, "
+                 "ptr noalias readonly captures(none) %b, i64 %k, ptr noalias captures(none) %c, i1 %add)")
+    vector = f"<{s.lanes} x {s.llvm}>"
+    places = [(r, v) for r in range(rows) for v in range(vectors)]
+    f.line("br i1 %add, label %partial, label %start")
+    f.label("partial")
+    partial = {(r, v): f.let(f"load {vector}, ptr {f.pointer('%c', s.llvm, str(r * s.nr + v * s.lanes))}, align {s.lanes * s.bytes}")
+               for r, v in places}
+    f.line("br label %start")
+    f.label("start")
+    first = {p: f.let(f"phi {vector} [ zeroinitializer, %entry ], [ {partial[p]}, %partial ]") for p in places}
+    f.line("br label %head")
+    f.label("head")
+    for (r, v) in places:
+        f.line(f"%sum_{r}_{v} = phi {vector} [ {first[r, v]}, %start ], [ %next_{r}_{v}, %body ]")
+    f.line("%i = phi i64 [ 0, %start ], [ %i.next, %body ]")
+    f.line("%inside = icmp slt i64 %i, %k")
+    f.line("br i1 %inside, label %body, label %done")
+    f.label("body")
+    row_a = f.pointer("%a", f"[{s.mr} x {s.llvm}]", "%i")
+    row_b = f.pointer("%b", f"[{s.nr} x {s.llvm}]", "%i")
+    columns = []
+    for v in range(vectors):
+        at = f.pointer(row_b, s.llvm, str(v * s.lanes))
+        columns.append(f.let(f"load {vector}, ptr {at}, align {s.lanes * s.bytes}"))
+        ahead = f.pointer(row_b, s.llvm, str(8 * s.nr + v * s.lanes))    # eight rows of B come from the second level cache
+        f.line(f"call void @llvm.prefetch.p0(ptr {ahead}, i32 0, i32 3, i32 1)")
+    for r in range(rows):
+        one = f.let(f"load {s.llvm}, ptr {f.pointer(row_a, s.llvm, str(r))}")
+        put = f.let(f"insertelement {vector} poison, {s.llvm} {one}, i64 0")
+        all_ = f.let(f"shufflevector {vector} {put}, {vector} poison, <{s.lanes} x i32> zeroinitializer")
+        for v in range(vectors):
+            f.line(f"%next_{r}_{v} = call {vector} @llvm.fmuladd.v{s.lanes}f{8 * s.bytes}"
+                   f"({vector} {all_}, {vector} {columns[v]}, {vector} %sum_{r}_{v})")
+    f.line("%i.next = add nsw i64 %i, 1")
+    f.line("br label %head")
+    f.label("done")
+    for r, v in places:
+        at = f.pointer("%c", s.llvm, str(r * s.nr + v * s.lanes))
+        f.line(f"store {vector} %sum_{r}_{v}, ptr {at}, align {s.lanes * s.bytes}")
+    return f.text()
+
+
+def transpose(s: Shape, width: int, name: str) -> str:
+    """`panel[k][width] = stage[width][k]` for k < count, in squares of lanes x lanes.
+
+    Writes whole squares: up to lanes - 1 rows and lanes - 1 elements beyond the panel's end, which whoever packs
+    next overwrites. Squares are taken last column first, so that what one writes too much the next one corrects.
+    """
+    f = Function(f"define internal void @{name}(ptr noalias readonly captures(none) %stage, i64 %count, "
+                 "ptr noalias captures(none) %panel)")
+    vector, lanes = f"<{s.lanes} x {s.llvm}>", s.lanes
+    with f.loop("0", "%count") as k:
+        k.step = str(lanes)
+        for first in reversed(range(0, width, lanes)):
+            rows = []
+            for r in range(lanes):
+                at = f.pointer("%stage", s.llvm, str((first + r) * s.stage_stride), k.index)
+                rows.append(f.let(f"load {vector}, ptr {at}, align {s.bytes}"))
+            rows = _transposed(f, vector, rows)
+            for r in range(lanes):
+                row = f.let(f"add nsw i64 {k.index}, {r}")
+                at = f.pointer(f.pointer("%panel", f"[{width} x {s.llvm}]", row), s.llvm, str(first))
+                f.line(f"store {vector} {rows[r]}, ptr {at}, align {s.bytes}")
+    return f.text()
+
+
+def _transposed(f: Function, vector: str, rows: list[str]) -> list[str]:
+    """Transposes a square of vectors by exchanging off-diagonal blocks of half, a quarter, ... of its size (Eklundh 1972)."""
+    lanes = len(rows)
+    distance = lanes // 2
+    while distance:
+        low = [j if not j & distance else lanes + j - distance for j in range(lanes)]
+        high = [j + distance if not j & distance else lanes + j for j in range(lanes)]
+        for i in range(lanes):
+            if not i & distance:
+                a, b = rows[i], rows[i + distance]
+                for at, mask in ((i, low), (i + distance, high)):
+                    mask = ", ".join(f"i32 {j}" for j in mask)
+                    rows[at] = f.let(f"shufflevector {vector} {a}, {vector} {b}, <{lanes} x i32> <{mask}>")
+        distance //= 2
+    return rows
+
+
+def clear(s: Shape) -> str:
+    """`out[0:count] = 0`, in whole vectors."""
+    f = Function("define internal void @clear(ptr noalias %out, i64 %count)")
+    with f.loop("0", "%count") as i:
+        i.step = str(s.lanes)
+        f.line(f"store <{s.lanes} x {s.llvm}> zeroinitializer, ptr {f.pointer('%out', s.llvm, i.index)}, align {s.bytes}")
+    return f.text()
+
+
+def pack(s: Shape, operand: str, width: int) -> str:
+    """Packs one panel: `panel[k][width]`. Rows that do not exist become zero, so that no arithmetic is done on chance bits."""
+    f = Function(f"define internal void @pack_{operand}(ptr %fill, i1 %staged, ptr %args, ptr %scratch, i64 %row, i64 %rows, i64 %k, "
+                 "i64 %count, ptr %panel)")
+    partial = f.let(f"icmp slt i64 %rows, {width}")
+    stage = f.pointer("%scratch", "i8", str(s.stage_at))
+    f.line("br i1 %staged, label %stages, label %direct")
+    f.label("direct")
+    with f.when(partial):
+        size = f.let(f"mul nsw i64 %count, {width}")
+        f.line(f"call void @clear(ptr %panel, i64 {size})")
+    f.line("call void %fill(ptr %args, ptr %scratch, i64 %row, i64 %rows, i64 %k, i64 %count, ptr %panel)")
+    f.line("ret void")
+    f.label("stages")
+    with f.when(partial):
+        f.line(f"call void @clear(ptr {stage}, i64 {-(-width // s.lanes) * s.lanes * s.stage_stride})")
+    with f.loop("0", "%count") as at:
+        at.step = str(STAGE)
+        left = f.let(f"sub nsw i64 %count, {at.index}")
+        length = f.least(left, str(STAGE))
+        k = f.let(f"add nsw i64 %k, {at.index}")
+        f.line(f"call void %fill(ptr %args, ptr %scratch, i64 %row, i64 %rows, i64 {k}, i64 {length}, ptr {stage})")
+        out = f.pointer("%panel", f"[{width} x {s.llvm}]", at.index)
+        f.line(f"call void @transpose_{operand}(ptr {stage}, i64 {length}, ptr {out})")
+    return f.text()
+
+
+def multiply(s: Shape) -> str:
+    """The loops around the micro-kernel; see the top of the file."""
+    f = Function("define void @multiply(ptr %args, ptr %scratch, i64 %m0, i64 %m1, i64 %n0, i64 %n1, i64 %k, i64 %kc, "
+                 "ptr %fill_a, i1 %staged_a, ptr %fill_b, i1 %staged_b, ptr %finish)")
+    a, b, c = (f.pointer("%scratch", "i8", str(at)) for at in (s.a_at, s.b_at, s.c_at))
+    blocked = f.let("icmp sgt i64 %k, %kc")
+    empty = f.let("icmp slt i64 %k, 1")
+    k_stop = f.let(f"select i1 {empty}, i64 1, i64 %k")    # without k there is still a block, which stores zeros
+    columns = f.let("sub nsw i64 %n1, %n0")
+    across = f.let(f"sdiv i64 {f.let(f'add nsw i64 {columns}, {s.nr - 1}')}, {s.nr}")
+    with f.loop("0", k_stop) as p:
+        p.step = "%kc"
+        left = f.let(f"sub nsw i64 %k, {p.index}")
+        depth = f.least(left, "%kc")
+        last = f.let(f"icmp sle i64 {left}, %kc")
+        further = f.let(f"icmp sgt i64 {p.index}, 0")
+        with f.loop("0", across) as j:
+            n, width, panel = _panel(f, s, j.index, b)
+            f.line(f"call void @pack_b(ptr %fill_b, i1 %staged_b, ptr %args, ptr %scratch, i64 {n}, i64 {width}, i64 {p.index}, "
+                   f"i64 {depth}, ptr {panel})")
+        with f.loop("%m0", "%m1", carry=["0"]) as i:
+            i.step = str(s.mr)
+            i.next = [f.let(f"add nsw i64 {i.carried[0]}, {across}")]
+            height = f.least(f.let(f"sub nsw i64 %m1, {i.index}"), str(s.mr))
+            f.line(f"call void @pack_a(ptr %fill_a, i1 %staged_a, ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {p.index}, "
+                   f"i64 {depth}, ptr {a})")
+            with f.loop("0", across) as j:
+                n, width, panel = _panel(f, s, j.index, b)
+                number = f.let(f"add nsw i64 {i.carried[0]}, {j.index}")
+                kept = f.let(f"select i1 {blocked}, i64 {number}, i64 0")    # partial sums are kept between blocks of k
+                tile = f.pointer(c, f"[{s.mr * s.nr} x {s.llvm}]", kept)
+                _call_micro_kernel(f, s, height, width, f"(ptr {a}, ptr {panel}, i64 {depth}, ptr {tile}, i1 {further})")
+                with f.when(last):
+                    f.line(f"call void %finish(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n}, i64 {width}, ptr {tile})")
+    return f.text()
+
+
+def _panel(f: Function, s: Shape, number: str, b: str) -> tuple[str, str, str]:
+    """First column, number of columns and address of a panel of B."""
+    n = f.let(f"add nsw i64 %n0, {f.let(f'mul nsw i64 {number}, {s.nr}')}")
+    width = f.least(f.let(f"sub nsw i64 %n1, {n}"), str(s.nr))
+    return n, width, f.pointer(b, f"[{s.nr} x {s.llvm}]", f.let(f"mul nsw i64 {number}, %kc"))
+
+
+def _call_micro_kernel(f: Function, s: Shape, height: str, width: str, arguments: str) -> None:
+    """Calls the lowest and narrowest micro-kernel that covers height x width."""
+    done = f.fresh("done")[1:]
+    for vectors in _widths(s):
+        other = f.fresh("wider")[1:]
+        if vectors < s.vectors:
+            narrow, here = f.let(f"icmp sle i64 {width}, {vectors * s.lanes}"), f.fresh("narrow")[1:]
+            f.line(f"br i1 {narrow}, label %{here}, label %{other}")
+            f.label(here)
+        cases = ", ".join(f"i64 {h}, label %{done}.{vectors}.{min(r for r in s.row_variants if r >= h)}" for h in range(1, s.mr))
+        f.line(f"switch i64 {height}, label %{done}.{vectors}.{s.mr} [ {cases} ]".replace(", i64", " i64"))
+        for rows in s.row_variants:
+            f.label(f"{done}.{vectors}.{rows}")
+            f.line(f"call void @micro_{rows}_{vectors}{arguments}")
+            f.line(f"br label %{done}")
+        if vectors < s.vectors:
+            f.label(other)
+    f.label(done)
