@@ -62,8 +62,8 @@ def music(tmp_path_factory):
 
 
 def bach(music, out):
-    return ("bach_gpt.py", "--data", music, "--out", out, "--width", 32, "--heads", 2, "--layers", 2, "--context", 32, "--batch", 4,
-            "--accumulate", 2, "--length", 40, "--dropout", 0.0, "--lr", 1e-3)
+    return ("bach_gpt.py", "--data", music, "--out", out, "--width", 32, "--heads", 2, "--layers", 2, "--context", 32,
+            "--batch", 4, "--accumulate", 2, "--length", 40, "--dropout", 0.0, "--lr", 1e-3)
 
 
 def losses(output: str) -> list[float]:
