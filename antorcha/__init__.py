@@ -28,6 +28,12 @@ inf, nan, pi, e = math.inf, math.nan, math.pi, math.e
 newaxis = None
 
 globals().update(_surface.torch_functions())
+from . import printing as _printing  # noqa: E402 (shows the tensors defined above)
+from .random_api import (  # noqa: E402, F401
+    Generator, default_generator, fork_rng, get_rng_state, initial_seed, manual_seed, seed, set_rng_state,
+)
+
+set_printoptions = _printing.set_printoptions
 asarray = as_tensor
 
 
@@ -108,11 +114,11 @@ def synchronize():
 
 _LAZY = {
     "nn": ".nn", "optim": ".optim", "utils": ".utils", "io": ".io", "autograd": ".autograd", "jit": ".jit", "random": ".random_api",
-    "explain": ".explain", "serialization": ".io.serialization", "cuda": ".cuda", "backends": ".backends", "linalg": ".linalg",
+    "serialization": ".io.serialization", "cuda": ".cuda", "backends": ".backends", "linalg": ".linalg",
     "special": ".special", "testing": ".testing", "return_types": ".return_types", "types": ".types", "version": ".version",
 }
 _FROM = {
-    "save": ".io", "load": ".io", "set_printoptions": ".printing", "compile": ".jit",
+    "save": ".io", "load": ".io", "compile": ".jit", "explain": ".explaining",
 }
 
 
@@ -122,9 +128,6 @@ def __getattr__(name):
         return importlib.import_module(_LAZY[name], __name__)
     if name in _FROM:
         return getattr(importlib.import_module(_FROM[name], __name__), name)
-    from .core import generator_names
-    if name in generator_names.NAMES:
-        return getattr(importlib.import_module(".random_api", __name__), name)
     raise AttributeError(f"module 'torch' has no attribute '{name}' in antorcha: if it is part of PyTorch, it is missing here so far")
 
 

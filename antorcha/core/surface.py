@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..base import dtype as dt
-from ..ops import contraction, extern, factory, pointwise as pw, record, reduction, view as view_ops
+from ..ops import contraction, extern, factory, pointwise as pw, random, record, reduction, view as view_ops
 from . import indexing
 from .tensor import Tensor, inplace
 
@@ -18,7 +18,7 @@ ALIASES = {
 def torch_functions() -> dict:
     """name -> function of the torch namespace."""
     out = {name: r.call for name, r in record.RECORDS.items() if r.public}
-    for module in (view_ops, reduction, factory, contraction, extern):
+    for module in (view_ops, reduction, factory, contraction, extern, random):
         for f in module.FUNCTIONS:
             out[f.__name__] = f
     for f in view_ops.JOINERS:
@@ -77,7 +77,7 @@ def install() -> None:
             setattr(Tensor, name, r.call)
         if r.inplace:
             setattr(Tensor, name + "_", _inplace_form(name, r.call))
-    for f in [*view_ops.METHODS, *reduction.FUNCTIONS, *extern.FUNCTIONS]:
+    for f in [*view_ops.METHODS, *reduction.FUNCTIONS, *extern.FUNCTIONS, *random.METHODS]:
         if not hasattr(Tensor, f.__name__):
             setattr(Tensor, f.__name__, f)
     for alias, name in ALIASES.items():

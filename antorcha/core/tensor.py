@@ -19,6 +19,7 @@ from ..ops.record import core, meta, number
 from ..runtime.buffer import Buffer
 from . import autograd
 from .autograd import GradNode, Handle, edge_of, mode
+from .generator import default_generator
 from .storage import Storage, of_buffer
 
 
@@ -708,9 +709,11 @@ def from_storage(storage: Storage, dtype, shape, strides, offset) -> Tensor:
 def adopt(array: np.ndarray) -> Tensor:
     """A tensor on the memory of an array that nobody else will touch."""
     d = dt.of(array.dtype)
-    array = np.ascontiguousarray(array)
-    storage = of_buffer(Buffer.from_array(array), array.size, d)
-    return from_storage(storage, d, array.shape, dense(array.shape).strides, 0)
+    shape, array = array.shape, np.ascontiguousarray(array)
+    buffer = Buffer.from_array(array)
+    buffer.exported = False
+    storage = of_buffer(buffer, array.size, d)
+    return from_storage(storage, d, shape, dense(shape).strides, 0)
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
@@ -965,7 +968,7 @@ def _region(base, region, value, combine):
 
 record.bind(Tensor, make, alias, GradNode, lambda: mode.grad)
 core.__dict__.update(
-    Node=Node, view_of=view_of, reread=reread, contiguous=contiguous, no_grad=autograd.no_grad, default_device="cpu", host=host,
+    Node=Node, default_generator=default_generator, view_of=view_of, reread=reread, contiguous=contiguous, no_grad=autograd.no_grad, default_device="cpu", host=host,
     zeros=lambda m: factory.full_of(m.view.shape, 0, m.dtype, m.device), ones=lambda m: factory.full_of(m.view.shape, 1, m.dtype, m.device),
     ones_like=lambda t, d=None: factory.full_of(t.meta.view.shape, 1, d or t.meta.dtype), full=factory.full_of,
     blank=lambda shape, d, device="cpu": factory.full_of(shape, 0, d, device, factory.EMPTY),

@@ -1,0 +1,162 @@
+"""Random numbers: the Mersenne Twister of PyTorch's CPU generator, and how its words become numbers.
+
+The same seed gives the same numbers as PyTorch. The twister (Matsumoto and Nishimura, 1998) is NumPy's; the ways from its 32-bit words
+to uniform, normal and integer numbers are PyTorch's: 24 bits for a float32, 53 for a float64, Box and Muller (1958) for normals.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+
+import numpy as np
+
+DEFAULT_SEED = 67280421310721
+_STATE_BYTES = 5056
+
+
+class Generator:
+    """A stream of random numbers with a seed and a state of its own."""
+
+    def __init__(self, device="cpu"):
+        if str(device) != "cpu":
+            raise RuntimeError(f"Generator: expected device 'cpu'; received '{device}'")
+        self._words = np.random.RandomState(0)
+        self.manual_seed(DEFAULT_SEED)
+
+    @property
+    def device(self):
+        from ..base.device import device
+        return device("cpu")
+
+    def manual_seed(self, seed: int):
+        seed = int(seed)
+        if not -(2 ** 63) <= seed < 2 ** 64:
+            raise RuntimeError("Overflow when unpacking long: expected a seed in [-2**63, 2**64)")
+        self._seed = seed % 2 ** 64
+        self._words.seed(self._seed & 0xFFFFFFFF)
+        self._next_normal = None
+        return self
+
+    def seed(self) -> int:
+        value = int.from_bytes(os.urandom(8), "little") >> 1
+        self.manual_seed(value)
+        return value
+
+    def initial_seed(self) -> int:
+        return self._seed
+
+    # -- words --------------------------------------------------------------------------------------------------
+
+    def words(self, n: int) -> np.ndarray:
+        """The next n 32-bit words."""
+        return np.frombuffer(self._words.bytes(4 * n), np.uint32)
+
+    def words64(self, n: int) -> np.ndarray:
+        """The next n pairs of words, the first of each as the high half."""
+        pairs = self.words(2 * n).astype(np.uint64).reshape(n, 2)
+        return (pairs[:, 0] << np.uint64(32)) | pairs[:, 1]
+
+    def random(self) -> int:
+        return int(self.words(1)[0])
+
+    # -- numbers ------------------------------------------------------------------------------------------------
+
+    def uniform(self, n: int, dtype=np.float32, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+        """n numbers in [low, high)."""
+        if np.dtype(dtype) == np.float64:
+            x = (self.words64(n) & np.uint64(2 ** 53 - 1)).astype(np.float64) * 2.0 ** -53
+            return x * (high - low) + low if (low, high) != (0.0, 1.0) else x
+        x = (self.words(n) & np.uint32(2 ** 24 - 1)).astype(np.float32) * np.float32(2.0 ** -24)
+        if (low, high) != (0.0, 1.0):
+            low, high = np.float32(low), np.float32(high)
+            x = x * (high - low) + low
+        return x.astype(dtype, copy=False)
+
+    def integers(self, n: int, low: int, high: int) -> np.ndarray:
+        """n integers in [low, high), int64."""
+        span = high - low
+        if span >= 2 ** 32:
+            return (self.words64(n) % np.uint64(span)).astype(np.int64) + low
+        return (self.words(n) % np.uint32(span)).astype(np.int64) + low
+
+    def normal(self, n: int, dtype=np.float32, mean: float = 0.0, std: float = 1.0) -> np.ndarray:
+        """n normal numbers: from 16 on in blocks of 16, below one by one in float64."""
+        if n < 16:
+            return np.array([self._one_normal() * std + mean for _ in range(n)], np.float64).astype(dtype)
+        x = self.uniform(n, dtype)
+        whole = n - n % 16
+        x[:whole] = _box_muller(x[:whole].reshape(-1, 16), dtype, mean, std).reshape(-1)
+        if n % 16:
+            x[-16:] = _box_muller(self.uniform(16, dtype).reshape(1, 16), dtype, mean, std)[0]
+        return x
+
+    def _one_normal(self) -> float:
+        if self._next_normal is not None:
+            value, self._next_normal = self._next_normal, None
+            return value
+        u1, u2 = self.uniform(2, np.float64)
+        r = math.sqrt(-2.0 * math.log1p(-u2))
+        theta = 2.0 * math.pi * u1
+        self._next_normal = r * math.sin(theta)
+        return r * math.cos(theta)
+
+    def exponential(self, n: int, rate: float = 1.0) -> np.ndarray:
+        """n numbers of the exponential distribution, float64."""
+        return -np.log1p(-self.uniform(n, np.float64)) / rate
+
+    def permutation(self, n: int) -> np.ndarray:
+        """A random order of 0 .. n-1 (Fisher and Yates)."""
+        draws = (self.words(max(n - 1, 0)) % np.arange(n, 1, -1, dtype=np.uint32)).tolist() if n > 1 else []
+        order = list(range(n))
+        for i, z in enumerate(draws):
+            order[i], order[i + z] = order[i + z], order[i]
+        return np.array(order, np.int64)
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def get_state(self):
+        """The state as a uint8 tensor of PyTorch's layout."""
+        from .tensor import tensor
+        _, keys, position, _, _ = self._words.get_state()
+        raw = struct.pack("<QiiQ", self._seed, 625 - position, 1, position % 624) + keys.astype("<u8").tobytes()
+        raw += struct.pack("<dddi", 0.0, self._next_normal or 0.0, 0.0, self._next_normal is not None)
+        raw += b"\0" * (_STATE_BYTES - len(raw))
+        return tensor(np.frombuffer(raw, np.uint8).copy())
+
+    def set_state(self, state) -> Generator:
+        raw = np.asarray(state.tolist(), np.uint8).tobytes()
+        if len(raw) != _STATE_BYTES:
+            raise RuntimeError(f"set_state: expected a state of {_STATE_BYTES} bytes; received {len(raw)}")
+        self._seed = struct.unpack_from("<Q", raw)[0]
+        position = 625 - struct.unpack_from("<i", raw, 8)[0]
+        keys = np.frombuffer(raw, "<u8", 624, 24).astype(np.uint32)
+        self._words.set_state(("MT19937", keys, position, 0, 0.0))
+        self._next_normal = struct.unpack_from("<d", raw, 5024)[0] if struct.unpack_from("<i", raw, 5040)[0] else None
+        return self
+
+    def clone_state(self) -> Generator:
+        return Generator().set_state(self.get_state())
+
+    def __reduce__(self):
+        return _restore, (self.get_state(),)
+
+
+def _restore(state) -> Generator:
+    return Generator().set_state(state)
+
+
+def _box_muller(x: np.ndarray, dtype, mean, std) -> np.ndarray:
+    """Rows of 16 uniforms: the first 8 give radii, the last 8 angles."""
+    kind = np.dtype(dtype).type
+    u1 = kind(1) - x[:, :8]
+    radius = np.sqrt(kind(-2) * np.log(u1))
+    theta = kind(2 * math.pi) * x[:, 8:]
+    out = np.empty_like(x)
+    out[:, :8] = radius * np.cos(theta) * kind(std) + kind(mean)
+    out[:, 8:] = radius * np.sin(theta) * kind(std) + kind(mean)
+    return out
+
+
+default_generator = Generator()

@@ -1,0 +1,261 @@
+"""Random tensors and in-place random fills, with PyTorch's signatures and numbers.
+
+The words of the generator are drawn at the call, in order; they are values in memory. What is made of them elementwise is recorded.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..base import dtype as dt
+from ..graph.node import Static, dense
+from ..loops import ir
+from . import factory
+from .record import Record, core, make, meta
+
+Tensor = "Tensor"
+
+
+def source(generator):
+    """The generator to draw from: the given one or the default one."""
+    if generator is not None:
+        return generator
+    return core.default_generator
+
+
+def _numpy_float(d: dt.dtype):
+    if d.kind != "f":
+        raise NotImplementedError(f"random: expected a floating point dtype; received {d}. (\"normal_kernel_cpu\" not implemented for it)")
+    return np.float64 if d is dt.float64 else np.float32
+
+
+def _tensor(array, shape, d: dt.dtype):
+    out = core.from_numpy(np.ascontiguousarray(array).reshape(shape))
+    return out if out.meta.dtype is d else out.to(d)
+
+
+def _count(shape) -> int:
+    n = 1
+    for s in shape:
+        n *= s
+    return n
+
+
+def _bernoulli(words, threshold):
+    """Whether the 53-bit number of two words (the first on top) lies below the threshold."""
+    number = ((words & ((1 << 21) - 1)) << 32) | ((words >> 32) & 0xFFFFFFFF)
+    return number < threshold
+
+
+BERNOULLI = Record("bernoulli", "pointwise", scalar=_bernoulli)
+
+
+def mask(shape: tuple, p: float, generator=None):
+    """A bool tensor, each element true with probability p; the draws are kept as words and compared where the mask is read."""
+    n = _count(shape)
+    words = core.from_numpy(source(generator).words(2 * n).view(np.int64).copy())
+    threshold = int(np.ceil(p * 2.0 ** 53))
+    return make(BERNOULLI, (words.storage.node, threshold), (dense(shape), None), Static(casts=(dt.int64, dt.int64)), shape, dt.bool_)
+
+
+def _shape(size, given):
+    size = given.pop("size", size)
+    return factory._shape("random", size if isinstance(size, tuple) else (tuple(size),))
+
+
+def _finish(name, result, out, requires_grad):
+    return factory.finish(result, requires_grad) if out is None else core.store_out(name, out, result)
+
+
+def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, **given):
+    """Uniform numbers in [0, 1)."""
+    factory.device_name(device)
+    shape, d = _shape(size, given), dtype or dt.default()
+    return _finish("rand", _tensor(source(generator).uniform(_count(shape), _numpy_float(d)), shape, d), out, requires_grad)
+
+
+def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, **given):
+    """Normal numbers of mean 0 and variance 1."""
+    factory.device_name(device)
+    shape, d = _shape(size, given), dtype or dt.default()
+    return _finish("randn", _tensor(source(generator).normal(_count(shape), _numpy_float(d)), shape, d), out, requires_grad)
+
+
+def randint(*args, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, low=None,
+            high=None, size=None):
+    """Integers in [low, high)."""
+    factory.device_name(device)
+    args = list(args)
+    if size is None:
+        size = args.pop()
+    if len(args) == 2:
+        low, high = args
+    elif args:
+        high, low = (args[0], low) if high is None else (high, args[0])
+    low = 0 if low is None else low
+    low, high = int(low), int(high)
+    if high <= low:
+        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+    shape = tuple(size) if not isinstance(size, int) else (size,)
+    return _finish("randint", _tensor(source(generator).integers(_count(shape), low, high), shape, dtype or dt.int64), out, requires_grad)
+
+
+def randperm(n, *, generator=None, out=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
+    """0 .. n-1 in a random order."""
+    if n < 0:
+        raise RuntimeError(f"n must be non-negative, got {n}")
+    return _finish("randperm", _tensor(source(generator).permutation(n), (n,), dtype), out, requires_grad)
+
+
+def rand_like(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
+    """`rand` with the shape and dtype of `input`."""
+    return rand(*input.shape, dtype=dtype or input.dtype, requires_grad=requires_grad)
+
+
+def randn_like(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
+    """`randn` with the shape and dtype of `input`."""
+    return randn(*input.shape, dtype=dtype or input.dtype, requires_grad=requires_grad)
+
+
+def randint_like(input, low=0, high=None, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
+    """`randint` with the shape and dtype of `input`."""
+    low, high = (0, low) if high is None else (low, high)
+    return randint(low, high, tuple(input.shape), dtype=dtype or input.dtype, requires_grad=requires_grad)
+
+
+def normal(mean, std=None, size=None, *, generator=None, out=None, dtype=None, device=None, requires_grad=False, layout=None,
+           pin_memory=False):
+    """Normal numbers with the given means and standard deviations (tensors or numbers)."""
+    std = 1.0 if std is None else std
+    if size is not None:
+        return randn(*size, generator=generator, dtype=dtype, requires_grad=requires_grad) * std + mean
+    like = mean if isinstance(mean, core.Tensor) else std
+    shape = core.broadcast_tensors(mean, std)[0].shape if isinstance(std, core.Tensor) and isinstance(mean, core.Tensor) else like.shape
+    return _finish("normal", randn(*shape, generator=generator, dtype=like.dtype) * std + mean, out, requires_grad)
+
+
+def bernoulli(input, p=None, *, generator=None, out=None):
+    """1 with probability `input` (elementwise; or `p` everywhere), else 0."""
+    if p is not None:
+        return mask(tuple(input.shape), p, generator).to(input.dtype)
+    if not input.is_floating_point():
+        raise RuntimeError("bernoulli: expected probabilities in a floating point tensor")
+    draws = _tensor(source(generator).uniform(input.numel(), np.float64), tuple(input.shape), dt.float64)
+    return _finish("bernoulli", (draws < input.detach().to(dt.float64)).to(input.dtype), out, False)
+
+
+def multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
+    """Indices drawn with probabilities proportional to the last dimension of `input`."""
+    if input.dim() not in (1, 2):
+        raise RuntimeError("prob_dist must be 1 or 2 dim")
+    if not input.is_floating_point():
+        raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {input.dtype}")
+    weights = np.array(core.host(input.detach()), np.float64, ndmin=2)
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+    if (weights.sum(1) <= 0).any():
+        raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
+    if num_samples <= 0:
+        raise RuntimeError("cannot sample n_sample <= 0 samples")
+    if not replacement and num_samples > weights.shape[1]:
+        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
+    rng = source(generator)
+    if not replacement or num_samples == 1:
+        if not replacement and ((weights > 0).sum(1) < num_samples).any():
+            raise RuntimeError("invalid multinomial distribution (with replacement=False, not enough non-negative category to sample)")
+        # The largest of w / Exp(1) falls on i with probability proportional to w_i.
+        kind = _numpy_float(input.dtype)
+        keys = weights.astype(kind) / rng.exponential(weights.size).reshape(weights.shape).astype(kind)
+        picked = np.argsort(-keys, axis=1, kind="stable")[:, :num_samples]
+    else:
+        cumulative = np.cumsum(weights, axis=1)
+        cumulative /= cumulative[:, -1:]
+        draws = rng.uniform(weights.shape[0] * num_samples, np.float64).reshape(-1, num_samples)
+        picked = np.stack([np.searchsorted(c, d, side="right") for c, d in zip(cumulative, draws)])
+        picked = np.minimum(picked, weights.shape[1] - 1)
+    result = core.from_numpy(np.ascontiguousarray(picked.astype(np.int64)).reshape(tuple(input.shape[:-1]) + (num_samples,)))
+    return _finish("multinomial", result, out, False)
+
+
+def poisson(input, generator=None):
+    """Poisson numbers with the given rates."""
+    rates = np.asarray(core.host(input), np.float64)
+    words = source(generator)._words
+    return _tensor(words.poisson(rates).astype(np.float64), tuple(input.shape), input.dtype)
+
+
+# -- in place ---------------------------------------------------------------------------------------------------
+
+def _fill(t, array):
+    return t.copy_(_tensor(array, tuple(t.shape), t.dtype))
+
+
+def uniform_(self, from_=0.0, to=1.0, *, generator=None, **given):
+    """Fill with uniform numbers in [from, to)."""
+    low = given.get("from", from_)
+    if low > to:
+        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={to}")
+    return _fill(self, source(generator).uniform(self.numel(), _numpy_float(self.dtype), low, to))
+
+
+def normal_(self, mean=0.0, std=1.0, *, generator=None):
+    """Fill with normal numbers."""
+    if std < 0:
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+    return _fill(self, source(generator).normal(self.numel(), _numpy_float(self.dtype), mean, std))
+
+
+def random_(self, *args, generator=None, **given):
+    """Fill with integers in [from, to), or over the whole range of the dtype."""
+    low, high = given.get("from", 0), given.get("to")
+    if len(args) == 1:
+        high = args[0]
+    elif args:
+        low, high = args
+    d, rng = self.dtype, source(generator)
+    if high is None and not args:
+        top = {"f32": 2 ** 24 + 1, "f64": 2 ** 53 + 1, "i1": 2, "u8": 256}.get(d.code) or 2 ** (8 * d.itemsize - 1)
+        return _fill(self, (rng.words64(self.numel()) % np.uint64(top)).astype(np.int64) if top > 2 ** 32 or d.code == "f64"
+                     else rng.integers(self.numel(), 0, top))
+    if high is None:
+        high = 2 ** (8 * d.itemsize - 1) - 1
+    if low >= high:
+        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+    return _fill(self, rng.integers(self.numel(), low, high))
+
+
+def bernoulli_(self, p=0.5, *, generator=None):
+    """Fill with 1 with probability p, else 0."""
+    if isinstance(p, core.Tensor):
+        return self.copy_(bernoulli(p.expand(self.shape).to(dt.float64), generator=generator))
+    if not 0 <= p <= 1:
+        raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
+    return self.copy_(mask(tuple(self.shape), p, generator))
+
+
+def exponential_(self, lambd=1.0, *, generator=None):
+    """Fill with numbers of the exponential distribution."""
+    return _fill(self, source(generator).exponential(self.numel(), lambd))
+
+
+def geometric_(self, p, *, generator=None):
+    """Fill with numbers of the geometric distribution."""
+    u = source(generator).uniform(self.numel(), np.float64)
+    return _fill(self, np.ceil(np.log1p(-u) / np.log1p(-p)))
+
+
+def cauchy_(self, median=0.0, sigma=1.0, *, generator=None):
+    """Fill with numbers of the Cauchy distribution."""
+    u = source(generator).uniform(self.numel(), np.float64)
+    return _fill(self, median + sigma * np.tan(np.pi * (u - 0.5)))
+
+
+def log_normal_(self, mean=1.0, std=2.0, *, generator=None):
+    """Fill with exponentials of normal numbers."""
+    return _fill(self, np.exp(source(generator).normal(self.numel(), _numpy_float(self.dtype), mean, std)))
+
+
+FUNCTIONS = [rand, randn, randint, randperm, rand_like, randn_like, randint_like, normal, bernoulli, multinomial, poisson]
+METHODS = [uniform_, normal_, random_, bernoulli_, exponential_, geometric_, cauchy_, log_normal_, bernoulli, multinomial]
+
+__all__ = ["ir", "meta"]

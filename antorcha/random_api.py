@@ -1,0 +1,43 @@
+"""torch.random: seeds and states of the default generator."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+from .core.generator import Generator, default_generator
+
+
+def manual_seed(seed) -> Generator:
+    """Seed the default generator."""
+    return default_generator.manual_seed(seed)
+
+
+def seed() -> int:
+    """Seed the default generator from the operating system."""
+    return default_generator.seed()
+
+
+def initial_seed() -> int:
+    """The seed of the default generator."""
+    return default_generator.initial_seed()
+
+
+def get_rng_state():
+    """The state of the default generator, a uint8 tensor."""
+    return default_generator.get_state()
+
+
+def set_rng_state(new_state) -> None:
+    """Put the default generator into a state."""
+    default_generator.set_state(new_state)
+
+
+@contextmanager
+def fork_rng(devices=None, enabled=True, device_type="cuda", **ignored):
+    """What is drawn inside does not advance the default generator."""
+    state = get_rng_state() if enabled else None
+    try:
+        yield
+    finally:
+        if enabled:
+            set_rng_state(state)
