@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import OrderedDict
+from weakref import ref
 
 from ..base import config
 from ..loops.lower import Lowering
@@ -81,7 +82,12 @@ def identify(nodes: list[Node], leaves: list[Node], numbers: list) -> tuple:
             else:
                 numbers.append(s)
                 add(None)
-        alive = n.owner is not None and n.live()
+        owner = n.owner
+        if type(owner) is ref:
+            cell = owner()
+            alive = cell is not None and cell.holds(n)
+        else:
+            alive = owner is not None and n.live()
         live.append(alive)
         key += (n.op, n.static, n.views, n.shape, n.dtype, alive)
     about: list = []
