@@ -1,0 +1,161 @@
+"""What all optimisers share: parameter groups, state, `state_dict`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from copy import deepcopy
+from itertools import chain
+
+import antorcha as torch
+
+required = object()
+
+
+class Optimizer:
+    """Base of all optimisers.
+
+    `params`: an iterable of tensors, of (name, tensor) pairs, or of dicts, the parameter groups, with `params` and the group's own
+    options. A subclass gives `defaults` and `update(group, parameters)`.
+    """
+
+    def __init__(self, params, defaults: dict):
+        if isinstance(params, torch.Tensor):
+            raise TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts; received a Tensor. "
+                            "Put it in a list.")
+        self.defaults = defaults
+        self.state: defaultdict = defaultdict(dict)
+        self.param_groups: list[dict] = []
+        self._step_pre_hooks: OrderedDict = OrderedDict()
+        self._step_post_hooks: OrderedDict = OrderedDict()
+        groups = list(params)
+        if not groups:
+            raise ValueError("optimizer got an empty parameter list")
+        for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
+            self.add_param_group(dict(group))
+
+    def add_param_group(self, param_group: dict) -> None:
+        """Optimise the parameters of one more group, with the group's own options and the defaults for the rest."""
+        given = param_group["params"]
+        if isinstance(given, torch.Tensor):
+            given = [given]
+        elif isinstance(given, set):
+            raise TypeError("optimizer parameters need to be organized in ordered collections; received a set. Use a list.")
+        given = list(given)
+        if given and isinstance(given[0], tuple):
+            param_group["param_names"] = [name for name, _ in given]
+            given = [p for _, p in given]
+        known = {id(p) for group in self.param_groups for p in group["params"]}
+        for p in given:
+            if not isinstance(p, torch.Tensor):
+                raise TypeError(f"optimizer can only optimize Tensors; received {type(p).__name__}")
+            if not (p.is_leaf or p.requires_grad and getattr(p, "retains_grad", False)):
+                raise ValueError("can't optimize a non-leaf Tensor: it was computed from others. Use .detach().requires_grad_().")
+            if id(p) in known:
+                raise ValueError("some parameters appear in more than one parameter group")
+        if len({id(p) for p in given}) < len(given):
+            raise ValueError("some parameters appear twice in a parameter group")
+        for name, value in self.defaults.items():
+            if value is required and name not in param_group:
+                raise ValueError(f"parameter group didn't specify a value of required optimization parameter {name}")
+            param_group.setdefault(name, value)
+        param_group["params"] = given
+        self.param_groups.append(param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or with `set_to_none=False` set them to zero."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                if set_to_none:
+                    p.grad = None
+                else:
+                    p.grad = p.grad.detach()
+                    p.grad.zero_()
+
+    def step(self, closure=None):
+        """Update all parameters that have a gradient; `closure` computes the loss anew and is called first."""
+        loss = None
+        for hook in self._step_pre_hooks.values():
+            hook(self, (closure,), {})
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                self.update(group, [p for p in group["params"] if p.grad is not None])
+        for hook in self._step_post_hooks.values():
+            hook(self, (closure,), {})
+        return loss
+
+    def update(self, group: dict, parameters: list) -> None:
+        """One step for the parameters of a group that have a gradient."""
+        raise NotImplementedError
+
+    def register_step_pre_hook(self, hook):
+        from ..utils.hooks import RemovableHandle
+        handle = RemovableHandle(self._step_pre_hooks)
+        self._step_pre_hooks[handle.id] = hook
+        return handle
+
+    def register_step_post_hook(self, hook):
+        from ..utils.hooks import RemovableHandle
+        handle = RemovableHandle(self._step_post_hooks)
+        self._step_post_hooks[handle.id] = hook
+        return handle
+
+    def state_dict(self) -> dict:
+        """The options of all groups, and the state of all parameters by number."""
+        number: dict[int, int] = {}
+        groups = []
+        for group in self.param_groups:
+            for p in group["params"]:
+                number.setdefault(id(p), len(number))
+            groups.append({**{k: v for k, v in group.items() if k != "params"}, "params": [number[id(p)] for p in group["params"]]})
+        state = {number[id(p)]: {k: torch.tensor(float(v)) if k == "step" else v for k, v in s.items()} for p, s in self.state.items()}
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take over what `state_dict` of an optimiser over the same parameters returned."""
+        saved = deepcopy(state_dict)
+        if len(saved["param_groups"]) != len(self.param_groups):
+            raise ValueError(f"loaded state dict has a different number of parameter groups: expected {len(self.param_groups)}; "
+                             f"received {len(saved['param_groups'])}")
+        for mine, theirs in zip(self.param_groups, saved["param_groups"]):
+            if len(mine["params"]) != len(theirs["params"]):
+                raise ValueError("loaded state dict contains a parameter group that doesn't match the size of optimizer's group: "
+                                 f"expected {len(mine['params'])} parameters; received {len(theirs['params'])}")
+        ours = dict(zip(chain.from_iterable(g["params"] for g in saved["param_groups"]),
+                        chain.from_iterable(g["params"] for g in self.param_groups)))
+        self.state = defaultdict(dict)
+        for key, values in saved["state"].items():
+            p = ours.get(key, key)
+            self.state[p] = {k: _restored(k, v, p) for k, v in values.items()}
+        for mine, theirs in zip(self.param_groups, saved["param_groups"]):
+            mine.update({k: v for k, v in theirs.items() if k != "params"})
+
+    def __repr__(self) -> str:
+        lines = [type(self).__name__ + " ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return "\n".join([*lines, ")"])
+
+
+def _restored(name: str, value, p):
+    if name == "step":
+        return float(value)
+    if isinstance(value, torch.Tensor) and p.is_floating_point():
+        return value.to(p.dtype)
+    return value
+
+
+def check(**values) -> None:
+    """Raise ValueError for a negative value, or for betas outside of [0, 1)."""
+    for name, value in values.items():
+        if name == "betas":
+            for i, beta in enumerate(value):
+                if not 0.0 <= beta < 1.0:
+                    raise ValueError(f"Invalid beta parameter at index {i}: expected a number in [0, 1); received {beta}")
+        elif not 0.0 <= value:
+            raise ValueError(f"Invalid {name}: expected a number of at least 0; received {value}")
