@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 import weakref
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from antorcha.base import config, dtype as dt
+from antorcha.base import config
+from antorcha.base import dtype as dt
 from antorcha.graph import flush, fuse
 from antorcha.graph.node import Node, Static, dense, leaf, view
-from antorcha.loops import ir, lower, scatter
+from antorcha.loops import blocks, ir, lower, scatter
 from antorcha.runtime.buffer import Buffer
 
 F1, F2 = Static(casts=(dt.float32,)), Static(casts=(dt.float32,) * 2)
@@ -76,7 +79,8 @@ class Lazy:
             flush.flush(pending)
         flat = self.node.buffer.array(self.node.dtype.numpy, self.node.numel)
         self.node.buffer.exported = False
-        return np.lib.stride_tricks.as_strided(flat[self.view.offset:], self.shape, [t * flat.itemsize for t in self.view.strides]).copy()
+        strides = [t * flat.itemsize for t in self.view.strides]
+        return np.lib.stride_tricks.as_strided(flat[self.view.offset:], self.shape, strides).copy()
 
     def check(self):
         np.testing.assert_allclose(self.value(), self.known, rtol=1e-3, atol=1e-3)
@@ -126,7 +130,8 @@ def reduce(combine, x, axes, keep=False) -> Lazy:
 
 
 def transpose(x, order) -> Lazy:
-    return Lazy(x.cell, view(tuple(x.shape[d] for d in order), tuple(x.view.strides[d] for d in order), x.view.offset), x.known.transpose(order))
+    v = view(tuple(x.shape[d] for d in order), tuple(x.view.strides[d] for d in order), x.view.offset)
+    return Lazy(x.cell, v, x.known.transpose(order))
 
 
 def cut(x, d, start, end, step=1) -> Lazy:
@@ -143,7 +148,8 @@ def reshape(x, shape) -> Lazy:
 
 
 def dot(a, b) -> Lazy:
-    return record(DOT, [a, b], [a.view, b.view], F2._replace(dims=(len(a.shape) - 2, 1, 1, 1)), np.matmul(a.known, np.swapaxes(b.known, -1, -2)))
+    known = np.matmul(a.known, np.swapaxes(b.known, -1, -2))
+    return record(DOT, [a, b], [a.view, b.view], F2._replace(dims=(len(a.shape) - 2, 1, 1, 1)), known)
 
 
 def pick(x, index) -> Lazy:
@@ -168,7 +174,8 @@ def assign(base, d, start, end, value) -> Lazy:
     region = cut(base, d, start, end).view
     known = base.known.copy()
     known[(slice(None),) * d + (slice(start, end),)] = value.known
-    return record(PUT, [base, value], [dense((known.size,)), spread(value.view, region.shape)], F2._replace(combine="set", region=region), known)
+    return record(PUT, [base, value], [dense((known.size,)), spread(value.view, region.shape)],
+                  F2._replace(combine="set", region=region), known)
 
 
 def grow(rnd: random.Random, made: list, index: Lazy) -> Lazy | None:
@@ -184,7 +191,8 @@ def grow(rnd: random.Random, made: list, index: Lazy) -> Lazy | None:
     if kind < 0.92 and not rank:
         return None
     if kind < 0.68:
-        return reduce(rnd.choice(["sum", "sum", "max", "min"]), a, rnd.sample(range(rank), rnd.randint(1, rank)), rnd.random() < 0.5)
+        combine, axes = rnd.choice(["sum", "sum", "max", "min"]), rnd.sample(range(rank), rnd.randint(1, rank))
+        return reduce(combine, a, axes, rnd.random() < 0.5)
     if kind < 0.76:
         return transpose(a, rnd.sample(range(rank), rank))
     if kind < 0.82:
@@ -234,7 +242,7 @@ def play(seed: int, sizes: tuple) -> None:
 
 @pytest.fixture(autouse=True)
 def interpreted(monkeypatch):
-    monkeypatch.setattr(config, "target", "interp")
+    monkeypatch.setattr(config, "target", "interp" if find_spec("antorcha.loops.interp") else "llvm")
     monkeypatch.setattr(config, "verify", True)
     monkeypatch.setattr(config, "fuse", True, raising=False)
     Lazy.tape = []
@@ -264,9 +272,11 @@ def test_one_kernel_per_node_equals_numpy(seed):
 def test_small_blocks(seed):
     """The same with all blocks so small that each kernel is split and has partial sums."""
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(lower, "BLOCK", 5)
-        m.setattr(lower, "COLUMNS", 2)
+        for module in (blocks, lower):
+            m.setattr(module, "BLOCK", 5)
+            m.setattr(module, "COLUMNS", 2)
         m.setattr(lower, "CHUNKS", 3)
+        m.setattr(lower, "TILE", 2)
         m.setattr(scatter, "COLUMNS", 2)
         m.setattr(fuse, "ONE_ROW", 3)
         m.setattr(fuse, "sum_chunks", lambda n: 2 if n.static.dims[3] == 1 and n.views[0].shape[-1] % 2 == 0 else 1)

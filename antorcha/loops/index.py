@@ -202,4 +202,5 @@ def coarse(v: View, groups: list[list[int]]) -> View:
     return view(tuple(shape), tuple(strides), v.offset)
 
 
-__all__ = ["bijective", "coarse", "compose", "dense", "domain_of", "inverse", "merge", "refine", "last_coordinate", "row_major", "same", "split", "squeeze", "view"]
+__all__ = ["bijective", "coarse", "compose", "dense", "domain_of", "inverse", "last_coordinate", "merge", "refine", "row_major",
+           "same", "split", "squeeze", "view"]

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from ..base import dtype as dt
 from . import index, ir
+from .blocks import BLOCK, COLUMNS, Blocks, finish, product, rewrite, volume
 from .cost import cost_of
 from .element import Elements, views_of
 from .view import View, dense, same, view
 from .writer import INT, Call, Writer, combined, decode, identity
 
-BLOCK = 8192        # elements of a parallel iteration
-COLUMNS = 512       # columns of a parallel iteration
 TILE = 16           # side of a tile of a transposition
 CHUNKS = 256        # most partial sums
 EXPENSIVE = 12      # instructions above which a value needed in a later stage is kept in memory
@@ -93,69 +92,6 @@ class Lowering:
         return contraction(self, group)
 
 
-def coarsen(domain: tuple, views: list[View], walls: tuple) -> dict[View, View]:
-    """Each view over the fewest dimensions that keep all of them affine."""
-    groups = index.merge(domain, views, walls)
-    return {v: index.coarse(v, groups) for v in views}
-
-
-def rewrite(elements: Elements, table: dict) -> None:
-    """Put the coarsened views in the place of the elements' own."""
-    for e in elements.memo.values():
-        if e.view is not None:
-            e.view = table.get(e.view, e.view)
-        for a in e.args:
-            if a.kind == "coordinate":
-                a.view = table.get(a.view, a.view)
-
-
-class Blocks:
-    """Parallel iterations over a domain without reductions: blocks of the one dimension, or rows of the last."""
-
-    def __init__(self, w: Writer, domain: tuple, block: int = BLOCK):
-        self.w, self.domain = w, domain
-        i = ir.index("i")
-        w.wall = 0
-        if not domain:
-            self.count, self.inner = ir.integer(1), None
-            self.tiles = 1
-        elif len(domain) == 1:
-            n = domain[0]
-            extent = w.extent(0, n)
-            if n <= block:
-                self.count, self.inner = ir.integer(1), extent
-                self.tiles = 1
-                w.coords = [i]
-            else:
-                size = ir.integer(block)
-                self.count = (extent + ir.integer(block - 1)) / size
-                self.inner = ir.minimum(extent - ir.index("p") * size, size)
-                self.tiles = -(-n // block)
-                w.coords = [ir.index("p") * size + i]
-        else:
-            extents = [w.extent(d, n) for d, n in enumerate(domain)]
-            self.count = product(extents[:-1])
-            self.inner = extents[-1]
-            w.coords = decode(ir.index("p"), extents[:-1]) + [i]
-            w.wall = len(domain) - 1
-            self.tiles = 1
-            for n in domain[:-1]:
-                self.tiles *= n
-
-    def inside(self, body: list) -> list:
-        return [ir.loop("i", "vector", self.inner, *body)] if self.inner is not None else body
-
-    def around(self, body: list) -> ir.Op:
-        return ir.loop("p", "parallel", self.count, *body)
-
-
-def product(factors: list) -> ir.Op:
-    total = ir.integer(1)
-    for f in factors:
-        total = total * f
-    return total
-
-
 class Loops:
     """Writes the programs of one group of loops."""
 
@@ -189,7 +125,7 @@ class Loops:
         self.stores = [(e, b, d, table[v]) for e, b, d, v in self.stores]
         self.table, self.merged = table, groups
         self.column = table[column] if column else None
-        self.domain = tuple(_size(group.domain[d] for d in g) for g in groups)
+        self.domain = tuple(volume(group.domain[d] for d in g) for g in groups)
         if wall is not None:
             self.wall = sum(1 for g in groups if g[0] < wall)
             self.outer = sum(1 for g in groups if g[0] < outer)
@@ -395,13 +331,10 @@ class Loops:
         if d.kind == "f":
             better = better | (value.ne(value) & now.eq(now))
         better = better | ir.value(where, INT).eq(ir.integer(-1))
-        inner += [ir.update(where, ir.select(better, position, ir.value(where, INT))),
-                  ir.update(best, ir.select(better, value, now))]
-        # `where` decides on `best` before it changes: both conditions must see the old values
-        flag = w.name("a")
-        inner = inner[:-2] + [ir.accumulator(flag, "set", better),
-                              ir.update(where, ir.select(ir.value(flag, dt.bool_), position, ir.value(where, INT))),
-                              ir.update(best, ir.select(ir.value(flag, dt.bool_), value, now))]
+        flag = w.name("a")      # both updates go by the old values
+        inner += [ir.accumulator(flag, "set", better),
+                  ir.update(where, ir.select(ir.value(flag, dt.bool_), position, ir.value(where, INT))),
+                  ir.update(best, ir.select(ir.value(flag, dt.bool_), value, now))]
         body += [ir.accumulator(best, "set", ir.const(0, d)), ir.accumulator(where, "set", ir.integer(-1))]
         body += self._nest(inner, "serial")
 
@@ -484,8 +417,8 @@ class Loops:
         w, wall = self.w, self.wall
         rows = self.extents[:wall]
         inner_names = [ir.index(f"i{d}") for d in range(wall, len(self.domain))]
-        count = _size(self.domain[:wall])
-        columns = _size(self.domain[wall:])
+        count = volume(self.domain[:wall])
+        columns = volume(self.domain[wall:])
         body: list = []
         if not self.crossing:
             w.coords = self._bound(decode(ir.index("p"), rows), body) + inner_names
@@ -555,11 +488,12 @@ class Loops:
     def _columns(self) -> list[Call]:
         """Sums over rows for each column: parallel over outer dimensions, chunks of rows and blocks of columns."""
         w, wall, out = self.w, self.wall, self.outer
-        outer, rows = _size(self.domain[:out]), _size(self.domain[out:wall])
-        columns = _size(self.domain[wall:])
+        outer, rows = volume(self.domain[:out]), volume(self.domain[out:wall])
+        columns = volume(self.domain[wall:])
         blocked = len(self.domain) == wall + 1 and columns > COLUMNS
         blocks = -(-columns // COLUMNS) if blocked else 1
-        chunk = max(512, -(-rows // CHUNKS)) if outer * blocks >= 8 else max(1, min(BLOCK // columns, 512), -(-rows // CHUNKS))
+        least = 512 if outer * blocks >= 8 else max(1, min(BLOCK // columns, 512))
+        chunk = max(least, -(-rows // CHUNKS))
         chunks = -(-rows // chunk)
         size = w.extent("chunk", chunk)
         p, r = ir.index("p"), ir.index("r")
@@ -625,46 +559,3 @@ class Loops:
             w.flush(inner)
             inner.append(w.put(buffer, dtype, v, value))
         body += self._column_nest(inner)
-
-
-def finish(lowering: Lowering, group, n, buffer, count: int, columns: int, outer: int) -> Call:
-    """The program that combines `outer x count x columns` partial results into node n's `outer x columns`."""
-    w = lowering.writer()
-    d = n.static.casts[0]
-    out = lowering.buffer_of(n)
-    extent = w.extent("count", count)
-    p, c, i = ir.index("p"), ir.index("c"), ir.index("i")
-    if columns == 1:
-        slot = w.memory(buffer, d)
-        body = [ir.accumulator("a", n.op.combine, identity(n.op.combine, d)),
-                ir.loop("c", "vector", extent, ir.update("a", ir.load(slot, p * extent + c, d))),
-                ir.store(w.memory(out, n.dtype, 0, True), p, ir.value("a", d).cast(n.dtype))]
-        return w.finish([ir.loop("p", "parallel", w.extent("outer", outer), *body)], group)
-    width = w.extent("columns", columns)
-    w.inout.add(buffer)
-    slot = w.memory(buffer, d, 0, True)
-    size = ir.integer(COLUMNS)
-    blocks = (width + ir.integer(COLUMNS - 1)) / size
-    o, b = (p / blocks, ir.rem(p, blocks)) if outer > 1 else (ir.integer(0), p)
-    here = b * size + i
-    first = o * extent * width + here
-    inner = ir.minimum(width - b * size, size)
-    add = ir.store(slot, first, combined(n.op.combine, ir.load(slot, first, d), ir.load(slot, first + (c + ir.integer(1)) * width, d)))
-    body = [ir.loop("c", "serial", extent - ir.integer(1), ir.loop("i", "vector", inner, add)),
-            ir.loop("j", "vector", inner, _copy(w, slot, out, n, d, o, b, size, extent, width))]
-    return w.finish([ir.loop("p", "parallel", blocks * w.extent("outer", outer), *body)], group)
-
-
-def _copy(w, slot, out, n, d, o, b, size, extent, width) -> ir.Op:
-    j = b * size + ir.index("j")
-    return ir.store(w.memory(out, n.dtype, 0, True), o * width + j, ir.load(slot, o * extent * width + j, d).cast(n.dtype))
-
-
-def _size(extents) -> int:
-    n = 1
-    for e in extents:
-        n *= e
-    return n
-
-
-__all__ = ["Blocks", "Loops", "Lowering", "coarsen", "rewrite", "same"]

@@ -189,7 +189,8 @@ class Plan:
             check += len(local)
             if hasattr(step, "args"):
                 step.count = len(step.args)
-                step.args = step.reads = step.writes = step.read_at = step.written_at = None  # a plan is kept: let go what it needs no more
+                # a plan is kept: let go what it needs no more
+                step.args = step.reads = step.writes = step.read_at = step.written_at = None
         self.words = np.array(values + [0], np.int64)
         self.float_words = self.words.view(np.float64)
         self.pointer_at, self.pointer_row, self.pointer_offset = (np.array(c, np.int64) for c in zip(*pointers)) if pointers else \
@@ -308,7 +309,7 @@ class Plan:
             pool.run_at(self.steps_address + 32 * first, count)
 
     def _raise(self, nodes: list) -> None:
-        for code, (node, j, size) in zip(self.status.tolist(), self.checks):
+        for code, (node, _, size) in zip(self.status.tolist(), self.checks):
             if code:
                 index = code - 1 if code > 0 else code - size
                 n = nodes[node]

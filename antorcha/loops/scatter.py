@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from ..base import dtype as dt
 from . import index, ir
+from .blocks import Blocks, coarsen, product, rewrite
 from .element import Elements, views_of
-from .lower import Blocks, coarsen, product, rewrite
 from .view import View, dense, row_major, view
 from .writer import INT, Call, Writer, combined, decode, identity
 

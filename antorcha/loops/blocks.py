@@ -1,0 +1,115 @@
+"""Pieces of lowering: blocks of a domain, coarser index maps, and the program that adds up partial results."""
+
+from __future__ import annotations
+
+from . import index, ir
+from .element import Elements
+from .view import View
+from .writer import Call, Writer, combined, decode, identity
+
+BLOCK = 8192        # elements of a parallel iteration
+COLUMNS = 512       # columns of a parallel iteration
+
+
+def volume(extents) -> int:
+    n = 1
+    for e in extents:
+        n *= e
+    return n
+
+
+def coarsen(domain: tuple, views: list[View], walls: tuple) -> dict[View, View]:
+    """Each view over the fewest dimensions that keep all of them affine."""
+    groups = index.merge(domain, views, walls)
+    return {v: index.coarse(v, groups) for v in views}
+
+
+def rewrite(elements: Elements, table: dict) -> None:
+    """Put the coarsened views in the place of the elements' own."""
+    for e in elements.memo.values():
+        if e.view is not None:
+            e.view = table.get(e.view, e.view)
+        for a in e.args:
+            if a.kind == "coordinate":
+                a.view = table.get(a.view, a.view)
+
+
+class Blocks:
+    """Parallel iterations over a domain without reductions: blocks of the one dimension, or rows of the last."""
+
+    def __init__(self, w: Writer, domain: tuple, block: int | None = None):
+        block = block or BLOCK
+        self.w, self.domain = w, domain
+        i = ir.index("i")
+        w.wall = 0
+        if not domain:
+            self.count, self.inner = ir.integer(1), None
+            self.tiles = 1
+        elif len(domain) == 1:
+            n = domain[0]
+            extent = w.extent(0, n)
+            if n <= block:
+                self.count, self.inner = ir.integer(1), extent
+                self.tiles = 1
+                w.coords = [i]
+            else:
+                size = ir.integer(block)
+                self.count = (extent + ir.integer(block - 1)) / size
+                self.inner = ir.minimum(extent - ir.index("p") * size, size)
+                self.tiles = -(-n // block)
+                w.coords = [ir.index("p") * size + i]
+        else:
+            extents = [w.extent(d, n) for d, n in enumerate(domain)]
+            self.count = product(extents[:-1])
+            self.inner = extents[-1]
+            w.coords = decode(ir.index("p"), extents[:-1]) + [i]
+            w.wall = len(domain) - 1
+            self.tiles = 1
+            for n in domain[:-1]:
+                self.tiles *= n
+
+    def inside(self, body: list) -> list:
+        return [ir.loop("i", "vector", self.inner, *body)] if self.inner is not None else body
+
+    def around(self, body: list) -> ir.Op:
+        return ir.loop("p", "parallel", self.count, *body)
+
+
+def product(factors: list) -> ir.Op:
+    total = ir.integer(1)
+    for f in factors:
+        total = total * f
+    return total
+
+
+def finish(lowering, group, n, buffer, count: int, columns: int, outer: int) -> Call:
+    """The program that combines `outer x count x columns` partial results into node n's `outer x columns`."""
+    w = lowering.writer()
+    d = n.static.casts[0]
+    out = lowering.buffer_of(n)
+    extent = w.extent("count", count)
+    p, c, i = ir.index("p"), ir.index("c"), ir.index("i")
+    if columns == 1:
+        slot = w.memory(buffer, d)
+        body = [ir.accumulator("a", n.op.combine, identity(n.op.combine, d)),
+                ir.loop("c", "vector", extent, ir.update("a", ir.load(slot, p * extent + c, d))),
+                ir.store(w.memory(out, n.dtype, 0, True), p, ir.value("a", d).cast(n.dtype))]
+        return w.finish([ir.loop("p", "parallel", w.extent("outer", outer), *body)], group)
+    width = w.extent("columns", columns)
+    w.inout.add(buffer)
+    slot = w.memory(buffer, d, 0, True)
+    size = ir.integer(COLUMNS)
+    blocks = (width + ir.integer(COLUMNS - 1)) / size
+    o, b = (p / blocks, ir.rem(p, blocks)) if outer > 1 else (ir.integer(0), p)
+    here = b * size + i
+    first = o * extent * width + here
+    inner = ir.minimum(width - b * size, size)
+    add = ir.store(slot, first, combined(n.op.combine, ir.load(slot, first, d), ir.load(slot, first + (c + ir.integer(1)) * width, d)))
+    body = [ir.loop("c", "serial", extent - ir.integer(1), ir.loop("i", "vector", inner, add)),
+            ir.loop("j", "vector", inner, _copy(w, slot, out, n, d, o, b, size, extent, width))]
+    return w.finish([ir.loop("p", "parallel", blocks * w.extent("outer", outer), *body)], group)
+
+
+def _copy(w, slot, out, n, d, o, b, size, extent, width) -> ir.Op:
+    j = b * size + ir.index("j")
+    return ir.store(w.memory(out, n.dtype, 0, True), o * width + j, ir.load(slot, o * extent * width + j, d).cast(n.dtype))
