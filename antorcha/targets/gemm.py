@@ -1,258 +1,449 @@
-"""Contractions: how one product is cut into tiles, and the code that differs from product to product.
+"""Matrix products: a `Contraction` as the driver of one kernel.
 
-`microkernel.py` holds what all products of a dtype share and compiles it once. For a program, three functions are written here: `fill_a`
-and `fill_b` read the operands through their index maps while packing (transposes, casts, prologues included), `finish` stores a tile
-of finished sums through the epilogue. `kernel` walks over tiles: the cut depends on sizes alone, never on the number of threads.
+The arithmetic is done by the micro-kernels of `microkernel.py`, one module for all products of a dtype. A contraction's own
+module holds what is special to it, and compiles quickly:
+
+    kernel      its tiles [begin, end): which rows, columns and product of the batch each is
+    fill_a/b    evaluates the operands' expressions, whatever they are, while they are packed
+    finish      the epilogue: stores what is made of a finished register tile
+
+The three last are the same double loop, `_sweep`, over a range of one flattened group of indices and a range of another, the
+inner one along memory so that LLVM turns it into vector instructions. Sizes are run-time arguments; the division into tiles
+depends on them alone (never on the number of threads), so the same product gives the same bits on any machine of one kind.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
+from contextlib import contextmanager
+from dataclasses import dataclass
+
 from ..base import dtype as dt
 from ..loops import ir
+from ..loops.ir import Contraction, Op, Program, floordiv, integer, maximum, minimum
 from ..runtime import jit
 from . import llvm, microkernel
+from .llvm import Emitter, Kernel, evaluate
+from .microkernel import STAGE, Function, Shape
 
-TILES = 8           # enough to share among a few threads
-SMALL = 1 << 18     # multiply-adds below which a product is not cut
+STRIP = 18            # slivers of A (mr rows each) in a strip, where there are many
+WORK = 1 << 21        # multiply-adds that are worth a tile of their own
+FEWEST_TILES = 4      # if there is work for them
+NARROWEST = 64        # columns of a block that is narrow only to make more tiles
 
 
-def coefficient(e: ir.Op, name: str):
-    """By how much an integer expression grows with index `name`: an int, "run-time" or None where it is not affine in it."""
-    if e.kind == "index":
-        return 1 if e.attr == name else 0
-    if e.kind in ("const", "arg"):
+# -- how a product is cut into tiles ----------------------------------------------------------------------------
+
+@dataclass
+class Blocking:
+    """Extents and the sizes of tiles, as int64 expressions of the program's arguments.
+
+    A tile is `rows` x `columns` of one product; its number counts strips of rows first, then blocks of columns, then the batch.
+    """
+
+    batch: Op
+    m: Op
+    n: Op
+    k: Op
+    rows: Op
+    columns: Op
+    depth: Op       # k is summed in blocks of this many
+    strips: Op
+    blocks: Op
+
+    @property
+    def tiles(self) -> Op:
+        return self.batch * self.blocks * self.strips
+
+
+def blocking(c: Contraction) -> Blocking:
+    s = _shape(c)
+    batch, m, n, k = (_extent(dims) for dims in (c.batch, c.m, c.n, c.k))
+    work = maximum(floordiv(m * n * k, WORK), 1)
+    strips = maximum(minimum(_ceildiv(m, STRIP * s.mr), work), _ceildiv(m, s.mc))
+    rows = _round_up(_ceildiv(m, maximum(strips, 1)), s.mr)
+    strips = _ceildiv(m, maximum(rows, 1))
+    wanted = _ceildiv(minimum(work, FEWEST_TILES), maximum(strips * batch, 1))
+    blocks = maximum(_ceildiv(n, s.nc), minimum(wanted, _ceildiv(n, NARROWEST)))
+    columns = _round_up(_ceildiv(n, maximum(blocks, 1)), s.lanes)
+    blocks = _ceildiv(n, maximum(columns, 1))
+    depth = maximum(_ceildiv(k, maximum(_ceildiv(k, s.kc), 1)), 1)
+    return Blocking(batch, m, n, k, rows, columns, depth, strips, blocks)
+
+
+@functools.lru_cache(maxsize=256)
+def _tiles(c: Contraction) -> Op:
+    return blocking(c).tiles if c.dtype.is_floating_point else _extent(c.batch + c.m)
+
+
+def tiles(c: Contraction, words: list[int]) -> int:
+    """How many tiles the kernel of `c` has for these arguments."""
+    return evaluate(_tiles(c), words)
+
+
+def scratch(c: Contraction, words: list[int]) -> int:
+    """Bytes of scratch each thread needs."""
+    if not c.dtype.is_floating_point:
         return 0
-    if e.kind in ("add", "sub"):
-        a, b = (coefficient(x, name) for x in e.args)
-        if a == 0 and e.kind == "add":
-            return b
-        if b == 0:
-            return a
-        return a + b if isinstance(a, int) and isinstance(b, int) and e.kind == "add" else None
-    if e.kind == "mul":
-        a, b = (coefficient(x, name) for x in e.args)
-        if a == 0 and b == 0:
-            return 0
-        if a == 0 or b == 0:
-            moving, factor = (b, e.args[0]) if a == 0 else (a, e.args[1])
-            if moving is None:
-                return None
-            return moving * factor.attr if factor.kind == "const" and isinstance(moving, int) else "run-time"
-    return 0 if all(coefficient(x, name) == 0 for x in e.args) else None
+    s = _shape(c)
+    return s.scratch(-(-evaluate(_extent(c.k), words) // s.kc))
 
 
-def _loads(e: ir.Op, found: dict) -> dict:
-    if id(e) not in found:
-        found[id(e)] = e
-        for a in e.args:
-            _loads(a, found)
-    return found
+def split_k(batch: int, m: int, n: int, k: int) -> int:
+    """Into how many chunks a caller should cut a long sum so that there are tiles enough to share out, by size alone.
+
+    The partial sums cost a read and a write of batch * m * n elements each, so a chunk is at least a few thousand long.
+    """
+    cells = max(1, batch * m * n)
+    if cells >= 64 * 64 * FEWEST_TILES:
+        return 1
+    return max(1, min(16, k // 4096, k * cells // (2 * WORK)))
 
 
-def contiguous_along(e: ir.Op, name: str) -> bool:
-    """Whether the loads of an operand step by one element with index `name`."""
-    steps = [coefficient(x.args[0], name) for x in _loads(e, {}).values() if x.kind == "load"]
-    return 1 in steps and all(s in (0, 1) for s in steps)
+def _shape(c: Contraction) -> Shape:
+    return microkernel.shape(c.dtype)
 
 
-def _product(dims) -> ir.Op:
-    n = ir.integer(1)
+def _extent(dims: tuple) -> Op:
+    total = integer(1)
     for _, extent in dims:
-        n = n * extent
-    return n
+        total = total * extent
+    return total
 
 
-def _ceil(a: ir.Op, b) -> ir.Op:
-    b = b if isinstance(b, ir.Op) else ir.integer(b)
-    return ir.floordiv(a + b - 1, b)
+def _ceildiv(a: Op, b) -> Op:
+    b = b if isinstance(b, Op) else integer(b)
+    return floordiv(a + b - 1, b)
 
 
-class Cut:
-    """The tiles of a product, as expressions of its extents."""
-
-    def __init__(self, c: ir.Contraction, s: microkernel.Shape):
-        self.m, self.n, self.k, self.b = (_product(x) for x in (c.m, c.n, c.k, c.batch))
-        one = ir.integer(1)
-        work = self.b * self.m * self.n * self.k
-        large = work > SMALL
-        rows = ir.maximum(_ceil(self.m, 4 * s.mr), one)
-        columns = ir.maximum(_ceil(self.n, s.nc), one)
-        # Few rows: several threads share the columns instead.
-        shared = ir.minimum(_ceil(ir.integer(TILES // 2), ir.maximum(self.b, one)), ir.maximum(_ceil(self.n, 2 * s.nr), one))
-        columns = ir.select(large & (rows <= 1), ir.maximum(columns, shared), columns)
-        self.nb = ir.maximum(_ceil(_ceil(self.n, columns), s.nr), one) * s.nr
-        wanted = ir.minimum(_ceil(ir.integer(TILES), ir.maximum(self.b * columns, one)), rows)
-        least = ir.maximum(_ceil(self.m, s.mc), one)
-        parts = ir.select(large, ir.maximum(least, wanted), least)
-        self.mb = ir.maximum(_ceil(_ceil(self.m, parts), s.mr), one) * s.mr
-        self.across, self.down = _ceil(self.n, self.nb), _ceil(self.m, self.mb)
-        self.tiles = self.b * self.down * self.across
-        self.work = work
+def _round_up(a: Op, unit: int) -> Op:
+    return _ceildiv(a, unit) * unit
 
 
-def _decode(e: llvm.Emitter, dims, flat: str) -> None:
-    """Indices of nested loops from a position in the flattened range."""
-    for i, (name, extent) in enumerate(reversed(dims)):
-        if i == len(dims) - 1:
-            e.indices[name] = flat
-            return
-        n = e.expression(extent)
-        e.indices[name] = e.set(f"urem i64 {flat}, {n}")
-        flat = e.set(f"udiv i64 {flat}, {n}")
+# -- how operands lie in memory ---------------------------------------------------------------------------------
+
+def coefficient(offset: Op, name: str) -> int | None:
+    """By how much `offset` grows with index `name`: a literal, or None where it is none or not constant."""
+    if offset.kind == "index":
+        return int(offset.attr == name)
+    if offset.kind in ("const", "arg", "value"):
+        return 0
+    parts = [coefficient(a, name) for a in offset.args]
+    if all(p == 0 for p in parts):
+        return 0
+    if None in parts:
+        return None
+    if offset.kind == "add":
+        return parts[0] + parts[1]
+    if offset.kind == "sub":
+        return parts[0] - parts[1]
+    if offset.kind == "mul":
+        for one, other in ((0, 1), (1, 0)):
+            if offset.args[other].kind == "const":
+                return parts[one] * offset.args[other].attr
+    return None
 
 
-def _batch(e: llvm.Emitter, c: ir.Contraction, words: str) -> None:
-    for i, (name, _) in enumerate(c.batch):
-        e.indices[name] = e.set(f"load i64, ptr {e.set(f'getelementptr i64, ptr {words}, i64 {i}')}")
+def _loads(op: Op):
+    if op.kind == "load":
+        yield op.args[0]
+    for a in op.args:
+        yield from _loads(a)
 
 
-class Builder:
-    """Writes the module of one contraction."""
-
-    def __init__(self, program: ir.Program):
-        self.program, self.c = program, program.body[0].attr
-        self.s = microkernel.shape(self.c.dtype)
-        self.cut = Cut(self.c, self.s)
-        self.first = llvm.new_emitter(program)
-        self.emitters = [self.first]
-
-    def emitter(self) -> llvm.Emitter:
-        e = llvm.Emitter(self.program)
-        e.metadata = self.first.metadata
-        self.emitters.append(e)
-        return e
-
-    def staged(self, operand: ir.Op) -> bool:
-        return contiguous_along(operand, self.c.k[-1][0])
-
-    def fill(self, label: str) -> str:
-        """`out[k][width]`, or where the operand lies along k, `out[row][k]`, which the packing transposes."""
-        c, s, e = self.c, self.s, self.emitter()
-        operand, dims, width = (c.a, c.m, s.mr) if label == "a" else (c.b, c.n, s.nr)
-        staged = self.staged(operand)
-        e.load_slots("%args", "%scratch")
-        _batch(e, c, "%batch")
-
-        def element(row: str, k: str) -> None:
-            outer, e.memo = e.memo, dict(e.memo)
-            flat_row = e.set(f"add nsw i64 %row, {row}")
-            _decode(e, dims, flat_row)
-            _decode(e, c.k, e.set(f"add nsw i64 %k, {k}"))
-            v = e.expression(operand)
-            at = (e.set(f"add nsw i64 {e.set(f'mul nsw i64 {row}, {s.stage_stride}')}, {k}") if staged
-                  else e.set(f"add nsw i64 {e.set(f'mul nsw i64 {k}, {width}')}, {row}"))
-            e.store_at(e.set(f"getelementptr inbounds {s.llvm}, ptr %out, i64 {at}"), v, c.dtype)
-            e.memo = outer
-
-        inner = ir.loop("", "vector", ir.integer(0))    # stands for a loop without loops in it
-        if staged:
-            e.loop("r", "serial", "0", "%rows", lambda: e.loop(
-                "kk", "vector", "0", "%count", lambda: element(e.indices["r"], e.indices["kk"]), inner))
-        else:
-            e.loop("kk", "serial", "0", "%count", lambda: e.loop(
-                "r", "vector", "0", "%rows", lambda: element(e.indices["r"], e.indices["kk"]), inner))
-        e.line("ret void")
-        return e.function(f"internal void @fill_{label}(ptr noalias readonly %args, ptr noalias readonly %batch, i64 %row, i64 %rows, "
-                          "i64 %k, i64 %count, ptr noalias %out)").replace("%scratch", "%batch")
-
-    def finish(self) -> str:
-        c, s, e = self.c, self.s, self.emitter()
-        e.load_slots("%args", "%batch")
-        _batch(e, c, "%batch")
-
-        def element() -> None:
-            outer, e.memo = e.memo, dict(e.memo)
-            r, col = e.indices["r"], e.indices["col"]
-            _decode(e, c.n, e.set(f"add nsw i64 %n, {col}"))
-            at = e.set(f"add nsw i64 {e.set(f'mul nsw i64 {r}, {s.nr}')}, {col}")
-            p = e.set(f"getelementptr inbounds {s.llvm}, ptr %tile, i64 {at}")
-            e.values["acc"] = e.set(f"load {s.llvm}, ptr {p}, align {s.bytes}{e._access()}")
-            e.statements(c.body)
-            e.memo = outer
-
-        def row() -> None:
-            _decode(e, c.m, e.set(f"add nsw i64 %m, {e.indices['r']}"))
-            e.loop("col", "vector", "0", "%columns", element, ir.loop("", "vector", ir.integer(0)))
-
-        e.loop("r", "serial", "0", "%rows", row)
-        e.line("ret void")
-        return e.function("internal void @finish(ptr noalias readonly %args, ptr noalias readonly %batch, i64 %m, i64 %rows, i64 %n, "
-                          "i64 %columns, ptr noalias %tile)")
-
-    def kernel(self) -> str:
-        c, s, e, cut = self.c, self.s, self.first, self.cut
-        e.load_slots()
-        mb, nb, across, down, m, n, k = (e.expression(x) for x in (cut.mb, cut.nb, cut.across, cut.down, cut.m, cut.n, cut.k))
-        symbol = multiply_symbol(c.dtype)
-
-        def tile() -> None:
-            t = e.indices["t"]
-            ni = e.set(f"urem i64 {t}, {across}")
-            rest = e.set(f"udiv i64 {t}, {across}")
-            mi = e.set(f"urem i64 {rest}, {down}")
-            _decode(e, c.batch, e.set(f"udiv i64 {rest}, {down}"))
-            for i, (name, _) in enumerate(c.batch):
-                e.line(f"store i64 {e.indices[name]}, ptr {e.set(f'getelementptr i64, ptr %scratch, i64 {i}')}")
-            bounds = []
-            for i, size, total in ((mi, mb, m), (ni, nb, n)):
-                low = e.set(f"mul nsw i64 {i}, {size}")
-                high = e.call("llvm.smin.i64", "i64", ("i64", e.set(f"add nsw i64 {low}, {size}")), ("i64", total))
-                bounds += [low, high]
-            a, b = ("true" if self.staged(x) else "false" for x in (c.a, c.b))
-            e.line(f"call void @{symbol}(ptr %args, ptr %scratch, i64 {bounds[0]}, i64 {bounds[1]}, i64 {bounds[2]}, i64 {bounds[3]}, "
-                   f"i64 {k}, i64 {s.kc}, ptr @fill_a, i1 {a}, ptr @fill_b, i1 {b}, ptr @finish)")
-
-        e.loop("t", "parallel", "%begin", "%end", tile)
-        e.line("ret void")
-        signature = llvm.SIGNATURE.replace("noalias nocapture readonly ", "").replace("ptr noalias", "ptr")
-        return e.function(signature)
-
-    def module(self) -> str:
-        functions = [self.kernel(), self.fill("a"), self.fill("b"), self.finish()]
-        symbol = multiply_symbol(self.c.dtype)
-        functions.append(f"declare void @{symbol}(ptr, ptr, i64, i64, i64, i64, i64, i64, ptr, i1, ptr, i1, ptr)")
-        return llvm.module(functions, self.emitters)
+def _stores(body: tuple):
+    for s in body:
+        if s.kind == "store":
+            yield s.args[0]
+        yield from _stores(s.args if s.kind in ("when", "loop") else ())
 
 
-def multiply_symbol(d: dt.dtype) -> str:
-    return f"antorcha_multiply_{d.code}"
+def _contiguous(offsets, dims: tuple) -> int:
+    """How many of the offsets grow by one element along the innermost of `dims`."""
+    return sum(coefficient(o, dims[-1][0]) == 1 for o in offsets) if dims else 0
 
 
-def _provide(d: dt.dtype) -> None:
-    """Make the shared loops of a dtype known to the loader."""
-    symbol = multiply_symbol(d)
-    if symbol not in jit.provided:
-        s = microkernel.shape(d)
-        key = f"multiply {s}"
-        jit.provided[symbol] = jit.load_module(key, lambda: microkernel.module(s).replace("@multiply(", f"@{symbol}("))[symbol]
+def oriented(c: Contraction) -> Contraction:
+    """`c`, or its transpose where that stores along n: vectors lie along n."""
+    stores = list(_stores(c.body))
+    if _contiguous(stores, c.m) > _contiguous(stores, c.n):
+        return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype)
+    return c
 
 
-class ContractionKernel(llvm.Kernel):
-    """A compiled contraction."""
+def _staged(operand: Op, rows: tuple, k: tuple) -> bool:
+    """Whether an operand is read along k and transposed, rather than read along its rows."""
+    offsets = list(_loads(operand))
+    return _contiguous(offsets, k) > _contiguous(offsets, rows)
 
-    def __init__(self, program: ir.Program, text: str):
+
+# -- the kernel -------------------------------------------------------------------------------------------------
+
+class ContractionKernel(Kernel):
+    """The compiled kernel of a program whose body is a contraction."""
+
+    def __init__(self, program: Program, text: str):
         self.program, self.text = program, text
-        c = program.body[0].attr
-        self.s = microkernel.shape(c.dtype)
-        self.cut = Cut(c, self.s)
-        _provide(c.dtype)
-        self.address = jit.load(text, self.ir)
+        self.contraction = program.body[0].attr
+        if self.contraction.dtype.is_floating_point:
+            self.contraction = oriented(self.contraction)
+        self._tiles = _tiles(self.contraction)
+        library = jit.load_module(text, self.ir)
+        if "multiply" in library:
+            ctypes.c_void_p.from_address(library["multiply"]).value = _multiply(self.contraction.dtype)
+        self.address = library["kernel"]
 
     def ir(self) -> str:
-        return Builder(self.program).module()
+        return emit(self.program, self.contraction)
 
     def tiles(self, words) -> int:
-        return llvm.evaluate(self.cut.tiles, words)
+        return evaluate(self._tiles, words)
 
     def grain(self, words) -> int:
-        tiles, work = self.tiles(words), llvm.evaluate(self.cut.work, words)
-        if work <= SMALL:
-            return max(tiles, 1)
-        return max(1, tiles // 16)
+        tiles, c = self.tiles(words), self.contraction
+        work = evaluate(_extent(c.batch + c.m + c.n + c.k), words)
+        return max(1, tiles // 16 if work > WORK else tiles)
 
     def scratch(self, words) -> int:
-        return self.s.scratch(-(-llvm.evaluate(self.cut.k, words) // self.s.kc))
+        return scratch(self.contraction, words)
 
 
-def build(program: ir.Program, text: str) -> ContractionKernel:
+def build(program: Program, text: str) -> ContractionKernel:
+    """The kernel of a program, compiled or from the cache."""
     return ContractionKernel(program, text)
+
+
+@functools.cache
+def _multiply(dtype: dt.dtype) -> int:
+    """Address of the loops shared by all products of a dtype."""
+    s = microkernel.shape(dtype)
+    return jit.load_module(f"microkernel {s}", lambda: microkernel.module(s))["multiply"]
+
+
+def emit(program: Program, c: Contraction) -> str:
+    """The IR of the kernel of a program whose body is the contraction `c`."""
+    if not c.dtype.is_floating_point:
+        return _plain(program, c)
+    s, b = _shape(c), blocking(c)
+    writer = _Writer(program, c, s)
+    staged_a, staged_b = _staged(c.a, c.m, c.k), _staged(c.b, c.n, c.k)
+    functions = [
+        writer.fill("fill_a", c.a, c.m, s.mr, staged_a),
+        writer.fill("fill_b", c.b, c.n, s.nr, staged_b),
+        writer.finish(),
+        writer.kernel(b, staged_a, staged_b),
+        "@multiply = global ptr null",     # set once loaded: the loops are a module of their own
+    ]
+    return llvm.module(functions, writer.emitters)
+
+
+class _Body(Function):
+    """A function some of whose lines an emitter writes."""
+
+    def __init__(self, head: str, emitter: Emitter):
+        super().__init__(head + " #0")
+        self.emitter = emitter
+        emitter.lines = self.lines
+        emitter.intrinsics.add("declare i64 @llvm.smin.i64(i64, i64)")
+        emitter.load_slots()
+
+    @property
+    def block(self) -> str:
+        return self.emitter.block if hasattr(self, "emitter") else "entry"
+
+    @block.setter
+    def block(self, name: str) -> None:
+        if hasattr(self, "emitter"):
+            self.emitter.block = name
+
+    @contextmanager
+    def scope(self):
+        """What is computed inside is forgotten after."""
+        outer, self.emitter.memo = self.emitter.memo, dict(self.emitter.memo)
+        yield
+        self.emitter.memo = outer
+
+    def text(self, allocas: list[str] = ()) -> str:
+        return super().text(self.emitter.allocas)
+
+
+class _Writer:
+    """Writes the functions of one contraction."""
+
+    def __init__(self, program: Program, c: Contraction, s: Shape):
+        self.program, self.c, self.s = program, c, s
+        self.emitters: list[Emitter] = []
+
+    def _function(self, head: str) -> tuple[_Body, Emitter]:
+        emitter = llvm.new_emitter(self.program)
+        if self.emitters:
+            emitter.metadata = self.emitters[0].metadata
+        self.emitters.append(emitter)
+        return _Body(head, emitter), emitter
+
+    def _of_batch(self, head: str) -> tuple[_Body, Emitter]:
+        f, emitter = self._function(head)
+        for i, (name, _) in enumerate(self.c.batch):
+            emitter.indices[name] = f.let(f"load i64, ptr {f.pointer('%batch', 'i64', str(i))}")
+        return f, emitter
+
+    def fill(self, name: str, operand: Op, rows: tuple, width: int, staged: bool) -> str:
+        """Writes an operand's elements, as [k][width] or staged as [width][k]."""
+        f, emitter = self._of_batch(
+            f"define internal void @{name}(ptr noalias readonly %args, ptr noalias readonly %batch, i64 %row, i64 %rows, i64 %k, "
+            "i64 %count, ptr noalias %out)")
+        stride = self.s.stage_stride if staged else width
+
+        def element(outer: str, inner: str) -> None:
+            at = f.pointer(f.pointer("%out", f"[{stride} x {self.s.llvm}]", outer), self.s.llvm, inner)
+            f.line(f"store {self.s.llvm} {emitter.expression(operand)}, ptr {at}{emitter._access()}")
+
+        along_k, along_rows = (self.c.k, "%k", "%count"), (rows, "%row", "%rows")
+        if staged:
+            self._sweep(f, emitter, along_rows, along_k, STAGE, element)
+        else:
+            self._sweep(f, emitter, along_k, along_rows, width, element)
+        return f.text()
+
+    def finish(self) -> str:
+        """The epilogue of a register tile."""
+        f, emitter = self._of_batch(
+            "define internal void @finish(ptr noalias readonly %args, ptr noalias readonly %batch, i64 %m, i64 %rows, i64 %n, "
+            "i64 %columns, ptr noalias readonly %tile)")
+
+        def element(outer: str, inner: str) -> None:
+            at = f.pointer(f.pointer("%tile", f"[{self.s.nr} x {self.s.llvm}]", outer), self.s.llvm, inner)
+            emitter.values["acc"] = f.let(f"load {self.s.llvm}, ptr {at}{emitter._access()}")
+            for statement in self.c.body:
+                emitter.statement(statement)
+
+        self._sweep(f, emitter, (self.c.m, "%m", "%rows"), (self.c.n, "%n", "%columns"), self.s.nr, element)
+        return f.text()
+
+    def _sweep(self, f: Function, emitter, outer: tuple, inner: tuple, full: int, element) -> None:
+        """`for o in range(count): for i in range(count'): element(o, i)` with the groups' indices set, in vectors along i.
+
+        `outer` and `inner` are (dims, first flat index, count). Where the inner group has several dims, the range is cut where
+        the last one starts anew. A piece of `full` elements gets a loop of fixed length.
+        """
+        dims, first, count = inner
+
+        def piece(indices: list[str], start: str, length: str) -> None:
+            whole = f.let(f"icmp eq i64 {length}, {full}")
+            for condition, n in ((whole, str(full)), (f.let(f"xor i1 {whole}, true"), length)):
+                with f.when(condition), f.scope():
+                    self._rectangle(f, emitter, outer, dims, indices, start, n, element)
+
+        if len(dims) <= 1:
+            piece([first] if dims else [], "0", count)
+            return
+        extent = self._extents(f, emitter, dims)
+        with f.loop("0", count) as at:
+            indices = _split(f, f.let(f"add nsw i64 {first}, {at.index}"), extent)
+            left = f.let(f"sub nsw i64 {count}, {at.index}")
+            length = f.least(left, f.let(f"sub nsw i64 {extent[-1]}, {indices[-1]}"))
+            piece(indices, at.index, length)
+            at.step = length
+
+    def _rectangle(self, f: Function, emitter, outer: tuple, inner_dims: tuple, indices: list[str], start: str, length: str,
+                   element) -> None:
+        dims, first, count = outer
+        extent = self._extents(f, emitter, dims)
+        with f.loop("0", count, carry=_split(f, first, extent)) as o:
+            o.next = _odometer(f, o.carried, extent)
+            for (name, _), operand in zip(dims, o.carried):
+                emitter.indices[name] = operand
+            for (name, _), operand in zip(inner_dims, indices):
+                emitter.indices[name] = operand
+            group = emitter.meta("distinct !{}")
+            with f.loop("0", length, metadata=_vector_loop(emitter, group)) as i, f.scope():
+                emitter.groups.append(group)
+                if inner_dims:
+                    emitter.indices[inner_dims[-1][0]] = f.let(f"add nsw i64 {indices[-1]}, {i.index}")
+                element(o.index, i.index if start == "0" else f.let(f"add nsw i64 {start}, {i.index}"))
+                emitter.groups.pop()
+
+    def _extents(self, f: Function, emitter, dims: tuple) -> list[str]:
+        return [emitter.expression(extent) for _, extent in dims] if len(dims) > 1 else [""] * len(dims)
+
+    def kernel(self, b: Blocking, staged_a: bool, staged_b: bool) -> str:
+        """Tiles [begin, end). Neighbouring strips of one block of columns are done in one go, which packs B once for all of them."""
+        f, emitter = self._function(f"define {llvm.SIGNATURE}")
+        m, n, k, rows, columns, depth, strips, blocks = (
+            emitter.expression(e) for e in (b.m, b.n, b.k, b.rows, b.columns, b.depth, b.strips, b.blocks))
+        extents = [emitter.expression(e) for _, e in self.c.batch]
+        multiply = f.let("load ptr, ptr @multiply")
+        most = f.let(f"sdiv i64 {self.s.mc}, {rows}")
+        with f.loop("%begin", "%end") as tile:
+            column, strip = _divide(f, tile.index, strips)
+            batch, block = _divide(f, column, blocks)
+            for i, index in enumerate(_split(f, batch, extents)):
+                f.line(f"store i64 {index}, ptr {f.pointer('%scratch', 'i64', str(i))}")
+            left = f.least(f.let(f"sub nsw i64 %end, {tile.index}"), f.let(f"sub nsw i64 {strips}, {strip}"))
+            tile.step = f.least(left, most)
+            m0 = f.let(f"mul nsw i64 {strip}, {rows}")
+            m1 = f.least(m, f.let(f"mul nsw i64 {f.let(f'add nsw i64 {strip}, {tile.step}')}, {rows}"))
+            n0 = f.let(f"mul nsw i64 {block}, {columns}")
+            n1 = f.least(n, f.let(f"add nsw i64 {n0}, {columns}"))
+            f.line(f"call void {multiply}(ptr %args, ptr %scratch, i64 {m0}, i64 {m1}, i64 {n0}, i64 {n1}, i64 {k}, i64 {depth}, "
+                   f"ptr @fill_a, i1 {int(staged_a)}, ptr @fill_b, i1 {int(staged_b)}, ptr @finish)")
+        return f.text()
+
+
+def _vector_loop(emitter: Emitter, group: str) -> str:
+    """Says that a loop's iterations are independent, and asks for vectors."""
+    parallel = emitter.meta(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
+    enable = emitter.meta('!{!"llvm.loop.vectorize.enable", i1 true}')
+    number = len(emitter.metadata)
+    return f", !llvm.loop {emitter.meta(f'distinct !{{!{number}, {parallel}, {enable}}}')}"
+
+
+def _divide(f: Function, a: str, b: str) -> tuple[str, str]:
+    return f.let(f"udiv i64 {a}, {b}"), f.let(f"urem i64 {a}, {b}")
+
+
+def _split(f: Function, flat: str, extents: list[str]) -> list[str]:
+    """The indices of a flat index, outermost first."""
+    found: list[str] = []
+    for extent in reversed(extents[1:]):
+        flat, index = _divide(f, flat, extent)
+        found.append(index)
+    return [flat, *reversed(found)] if extents else []
+
+
+def _odometer(f: Function, indices: list[str], extents: list[str]) -> list[str]:
+    """The indices of the next flat index."""
+    found: list[str] = []
+    carry = "1"
+    for index, extent in zip(reversed(indices[1:]), reversed(extents[1:])):
+        raised = f.let(f"add nsw i64 {index}, {carry}")
+        over = f.let(f"icmp eq i64 {raised}, {extent}")
+        found.append(f.let(f"select i1 {over}, i64 0, i64 {raised}"))
+        carry = f.let(f"zext i1 {over} to i64")
+    if indices:
+        found.append(f.let(f"add nsw i64 {indices[0]}, {carry}"))
+    return found[::-1]
+
+
+# -- integers ---------------------------------------------------------------------------------------------------
+
+def _plain(program: Program, c: Contraction) -> str:
+    """Three nested loops: a tile is one row of one product."""
+    writer = _Writer(program, c, None)
+    f, emitter = writer._function(f"define {llvm.SIGNATURE}")
+    dims = c.batch + c.m
+    extents = [emitter.expression(e) for _, e in dims]
+    nest = [ir.accumulator("acc", "sum", ir.const(0, c.dtype))]
+    term: Op = ir.update("acc", c.a * c.b)
+    for name, extent in reversed(c.k):
+        term = ir.loop(name, "serial", extent, term)
+    nest += [term, *c.body]
+    for name, extent in reversed(c.n):
+        nest = [ir.loop(name, "serial", extent, *nest)]
+    with f.loop("%begin", "%end") as row, f.scope():
+        for (name, _), index in zip(dims, _split(f, row.index, extents)):
+            emitter.indices[name] = index
+        emitter.statements(nest)
+    return llvm.module([f.text()], writer.emitters)
+

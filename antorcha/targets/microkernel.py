@@ -7,7 +7,8 @@ cache; for each pair of sliver and panel a *micro-kernel* adds kc outer products
 
 Here one module of LLVM IR per dtype is written, with one exported function
 
-    void multiply(ptr args, ptr scratch, i64 m0, i64 m1, i64 n0, i64 n1, i64 k, i64 kc, ptr fill_a, ptr fill_b, ptr finish)
+    void multiply(ptr args, ptr scratch, i64 m0, i64 m1, i64 n0, i64 n1, i64 k, i64 kc,
+                  ptr fill_a, i1 staged_a, ptr fill_b, i1 staged_b, ptr finish)
 
 which computes rows [m0, m1) and columns [n0, n1) of one product. What differs between products it calls by address:
 
@@ -126,7 +127,7 @@ class Function:
 
     def fresh(self, stem: str = "v") -> str:
         self.count += 1
-        return f"%{stem}{self.count}"
+        return f"%{stem}.{self.count}"
 
     def line(self, text: str) -> None:
         self.lines.append("  " + text)
@@ -178,8 +179,8 @@ class Function:
         self.line(f"br label %{after}")
         self.label(after)
 
-    def text(self) -> str:
-        return "\n".join([*self.lines, "  ret void", "}", ""])
+    def text(self, allocas: list[str] = ()) -> str:
+        return "\n".join([*self.lines[:2], *allocas, *self.lines[2:], "  ret void", "}", ""])
 
 
 # -- the module -------------------------------------------------------------------------------------------------

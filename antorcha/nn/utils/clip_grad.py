@@ -1,0 +1,42 @@
+"""Gradients that must not grow too large (Pascanu et al. 2013)."""
+
+from __future__ import annotations
+
+import math
+
+import antorcha as torch
+
+
+def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=None):
+    """The norm of all tensors together, as of one vector."""
+    tensors, order = list(tensors), float(norm_type)
+    if not tensors:
+        return torch.tensor(0.0)
+    if order == math.inf:
+        total = torch.stack([t.abs().max() for t in tensors]).max()
+    elif order == 2.0:
+        total = torch.stack([(t * t).sum() for t in tensors]).sum().sqrt()
+    else:
+        total = torch.stack([t.abs().pow(order).sum() for t in tensors]).sum().pow(1 / order)
+    if error_if_nonfinite and not math.isfinite(total.item()):
+        raise RuntimeError(f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot be clipped.")
+    return total
+
+
+def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=False, foreach=None):
+    """Scale all gradients so that their norm together is at most `max_norm`; returns the norm before."""
+    grads = [p.grad for p in ([parameters] if isinstance(parameters, torch.Tensor) else parameters) if p.grad is not None]
+    with torch.no_grad():
+        total = get_total_norm(grads, norm_type, error_if_nonfinite)
+        factor = (float(max_norm) / (total + 1e-6)).clamp(max=1.0)
+        for g in grads:
+            g.mul_(factor)
+    return total
+
+
+def clip_grad_value_(parameters, clip_value, foreach=None):
+    """Clamp every element of the gradients to [-clip_value, clip_value]."""
+    with torch.no_grad():
+        for p in [parameters] if isinstance(parameters, torch.Tensor) else parameters:
+            if p.grad is not None:
+                p.grad.clamp_(min=-float(clip_value), max=float(clip_value))
