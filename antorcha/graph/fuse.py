@@ -17,7 +17,7 @@ from __future__ import annotations
 from ..loops import index
 from ..loops.cost import cost_of
 from ..loops.view import View, dense, same, view
-from .group import SUM, Attempt, Group, Refine, row_view, size, sum_chunks, wall_of
+from .group import PRODUCT, SUM, Attempt, Group, Refine, row_view, size, sum_chunks, wall_of
 from .node import Node, Static
 
 CHEAP = 4           # operations an element may cost and still be computed again rather than loaded
@@ -207,6 +207,8 @@ class Fusion:
         a, b = n.views
         if not a.numel:
             return self._fill(i, n)
+        if size(a.shape[nb + nm:]) == 1 and self.fuse:
+            return self._outer_product(i, n)
         for source, v in zip(n.inputs, n.views):
             self._operand(source, v)
         chunks = sum_chunks(n)
@@ -215,6 +217,18 @@ class Fusion:
         shape = a.shape[:nb + nm] + b.shape[nb:nb + nn]
         g = self._rooted("contraction", i, n, index.domain_of(shape), (), None)
         g.at[i] = dense(g.domain)
+
+    def _outer_product(self, i: int, n: Node) -> None:
+        """Sums of one product are a pointwise product."""
+        nb, nm, nn, _ = n.static.dims
+        a, b = n.views
+        shape = a.shape[:nb + nm] + b.shape[nb:nb + nn]
+        va = view(shape, a.strides[:nb + nm] + (0,) * nn, a.offset)
+        vb = view(shape, b.strides[:nb] + (0,) * nm + b.strides[nb:nb + nn], b.offset)
+        product = Node(PRODUCT, n.inputs, (va, vb), Static(casts=n.static.casts), shape, n.numel, n.dtype)
+        product.index = i
+        self.nodes[i] = product
+        self._pointwise(i, product)
 
     def _split_sum(self, i: int, n: Node, chunks: int) -> None:
         """A long sum with a small result: chunks of the sum side by side, as one more batch dimension, then their sum."""
@@ -252,6 +266,7 @@ class Fusion:
         if source.buffer is not None or self.place[source.index] is not None and self.stored[source.index]:
             return
         i = source.index
+        source = self.nodes[i]
         if self.fuse and source.op.family == "pointwise" and self.place[i] is None:
             attempt = Attempt(None, INFINITE, v.shape, None, {}, False, members=False)
             if self.read(attempt, source, index.squeeze(v)) and attempt.loads <= 2 and attempt.cost <= CHEAP:
@@ -277,7 +292,7 @@ class Fusion:
 
     def _base(self, base: Node) -> None:
         """The old value of a scatter: computed while it is copied if it is a constant, otherwise from memory."""
-        if base.buffer is None and (base.op.family != "pointwise" or self.place[base.index] is not None or
+        if base.buffer is None and (self.nodes[base.index].op.family != "pointwise" or self.place[base.index] is not None or
                                     any(isinstance(s, Node) for s in base.inputs)):
             self.materialise(base.index)
 
@@ -461,6 +476,8 @@ class Fusion:
 
     def read(self, t: Attempt, n: Node, v: View) -> bool:
         """Whether the attempt's kernel can have n's elements at v. `v` has the shape of the domain."""
+        if n.buffer is None:
+            n = self.nodes[n.index]     # it may have been replaced
         key = (id(n), v, n.buffer is not None)
         known = t.seen.get(key)
         if known is not None:

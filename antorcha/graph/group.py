@@ -60,7 +60,18 @@ class Sum:
     name, family, combine, uses_index = "sum", "reduction", "sum", False
 
 
+class Product:
+    """The operator of a contraction that sums one product."""
+
+    name, family, uses_index = "mul", "pointwise", False
+
+    @staticmethod
+    def scalar(a, b):
+        return a * b if a.dtype.kind != "b" else a & b
+
+
 SUM = Sum()
+PRODUCT = Product()
 
 
 def sum_chunks(n: Node) -> int:

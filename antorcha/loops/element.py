@@ -34,6 +34,8 @@ class Elements:
         self.memo: dict = {}
 
     def get(self, n, v: View) -> Element:
+        if n.buffer is None:
+            n = self.fusion.nodes[n.index]
         key = (id(n), v)
         found = self.memo.get(key)
         if found is None:
