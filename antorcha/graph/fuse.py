@@ -209,6 +209,8 @@ class Fusion:
             return self._fill(i, n)
         if size(a.shape[nb + nm:]) == 1 and self.fuse:
             return self._outer_product(i, n)
+        if self.fuse and n.dtype.kind == "f" and 1 in (size(a.shape[nb:nb + nm]), size(b.shape[nb:nb + nn])):
+            return self._vector_product(i, n)
         for source, v in zip(n.inputs, n.views):
             self._operand(source, v)
         chunks = sum_chunks(n)
@@ -230,6 +232,35 @@ class Fusion:
         self.nodes[i] = product
         self._pointwise(i, product)
 
+    def _vector_product(self, i: int, n: Node) -> None:
+        """A matrix by a vector reads each element once: a reduction of products, like any other."""
+        nb, nm, nn, nk = n.static.dims
+        a, b = n.views
+        kept = a.shape[:nb + nm] + b.shape[nb:nb + nn]
+        shape = kept + a.shape[nb + nm:]
+        va = view(shape, a.strides[:nb + nm] + (0,) * nn + a.strides[nb + nm:], a.offset)
+        vb = view(shape, b.strides[:nb] + (0,) * nm + b.strides[nb:], b.offset)
+        product = self._added(Node(PRODUCT, n.inputs, (va, vb), Static(casts=n.static.casts), shape, size(shape), n.static.casts[0]))
+        self._pointwise(product.index, product)
+        self._replace_by_sum(i, n, product, dense(shape), nk)
+
+    def _added(self, node: Node) -> Node:
+        """One more node, which is not in the recording; read once."""
+        node.index = len(self.nodes)
+        self.nodes.append(node)
+        self.live.append(False)
+        self.place.append(None)
+        self.uses.append(1)
+        self.chain.append(0)
+        self.stored.append(0)
+        return node
+
+    def _replace_by_sum(self, i: int, n: Node, part: Node, v: View, reduced: int) -> None:
+        whole = Node(SUM, (part,), (v,), Static(casts=(part.dtype,), reduced=reduced), n.shape, n.numel, n.dtype)
+        whole.index = i
+        self.nodes[i] = whole
+        self._reduction(i, whole)
+
     def _split_sum(self, i: int, n: Node, chunks: int) -> None:
         """A long sum with a small result: chunks of the sum side by side, as one more batch dimension, then their sum."""
         nb, nm, nn, _ = n.static.dims
@@ -244,22 +275,14 @@ class Fusion:
         cast = n.static.casts[0]
         part = Node(n.op, n.inputs, (chunked(a), chunked(b)), n.static._replace(dims=(nb + 1, nm, nn, 1)), shape,
                     size(shape), cast)
-        part.index = p = len(self.nodes)
-        self.nodes.append(part)
-        self.live.append(False)
-        self.place.append(None)
-        self.uses.append(1)
-        self.chain.append(0)
-        self.stored.append(1)
+        p = self._added(part).index
+        self.stored[p] = 1
         g = self._rooted("contraction", p, part, index.domain_of(shape), (), None)
         g.at[p] = dense(g.domain)
         v = dense(shape)
         order = [d for d in range(len(shape)) if d != nb] + [nb]
-        whole = Node(SUM, (part,), (view(tuple(shape[d] for d in order), tuple(v.strides[d] for d in order)),),
-                     Static(casts=(cast,), reduced=1), n.shape, n.numel, n.dtype)
-        whole.index = i
-        self.nodes[i] = whole
-        self._reduction(i, whole)
+        turned = view(tuple(shape[d] for d in order), tuple(v.strides[d] for d in order))
+        self._replace_by_sum(i, n, part, turned, 1)
 
     def _operand(self, source: Node, v: View) -> None:
         """Decide whether an operand is computed while it is packed or stored before."""
