@@ -1,6 +1,6 @@
 """A small GPT learns the chorales of J. S. Bach, then continues one that it has not seen.
 
-    python examples/bach_gpt.py --demo              about four minutes of training on two cores
+    python examples/bach_gpt.py --demo              three minutes of training on two cores
     python examples/bach_gpt.py --epochs 100        the larger model, until the validation loss stops falling
     python examples/bach_gpt.py --data FOLDER       learn from a folder of MIDI files instead
     python examples/bach_gpt.py --resume            go on from the last checkpoint
@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
-DEMO = dict(minutes=3.5, width=128, layers=4, heads=4, batch=8, lr=2e-3, warmup=50)
+DEMO = dict(minutes=3.0, width=128, layers=4, heads=4, batch=8, lr=2e-3, warmup=50)
 
 
 def arguments() -> argparse.Namespace:
