@@ -209,11 +209,6 @@ class ContractionKernel(Kernel):
         return scratch(self.contraction, words)
 
 
-def build(program: Program, text: str) -> ContractionKernel:
-    """The kernel of a program, compiled or from the cache."""
-    return ContractionKernel(program, text)
-
-
 @functools.cache
 def _multiply(dtype: dt.dtype) -> int:
     """Address of the loops shared by all products of a dtype."""

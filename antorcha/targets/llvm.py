@@ -371,41 +371,6 @@ class Emitter:
         return "\n".join([f"define {signature} {attributes} {{", "entry:", *self.allocas, *entry, "}"])
 
 
-class Embedded(Emitter):
-    """An emitter that writes expressions and statements into a function written by others (see `microkernel.Function`).
-
-    Each top-level expression is emitted where it is asked for: nothing is remembered from other places.
-    """
-
-    def __init__(self, program: ir.Program, function):
-        super().__init__(program)
-        self.function = function
-        self.lines = function.lines
-        self.depth = 0
-        self.load_slots("%args", "%scratch")
-
-    def fresh(self) -> str:
-        return self.function.fresh()
-
-    def label(self, name: str) -> None:
-        self.function.label(name)
-
-    def set(self, text: str) -> str:
-        return super().set(text.replace(", !invariant.load !0", ""))
-
-    def line(self, text: str) -> None:
-        super().line(text.replace(", !prof !1", ""))
-
-    def expression(self, op: ir.Op) -> str:
-        if not self.depth:
-            self.memo = {}
-        self.depth += 1
-        try:
-            return super().expression(op)
-        finally:
-            self.depth -= 1
-
-
 def _contains_loop(s: ir.Op) -> bool:
     return any(a.kind == "loop" or (a.kind == "when" and _contains_loop(a)) for a in s.args[1:] if a.dtype is None)
 
@@ -493,38 +458,6 @@ class Kernel:
         return 0
 
 
-class ContractionKernel(Kernel):
-    """A compiled contraction."""
-
-    def __init__(self, program: ir.Program, text: str):
-        from . import gemm
-        self.program, self.text, self.gemm = program, text, gemm
-        self.contraction = program.body[0].attr
-        library = jit.load_module(text, self.ir)
-        gemm.link(library, self.contraction.dtype)
-        self.address = library["kernel"]
-
-    def ir(self) -> str:
-        emitters: list[Embedded] = []
-
-        def new_emitter(function) -> Embedded:
-            emitters.append(Embedded(self.program, function))
-            return emitters[-1]
-
-        text = self.gemm.module(self.program, new_emitter)
-        declared = set().union({"declare i64 @llvm.smin.i64(i64, i64)"}, *(e.intrinsics for e in emitters))
-        return text + "\n".join(sorted(d for d in declared if d not in text)) + "\n"
-
-    def tiles(self, words) -> int:
-        return self.gemm.tiles(self.contraction, words)
-
-    def grain(self, words) -> int:
-        return 1
-
-    def scratch(self, words) -> int:
-        return self.gemm.scratch(self.contraction, words)
-
-
 _kernels: dict[str, Kernel] = {}
 
 
@@ -533,6 +466,10 @@ def build(program: ir.Program) -> Kernel:
     text = program.text()
     kernel = _kernels.get(text)
     if kernel is None:
-        kernel = (ContractionKernel if program.body[0].kind == "contract" else Kernel)(program, text)
+        if program.body[0].kind == "contract":
+            from . import gemm
+            kernel = gemm.ContractionKernel(program, text)
+        else:
+            kernel = Kernel(program, text)
         _kernels[text] = kernel
     return kernel

@@ -1,0 +1,180 @@
+"""Contractions: every product the loop program can say, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from antorcha.base import dtype as dt
+from antorcha.loops import ir
+from antorcha.loops.ir import Contraction, Program
+from antorcha.runtime import pool
+from antorcha.targets import gemm, llvm
+
+
+class Product:
+    """Writes the program of a product of strided arrays and runs it. Extents and strides other than 1 are arguments."""
+
+    def __init__(self):
+        self.program, self.words, self.keep = Program(), [], []
+
+    def array(self, role: str, a: np.ndarray) -> int:
+        self.keep.append(a)
+        self.words.append(a.__array_interface__["data"][0])
+        return self.program.slot(role, dt.of(a.dtype))
+
+    def number(self, role: str, n: int) -> ir.Op:
+        self.words.append(n)
+        return ir.arg(self.program.slot(role, dt.int64))
+
+    def dims(self, stem: str, extents) -> tuple:
+        return tuple((f"{stem}{i}", self.number("extent", n)) for i, n in enumerate(extents))
+
+    def offset(self, a: np.ndarray, names: list[str]) -> ir.Op:
+        total = ir.integer(0)
+        for name, stride in zip(names, a.strides):
+            stride //= a.itemsize
+            factor = ir.integer(stride) if stride in (0, 1) else self.number("stride", stride)
+            total = total + ir.index(name) * factor
+        return total
+
+    def run(self, c: Contraction, split: int = 1) -> None:
+        self.program.body.append(ir.contract(c))
+        ir.verify(self.program)
+        kernel = llvm.build(self.program)
+        tiles = kernel.tiles(self.words)
+        if not tiles:
+            return
+        words = np.array(self.words, np.int64)
+        pool.reserve_scratch(kernel.scratch(self.words))
+        steps = np.array([[kernel.address, words.ctypes.data, tiles, kernel.grain(self.words)]], np.int64)
+        pool.run(steps)
+
+
+def names(dims: tuple) -> list[str]:
+    return [n for n, _ in dims]
+
+
+def multiply(a: np.ndarray, b: np.ndarray, batch: int = 0, ms: int = 1, ns: int = 1, out_order=None, prologue=None, epilogue=None) -> np.ndarray:
+    """out[batch, m, n] of a[batch, m, k] and b[batch, n, k], each group some dimensions deep, through a kernel."""
+    p = Product()
+    bs, m, n, k = (p.dims(stem, e) for stem, e in (("b", a.shape[:batch]), ("m", a.shape[batch:batch + ms]),
+                                                  ("n", b.shape[batch:batch + ns]), ("k", a.shape[batch + ms:])))
+    d = dt.of(a.dtype)
+    x = ir.load(p.array("in", a), p.offset(a, names(bs + m + k)), d)
+    y = ir.load(p.array("in", b), p.offset(b, names(bs + n + k)), d)
+    shape = a.shape[:batch] + a.shape[batch:batch + ms] + b.shape[batch:batch + ns]
+    order = out_order or tuple(range(len(shape)))
+    out = np.full([shape[i] for i in order], 77, a.dtype).transpose(np.argsort(order))
+    x = prologue(x) if prologue else x
+    v = ir.value("acc", d)
+    v = epilogue(v) if epilogue else v
+    p.run(Contraction(bs, m, n, k, x, y, (ir.store(p.array("out", out), p.offset(out, names(bs + m + n)), v),), d))
+    return out
+
+
+def values(rng, shape, dtype) -> np.ndarray:
+    return rng.integers(-4, 5, shape).astype(dtype)      # small integers: sums are exact in any order
+
+
+extent = st.sampled_from([0, 1, 2, 3, 5, 8, 13, 14, 15, 16, 17, 31, 32, 33, 47, 64, 97, 131, 260])
+
+
+@settings(max_examples=60, deadline=None)
+@given(extent, extent, st.sampled_from([0, 1, 2, 3, 7, 16, 17, 127, 128, 129, 385, 800]), st.sampled_from(["f4", "f8", "i4", "i8", "u1"]),
+       st.booleans(), st.booleans(), st.booleans(), st.integers(0, 9))
+def test_matrices(m, n, k, dtype, ta, tb, tc, seed):
+    rng = np.random.default_rng(seed)
+    a = values(rng, (k, m), dtype).T if ta else values(rng, (m, k), dtype)
+    b = values(rng, (k, n), dtype).T if tb else values(rng, (n, k), dtype)
+    got = multiply(a, b, out_order=(1, 0) if tc else None)
+    np.testing.assert_array_equal(got, a @ b.T)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 5), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.sampled_from(["f4", "f8", "i4"]))
+def test_heads_of_attention(heads, m, n, k, dtype):
+    rng = np.random.default_rng(m)
+    a, b = values(rng, (2, m, heads, k), dtype), values(rng, (2, n, heads, k), dtype)
+    got = multiply(a.transpose(0, 2, 1, 3), b.transpose(0, 2, 1, 3), batch=2, out_order=(0, 2, 1, 3))
+    np.testing.assert_array_equal(got, np.einsum("bmhk,bnhk->bhmn", a, b))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 7), min_size=6, max_size=6), st.sampled_from(["f4", "f8"]), st.permutations(range(4)))
+def test_groups_of_several_indices(e, dtype, order):
+    rng = np.random.default_rng(e)
+    m0, m1, n0, n1, k0, k1 = e[0] * 5, e[1], e[2], e[3] * 9, e[4], e[5]
+    a, b = values(rng, (k0, m0, m1, k1), dtype), values(rng, (n1, k1, n0, k0), dtype)
+    got = multiply(a.transpose(1, 2, 0, 3), b.transpose(2, 0, 3, 1), ms=2, ns=2, out_order=tuple(order))
+    np.testing.assert_array_equal(got, np.einsum("kxyl,wlzk->xyzw", a, b))
+
+
+def test_convolution_as_a_product():
+    """Implicit im2col: m = (image, row, column), k = (channel, row, column of the filter)."""
+    rng = np.random.default_rng(0)
+    x, w = values(rng, (2, 3, 11, 40), "f4"), values(rng, (5, 3, 3, 3), "f4")
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3)).transpose(0, 2, 3, 1, 4, 5)
+    got = multiply(windows, w, ms=3, ns=1, out_order=(0, 3, 1, 2))
+    np.testing.assert_array_equal(got, np.einsum("nhwcij,ocij->nhwo", windows, w))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_prologue_and_epilogue(dtype):
+    rng = np.random.default_rng(1)
+    a, b = values(rng, (70, 50), dtype), values(rng, (90, 50), dtype)
+    got = multiply(a, b, prologue=lambda x: ir.maximum(x, 0) * 2.0, epilogue=lambda v: ir.select(v < 10.0, v, v * 0.5))
+    want = np.maximum(a, 0) * 2 @ b.T
+    np.testing.assert_array_equal(got, np.where(want < 10, want, want * 0.5))
+
+
+def test_residual_in_place_and_cast_of_an_operand():
+    rng = np.random.default_rng(2)
+    a, b, out = values(rng, (33, 20), "i4"), values(rng, (45, 20), "f4"), values(rng, (33, 45), "f4")
+    want = a.astype("f4") @ b.T + out
+    p = Product()
+    m, n, k = p.dims("m", (33,)), p.dims("n", (45,)), p.dims("k", (20,))
+    x = ir.load(p.array("in", a), p.offset(a, ["m0", "k0"]), dt.int32).cast(dt.float32)
+    y = ir.load(p.array("in", b), p.offset(b, ["n0", "k0"]), dt.float32)
+    slot, at = p.array("inout", out), p.offset(out, ["m0", "n0"])
+    p.run(Contraction((), m, n, k, x, y, (ir.store(slot, at, ir.value("acc", dt.float32) + ir.load(slot, at, dt.float32)),), dt.float32))
+    np.testing.assert_array_equal(out, want)
+
+
+def test_without_rows_columns_or_batch_indices():
+    rng = np.random.default_rng(3)
+    a, x = values(rng, (300, 77), "f4"), values(rng, (77,), "f4")
+    np.testing.assert_array_equal(multiply(a, x, ns=0), a @ x)
+    np.testing.assert_array_equal(multiply(x, a, ms=0), a @ x)
+    np.testing.assert_array_equal(multiply(x, x, ms=0, ns=0), x @ x)
+
+
+def test_number_of_threads_changes_no_bit():
+    rng = np.random.default_rng(4)
+    a, b = rng.standard_normal((500, 700), "f4"), rng.standard_normal((900, 700), "f4")
+    before = pool.get_num_threads()
+    try:
+        pool.set_num_threads(1)
+        one = multiply(a, b)
+        pool.set_num_threads(2)
+        two = multiply(a, b)
+    finally:
+        pool.set_num_threads(before)
+    assert one.tobytes() == two.tobytes()
+    np.testing.assert_allclose(one, a @ b.T, rtol=1e-4, atol=1e-3)
+
+
+def test_sizes_of_the_blocking():
+    s = gemm.microkernel.shape(dt.float32)
+    c = Contraction((), (("m", ir.arg(0)),), (("n", ir.arg(1)),), (("k", ir.arg(2)),), ir.const(1, dt.float32), ir.const(1, dt.float32), (),
+                    dt.float32)
+    assert gemm.tiles(c, [0, 5, 5]) == gemm.tiles(c, [5, 0, 5]) == 0
+    assert gemm.tiles(c, [32, 10, 100]) == 1
+    assert gemm.tiles(c, [1024, 1024, 1024]) >= 8
+    assert gemm.scratch(c, [5, 5, 0]) >= s.c_at
+    assert gemm.split_k(1, 256, 256, 4096) == 1
+    assert gemm.split_k(1, 10, 10, 2_000_000) > 1
+
+
