@@ -1,0 +1,124 @@
+"""Matrix products beside NumPy's and, where it can be imported, PyTorch's: GFLOP/s, best of several rounds.
+
+    python benchmarks/gemm.py [threads ...]
+
+Each product is one kernel call on memory that is already there; the others are given an output array where they take one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, (sys.argv[1:] or ["1"])[0])
+
+import numpy as np  # noqa: E402
+from peak import fma_peak  # noqa: E402
+
+from antorcha.base import dtype as dt  # noqa: E402
+from antorcha.loops import ir  # noqa: E402
+from antorcha.runtime import pool  # noqa: E402
+from antorcha.targets import llvm  # noqa: E402
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+# name, batch, m, n, k, a is stored transposed, b is stored [n, k] (as the weight of a linear layer)
+SHAPES = [
+    ("256^3", 1, 256, 256, 256, False, False),
+    ("512^3", 1, 512, 512, 512, False, False),
+    ("1024^3", 1, 1024, 1024, 1024, False, False),
+    ("1024^3, weight [n, k]", 1, 1024, 1024, 1024, False, True),
+    ("qkv", 1, 4096, 768, 256, False, True),
+    ("mlp down", 1, 4096, 256, 1024, False, True),
+    ("mlp down, d input", 1, 4096, 1024, 256, False, False),
+    ("mlp up, d weight", 1, 256, 1024, 4096, True, False),
+    ("4096 x 256 x 512", 1, 4096, 512, 256, False, True),
+    ("layer 1", 1, 32, 300, 784, False, True),
+    ("layer 2", 1, 32, 100, 300, False, True),
+    ("layer 3", 1, 32, 10, 100, False, True),
+    ("layer 1, d weight", 1, 300, 784, 32, True, False),
+    ("skinny", 1, 2_000_000, 100, 10, False, True),
+    ("matrix-vector", 1, 4096, 1, 4096, False, True),
+    ("vector-matrix", 1, 1, 4096, 4096, False, True),
+    ("attention scores", 128, 256, 256, 32, False, True),
+    ("attention values", 128, 256, 32, 256, False, False),
+    ("primes", 1, 509, 1021, 769, False, False),
+]
+
+
+def kernel_call(a: np.ndarray, b: np.ndarray, out: np.ndarray):
+    """A function that multiplies a[batch, m, k] and b[batch, k, n] into out, all of any strides."""
+    program, words = ir.Program(), []
+
+    def argument(role: str, dtype, word: int) -> int:
+        words.append(word)
+        return program.slot(role, dtype)
+
+    def element(role: str, x: np.ndarray, names: str) -> tuple:
+        slot = argument(role, dt.of(x.dtype), x.ctypes.data)
+        offset = ir.integer(0)
+        for name, stride, extent in zip(names, x.strides, x.shape):
+            stride //= x.itemsize
+            if name in indices:
+                offset = offset + ir.index(name) * (1 if stride == 1 else ir.arg(argument("stride", dt.int64, stride)))
+        return slot, offset
+
+    sizes = {"b": a.shape[0], "m": a.shape[1], "n": b.shape[2], "k": a.shape[2]}
+    indices = {name for name, size in sizes.items() if size > 1}
+    dims = {name: ((name, ir.arg(argument("extent", dt.int64, sizes[name]))),) if name in indices else () for name in "bmnk"}
+    d = dt.of(a.dtype)
+    x, y, z = element("in", a, "bmk"), element("in", b, "bkn"), element("out", out, "bmn")
+    body = (ir.store(*z, ir.value("acc", d)),)
+    program.body.append(ir.contract(ir.Contraction(dims["b"], dims["m"], dims["n"], dims["k"], ir.load(*x, d), ir.load(*y, d), body, d)))
+    kernel = llvm.build(program)
+    pool.reserve_scratch(kernel.scratch(words))
+    array = np.array(words, np.int64)
+    steps = np.array([[kernel.address, array.ctypes.data, kernel.tiles(words), kernel.grain(words)]], np.int64)
+    return lambda keep=(array, a, b, out): pool.run(steps)
+
+
+def best(call, seconds: float = 0.4) -> float:
+    call()
+    found, stop = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < stop:
+        start = time.perf_counter()
+        call()
+        found = min(found, time.perf_counter() - start)
+    return found
+
+
+def operands(batch: int, m: int, n: int, k: int, ta: bool, tb: bool, dtype: str = "f4") -> tuple:
+    rng = np.random.default_rng(0)
+    a = rng.random((batch, k, m) if ta else (batch, m, k), dtype=dtype)
+    b = rng.random((batch, n, k) if tb else (batch, k, n), dtype=dtype)
+    return a.swapaxes(1, 2) if ta else a, b.swapaxes(1, 2) if tb else b, np.zeros((batch, m, n), dtype)
+
+
+def report(threads: int) -> None:
+    pool.set_num_threads(threads)
+    if torch:
+        torch.set_num_threads(threads)
+    peak = fma_peak(threads) / 1e9
+    print(f"\n{threads} thread(s); peak {peak:.0f} GFLOP/s\n{'':24}{'ours':>8}{'of peak':>9}{'numpy':>8}{'torch':>8}")
+    for name, *shape in SHAPES:
+        a, b, out = operands(*shape)
+        work = 2e-9 * shape[0] * shape[1] * shape[2] * shape[3]
+        ours = work / best(kernel_call(a, b, out))
+        want = np.matmul(a[-1], b[-1])
+        assert np.allclose(out[-1], want, rtol=1e-3, atol=1e-2), name
+        numpy = work / best(lambda: np.matmul(a[0] if len(a) == 1 else a, b[0] if len(a) == 1 else b))
+        line = f"{name:24}{ours:8.1f}{ours / peak:9.0%}{numpy:8.1f}"
+        if torch:
+            x, y, z = (torch.from_numpy(v if len(a) > 1 else v[0]) for v in (a, b, out))
+            line += f"{work / best(lambda: torch.matmul(x, y, out=z)):8.1f}"
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    for count in [int(v) for v in sys.argv[1:]] or [1, 2]:
+        report(count)
