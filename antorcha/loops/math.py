@@ -253,42 +253,75 @@ def atanh(x: Op) -> Op:
 # -- trigonometry -----------------------------------------------------------------------------------------------
 
 _HALF_PI = (1.57079632673412561417, 6.07710050630396597660e-11, 2.02226624879595063154e-21)
+_SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(9)]
+_COSINE = [(-1) ** k / math.factorial(2 * k) for k in range(9)]
+
+# 2 / pi in digits of 27 bits
+_TWO_OVER_PI = (0x517CC1B, 0x3939105, 0x253F84E, 0x57D1F53, 0x26EE06D, 0x58A5664, 0x7887208)
 
 
 def _quadrant(x: Op):
-    """x = n pi/2 + r with |r| <= pi/4: (n mod 4 as int64, sine of r, cosine of r). Full precision up to about 1e9."""
-    n = round_even(x * (2.0 / math.pi))
-    r = fma(n, -_HALF_PI[2], fma(n, -_HALF_PI[1], fma(n, -_HALF_PI[0], x)))
+    """x = n pi/2 + r with |r| <= pi/4: (n mod 4 as int64, sine of r, cosine of r).
+
+    For float32 the whole range; for float64 full precision up to 1e9, values of no meaning within [-1, 1] far above.
+    """
+    if x.dtype is dt.float32:
+        n, r = _reduced_single(x.cast(dt.float64))
+        terms = 7
+    else:
+        n = round_even(x * (2.0 / math.pi))
+        r = fma(n, -_HALF_PI[2], fma(n, -_HALF_PI[1], fma(n, -_HALF_PI[0], x)))
+        r = maximum(minimum(r, 0.8), -0.8)
+        terms = 8
     z = r * r
-    sine = fma(r * z, polynomial(z, [(-1) ** k * _INVERSE_FACTORIALS[2 * k + 1] if 2 * k + 1 < 16 else 1 / math.factorial(17)
-                                      for k in range(8, 0, -1)]), r)
-    cosine = polynomial(z, [(-1) ** k / math.factorial(2 * k) for k in range(8, -1, -1)])
+    sine = fma(r * z, polynomial(z, _SINE[terms - 1:0:-1]), r)
+    cosine = polynomial(z, _COSINE[terms::-1])
     return n.cast(dt.int64) & 3, sine, cosine
 
 
-def _finite(x: Op, y: Op) -> Op:
-    return select(absolute(x) < INF, y, const(NAN, x.dtype))
+def _reduced_single(x: Op):
+    """(n mod 4, r) for a float64 that came from a float32, after M. Payne and R. Hanek, "Radian Reduction for Trigonometric
+    Functions" (SIGNUM Newsletter, 1983): a product of x (24 bits) with a digit of 2 / pi is exact, those that are multiples of 4 are
+    left out, and four digits after them are enough."""
+    size = absolute(x)
+    beyond = [2.0 ** (27 * k + 52) <= size for k in range(3)]
+    terms = []
+    for j in range(4):
+        digit = const(_TWO_OVER_PI[j] * 2.0 ** (-27 * (j + 1)), x.dtype)
+        for k in range(3):
+            digit = select(beyond[k], const(_TWO_OVER_PI[j + k + 1] * 2.0 ** (-27 * (j + k + 2)), x.dtype), digit)
+        terms.append(x * digit)
+    first, second = (fma(round_even(t * 0.25), -4.0, t) for t in terms[:2])
+    n = round_even(first + second)
+    r = (((first - n) + second) + terms[2]) + terms[3]
+    return n, r * (math.pi / 2)
 
 
-@_wide
-def sin(x: Op) -> Op:
-    q, s, c = _quadrant(x)
+def _trigonometric(function):
+    """A function of the quadrant and of sine and cosine within it, of any finite x."""
+    def whole(x: Op) -> Op:
+        y = function(*_quadrant(x))
+        return select(absolute(x) < INF, y.cast(x.dtype), const(NAN, x.dtype))
+    whole.__name__ = function.__name__
+    return whole
+
+
+@_trigonometric
+def sin(q: Op, s: Op, c: Op) -> Op:
     y = select((q & 1).eq(0), s, c)
-    return _finite(x, select((q & 2).eq(0), y, -y))
+    return select((q & 2).eq(0), y, -y)
 
 
-@_wide
-def cos(x: Op) -> Op:
-    q, s, c = _quadrant(x)
+@_trigonometric
+def cos(q: Op, s: Op, c: Op) -> Op:
     y = select((q & 1).eq(0), c, s)
-    return _finite(x, select(((q + 1) & 2).eq(0), y, -y))
+    return select(((q + 1) & 2).eq(0), y, -y)
 
 
-@_wide
-def tan(x: Op) -> Op:
-    q, s, c = _quadrant(x)
+@_trigonometric
+def tan(q: Op, s: Op, c: Op) -> Op:
     odd = (q & 1).ne(0)
-    return _finite(x, select(odd, -c, s) / select(odd, s, c))
+    return select(odd, -c, s) / select(odd, s, c)
 
 
 def _atan(x: Op) -> Op:
@@ -361,16 +394,21 @@ _ERFINV_CENTRE = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-0
                   0.246640727, 1.50140941)
 _ERFINV_TAIL = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047, 1.00167406,
                 2.83297682)
+# beyond float32's values, in sqrt(w) - 5
+_ERFINV_FAR = (5.072263808e-06, -2.219040024e-05, 7.568235452e-05, -0.000213378262, -0.0001386768816, 1.010300199, 4.849906401)
 
 
 @_wide
 def erfinv(x: Op) -> Op:
     a = absolute(x)
     w = -log((1.0 - a) * (a + 1.0))
-    guess = select(w < 5.0, polynomial(w - 2.5, _ERFINV_CENTRE), polynomial(sqrt(w) - 3.0, _ERFINV_TAIL)) * a
-    for _ in range(2):      # Newton's iteration; on erfc in the tail, where erf has lost its digits
+    root = sqrt(w)
+    tail = select(w < 16.0, polynomial(root - 3.0, _ERFINV_TAIL), polynomial(root - 5.0, _ERFINV_FAR))
+    guess = select(w < 5.0, polynomial(w - 2.5, _ERFINV_CENTRE), tail) * a
+    for _ in range(2):      # Halley's iteration; on erfc in the tail, where erf has lost its digits
         error = select(a < 0.5, erf(guess) - a, (1.0 - a) - erfc(guess))
-        guess = guess - error / (exp(-(guess * guess)) * (2.0 / math.sqrt(math.pi)))
+        step = error / (exp(-(guess * guess)) * (2.0 / math.sqrt(math.pi)))
+        guess = guess - step / fma(guess, step, 1.0)
     y = select(a.eq(1.0), const(INF, x.dtype), select(a > 1.0, const(NAN, x.dtype), guess))
     return select(x.ne(x), x, _with_sign_of(y, x))
 
@@ -382,10 +420,13 @@ def pow(x: Op, y: Op) -> Op:
     d = x.dtype
     a = absolute(x)
     e, f = _log_parts(a)
-    h, s, r = _log1p_series(f)
-    # log2(a) in two parts, so that a large exponent does not magnify its rounding
-    head = f - h
-    tail = ((f - head) - h) + s * (h + r)
+    _, s, r = _log1p_series(f)
+    # log2(a) = 2 s + s r in two parts, so that a large exponent does not magnify its rounding
+    t = f + 2.0
+    s_low = (fma(-s, t, f) - s * (f - (t - 2.0))) / t
+    rest = fma(s, r, s_low + s_low)
+    head = (s + s) + rest
+    tail = ((s + s) - head) + rest
     inv = 1.4426950408889634
     inv_low = 2.0355273740931033e-17
     p = head * inv
@@ -443,9 +484,7 @@ def lgamma(x: Op) -> Op:
     a = absolute(x)
     y = _lgamma_positive(maximum(a, 1e-300))
     fraction = a - floor(a)
-    _, s, _ = _quadrant(minimum(fraction, 1.0 - fraction) * math.pi)
-    q, s, c = _quadrant(minimum(fraction, 1.0 - fraction) * math.pi)
-    s = select((q & 1).eq(0), s, c)
+    s = sin(minimum(fraction, 1.0 - fraction) * math.pi)
     reflected = math.log(math.pi) - log(s * a) - y
     y = select(x < 0.0, select(fraction.eq(0.0), const(INF, x.dtype), reflected), y)
     return select(x.ne(x), x, select(a.eq(INF) | x.eq(0.0), const(INF, x.dtype), y))
@@ -467,9 +506,7 @@ def _digamma_positive(x: Op) -> Op:
 @_wide
 def digamma(x: Op) -> Op:
     y = _digamma_positive(select(x < 0.0, 1.0 - x, x))
-    fraction = x - floor(x)
-    q, s, c = _quadrant(fraction * math.pi)
-    odd = (q & 1).ne(0)
-    cot = select(odd, -s, c) / select(odd, c, s)
-    y = select(x < 0.0, select(fraction.eq(0.0), const(NAN, x.dtype), y - math.pi * cot), y)
-    return select(x.eq(0.0), _with_sign_of(const(-INF, x.dtype), -x), y)
+    fraction = x - round_even(x)
+    reflected = y - math.pi / tan(fraction * math.pi)
+    y = select(x < 0.0, select(fraction.eq(0.0), const(NAN, x.dtype), reflected), y)
+    return select(x.eq(0.0), _with_sign_of(const(INF, x.dtype), -x), y)
