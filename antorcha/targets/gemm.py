@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from ..base import dtype as dt
 from ..loops import ir
 from ..loops.ir import Contraction, Op, Program, floordiv, integer, maximum, minimum
-from ..runtime import jit
+from ..runtime import jit, pool
 from . import llvm, microkernel
 from .llvm import Emitter, Kernel, evaluate
 from .microkernel import STAGE, Function, Shape
@@ -74,17 +74,17 @@ def blocking(c: Contraction) -> Blocking:
 
 @functools.lru_cache(maxsize=256)
 def _tiles(c: Contraction) -> Op:
-    return blocking(c).tiles if c.dtype.is_floating_point else _extent(c.batch + c.m)
+    return _extent(c.batch + c.m) if plain(c) else blocking(c).tiles
 
 
 def tiles(c: Contraction, words: list[int]) -> int:
     """How many tiles the kernel of `c` has for these arguments."""
-    return evaluate(_tiles(c), words)
+    return evaluate(_tiles(oriented(c)), words)
 
 
 def scratch(c: Contraction, words: list[int]) -> int:
     """Bytes of scratch each thread needs."""
-    if not c.dtype.is_floating_point:
+    if plain(c):
         return 0
     s = _shape(c)
     return s.scratch(-(-evaluate(_extent(c.k), words) // s.kc))
@@ -165,11 +165,23 @@ def _contiguous(offsets, dims: tuple) -> int:
 
 
 def oriented(c: Contraction) -> Contraction:
-    """`c`, or its transpose where that stores along n: vectors lie along n."""
+    """`c`, or its transpose where that stores along n: vectors lie along n. A vector's product has its indices in m."""
+    if not c.n:
+        return c
     stores = list(_stores(c.body))
-    if _contiguous(stores, c.m) > _contiguous(stores, c.n):
+    if not c.m or _contiguous(stores, c.m) > _contiguous(stores, c.n):
         return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype)
     return c
+
+
+def plain(c: Contraction) -> bool:
+    """Whether packing would not pay: products with a vector that read both operands along k, and integers.
+
+    Of a contraction that is `oriented`.
+    """
+    if not c.dtype.is_floating_point:
+        return True
+    return not c.n and bool(c.k) and all(_contiguous(list(_loads(x)), c.k) for x in (c.a, c.b))
 
 
 def _staged(operand: Op, rows: tuple, k: tuple) -> bool:
@@ -185,9 +197,7 @@ class ContractionKernel(Kernel):
 
     def __init__(self, program: Program, text: str):
         self.program, self.text = program, text
-        self.contraction = program.body[0].attr
-        if self.contraction.dtype.is_floating_point:
-            self.contraction = oriented(self.contraction)
+        self.contraction = oriented(program.body[0].attr)
         self._tiles = _tiles(self.contraction)
         library = jit.load_module(text, self.ir)
         if "multiply" in library:
@@ -201,9 +211,11 @@ class ContractionKernel(Kernel):
         return evaluate(self._tiles, words)
 
     def grain(self, words) -> int:
-        tiles, c = self.tiles(words), self.contraction
+        """Neighbouring tiles share packed panels: as many at a time as leave each thread a few turns."""
+        tiles, c, threads = self.tiles(words), self.contraction, pool.get_num_threads()
         work = evaluate(_extent(c.batch + c.m + c.n + c.k), words)
-        return max(1, tiles // 16 if work > WORK else tiles)
+        alone = threads == 1 or work <= (WORK // 8 if plain(c) else WORK)
+        return max(1, tiles if alone else tiles // (4 * threads))
 
     def scratch(self, words) -> int:
         return scratch(self.contraction, words)
@@ -218,7 +230,7 @@ def _multiply(dtype: dt.dtype) -> int:
 
 def emit(program: Program, c: Contraction) -> str:
     """The IR of the kernel of a program whose body is the contraction `c`."""
-    if not c.dtype.is_floating_point:
+    if plain(c):
         return _plain(program, c)
     s, b = _shape(c), blocking(c)
     writer = _Writer(program, c, s)
@@ -345,7 +357,7 @@ class _Writer:
                    element) -> None:
         dims, first, count = outer
         extent = self._extents(f, emitter, dims)
-        with f.loop("0", count, carry=_split(f, first, extent)) as o:
+        with f.loop("0", count, carry=_split(f, first, extent), metadata=_compact_loop(emitter)) as o:
             o.next = _odometer(f, o.carried, extent)
             for (name, _), operand in zip(dims, o.carried):
                 emitter.indices[name] = operand
@@ -390,8 +402,15 @@ def _vector_loop(emitter: Emitter, group: str) -> str:
     """Says that a loop's iterations are independent, and asks for vectors."""
     parallel = emitter.meta(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
     enable = emitter.meta('!{!"llvm.loop.vectorize.enable", i1 true}')
-    number = len(emitter.metadata)
-    return f", !llvm.loop {emitter.meta(f'distinct !{{!{number}, {parallel}, {enable}}}')}"
+    single = emitter.meta('!{!"llvm.loop.interleave.count", i32 1}')
+    return _compact_loop(emitter, parallel, enable, single)
+
+
+def _compact_loop(emitter: Emitter, *hints: str) -> str:
+    """Keeps LLVM from unrolling a loop, which costs time to compile and gains nothing here."""
+    rolled = emitter.meta('!{!"llvm.loop.unroll.runtime.disable"}')
+    members = ", ".join([f"!{len(emitter.metadata)}", *hints, rolled])
+    return f", !llvm.loop {emitter.meta(f'distinct !{{{members}}}')}"
 
 
 def _divide(f: Function, a: str, b: str) -> tuple[str, str]:
@@ -424,15 +443,15 @@ def _odometer(f: Function, indices: list[str], extents: list[str]) -> list[str]:
 # -- integers ---------------------------------------------------------------------------------------------------
 
 def _plain(program: Program, c: Contraction) -> str:
-    """Three nested loops: a tile is one row of one product."""
+    """Nested loops: a tile is one row of one product."""
     writer = _Writer(program, c, None)
     f, emitter = writer._function(f"define {llvm.SIGNATURE}")
     dims = c.batch + c.m
     extents = [emitter.expression(e) for _, e in dims]
     nest = [ir.accumulator("acc", "sum", ir.const(0, c.dtype))]
     term: Op = ir.update("acc", c.a * c.b)
-    for name, extent in reversed(c.k):
-        term = ir.loop(name, "serial", extent, term)
+    for depth, (name, extent) in enumerate(reversed(c.k)):
+        term = ir.loop(name, "serial" if depth else "vector", extent, term)
     nest += [term, *c.body]
     for name, extent in reversed(c.n):
         nest = [ir.loop(name, "serial", extent, *nest)]

@@ -55,7 +55,12 @@ class Shape:
     @property
     def row_variants(self) -> list[int]:
         """Heights of the micro-kernels: an edge of few rows takes a low one."""
-        return sorted({self.mr, min(8, self.mr), min(4, self.mr), min(2, self.mr)})
+        return sorted({self.mr, min(8, self.mr), min(4, self.mr)})
+
+    @property
+    def widths(self) -> list[int]:
+        """Their widths, in vectors."""
+        return sorted({1, self.vectors})
 
     # The layout of scratch, in bytes.
     @property
@@ -187,8 +192,8 @@ class Function:
 
 def module(s: Shape) -> str:
     """The IR of everything in this file for one dtype."""
-    parts = [micro_kernel(s, rows, vectors) for vectors in _widths(s) for rows in s.row_variants]
-    parts += [transpose(s, s.mr, "transpose_a"), transpose(s, s.nr, "transpose_b"), clear(s), pack(s, "a", s.mr), pack(s, "b", s.nr)]
+    parts = [micro_kernel(s, rows, vectors) for vectors in s.widths for rows in s.row_variants]
+    parts += [transpose(s), clear(s), pack(s, "a", s.mr), pack(s, "b", s.nr)]
     parts += [multiply(s)]
     vector = f"<{s.lanes} x {s.llvm}>"
     suffix = f"v{s.lanes}f{8 * s.bytes}"
@@ -198,14 +203,10 @@ def module(s: Shape) -> str:
     return "\n".join(parts)
 
 
-def _widths(s: Shape) -> list[int]:
-    return sorted({1, s.vectors})
-
-
 def micro_kernel(s: Shape, rows: int, vectors: int) -> str:
     """`tile[rows][nr] (+)= sum over k of a[k][mr] b[k][nr]`, the tile in registers, its first `vectors` vectors of a row."""
     f = Function(f"define internal void @micro_{rows}_{vectors}(ptr noalias readonly captures(none) %a, "
-                 "ptr noalias readonly captures(none) %b, i64 %k, ptr noalias captures(none) %c, i1 %add)")
+                 "ptr noalias readonly captures(none) %b, i64 %k, ptr noalias captures(none) %c, i1 %add) noinline")
     vector = f"<{s.lanes} x {s.llvm}>"
     places = [(r, v) for r in range(rows) for v in range(vectors)]
     f.line("br i1 %add, label %partial, label %start")
@@ -247,27 +248,25 @@ def micro_kernel(s: Shape, rows: int, vectors: int) -> str:
     return f.text()
 
 
-def transpose(s: Shape, width: int, name: str) -> str:
-    """`panel[k][width] = stage[width][k]` for k < count, in squares of lanes x lanes.
+def transpose(s: Shape) -> str:
+    """`panel[k][width] = stage[lanes][k]` for k < count, in squares of lanes x lanes.
 
-    Writes whole squares: up to lanes - 1 rows and lanes - 1 elements beyond the panel's end, which whoever packs
-    next overwrites. Squares are taken last column first, so that what one writes too much the next one corrects.
+    Writes whole squares: up to lanes - 1 rows beyond the panel's end, and elements beyond the end of a row where less than
+    `lanes` are left of it. Whoever packs next overwrites both: the columns of a panel are packed last first.
     """
-    f = Function(f"define internal void @{name}(ptr noalias readonly captures(none) %stage, i64 %count, "
-                 "ptr noalias captures(none) %panel)")
+    f = Function("define internal void @transpose(ptr noalias readonly captures(none) %stage, i64 %count, "
+                 "ptr noalias captures(none) %panel, i64 %width) noinline")
     vector, lanes = f"<{s.lanes} x {s.llvm}>", s.lanes
     with f.loop("0", "%count") as k:
         k.step = str(lanes)
-        for first in reversed(range(0, width, lanes)):
-            rows = []
-            for r in range(lanes):
-                at = f.pointer("%stage", s.llvm, str((first + r) * s.stage_stride), k.index)
-                rows.append(f.let(f"load {vector}, ptr {at}, align {s.bytes}"))
-            rows = _transposed(f, vector, rows)
-            for r in range(lanes):
-                row = f.let(f"add nsw i64 {k.index}, {r}")
-                at = f.pointer(f.pointer("%panel", f"[{width} x {s.llvm}]", row), s.llvm, str(first))
-                f.line(f"store {vector} {rows[r]}, ptr {at}, align {s.bytes}")
+        rows = []
+        for r in range(lanes):
+            at = f.pointer("%stage", s.llvm, str(r * s.stage_stride), k.index)
+            rows.append(f.let(f"load {vector}, ptr {at}, align {s.bytes}"))
+        at = f.pointer("%panel", s.llvm, f.let(f"mul nsw i64 {k.index}, %width"))
+        for row in _transposed(f, vector, rows):
+            f.line(f"store {vector} {row}, ptr {at}, align {s.bytes}")
+            at = f.pointer(at, s.llvm, "%width")
     return f.text()
 
 
@@ -320,7 +319,9 @@ def pack(s: Shape, operand: str, width: int) -> str:
         k = f.let(f"add nsw i64 %k, {at.index}")
         f.line(f"call void %fill(ptr %args, ptr %scratch, i64 %row, i64 %rows, i64 {k}, i64 {length}, ptr {stage})")
         out = f.pointer("%panel", f"[{width} x {s.llvm}]", at.index)
-        f.line(f"call void @transpose_{operand}(ptr {stage}, i64 {length}, ptr {out})")
+        for column in reversed(range(0, width, s.lanes)):
+            rows = f.pointer(stage, s.llvm, str(column * s.stage_stride))
+            f.line(f"call void @transpose(ptr {rows}, i64 {length}, ptr {f.pointer(out, s.llvm, str(column))}, i64 {width})")
     return f.text()
 
 
@@ -371,7 +372,7 @@ def _panel(f: Function, s: Shape, number: str, b: str) -> tuple[str, str, str]:
 def _call_micro_kernel(f: Function, s: Shape, height: str, width: str, arguments: str) -> None:
     """Calls the lowest and narrowest micro-kernel that covers height x width."""
     done = f.fresh("done")[1:]
-    for vectors in _widths(s):
+    for vectors in s.widths:
         other = f.fresh("wider")[1:]
         if vectors < s.vectors:
             narrow, here = f.let(f"icmp sle i64 {width}, {vectors * s.lanes}"), f.fresh("narrow")[1:]
