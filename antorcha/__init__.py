@@ -34,6 +34,14 @@ from .random_api import (  # noqa: E402, F401
 )
 
 set_printoptions = _printing.set_printoptions
+
+
+def _reduce(tensor, protocol):
+    from .io.rebuild import reduce_tensor
+    return reduce_tensor(tensor)
+
+
+Tensor.__reduce_ex__ = _reduce
 asarray = as_tensor
 
 

@@ -12,8 +12,11 @@ import struct
 
 import numpy as np
 
+from ..runtime.buffer import Buffer
+
 DEFAULT_SEED = 67280421310721
 _STATE_BYTES = 5056
+MANY = 20_000       # words from which the compiled twister is quicker than NumPy's
 
 
 class Generator:
@@ -51,12 +54,26 @@ class Generator:
 
     def words(self, n: int) -> np.ndarray:
         """The next n 32-bit words."""
-        return np.frombuffer(self._words.bytes(4 * n), np.uint32)
+        if n < MANY:
+            return self._words.randint(0, 2 ** 32, n, np.uint32)
+        from . import twister
+        return twister.words(self._words, n)
+
+    def words_buffer(self, n: int) -> Buffer:
+        """The next n words in a buffer of the engine's allocator, whose memory is used again and again."""
+        buffer = Buffer.allocate(4 * n)
+        out = buffer.array(np.uint32, n)
+        if n < MANY:
+            out[:] = self.words(n)
+        else:
+            from . import twister
+            twister.words(self._words, n, out)
+        return buffer
 
     def words64(self, n: int) -> np.ndarray:
         """The next n pairs of words, the first of each as the high half."""
-        pairs = self.words(2 * n).astype(np.uint64).reshape(n, 2)
-        return (pairs[:, 0] << np.uint64(32)) | pairs[:, 1]
+        pairs = self.words(2 * n).reshape(n, 2)
+        return (pairs[:, 0].astype(np.uint64) << np.uint64(32)) | pairs[:, 1]
 
     def random(self) -> int:
         return int(self.words(1)[0])
@@ -67,24 +84,30 @@ class Generator:
         """n numbers in [low, high)."""
         if np.dtype(dtype) == np.float64:
             x = (self.words64(n) & np.uint64(2 ** 53 - 1)).astype(np.float64) * 2.0 ** -53
-            return x * (high - low) + low if (low, high) != (0.0, 1.0) else x
-        x = (self.words(n) & np.uint32(2 ** 24 - 1)).astype(np.float32) * np.float32(2.0 ** -24)
-        if (low, high) != (0.0, 1.0):
+        else:
+            x = (self.words(n) & np.uint32(2 ** 24 - 1)).astype(np.float32) * np.float32(2.0 ** -24)
             low, high = np.float32(low), np.float32(high)
-            x = x * (high - low) + low
-        return x.astype(dtype, copy=False)
+        return x if (low, high) == (0.0, 1.0) else _scaled(x, high - low, low)
 
     def integers(self, n: int, low: int, high: int) -> np.ndarray:
-        """n integers in [low, high), int64."""
+        """n integers in [low, high), int64: from pairs of words where the range has 2**28 numbers or more."""
         span = high - low
-        if span >= 2 ** 32:
-            return (self.words64(n) % np.uint64(span)).astype(np.int64) + low
+        if span == 2 ** 64:
+            return self.words64(n).view(np.int64)
+        if span >= 2 ** 28:
+            return (self.words64(n) % np.uint64(span)).view(np.int64) + low
         return (self.words(n) % np.uint32(span)).astype(np.int64) + low
+
+    def whole_range(self, n: int, top: int) -> np.ndarray:
+        """n integers in [0, top], int64: from pairs of words where `top` needs more than 32 bits."""
+        if top >= 2 ** 32:
+            return (self.words64(n) % np.uint64(top + 1)).astype(np.int64)
+        return (self.words(n) % np.uint32(top + 1)).astype(np.int64)
 
     def normal(self, n: int, dtype=np.float32, mean: float = 0.0, std: float = 1.0) -> np.ndarray:
         """n normal numbers: from 16 on in blocks of 16, below one by one in float64."""
         if n < 16:
-            return np.array([self._one_normal() * std + mean for _ in range(n)], np.float64).astype(dtype)
+            return (self.single_normals(n) * std + mean).astype(dtype)
         x = self.uniform(n, dtype)
         whole = n - n % 16
         x[:whole] = _box_muller(x[:whole].reshape(-1, 16), dtype, mean, std).reshape(-1)
@@ -92,15 +115,16 @@ class Generator:
             x[-16:] = _box_muller(self.uniform(16, dtype).reshape(1, 16), dtype, mean, std)[0]
         return x
 
-    def _one_normal(self) -> float:
-        if self._next_normal is not None:
-            value, self._next_normal = self._next_normal, None
-            return value
-        u1, u2 = self.uniform(2, np.float64)
-        r = math.sqrt(-2.0 * math.log1p(-u2))
-        theta = 2.0 * math.pi * u1
-        self._next_normal = r * math.sin(theta)
-        return r * math.cos(theta)
+    def single_normals(self, n: int) -> np.ndarray:
+        """n normal numbers of mean 0 and variance 1, float64, two from each pair of uniforms; an odd one is kept for the next call."""
+        kept = [] if self._next_normal is None or n == 0 else [self._next_normal]
+        pairs = (n - len(kept) + 1) // 2
+        angle, u = self.uniform(2 * pairs, np.float64).reshape(pairs, 2).T
+        radius, angle = np.sqrt(-2.0 * np.log1p(-u)), 2.0 * math.pi * angle
+        x = np.concatenate([kept, np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).reshape(-1)])
+        if n:
+            self._next_normal = float(x[n]) if x.size > n else None
+        return x[:n]
 
     def exponential(self, n: int, rate: float = 1.0) -> np.ndarray:
         """n numbers of the exponential distribution, float64."""
@@ -154,9 +178,15 @@ def _box_muller(x: np.ndarray, dtype, mean, std) -> np.ndarray:
     radius = np.sqrt(kind(-2) * np.log(u1))
     theta = kind(2 * math.pi) * x[:, 8:]
     out = np.empty_like(x)
-    out[:, :8] = radius * np.cos(theta) * kind(std) + kind(mean)
-    out[:, 8:] = radius * np.sin(theta) * kind(std) + kind(mean)
-    return out
+    np.multiply(radius, np.cos(theta), out[:, :8])
+    np.multiply(radius, np.sin(theta), out[:, 8:])
+    return out if (mean, std) == (0.0, 1.0) else _scaled(out, kind(std), kind(mean))
+
+
+def _scaled(x: np.ndarray, factor, offset) -> np.ndarray:
+    """x * factor + offset, rounded once, as a fused multiply-add does."""
+    wide = np.float64 if x.dtype == np.float32 else np.longdouble
+    return (x * wide(factor) + wide(offset)).astype(x.dtype)
 
 
 default_generator = Generator()

@@ -619,6 +619,14 @@ def make(node: Node, m) -> Tensor:
     return out
 
 
+def wrap(node: Node, m) -> Tensor:
+    """The tensor of a node that is recorded already; the caller settles the tape."""
+    out = _new(Tensor)
+    out.storage = Storage(node)
+    out.meta = m
+    return out
+
+
 def alias(t: Tensor, m) -> Tensor:
     """Another tensor on the same storage, without history."""
     out = _new(Tensor)
@@ -968,7 +976,7 @@ def _region(base, region, value, combine):
 
 record.bind(Tensor, make, alias, GradNode, lambda: mode.grad)
 core.__dict__.update(
-    Node=Node, default_generator=default_generator, view_of=view_of, reread=reread, contiguous=contiguous, no_grad=autograd.no_grad, default_device="cpu", host=host,
+    Node=Node, wrap=wrap, default_generator=default_generator, view_of=view_of, reread=reread, contiguous=contiguous, no_grad=autograd.no_grad, default_device="cpu", host=host,
     zeros=lambda m: factory.full_of(m.view.shape, 0, m.dtype, m.device), ones=lambda m: factory.full_of(m.view.shape, 1, m.dtype, m.device),
     ones_like=lambda t, d=None: factory.full_of(t.meta.view.shape, 1, d or t.meta.dtype), full=factory.full_of,
     blank=lambda shape, d, device="cpu": factory.full_of(shape, 0, d, device, factory.EMPTY),

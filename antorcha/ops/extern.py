@@ -26,7 +26,10 @@ def run(op: Record, inputs, outputs, **params):
     out = []
     for i, (shape, d) in enumerate(outputs):
         whole = dense(tuple(shape))
-        out.append(core.make(Node(OUTPUT, (node,), (None,), Static(position=i), whole.shape, whole.numel, d), meta(whole, d, "cpu")))
+        part = Node(OUTPUT, (node,), (None,), Static(position=i), whole.shape, whole.numel, d)
+        tape.record(part)
+        out.append(core.wrap(part, meta(whole, d, "cpu")))
+    tape.settle()
     return tuple(out)
 
 

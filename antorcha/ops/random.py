@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..base import dtype as dt
-from ..graph.node import Static, dense
+from ..graph.node import Static, dense, leaf
 from ..loops import ir
 from . import factory
 from .record import Record, core, make, meta
@@ -42,7 +42,7 @@ def _count(shape) -> int:
 
 
 def _bernoulli(words, threshold):
-    """Whether the 53-bit number of two words (the first on top) lies below the threshold."""
+    """Whether the 53-bit number of two words (the first, in the low half, on top) lies below the threshold."""
     number = ((words & ((1 << 21) - 1)) << 32) | ((words >> 32) & 0xFFFFFFFF)
     return number < threshold
 
@@ -53,9 +53,9 @@ BERNOULLI = Record("bernoulli", "pointwise", scalar=_bernoulli)
 def mask(shape: tuple, p: float, generator=None):
     """A bool tensor, each element true with probability p; the draws are kept as words and compared where the mask is read."""
     n = _count(shape)
-    words = core.from_numpy(source(generator).words(2 * n).view(np.int64).copy())
+    words = leaf(source(generator).words_buffer(2 * n), n, dt.int64)
     threshold = int(np.ceil(p * 2.0 ** 53))
-    return make(BERNOULLI, (words.storage.node, threshold), (dense(shape), None), Static(casts=(dt.int64, dt.int64)), shape, dt.bool_)
+    return make(BERNOULLI, (words, threshold), (dense(shape), None), Static(casts=(dt.int64, dt.int64)), shape, dt.bool_)
 
 
 def _shape(size, given):
@@ -128,7 +128,9 @@ def normal(mean, std=None, size=None, *, generator=None, out=None, dtype=None, d
     """Normal numbers with the given means and standard deviations (tensors or numbers)."""
     std = 1.0 if std is None else std
     if size is not None:
-        return randn(*size, generator=generator, dtype=dtype, requires_grad=requires_grad) * std + mean
+        d = dtype or dt.default()
+        x = source(generator).normal(_count(size), _numpy_float(d), mean, std)
+        return _finish("normal", _tensor(x, tuple(size), d), out, requires_grad)
     like = mean if isinstance(mean, core.Tensor) else std
     shape = core.broadcast_tensors(mean, std)[0].shape if isinstance(std, core.Tensor) and isinstance(mean, core.Tensor) else like.shape
     return _finish("normal", randn(*shape, generator=generator, dtype=like.dtype) * std + mean, out, requires_grad)
@@ -140,8 +142,8 @@ def bernoulli(input, p=None, *, generator=None, out=None):
         return mask(tuple(input.shape), p, generator).to(input.dtype)
     if not input.is_floating_point():
         raise RuntimeError("bernoulli: expected probabilities in a floating point tensor")
-    draws = _tensor(source(generator).uniform(input.numel(), np.float64), tuple(input.shape), dt.float64)
-    return _finish("bernoulli", (draws < input.detach().to(dt.float64)).to(input.dtype), out, False)
+    draws = _tensor(source(generator).uniform(input.numel(), _numpy_float(input.dtype)), tuple(input.shape), input.dtype)
+    return _finish("bernoulli", (draws < input.detach()).to(input.dtype), out, False)
 
 
 def multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
@@ -186,8 +188,18 @@ def poisson(input, generator=None):
 
 # -- in place ---------------------------------------------------------------------------------------------------
 
+def _memory_order(t) -> list[int]:
+    """The dimensions of `t`, the one with the longest steps in memory first: numbers are drawn in this order."""
+    strides = t.stride()
+    return sorted(range(t.dim()), key=lambda d: -strides[d])
+
+
 def _fill(t, array):
-    return t.copy_(_tensor(array, tuple(t.shape), t.dtype))
+    """Fill `t` with the numbers, in the order of memory."""
+    shape, order = tuple(t.shape), _memory_order(t)
+    if order != list(range(len(shape))):
+        array = array.reshape([shape[d] for d in order]).transpose(np.argsort(order))
+    return t.copy_(_tensor(array, shape, t.dtype))
 
 
 def uniform_(self, from_=0.0, to=1.0, *, generator=None, **given):
@@ -202,7 +214,14 @@ def normal_(self, mean=0.0, std=1.0, *, generator=None):
     """Fill with normal numbers."""
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    return _fill(self, source(generator).normal(self.numel(), _numpy_float(self.dtype), mean, std))
+    rng, kind = source(generator), _numpy_float(self.dtype)
+    if self.is_contiguous():
+        return _fill(self, rng.normal(self.numel(), kind, mean, std))
+    return _fill(self, rng.single_normals(self.numel()) * std + mean)
+
+
+# The greatest number that `random_` draws by default, where it is not the dtype's greatest.
+_TOP = {"f32": 2 ** 24, "f64": 2 ** 53, "i1": 1, "u8": 255}
 
 
 def random_(self, *args, generator=None, **given):
@@ -212,13 +231,10 @@ def random_(self, *args, generator=None, **given):
         high = args[0]
     elif args:
         low, high = args
-    d, rng = self.dtype, source(generator)
-    if high is None and not args:
-        top = {"f32": 2 ** 24 + 1, "f64": 2 ** 53 + 1, "i1": 2, "u8": 256}.get(d.code) or 2 ** (8 * d.itemsize - 1)
-        return _fill(self, (rng.words64(self.numel()) % np.uint64(top)).astype(np.int64) if top > 2 ** 32 or d.code == "f64"
-                     else rng.integers(self.numel(), 0, top))
-    if high is None:
-        high = 2 ** (8 * d.itemsize - 1) - 1
+    rng, top = source(generator), _TOP.get(self.dtype.code) or 2 ** (8 * self.dtype.itemsize - 1) - 1
+    if high is None and low == 0:
+        return _fill(self, rng.whole_range(self.numel(), top))
+    high = top + 1 if high is None else high
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     return _fill(self, rng.integers(self.numel(), low, high))
@@ -227,7 +243,7 @@ def random_(self, *args, generator=None, **given):
 def bernoulli_(self, p=0.5, *, generator=None):
     """Fill with 1 with probability p, else 0."""
     if isinstance(p, core.Tensor):
-        return self.copy_(bernoulli(p.expand(self.shape).to(dt.float64), generator=generator))
+        return self.copy_(bernoulli(p.expand(self.shape), generator=generator))
     if not 0 <= p <= 1:
         raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
     return self.copy_(mask(tuple(self.shape), p, generator))
@@ -241,7 +257,7 @@ def exponential_(self, lambd=1.0, *, generator=None):
 def geometric_(self, p, *, generator=None):
     """Fill with numbers of the geometric distribution."""
     u = source(generator).uniform(self.numel(), np.float64)
-    return _fill(self, np.ceil(np.log1p(-u) / np.log1p(-p)))
+    return _fill(self, np.ceil(np.log(u) / np.log1p(-p)))
 
 
 def cauchy_(self, median=0.0, sigma=1.0, *, generator=None):
@@ -252,7 +268,7 @@ def cauchy_(self, median=0.0, sigma=1.0, *, generator=None):
 
 def log_normal_(self, mean=1.0, std=2.0, *, generator=None):
     """Fill with exponentials of normal numbers."""
-    return _fill(self, np.exp(source(generator).normal(self.numel(), _numpy_float(self.dtype), mean, std)))
+    return _fill(self, np.exp(source(generator).single_normals(self.numel()) * std + mean))
 
 
 FUNCTIONS = [rand, randn, randint, randperm, rand_like, randn_like, randint_like, normal, bernoulli, multinomial, poisson]

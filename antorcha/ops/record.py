@@ -384,13 +384,18 @@ def pointwise(scalar, grad=None, rule=same, selects=None, samples=None, inplace=
     return declare
 
 
+def _define(name: str, source: str, space: dict):
+    """The function of that name in `source`; it counts as code of this file, so that errors point at the user's line."""
+    exec(compile(source, __file__, "exec"), space)
+    return space[name]
+
+
 def _positional(rec, call):
     """`call` with the declaration's keywords and defaults."""
     parameters = list(rec.signature.parameters.values())
     text = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters)
     space = {"call": call}
-    exec(f"def {rec.name}({text}):\n    return call({', '.join(p.name for p in parameters)})", space)
-    return space[rec.name]
+    return _define(rec.name, f"def {rec.name}({text}):\n    return call({', '.join(p.name for p in parameters)})", space)
 
 
 def with_out(rec: Record, call):
@@ -406,10 +411,9 @@ def with_out(rec: Record, call):
         text.append("*")
     passed = ", ".join(f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else p.name for p in parameters)
     space = {"call": call, "store_out": store_out}
-    exec(f"def {rec.name}({', '.join(text)}, out=None):\n"
-         f"    if out is None:\n        return call({passed})\n"
-         f"    return store_out({rec.name!r}, out, call({passed}))", space)
-    function = space[rec.name]
+    function = _define(rec.name, f"def {rec.name}({', '.join(text)}, out=None):\n"
+                       f"    if out is None:\n        return call({passed})\n"
+                       f"    return store_out({rec.name!r}, out, call({passed}))", space)
     function.__doc__ = rec.doc
     function.__module__ = "antorcha"
     function.__qualname__ = rec.name
@@ -481,13 +485,12 @@ def _differentiable(rec: Record, body):
             text.append(f"{p.name}=_default_{p.name}")
     passed = ", ".join(f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else p.name for p in parameters)
     arguments = ", ".join(f"{p.name!r}: {p.name}" for p in parameters)
-    exec(f"def {rec.name}({', '.join(text)}):\n"
-         f"    if not enabled() or not ({' or '.join(f'wants({t})' for t in tensors)}):\n"
-         f"        return body({passed})\n"
-         f"    with no_grad():\n"
-         f"        result = body({passed})\n"
-         f"    return attach(rec, result, {{{arguments}}})", space)
-    return space[rec.name]
+    return _define(rec.name, f"def {rec.name}({', '.join(text)}):\n"
+                   f"    if not enabled() or not ({' or '.join(f'wants({t})' for t in tensors)}):\n"
+                   f"        return body({passed})\n"
+                   f"    with no_grad():\n"
+                   f"        result = body({passed})\n"
+                   f"    return attach(rec, result, {{{arguments}}})", space)
 
 
 def _wants(x) -> bool:

@@ -1,0 +1,287 @@
+"""The tensor itself: views and in-place writes, autograd, indexing, errors, caches."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import antorcha as torch
+from antorcha.base import config
+from antorcha.ops.record import RECORDS
+from antorcha.runtime import jit
+
+
+def numpy_of(t):
+    return np.array(t.detach().tolist())
+
+
+# -- views and in-place writes ----------------------------------------------------------------------------------
+
+VIEWS = [
+    (lambda x: x[1], lambda a: a[1]),
+    (lambda x: x[:, 1:3], lambda a: a[:, 1:3]),
+    (lambda x: x.t(), lambda a: a.T),
+    (lambda x: x[::2, ::3], lambda a: a[::2, ::3]),
+    (lambda x: x.view(-1)[5:15], lambda a: a.reshape(-1)[5:15]),
+    (lambda x: x.unsqueeze(0).transpose(0, 2), lambda a: a[None].swapaxes(0, 2)),
+    (lambda x: x.diagonal(), lambda a: np.lib.stride_tricks.as_strided(a, (4,), (a.strides[0] + a.strides[1],))),
+]
+WRITES = [
+    (lambda v: v.add_(2), lambda a: np.add(a, 2, out=a)),
+    (lambda v: v.mul_(v + 1), lambda a: np.multiply(a, a + 1, out=a)),
+    (lambda v: v.zero_(), lambda a: a.fill(0)),
+    (lambda v: v.copy_(torch.full(v.shape, 3.5)), lambda a: a.fill(3.5)),
+    (lambda v: v.relu_(), lambda a: np.maximum(a, 0, out=a)),
+    (lambda v: v.clamp_(-1, 1), lambda a: np.clip(a, -1, 1, out=a)),
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(VIEWS) - 1), st.integers(0, len(WRITES) - 1)), max_size=6), st.booleans(), st.integers(0, 99))
+def test_writes_through_views_reach_the_base(program, eager, seed):
+    a = np.random.RandomState(seed).standard_normal((4, 6))
+    x = torch.tensor(a, dtype=torch.float64)
+    kept = x + 0
+    before, config.eager = config.eager, eager
+    try:
+        for v, w in program:
+            WRITES[w][0](VIEWS[v][0](x))
+        other = a.copy()
+        for v, w in program:
+            WRITES[w][1](VIEWS[v][1](other))
+        np.testing.assert_allclose(numpy_of(x), other, rtol=1e-12)
+        np.testing.assert_array_equal(numpy_of(kept), a)
+    finally:
+        config.eager = before
+
+
+def test_numpy_shares_memory_both_ways():
+    a = np.zeros(4, np.float32)
+    x = torch.from_numpy(a)
+    y = x + 1
+    a[0] = 7
+    assert y.tolist() == [1, 1, 1, 1]
+    x[1] = 5
+    assert a.tolist() == [7, 5, 0, 0]
+    b = torch.ones(3)
+    n = b.numpy()
+    b.mul_(2)
+    assert n.tolist() == [2, 2, 2]
+    assert b.data_ptr() == n.ctypes.data
+    assert np.from_dlpack(b).ctypes.data == n.ctypes.data
+
+
+def test_clone_is_independent():
+    x = torch.arange(3.0)
+    y = x.clone()
+    x.add_(1)
+    y.mul_(10)
+    assert x.tolist() == [1, 2, 3] and y.tolist() == [0, 10, 20]
+
+
+def test_strides_and_sharing():
+    x = torch.arange(12).view(3, 4)
+    assert x.t().stride() == (1, 4) and not x.t().is_contiguous()
+    assert (x.t() + 1).stride() == (1, 4)
+    assert x[1:].storage_offset() == 4
+    with pytest.raises(RuntimeError, match="reshape"):
+        x.t().view(-1)
+    assert x.t().reshape(-1).tolist() == [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]
+
+
+def test_deepcopy_and_pickle_keep_sharing_and_values():
+    x = torch.randn(3, 3, requires_grad=True)
+    for y in (copy.deepcopy(x), pickle.loads(pickle.dumps(x))):
+        assert y.requires_grad and torch.equal(x.detach(), y.detach()) and y.storage is not x.storage
+
+
+# -- autograd ---------------------------------------------------------------------------------------------------
+
+def test_backward_accumulates_and_frees():
+    x = torch.tensor([2.0], requires_grad=True)
+    y = x ** 3
+    y.backward()
+    assert x.grad.tolist() == [12.0]
+    with pytest.raises(RuntimeError, match="Trying to backward through the graph a second time"):
+        y.backward()
+    z = x ** 3
+    z.backward(retain_graph=True)
+    z.backward()
+    assert x.grad.tolist() == [36.0]
+
+
+def test_in_place_history():
+    x = torch.ones(3, requires_grad=True)
+    y = x * 2
+    y[0] = 5.0
+    y[1:].mul_(3)
+    y.sum().backward()
+    assert x.grad.tolist() == [0.0, 6.0, 6.0]
+    with pytest.raises(RuntimeError, match="leaf Variable"):
+        x.add_(1)
+    w = torch.ones(2, requires_grad=True)
+    v = w.exp()
+    v.add_(1)
+    with pytest.raises(RuntimeError, match="inplace operation"):
+        v.sum().backward()      # the derivative of exp needs its result
+
+
+def test_saved_tensor_modified_in_place():
+    a = torch.ones(2, requires_grad=True)
+    b = a * 1
+    c = b * b
+    b.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        c.sum().backward()
+
+
+def test_higher_order_and_hooks():
+    x = torch.tensor(3.0, requires_grad=True)
+    (g,) = torch.autograd.grad(x ** 3, x, create_graph=True)
+    (h,) = torch.autograd.grad(g, x, create_graph=True)
+    assert h.item() == 18.0
+    seen = []
+    y = x * 2
+    y.retain_grad()
+    y.register_hook(lambda g: seen.append(g.item()) or g * 10)
+    (y * 5).backward()
+    assert seen == [5.0] and x.grad.item() == 100.0 and y.grad.item() == 50.0
+
+
+def test_no_grad_and_detach():
+    x = torch.ones(2, requires_grad=True)
+    with torch.no_grad():
+        assert not (x * 2).requires_grad
+    assert not x.detach().requires_grad and (x * 2).requires_grad
+
+
+def _differentiable():
+    for name, r in sorted(RECORDS.items()):
+        if r.family == "pointwise" and r.samples is not None and (r.finish() or r.grads):
+            yield pytest.param(r, id=name)
+
+
+@pytest.mark.parametrize("r", list(_differentiable()))
+def test_derivatives_of_records(r):
+    rng = np.random.RandomState(0)
+    s = r.samples
+    inputs = []
+    for _ in range(s.arity):
+        x = rng.uniform(s.low, s.high, (2, 3))
+        x = np.where(np.abs(x) < 0.3, 0.7, x) if s.low < 0 else x
+        inputs.append(torch.tensor(x, dtype=torch.float64, requires_grad=True))
+    count = len(r.signature.parameters) - s.arity
+    defaults = [p.default for p in list(r.signature.parameters.values())[s.arity:]]
+    extra = list(s.extra) + defaults[len(s.extra):count]
+    assert torch.autograd.gradcheck(lambda *xs: r.raw(*xs, *extra), tuple(inputs))
+    assert torch.autograd.gradgradcheck(lambda *xs: r.raw(*xs, *extra), tuple(inputs), atol=1e-4)
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: x.softmax(-1), lambda x: x.log_softmax(0), lambda x: x.logsumexp(1), lambda x: x.cumsum(1), lambda x: x.var(0), lambda x: x.std(),
+    lambda x: x.prod(1), lambda x: x.max(1)[0], lambda x: x.amax(), lambda x: x.norm(), lambda x: x @ x.t(), lambda x: x[:, [0, 2, 0]],
+    lambda x: x.gather(1, torch.tensor([[0, 1], [2, 2], [1, 0]])), lambda x: torch.cat([x, x * 2], 1), lambda x: x.tril(),
+    lambda x: x.sort(1)[0], lambda x: x.topk(2)[0], lambda x: torch.einsum("ij,kj->ik", x, x), lambda x: x.unfold(1, 2, 1),
+    lambda x: x.repeat(2, 1), lambda x: x.expand(2, 3, 4).sum(0), lambda x: torch.stack(x.unbind(1)), lambda x: x.split(2, 1)[0],
+    lambda x: x.masked_fill(x > 0, 0.0), lambda x: x.scatter_add(1, torch.tensor([[0, 0], [1, 1], [2, 2]]), x[:, :2] * 3),
+    lambda x: torch.nn.functional.layer_norm(x, (4,)), lambda x: torch.nn.functional.gelu(x), lambda x: x.flip(0).roll(1, 1),
+    lambda x: torch.nn.functional.scaled_dot_product_attention(x[None], x[None], x[None], is_causal=True),
+    lambda x: torch.nn.functional.cross_entropy(x, torch.tensor([0, 3, 1])), lambda x: x.permute(1, 0).contiguous().view(-1)[::2],
+])
+def test_derivatives_of_functions(function):
+    x = torch.tensor(np.random.RandomState(1).standard_normal((3, 4)), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(function, (x,))
+
+
+# -- indexing against NumPy -------------------------------------------------------------------------------------
+
+KEYS = [0, -1, slice(None, None, 2), (slice(1, 3), 0), (Ellipsis, 1), (None, 1), ([0, 2],), ([0, 2], [1, 1]), (slice(None), [2, 0]),
+        ([[0], [1]], slice(None), [0, 1, 2]), (0, [1, 1], slice(1, None)), ([0, 1], slice(None), 1)]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=str)
+def test_indexing(key):
+    a = np.arange(60.0).reshape(3, 4, 5)
+    x = torch.tensor(a)
+    np.testing.assert_array_equal(numpy_of(x[key]), a[key])
+    x[key] = -1.0
+    a[key] = -1.0
+    np.testing.assert_array_equal(numpy_of(x), a)
+
+
+def test_masks():
+    a = np.arange(12.0).reshape(3, 4)
+    x = torch.tensor(a)
+    np.testing.assert_array_equal(numpy_of(x[x > 5]), a[a > 5])
+    np.testing.assert_array_equal(numpy_of(x[x[:, 0] > 3]), a[a[:, 0] > 3])
+    x[x > 5] = torch.arange(6.0)
+    a[a > 5] = np.arange(6.0)
+    np.testing.assert_array_equal(numpy_of(x), a)
+
+
+# -- errors -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("call, kind, words", [
+    (lambda: torch.nn.functional.linear(torch.ones(32, 28, 28), torch.ones(300, 784)), RuntimeError, "input.flatten\\(1\\)"),
+    (lambda: torch.ones(2, 3) + torch.ones(4), RuntimeError, "must match the size"),
+    (lambda: torch.ones(2, 3) @ torch.ones(2, 3), RuntimeError, "cannot be multiplied"),
+    (lambda: torch.ones(3)[5], IndexError, "out of bounds"),
+    (lambda: torch.ones(2, 3).view(4), RuntimeError, "invalid for input of size"),
+    (lambda: torch.sin(3), TypeError, "must be Tensor"),
+    (lambda: torch.ones(3).sum(4), IndexError, "Dimension out of range"),
+    (lambda: torch.ones(3).add_(torch.ones(2, 3)), RuntimeError, "doesn't match the broadcast shape"),
+    (lambda: torch.arange(3).add_(0.5), RuntimeError, "can't be cast"),
+    (lambda: torch.arange(3).requires_grad_(), RuntimeError, "floating point"),
+    (lambda: bool(torch.ones(2)), RuntimeError, "ambiguous"),
+    (lambda: torch.zeros(2, device="cuda"), RuntimeError, "CPU"),
+    (lambda: torch.tensor([[1, 2], [3]]), ValueError, "expected sequence of length"),
+])
+def test_errors_say_what_to_do(call, kind, words):
+    with pytest.raises(kind, match=words):
+        call()
+
+
+def test_a_late_index_error_names_operator_and_line():
+    table = torch.ones(3, 2)
+    out = torch.nn.functional.embedding(torch.tensor([0, 5]), table)
+    with pytest.raises(IndexError, match="test_core.py"):
+        out.tolist()
+
+
+# -- caches -----------------------------------------------------------------------------------------------------
+
+def _train(sizes):
+    torch.manual_seed(0)
+    embedding, layer = torch.nn.Embedding(11, 8), torch.nn.Linear(8, 11)
+    optimizer = torch.optim.AdamW([*embedding.parameters(), *layer.parameters()])
+    for batch, length in sizes:
+        x = torch.randint(0, 11, (batch, length))
+        loss = torch.nn.functional.cross_entropy(layer(torch.nn.functional.gelu(embedding(x))).view(-1, 11), x.reshape(-1))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        float(loss)
+
+
+def test_new_sizes_compile_nothing():
+    _train([(2, 5), (3, 7), (4, 9)])
+    before = jit.counters.compiled + jit.counters.loaded
+    _train([(5, 6), (7, 3), (9, 11), (2, 13), (6, 8)])
+    assert jit.counters.compiled + jit.counters.loaded == before
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    script = ("import antorcha as torch; from antorcha.runtime import jit; torch.manual_seed(0)\n"
+              "x = torch.randn(5, 7, requires_grad=True); y = (x @ x.t()).softmax(-1).log().sum(); y.backward(); x.grad.tolist()\n"
+              "print(jit.counters.compiled)")
+    environment = {**os.environ, "ANTORCHA_CACHE": str(tmp_path)}
+    counts = [int(subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True).stdout)
+              for _ in range(2)]
+    assert counts[0] > 0 and counts[1] == 0
