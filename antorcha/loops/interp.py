@@ -139,10 +139,12 @@ class Machine:
 
     def _store(self, s: ir.Op) -> None:
         offset, v = self.expression(s.args[0]), self.expression(s.args[1])
-        if self.mask is not None:
+        if self.mask is None:
+            offset, v = np.broadcast_arrays(offset, v)
+        else:
             offset, v, mask = np.broadcast_arrays(offset, v, self.mask)
             offset, v = offset[mask], v[mask]
-        if np.size(offset):
+        if offset.size:
             memory, first = self._memory(s.attr, offset)
             memory[offset - first] = v
 
@@ -231,11 +233,10 @@ class Machine:
             return self._lift(self.indices[op.attr])
         if k == "value":
             return self._lift(self.accumulators[op.attr][0])
-        found = self.memo.get(id(op))
-        if found is None:
-            v = self._load(op) if k == "load" else _OPERATIONS[k](op, *[self.expression(a) for a in op.args])
-            found = self.memo[id(op)] = (op, v)
-        return self._lift(found[1])
+        for o in ir.operands_first(op, self.memo):
+            v = self._load(o) if o.kind == "load" else _OPERATIONS[o.kind](o, *[self.expression(a) for a in o.args])
+            self.memo[id(o)] = (o, v)
+        return self._lift(self.memo[id(op)][1])
 
 
 class _Foreign:

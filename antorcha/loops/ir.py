@@ -11,7 +11,7 @@ Nodes (`Op`) are of two sorts. Expressions have a dtype and no effect:
     index          attr=name                          the variable of an enclosing loop (int64)
     load           attr=slot, args=(offset,)          one element of a buffer; offset counts elements
     value          attr=name                          what an accumulator holds (0-based, see below)
-    add sub mul div rem floordiv min max pow_int      arithmetic; min and max propagate NaN
+    add sub mul div rem floordiv min max              arithmetic; min and max propagate NaN
     fma            args=(a, b, c)                     a*b + c, rounded once
     neg abs sqrt floor ceil trunc round               round: to even
     lt le eq ne                                       dtype bool
@@ -19,6 +19,9 @@ Nodes (`Op`) are of two sorts. Expressions have a dtype and no effect:
     select         args=(condition, a, b)
     cast           to op.dtype, as C does (float to int truncates; to bool: != 0)
     bitcast        same size, other dtype
+
+A node is evaluated once in a scope (the body of a loop or `when`), where it is first needed: a load that must see what was stored
+since is a node of its own. Division of integers by 0 gives 0; shifts by the width or more leave nothing (or the sign).
 
 Everything else of mathematics (exp, erf, sin ...) is written with these in `loops/math.py`, so a target needs no
 library. Integer div and rem truncate as C does; floordiv floors.
@@ -51,6 +54,8 @@ ARITHMETIC = {"add", "sub", "mul", "div", "rem", "floordiv", "min", "max"}
 UNARY = {"neg", "abs", "sqrt", "floor", "ceil", "trunc", "round", "not"}
 COMPARE = {"lt", "le", "eq", "ne"}
 BITWISE = {"and", "or", "xor", "shl", "shr"}
+EXPRESSIONS = ARITHMETIC | UNARY | COMPARE | BITWISE | {"fma"}
+ATOMS = ("const", "arg", "index", "value")
 STATEMENTS = {"loop", "accumulator", "update", "store", "when", "check", "contract"}
 
 
@@ -97,6 +102,23 @@ class Op:
 
     def __repr__(self) -> str:
         return Printer().expression(self) if self.dtype is not None else f"<{self.kind}>"
+
+
+def operands_first(root: Op, known):
+    """The compound nodes of an expression whose id is not in `known`, each after its operands. Every node that is handed out must be in
+    `known` when the next is asked for."""
+    stack = [root]
+    while stack:
+        op = stack[-1]
+        if id(op) in known:
+            stack.pop()
+            continue
+        missing = [a for a in op.args if id(a) not in known and a.kind not in ATOMS]
+        if missing:
+            stack.extend(missing[::-1])
+        else:
+            stack.pop()
+            yield op
 
 
 # -- constructors -----------------------------------------------------------------------------------------------
@@ -242,12 +264,13 @@ def contract(c: Contraction) -> Op:
 
 @dataclass
 class Slot:
-    """A run-time argument. role: "in", "out", "inout" (buffers, with their dtype), "scratch" (a per-thread buffer),
-    "extent", "stride" or "scalar" (one number of `dtype`)."""
+    """A run-time argument. role: "in", "out", "inout" (buffers, with their dtype), "scratch" (a per-thread buffer of `size`
+    elements, an expression of arguments), "extent", "stride" or "scalar" (one number of `dtype`)."""
 
     role: str
     dtype: dt.dtype
     name: str = ""
+    size: Op | None = None
 
 
 @dataclass
@@ -257,8 +280,8 @@ class Program:
     slots: list[Slot] = field(default_factory=list)
     body: list[Op] = field(default_factory=list)
 
-    def slot(self, role: str, dtype: dt.dtype, name: str = "") -> int:
-        self.slots.append(Slot(role, dtype, name))
+    def slot(self, role: str, dtype: dt.dtype, name: str = "", size: Op | None = None) -> int:
+        self.slots.append(Slot(role, dtype, name, size))
         return len(self.slots) - 1
 
     def text(self) -> str:
@@ -276,13 +299,14 @@ class Printer:
     def __init__(self):
         self.names: dict = {}       # structure -> name, of this scope
         self.known: dict = {}       # id of a node -> name, of this scope
+        self.writes: dict = {}      # slot or accumulator -> how often it was written: what is read anew has a name of its own
         self.count = 0
         self.lines: list[str] = []
         self.depth = 0
 
     def expression(self, op: Op) -> str:
         """An expression on one line, for messages."""
-        if op.kind in _ATOMS:
+        if op.kind in ATOMS:
             return self._atom(op)
         args = ", ".join(self.expression(a) for a in op.args)
         if op.kind == "load":
@@ -298,7 +322,8 @@ class Printer:
         return op.attr if op.kind == "index" else f"@{op.attr}"
 
     def program(self, p: Program) -> str:
-        head = [f"${i} = {s.role} {s.dtype.code}" for i, s in enumerate(p.slots)]
+        head = [f"${i} = {s.role} {s.dtype.code}" + (f" [{self.expression(s.size)}]" if s.size is not None else "")
+                for i, s in enumerate(p.slots)]
         for s in p.body:
             self.statement(s)
         return "\n".join(head + self.lines) + "\n"
@@ -308,20 +333,27 @@ class Printer:
 
     def _name(self, op: Op) -> str:
         """A short form, emitting a line for each compound expression not seen in this scope."""
-        if op.kind in _ATOMS:
+        if op.kind in ATOMS:
             return self._atom(op)
-        found = self.known.get(id(op))
-        if found is not None:
-            return found
-        args = tuple([self._name(a) for a in op.args])
-        key = (op.kind, op.dtype, op.attr, args)
+        known = self.known
+        found = known.get(id(op))
+        if found is None:
+            for o in operands_first(op, known):
+                found = known[id(o)] = self._define(o)
+        return found
+
+    def _define(self, op: Op) -> str:
+        args = tuple([self._atom(a) if a.kind in ATOMS else self.known[id(a)] for a in op.args])
+        writes = self.writes.get(op.attr, 0) if op.kind == "load" else 0
+        if self.writes:
+            writes = (writes, *[self.writes.get(a.attr, 0) for a in op.args if a.kind == "value"])
+        key = (op.kind, op.dtype, op.attr, args, writes)
         found = self.names.get(key)
         if found is None:
             found = self.names[key] = f"%{self.count}"
             self.count += 1
             what = f"load ${op.attr}[{args[0]}]" if op.kind == "load" else f"{op.kind} {', '.join(args)}"
             self._emit(f"{found} = {what} : {op.dtype.code}")
-        self.known[id(op)] = found
         return found
 
     def _scope(self, body) -> None:
@@ -332,12 +364,24 @@ class Printer:
         self.names, self.known = outer
 
     def _body(self, body) -> None:
-        self._scope(lambda: [self.statement(s) for s in body])
+        def print_all() -> None:
+            for s in body:
+                self.statement(s)
+        self._scope(print_all)
+
+    def _wrote(self, s: Op) -> None:
+        """Note what a statement writes; of a loop, what any of its iterations does."""
+        if s.kind in ("store", "update"):
+            self.writes[s.attr] = self.writes.get(s.attr, 0) + 1
+        elif s.kind in ("loop", "when"):
+            for inner in s.args[1:]:
+                self._wrote(inner)
 
     def statement(self, s: Op) -> None:
         k = s.kind
         if k == "loop":
             self._emit(f"{s.attr[1]} {s.attr[0]} < {self._name(s.args[0])}:")
+            self._wrote(s)
             self._body(s.args[1:])
         elif k == "when":
             self._emit(f"when {self._name(s.args[0])}:")
@@ -346,8 +390,10 @@ class Printer:
             self._emit(f"@{s.attr[0]} = {s.attr[1]} from {self._name(s.args[0])} : {s.args[0].dtype.code}")
         elif k == "update":
             self._emit(f"@{s.attr} <- {self._name(s.args[0])}")
+            self._wrote(s)
         elif k == "store":
             self._emit(f"store ${s.attr}[{self._name(s.args[0])}] = {self._name(s.args[1])}")
+            self._wrote(s)
         elif k == "check":
             self._emit(f"check 0 <= {self._name(s.args[0])} < {self._name(s.args[1])} else ${s.attr}")
         elif k == "contract":
@@ -364,9 +410,6 @@ class Printer:
         self._body(c.body)
 
 
-_ATOMS = ("const", "arg", "index", "value")
-
-
 # -- verifier ---------------------------------------------------------------------------------------------------
 
 def verify(p: Program) -> None:
@@ -377,11 +420,18 @@ def verify(p: Program) -> None:
         _verify_statement(p, s, set(), {}, True)
 
 
-def _verify_expression(p: Program, e: Op, indices: set, accs: dict, seen: set | None = None) -> None:
-    seen = set() if seen is None else seen
-    if id(e) in seen:
-        return
-    seen.add(id(e))
+def _verify_expression(p: Program, e: Op, indices: set, accs: dict) -> None:
+    seen: set[int] = set()
+    stack = [e]
+    while stack:
+        e = stack.pop()
+        if id(e) not in seen:
+            seen.add(id(e))
+            _verify_node(p, e, indices, accs)
+            stack.extend(e.args)
+
+
+def _verify_node(p: Program, e: Op, indices: set, accs: dict) -> None:
     assert e.dtype is not None and e.kind not in STATEMENTS, f"{e.kind} is no expression"
     if e.kind == "index":
         assert e.attr in indices, f"index {e.attr} is not that of an enclosing loop"
@@ -396,10 +446,12 @@ def _verify_expression(p: Program, e: Op, indices: set, accs: dict, seen: set | 
         assert e.args[0].dtype is dt.int64, "an offset is int64"
     elif e.kind == "select":
         assert e.args[0].dtype is dt.bool_, "select needs a bool condition"
+        assert e.args[1].dtype is e.args[2].dtype is e.dtype, "select is between values of its dtype"
     elif e.kind == "bitcast":
         assert e.args[0].dtype.itemsize == e.dtype.itemsize, "bitcast keeps the size"
-    for a in e.args:
-        _verify_expression(p, a, indices, accs, seen)
+    elif e.kind != "cast":
+        assert e.kind == "const" or e.kind in EXPRESSIONS, f"unknown expression {e.kind!r}"
+        assert all(a.dtype is e.args[0].dtype for a in e.args), f"{e.kind} of mixed dtypes"
 
 
 def _verify_statement(p: Program, s: Op, indices: set, accs: dict, top: bool = False) -> None:

@@ -82,10 +82,10 @@ class Emitter:
         self.metadata.append(text)
         return f"!{len(self.metadata) - 1}"
 
-    def call(self, name: str, result: str, *args: tuple) -> str:
+    def call(self, name: str, result: str, *args: tuple, flags: str = "") -> str:
         types = ", ".join(t for t, _ in args)
         self.intrinsics.add(f"declare {result} @{name}({types})")
-        return self.set(f"call {result} @{name}({', '.join(f'{t} {v}' for t, v in args)})")
+        return self.set(f"call {flags}{result} @{name}({', '.join(f'{t} {v}' for t, v in args)})")
 
     # -- slots --------------------------------------------------------------------------------------------------
 
@@ -122,10 +122,12 @@ class Emitter:
                 return self.values[op.attr]
             address, _, d = self.accumulators[op.attr]
             return self.set(f"load {llvm_type(d)}, ptr {address}")
-        found = self.memo.get(id(op))
+        memo = self.memo
+        found = memo.get(id(op))
         if found is None:
-            found = self.memo[id(op)] = self._expression(op)
-            self.keep.append(op)
+            for o in ir.operands_first(op, memo):
+                found = memo[id(o)] = self._expression(o)
+                self.keep.append(o)
         return found
 
     def _expression(self, op: ir.Op) -> str:
@@ -195,7 +197,7 @@ class Emitter:
     def float_binary(self, k: str, d: dt.dtype, a: str, b: str, flags: str = "") -> str:
         t = llvm_type(d)
         if k in ("min", "max"):
-            return self.call(f"llvm.{k}imum.{d.code}", t, (t, a), (t, b))
+            return self.call(f"llvm.{k}imum.{d.code}", t, (t, a), (t, b), flags="nsz ")     # NaN wins; of 0 and -0, either
         if k == "floordiv":
             return self.call(f"llvm.floor.{d.code}", t, (t, self.set(f"fdiv {t} {a}, {b}")))
         return self.set(f"f{k} {flags}{t} {a}, {b}")
@@ -261,9 +263,10 @@ class Emitter:
                 return self.cast(self.cast(a, source, dt.float32), dt.float32, to)
             return self.set(f"{'fpext' if to.itemsize > source.itemsize else 'fptrunc'} {s} {a} to {t}")
         if source.kind == "f":
-            if to.itemsize < 4:     # as C compilers for x86 do: through int32
-                return self.set(f"trunc i32 {self.set(f'fptosi {s} {a} to i32')} to {t}")
-            return self.set(f"fptosi {s} {a} to {t}")
+            # What does not fit is some number (freeze), not LLVM's poison. Small types: through int32, as C compilers for x86 do.
+            wide = t if to.itemsize >= 4 else "i32"
+            whole = self.set(f"freeze {wide} {self.set(f'fptosi {s} {a} to {wide}')}")
+            return whole if wide == t else self.set(f"trunc i32 {whole} to {t}")
         if to.kind == "f":
             return self.set(f"{'sitofp' if source.kind == 'i' else 'uitofp'} {s} {a} to {t}")
         if source.itemsize < to.itemsize or source is dt.bool_:
@@ -455,7 +458,9 @@ class Kernel:
         return max(1, int(tiles * max(_WORK, total / 16) / total))
 
     def scratch(self, words) -> int:
-        return 0
+        """Bytes of scratch each thread needs."""
+        ends = [words[i] + evaluate(s.size, words) * s.dtype.itemsize for i, s in enumerate(self.program.slots) if s.size is not None]
+        return max(ends, default=0)
 
 
 _kernels: dict[str, Kernel] = {}
