@@ -17,7 +17,18 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 
 
-def run(on: str, example: str, *arguments) -> str:
+SMALL_FASHION = f"""
+import hashlib, gzip, pathlib, sys
+sys.path.insert(0, {str(EXAMPLES)!r})
+import fashion_mnist, fashion_mlp
+files = pathlib.Path(__file__).parent.glob("*.gz")
+fashion_mnist.CHECKSUMS = {{f.stem: hashlib.md5(gzip.decompress(f.read_bytes())).hexdigest() for f in files}}
+if __name__ == "__main__":
+    fashion_mlp.main()
+"""
+
+
+def run(on: str, example: str | Path, *arguments) -> str:
     """The output of an example on "antorcha" or "torch"."""
     prefix = [sys.executable, "-m", "antorcha", "run"] if on == "antorcha" else [sys.executable]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -40,6 +51,7 @@ def pictures(tmp_path_factory):
             file.write(struct.pack(">4I", 2051, count, 28, 28) + images.tobytes())
         with gzip.open(folder / f"{name}-labels-idx1-ubyte.gz", "wb") as file:
             file.write(struct.pack(">2I", 2049, count) + labels.tobytes())
+    (folder / "small_fashion.py").write_text(SMALL_FASHION)
     return folder
 
 
@@ -73,7 +85,7 @@ def losses(output: str) -> list[float]:
 def test_tensors_and_autograd():
     output = run("antorcha", "tensors_and_autograd.py")
     for expected in ("tensor([12.])", "tensor([24.])", "Trying to backward through the graph a second time", "product: True",
-                     "tensor([-1.1258, -1.1524, -0.2506])", "same again: True", "In no_grad: False".lower()):
+                     "tensor([-1.1258, -1.1524, -0.2506])", "same again: True", "in no_grad: False"):
         assert expected in output
 
 
@@ -89,7 +101,7 @@ def test_mlp_regression():
 
 
 def test_fashion_mlp(pictures):
-    output = run("antorcha", "fashion_mlp.py", "--data", pictures, "--epochs", 4)
+    output = run("antorcha", pictures / "small_fashion.py", "--data", pictures, "--epochs", 4)
     assert float(re.findall(r"test accuracy ([0-9.]+)", output)[0]) > 0.9
 
 
@@ -132,7 +144,7 @@ def test_losses_are_pytorchs(example, pictures, music, tmp_path):
     command = {
         "sine": ("sine.py", "--steps", 200),
         "mlp_regression": ("mlp_regression.py", "--rows", 5000, "--steps", 5),
-        "fashion_mlp": ("fashion_mlp.py", "--data", pictures, "--epochs", 2),
+        "fashion_mlp": (pictures / "small_fashion.py", "--data", pictures, "--epochs", 2),
         "bach_gpt": (*bach(music, tmp_path), "--steps", 12),
     }[example]
     ours, theirs = losses(run("antorcha", *command)), losses(run("torch", *command))
