@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..base import dtype as dt
-from ..graph.node import Static, dense, leaf
+from ..graph.node import Static, dense, leaf, view
 from ..loops import ir
 from . import factory
 from .record import Record, core, make, meta
@@ -50,12 +50,29 @@ def _bernoulli(words, threshold):
 BERNOULLI = Record("bernoulli", "pointwise", scalar=_bernoulli)
 
 
-def mask(shape: tuple, p: float, generator=None):
-    """A bool tensor, each element true with probability p; the draws are kept as words and compared where the mask is read."""
+def _memory_order(t) -> list[int]:
+    """The dimensions of `t`, the one with the longest steps in memory first: numbers are drawn in this order."""
+    strides = t.stride()
+    return sorted(range(t.dim()), key=lambda d: -strides[d])
+
+
+def _places(t):
+    """The view that reads a dense value in the order in which `t` lies in memory."""
+    strides, step = [0] * t.dim(), 1
+    for d in reversed(_memory_order(t)):
+        strides[d], step = step, step * t.shape[d]
+    return view(tuple(t.shape), tuple(strides))
+
+
+def mask(shape: tuple, p: float, generator=None, like=None):
+    """A bool tensor, each element true with probability p; the draws are kept as words and compared where the mask is read.
+
+    The words go to the elements in the order in which `like`, a tensor of this shape, lies in memory."""
     n = _count(shape)
+    places = dense(shape) if like is None or like.is_contiguous() else _places(like)
     words = leaf(source(generator).words_buffer(2 * n), n, dt.int64)
     threshold = int(np.ceil(p * 2.0 ** 53))
-    return make(BERNOULLI, (words, threshold), (dense(shape), None), Static(casts=(dt.int64, dt.int64)), shape, dt.bool_)
+    return make(BERNOULLI, (words, threshold), (places, None), Static(casts=(dt.int64, dt.int64)), shape, dt.bool_)
 
 
 def _shape(size, given):
@@ -139,7 +156,7 @@ def normal(mean, std=None, size=None, *, generator=None, out=None, dtype=None, d
 def bernoulli(input, p=None, *, generator=None, out=None):
     """1 with probability `input` (elementwise; or `p` everywhere), else 0."""
     if p is not None:
-        return mask(tuple(input.shape), p, generator).to(input.dtype)
+        return mask(tuple(input.shape), p, generator, input).to(input.dtype)
     if not input.is_floating_point():
         raise RuntimeError("bernoulli: expected probabilities in a floating point tensor")
     draws = _tensor(source(generator).uniform(input.numel(), _numpy_float(input.dtype)), tuple(input.shape), input.dtype)
@@ -170,7 +187,7 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         keys = weights.astype(kind) / rng.exponential(weights.size).reshape(weights.shape).astype(kind)
         picked = np.argsort(-keys, axis=1, kind="stable")[:, :num_samples]
     else:
-        cumulative = np.cumsum(weights, axis=1)
+        cumulative = np.cumsum(weights, axis=1, dtype=_numpy_float(input.dtype))
         cumulative /= cumulative[:, -1:]
         draws = rng.uniform(weights.shape[0] * num_samples, np.float64).reshape(-1, num_samples)
         picked = np.stack([np.searchsorted(c, d, side="right") for c, d in zip(cumulative, draws)])
@@ -181,18 +198,11 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
 
 def poisson(input, generator=None):
     """Poisson numbers with the given rates."""
-    rates = np.asarray(core.host(input), np.float64)
-    words = source(generator)._words
-    return _tensor(words.poisson(rates).astype(np.float64), tuple(input.shape), input.dtype)
+    rates = np.asarray(core.host(input.detach()), np.float64)
+    return _tensor(source(generator).poisson(rates.reshape(-1)), tuple(input.shape), input.dtype)
 
 
 # -- in place ---------------------------------------------------------------------------------------------------
-
-def _memory_order(t) -> list[int]:
-    """The dimensions of `t`, the one with the longest steps in memory first: numbers are drawn in this order."""
-    strides = t.stride()
-    return sorted(range(t.dim()), key=lambda d: -strides[d])
-
 
 def _fill(t, array):
     """Fill `t` with the numbers, in the order of memory."""
@@ -246,7 +256,7 @@ def bernoulli_(self, p=0.5, *, generator=None):
         return self.copy_(bernoulli(p.expand(self.shape), generator=generator))
     if not 0 <= p <= 1:
         raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
-    return self.copy_(mask(tuple(self.shape), p, generator))
+    return self.copy_(mask(tuple(self.shape), p, generator, self))
 
 
 def exponential_(self, lambd=1.0, *, generator=None):

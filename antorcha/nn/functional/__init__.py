@@ -120,7 +120,7 @@ def _probability(p: float) -> None:
 def _drop(input, p, shape):
     if p == 1.0:
         return input * 0.0
-    keep = random.mask(shape, 1.0 - p)
+    keep = random.mask(shape, 1.0 - p, like=input if shape == tuple(input.shape) else None)
     return input * (keep.to(input.dtype) * (1.0 / (1.0 - p)))
 
 
@@ -151,7 +151,7 @@ def alpha_dropout(input, p=0.5, training=False, inplace=False):
         return input
     alpha = -1.7580993408473766
     a = ((1 - p) * (1 + p * alpha ** 2)) ** -0.5
-    keep = random.mask(tuple(input.shape), 1.0 - p)
+    keep = random.mask(tuple(input.shape), 1.0 - p, like=input)
     return where(keep, input, alpha) * a - a * alpha * p
 
 
