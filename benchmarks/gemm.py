@@ -62,7 +62,7 @@ def kernel_call(a: np.ndarray, b: np.ndarray, out: np.ndarray):
     def element(role: str, x: np.ndarray, names: str) -> tuple:
         slot = argument(role, dt.of(x.dtype), x.ctypes.data)
         offset = ir.integer(0)
-        for name, stride, extent in zip(names, x.strides, x.shape):
+        for name, stride in zip(names, x.strides):
             stride //= x.itemsize
             if name in indices:
                 offset = offset + ir.index(name) * (1 if stride == 1 else ir.arg(argument("stride", dt.int64, stride)))
@@ -111,11 +111,12 @@ def report(threads: int) -> None:
         ours = work / best(kernel_call(a, b, out))
         want = np.matmul(a[-1], b[-1])
         assert np.allclose(out[-1], want, rtol=1e-3, atol=1e-2), name
-        numpy = work / best(lambda: np.matmul(a[0] if len(a) == 1 else a, b[0] if len(a) == 1 else b))
+        x, y = (a, b) if shape[0] > 1 else (a[0], b[0])
+        numpy = work / best(lambda x=x, y=y: np.matmul(x, y))
         line = f"{name:24}{ours:8.1f}{ours / peak:9.0%}{numpy:8.1f}"
         if torch:
             x, y, z = (torch.from_numpy(v if len(a) > 1 else v[0]) for v in (a, b, out))
-            line += f"{work / best(lambda: torch.matmul(x, y, out=z)):8.1f}"
+            line += f"{work / best(lambda x=x, y=y, z=z: torch.matmul(x, y, out=z)):8.1f}"
         print(line, flush=True)
 
 

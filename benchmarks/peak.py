@@ -59,8 +59,8 @@ def read_bandwidth(threads: int = 1, nbytes: int = 256 << 20, repeats: int = 5) 
     parts = np.array_split(np.ones(nbytes // 8, np.int64), threads)
     best = float("inf")
     for _ in range(repeats):
-        waiting = list(parts)
-        best = min(best, _on_threads(threads, lambda: int(np.bitwise_or.reduce(waiting.pop()))))
+        waiting = iter(parts)
+        best = min(best, _on_threads(threads, lambda waiting=waiting: int(np.bitwise_or.reduce(next(waiting)))))
     return nbytes / best
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from antorcha.base import dtype as dt
 from antorcha.loops import ir
 from antorcha.loops.ir import Contraction, Program
-from antorcha.runtime import pool
-from antorcha.targets import gemm, llvm
+from antorcha.runtime import cpu, pool
+from antorcha.targets import gemm, llvm, microkernel
 
 
 class Product:
@@ -57,7 +57,8 @@ def names(dims: tuple) -> list[str]:
     return [n for n, _ in dims]
 
 
-def multiply(a: np.ndarray, b: np.ndarray, batch: int = 0, ms: int = 1, ns: int = 1, out_order=None, prologue=None, epilogue=None) -> np.ndarray:
+def multiply(a: np.ndarray, b: np.ndarray, batch: int = 0, ms: int = 1, ns: int = 1, out_order=None, prologue=None,
+             epilogue=None) -> np.ndarray:
     """out[batch, m, n] of a[batch, m, k] and b[batch, n, k], each group some dimensions deep, through a kernel."""
     p = Product()
     bs, m, n, k = (p.dims(stem, e) for stem, e in (("b", a.shape[:batch]), ("m", a.shape[batch:batch + ms]),
@@ -166,8 +167,35 @@ def test_number_of_threads_changes_no_bit():
     np.testing.assert_allclose(one, a @ b.T, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("machine, width, features", [("x86_64", 32, {"avx2", "fma"}), ("x86_64", 16, {"sse2"}), ("aarch64", 16, {"neon"})])
+def test_register_tiles_of_other_processors(machine, width, features, monkeypatch):
+    """Their shapes; the instructions stay those of the processor at hand."""
+
+    def forget():
+        llvm._kernels.clear()
+        gemm._multiply.cache_clear()
+        gemm._tiles.cache_clear()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cpu, "machine", lambda: machine)
+        patch.setattr(cpu, "features", lambda: frozenset(features))
+        patch.setattr(cpu, "vector_bytes", lambda: width)
+        tiles = {d: microkernel.shape(d) for d in (dt.float32, dt.float64)}
+    monkeypatch.setattr(microkernel, "shape", lambda d: tiles[d])
+    forget()
+    try:
+        rng = np.random.default_rng(5)
+        for dtype in ("f4", "f8"):
+            a, b = values(rng, (101, 301), dtype), values(rng, (67, 301), dtype)
+            np.testing.assert_array_equal(multiply(a, b), a @ b.T)
+            a, b = values(rng, (301, 101), dtype), values(rng, (301, 67), dtype)
+            np.testing.assert_array_equal(multiply(a.T, b.T), a.T @ b)
+    finally:
+        forget()
+
+
 def test_sizes_of_the_blocking():
-    s = gemm.microkernel.shape(dt.float32)
+    s = microkernel.shape(dt.float32)
     c = Contraction((), (("m", ir.arg(0)),), (("n", ir.arg(1)),), (("k", ir.arg(2)),), ir.const(1, dt.float32), ir.const(1, dt.float32), (),
                     dt.float32)
     assert gemm.tiles(c, [0, 5, 5]) == gemm.tiles(c, [5, 0, 5]) == 0

@@ -199,7 +199,8 @@ class ContractionKernel(Kernel):
         self.program, self.text = program, text
         self.contraction = oriented(program.body[0].attr)
         self._tiles = _tiles(self.contraction)
-        library = jit.load_module(text, self.ir)
+        tile = "" if plain(self.contraction) else _shape(self.contraction)
+        library = jit.load_module(f"{text}{tile}", self.ir)
         if "multiply" in library:
             ctypes.c_void_p.from_address(library["multiply"]).value = _multiply(self.contraction.dtype)
         self.address = library["kernel"]

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from ..base import dtype as dt
 from ..runtime import cpu
 
-STAGE = 128          # columns (k) staged before they are transposed into a panel
+STAGE = 64           # columns (k) staged before they are transposed into a panel
 BATCH_WORDS = 16     # i64 words at the start of scratch: the batch indices
 
 
@@ -107,8 +107,8 @@ def shape(dtype: dt.dtype) -> Shape:
         mr, vectors = 4, 2
     lanes = width // dtype.itemsize
     nr = vectors * lanes
-    kc = 1536 // dtype.itemsize
-    nc = max(1, 1536 // dtype.itemsize // nr) * nr
+    kc = 1024 // dtype.itemsize
+    nc = max(1, 2304 // dtype.itemsize // nr) * nr
     return Shape({4: "float", 8: "double"}[dtype.itemsize], dtype.itemsize, lanes, mr, vectors, kc, nc, 72 * mr)
 
 
