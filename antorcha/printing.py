@@ -28,7 +28,7 @@ def set_printoptions(precision=None, threshold=None, edgeitems=None, linewidth=N
 
 
 class _Formatter:
-    """One number's text; the width is that of the widest among the numbers shown."""
+    """One number's text; the width is that of the widest among the numbers shown that are finite and not zero."""
 
     def __init__(self, x: np.ndarray):
         self.floating = x.dtype.kind == "f"
@@ -39,19 +39,17 @@ class _Formatter:
         wide = x.reshape(-1).astype(np.float64)
         finite = wide[np.isfinite(wide) & (wide != 0)]
         if finite.size == 0:
-            self.width = max((len(self._text(v)) for v in wide.tolist()), default=1) if wide.size and not np.isfinite(wide).all() else 2
-            self.width = max([self.width, *(len(self._text(v)) for v in wide.tolist())], default=1)
             return
         magnitude = np.abs(finite)
         low, high = magnitude.min(), magnitude.max()
         self.integral = bool((finite == np.ceil(finite)).all())
         if self.integral:
-            self.scientific = high / low > 1000.0 and False or high > 1e8
+            self.scientific = bool(high / low > 1000.0 or high > 1e8)
         else:
             self.scientific = bool(high / low > 1000.0 or high > 1e8 or low < 1e-4)
         if options.sci_mode is not None:
             self.scientific = options.sci_mode
-        self.width = max(len(self._text(v)) for v in wide.tolist())
+        self.width = max(len(self._text(v)) for v in finite.tolist())
 
     def _text(self, v) -> str:
         if not self.floating:
