@@ -113,6 +113,11 @@ def exp2(x: Op) -> Op:
 
 
 def expm1(x: Op) -> Op:
+    return _with_sign_of(_expm1(x), x)
+
+
+def _expm1(x: Op) -> Op:
+    """All but the sign of 0."""
     d = x.dtype
     low, high, degree = (-20.0, 89.0, 7) if d is dt.float32 else (-40.0, 710.0, 13)
     n, r = _exp_parts(minimum(maximum(x, low), high))
@@ -203,12 +208,12 @@ _TANH_SMALL = (6404582 / 10854718875, -929569 / 638512875, 21844 / 6081075, -138
 
 def tanh(x: Op) -> Op:
     a = absolute(x)
-    t = expm1(minimum(a + a, 44.0))
-    y = _with_sign_of(t / (t + 2.0), x)
+    t = _expm1(minimum(a + a, 44.0))
+    y = t / (t + 2.0)
     if x.dtype is dt.float32:
         z = x * x
-        y = select(a < 0.5, fma(x * z, polynomial(z, _TANH_SMALL), x), y)
-    return select(x.ne(x), x, y)
+        y = select(a < 0.5, fma(a * z, polynomial(z, _TANH_SMALL), a), y)
+    return select(x.ne(x), x, _with_sign_of(y, x))
 
 
 def sinh(x: Op) -> Op:
@@ -217,7 +222,7 @@ def sinh(x: Op) -> Op:
 
 @_wide
 def _sinh(x: Op) -> Op:
-    t = expm1(minimum(absolute(x), 709.0))
+    t = _expm1(minimum(absolute(x), 709.0))
     y = (t + t / (t + 1.0)) * 0.5
     h = exp(absolute(x) * 0.5)
     return _with_sign_of(select(absolute(x) > 700.0, h * 0.5 * h, y), x)
@@ -300,8 +305,8 @@ def _reduced_single(x: Op):
 def _trigonometric(function):
     """A function of the quadrant and of sine and cosine within it, of any finite x."""
     def whole(x: Op) -> Op:
-        y = function(*_quadrant(x))
-        return select(absolute(x) < INF, y.cast(x.dtype), const(NAN, x.dtype))
+        y = select(absolute(x) < INF, function(*_quadrant(x)).cast(x.dtype), const(NAN, x.dtype))
+        return y if function.__name__ == "cos" else select(x.eq(0.0), x, y)     # keeps the sign of 0
     whole.__name__ = function.__name__
     return whole
 
