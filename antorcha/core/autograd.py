@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections import OrderedDict
 
+from ..graph import tape
 from ..ops.record import core
 
 _counter = itertools.count()
@@ -545,6 +546,7 @@ def _start(tensors, grads):
 
 def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, inputs=None) -> None:
     """Add the gradients of `tensors` to the `.grad` of the leaves (or of `inputs` alone)."""
+    tape.begin_backward()
     roots, cotangents = _start(tensors, grad_tensors)
     retain = create_graph if retain_graph is None else retain_graph
     if inputs is None:

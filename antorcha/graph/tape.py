@@ -9,16 +9,16 @@ from __future__ import annotations
 from ..base import config
 from .node import Node
 
-LONGEST = 20_000  # nodes; a program that never asks for a value must not grow without bound
+LONGEST = 4_000  # nodes; a program that never asks for a value must not grow without bound
 
 
 class State:
-    """`urgent`: the next recorded node is to be computed at once."""
+    """`urgent`: the next recorded node is to be computed at once. `backwards`: the recording holds a backward pass."""
 
-    __slots__ = ("urgent",)
+    __slots__ = ("urgent", "backwards")
 
     def __init__(self):
-        self.urgent = False
+        self.urgent = self.backwards = False
 
 
 state = State()
@@ -37,8 +37,17 @@ def settle() -> None:
         flush()
 
 
+def begin_backward() -> None:
+    """Called where a backward pass begins. One in the recording already: a training loop that asks for no value. Cutting here
+    cuts each of its steps at the same place, so that one plan serves all."""
+    if state.backwards:
+        flush()
+    state.backwards = True
+
+
 def flush() -> None:
     """Compute every pending value that can still be asked for."""
+    state.backwards = False
     if not nodes:
         return
     from . import flush as execution  # the compiler is loaded with the first value that is needed
