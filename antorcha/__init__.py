@@ -33,6 +33,8 @@ from .random_api import (  # noqa: E402, F401
     Generator, default_generator, fork_rng, get_rng_state, initial_seed, manual_seed, seed, set_rng_state,
 )
 
+from .type_info import finfo, iinfo  # noqa: E402, F401
+
 set_printoptions = _printing.set_printoptions
 
 

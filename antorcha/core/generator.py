@@ -36,7 +36,7 @@ class Generator:
     def manual_seed(self, seed: int):
         seed = int(seed)
         if not -(2 ** 63) <= seed < 2 ** 64:
-            raise RuntimeError("Overflow when unpacking long: expected a seed in [-2**63, 2**64)")
+            raise ValueError(f"Overflow when unpacking long long: expected a seed in [-2**63, 2**64); received {seed}")
         self._seed = seed % 2 ** 64
         self._words.seed(self._seed & 0xFFFFFFFF)
         self._next_normal = None

@@ -6,6 +6,7 @@ it is read and written, and how in-place writes rewrite the history of views.
 
 from __future__ import annotations
 
+import functools
 import weakref
 
 import numpy as np
@@ -415,9 +416,7 @@ class Tensor:
         return id(self)
 
     def __format__(self, spec: str) -> str:
-        if not self.meta.view.shape and spec:
-            return format(self.item(), spec)
-        return object.__format__(self, spec) if not spec else format(self.tolist(), spec)
+        return object.__format__(self, spec) if self.meta.view.shape else format(self.item(), spec)
 
     def __reversed__(self):
         return view_ops.flip(self, 0) if self.dim() else self
@@ -758,7 +757,8 @@ def _array_of(data, dtype) -> np.ndarray:
             if p.shape != parts[0].shape:
                 raise ValueError(f"expected sequence of length {parts[0].shape[0] if parts[0].ndim else 0} at dim 1 "
                                  f"(got {p.shape[0] if p.ndim else 0})")
-        return np.stack(parts)
+        kind = functools.reduce(dt.promote, (dt.of(p.dtype) for p in parts))
+        return np.stack(parts).astype(kind.numpy)
     if not isinstance(data, (list, tuple, range, int, float, bool, complex, np.generic)) and not hasattr(data, "__array__"):
         if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, (str, bytes, dict)):
             return _array_of(list(data), dtype)
@@ -780,6 +780,8 @@ def _array_of(data, dtype) -> np.ndarray:
         return array
     if array.dtype.kind == "f" and not isinstance(data, np.generic):
         return array.astype(dt.default().numpy)
+    if array.dtype.kind == "c" and not isinstance(data, np.generic):
+        return array.astype(dt.default().to_complex().numpy)
     return array
 
 

@@ -54,7 +54,7 @@ def mul(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise product, broadcast."""
 
 
-@pointwise(lambda a, b: a / b, name="true_divide", public=False, rule=floating, samples=binary(away_from_zero=True),
+@pointwise(lambda a, b: a / b, name="true_divide", title="Div", public=False, rule=floating, samples=binary(away_from_zero=True),
            grad=dict(input=lambda g, other: g / other, other=lambda g, input, other: -g * (input / other) / other))
 def div_(input: Tensor, other: Tensor): ...
 

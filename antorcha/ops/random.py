@@ -25,7 +25,7 @@ def source(generator):
 
 def _numpy_float(d: dt.dtype):
     if d.kind != "f":
-        raise NotImplementedError(f"random: expected a floating point dtype; received {d}. (\"normal_kernel_cpu\" not implemented for it)")
+        raise NotImplementedError(f"random: expected a floating point dtype; received {d}. Draw floats and convert them.")
     return np.float64 if d is dt.float64 else np.float32
 
 
@@ -159,6 +159,9 @@ def bernoulli(input, p=None, *, generator=None, out=None):
         return mask(tuple(input.shape), p, generator, input).to(input.dtype)
     if not input.is_floating_point():
         raise RuntimeError("bernoulli: expected probabilities in a floating point tensor")
+    chances = core.host(input.detach())
+    if not ((chances >= 0) & (chances <= 1)).all():
+        raise RuntimeError("bernoulli: expected every probability in [0, 1]")
     draws = _tensor(source(generator).uniform(input.numel(), _numpy_float(input.dtype)), tuple(input.shape), input.dtype)
     return _finish("bernoulli", (draws < input.detach()).to(input.dtype), out, False)
 
@@ -180,8 +183,6 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
     rng = source(generator)
     if not replacement or num_samples == 1:
-        if not replacement and ((weights > 0).sum(1) < num_samples).any():
-            raise RuntimeError("invalid multinomial distribution (with replacement=False, not enough non-negative category to sample)")
         # The largest of w / Exp(1) falls on i with probability proportional to w_i.
         kind = _numpy_float(input.dtype)
         keys = weights.astype(kind) / rng.exponential(weights.size).reshape(weights.shape).astype(kind)
@@ -247,6 +248,11 @@ def random_(self, *args, generator=None, **given):
     high = top + 1 if high is None else high
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+    limits = (-np.inf, np.inf) if self.dtype.kind == "f" else (0 if self.dtype.kind in "ub" else -top - 1, top)
+    if not limits[0] <= low <= high - 1 <= limits[1]:
+        name = "from" if not limits[0] <= low <= limits[1] else "to - 1"
+        raise RuntimeError(f"{name} is out of bounds for {self.dtype}: expected a number in [{limits[0]}, {limits[1]}]; "
+                           f"received {low if name == 'from' else high - 1}")
     return _fill(self, rng.integers(self.numel(), low, high))
 
 
@@ -261,23 +267,31 @@ def bernoulli_(self, p=0.5, *, generator=None):
 
 def exponential_(self, lambd=1.0, *, generator=None):
     """Fill with numbers of the exponential distribution."""
+    if not lambd > 0:
+        raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
     return _fill(self, source(generator).exponential(self.numel(), lambd))
 
 
 def geometric_(self, p, *, generator=None):
     """Fill with numbers of the geometric distribution."""
+    if not 0 < p < 1:
+        raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
     u = source(generator).uniform(self.numel(), np.float64)
     return _fill(self, np.ceil(np.log(u) / np.log1p(-p)))
 
 
 def cauchy_(self, median=0.0, sigma=1.0, *, generator=None):
     """Fill with numbers of the Cauchy distribution."""
+    if not sigma > 0:
+        raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
     u = source(generator).uniform(self.numel(), np.float64)
     return _fill(self, median + sigma * np.tan(np.pi * (u - 0.5)))
 
 
 def log_normal_(self, mean=1.0, std=2.0, *, generator=None):
     """Fill with exponentials of normal numbers."""
+    if not std > 0:
+        raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
     return _fill(self, np.exp(source(generator).single_normals(self.numel()) * std + mean))
 
 

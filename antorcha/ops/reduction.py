@@ -174,12 +174,20 @@ def _pick_grad(g, dim, keepdim, input_shape, result):
     return pw.where(place == _restore(result[1], d, keepdim, rank), _restore(g, d, keepdim, rank), 0.0)
 
 
+def _named(name, fields):
+    """A type for several results, shown as PyTorch shows it."""
+    kind = namedtuple(name, fields, module="torch.return_types")
+    kind.__repr__ = lambda self: f"torch.return_types.{name}(\n" + ",\n".join(f"{f}={v!r}" for f, v in zip(fields, self)) + ")"
+    return kind
+
+
 def _pair(name):
-    return namedtuple(name, ["values", "indices"], module="torch.return_types")
+    return _named(name, ["values", "indices"])
 
 
 _max_t, _min_t, median_t, mode_t, kthvalue_t, cummax_t, cummin_t, sort_t, topk_t = (
     _pair(n) for n in ("max", "min", "median", "mode", "kthvalue", "cummax", "cummin", "sort", "topk"))
+aminmax_t = _named("aminmax", ["min", "max"])
 
 
 @operator(name="max", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result: _pick_grad(g, dim, keepdim, input_shape, result)))
@@ -312,9 +320,8 @@ def nanmean(input, dim=None, keepdim=False, *, dtype=None):
 
 def aminmax(input, *, dim=None, keepdim=False):
     """(smallest, largest)."""
-    kind = namedtuple("aminmax", ["min", "max"])
     over = () if dim is None else dim
-    return kind(amin(input, over, keepdim), amax(input, over, keepdim))
+    return aminmax_t(amin(input, over, keepdim), amax(input, over, keepdim))
 
 
 def norm(input, p="fro", dim=None, keepdim=False, out=None, dtype=None):
