@@ -124,8 +124,9 @@ def test_float64(name):
         pytest.skip("long double is no wider than float64 here")
     random = np.random.default_rng(1)
     n = 20_000
-    x = np.concatenate([random.uniform(-1, 1, n), random.uniform(-30, 30, n), random.uniform(-760, 760, n), random.uniform(0.5, 2, n),
-                        np.exp(random.uniform(-740, 709, n)) * random.choice([-1, 1], n), [0, -0.0, np.inf, -np.inf, np.nan, 1, -1, 5e-324]])
+    special = [0, -0.0, np.inf, -np.inf, np.nan, 1, -1, 5e-324]
+    dense = [random.uniform(low, high, n) for low, high in ((-1, 1), (-30, 30), (-760, 760), (0.5, 2))]
+    x = np.concatenate([*dense, np.exp(random.uniform(-740, 709, n)) * random.choice([-1, 1], n), special])
     if name in ("sin", "cos", "tan"):
         x = x[(np.abs(x) < 1e8) | ~np.isfinite(x)]
     error = ulps(evaluate(getattr(lm, name), dt.float64, x), NUMPY[name](x.astype(Wide)))
@@ -156,11 +157,12 @@ def test_gamma_functions(name, exact, d):
 def _pairs(d: dt.dtype):
     random = np.random.default_rng(4)
     n, exponent, kind = 40_000, 80 if d is dt.float32 else 600, d.numpy
-    special = np.array([0, -0.0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, np.inf, -np.inf, np.nan, 1e30, -1e30, 1e-30, 2.0 ** 24 + 1, 0.9999999], kind)
+    special = np.array([0, -0.0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, np.inf, -np.inf, np.nan, 1e30, -1e30, 1e-30, 2.0 ** 24 + 1, 0.9999999],
+                       kind)
     x, y = (v.ravel() for v in np.meshgrid(special, special))
-    x = np.concatenate([x, np.exp(random.uniform(-exponent, exponent, n)), random.uniform(0.5, 2, n), random.uniform(-9, 9, n)]).astype(kind)
-    y = np.concatenate([y, random.uniform(-3, 3, n), random.uniform(-100, 100, n), np.round(random.uniform(-9, 9, n))]).astype(kind)
-    return x, y
+    bases = [x, np.exp(random.uniform(-exponent, exponent, n)), random.uniform(0.5, 2, n), random.uniform(-9, 9, n)]
+    exponents = [y, random.uniform(-3, 3, n), random.uniform(-100, 100, n), np.round(random.uniform(-9, 9, n))]
+    return np.concatenate(bases).astype(kind), np.concatenate(exponents).astype(kind)
 
 
 @pytest.mark.parametrize("d", [dt.float32, dt.float64], ids=str)

@@ -336,11 +336,9 @@ class Printer:
         if op.kind in ATOMS:
             return self._atom(op)
         known = self.known
-        found = known.get(id(op))
-        if found is None:
-            for o in operands_first(op, known):
-                found = known[id(o)] = self._define(o)
-        return found
+        for o in operands_first(op, known):
+            known[id(o)] = self._define(o)
+        return known[id(op)]
 
     def _define(self, op: Op) -> str:
         args = tuple([self._atom(a) if a.kind in ATOMS else self.known[id(a)] for a in op.args])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import struct
 
 from ..base import dtype as dt
@@ -123,12 +124,10 @@ class Emitter:
             address, _, d = self.accumulators[op.attr]
             return self.set(f"load {llvm_type(d)}, ptr {address}")
         memo = self.memo
-        found = memo.get(id(op))
-        if found is None:
-            for o in ir.operands_first(op, memo):
-                found = memo[id(o)] = self._expression(o)
-                self.keep.append(o)
-        return found
+        for o in ir.operands_first(op, memo):
+            memo[id(o)] = self._expression(o)
+            self.keep.append(o)
+        return memo[id(op)]
 
     def _expression(self, op: ir.Op) -> str:
         k, d = op.kind, op.dtype
@@ -414,9 +413,14 @@ def evaluate(op: ir.Op, words) -> int:
         return words[op.attr]
     if op.kind == "select":
         return evaluate(op.args[1 if evaluate(op.args[0], words) else 2], words)
-    a, b = (evaluate(x, words) for x in op.args)
-    return {"lt": a < b, "le": a <= b, "eq": a == b, "and": a & b, "add": a + b, "sub": a - b, "mul": a * b, "min": min(a, b), "max": max(a, b),
-            "floordiv": a // b if b else 0, "div": a // b if b else 0, "rem": a % b if b else 0}[op.kind]
+    return _INTEGER[op.kind](*(evaluate(x, words) for x in op.args))
+
+
+_INTEGER = {
+    "lt": operator.lt, "le": operator.le, "eq": operator.eq, "and": operator.and_, "add": operator.add, "sub": operator.sub,
+    "mul": operator.mul, "min": min, "max": max, "floordiv": lambda a, b: a // b if b else 0, "div": lambda a, b: a // b if b else 0,
+    "rem": lambda a, b: a % b if b else 0,
+}
 
 
 def _work(s: ir.Op, words) -> float:
