@@ -62,8 +62,9 @@ class Writer:
     def compiled(self, address: int | None = None) -> list[np.ndarray]:
         words, arrays = self.words()
         kernel = llvm.build(self.program)
-        scratch = np.empty(kernel.scratch(words) + 64, np.uint8)
-        run(address or kernel.address, words, kernel.tiles(words), scratch)
+        scratch = np.empty(kernel.scratch(words) + 128, np.uint8)
+        aligned = -(-scratch.ctypes.data // 64) * 64
+        run(address or kernel.address, words, kernel.tiles(words), aligned)
         return arrays
 
     def check(self, **tolerance) -> list[np.ndarray]:
@@ -77,12 +78,12 @@ class Writer:
         return compiled
 
 
-def run(address: int, words: list[int], tiles: int, scratch: np.ndarray) -> None:
+def run(address: int, words: list[int], tiles: int, scratch: int) -> None:
     """In two parts, the second one first: parallel iterations are independent."""
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(address)
     block = np.array(words, np.int64)
     for begin, end in ((tiles // 2, tiles), (0, tiles // 2)):
-        call(block.ctypes.data, begin, end, scratch.ctypes.data)
+        call(block.ctypes.data, begin, end, scratch)
 
 
 def elementwise(function, *inputs: np.ndarray, out: dt.dtype) -> Writer:
