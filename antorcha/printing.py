@@ -41,7 +41,7 @@ class _Formatter:
         if finite.size == 0:
             return
         magnitude = np.abs(finite)
-        low, high = magnitude.min(), magnitude.max()
+        low, high = float(magnitude.min()), float(magnitude.max())
         self.integral = bool((finite == np.ceil(finite)).all())
         if self.integral:
             self.scientific = bool(high / low > 1000.0 or high > 1e8)

@@ -149,9 +149,12 @@ class Generator:
 
     def permutation(self, n: int) -> np.ndarray:
         """A random order of 0 .. n-1 (Fisher and Yates)."""
-        draws = (self.words(max(n - 1, 0)) % np.arange(n, 1, -1, dtype=np.uint32)).tolist() if n > 1 else []
+        steps = (self.words(max(n - 1, 0)) % np.arange(n, min(n, 1), -1, dtype=np.uint32)).astype(np.int64)
+        if n >= MANY:
+            from . import shuffle
+            return shuffle.shuffled(steps)
         order = list(range(n))
-        for i, z in enumerate(draws):
+        for i, z in enumerate(steps.tolist()):
             order[i], order[i + z] = order[i + z], order[i]
         return np.array(order, np.int64)
 
