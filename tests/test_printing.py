@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 from golden_cases import HERE, printed
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import antorcha as torch

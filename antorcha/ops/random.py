@@ -91,7 +91,8 @@ def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, 
     return _finish("rand", _tensor(source(generator).uniform(_count(shape), _numpy_float(d)), shape, d), out, requires_grad)
 
 
-def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, **given):
+def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None,
+          **given):
     """Normal numbers of mean 0 and variance 1."""
     factory.device_name(device)
     shape, d = _shape(size, given), dtype or dt.default()
@@ -148,6 +149,10 @@ def normal(mean, std=None, size=None, *, generator=None, out=None, dtype=None, d
         d = dtype or dt.default()
         x = source(generator).normal(_count(size), _numpy_float(d), mean, std)
         return _finish("normal", _tensor(x, tuple(size), d), out, requires_grad)
+    # Draws have no derivative with respect to the parameters.
+    mean, std = (v.detach() if isinstance(v, core.Tensor) else v for v in (mean, std))
+    if isinstance(std, core.Tensor) and std.numel() and not (core.host(std) >= 0).all():
+        raise RuntimeError("normal expects all elements of std >= 0.0")
     like = mean if isinstance(mean, core.Tensor) else std
     shape = core.broadcast_tensors(mean, std)[0].shape if isinstance(std, core.Tensor) and isinstance(mean, core.Tensor) else like.shape
     return _finish("normal", randn(*shape, generator=generator, dtype=like.dtype) * std + mean, out, requires_grad)
