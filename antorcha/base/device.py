@@ -15,15 +15,23 @@ class device:
             type, index = type.type, type.index
         elif isinstance(type, int):
             type, index = "cuda", type
+        elif not isinstance(type, str):
+            raise TypeError(f"device: expected a string such as 'cpu' or 'cuda:0', an index or a device; received {type!r}.")
+        elif not type:
+            raise RuntimeError("Device string must not be empty")
         elif ":" in type:
             if index is not None:
                 raise RuntimeError(f"type (string) must not include an index because index was passed explicitly: {type}")
             type, _, number = type.partition(":")
-            if not number.isdigit():
+            if not (type and number.isdecimal() and number == str(int(number))):
                 raise RuntimeError(f"Invalid device string: '{type}:{number}'")
             index = int(number)
         if type not in TYPES:
             raise RuntimeError(f"Expected one of {', '.join(TYPES)} device type at start of device string: {type}")
+        if index is not None and not isinstance(index, int):
+            raise TypeError(f"device: expected an int as index; received {index!r}.")
+        if index is not None and index < 0:
+            raise RuntimeError("Device index must not be negative")
         object.__setattr__(self, "type", type)
         object.__setattr__(self, "index", index)
 

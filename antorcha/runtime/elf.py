@@ -3,9 +3,9 @@
 LLVM has a loader of its own, but needs tens of megabytes and a fifth of a second to be there at all; with this one,
 a process whose kernels are all on disk never imports llvmlite.
 
-The sections to load are laid out in one mapping: code first, then read-only and writable data on pages of their own. Calls
-to outside functions go through stubs behind the code, so no distance is ever too far for 32 bits. Formats and relocation types are
-those of the System V ABI, AMD64 supplement, chapters 4.1 to 4.4.
+The sections to load are laid out in one mapping: code first, then read-only data, then writable data on pages of their own.
+Calls to outside functions go through stubs behind the code, so no distance is ever too far for 32 bits. Formats and
+relocation types are those of the System V ABI, AMD64 supplement, chapters 4.1 to 4.4.
 """
 
 from __future__ import annotations

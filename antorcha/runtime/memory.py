@@ -198,7 +198,8 @@ class Allocator:
             address = map_pages(nbytes)
         if not address:
             raise OutOfMemoryError(message(
-                "memory", "room for the result", f"no memory from the system for {nbytes:,} bytes ({self.allocated:,} are in use)",
+                "memory", "room for the result",
+                f"no memory from the system for {nbytes:,} bytes ({self.allocated:,} are in use)",
                 "Use smaller batches, or free tensors that are no longer needed."))
         self.reserved += nbytes
         return address

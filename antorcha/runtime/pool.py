@@ -5,9 +5,9 @@ without the interpreter lock:
 
     steps: int64 [n, 4], one row per kernel call: function, arguments, tiles, grain
 
-A step's tiles are cut into chunks of `grain`, shared out among the caller and the workers; who is ready first takes over some of
-the others'. The next step begins when all chunks are done. A step of one chunk runs on the caller at once. Workers that find nothing to do look for
-some `SPIN_NS`, then sleep.
+A step's tiles are cut into chunks of `grain`, shared out among the caller and the workers; who is ready first takes over
+chunks of the others. The next step begins when all chunks are done. A step of one chunk runs on the caller at once. Workers
+that find nothing to do look out for `SPIN_NS`, then sleep.
 
 No result may depend on which thread computes a chunk. Workers know nothing of Python: signals stay with the main thread,
 and a process may end, or fork (the child starts its own workers when it needs them), whenever no call runs.
@@ -25,8 +25,7 @@ import numpy as np
 
 from . import cpu, jit
 from .memory import allocator, map_pages, size_class
-from .pool_ir import (CONDITION, MAX_THREADS, MUTEX, RECORD_SIZE, RECORDS, SCRATCH, SHUTDOWN, SPIN, STATE_SIZE, THREADS,
-                      make_ir)
+from .pool_ir import CONDITION, MAX_THREADS, MUTEX, RECORD_SIZE, RECORDS, SCRATCH, SHUTDOWN, SPIN, STATE_SIZE, THREADS, make_ir
 
 SPIN_NS = 40_000
 
