@@ -14,6 +14,7 @@ from weakref import ref
 from ..base import config
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
+from . import chain
 from .fuse import Fusion
 from .node import Node, verify
 
@@ -106,7 +107,7 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
     """Group, lower and compile a recording, and lay out its memory."""
     if config.verify:
         verify(nodes)
-    fusion = Fusion(nodes, live, getattr(config, "fuse", True)).run()
+    fusion = group(nodes, live)
     alias = in_place(fusion)
     leaf_number = {id(n): k for k, n in enumerate(leaves)}
 
@@ -132,13 +133,15 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
             continue
         calls = lowering.lower(g)
         for c in calls:
-            if config.verify:
-                from ..loops import ir
+            for part in c.parts():
+                if config.verify:
+                    from ..loops import ir
 
-                ir.verify(c.program)
-            if config.target != "interp":
-                c.kernel = compiled(c.program)
-                c.program = getattr(c.kernel, "program", c.program)    # equal programs share one object
+                    ir.verify(part.program)
+                if config.target != "interp":
+                    part.kernel = compiled(part.program)
+                    part.program = getattr(part.kernel, "program", part.program)    # equal programs share one object
+            c.assemble()
             c.checks = [(n.index, j, size) for n, j, size in c.checks]
         steps += calls
     results = {i: n.numel * n.dtype.itemsize for i, n in enumerate(nodes) if live[i]}
@@ -148,6 +151,14 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
     for g in fusion.groups:
         g.nodes = [(i, fusion.nodes[i].op.name, fusion.nodes[i].shape, fusion.nodes[i].dtype, bool(fusion.stored[i])) for i in g.members]
     return plan
+
+
+def group(nodes: list[Node], live: list[bool]) -> Fusion:
+    """The recording as groups that are one kernel each; with chains, where what lies between groups is large."""
+    fuse = getattr(config, "fuse", True)
+    fusion = Fusion(nodes, live, fuse).run()
+    chains = chain.find(fusion) if fuse else []
+    return Fusion(nodes, live, fuse, chains).run() if chains else fusion
 
 
 _programs: dict = {}

@@ -17,8 +17,9 @@ from __future__ import annotations
 from ..loops import index
 from ..loops.cost import cost_of
 from ..loops.view import View, dense, same, view
+from .chain import Chain, schedule
 from .group import PRODUCT, SUM, Attempt, Group, Refine, row_view, size, sum_chunks, wall_of
-from .node import Node, Static
+from .node import Node, Static, row_major
 
 CHEAP = 4           # operations an element may cost and still be computed again rather than loaded
 DEFERRED = 48       # longest chain of deferred nodes
@@ -31,8 +32,9 @@ CROSSING = ("sum", "prod", "max", "min", "any", "all")
 class Fusion:
     """The grouping of a tape. After `run`: `groups`, `place` (node -> group or None), `stored`."""
 
-    def __init__(self, nodes: list[Node], live: list[bool], fuse: bool = True):
-        self.nodes, self.live, self.fuse = list(nodes), list(live), fuse
+    def __init__(self, nodes: list[Node], live: list[bool], fuse: bool = True, chains: list[Chain] = ()):
+        self.nodes, self.live, self.fuse, self.chains = list(nodes), list(live), fuse, chains
+        self.recorded = list(nodes)
         count = len(nodes)
         self.groups: list[Group] = []
         self.place: list[Group | None] = [None] * count
@@ -54,13 +56,14 @@ class Fusion:
         return needed
 
     def run(self) -> Fusion:
-        recorded = list(self.nodes)
-        for i, n in enumerate(recorded):
-            if self.needed[i]:
-                getattr(self, "_" + n.op.family)(i, n)
-        for i, n in enumerate(recorded):
-            if self.live[i] and n.numel:
-                self.materialise(i)
+        for unit in schedule(self.recorded, self.needed, self.chains) if self.chains else self.recorded:
+            if isinstance(unit, Chain):
+                self._chain(unit)
+            elif self.needed[unit.index]:
+                getattr(self, "_" + unit.op.family)(unit.index, unit)
+        for n in self.recorded:
+            if self.live[n.index] and n.numel:
+                self.materialise(n.index)
         for g in self.groups:
             g.members.sort()
         return self
@@ -332,6 +335,36 @@ class Fusion:
         g.members.append(i)
         self.place[i] = g
         self.stored[i] = 1
+
+    def _chain(self, chain: Chain) -> None:
+        """A group that runs block by block: what it reads is stored before, what it sums is added up after."""
+        for i in chain.members:
+            for s in self.recorded[i].inputs:
+                if isinstance(s, Node) and s.buffer is None and s.index not in chain.how:
+                    self.materialise(s.index)
+        g = Group(len(self.groups), "chain", (chain.rows,))
+        g.reason = "its values are needed block by block"
+        self.groups.append(g)
+        g.members += chain.members
+        for i in chain.members:
+            self.place[i] = g
+        for i in chain.outputs:
+            self.stored[i] = 1
+        partial = {}
+        for i in chain.sums:
+            n = self.recorded[i]
+            d = n.static.casts[0]
+            partial[i] = p = self._added(Node(n.op, (), (), Static(casts=(d,)), (chain.chunks, *n.shape), chain.chunks * n.numel, d))
+            self.place[p.index] = g
+            self.stored[p.index] = 1
+        g.bodies = []
+        for rows in dict.fromkeys((chain.block, chain.rows % chain.block or chain.block)):
+            body = chain.body(rows, partial)
+            g.bodies.append((Fusion(body.nodes, body.live).run(), body))
+        g.chain = chain
+        for i, p in partial.items():
+            n = self.recorded[i]
+            self._replace_by_sum(i, n, p, view(n.shape + (chain.chunks,), row_major(n.shape) + (n.numel,)), 1)
 
     def _fill(self, i: int, n: Node) -> None:
         """A reduction of nothing: a constant."""

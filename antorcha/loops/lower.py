@@ -86,6 +86,11 @@ class Lowering:
     def _extern(self, group) -> list[Call]:
         return []
 
+    def _chain(self, group) -> list[Call]:
+        from .chain import chain
+
+        return chain(self, group)
+
     def _contraction(self, group) -> list[Call]:
         from .contract import contraction
 

@@ -296,7 +296,9 @@ class Plan:
 
             for k in range(a, b):
                 start = self.starts[k]
-                interp.run(self.steps[k].program, [int(x) for x in self.words[start:start + self.steps[k].count]])
+                words = [int(x) for x in self.words[start:start + self.steps[k].count]]
+                program = self.steps[k].program
+                program.interpret(words) if hasattr(program, "interpret") else interp.run(program, words)
             return
         from ..runtime import pool
 

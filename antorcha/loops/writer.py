@@ -26,6 +26,13 @@ class Call:
         self.checks: list = []
         self.kernel = None
 
+    def parts(self) -> tuple:
+        """The calls of which this one is made."""
+        return (self,)
+
+    def assemble(self) -> None:
+        """Called when the kernels are there."""
+
 
 class Writer:
     """The program being written over a domain. `coords` holds the index expression of each dimension."""

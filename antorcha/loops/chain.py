@@ -1,0 +1,173 @@
+"""A chain of kernels run for one block of rows after another, with what lies between them in the memory of one thread.
+
+The kernels are those of the body, the graph of one block. A chain's arguments hold all of theirs and say how they change
+from block to block; the target's runner goes through them:
+
+    [0] blocks   [1] blocks of a chunk (a parallel iteration)   [2] how many regions to clear at the beginning of a chunk
+    [3] [4] where the calls of a block begin, and how many    [5] [6] those of the last block, which may be shorter
+    [7] bytes of scratch memory before that of the kernels
+    regions: address, bytes from chunk to chunk, bytes
+    calls: function, tiles, words, patches; the words; the patches: (word, whether it is relative to the scratch memory, divisor,
+           modulus, bytes, bytes from chunk to chunk). The word of block b of chunk c grows by
+           (b // divisor) % modulus * bytes + c * (bytes from chunk to chunk)
+"""
+
+from __future__ import annotations
+
+from ..base import config
+from . import interp
+from .plan import Layout
+from .writer import Call
+
+HEADER = 8
+PATCH = 6
+
+
+def chain(lowering, group) -> list[Call]:
+    return [Chain(lowering, group)]
+
+
+class Chain(Call):
+    """The call of a whole chain. `bodies`: for a block, and for the last one if it is shorter, its calls."""
+
+    def __init__(self, lowering, group):
+        super().__init__(ChainProgram(self), [], group)
+        self.lowering = lowering
+        self.bodies = [_Body(lowering, fusion, body) for fusion, body in group.bodies]
+        self.reads = set().union(*(b.reads for b in self.bodies))
+        self.writes = set().union(*(b.writes for b in self.bodies))
+
+    def parts(self) -> tuple:
+        return tuple(c for b in self.bodies for c in b.calls)
+
+    def assemble(self) -> None:
+        """Write the arguments; see the top of the file."""
+        chain, bodies = self.group.chain, self.bodies
+        clears = bodies[0].clears
+        words = max(len(c.args) for c in self.parts())
+        before = 64 * -(-8 * words // 64)
+        temporaries = max(b.temporaries for b in bodies)
+        calls = [b.records(before) for b in bodies]
+        first = HEADER + 3 * len(clears)
+        second = first + len(calls[0]) if len(bodies) > 1 else first
+        self.args = [("int", n) for n in (chain.blocks, chain.per_chunk, len(clears), first, len(bodies[0].calls), second,
+                                          len(bodies[-1].calls), before + temporaries)]
+        for buffer, nbytes in clears:
+            self.args += [("ptr", buffer, 0), ("int", nbytes), ("int", nbytes)]
+        for words in calls:
+            self.args += words
+        own = max((c.kernel.scratch([a[1] if a[0] == "int" else 0 for a in c.args]) for c in self.parts() if c.kernel), default=0)
+        if config.target != "interp":
+            from ..targets.chain import ChainKernel
+
+            self.kernel = ChainKernel(self.program, chain.chunks, before + temporaries + own)
+
+
+class _Body:
+    """The calls for one block. Their memory is outside (through windows) or in the thread's scratch memory."""
+
+    def __init__(self, lowering, fusion, body):
+        from .lower import Lowering
+
+        self.windows, self.outer = body.windows, lowering.buffer_of
+        self.origin = body.origin
+        nodes = fusion.nodes
+
+        def buffer_of(n):
+            if id(n) in self.windows:
+                return ("window", id(n))
+            return ("inner", n.index)
+
+        inner = Lowering(fusion, buffer_of)
+        self.calls = [c for g in fusion.groups for c in inner.lower(g)]
+        found: dict = {}
+        for k, c in enumerate(self.calls):
+            for b in (*c.reads, *c.writes):
+                if b[0] != "window":
+                    nbytes = inner.parts[b[1]] if b[0] == "part" else nodes[b[1]].numel * nodes[b[1]].dtype.itemsize
+                    found[b] = (found.get(b, (k,))[0], k, nbytes)
+        layout = Layout()
+        self.temporaries = layout.place(found)
+        self.offsets = layout.offsets
+        used = {b[1] for c in self.calls for b in (*c.reads, *c.writes) if b[0] == "window"}
+        self.reads = {self.outer(w.source) for k, w in self.windows.items() if k in used}
+        self.clears = []
+        self.writes = set()
+        for n, out in zip(body.nodes, body.live):
+            if out:
+                w = self.windows[id(n)]
+                self.writes.add(self.outer(w.source))
+                if w.chunked:
+                    self.clears.append((self.outer(w.source), w.chunked * w.source.dtype.itemsize))
+
+    def records(self, before: int) -> list:
+        """The calls as words of the chain; temporaries lie `before` bytes into the scratch memory."""
+        found: list = []
+        for number, c in enumerate(self.calls):
+            words, patches = [], []
+            for at, arg in enumerate(c.args):
+                if arg[0] == "ptr":
+                    words.append(self._place(arg, at, before, patches))
+                elif arg[0] == "num":
+                    node, j = arg[1]
+                    words.append(("num", (self.origin[node], j), arg[2]))
+                else:
+                    words.append(arg)
+            plain = [w[1] if w[0] == "int" else 0 for w in words]
+            function, tiles = (c.kernel.address, c.kernel.tiles(plain)) if c.kernel else (number, 0)
+            found += [("int", n) for n in (function, tiles, len(words), len(patches))]
+            found += words
+            found += [("int", n) for p in patches for n in p]
+        return found
+
+    def _place(self, arg, at: int, before: int, patches: list) -> tuple:
+        _, buffer, offset = arg
+        if buffer[0] != "window":
+            patches.append((at, 1, 1, 1, 0, 0))
+            return ("int", before + self.offsets[buffer] + offset)
+        w = self.windows[buffer[1]]
+        size = w.source.dtype.itemsize
+        for divisor, modulus, elements in w.steps:
+            patches.append((at, 0, divisor, modulus, elements * size, 0))
+        if w.chunked:
+            patches.append((at, 0, 1, 1, 0, w.chunked * size))
+        return ("ptr", self.outer(w.source), offset)
+
+
+class ChainProgram:
+    """The loop programs of a chain, as text and for the interpreter."""
+
+    def __init__(self, call: Chain):
+        self.call = call
+
+    def text(self) -> str:
+        chain, body = self.call.group.chain, self.call.bodies[0]
+        head = (f"for each of {chain.blocks} blocks of {chain.block} rows (of {chain.rows}), {chain.per_chunk} blocks a parallel iteration, "
+                f"{body.temporaries} bytes between:\n")
+        return head + "\n".join(c.program.text() for c in body.calls)
+
+    def interpret(self, words: list[int]) -> None:
+        """What the target's runner does."""
+        import numpy as np
+
+        from .plan import memory
+
+        blocks, per_chunk, clears = words[:3]
+        scratch = np.zeros(words[7] + 64, np.uint8)
+        base = -(-scratch.ctypes.data // 64) * 64
+        for chunk in range(-(-blocks // per_chunk)):
+            for k in range(clears):
+                address, step, nbytes = words[HEADER + 3 * k:HEADER + 3 * k + 3]
+                memory(address + chunk * step, nbytes, np.dtype(np.uint8))[:] = 0
+            for block in range(chunk * per_chunk, min(blocks, (chunk + 1) * per_chunk)):
+                last = block == blocks - 1
+                at, count = words[5:7] if last else words[3:5]
+                for _ in range(count):
+                    function, _, n, patches = words[at:at + 4]
+                    local = words[at + 4:at + 4 + n]
+                    at += 4 + n
+                    for _ in range(patches):
+                        word, relative, divisor, modulus, step, chunked = words[at:at + PATCH]
+                        local[word] += relative * base + block // divisor % modulus * step + chunk * chunked
+                        at += PATCH
+                    interp.run(self.call.bodies[-1 if last else 0].calls[function].program, local)

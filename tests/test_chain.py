@@ -1,0 +1,133 @@
+"""Chains: the same values as computed operator by operator, for any shape, and what lies between never reaches memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import antorcha as torch
+import antorcha.nn.functional as F
+from antorcha.base import config
+from antorcha.graph import chain, flush
+
+
+@pytest.fixture(autouse=True)
+def eager_to_chain(monkeypatch):
+    """Small values make chains too, and calls cost nothing."""
+    monkeypatch.setattr(chain, "SMALL", 1)
+    monkeypatch.setattr(chain, "NS_PER_CALL", 0.0)
+    monkeypatch.setattr(chain, "NS_PER_PACKED", 0.0)
+    monkeypatch.setattr(config, "verify", True)
+    flush.clear()
+    yield
+    flush.clear()
+
+
+def computed(program, seed: int, **settings_) -> tuple[list, list]:
+    """(the values a program gives, the kinds of its kernels) under some settings."""
+    before = {k: getattr(config, k, True) for k in settings_}
+    flush.clear()
+    try:
+        for k, v in settings_.items():
+            setattr(config, k, v)
+        values, leaves = program(np.random.RandomState(seed))
+        found = [values, *torch.autograd.grad((values * values.detach().cos()).sum(), leaves)]
+        arrays = [t.detach().numpy().copy() for t in found]
+        return arrays, [k["kind"] for k in flush.last().kernels()]
+    finally:
+        for k, v in before.items():
+            setattr(config, k, v)
+
+
+def tensor(random, *shape):
+    return torch.tensor(random.randn(*shape).astype(np.float32), requires_grad=True)
+
+
+def agree(a: list, b: list, tolerance: float = 2e-4) -> None:
+    for x, y in zip(a, b):
+        assert x.shape == y.shape
+        assert np.abs(x - y).max() <= tolerance * max(1.0, np.abs(y).max())
+
+
+def perceptron(rows: int, sizes: list[int]):
+    def program(random):
+        x = tensor(random, rows, sizes[0])
+        weights = [tensor(random, b, a) for a, b in zip(sizes, sizes[1:])]
+        biases = [tensor(random, b) for b in sizes[1:]]
+        h = x
+        for k, (w, b) in enumerate(zip(weights, biases)):
+            h = F.linear(h, w, b)
+            h = torch.tanh(h) if k % 2 else F.gelu(h)
+        return h, [x, *weights, *biases]
+    return program
+
+
+def attention(batch: int, heads: int, length: int, width: int, causal: bool):
+    def program(random):
+        qkv = tensor(random, batch, length, 3 * heads * width)
+        q, k, v = (t.view(batch, length, heads, width).transpose(1, 2) for t in qkv.split(heads * width, 2))
+        scores = q @ k.transpose(-2, -1) * width ** -0.5
+        if causal:
+            scores = scores.masked_fill(torch.ones(length, length).tril() == 0, float("-inf"))
+        return (scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, heads * width), [qkv]
+    return program
+
+
+@settings(max_examples=12, deadline=None)
+@given(rows=st.integers(200, 1500), sizes=st.lists(st.integers(2, 40), min_size=3, max_size=4), seed=st.integers(0, 99))
+def test_a_perceptron_in_blocks_of_rows_equals_the_one_computed_operator_by_operator(rows, sizes, seed):
+    program = perceptron(rows, sizes)
+    chained, kinds = computed(program, seed)
+    agree(chained, computed(program, seed, eager=True)[0])
+
+
+@settings(max_examples=8, deadline=None)
+@given(batch=st.integers(1, 4), heads=st.integers(2, 5), length=st.integers(2, 33), width=st.integers(2, 9), causal=st.booleans(),
+       seed=st.integers(0, 99))
+def test_attention_in_blocks_equals_the_one_computed_operator_by_operator(batch, heads, length, width, causal, seed):
+    program = attention(batch, heads, length, width, causal)
+    chained, kinds = computed(program, seed)
+    agree(chained, computed(program, seed, eager=True)[0])
+
+
+@pytest.mark.parametrize("program", [perceptron(1000, [10, 100, 100]), perceptron(997, [7, 31, 31, 5]), attention(2, 3, 16, 8, True)])
+def test_chains_are_made_and_the_interpreter_agrees(program):
+    chained, kinds = computed(program, 0)
+    assert "chain" in kinds
+    agree(computed(program, 0, target="interp")[0], chained, 1e-5)
+    agree(computed(program, 0, fuse=False)[0], chained)
+
+
+def test_the_last_block_may_be_shorter_and_threads_do_not_change_the_bits():
+    program = perceptron(1201, [8, 64, 64])
+    one, before = None, torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            values, kinds = computed(program, 1)
+            assert "chain" in kinds
+            one = one or values
+            assert all((a == b).all() for a, b in zip(one, values))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_lies_between_does_not_reach_memory():
+    x, w, v = (torch.tensor(a) for a in (np.ones((4096, 8), np.float32), np.ones((256, 8), np.float32), np.ones((4, 256), np.float32)))
+    F.linear(torch.tanh(F.linear(x, w)), v).sum().item()
+    plan = flush.last()
+    assert "chain" in [k["kind"] for k in plan.kernels()]
+    assert plan.arena_bytes < 4096 * 256 * 4 / 4
+
+
+def test_a_value_inside_of_a_chain_can_still_be_asked_for():
+    x, w, v = (torch.tensor(np.random.RandomState(k).randn(*s).astype(np.float32)) for k, s in enumerate(((2000, 8), (64, 8), (4, 64))))
+    hidden = torch.tanh(F.linear(x, w))
+    out = F.linear(hidden, v)
+    out.sum().item()
+    assert "chain" in [k["kind"] for k in flush.last().kernels()]
+    expected = np.tanh(x.numpy() @ w.numpy().T)
+    np.testing.assert_allclose(hidden.numpy(), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(out.numpy(), expected @ v.numpy().T, rtol=1e-3, atol=1e-4)
