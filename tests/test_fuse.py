@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from antorcha.base import config
@@ -252,6 +252,7 @@ QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(Hea
 
 
 @QUICK
+@example(223326307)     # a total of one value a row beside a sum over rows
 @given(st.integers(0, 1 << 30))
 def test_fused_equals_numpy(seed):
     play(seed, (1, 2, 3, 4))

@@ -1,26 +1,16 @@
 """A chain of kernels run for one block of rows after another, with what lies between them in the memory of one thread.
 
-The kernels are those of the body, the graph of one block. A chain's arguments hold all of theirs and say how they change
-from block to block; the target's runner goes through them:
-
-    [0] blocks   [1] blocks of a chunk (a parallel iteration)   [2] how many regions to clear at the beginning of a chunk
-    [3] [4] where the calls of a block begin, and how many    [5] [6] those of the last block, which may be shorter
-    [7] bytes of scratch memory before that of the kernels
-    regions: address, bytes from chunk to chunk, bytes
-    calls: function, tiles, words, patches; the words; the patches: (word, whether it is relative to the scratch memory, divisor,
-           modulus, bytes, bytes from chunk to chunk). The word of block b of chunk c grows by
-           (b // divisor) % modulus * bytes + c * (bytes from chunk to chunk)
+The kernels are those of the body, the graph of one block. A chain's arguments hold all of theirs and say how they change from
+block to block (targets/chain.py); the target's runner goes through them.
 """
 
 from __future__ import annotations
 
 from ..base import config
+from ..targets.chain import HEADER, PATCH, ChainKernel
 from . import interp
 from .plan import Layout
 from .writer import Call
-
-HEADER = 8
-PATCH = 6
 
 
 def chain(lowering, group) -> list[Call]:
@@ -58,8 +48,6 @@ class Chain(Call):
             self.args += words
         own = max((c.kernel.scratch([a[1] if a[0] == "int" else 0 for a in c.args]) for c in self.parts() if c.kernel), default=0)
         if config.target != "interp":
-            from ..targets.chain import ChainKernel
-
             self.kernel = ChainKernel(self.program, chain.chunks, before + temporaries + own)
 
 
@@ -142,8 +130,8 @@ class ChainProgram:
 
     def text(self) -> str:
         chain, body = self.call.group.chain, self.call.bodies[0]
-        head = (f"for each of {chain.blocks} blocks of {chain.block} rows (of {chain.rows}), {chain.per_chunk} blocks a parallel iteration, "
-                f"{body.temporaries} bytes between:\n")
+        head = (f"for each of {chain.blocks} blocks of {chain.block} rows (of {chain.rows}), {chain.per_chunk} blocks a parallel "
+                f"iteration, {body.temporaries} bytes between:\n")
         return head + "\n".join(c.program.text() for c in body.calls)
 
     def interpret(self, words: list[int]) -> None:

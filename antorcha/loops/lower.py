@@ -554,13 +554,15 @@ class Loops:
         w = self.w
         w.ops = {}
         self._hoist([s[0] for s in self.stores] + [r[2] for r in self.reductions], body)
+        whole = [r for r in self.crossing if r[1] == "total" and self._of_rows(r)]
         inner: list = []
         for r in self.crossing:
             value = w.expression(r[2])
-            w.flush(inner)
-            inner.append(self._update(r, value, parts))
+            into = body if r in whole else inner
+            w.flush(into)
+            into.append(self._update(r, value, parts))
         for e, buffer, dtype, v in self.stores:
             value = w.expression(e)
             w.flush(inner)
             inner.append(w.put(buffer, dtype, v, value))
-        body += self._column_nest(inner)
+        body += self._column_nest(inner) if inner else []

@@ -1,12 +1,25 @@
-"""The native runner of chains (loops/chain.py): calls kernels block by block, with arguments that change from block to block."""
+"""The native runner of chains (loops/chain.py): calls kernels block by block, with arguments that change from block to block.
+
+A chain's arguments hold all of its kernels':
+
+    [0] blocks   [1] blocks of a chunk (a parallel iteration)   [2] how many regions to clear at the beginning of a chunk
+    [3] [4] where the calls of a block begin, and how many    [5] [6] those of the last block, which may be shorter
+    [7] bytes of scratch memory before that of the kernels
+    regions: address, bytes from chunk to chunk, bytes
+    calls: function, tiles, words, patches; the words; the patches: (word, whether it is relative to the scratch memory, divisor,
+           modulus, bytes, bytes from chunk to chunk). The word of block b of chunk c grows by
+           (b // divisor) % modulus * bytes + c * (bytes from chunk to chunk)
+"""
 
 from __future__ import annotations
 
 import functools
 
-from ..loops.chain import HEADER, PATCH
 from ..runtime import jit
 from .microkernel import Function
+
+HEADER = 8
+PATCH = 6
 
 
 @functools.cache
