@@ -131,3 +131,23 @@ def test_a_value_inside_of_a_chain_can_still_be_asked_for():
     expected = np.tanh(x.numpy() @ w.numpy().T)
     np.testing.assert_allclose(hidden.numpy(), expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(out.numpy(), expected @ v.numpy().T, rtol=1e-3, atol=1e-4)
+
+
+def test_a_kept_plan_holds_no_memory_of_the_recording():
+    from antorcha.runtime import memory
+
+    def step():
+        x = torch.tensor(np.ones((2048, 8), np.float32))
+        out = F.linear(torch.tanh(F.linear(x, w)), v).sum()
+        out.backward()
+        w.grad = v.grad = None
+        return out.item()
+
+    w, v = (torch.tensor(np.ones(s, np.float32), requires_grad=True) for s in ((64, 8), (4, 64)))
+    step()
+    assert "chain" in [k["kind"] for k in flush.last().kernels()]
+    step()
+    before = memory.allocator.allocated
+    for _ in range(5):
+        step()
+    assert memory.allocator.allocated <= before

@@ -503,6 +503,10 @@ class Chain:
                     return True
         return False
 
+    def release(self) -> None:
+        """Forget the recording: its leaves hold memory."""
+        self.recorded, self.how, self.outputs, self.sums = [], {}, [], bool(self.sums)
+
     @property
     def blocks(self) -> int:
         return -(-self.rows // self.block)

@@ -49,6 +49,15 @@ class Chain(Call):
         own = max((c.kernel.scratch([a[1] if a[0] == "int" else 0 for a in c.args]) for c in self.parts() if c.kernel), default=0)
         if config.target != "interp":
             self.kernel = ChainKernel(self.program, chain.chunks, before + temporaries + own)
+        self._release()
+
+    def _release(self) -> None:
+        """A plan is kept: let go the recording, and with it the memory of its leaves."""
+        self.lowering = None
+        self.group.bodies = []
+        self.group.chain.release()
+        for b in self.bodies:
+            b.release()
 
 
 class _Body:
@@ -87,6 +96,9 @@ class _Body:
                 self.writes.add(self.outer(w.source))
                 if w.chunked:
                     self.clears.append((self.outer(w.source), w.chunked * w.source.dtype.itemsize))
+
+    def release(self) -> None:
+        self.windows = self.outer = self.clears = self.reads = self.writes = None
 
     def records(self, before: int) -> list:
         """The calls as words of the chain; temporaries lie `before` bytes into the scratch memory."""
