@@ -11,14 +11,18 @@ class dtype:
     """The type of a tensor's elements. Instances are unique: compare them with `is`.
 
     `code` is the short name used in loop programs (`f32`), `kind` one of
-    `b` (bool), `u`, `i`, `f`, `c`, and `numpy` the equal NumPy dtype (None for bfloat16).
+    `b` (bool), `u`, `i`, `f`, `c`, and `numpy` the equal NumPy dtype (None for bfloat16); `memory` is the NumPy dtype of its
+    bits. `compute` is the dtype that arithmetic on it is done in: a 16-bit float is kept in memory and computed in float32,
+    and the result of each operator is rounded to it.
     """
 
-    __slots__ = ("name", "code", "kind", "itemsize", "numpy", "_rank")
+    __slots__ = ("name", "code", "kind", "itemsize", "numpy", "memory", "compute", "_rank")
 
     def __init__(self, name: str, code: str, kind: str, itemsize: int, rank: int):
         self.name, self.code, self.kind, self.itemsize, self._rank = name, code, kind, itemsize, rank
         self.numpy = None if name == "bfloat16" else np.dtype(name)
+        self.memory = np.dtype(np.uint16) if self.numpy is None else self.numpy
+        self.compute = self
         _BY_NAME[name] = _BY_NAME[code] = self
 
     @property
@@ -70,9 +74,22 @@ complex64 = dtype("complex64", "c64", "c", 8, 9)
 complex128 = dtype("complex128", "c128", "c", 16, 10)
 
 # The dtypes the engine records and compiles; the others have their place, not yet their kernels.
-COMPUTED = (bool_, uint8, int8, int16, int32, int64, float32, float64)
+COMPUTED = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64)
+float16.compute = bfloat16.compute = float32
 
 _default = float32
+
+
+def decode(bits: np.ndarray) -> np.ndarray:
+    """bfloat16 values, given as their bits (uint16), as float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def encode(values: np.ndarray) -> np.ndarray:
+    """The bits of float32 values rounded to bfloat16, to nearest even; a NaN has one form."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
 
 
 def default() -> dtype:

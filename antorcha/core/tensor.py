@@ -352,6 +352,8 @@ class Tensor:
     def numpy(self, *, force=False):
         if self._rg and not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        if self.meta.dtype.numpy is None:
+            raise TypeError(f"Got unsupported ScalarType BFloat16: NumPy has no dtype for {self.meta.dtype}. Convert it first: x.float().")
         self.storage.share()
         return host(self)
 
@@ -693,17 +695,17 @@ def _dense_in_some_order(v) -> bool:
 
 
 def host(t: Tensor) -> np.ndarray:
-    """The value as a NumPy array on the tensor's own memory."""
+    """The value as a NumPy array on the tensor's own memory; of bfloat16, which NumPy lacks, a copy in float32."""
     m = t.meta
     d, v = m.dtype, m.view
-    if d.numpy is None:
-        raise TypeError(f"Got unsupported ScalarType {d.name}: NumPy has no such dtype. Convert it first: x.float().")
     if v.numel == 0:
-        return np.empty(v.shape, d.numpy)
-    flat = t.storage.buffer().array(d.numpy, t.storage.numel)
+        return np.empty(v.shape, d.numpy or np.float32)
+    flat = t.storage.buffer().array(d.memory, t.storage.numel)
     if v.dense:
-        return flat[:v.numel].reshape(v.shape)
-    return np.lib.stride_tricks.as_strided(flat[v.offset:], v.shape, tuple(s * d.itemsize for s in v.strides))
+        array = flat[:v.numel].reshape(v.shape)
+    else:
+        array = np.lib.stride_tricks.as_strided(flat[v.offset:], v.shape, tuple(s * d.itemsize for s in v.strides))
+    return array if d.numpy is not None else dt.decode(array)
 
 
 def from_storage(storage: Storage, dtype, shape, strides, offset) -> Tensor:

@@ -15,7 +15,7 @@ def cost_of(n) -> int:
     key = (n.op, n.static.casts, n.dtype)
     found = _costs.get(key)
     if found is None:
-        args = [ir.arg(k, d) for k, d in enumerate(n.static.casts)]
+        args = [ir.arg(k, d.compute) for k, d in enumerate(n.static.casts)]
         if n.op.uses_index:
             args.append(ir.index("i"))
         found = _costs[key] = count(n.op.scalar(*args))

@@ -146,7 +146,8 @@ class Machine:
             offset, v = offset[mask], v[mask]
         if offset.size:
             memory, first = self._memory(s.attr, offset)
-            memory[offset - first] = v
+            d = self.program.slots[s.attr].dtype
+            memory[offset - first] = dt.encode(v) if d is dt.bfloat16 else v
 
     def _check(self, s: ir.Op) -> None:
         i, size = self.expression(s.args[0]), self.expression(s.args[1])
@@ -184,7 +185,7 @@ class Machine:
         shape = self._axes(rows + k)
         sizes = [int(np.prod(shape[:len(rows)], dtype=np.int64)), int(np.prod(shape[len(rows):], dtype=np.int64))]
         if 0 in sizes:
-            return np.zeros(sizes, operand.dtype.numpy)
+            return np.zeros(sizes, _held(operand.dtype))
         return np.broadcast_to(self.expression(operand), shape).reshape(sizes)
 
     # -- memory -----------------------------------------------------------------------------------------------------
@@ -192,7 +193,7 @@ class Machine:
     def _memory(self, slot: int, offset) -> tuple[np.ndarray, int]:
         """The elements of a buffer that some offsets span: (array, offset of its first element)."""
         d = self.program.slots[slot].dtype
-        kind = np.dtype(np.uint8) if d is dt.bool_ else d.numpy
+        kind = np.dtype(np.uint8) if d is dt.bool_ else d.memory
         first, last = int(np.min(offset)), int(np.max(offset))
         if self.program.slots[slot].role == "scratch":
             known = self.scratch.get(slot)
@@ -210,10 +211,12 @@ class Machine:
             offset, mask = np.broadcast_arrays(offset, self.mask)
             active = offset[mask]
             if not active.size:
-                return np.zeros((), op.dtype.numpy)
+                return np.zeros((), _held(op.dtype))
             offset = np.where(mask, offset, active.flat[0])
         memory, first = self._memory(op.attr, offset)
         v = memory[offset - first]
+        if op.dtype is dt.bfloat16:
+            return dt.decode(v)
         return v != 0 if op.dtype is dt.bool_ else v
 
     # -- expressions ------------------------------------------------------------------------------------------------
@@ -226,7 +229,7 @@ class Machine:
     def expression(self, op: ir.Op):
         k = op.kind
         if k == "const":
-            return np.asarray(op.attr).astype(op.dtype.numpy)[()]
+            return np.asarray(op.attr).astype(_held(op.dtype))[()]
         if k == "arg":
             return _scalar(self.words[op.attr], op.dtype)
         if k == "index":
@@ -237,6 +240,11 @@ class Machine:
             v = self._load(o) if o.kind == "load" else _OPERATIONS[o.kind](o, *[self.expression(a) for a in o.args])
             self.memo[id(o)] = (o, v)
         return self._lift(self.memo[id(op)][1])
+
+
+def _held(d: dt.dtype) -> np.dtype:
+    """The NumPy dtype of values that are being computed: bfloat16 as the float32 of equal value."""
+    return d.numpy if d.numpy is not None else np.dtype(np.float32)
 
 
 class _Foreign:
@@ -326,9 +334,13 @@ def _cast(op, a):
     to, source = op.dtype, op.args[0].dtype
     if to is dt.bool_:
         return a != 0
+    if to is dt.bfloat16:
+        return dt.decode(dt.encode(np.asarray(a).astype(np.float32)))[()]
+    if to is dt.float16:
+        a = np.asarray(a).astype(np.float32)
     if source.kind == "f" and to.kind in "iu" and to.itemsize < 4:      # as compiled code does: through int32
         return a.astype(np.int32).astype(to.numpy)
-    return a.astype(to.numpy)
+    return a.astype(_held(to))
 
 
 def _bitcast(op, a):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..base import config
+from ..base import dtype as dt
 from ..runtime.buffer import Buffer
 
 ALIGN = 64
@@ -41,19 +42,20 @@ class Extern:
             if v is None:
                 arrays.append(numbers[number])
             elif not v.numel:
-                arrays.append(np.empty(v.shape, dtype.numpy))
+                arrays.append(np.empty(v.shape, dtype.numpy or np.float32))
             else:
-                flat = memory(address(buffer) + v.offset * dtype.itemsize, _reach(v), dtype.numpy, v)
-                arrays.append(flat)
+                array = memory(address(buffer) + v.offset * dtype.itemsize, _reach(v), dtype.memory, v)
+                arrays.append(array if dtype.numpy is not None else dt.decode(array))
         results = self.host(*arrays, **self.params)
         if not isinstance(results, tuple):
             results = (results,)
         for position, (buffer, numel, dtype) in enumerate(self.outputs):
             if buffer is not None:
-                r = np.ascontiguousarray(results[position], dtype=dtype.numpy)
+                r = np.ascontiguousarray(results[position], dtype=dtype.numpy or np.float32)
+                r = r if dtype.numpy is not None else dt.encode(r)
                 if r.size != numel:
                     raise RuntimeError(f"{self.name}: expected a result of {numel} elements; received {r.size}.")
-                memory(address(buffer), numel, dtype.numpy)[:] = r.reshape(-1)
+                memory(address(buffer), numel, dtype.memory)[:] = r.reshape(-1)
 
 
 def _reach(v) -> int:

@@ -37,7 +37,7 @@ def copy(lowering, group, n) -> Call:
     rewrite(elements, table)
     w = lowering.writer()
     loops = Blocks(w, table[v].shape)
-    value = w.number(element, n.dtype) if element.kind == "number" else w.expression(element)
+    value = w.number(element, n.dtype).cast(n.dtype) if element.kind == "number" else w.expression(element)
     body: list = []
     w.flush(body)
     body.append(w.put(lowering.buffer_of(n), n.dtype, table[v], value))
@@ -107,7 +107,7 @@ def update(w: Writer, n, buffer, at: View, value, picks) -> list:
     offset = w.offset(at)
     if picks:
         offset = offset + (ir.value(w.variables["picked"], INT) if "picked" in w.variables else w.picked(n, picks))
-    v = w.number(value, d) if value.kind == "number" else w.expression(value).cast(d)
+    v = (w.number(value, d) if value.kind == "number" else w.expression(value)).cast(d)
     body: list = []
     w.flush(body)
     slot = w.memory(buffer, d, at.offset, True)

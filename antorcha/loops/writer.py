@@ -139,7 +139,7 @@ class Writer:
             args = []
             for j, a in enumerate(e.args):
                 args.append(self.number(a, casts[j]) if a.kind == "number" else
-                            self.expression(a).cast(casts[j] if j < len(casts) else INT))
+                            self.expression(a).cast(casts[j]).cast(casts[j].compute) if j < len(casts) else self.expression(a))
             return n.op.scalar(*args).cast(n.dtype)
         if kind == "load":
             return self.load(e.buffer, n.dtype, e.view)
@@ -163,6 +163,7 @@ class Writer:
         return ir.arg(self._slot(("offset", v), "stride", INT, ("int", v.offset)))
 
     def number(self, e: Element, dtype) -> ir.Op:
+        dtype = dtype.compute
         return ir.arg(self._slot((e.number, dtype), "scalar", dtype, ("num", e.number, dtype)), dtype)
 
     def picked(self, n, picks) -> ir.Op:
@@ -241,7 +242,8 @@ def combined(combine: str, a: ir.Op, b: ir.Op) -> ir.Op:
     kind = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "any": "or", "all": "and"}[combine]
     if a.dtype is dt.bool_:
         kind = {"add": "or", "mul": "and", "max": "or", "min": "and"}.get(kind, kind)
-    return ir.binary(kind, a, b)
+    wide = a.dtype.compute
+    return ir.binary(kind, a.cast(wide), b.cast(wide)).cast(a.dtype)
 
 
 __all__ = ["Call", "Writer", "combined", "decode", "identity", "index"]

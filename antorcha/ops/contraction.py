@@ -17,7 +17,7 @@ def contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int):
     va, vb, mnk = _collapse(va, vb, nb, nm, nn, nk)
     shape = va.shape[:mnk[0] + mnk[1]] + vb.shape[mnk[0]:mnk[0] + mnk[2]]
     out = dense(shape)
-    node = Node(CONTRACT, (a.storage.node, b.storage.node), (va, vb), Static(casts=(d, d), dims=mnk), shape, out.numel, d)
+    node = Node(CONTRACT, (a.storage.node, b.storage.node), (va, vb), Static(casts=(d.compute, d.compute), dims=mnk), shape, out.numel, d)
     return core.make(node, meta(out, d, a.meta.device))
 
 

@@ -40,7 +40,7 @@ def _plan(name, m, dim, keepdim, accumulate, out):
     source = make_view(tuple(v.shape[i] for i in kept + reduced), tuple(v.strides[i] for i in kept + reduced), v.offset)
     if not reduced:
         source = make_view(shape + (1,), source.strides + (0,), v.offset)
-    static = Static(casts=(accumulate,), reduced=len(reduced) or 1)
+    static = Static(casts=(accumulate.compute,), reduced=len(reduced) or 1)
     result = tuple(1 if i in dims else n for i, n in enumerate(v.shape)) if keepdim else shape
     out_view = dense(result)
     return source, static, shape, out_view.numel, meta(out_view, out, m.device)
@@ -406,7 +406,7 @@ def scan(name: str, input, dim: int, accumulate: dt.dtype, out: dt.dtype):
     for i, s in zip(order, row_major(shape)):
         strides[i] = s
     out_meta = meta(make_view(v.shape, tuple(strides)), out, input.meta.device)
-    return core.make(core.Node(_SCANS[name], (input.storage.node,), (source,), Static(casts=(accumulate,)), shape, v.numel, out), out_meta)
+    return core.make(core.Node(_SCANS[name], (input.storage.node,), (source,), Static(casts=(accumulate.compute,)), shape, v.numel, out), out_meta)
 
 
 def _reverse_cumsum(g, dim):

@@ -5,13 +5,20 @@ from __future__ import annotations
 import operator
 import struct
 
+import numpy as np
+
 from ..base import dtype as dt
 from ..loops import ir
-from ..runtime import jit
+from ..runtime import cpu, jit
 
 _TYPES = {"i1": "i1", "u8": "i8", "i8": "i8", "i16": "i16", "u16": "i16", "i32": "i32", "u32": "i32", "i64": "i64", "u64": "i64",
-          "f16": "half", "bf16": "bfloat", "f32": "float", "f64": "double"}
+          "f16": "i16", "bf16": "i16", "f32": "float", "f64": "double"}     # 16-bit floats are kept, not computed
 _WORK = 8192        # elementary operations worth a chunk of their own
+
+
+def _converts_half() -> bool:
+    """Whether the processor converts between float16 and float32."""
+    return not cpu.features().isdisjoint({"f16c", "neon"})
 
 
 def llvm_type(d: dt.dtype) -> str:
@@ -30,6 +37,10 @@ def literal(value, d: dt.dtype) -> str:
         return "true" if value else "false"
     if d.kind in "iu":
         return str(int(value))
+    if d is dt.float16:
+        return str(int(np.float16(value).view(np.uint16)))
+    if d is dt.bfloat16:
+        return str(int(dt.encode(np.float32(value))))
     if d is dt.float32:
         try:
             value = struct.unpack("f", struct.pack("f", value))[0]
@@ -255,11 +266,15 @@ class Emitter:
 
     def cast(self, a: str, source: dt.dtype, to: dt.dtype) -> str:
         s, t = llvm_type(source), llvm_type(to)
+        if source.compute is not source:
+            wide = self._widen_bfloat(a) if source is dt.bfloat16 else self._widen_half(a)
+            return wide if to is dt.float32 else self.cast(wide, dt.float32, to)
+        if to.compute is not to:
+            a = a if source is dt.float32 else self.cast(a, source, dt.float32)
+            return self._narrow_bfloat(a) if to is dt.bfloat16 else self._narrow_half(a)
         if to is dt.bool_:
             return self.set(f"fcmp une {s} {a}, 0.0") if source.kind == "f" else self.set(f"icmp ne {s} {a}, 0")
         if source.kind == "f" and to.kind == "f":
-            if source.itemsize == to.itemsize:
-                return self.cast(self.cast(a, source, dt.float32), dt.float32, to)
             return self.set(f"{'fpext' if to.itemsize > source.itemsize else 'fptrunc'} {s} {a} to {t}")
         if source.kind == "f":
             # What does not fit is some number (freeze), not LLVM's poison. Small types: through int32, as C compilers for x86 do.
@@ -271,6 +286,53 @@ class Emitter:
         if source.itemsize < to.itemsize or source is dt.bool_:
             return self.set(f"{'sext' if source.kind == 'i' else 'zext'} {s} {a} to {t}")
         return a if s == t else self.set(f"trunc {s} {a} to {t}")
+
+    # 16-bit floats, as integers of their bits. To nearest even; a NaN stays one.
+
+    def _widen_bfloat(self, a: str) -> str:
+        return self.set(f"bitcast i32 {self.set(f'shl i32 {self._extended(a)}, 16')} to float")
+
+    def _extended(self, a: str) -> str:
+        return self.set(f"zext i16 {a} to i32")
+
+    def _narrow_bfloat(self, a: str) -> str:
+        bits = self.set(f"bitcast float {a} to i32")
+        odd = self.set(f"and i32 {self.set(f'lshr i32 {bits}, 16')}, 1")
+        up = self.set(f"add i32 {self.set(f'add i32 {bits}, 32767')}, {odd}")
+        rounded = self.set(f"trunc i32 {self.set(f'lshr i32 {up}, 16')} to i16")
+        return self.set(f"select i1 {self.set(f'fcmp uno float {a}, {a}')}, i16 {0x7FC0}, i16 {rounded}")
+
+    def _widen_half(self, a: str) -> str:
+        if _converts_half():
+            return self.set(f"fpext half {self.set(f'bitcast i16 {a} to half')} to float")
+        wide = self._extended(a)
+        magnitude = self.set(f"shl i32 {self.set(f'and i32 {wide}, 32767')}, 13")
+        scaled = self.set(f"fmul float {self.set(f'bitcast i32 {magnitude} to float')}, {literal(2.0 ** 112, dt.float32)}")
+        top = self.set(f"icmp uge i32 {magnitude}, {0x7C00 << 13}")     # infinity or NaN
+        special = self.set(f"or i32 {magnitude}, {0x7F800000}")
+        bits = self.set(f"select i1 {top}, i32 {special}, i32 {self.set(f'bitcast float {scaled} to i32')}")
+        sign = self.set(f"shl i32 {self.set(f'and i32 {wide}, 32768')}, 16")
+        return self.set(f"bitcast i32 {self.set(f'or i32 {bits}, {sign}')} to float")
+
+    def _narrow_half(self, a: str) -> str:
+        if _converts_half():
+            return self.set(f"bitcast half {self.set(f'fptrunc float {a} to half')} to i16")
+        bits = self.set(f"bitcast float {a} to i32")
+        magnitude = self.set(f"and i32 {bits}, {0x7FFFFFFF}")
+        # normal: the exponent moved, the mantissa rounded; subnormal: the adder of floats rounds
+        odd = self.set(f"and i32 {self.set(f'lshr i32 {magnitude}, 13')}, 1")
+        moved = self.set(f"add i32 {self.set(f'add i32 {magnitude}, {0xFFF - (112 << 23)}')}, {odd}")
+        normal = self.set(f"lshr i32 {moved}, 13")
+        shifted = self.set(f"fadd float {self.set(f'bitcast i32 {magnitude} to float')}, {literal(0.5, dt.float32)}")
+        subnormal = self.set(f"sub i32 {self.set(f'bitcast float {shifted} to i32')}, {126 << 23}")
+        small = self.set(f"icmp ult i32 {magnitude}, {113 << 23}")
+        found = self.set(f"select i1 {small}, i32 {subnormal}, i32 {normal}")
+        large = self.set(f"icmp uge i32 {magnitude}, {0x477FF000}")     # 65520 and above round to infinity
+        nan = self.set(f"icmp ugt i32 {magnitude}, {0x7F800000}")
+        special = self.set(f"select i1 {nan}, i32 {0x7E00}, i32 {0x7C00}")
+        found = self.set(f"select i1 {large}, i32 {special}, i32 {found}")
+        sign = self.set(f"and i32 {self.set(f'lshr i32 {bits}, 16')}, 32768")
+        return self.set(f"trunc i32 {self.set(f'or i32 {found}, {sign}')} to i16")
 
     # -- statements ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,114 @@
+"""float16 and bfloat16: kept in 16 bits, computed in float32, rounded after each operator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import antorcha as torch
+from antorcha.base import config
+from antorcha.base import dtype as dt
+from antorcha.graph import flush
+from antorcha.targets import llvm
+
+HALVES = [torch.float16, torch.bfloat16]
+
+
+def every_half() -> np.ndarray:
+    return np.arange(65536, dtype=np.uint16).view(np.float16)
+
+
+def hard_floats() -> np.ndarray:
+    """float32 values at and beside every rounding boundary of both formats."""
+    halves = every_half().astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        middles = (halves[:-1] + halves[1:]) / 2
+    brains = dt.decode(np.arange(0, 65536, 7, dtype=np.uint16))
+    values = np.concatenate([halves, middles, np.nextafter(middles, np.float32(np.inf)), np.nextafter(middles, np.float32(-np.inf)), brains])
+    return np.concatenate([values, np.random.default_rng(0).standard_normal(4000).astype(np.float32) * 1e-6])
+
+
+@pytest.fixture(params=["instructions", "integers"])
+def conversion(request, monkeypatch):
+    """With the processor's conversions, and without."""
+    if request.param == "integers":
+        monkeypatch.setattr(llvm, "_converts_half", lambda: False)
+        monkeypatch.setattr(llvm, "_kernels", {})
+        monkeypatch.setattr(flush, "_programs", {})
+        monkeypatch.setattr("antorcha.runtime.jit.load", _fresh)
+        flush.clear()
+    yield
+    flush.clear()
+
+
+def _fresh(text, ir, _load=__import__("antorcha.runtime.jit", fromlist=["load"]).load):
+    return _load(text + "\n; converted by integers", ir)
+
+
+def test_float16_reads_every_value(conversion):
+    np.testing.assert_array_equal(torch.from_numpy(every_half()).float().numpy(), every_half().astype(np.float32))
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_float16_rounds_to_nearest_even(conversion):
+    values = hard_floats()
+    np.testing.assert_array_equal(torch.tensor(values).half().numpy(), values.astype(np.float16))
+
+
+def test_bfloat16_rounds_to_nearest_even():
+    values = hard_floats()
+    np.testing.assert_array_equal(torch.tensor(values).bfloat16().float().numpy(), dt.decode(dt.encode(values)))
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_fused_equals_operator_by_operator_bit_for_bit(half):
+    def program():
+        x = torch.tensor(np.random.default_rng(1).standard_normal((33, 17)).astype(np.float32)).to(half)
+        return ((x * 0.3 + x).exp() - x.tanh() / 3).sqrt().where(x > 0, x * x).float().numpy()
+
+    fused = program()
+    config.eager = True
+    try:
+        np.testing.assert_array_equal(program(), fused)
+    finally:
+        config.eager = False
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_the_interpreter_agrees(half):
+    def program():
+        x = torch.tensor(np.random.default_rng(2).standard_normal((9, 16)).astype(np.float32)).to(half)
+        y = (x @ x.t()).softmax(-1)
+        return [t.float().numpy() for t in (x * 2 + 0.1, x.sum(0), x.amax(1), y, torch.cat([x, x * 3]), x.cumsum(1))]
+
+    compiled = program()
+    config.target = "interp"
+    try:
+        for a, b in zip(program(), compiled):
+            np.testing.assert_allclose(a, b, rtol=2 ** -8, atol=1e-3)
+    finally:
+        config.target = "llvm"
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_sums_accumulate_in_float32(half):
+    assert torch.ones(5000, dtype=half).sum().item() in (5000.0, 4992.0)
+    assert torch.ones(1, 3000, dtype=half).mm(torch.ones(3000, 1, dtype=half)).item() in (3000.0, 2992.0, 3008.0)
+
+
+def test_bfloat16_has_no_numpy_form_but_values():
+    x = torch.tensor([1.0, 2.5], dtype=torch.bfloat16)
+    assert x.tolist() == [1.0, 2.5] and x[1].item() == 2.5
+    with pytest.raises(TypeError, match="BFloat16"):
+        x.numpy()
+    assert repr(x) == "tensor([1.0000, 2.5000], dtype=torch.bfloat16)"
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_gradients_and_files_keep_the_dtype(half, tmp_path):
+    x = torch.tensor([0.5, -1.0], dtype=half, requires_grad=True)
+    (x * x).sum().backward()
+    assert x.grad.dtype is half and x.grad.tolist() == [1.0, -2.0]
+    torch.save(x.detach(), tmp_path / "x.pt")
+    back = torch.load(tmp_path / "x.pt")
+    assert back.dtype is half and back.tolist() == [0.5, -1.0]
