@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import weakref
 from importlib.util import find_spec
 
 import numpy as np
@@ -48,10 +47,6 @@ def dear(a):
 class Cell:
     def __init__(self, node):
         self.node = node
-        node.owner = weakref.ref(self)
-
-    def holds(self, node):
-        return self.node is node
 
 
 class Lazy:

@@ -1,8 +1,10 @@
-"""Settings. Each can be given in the environment, as ANTORCHA_ and its name in capitals, and changed at run time.
+"""Settings. Each can be given in the environment, as ANTORCHA_ and its name in capitals (ANTORCHA_UNFUSED for `fuse`), and changed
+at run time.
 
     config.eager = True           run every operator at once, by itself: must give what the fused run gives
     config.target = "interp"      run loop programs in NumPy instead of compiling them
     config.verify = True          check every graph and every program after every pass
+    config.fuse = False           give every operator a kernel of its own, computed together all the same
     config.cache = "/some/where"  where compiled code is kept
 """
 
@@ -27,6 +29,7 @@ def _choice(name: str, choices: tuple[str, ...]) -> str:
 eager: bool = _flag("EAGER")
 target: str = _choice("TARGET", TARGETS)
 verify: bool = _flag("VERIFY")
+fuse: bool = not _flag("UNFUSED")
 cache: str | None = os.environ.get("ANTORCHA_CACHE") or None
 
 

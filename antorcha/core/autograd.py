@@ -8,27 +8,20 @@ are written with tensor operators, the backward pass is recorded like everything
 
 from __future__ import annotations
 
-import heapq
 import itertools
-import threading
 import weakref
 from collections import OrderedDict
+from heapq import heappop, heappush
 
+from ..base.grad_mode import mode
 from ..graph import tape
+from ..ops.derivative import ARGUMENT, RESULT, SHAPE
 from ..ops.record import core
 
-_counter = itertools.count()
+_count = itertools.count().__next__
 
 
 # -- modes ------------------------------------------------------------------------------------------------------
-
-class _Mode(threading.local):
-    grad = True
-    inference = False
-
-
-mode = _Mode()
-
 
 def is_grad_enabled() -> bool:
     return mode.grad
@@ -152,15 +145,23 @@ class inference_mode(_Decorator):
 
 # -- nodes ------------------------------------------------------------------------------------------------------
 
-class _Released:
-    pass
+RELEASED = object()     # in place of what a node kept
+_new = object.__new__
 
 
-RELEASED = _Released()
+TWICE = ("Trying to backward through the graph a second time: what the first backward pass kept has been freed. "
+         "Pass retain_graph=True to the first backward() or autograd.grad() if it is needed twice.")
+
+
+def _stale(node, shape, version: int, expected: int) -> RuntimeError:
+    return RuntimeError(
+        f"one of the variables needed for gradient computation has been modified by an inplace operation: a tensor of shape {list(shape)} "
+        f"kept by {node.name()} is at version {version}; expected version {expected}. Use the form of the operation without the trailing "
+        "underscore, or clone() the tensor first.")
 
 
 class Saved:
-    """A tensor kept for the backward pass, with the version it had."""
+    """A tensor kept by a user's own operator, with the version it had."""
 
     __slots__ = ("tensor", "version", "edge")
 
@@ -173,130 +174,174 @@ class Saved:
     def unpack(self, node):
         t = self.tensor
         if t.storage.version != self.version:
-            raise RuntimeError(
-                "one of the variables needed for gradient computation has been modified by an inplace operation: a tensor of shape "
-                f"{list(t.shape)} kept by {node.name()} is at version {t.storage.version}; expected version {self.version}. "
-                "Use the form of the operation without the trailing underscore, or clone() the tensor first.")
+            raise _stale(node, t.shape, t.storage.version, self.version)
         if self.edge is not None and mode.grad:
             t = core.alias(t, t.meta)
             t._rg, t._grad_fn, t._nr = True, node, self.edge
         return t
 
 
-class GradNode:
-    """The derivative of one recorded operation. `record` is set on the subclass made for each operator."""
+class Extras:
+    """What few nodes have: hooks, tensors that retain their gradient, the user's metadata."""
 
-    __slots__ = ("edges", "names", "saved", "seq", "outputs", "results", "_hooks", "_prehooks", "tensor_hooks", "retains", "metadata",
-                 "__weakref__")
-    record = None
+    __slots__ = ("before", "after", "tensors", "retains", "metadata")
 
     def __init__(self):
-        self.seq = next(_counter)
-        self.edges, self.names, self.saved, self.outputs = (), (), {}, ()
-        self._hooks = self._prehooks = self.tensor_hooks = self.retains = self.metadata = None
+        self.before, self.after = OrderedDict(), OrderedDict()
+        self.tensors: dict = {}     # output number -> hooks on that cotangent
+        self.retains: dict = {}     # output number -> weak reference to the tensor
+        self.metadata: dict = {}
+
+
+class GradNode:
+    """The derivative of one recorded operation. `record` and `terms` are set on the subclass made for each operator.
+
+    `edges`: for each input cotangent the node it goes to (as (node, output number) where that is not 0), or None.
+    `outputs`: the metas of the results. `kept`: what `derivative.keeps` says; `versions`: of the tensors among it. Long graphs are many
+    objects to the garbage collector, so a node refers to few.
+    """
+
+    __slots__ = ("seq", "edges", "outputs", "derivative", "kept", "versions", "extras", "__weakref__")
+    record = terms = None
+
+    def __init__(self):
+        self.seq = _count()
+        self.edges = self.outputs = self.kept = self.versions = ()
+        self.extras = None
 
     @classmethod
-    def attach(cls, out, arguments: dict):
-        record = cls.record
-        self = cls.__new__(cls)
-        self.seq = next(_counter)
-        self._hooks = self._prehooks = self.tensor_hooks = self.retains = self.metadata = None
-        edges, names, saved = [], [], {}
-        for entry in record.grads:
-            name = entry[0]
-            x = arguments[name]
+    def attach(cls, out, arguments: tuple):
+        """Make `out`, a tensor or a tuple of them, the differentiable result of the operator for these arguments."""
+        bits, edges = 0, []
+        for term in cls.terms.terms:
+            x = arguments[term.position]
             if isinstance(x, core.Tensor):
-                if not x._rg:
-                    continue
-                edges.append(edge_of(x))
-                names.append((entry, x.meta))
-            elif isinstance(x, (list, tuple)):
-                if not any(isinstance(t, core.Tensor) and t._rg for t in x):
-                    continue
-                edges.extend(edge_of(t) if t._rg else None for t in x)
-                names.append((entry, [t.meta for t in x]))
-            else:
-                continue
-            for need in entry[2]:
-                if need not in saved:
-                    if need not in arguments and need != "result":
-                        argument, _, part = need.rpartition("_")
-                        v = arguments[argument].meta.view
-                        saved[need] = v if part == "view" else v.shape
-                        continue
-                    v = out if need == "result" else arguments[need]
-                    if isinstance(v, core.Tensor):
-                        v = Saved(v, 0) if need == "result" else Saved(v)
-                    elif need == "result":
-                        v = tuple(Saved(t, i) for i, t in enumerate(v))
-                    elif isinstance(v, (list, tuple)) and v and isinstance(v[0], core.Tensor):
-                        v = tuple(Saved(t) for t in v)
-                    saved[need] = v
-        self.edges, self.names, self.saved = tuple(edges), tuple(names), saved
+                if x._rg:
+                    bits |= term.bit
+                    edges.append(edge_of(x))
+            elif isinstance(x, (list, tuple)) and any(isinstance(t, core.Tensor) and t._rg for t in x):
+                bits |= term.bit
+                edges.extend([edge_of(t) if t._rg else None for t in x])
+        self = _new(cls)
+        self.seq = _count()
+        self.edges = tuple(edges)
+        self.derivative = cls.terms[bits]
+        self.extras = None
         if isinstance(out, core.Tensor):
-            self.outputs = (out.meta,)
+            self.outputs = out.meta.alone
             out._rg, out._grad_fn = True, self
         else:
-            self.outputs = tuple(t.meta for t in out)
+            self.outputs = tuple([t.meta for t in out])
             for i, t in enumerate(out):
                 if t.meta.dtype.kind in "fc":
                     t._rg, t._grad_fn, t._nr = True, self, i
+        self._keep(out, arguments)
         return out
+
+    def _keep(self, out, arguments: tuple) -> None:
+        kept, versions, any_tensor = [], [], False
+        for kind, position in self.derivative.keeps:
+            version = None
+            if kind is ARGUMENT:
+                v = arguments[position]
+                if isinstance(v, core.Tensor):
+                    version = v.storage.version
+                elif isinstance(v, (list, tuple)) and v and isinstance(v[0], core.Tensor):
+                    v = tuple(v)
+                    version = sum([t.storage.version for t in v])
+            elif kind is RESULT:    # without its grad_fn, which would make a cycle
+                v = out.storage if isinstance(out, core.Tensor) else tuple([t.storage for t in out])
+                version = v.version if type(v) is not tuple else sum([s.version for s in v])
+            else:
+                v = arguments[position].meta.view
+                if kind is SHAPE:
+                    v = v.shape
+            kept.append(v)
+            versions.append(version)
+            any_tensor |= version is not None
+        self.kept = tuple(kept)
+        self.versions = tuple(versions) if any_tensor else ()
+
+    def _unpack(self, i: int):
+        """The i-th thing kept, as its derivative wants it."""
+        v = self.kept[i]
+        version = self.versions[i] if self.versions else None
+        if version is None:
+            return v
+        if self.derivative.keeps[i][0] is ARGUMENT:
+            if type(v) is tuple:
+                for t in v:
+                    self._check(t.storage, t.meta, version, sum(t.storage.version for t in v))
+                return v
+            if v.storage.version != version:
+                raise _stale(self, v.shape, v.storage.version, version)
+            return v
+        if type(v) is not tuple:
+            return self._result(v, 0, version, v.version)
+        now = sum(s.version for s in v)
+        return tuple([self._result(s, nr, version, now) for nr, s in enumerate(v)])
+
+    def _check(self, storage, meta, version: int, now: int) -> None:
+        if now != version:
+            raise _stale(self, meta.view.shape, now, version)
+
+    def _result(self, storage, nr: int, version: int, now: int):
+        meta = self.outputs[nr]
+        self._check(storage, meta, version, now)
+        t = core.tensor_on(storage, meta)
+        if mode.grad and meta.dtype.kind in "fc":
+            t._rg, t._grad_fn, t._nr = True, self, nr
+        return t
 
     def name(self) -> str:
         return type(self).__name__
 
     @property
     def next_functions(self):
-        return tuple((e[0], e[1]) if e is not None else (None, 0) for e in self.edges)
-
-    def _unpack(self, v):
-        if type(v) is Saved:
-            return v.unpack(self)
-        if type(v) is tuple and v and type(v[0]) is Saved:
-            return tuple(s.unpack(self) for s in v)
-        return v
+        return tuple((None, 0) if e is None else e if type(e) is tuple else (e, 0) for e in self.edges)
 
     def backward(self, grads: list) -> list:
-        saved = self.saved
-        if saved is RELEASED:
-            raise RuntimeError(
-                "Trying to backward through the graph a second time: what the first backward pass kept has been freed. "
-                "Pass retain_graph=True to the first backward() or autograd.grad() if it is needed twice.")
+        """The cotangents of the inputs, one for each edge."""
+        if self.kept is RELEASED:
+            raise RuntimeError(TWICE)
         if len(grads) == 1:
             g = grads[0]
         else:
-            g = tuple(x if x is not None else core.zeros(m) for x, m in zip(grads, self.outputs))
-        out = []
-        for (_, function, needs), metas in self.names:
-            result = function(g, *[self._unpack(saved[n]) for n in needs])
-            if type(metas) is list:
-                out.extend(reduce_to(r, m) for r, m in zip(result, metas))
+            g = tuple([x if x is not None else core.zeros(m) for x, m in zip(grads, self.outputs)])
+        found: list = []
+        for function, needs in self.derivative.steps:
+            result = function(g, *[self._unpack(i) for i in needs])
+            if result is None or isinstance(result, core.Tensor):
+                found.append(result)
             else:
-                out.append(reduce_to(result, metas))
-        return out
+                found.extend(result)
+        return [None if r is None or e is None else reduce_to(r, e[0].outputs[e[1]] if type(e) is tuple else e.outputs[0])
+                for r, e in zip(found, self.edges)]
 
     def release(self) -> None:
-        if self.saved and any(type(v) in (Saved, tuple) for v in self.saved.values()):
-            self.saved = RELEASED
+        if self.versions:
+            self.kept = RELEASED
+
+    def hooks(self) -> Extras:
+        if self.extras is None:
+            self.extras = Extras()
+        return self.extras
+
+    @property
+    def metadata(self) -> dict:
+        return self.hooks().metadata
 
     def register_hook(self, hook):
-        if self._hooks is None:
-            self._hooks = OrderedDict()
-        return _handle(self._hooks, hook)
+        return _handle(self.hooks().after, hook)
 
     def register_prehook(self, hook):
-        if self._prehooks is None:
-            self._prehooks = OrderedDict()
-        return _handle(self._prehooks, hook)
+        return _handle(self.hooks().before, hook)
 
     def __getattr__(self, name):
-        if name.startswith("_saved_"):
-            saved = object.__getattribute__(self, "saved")
-            if saved is RELEASED:
+        if name.startswith("_saved_") and self.record is not None and name[7:] in self.derivative.names:
+            if self.kept is RELEASED:
                 raise RuntimeError("Trying to backward through the graph a second time: the saved tensors have been freed.")
-            if name[7:] in saved:
-                return self._unpack(saved[name[7:]])
+            return self._unpack(self.derivative.names.index(name[7:]))
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 
     def __repr__(self) -> str:
@@ -339,7 +384,7 @@ class AccumulateGrad(GradNode):
         super().__init__()
         self.seq = 1 << 62  # as soon as it is ready
         self.variable = variable
-        self.outputs = (variable.meta,)
+        self.outputs = variable.meta.alone
 
     def accumulate(self, g, keep_graph: bool) -> None:
         t = self.variable
@@ -363,9 +408,16 @@ def owned(g):
 
 
 def edge_of(t):
-    if t._grad_fn is not None:
-        return t._grad_fn, t._nr
-    return accumulator(t), 0
+    """Where the cotangent of `t` goes: a node, or (node, number of its output) where that is not the first."""
+    node = t._grad_fn
+    if node is None:
+        return accumulator(t)
+    return (node, t._nr) if t._nr else node
+
+
+def place_of(edge) -> tuple:
+    """(node, number of its output) of an edge."""
+    return edge if type(edge) is tuple else (edge, 0)
 
 
 def accumulator(t) -> AccumulateGrad:
@@ -401,89 +453,102 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
     """
     needed = None if accumulate else _leading_to(roots, captures)
     waiting = _dependencies(roots, needed)
-    buffers: dict = {}
+    arrived: dict = {}      # node -> cotangents of its outputs
     ready: list = []
     for (node, nr), g in zip(roots, cotangents):
         if needed is not None and node not in needed:
             continue
-        _add(buffers, node, nr, g)
-        if not waiting.get(node) and not any(n is node for _, _, n in ready):
-            heapq.heappush(ready, (-node.seq, id(node), node))
+        if not waiting.get(node) and node not in arrived:
+            heappush(ready, (-node.seq, id(node), node))
+        _add(arrived, node, nr, g)
+    retain = retain_graph or create_graph
     before, mode.grad = mode.grad, create_graph
     try:
         while ready:
-            node = heapq.heappop(ready)[2]
-            grads = buffers.pop(node, None) or [None] * len(node.outputs)
-            _visit(node, grads, retain_graph or create_graph, create_graph, captures, accumulate, needed, buffers, waiting, ready)
+            node = heappop(ready)[2]
+            grads = arrived.pop(node, None) or [None] * len(node.outputs)
+            if node.extras is not None:
+                _tensor_hooks(node.extras, grads)
+            if captures:
+                _capture(captures, node, grads)
+            if type(node) is AccumulateGrad:
+                g = grads.pop()
+                if accumulate and g is not None:
+                    node.accumulate(g, create_graph)
+                continue
+            result = _cotangents(node, grads, needed)
+            if not retain:
+                node.release()
+            _send(node.edges, result, needed, arrived, waiting, ready)
     finally:
         mode.grad = before
 
 
-def _visit(node, grads, retain, create_graph, captures, accumulate, needed, buffers, waiting, ready) -> None:
-    _tensor_hooks(node, grads)
-    if captures:
-        for nr in range(len(grads)):
-            slot = captures.get((node, nr))
-            if slot is not None:
-                slot.append(grads[nr])
-    if type(node) is AccumulateGrad:
-        g = grads[0]
-        del grads[:]
-        if accumulate and g is not None:
-            node.accumulate(g, create_graph)
-        return
-    if needed is not None and not any(e is not None and e[0] in needed for e in node.edges):
-        for e in node.edges:
-            _arrived(e, needed, waiting, ready)
-        return
-    for hook in list((node._prehooks or {}).values()):
-        new = hook(tuple(grads))
-        grads = grads if new is None else list(new)
-    result = node.backward(grads) if any(g is not None for g in grads) else [None] * len(node.edges)
-    if not retain:
-        node.release()
-    for hook in list((node._hooks or {}).values()):
-        new = hook(tuple(result), tuple(grads))
-        result = result if new is None else (list(new) if isinstance(new, tuple) else [new])
-    result = list(result)
-    for i, e in enumerate(node.edges):
-        g, result[i] = result[i], None
-        if e is not None and g is not None and (needed is None or e[0] in needed):
-            _add(buffers, e[0], e[1], g)
-        del g
-        _arrived(e, needed, waiting, ready)
+def _cotangents(node, grads: list, needed) -> list:
+    """Of the node's inputs; its hooks are run."""
+    edges = node.edges
+    if needed is not None and not any(e is not None and place_of(e)[0] in needed for e in edges):
+        return [None] * len(edges)
+    extras = node.extras
+    if extras is not None:
+        for hook in list(extras.before.values()):
+            new = hook(tuple(grads))
+            grads = grads if new is None else list(new)
+    result = node.backward(grads) if any([g is not None for g in grads]) else [None] * len(edges)
+    if extras is not None:
+        for hook in list(extras.after.values()):
+            new = hook(tuple(result), tuple(grads))
+            result = result if new is None else (list(new) if isinstance(new, tuple) else [new])
+    return list(result)
 
 
-def _arrived(e, needed, waiting, ready) -> None:
-    if e is None or (needed is not None and e[0] not in needed):
-        return
-    waiting[e[0]] -= 1
-    if waiting[e[0]] == 0:
-        heapq.heappush(ready, (-e[0].seq, id(e[0]), e[0]))
+def _send(edges: tuple, result: list, needed, arrived: dict, waiting: dict, ready: list) -> None:
+    """Add cotangents to what has arrived at the nodes they go to; a node is ready when all have."""
+    for e, g in zip(edges, result):
+        if e is None:
+            continue
+        node, nr = e if type(e) is tuple else (e, 0)
+        if needed is not None and node not in needed:
+            continue
+        if g is not None:
+            _add(arrived, node, nr, g)
+        left = waiting[node] = waiting[node] - 1
+        if not left:
+            heappush(ready, (-node.seq, id(node), node))
 
 
-def _tensor_hooks(node, grads) -> None:
-    if node.tensor_hooks:
-        for nr, hooks in node.tensor_hooks.items():
-            for hook in list(hooks.values()):
-                if grads[nr] is not None:
-                    new = hook(grads[nr])
-                    grads[nr] = grads[nr] if new is None else new
-    if node.retains:
-        for nr, reference in node.retains.items():
-            t = reference()
-            if t is not None and grads[nr] is not None:
-                t._grad = grads[nr] if t._grad is None else t._grad + grads[nr]
-
-
-def _add(buffers, node, nr, g) -> None:
-    slots = buffers.get(node)
+def _add(arrived: dict, node, nr: int, g) -> None:
+    slots = arrived.get(node)
     if slots is None:
-        slots = buffers[node] = [None] * len(node.outputs)
+        slots = arrived[node] = [None] * len(node.outputs)
     slots[nr] = g if slots[nr] is None else slots[nr] + g
 
 
+def _capture(captures: dict, node, grads: list) -> None:
+    for nr, g in enumerate(grads):
+        slot = captures.get((node, nr))
+        if slot is not None:
+            slot.append(g)
+
+
+def _tensor_hooks(extras: Extras, grads: list) -> None:
+    for nr, hooks in extras.tensors.items():
+        for hook in list(hooks.values()):
+            if grads[nr] is not None:
+                new = hook(grads[nr])
+                grads[nr] = grads[nr] if new is None else new
+    for nr, reference in extras.retains.items():
+        t = reference()
+        if t is not None and grads[nr] is not None:
+            t._grad = grads[nr] if t._grad is None else t._grad + grads[nr]
+
+
+def _successors(node) -> list:
+    return [e[0] if type(e) is tuple else e for e in node.edges if e is not None]
+
+
 def _dependencies(roots, needed) -> dict:
+    """node -> how many edges lead to it."""
     count: dict = {}
     stack = [node for node, _ in roots]
     seen = set(stack)
@@ -491,13 +556,14 @@ def _dependencies(roots, needed) -> dict:
         node = stack.pop()
         if needed is not None and node not in needed:
             continue
-        for e in node.edges:
-            if e is None or (needed is not None and e[0] not in needed):
-                continue
-            count[e[0]] = count.get(e[0], 0) + 1
-            if e[0] not in seen:
-                seen.add(e[0])
-                stack.append(e[0])
+        for after in _successors(node):
+            if after in count:
+                count[after] += 1
+            elif needed is None or after in needed:
+                count[after] = 1
+                if after not in seen:
+                    seen.add(after)
+                    stack.append(after)
     return count
 
 
@@ -514,10 +580,10 @@ def _leading_to(roots, captures) -> set:
             continue
         seen.add(node)
         stack.append((node, True))
-        stack.extend((e[0], False) for e in node.edges if e is not None and e[0] not in seen)
+        stack.extend([(after, False) for after in _successors(node) if after not in seen])
     needed = set()
     for node in order:
-        if node in targets or any(e is not None and e[0] in needed for e in node.edges):
+        if node in targets or any(after in needed for after in _successors(node)):
             needed.add(node)
     return needed
 
@@ -539,7 +605,7 @@ def _start(tensors, grads):
             g = core.ones(t.meta)
         elif g.shape != t.shape:
             raise RuntimeError(f"Mismatch in shape: gradient has shape {list(g.shape)}; expected that of the tensor, {list(t.shape)}.")
-        roots.append(edge_of(t))
+        roots.append(place_of(edge_of(t)))
         cotangents.append(g)
     return roots, cotangents
 
@@ -555,10 +621,10 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
     inputs = (inputs,) if isinstance(inputs, core.Tensor) else tuple(inputs)
     if not inputs:
         raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
-    found: dict = {edge_of(t): [] for t in inputs}
+    found: dict = {place_of(edge_of(t)): [] for t in inputs}
     run(roots, cotangents, retain, create_graph, found, accumulate=False)
     for t in inputs:
-        for g in found[edge_of(t)]:
+        for g in found[place_of(edge_of(t))]:
             if g is not None:
                 t._grad = (g if create_graph else owned(g)) if t._grad is None else t._grad + g
 
@@ -571,12 +637,12 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     for t in inputs:
         if not t.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
-    found: dict = {edge_of(t): [] for t in inputs}
+    found: dict = {place_of(edge_of(t)): [] for t in inputs}
     retain = create_graph if retain_graph is None else retain_graph
     run(roots, cotangents, retain, create_graph, found, accumulate=False)
     out = []
     for t in inputs:
-        g = next((x for x in found[edge_of(t)] if x is not None), None)
+        g = next((x for x in found[place_of(edge_of(t))] if x is not None), None)
         if g is None:
             if materialize_grads:
                 g = core.zeros(t.meta)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from .autograd import RELEASED, GradNode, Saved, edge_of, mode, no_grad
+from .autograd import RELEASED, TWICE, GradNode, Saved, edge_of, mode, no_grad
 from .tensor import Tensor, alias
 
 
@@ -34,11 +34,10 @@ class _Context:
     def saved_tensors(self):
         if self._node is None:
             return tuple(self._to_save)
-        saved = self._node.saved
+        saved = self._node.kept
         if saved is RELEASED:
-            raise RuntimeError("Trying to backward through the graph a second time: what the first backward pass kept has been freed. "
-                               "Pass retain_graph=True to the first backward() or autograd.grad() if it is needed twice.")
-        return tuple(s if s is None else s.unpack(self._node) for s in saved.get("tensors", ()))
+            raise RuntimeError(TWICE)
+        return tuple(s if s is None else s.unpack(self._node) for s in saved)
 
     _node = None
 
@@ -54,9 +53,8 @@ class FunctionNode(GradNode):
     def backward(self, grads):
         from ..ops.factory import full_of
 
-        if self.saved is RELEASED:
-            raise RuntimeError("Trying to backward through the graph a second time: what the first backward pass kept has been freed. "
-                               "Pass retain_graph=True to the first backward() or autograd.grad() if it is needed twice.")
+        if self.kept is RELEASED:
+            raise RuntimeError(TWICE)
         if self.context._materialize:
             grads = [g if g is not None else full_of(m.view.shape, 0, m.dtype) for g, m in zip(grads, self.outputs)]
         result = self.function.backward(self.context, *grads)
@@ -74,8 +72,8 @@ class FunctionNode(GradNode):
         return list(result[:len(self.edges)])
 
     def release(self):
-        if self.saved.get("tensors"):
-            self.saved = RELEASED
+        if self.kept:
+            self.kept = RELEASED
 
 
 class Function:
@@ -117,7 +115,7 @@ class Function:
             outputs[i] = t
         node.outputs = tuple(t.meta if isinstance(t, Tensor) else None for t in outputs)
         places = {id(t): i for i, t in enumerate(outputs)}
-        node.saved = {"tensors": tuple(None if t is None else Saved(t, places.get(id(t))) for t in context._to_save)}
+        node.kept = tuple(None if t is None else Saved(t, places.get(id(t))) for t in context._to_save)
         context._node, context._to_save = node, ()
         return outputs[0] if single else tuple(outputs)
 

@@ -10,10 +10,8 @@ at that address, and since the outside may read or write there at any time, ever
 
 from __future__ import annotations
 
-from weakref import ref
-
 from ..graph import tape
-from ..graph.node import Node, leaf, own
+from ..graph.node import Node, held, leaf
 from ..runtime.buffer import Buffer
 
 
@@ -23,13 +21,6 @@ class Storage:
     def __init__(self, node: Node):
         self.node = node
         self.version = 0
-        if node.owner is None:
-            node.owner = ref(self)
-        else:
-            own(node, self)
-
-    def holds(self, node: Node) -> bool:
-        return self.node is node
 
     @property
     def dtype(self):
@@ -46,7 +37,6 @@ class Storage:
     def write(self, node: Node) -> None:
         """Replace the value."""
         self.node = node
-        own(node, self)
 
     def copy(self) -> Storage:
         """Another cell with this value."""
@@ -54,19 +44,19 @@ class Storage:
 
     def buffer(self) -> Buffer:
         """The value in memory, computed now if it was pending."""
-        node = self.node
-        if node.buffer is None:
+        if self.node.buffer is None:
             tape.flush()
-            if node.buffer is None:
-                raise RuntimeError(f"{node.op.name}: this value was lost when an earlier error interrupted its computation. "
+            if self.node.buffer is None:
+                raise RuntimeError(f"{self.node.op.name}: this value was lost when an earlier error interrupted its computation. "
                                    "Compute it again.")
-        return node.buffer
+        return self.node.buffer
 
     def share(self) -> None:
-        """From now on the value keeps its address, and what touches it is executed at once."""
+        """From now on the value keeps its address, and what touches it is executed at once. What another cell or a pending node
+        refers to stays theirs."""
         buffer = self.buffer()
-        node = self.node
-        if node.owners() > 1:
+        if held([self.node], [1])[0]:
+            node = self.node
             fresh = Buffer.allocate(buffer.nbytes)
             copy_bytes(fresh, buffer)
             self.write(leaf(fresh, node.numel, node.dtype))
@@ -87,9 +77,6 @@ class SharedStorage(Storage):
     def node(self) -> Node:
         tape.state.urgent = True
         return _node.__get__(self)
-
-    def holds(self, node: Node) -> bool:
-        return _node.__get__(self) is node
 
     @property
     def dtype(self):

@@ -11,9 +11,10 @@ import weakref
 
 import numpy as np
 
-from ..base import dtype as dt
+from ..base import config, dtype as dt
 from ..base.device import device as Device
 from ..graph import tape
+from ..graph.tape import LONGEST
 from ..graph.node import Node, Static, dense, is_row_major, view as make_view
 from ..ops import contraction, extern, factory, index as index_ops, pointwise as pw, record, reduction, view as view_ops
 from ..ops.record import core, meta, number
@@ -297,9 +298,7 @@ class Tensor:
                 self._hooks = OrderedDict()
             hooks = self._hooks
         else:
-            node = self._grad_fn
-            node.tensor_hooks = node.tensor_hooks or {}
-            hooks = node.tensor_hooks.setdefault(self._nr, OrderedDict())
+            hooks = self._grad_fn.hooks().tensors.setdefault(self._nr, OrderedDict())
         handle = Handle(hooks)
         hooks[handle.id] = hook
         return handle
@@ -326,14 +325,12 @@ class Tensor:
         if not self._rg:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if self._grad_fn is not None:
-            node = self._grad_fn
-            node.retains = node.retains or {}
-            node.retains[self._nr] = weakref.ref(self)
+            self._grad_fn.hooks().retains[self._nr] = weakref.ref(self)
 
     @property
     def retains_grad(self) -> bool:
-        node = self._grad_fn
-        return bool(node is not None and node.retains and self._nr in node.retains)
+        extras = self._grad_fn and self._grad_fn.extras
+        return bool(extras) and self._nr in extras.retains
 
     def _is_view(self) -> bool:
         return self._base is not None
@@ -453,7 +450,7 @@ class Tensor:
             out = alias(self, self.meta)
             out.storage = self.storage.copy()
             if self._rg and mode.grad:
-                record.attach_pointwise(pw.identity.record, out, (self,))
+                record.attach(pw.identity.record, out, (self,))
             return out
         return pw.identity(self)
 
@@ -606,17 +603,42 @@ _TYPE_NAMES = {dt.float32: "FloatTensor", dt.float64: "DoubleTensor", dt.float16
 
 _new = object.__new__
 _state = tape.state
-_record = tape.record
+_pending = tape.nodes
+_record = _pending.append
+
+
+def record_form(form, inputs: tuple, m) -> Tensor:
+    """Record a node and return its tensor. This is where the time of recording goes: everything is written out."""
+    node = _new(Node)
+    node.form = form
+    node.inputs = inputs
+    node.buffer = node.where = None
+    _record(node)
+    storage = _new(Storage)
+    storage.node = node
+    storage.version = 0
+    out = _new(Tensor)
+    out.storage = storage
+    out.meta = m
+    if _state.urgent or config.eager or len(_pending) > LONGEST:
+        tape.settle()
+    return out
 
 
 def make(node: Node, m) -> Tensor:
-    """The tensor of a recorded node."""
+    """Record a node that is made already and return its tensor."""
     _record(node)
-    out = _new(Tensor)
-    out.storage = Storage(node)
-    out.meta = m
-    if _state.urgent or tape.config.eager or len(tape.nodes) > tape.LONGEST:
+    out = tensor_on(Storage(node), m)
+    if _state.urgent or config.eager or len(_pending) > LONGEST:
         tape.settle()
+    return out
+
+
+def tensor_on(storage: Storage, m) -> Tensor:
+    """A tensor without history."""
+    out = _new(Tensor)
+    out.storage = storage
+    out.meta = m
     return out
 
 
@@ -890,7 +912,7 @@ def write(t: Tensor, result: Tensor) -> None:
                 Static(casts=(m.dtype, m.dtype), combine="set", region=v), (n,), n, m.dtype)
     _record(node)
     storage.write(node)
-    if _state.urgent or tape.config.eager:
+    if _state.urgent or config.eager:
         tape.settle()
 
 
@@ -934,8 +956,7 @@ def _rewrite_history(t: Tensor, result: Tensor) -> None:
             v = reference()
             if v is not None and v.storage is base.storage:
                 m = v.meta.view
-                record.attach(view_ops.as_strided_.record, v,
-                              {"input": base, "size": m.shape, "stride": m.strides, "storage_offset": m.offset})
+                record.attach(view_ops.as_strided_.record, v, (base, m.shape, m.strides, m.offset))
 
 
 @record.operator(name="region", public=False, grad=dict(
@@ -978,9 +999,9 @@ def _region(base, region, value, combine):
 
 # -- what the operators need of this layer ----------------------------------------------------------------------
 
-record.bind(Tensor, make, alias, GradNode, lambda: mode.grad)
+record.bind(Tensor, make, alias, GradNode)
 core.__dict__.update(
-    Node=Node, wrap=wrap, default_generator=default_generator, view_of=view_of, reread=reread, contiguous=contiguous, no_grad=autograd.no_grad, default_device="cpu", host=host,
+    Node=Node, record=record_form, tensor_on=tensor_on, wrap=wrap, default_generator=default_generator, view_of=view_of, reread=reread, contiguous=contiguous, no_grad=autograd.no_grad, default_device="cpu", host=host,
     zeros=lambda m: factory.full_of(m.view.shape, 0, m.dtype, m.device), ones=lambda m: factory.full_of(m.view.shape, 1, m.dtype, m.device),
     ones_like=lambda t, d=None: factory.full_of(t.meta.view.shape, 1, d or t.meta.dtype), full=factory.full_of,
     blank=lambda shape, d, device="cpu": factory.full_of(shape, 0, d, device, factory.EMPTY),

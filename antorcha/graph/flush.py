@@ -6,17 +6,17 @@ and addresses are arguments.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import OrderedDict
-from weakref import ref
+from itertools import chain as chained
+from sys import getrefcount
 
 from ..base import config
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
 from . import chain
 from .fuse import Fusion
-from .node import Node, verify
+from .node import Node, held, leaf_form, uses, verify
 
 PLANS = 256     # plans kept
 _plans: OrderedDict = OrderedDict()
@@ -41,13 +41,11 @@ def flush(nodes: list[Node], timed: bool = False) -> None:
     Raises IndexError for an index outside of its dimension; then nothing has changed.
     """
     with _lock:
-        leaves: list[Node] = []
-        numbers: list = []
-        key, live = identify(nodes, leaves, numbers)
+        key, leaves, numbers = identify(nodes)
         plan = _plans.get(key)
         if plan is None:
             counters["made"] += 1
-            plan = make(nodes, leaves, live, [k for k in range(len(leaves)) if key[-1][3 * k + 2]])
+            plan = make(nodes, leaves, *fates(nodes, leaves))
             _plans[key] = plan
             if len(_plans) > PLANS:
                 _plans.popitem(last=False)
@@ -58,53 +56,51 @@ def flush(nodes: list[Node], timed: bool = False) -> None:
         _last[0] = plan
 
 
-def identify(nodes: list[Node], leaves: list[Node], numbers: list) -> tuple:
-    """(the key of the recording, which nodes are live); numbers the nodes and collects leaves and numbers."""
-    key: list = [config.target, getattr(config, "fuse", True)]
-    add = key.append
-    live = []
-    i = 0
-    for n in nodes:
-        n.index = i
-        i += 1
-        for s in n.inputs:
+def identify(nodes: list[Node]) -> tuple:
+    """(the key of the recording, its leaves, its numbers).
+
+    Which values are wanted is told by counts of references; they go into the key as they are, and are understood (`fates`) only
+    where a plan is made.
+    """
+    forms = tuple([n.form for n in nodes])
+    references = tuple(map(getrefcount, nodes))
+    number: dict = dict(zip(nodes, range(len(nodes))))
+    find = number.get
+    leaves: list[Node] = []
+    numbers: list = []
+    sources: list = []
+    for s in chained.from_iterable([n.inputs for n in nodes]):
+        k = find(s)
+        if k is None:
             if type(s) is Node:
-                k = s.index
                 if s.buffer is None:
-                    if not 0 <= k < i or nodes[k] is not s:
-                        raise RuntimeError(f"{s.op.name}: this value was lost when an earlier error interrupted its computation. "
-                                           "Compute it again.")
-                    add(k)
-                else:
-                    if not 0 <= k < len(leaves) or leaves[k] is not s:
-                        s.index = k = len(leaves)
-                        leaves.append(s)
-                    add(-1 - k)
+                    raise RuntimeError(f"{s.op.name}: this value was lost when an earlier error interrupted its computation. "
+                                       "Compute it again.")
+                leaves.append(s)
+                k = number[s] = -len(leaves)
             else:
                 numbers.append(s)
-                add(None)
-        owner = n.owner
-        if type(owner) is ref:
-            cell = owner()
-            alive = cell is not None and cell.holds(n)
-        else:
-            alive = owner is not None and n.live()
-        live.append(alive)
-        key += (n.op, n.static, n.views, n.shape, n.dtype, alive)
-    about: list = []
-    for n in leaves:
-        about += (n.dtype, n.numel, not n.live() and donatable(n))
-    key.append(tuple(about))
-    return tuple(key), live
+        sources.append(k)
+    buffers = [n.buffer for n in leaves]
+    key = (config.target, config.fuse, forms, references, tuple(sources), tuple([n.form for n in leaves]),
+           tuple(map(getrefcount, leaves)), tuple(map(getrefcount, buffers)), tuple([b.exported for b in buffers]))
+    return key, leaves, numbers
 
 
-def donatable(n: Node) -> bool:
-    """Whether nobody but the recording can reach this leaf's memory."""
-    return not n.buffer.exported and sys.getrefcount(n.buffer) == 2
+def fates(nodes: list[Node], leaves: list[Node]) -> tuple[list[bool], list[int]]:
+    """(which nodes a tensor can still ask for, which leaves nobody can, so that their memory may be taken over)."""
+    count = uses(nodes, leaves)
+    live = held(nodes, [count[n] for n in nodes])
+    wanted = held(leaves, [count[n] for n in leaves])
+    shared = held([n.buffer for n in leaves], [1] * len(leaves))
+    dying = [k for k, n in enumerate(leaves) if not (wanted[k] or shared[k] or n.buffer.exported)]
+    return live, dying
 
 
 def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[int]) -> Plan:
     """Group, lower and compile a recording, and lay out its memory."""
+    for i, n in enumerate(nodes):
+        n.index = i
     if config.verify:
         verify(nodes)
     fusion = group(nodes, live)
@@ -147,7 +143,8 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
     results = {i: n.numel * n.dtype.itemsize for i, n in enumerate(nodes) if live[i]}
     temporaries = lifetimes(fusion.nodes, steps, results, lowering.parts, alias)
     donated = donations(nodes, leaves, dying, steps, results)
-    plan = Plan(steps, len(leaves), results, temporaries, number_at, donated)
+    forms = {i: leaf_form(nodes[i].numel, nodes[i].dtype) for i in results}
+    plan = Plan(steps, len(leaves), results, forms, temporaries, number_at, donated)
     for g in fusion.groups:
         g.nodes = [(i, fusion.nodes[i].op.name, fusion.nodes[i].shape, fusion.nodes[i].dtype, bool(fusion.stored[i])) for i in g.members]
     return plan
@@ -155,7 +152,7 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
 
 def group(nodes: list[Node], live: list[bool]) -> Fusion:
     """The recording as groups that are one kernel each; with chains, where what lies between groups is large."""
-    fuse = getattr(config, "fuse", True)
+    fuse = config.fuse
     fusion = Fusion(nodes, live, fuse).run()
     chains = chain.find(fusion) if fuse else []
     return Fusion(nodes, live, fuse, chains).run() if chains else fusion

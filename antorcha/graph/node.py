@@ -32,7 +32,8 @@ What a node means is decided by its operator's family (`op.family`), never by it
 
 from __future__ import annotations
 
-import weakref
+import sys
+from operator import attrgetter
 from typing import NamedTuple
 
 from ..base import dtype as dt
@@ -52,32 +53,46 @@ class Static(NamedTuple):
     params: tuple = ()          # of an extern: ((name, value), ...)
 
 
-class Node:
-    """One recorded operation, or a leaf."""
+class Form:
+    """All of a node but its inputs and its value. Interned (`form(...)`), so that recordings are compared by the identity of forms."""
 
-    __slots__ = ("op", "inputs", "views", "static", "shape", "numel", "dtype", "buffer", "owner", "index", "where", "__weakref__")
+    __slots__ = ("op", "views", "static", "shape", "numel", "dtype")
+
+    def __init__(self, op, views: tuple, static: Static, shape: tuple, numel: int, dtype: dt.dtype):
+        self.op, self.views, self.static, self.shape, self.numel, self.dtype = op, views, static, shape, numel, dtype
+
+
+_forms: dict[tuple, Form] = {}
+
+
+def form(op, views: tuple, static: Static, shape: tuple, numel: int, dtype: dt.dtype) -> Form:
+    """The one Form with these fields."""
+    key = (op, views, static, shape, dtype)
+    found = _forms.get(key)
+    if found is None:
+        if len(_forms) > 100_000:
+            _forms.clear()
+        found = _forms[key] = Form(op, views, static, shape, numel, dtype)
+    return found
+
+
+class Node:
+    """One recorded operation, or a leaf.
+
+    Who can still ask for its value is told by the references to it: a storage cell has one (`held`). A long recording is
+    millions of small objects to the garbage collector, so a node has nothing that can be found out when it is computed.
+    """
+
+    __slots__ = ("form", "inputs", "buffer", "index", "where", "__weakref__")
 
     def __init__(self, op, inputs: tuple, views: tuple, static: Static, shape: tuple, numel: int, dtype: dt.dtype):
-        self.op, self.inputs, self.views, self.static = op, inputs, views, static
-        self.shape, self.numel, self.dtype = shape, numel, dtype
+        self.form = form(op, views, static, shape, numel, dtype)
+        self.inputs = inputs
         self.buffer = None      # runtime.buffer.Buffer once realised; then inputs is ()
-        self.owner = None       # weak reference to the storage cell that holds this node, or a list of them
         self.index = -1         # position in the graph being planned
-        self.where = None       # (file, line) of the user's call, for operators that can fail late
+        self.where = None       # where the user's call is, for operators that can fail late
 
-    def owners(self) -> int:
-        """How many storage cells hold this value: a tensor can still ask for it while there is one."""
-        owner = self.owner
-        if owner is None:
-            return 0
-        if type(owner) is list:
-            return sum(1 for r in owner if (cell := r()) is not None and cell.holds(self))
-        cell = owner()
-        return 1 if cell is not None and cell.holds(self) else 0
-
-    def live(self) -> bool:
-        """Whether a tensor can still ask for this value."""
-        return self.owners() > 0
+    op, views, static, shape, numel, dtype = (property(attrgetter(f"form.{name}")) for name in Form.__slots__)
 
 
 class Leaf:
@@ -89,26 +104,41 @@ class Leaf:
 LEAF = Leaf()
 
 
+def leaf_form(numel: int, dtype: dt.dtype) -> Form:
+    return form(LEAF, (), Static(), (numel,), numel, dtype)
+
+
 def leaf(buffer, numel: int, dtype: dt.dtype) -> Node:
     node = Node(LEAF, (), (), Static(), (numel,), numel, dtype)
     node.buffer = buffer
     return node
 
 
-def own(node: Node, storage) -> None:
-    """Note that `storage` holds `node`. Several cells may hold one value: writing to one of them leaves the others as they are."""
-    if node.owner is None or not node.live():
-        node.owner = weakref.ref(storage)
-    elif type(node.owner) is list:
-        node.owner = [r for r in node.owner if r() is not None] + [weakref.ref(storage)]
-    else:
-        node.owner = [node.owner, weakref.ref(storage)]
+_IN_A_LIST = next(map(sys.getrefcount, [object()]))     # what an object counts that only a list refers to
+
+
+def held(objects: list, known: list[int]) -> list[bool]:
+    """Which objects have more references than this list's and `known[i]` others: somebody else can reach them."""
+    return [n > _IN_A_LIST + k for n, k in zip(map(sys.getrefcount, objects), known)]
+
+
+def uses(nodes: list[Node], leaves=()) -> dict[Node, int]:
+    """How many references to each node the recording has itself, the keys of this table among them, lists of nodes not."""
+    count = dict.fromkeys([*nodes, *leaves], 1)
+    for n in nodes:
+        for s in n.inputs:
+            if s in count:
+                count[s] += 1
+    return count
 
 
 def format_graph(nodes: list[Node]) -> str:
     """The graph as text, one line a node."""
     number = {id(n): i for i, n in enumerate(nodes)}
     lines = []
+    count, pending = uses(nodes), sys.modules[__package__ + ".tape"].nodes
+    listed = {id(n) for n in pending} if pending is not nodes else set()
+    kept = held(nodes, [count[n] + (id(n) in listed) for n in nodes])
     for i, n in enumerate(nodes):
         reads = []
         for source, v in zip(n.inputs, n.views):
@@ -117,8 +147,7 @@ def format_graph(nodes: list[Node]) -> str:
                 reads.append(name if v is None or (v.dense and v.shape == n.shape) else f"{name} as {v}")
             else:
                 reads.append(repr(source))
-        kept = "  (kept)" if n.live() else ""
-        lines.append(f"%{i:<4} {n.op.name:18} {n.dtype.code:4} {str(list(n.shape)):20} {', '.join(reads)}{kept}")
+        lines.append(f"%{i:<4} {n.op.name:18} {n.dtype.code:4} {str(list(n.shape)):20} {', '.join(reads)}{'  (kept)' if kept[i] else ''}")
     return "\n".join(lines)
 
 

@@ -22,12 +22,8 @@ class State:
 
 
 state = State()
-nodes: list[Node] = []
-_append = nodes.append
-
-
-def record(node: Node) -> None:
-    _append(node)
+nodes: list[Node] = []     # one list for good: whoever records appends to it
+record = nodes.append
 
 
 def settle() -> None:

@@ -137,9 +137,10 @@ def _round(n: int) -> int:
 class Plan:
     """See the module's text. `steps`: Calls and Externs in order. `results`: node index -> bytes or a leaf to take over."""
 
-    def __init__(self, steps: list, leaves: int, results: dict, temporaries: dict, number_at: dict, donated: dict):
+    def __init__(self, steps: list, leaves: int, results: dict, forms: dict, temporaries: dict, number_at: dict, donated: dict):
         self.steps = steps
-        self.results = [(i, nbytes) for i, nbytes in results.items()]
+        self.results = list(results.items())
+        self.forms = list(forms.values())           # of the results once they are leaves
         self.donated = donated                      # node index -> leaf number
         self.leaves = leaves
         self.number_at = number_at
@@ -282,10 +283,11 @@ class Plan:
                 self._native(segment, timed)
             if n == self.check_after and self.status.any():
                 self._raise(nodes)
-        for (i, _), b in zip(self.results, buffers):
+        for (i, _), form, b in zip(self.results, self.forms, buffers):
             node = nodes[i]
             node.buffer = b
-            node.inputs = node.views = ()
+            node.form = form
+            node.inputs = ()
 
     def _address(self, buffer, addresses: list) -> int:
         row, offset = self._locate(buffer)

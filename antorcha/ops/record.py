@@ -14,29 +14,32 @@ argument `x`, `x_shape` and `x_view` keep only the shape and the index map). Sum
 
 from __future__ import annotations
 
+import functools
 import inspect
 import numbers
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 import numpy as np
 
 from ..base import dtype as dt
-from ..graph import tape
-from ..graph.node import Node, Static, dense, row_major, view as make_view
+from ..base.grad_mode import mode
+from ..graph.node import Form, Node, Static, dense, form, row_major, view as make_view
+from .derivative import Terms
 
 RECORDS: dict[str, Record] = {}
 
 # What the layer above provides: Tensor (the class), make(node, meta) and alias(tensor, view) -> tensor, GradNode (the class)
-core = SimpleNamespace(Tensor=None, make=None, alias=None, GradNode=object, enabled=lambda: False)
+core = SimpleNamespace(Tensor=None, make=None, alias=None, GradNode=object)
 
 
 class Meta:
     """What a tensor is, apart from its value: an index map, a dtype and a device. Interned: compare with `is`."""
 
-    __slots__ = ("view", "dtype", "device")
+    __slots__ = ("view", "dtype", "device", "alone")
 
     def __init__(self, view, dtype, device):
         self.view, self.dtype, self.device = view, dtype, device
+        self.alone = (self,)
 
 
 _metas: dict[tuple, Meta] = {}
@@ -52,15 +55,6 @@ def meta(view, dtype, device="cpu") -> Meta:
     return found
 
 
-class Plan:
-    """How one operator records inputs of one combination of layouts."""
-
-    __slots__ = ("views", "static", "shape", "numel", "dtype", "meta")
-
-    def __init__(self, views, static, shape, numel, dtype, meta):
-        self.views, self.static, self.shape, self.numel, self.dtype, self.meta = views, static, shape, numel, dtype, meta
-
-
 class Record:
     """An operator. See the module's text for the fields."""
 
@@ -68,6 +62,7 @@ class Record:
         self.name, self.family, self.function = name, family, function
         self.scalar = self.combine = self.host = self.rule = None
         self.uses_index = False
+        self.out = True             # has the form with `out=`
         self.public = True          # part of the torch namespace
         self.method = True          # also a method of Tensor
         self.inplace = False        # has the form with a trailing underscore
@@ -75,31 +70,34 @@ class Record:
         self.samples = samples
         self.cache: dict = {}
         self.__dict__.update(fields)
-        self.doc = inspect.getdoc(function) if function else ""
-        self.signature = inspect.signature(function) if function else None
         self.call = None            # the finished function
-        self._grad_source = grad
-        self.grads: tuple = ()
-        self.node_class = None
+        self.names: tuple = ()      # of the parameters, `positional` of which are not keywords only
+        self.positional = 0
+        if function:
+            code = function.__code__
+            self.positional = code.co_argcount
+            self.names = code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]
+        self.grad = grad
 
     def __repr__(self) -> str:
         return f"<record {self.name}>"
 
-    def finish(self) -> None:
-        """Compile `grad` into ((input name, function, names it needs), ...) and make the class of its nodes."""
-        if self._grad_source is None:
-            return
-        names = list(self.signature.parameters)
-        table = []
-        for name, function in self._grad_source.items():
-            needs = tuple(inspect.signature(function).parameters)[1:]
-            for n in (name, *needs):
-                if n not in names and n != "result" and n.rpartition("_")[0] not in names:
-                    raise TypeError(f"{self.name}: the derivative of {name!r} names {n!r}; expected one of {names} or 'result'")
-            table.append((name, function, needs))
-        self.grads = tuple(table)
+    @functools.cached_property
+    def doc(self) -> str:
+        return inspect.getdoc(self.function) or "" if self.function else ""
+
+    @functools.cached_property
+    def signature(self) -> inspect.Signature:
+        return inspect.signature(self.function)
+
+    @functools.cached_property
+    def node_class(self):
+        """The class of the nodes of its derivative; None without one."""
+        if self.grad is None:
+            return None
         title = self.title or "".join(part.capitalize() for part in self.name.strip("_").split("_"))
-        self.node_class = type(f"{title}Backward0", (core.GradNode,), {"__slots__": (), "record": self})
+        return type(f"{title}Backward0", (core.GradNode,),
+                    {"__slots__": (), "record": self, "terms": Terms(self.name, self.names, self.grad)})
 
 
 def register(record: Record) -> Record:
@@ -110,21 +108,16 @@ def register(record: Record) -> Record:
     return record
 
 
-def bind(tensor_class, make, alias, grad_node, enabled) -> None:
+def bind(tensor_class, make, alias, grad_node) -> None:
     """Called once by the layer that defines the tensor."""
-    core.Tensor, core.make, core.alias, core.GradNode, core.enabled = tensor_class, make, alias, grad_node, enabled
+    core.Tensor, core.make, core.alias, core.GradNode = tensor_class, make, alias, grad_node
 
 
-def grad_class(record: Record):
-    if record.node_class is None:
-        record.finish()
-    return record.node_class
-
-
-def attach(record: Record, out, arguments: dict):
-    """Make `out` (a tensor or a tuple of tensors) a differentiable result of `record` applied to `arguments`."""
-    cls = record.node_class or grad_class(record)
-    if cls is None:
+def attach(record: Record, out, arguments: tuple):
+    """Make `out` (a tensor or a tuple of tensors) a differentiable result of `record` applied to `arguments`, which are in the
+    order of its parameters."""
+    cls = record.node_class
+    if cls is None or isinstance(out, core.Tensor) and out.meta.dtype.kind not in "fc":
         return out
     return cls.attach(out, arguments)
 
@@ -234,8 +227,8 @@ def _memory_order(tensors, shape: tuple):
     return None
 
 
-def pointwise_plan(rec: Record, args: tuple) -> Plan:
-    """Shape, dtype and index maps of a pointwise result; errors are raised here, at the user's call."""
+def pointwise_form(rec: Record, args: tuple) -> tuple[Form, Meta]:
+    """Shape, dtype and index maps of a pointwise result, and what its tensor is; errors are raised here, at the user's call."""
     tensors = [a for a in args if isinstance(a, core.Tensor)]
     shape = broadcast_shapes(rec.name, *[t.meta.view.shape for t in tensors])
     promoted = result_dtype(args)
@@ -258,18 +251,17 @@ def pointwise_plan(rec: Record, args: tuple) -> Plan:
         for i, s in zip(order, row_major(node_shape)):
             strides[i] = s
         out_view = make_view(shape, tuple(strides))
-    numel = out_view.numel
-    return Plan(tuple(views), Static(casts=casts), node_shape, numel, out, meta(out_view, out, tensors[0].meta.device))
+    return form(rec, tuple(views), Static(casts=casts), node_shape, out_view.numel, out), meta(out_view, out, tensors[0].meta.device)
 
 
-def _plan_key(args):
+def _layouts(args):
     return tuple([a.meta if isinstance(a, core.Tensor) else type(a) for a in args])
 
 
 def _checked(rec: Record, args):
     """Arguments of a slow call: NumPy scalars become numbers, anything else but tensors is refused."""
     out = []
-    for name, a in zip(rec.signature.parameters, args):
+    for name, a in zip(rec.names, args):
         if not isinstance(a, core.Tensor):
             n = number(a)
             if n is None:
@@ -277,7 +269,7 @@ def _checked(rec: Record, args):
             a = n
         out.append(a)
     if not any(isinstance(a, core.Tensor) for a in out):
-        name = next(iter(rec.signature.parameters))
+        name = rec.names[0]
         raise TypeError(f"{rec.name}(): argument '{name}' (position 1) must be Tensor, not {type(args[0]).__name__}")
     return tuple(out)
 
@@ -287,16 +279,15 @@ def _unary_call(rec: Record):
 
     def call(x):
         try:
-            plan = cache[x.meta]
-            node = Node(rec, (x.storage.node,), plan.views, plan.static, plan.shape, plan.numel, plan.dtype)
+            form, m = cache[x.meta]
+            inputs = (x.storage.node,)
         except (KeyError, AttributeError):
             _checked(rec, (x,))
-            _trim(cache)
-            cache[x.meta] = pointwise_plan(rec, (x,))
+            _remember(rec, (x,), x.meta)
             return call(x)
-        out = core.make(node, plan.meta)
-        if x._rg and core.enabled():
-            attach_pointwise(rec, out, (x,))
+        out = core.record(form, inputs, m)
+        if x._rg and mode.grad:
+            attach(rec, out, (x,))
         return out
 
     return call
@@ -306,27 +297,26 @@ def _binary_call(rec: Record):
     cache = rec.cache
 
     def call(a, b):
-        ta, tb = type(a), type(b)
-        number_b = tb in NUMBERS
-        number_a = ta in NUMBERS
         try:
-            if number_b:
-                plan = cache[a.meta, tb]
+            if type(b) in NUMBERS:
+                form, m = cache[a.meta, type(b)]
                 inputs = (a.storage.node, b)
-            elif number_a:
-                plan = cache[ta, b.meta]
+                tracked = a._rg
+            elif type(a) in NUMBERS:
+                form, m = cache[type(a), b.meta]
                 inputs = (a, b.storage.node)
+                tracked = b._rg
             else:
-                plan = cache[a.meta, b.meta]
+                form, m = cache[a.meta, b.meta]
                 inputs = (a.storage.node, b.storage.node)
+                tracked = a._rg or b._rg
         except (KeyError, AttributeError):
             a, b = args = _checked(rec, (a, b))
-            _trim(cache)
-            cache[_plan_key(args)] = pointwise_plan(rec, args)
+            _remember(rec, args, _layouts(args))
             return call(a, b)
-        out = core.make(Node(rec, inputs, plan.views, plan.static, plan.shape, plan.numel, plan.dtype), plan.meta)
-        if ((not number_a and a._rg) or (not number_b and b._rg)) and core.enabled():
-            attach_pointwise(rec, out, (a, b))
+        out = core.record(form, inputs, m)
+        if tracked and mode.grad:
+            attach(rec, out, (a, b))
         return out
 
     return call
@@ -337,30 +327,23 @@ def _nary_call(rec: Record):
 
     def call(*args):
         try:
-            plan = cache[tuple([a.meta if type(a) not in NUMBERS else type(a) for a in args])]
+            form, m = cache[tuple([a.meta if type(a) not in NUMBERS else type(a) for a in args])]
         except (KeyError, AttributeError):
             args = _checked(rec, args)
-            _trim(cache)
-            plan = cache[_plan_key(args)] = pointwise_plan(rec, args)
-        inputs = tuple([a.storage.node if isinstance(a, core.Tensor) else a for a in args])
-        out = core.make(Node(rec, inputs, plan.views, plan.static, plan.shape, plan.numel, plan.dtype), plan.meta)
-        if core.enabled() and any(a._rg for a in args if isinstance(a, core.Tensor)):
-            attach_pointwise(rec, out, args)
+            form, m = _remember(rec, args, _layouts(args))
+        out = core.record(form, tuple([a if type(a) in NUMBERS else a.storage.node for a in args]), m)
+        if mode.grad and any([type(a) not in NUMBERS and a._rg for a in args]):
+            attach(rec, out, args)
         return out
 
     return call
 
 
-def _trim(cache: dict) -> None:
-    if len(cache) > 20_000:
-        cache.clear()
-
-
-def attach_pointwise(rec: Record, out, args) -> None:
-    cls = rec.node_class or grad_class(rec)
-    if cls is None or out.meta.dtype.kind not in "fc":
-        return
-    cls.attach(out, dict(zip(rec.signature.parameters, args)))
+def _remember(rec: Record, args: tuple, key) -> tuple[Form, Meta]:
+    if len(rec.cache) > 20_000:
+        rec.cache.clear()
+    found = rec.cache[key] = pointwise_form(rec, args)
+    return found
 
 
 def pointwise(scalar, grad=None, rule=same, selects=None, samples=None, inplace=True, **fields):
@@ -371,12 +354,8 @@ def pointwise(scalar, grad=None, rule=same, selects=None, samples=None, inplace=
     def declare(function):
         rec = Record(fields.pop("name", function.__name__), "pointwise", function, grad, samples, scalar=scalar, rule=rule,
                      selects=selects, inplace=inplace, **fields)
-        arity = len(rec.signature.parameters)
-        call = {1: _unary_call, 2: _binary_call}.get(arity, _nary_call)(rec)
-        defaults = [p.default for p in rec.signature.parameters.values()]
-        plain = all(d is inspect.Parameter.empty for d in defaults)
-        rec.raw = call
-        rec.call = with_out(rec, call) if plain else with_out(rec, _positional(rec, call))
+        rec.raw = {1: _unary_call, 2: _binary_call}.get(len(rec.names), _nary_call)(rec)
+        rec.call = _public(rec, "result = call({positional})\n", call=rec.raw)
         rec.call.record = rec
         register(rec)
         return rec.call
@@ -384,39 +363,37 @@ def pointwise(scalar, grad=None, rule=same, selects=None, samples=None, inplace=
     return declare
 
 
-def _define(name: str, source: str, space: dict):
-    """The function of that name in `source`; it counts as code of this file, so that errors point at the user's line."""
-    exec(compile(source, __file__, "exec"), space)
-    return space[name]
+def _unfinished(*args, **kwargs):
+    return _finish()(*args, **kwargs)   # noqa: F821 (a global of each copy)
 
 
-def _positional(rec, call):
-    """`call` with the declaration's keywords and defaults."""
-    parameters = list(rec.signature.parameters.values())
-    text = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters)
-    space = {"call": call}
-    return _define(rec.name, f"def {rec.name}({text}):\n    return call({', '.join(p.name for p in parameters)})", space)
+def _public(rec: Record, template: str, **names):
+    """The function of a record: the declaration's parameters, then `out=`; the lines of `template` compute `result`.
 
+    Most operators of a library are never called by one program: a function is written and compiled when it is first called.
+    It counts as code of this file, so that errors point at the user's line.
+    """
+    space = {"rec": rec, "mode": mode, "attach": attach, "wants": _wants, "store_out": store_out, **names}
+    function = FunctionType(_unfinished.__code__, space, rec.name)
 
-def with_out(rec: Record, call):
-    """The public function: the declaration's parameters, then `out=`."""
-    parameters = list(rec.signature.parameters.values())
-    text, star = [], False
-    for p in parameters:
-        if p.kind is p.KEYWORD_ONLY and not star:
-            text.append("*")
-            star = True
-        text.append(p.name if p.default is p.empty else f"{p.name}={p.default!r}")
-    if not star:
-        text.append("*")
-    passed = ", ".join(f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else p.name for p in parameters)
-    space = {"call": call, "store_out": store_out}
-    function = _define(rec.name, f"def {rec.name}({', '.join(text)}, out=None):\n"
-                       f"    if out is None:\n        return call({passed})\n"
-                       f"    return store_out({rec.name!r}, out, call({passed}))", space)
-    function.__doc__ = rec.doc
+    def finish():
+        has_out = rec.family != "view" and rec.out
+        parameters = [*rec.names[:rec.positional], *(["*"] if has_out or rec.positional < len(rec.names) else []),
+                      *rec.names[rec.positional:], *(["out"] if has_out else [])]
+        lines = template.format(positional=", ".join(rec.names), tuple="".join(f"{n}, " for n in rec.names), passed=", ".join(
+            [*rec.names[:rec.positional], *(f"{n}={n}" for n in rec.names[rec.positional:])])).splitlines()
+        lines.append("return result if out is None else store_out(rec.name, out, result)" if has_out else "return result")
+        source = f"def {rec.name}({', '.join(parameters)}):\n    " + "\n    ".join(lines)
+        exec(compile(source, __file__, "exec"), space)
+        function.__code__ = space[rec.name].__code__
+        function.__defaults__ = rec.function.__defaults__
+        function.__kwdefaults__ = {**(rec.function.__kwdefaults__ or {}), **({"out": None} if has_out else {})}
+        return function
+
+    space["_finish"] = finish
+    function.__wrapped__ = rec.function     # for its signature
+    function.__doc__ = rec.function.__doc__
     function.__module__ = "antorcha"
-    function.__qualname__ = rec.name
     return function
 
 
@@ -428,7 +405,7 @@ def store_out(name: str, out, result):
         return out
     if not isinstance(out, core.Tensor):
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
-    if core.enabled() and (out.requires_grad or result.requires_grad):
+    if mode.grad and (out.requires_grad or result.requires_grad):
         raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, "
                            "but one of the arguments requires grad.")
     if dt.CATEGORY[result.dtype.kind] > dt.CATEGORY[out.dtype.kind]:
@@ -447,14 +424,8 @@ def operator(grad=None, samples=None, family="composite", out=True, name=None, *
     `list[Tensor]`) are those that can require grad."""
 
     def declare(function):
-        rec = Record(name or function.__name__, family, function, grad, samples, **fields)
-        call = function if grad is None else _differentiable(rec, function)
-        rec.raw = call
-        if out and family != "view":
-            rec.call = with_out(rec, call)
-        else:
-            rec.call = call
-            call.__doc__ = rec.doc
+        rec = Record(name or function.__name__, family, function, grad, samples, out=out, **fields)
+        rec.raw = rec.call = _public(rec, "result = body({passed})\n" if grad is None else _differentiable(rec), body=function)
         rec.call.record = rec
         register(rec)
         return rec.call
@@ -469,28 +440,19 @@ def composite(function=None, **fields):
     return operator(**fields)
 
 
-def _differentiable(rec: Record, body):
-    parameters = list(rec.signature.parameters.values())
-    tensors = [p.name for p in parameters if "Tensor" in str(p.annotation)]
-    text, star = [], False
-    space = {"body": body, "attach": attach, "rec": rec, "wants": _wants, "enabled": lambda: core.enabled(), "no_grad": lambda: core.no_grad()}
-    for p in parameters:
-        if p.kind is p.KEYWORD_ONLY and not star:
-            text.append("*")
-            star = True
-        if p.default is p.empty:
-            text.append(p.name)
-        else:
-            space[f"_default_{p.name}"] = p.default
-            text.append(f"{p.name}=_default_{p.name}")
-    passed = ", ".join(f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else p.name for p in parameters)
-    arguments = ", ".join(f"{p.name!r}: {p.name}" for p in parameters)
-    return _define(rec.name, f"def {rec.name}({', '.join(text)}):\n"
-                   f"    if not enabled() or not ({' or '.join(f'wants({t})' for t in tensors)}):\n"
-                   f"        return body({passed})\n"
-                   f"    with no_grad():\n"
-                   f"        result = body({passed})\n"
-                   f"    return attach(rec, result, {{{arguments}}})", space)
+def _differentiable(rec: Record) -> str:
+    """Lines that compute an operator's result, by its body and without recording the derivatives within where its own applies."""
+    hints = {n: str(h) for n, h in rec.function.__annotations__.items() if n != "return" and "Tensor" in str(h)}
+    tracked = " or ".join(f"getattr({n}, '_rg', False)" if "[" not in h else f"wants({n})" for n, h in hints.items())
+    return (f"if not mode.grad or not ({tracked}):\n"
+            "    result = body({passed})\n"
+            "else:\n"
+            "    mode.grad = False\n"
+            "    try:\n"
+            "        result = body({passed})\n"
+            "    finally:\n"
+            "        mode.grad = True\n"
+            "    attach(rec, result, ({tuple}))\n")
 
 
 def _wants(x) -> bool:
@@ -506,7 +468,7 @@ def _wants(x) -> bool:
 def make(op, inputs: tuple, views: tuple, static: Static, shape: tuple, dtype: dt.dtype, device="cpu"):
     """Record a node with dense result of `shape` and wrap it in a tensor."""
     out = dense(shape)
-    return core.make(Node(op, inputs, views, static, shape, out.numel, dtype), meta(out, dtype, device))
+    return core.record(form(op, views, static, shape, out.numel, dtype), inputs, meta(out, dtype, device))
 
 
 def scalar_op(name: str, scalar, uses_index: bool = False) -> Record:
