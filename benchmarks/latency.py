@@ -65,24 +65,23 @@ def operators(torch) -> dict:
 
 def record(libraries) -> None:
     """Microseconds to call one operator (PyTorch computes it as well)."""
-    tables = [(lib, operators(lib)) for lib in libraries]
-    for name in tables[0][1]:
-        shown = []
-        for lib, table in tables:
-            call = table[name]
-            settle = getattr(lib, "synchronize", lambda: None)
+    columns = [{name: cost(lib, call) for name, call in operators(lib).items()} for lib in libraries]
+    for name in columns[0]:
+        print(f"{name:24}", *[f"{column[name] * 1e6:8.2f}" for column in columns])
 
-            def calls():
-                for _ in range(RECORDED):
-                    call()
 
-            best = float("inf")
-            for _ in range(7):
-                settle()
-                best = min(best, least(calls, 1))
-            settle()
-            shown.append(f"{best / RECORDED * 1e6:8.2f}")
-        print(f"{name:24}", *shown)
+def cost(lib, call) -> float:
+    """Seconds of one call among many that are recorded together."""
+    settle = getattr(lib, "synchronize", lambda: None)
+    best = float("inf")
+    for _ in range(9):
+        settle()
+        start = time.perf_counter()
+        for _ in range(RECORDED):
+            call()
+        best = min(best, time.perf_counter() - start)
+    settle()
+    return best / RECORDED
 
 
 def plan() -> None:

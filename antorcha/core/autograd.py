@@ -193,6 +193,15 @@ class Extras:
         self.metadata: dict = {}
 
 
+Tensor: type = type(None)   # the class, once `bind` has told it
+
+
+def bind(tensor_class) -> None:
+    """Called once by the module that defines the tensor."""
+    global Tensor
+    Tensor = tensor_class
+
+
 class GradNode:
     """The derivative of one recorded operation. `record` and `terms` are set on the subclass made for each operator.
 
@@ -213,21 +222,22 @@ class GradNode:
     def attach(cls, out, arguments: tuple):
         """Make `out`, a tensor or a tuple of them, the differentiable result of the operator for these arguments."""
         bits, edges = 0, []
-        for term in cls.terms.terms:
-            x = arguments[term.position]
-            if isinstance(x, core.Tensor):
-                if x._rg:
-                    bits |= term.bit
-                    edges.append(edge_of(x))
-            elif isinstance(x, (list, tuple)) and any(isinstance(t, core.Tensor) and t._rg for t in x):
-                bits |= term.bit
+        for position, bit in cls.terms.inputs:
+            x = arguments[position]
+            tracked = getattr(x, "_rg", None)
+            if tracked:
+                bits |= bit
+                node = x._grad_fn
+                edges.append(node if node is not None and not x._nr else edge_of(x))
+            elif tracked is None and type(x) in (list, tuple) and any([getattr(t, "_rg", False) for t in x]):
+                bits |= bit
                 edges.extend([edge_of(t) if t._rg else None for t in x])
         self = _new(cls)
         self.seq = _count()
         self.edges = tuple(edges)
-        self.derivative = cls.terms[bits]
+        self.derivative = derivative = cls.terms[bits]
         self.extras = None
-        if isinstance(out, core.Tensor):
+        if isinstance(out, Tensor):
             self.outputs = out.meta.alone
             out._rg, out._grad_fn = True, self
         else:
@@ -235,32 +245,40 @@ class GradNode:
             for i, t in enumerate(out):
                 if t.meta.dtype.kind in "fc":
                     t._rg, t._grad_fn, t._nr = True, self, i
-        self._keep(out, arguments)
+        if derivative.keeps:
+            self._keep(derivative.keeps, out, arguments)
+        else:
+            self.kept = self.versions = ()
         return out
 
-    def _keep(self, out, arguments: tuple) -> None:
-        kept, versions, any_tensor = [], [], False
-        for kind, position in self.derivative.keeps:
+    def _keep(self, keeps: tuple, out, arguments: tuple) -> None:
+        kept, versions, tensors = [], [], False
+        for kind, position in keeps:
             version = None
             if kind is ARGUMENT:
                 v = arguments[position]
-                if isinstance(v, core.Tensor):
+                if isinstance(v, Tensor):
                     version = v.storage.version
-                elif isinstance(v, (list, tuple)) and v and isinstance(v[0], core.Tensor):
+                elif type(v) in (list, tuple) and v and isinstance(v[0], Tensor):
                     v = tuple(v)
                     version = sum([t.storage.version for t in v])
             elif kind is RESULT:    # without its grad_fn, which would make a cycle
-                v = out.storage if isinstance(out, core.Tensor) else tuple([t.storage for t in out])
-                version = v.version if type(v) is not tuple else sum([s.version for s in v])
+                if isinstance(out, Tensor):
+                    v = out.storage
+                    version = v.version
+                else:
+                    v = tuple([t.storage for t in out])
+                    version = sum([s.version for s in v])
             else:
                 v = arguments[position].meta.view
                 if kind is SHAPE:
                     v = v.shape
             kept.append(v)
             versions.append(version)
-            any_tensor |= version is not None
+            if version is not None:
+                tensors = True
         self.kept = tuple(kept)
-        self.versions = tuple(versions) if any_tensor else ()
+        self.versions = tuple(versions) if tensors else ()
 
     def _unpack(self, i: int):
         """The i-th thing kept, as its derivative wants it."""
@@ -311,7 +329,7 @@ class GradNode:
         found: list = []
         for function, needs in self.derivative.steps:
             result = function(g, *[self._unpack(i) for i in needs])
-            if result is None or isinstance(result, core.Tensor):
+            if result is None or isinstance(result, Tensor):
                 found.append(result)
             else:
                 found.extend(result)

@@ -6,6 +6,7 @@ to uniform, normal and integer numbers are PyTorch's: 24 bits for a float32, 53 
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import struct
@@ -25,7 +26,6 @@ class Generator:
     def __init__(self, device="cpu"):
         if str(device) != "cpu":
             raise RuntimeError(f"Generator: expected device 'cpu'; received '{device}'")
-        self._words = np.random.RandomState(0)
         self.manual_seed(DEFAULT_SEED)
 
     @property
@@ -38,7 +38,7 @@ class Generator:
         if not -(2 ** 63) <= seed < 2 ** 64:
             raise ValueError(f"Overflow when unpacking long long: expected a seed in [-2**63, 2**64); received {seed}")
         self._seed = seed % 2 ** 64
-        self._words.seed(self._seed & 0xFFFFFFFF)
+        self.__dict__.pop("_words", None)
         self._next_normal = None
         return self
 
@@ -49,6 +49,11 @@ class Generator:
 
     def initial_seed(self) -> int:
         return self._seed
+
+    @functools.cached_property
+    def _words(self):
+        """The twister; made with the first draw, since numpy.random is slow to load."""
+        return np.random.RandomState(self._seed & 0xFFFFFFFF)
 
     # -- words --------------------------------------------------------------------------------------------------
 

@@ -1000,6 +1000,7 @@ def _region(base, region, value, combine):
 # -- what the operators need of this layer ----------------------------------------------------------------------
 
 record.bind(Tensor, make, alias, GradNode)
+autograd.bind(Tensor)
 core.__dict__.update(
     Node=Node, record=record_form, tensor_on=tensor_on, wrap=wrap, default_generator=default_generator, view_of=view_of, reread=reread, contiguous=contiguous, no_grad=autograd.no_grad, default_device="cpu", host=host,
     zeros=lambda m: factory.full_of(m.view.shape, 0, m.dtype, m.device), ones=lambda m: factory.full_of(m.view.shape, 1, m.dtype, m.device),

@@ -44,6 +44,7 @@ class Terms(dict):
             for n in (name, *needs):
                 self.keep_of(n)
             self.terms.append(Term(parameters.index(name), function, needs, 1 << len(self.terms)))
+        self.inputs = tuple((term.position, term.bit) for term in self.terms)
 
     def keep_of(self, name: str) -> tuple:
         if name in self.parameters:
