@@ -10,6 +10,8 @@ at that address, and since the outside may read or write there at any time, ever
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from ..graph import tape
 from ..graph.node import Node, held, leaf
 from ..runtime.buffer import Buffer
@@ -22,13 +24,7 @@ class Storage:
         self.node = node
         self.version = 0
 
-    @property
-    def dtype(self):
-        return self.node.dtype
-
-    @property
-    def numel(self) -> int:
-        return self.node.numel
+    dtype, numel = property(attrgetter("node.form.dtype")), property(attrgetter("node.form.numel"))
 
     @property
     def shared(self) -> bool:

@@ -664,11 +664,13 @@ def view_of(t: Tensor, m) -> Tensor:
     out.storage = t.storage
     out.meta = m
     base = out._base = t._base if t._base is not None else t
-    if base._views is None:
-        base._views = []
-    elif len(base._views) > 64:
-        base._views = [r for r in base._views if r() is not None]
-    base._views.append(weakref.ref(out))
+    if mode.grad:
+        views = base._views
+        if views is None:
+            views = base._views = []
+        elif len(views) > 64:
+            views[:] = [r for r in views if r() is not None]
+        views.append(weakref.ref(out))
     return out
 
 
@@ -852,9 +854,9 @@ def broadcast_tensors(*tensors):
 
 def inplace(t: Tensor, function, args, kwargs=None) -> Tensor:
     """t = function(t, *args), in place: in the storage, and in the history of t and of its base and views."""
-    kwargs = kwargs or {}
-    if not (mode.grad and (t._rg or any(isinstance(a, Tensor) and a._rg for a in args)
-                           or any(isinstance(a, Tensor) and a._rg for a in kwargs.values()))):
+    if not kwargs:
+        kwargs = {}
+    if not mode.grad or not (t._rg or any([getattr(a, "_rg", False) for a in (*args, *kwargs.values())])):
         write(t, function(t, *args, **kwargs))
         return t
     _check_inplace(t)
@@ -888,7 +890,12 @@ def _check_inplace(t: Tensor) -> None:
 
 def write(t: Tensor, result: Tensor) -> None:
     """Store the value of `result` into `t`'s elements."""
-    m, r = t.meta, result.meta
+    m, r, storage = t.meta, result.meta, t.storage
+    if r is m and m.view.dense and type(result.storage) is Storage and 0 < m.view.numel == storage.numel == result.storage.numel:
+        if not t._untracked:
+            storage.version += 1
+        storage.write(result.storage.node)
+        return
     if r.view.shape != m.view.shape:
         if record.broadcast_shapes("in-place", r.view.shape, m.view.shape) != m.view.shape:
             raise RuntimeError(f"output with shape {list(m.view.shape)} doesn't match the broadcast shape {list(r.view.shape)}")
@@ -898,7 +905,6 @@ def write(t: Tensor, result: Tensor) -> None:
         with autograd.no_grad():
             result = pw.cast(result, m.dtype)
         r = result.meta
-    storage = t.storage
     if not t._untracked:
         storage.version += 1
     v = m.view

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..base import dtype as dt
 from ..base.errors import message
-from ..graph.node import Node, Static, View, dense, view as make_view
+from ..graph.node import Static, View, dense, form, view as make_view
 from .record import Record, broadcast_shapes, broadcast_view, check_tensor, core, meta, operator
 
 Tensor = "Tensor"
@@ -12,20 +12,20 @@ CONTRACT = Record("contraction", "contraction")
 
 
 def contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int):
-    """Record one contraction. va: shape b + m + k, vb: b + n + k, with so many dimensions of each."""
+    """Record one contraction. va: shape b + m + k, vb: b + n + k, with so many dimensions of each; the result's is b + m + n."""
     d = a.meta.dtype
-    va, vb, mnk = _collapse(va, vb, nb, nm, nn, nk)
-    shape = va.shape[:mnk[0] + mnk[1]] + vb.shape[mnk[0]:mnk[0] + mnk[2]]
-    out = dense(shape)
-    node = Node(CONTRACT, (a.storage.node, b.storage.node), (va, vb), Static(casts=(d.compute, d.compute), dims=mnk), shape, out.numel, d)
-    return core.make(node, meta(out, d, a.meta.device))
+    key = ("contract", vb, nb, nm, nn, nk, d)
+    found = va.memo.get(key)
+    if found is None:
+        out = dense(va.shape[:nb + nm] + vb.shape[nb:nb + nn])
+        left, right, sizes = _collapse(va, vb, nb, nm, nn, nk)
+        shape = left.shape[:sizes[0] + sizes[1]] + right.shape[sizes[0]:sizes[0] + sizes[2]]
+        found = va.memo[key] = (form(CONTRACT, (left, right), Static(casts=(d.compute, d.compute), dims=sizes), shape, out.numel, d),
+                                meta(out, d, a.meta.device))
+    return core.record(found[0], (a.storage.node, b.storage.node), found[1])
 
 
 def _collapse(va: View, vb: View, nb, nm, nn, nk):
-    key = ("contract", vb, nb, nm, nn, nk)
-    found = va.memo.get(key)
-    if found is not None:
-        return found
     a = list(zip(va.shape, va.strides))
     b = list(zip(vb.shape, vb.strides))
     batch = [(n, s, t) for (n, s), (_, t) in zip(a[:nb], b[:nb])]
@@ -36,8 +36,7 @@ def _collapse(va: View, vb: View, nb, nm, nn, nk):
     na = make_view(tuple(x[0] for x in [*batch, *m, *k]), tuple(x[1] for x in [*batch, *m, *k]), va.offset)
     nb_ = make_view(tuple([x[0] for x in batch] + [x[0] for x in n_] + [x[0] for x in k]),
                     tuple([x[2] for x in batch] + [x[1] for x in n_] + [x[2] for x in k]), vb.offset)
-    found = va.memo[key] = (na, nb_, (len(batch), len(m), len(n_), len(k)))
-    return found
+    return na, nb_, (len(batch), len(m), len(n_), len(k))
 
 
 def _join(dims):
@@ -55,7 +54,7 @@ def _join(dims):
 
 def check_dtypes(what, *tensors):
     first = tensors[0].meta.dtype
-    for x in tensors[1:]:
+    for x in tensors:
         if x.meta.dtype is not first:
             raise RuntimeError(message(what, f"operands of one dtype, {first.name}", x.meta.dtype.name,
                                        f"Convert one of them: x.to(torch.{first.name}). (mat1 and mat2 must have the same dtype)"))
@@ -65,8 +64,7 @@ def check_dtypes(what, *tensors):
 def product(input: Tensor, mat2: Tensor):
     """(m, k) x (k, n)."""
     va, vb = input.meta.view, mat2.meta.view
-    out = contract(input, va, mat2, _turned(vb), 0, 1, 1, 1)
-    return core.reread(out, (va.shape[0], vb.shape[1]))
+    return contract(input, va, mat2, _turned(vb), 0, 1, 1, 1)
 
 
 def _turned(v: View) -> View:
@@ -86,8 +84,7 @@ def batched(input: Tensor, mat2: Tensor):
     lead = broadcast_shapes("matmul", va.shape[:-2], vb.shape[:-2])
     a = broadcast_view(va, lead + va.shape[-2:])
     b = _turned(broadcast_view(vb, lead + vb.shape[-2:]))
-    out = contract(input, a, mat2, b, len(lead), 1, 1, 1)
-    return core.reread(out, lead + (va.shape[-2], vb.shape[-1]))
+    return contract(input, a, mat2, b, len(lead), 1, 1, 1)
 
 
 def _mismatch(what, a, b):
@@ -194,7 +191,6 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) -
 def linear_(input: Tensor, weight: Tensor, bias: Tensor):
     va, vb = input.meta.view, weight.meta.view
     out = contract(input, va, weight, vb, 0, 1, 1, 1)
-    out = core.reread(out, (va.shape[0], vb.shape[0]))
     return out if bias is None else out + bias
 
 
@@ -336,8 +332,7 @@ def _contract_grad_b(g, a, nb, nm, nn, nk):
 def contract_dims(a: Tensor, b: Tensor, nb, nm, nn, nk):
     """C[b, m, n] = sum over k of A[b, m, k] B[b, n, k], several dimensions of each; differentiable."""
     va, vb = a.meta.view, b.meta.view
-    out = contract(a, va, b, vb, nb, nm, nn, nk)
-    return core.reread(out, va.shape[:nb + nm] + vb.shape[nb:nb + nn])
+    return contract(a, va, b, vb, nb, nm, nn, nk)
 
 
 def tensordot(a, b, dims=2, out=None):

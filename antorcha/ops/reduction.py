@@ -7,7 +7,7 @@ import math
 from collections import namedtuple
 
 from ..base import dtype as dt
-from ..graph.node import Static, dense, row_major, view as make_view
+from ..graph.node import Static, dense, form, row_major, view as make_view
 from . import pointwise as pw
 from .record import Record, core, make, meta, normalize_dim, normalize_dims, operator
 
@@ -26,8 +26,7 @@ def reduce(name: str, input, dim, keepdim: bool, accumulate: dt.dtype, out: dt.d
         if len(_plans) > 20_000:
             _plans.clear()
         plan = _plans[key] = _plan(name, m, dim, keepdim, accumulate, out)
-    v, static, shape, numel, out_meta = plan
-    return core.make(core.Node(_OPS[name], (input.storage.node,), (v,), static, shape, numel, out), out_meta)
+    return core.record(plan[0], (input.storage.node,), plan[1])
 
 
 def _plan(name, m, dim, keepdim, accumulate, out):
@@ -43,7 +42,7 @@ def _plan(name, m, dim, keepdim, accumulate, out):
     static = Static(casts=(accumulate.compute,), reduced=len(reduced) or 1)
     result = tuple(1 if i in dims else n for i, n in enumerate(v.shape)) if keepdim else shape
     out_view = dense(result)
-    return source, static, shape, out_view.numel, meta(out_view, out, m.device)
+    return form(_OPS[name], (source,), static, shape, out_view.numel, out), meta(out_view, out, m.device)
 
 
 def _restore(x, dim, keepdim: bool, rank: int):
@@ -406,7 +405,7 @@ def scan(name: str, input, dim: int, accumulate: dt.dtype, out: dt.dtype):
     for i, s in zip(order, row_major(shape)):
         strides[i] = s
     out_meta = meta(make_view(v.shape, tuple(strides)), out, input.meta.device)
-    return core.make(core.Node(_SCANS[name], (input.storage.node,), (source,), Static(casts=(accumulate.compute,)), shape, v.numel, out), out_meta)
+    return core.record(form(_SCANS[name], (source,), Static(casts=(accumulate.compute,)), shape, v.numel, out), (input.storage.node,), out_meta)
 
 
 def _reverse_cumsum(g, dim):

@@ -96,12 +96,14 @@ def _regroup(v: View, shape: tuple) -> View | None:
 
 @operator(family="view", grad=dict(input=lambda g, input_shape: g.reshape(input_shape)), name="view", public=False)
 def view_(input: Tensor, shape) -> Tensor:
-    m = input.meta
-    shape = resolve_shape("view", shape, m.view.numel, m.view.shape)
-    v = regroup(m.view, shape)
+    old = input.meta.view
+    v = old.memo.get(("view", shape))
     if v is None:
-        raise RuntimeError(f"view size is not compatible with input tensor's size and stride: shape {list(m.view.shape)}, strides "
-                           f"{list(m.view.strides)} cannot be read as {list(shape)} without moving elements. Use .reshape(...) instead.")
+        full = resolve_shape("view", shape, old.numel, old.shape)
+        v = old.memo["view", shape] = regroup(old, full)
+    if v is None:
+        raise RuntimeError(f"view size is not compatible with input tensor's size and stride: shape {list(old.shape)}, strides "
+                           f"{list(old.strides)} cannot be read as {list(full)} without moving elements. Use .reshape(...) instead.")
     return viewed(input, v)
 
 
@@ -116,9 +118,9 @@ def reshape(input, *shape):
     """The same elements with another shape: a view where strides allow it, else a copy."""
     shape = sizes("reshape", shape)
     v = input.meta.view
-    shape = resolve_shape("reshape", shape, v.numel, v.shape)
-    if shape == v.shape:
+    if v.memo.get(("view", shape)) is not None:
         return view_(input, shape)
+    shape = resolve_shape("reshape", shape, v.numel, v.shape)
     return view_(input if regroup(v, shape) is not None else input.contiguous(), shape)
 
 
@@ -181,6 +183,13 @@ def t(input: Tensor) -> Tensor:
 @operator(family="view", grad=dict(input=lambda g: g), name="expand", public=False)
 def expand_(input: Tensor, shape) -> Tensor:
     v = input.meta.view
+    found = v.memo.get(("expand", shape))
+    if found is None:
+        found = v.memo["expand", shape] = _expanded(v, shape)
+    return viewed(input, found)
+
+
+def _expanded(v: View, shape: tuple) -> View:
     lead = len(shape) - len(v.shape)
     if lead < 0:
         raise RuntimeError(f"expand: the number of sizes provided ({len(shape)}) must be greater or equal to the number of dimensions in the "
@@ -195,7 +204,7 @@ def expand_(input: Tensor, shape) -> Tensor:
         elif have not in (None, 1, n):
             raise RuntimeError(f"The expanded size of the tensor ({n}) must match the existing size ({have}) at non-singleton dimension {i}. "
                                f"Target sizes: {list(shape)}. Tensor sizes: {list(v.shape)}")
-    return viewed(input, broadcast_view(v, tuple(full)))
+    return broadcast_view(v, tuple(full))
 
 
 def expand(input, *shape, implicit=False):
