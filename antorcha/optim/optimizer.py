@@ -15,7 +15,8 @@ class Optimizer:
     """Base of all optimisers.
 
     `params`: an iterable of tensors, of (name, tensor) pairs, or of dicts, the parameter groups, with `params` and the group's own
-    options. A subclass gives `defaults` and `update(group, parameters)`.
+    options. A subclass gives `defaults`, `start(p, state, group)`, which fills the state before the first step of a parameter, and
+    `rule(p, g, state, group)`, one step of parameter `p` along its gradient `g`.
     """
 
     def __init__(self, params, defaults: dict):
@@ -90,6 +91,24 @@ class Optimizer:
 
     def update(self, group: dict, parameters: list) -> None:
         """One step for the parameters of a group that have a gradient."""
+        for p in parameters:
+            state = self.state.get(p)
+            if state is None:
+                state = {}
+                self.start(p, state, group)
+            if p.grad.is_sparse and not self.takes_sparse:
+                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients, please consider SparseAdam instead")
+            self.rule(p, -p.grad if group.get("maximize") else p.grad, state, group)
+            if state:
+                self.state[p] = state
+
+    takes_sparse = False
+
+    def start(self, p, state: dict, group: dict) -> None:
+        """The state of a parameter before its first step."""
+
+    def rule(self, p, g, state: dict, group: dict) -> None:
+        """One step of parameter p along its gradient g (negated to maximise)."""
         raise NotImplementedError
 
     def register_step_pre_hook(self, hook):
@@ -148,6 +167,27 @@ def _restored(name: str, value, p):
     if isinstance(value, torch.Tensor) and p.is_floating_point():
         return value.to(p.dtype)
     return value
+
+
+def decayed(g, p, group: dict):
+    """The gradient with weight decay added: that of `weight_decay / 2 * |p|^2`."""
+    return g.add(p, alpha=group["weight_decay"]) if group["weight_decay"] else g
+
+
+def decoupled(g, p, group: dict):
+    """The gradient with weight decay, or shrink the parameter itself (Loshchilov and Hutter 2019)."""
+    if not group["weight_decay"]:
+        return g
+    if group["decoupled_weight_decay"]:
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        return g
+    return decayed(g, p, group)
+
+
+def next_step(state: dict) -> float:
+    """Count the steps of a parameter."""
+    state["step"] += 1.0
+    return state["step"]
 
 
 def check(**values) -> None:

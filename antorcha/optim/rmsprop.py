@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import antorcha as torch
 
-from .optimizer import Optimizer, check
+from .optimizer import Optimizer, check, decayed, next_step
 
 
 class RMSprop(Optimizer):
@@ -16,27 +16,24 @@ class RMSprop(Optimizer):
         super().__init__(params, dict(lr=lr, momentum=momentum, alpha=alpha, eps=eps, centered=centered, weight_decay=weight_decay,
                                       capturable=capturable, foreach=foreach, maximize=maximize, differentiable=differentiable))
 
-    def update(self, group, parameters):
+    def start(self, p, state, group):
+        state.update(step=0.0, square_avg=torch.zeros_like(p))
+        if group["momentum"]:
+            state["momentum_buffer"] = torch.zeros_like(p)
+        if group["centered"]:
+            state["grad_avg"] = torch.zeros_like(p)
+
+    def rule(self, p, g, state, group):
         lr, alpha = group["lr"], group["alpha"]
-        for p in parameters:
-            state = self.state[p]
-            if not state:
-                state.update(step=0.0, square_avg=torch.zeros_like(p))
-                if group["momentum"]:
-                    state["momentum_buffer"] = torch.zeros_like(p)
-                if group["centered"]:
-                    state["grad_avg"] = torch.zeros_like(p)
-            state["step"] += 1.0
-            g = -p.grad if group["maximize"] else p.grad
-            if group["weight_decay"]:
-                g = g.add(p, alpha=group["weight_decay"])
-            v = state["square_avg"]
-            v.mul_(alpha).addcmul_(g, g, value=1 - alpha)
-            if group["centered"]:
-                mean = state["grad_avg"].lerp_(g, 1 - alpha)
-                v = v.addcmul(mean, mean, value=-1)
-            root = v.sqrt().add_(group["eps"])
-            if group["momentum"]:
-                p.add_(state["momentum_buffer"].mul_(group["momentum"]).addcdiv_(g, root), alpha=-lr)
-            else:
-                p.addcdiv_(g, root, value=-lr)
+        next_step(state)
+        g = decayed(g, p, group)
+        v = state["square_avg"]
+        v.mul_(alpha).addcmul_(g, g, value=1 - alpha)
+        if group["centered"]:
+            mean = state["grad_avg"].lerp_(g, 1 - alpha)
+            v = v.addcmul(mean, mean, value=-1)
+        root = v.sqrt().add_(group["eps"])
+        if group["momentum"]:
+            p.add_(state["momentum_buffer"].mul_(group["momentum"]).addcdiv_(g, root), alpha=-lr)
+        else:
+            p.addcdiv_(g, root, value=-lr)
