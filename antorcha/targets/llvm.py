@@ -468,14 +468,24 @@ def emit(program: ir.Program) -> str:
 # -- kernels ----------------------------------------------------------------------------------------------------
 
 def evaluate(op: ir.Op, words) -> int:
-    """An integer expression of run-time arguments."""
-    if op.kind == "const":
-        return op.attr
-    if op.kind == "arg":
-        return words[op.attr]
-    if op.kind == "select":
-        return evaluate(op.args[1 if evaluate(op.args[0], words) else 2], words)
-    return _INTEGER[op.kind](*(evaluate(x, words) for x in op.args))
+    """An integer expression of run-time arguments; what it shares with itself is computed once."""
+    known: dict[int, int] = {}
+
+    def value(x: ir.Op) -> int:
+        found = known.get(id(x))
+        if found is None:
+            if x.kind == "const":
+                found = x.attr
+            elif x.kind == "arg":
+                found = words[x.attr]
+            elif x.kind == "select":
+                found = value(x.args[1 if value(x.args[0]) else 2])
+            else:
+                found = _INTEGER[x.kind](*[value(y) for y in x.args])
+            known[id(x)] = found
+        return found
+
+    return value(op)
 
 
 _INTEGER = {
