@@ -34,8 +34,8 @@ def conversion(request, monkeypatch):
     if request.param == "integers":
         monkeypatch.setattr(llvm, "_converts_half", lambda: False)
         monkeypatch.setattr(llvm, "_kernels", {})
-        monkeypatch.setattr(flush, "_programs", {})
         monkeypatch.setattr("antorcha.runtime.jit.load", _fresh)
+        monkeypatch.setattr("antorcha.runtime.jit.prepare", lambda modules: None)
         flush.clear()
     yield
     flush.clear()

@@ -742,3 +742,22 @@ def test_interrupts_reach_the_main_thread(three_threads):
     x[:] = 0
     pool.run(table)
     assert (x == 1).all()
+
+
+def test_modules_are_compiled_side_by_side(empty_cache, monkeypatch):
+    monkeypatch.setattr(cpu, "default_threads", lambda: 3)
+    texts = {f"many {i}": f"; {i}\n{ADD_ONE}" for i in range(9)}
+    jit.prepare([(key, lambda text=text: text) for key, text in texts.items()])
+    monkeypatch.setattr(jit, "compile_object", None)
+    for key in texts:
+        assert jit.load(key, lambda: "")
+
+
+def test_a_helper_that_fails_leaves_its_modules_to_this_process(empty_cache, monkeypatch):
+    monkeypatch.setattr(cpu, "default_threads", lambda: 3)
+    monkeypatch.setattr(jit.sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError):
+        jit.prepare([(f"broken {i}", lambda: "define void @kernel( {") for i in range(6)])
+    jit.prepare([(f"left {i}", lambda: ADD_ONE) for i in range(6)])
+    monkeypatch.setattr(jit, "compile_object", None)
+    assert all(jit.load(f"left {i}", lambda: "") for i in range(6))

@@ -127,19 +127,12 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
         if g.kind == "extern":
             steps.append(extern(fusion, g, buffer_of, number_at))
             continue
-        calls = lowering.lower(g)
-        for c in calls:
-            for part in c.parts():
-                if config.verify:
-                    from ..loops import ir
-
-                    ir.verify(part.program)
-                if config.target != "interp":
-                    part.kernel = compiled(part.program)
-                    part.program = getattr(part.kernel, "program", part.program)    # equal programs share one object
-            c.assemble()
-            c.checks = [(n.index, j, size) for n, j, size in c.checks]
-        steps += calls
+        steps += lowering.lower(g)
+    compile_parts([part for s in steps if not isinstance(s, Extern) for part in s.parts()])
+    for s in steps:
+        if not isinstance(s, Extern):
+            s.assemble()
+            s.checks = [(n.index, j, size) for n, j, size in s.checks]
     results = {i: n.numel * n.dtype.itemsize for i, n in enumerate(nodes) if live[i]}
     temporaries = lifetimes(fusion.nodes, steps, results, lowering.parts, alias)
     donated = donations(nodes, leaves, dying, steps, results)
@@ -158,18 +151,19 @@ def group(nodes: list[Node], live: list[bool]) -> Fusion:
     return Fusion(nodes, live, fuse, chains).run() if chains else fusion
 
 
-_programs: dict = {}
+def compile_parts(parts: list) -> None:
+    """Give each part of a call the kernel of its program."""
+    if config.verify:
+        from ..loops import ir
 
+        for part in parts:
+            ir.verify(part.program)
+    if config.target != "interp":
+        from ..targets import llvm
 
-def compiled(program):
-    """The kernel of a program, built once per text."""
-    from ..targets import llvm
-
-    text = program.text()
-    kernel = _programs.get(text)
-    if kernel is None:
-        kernel = _programs[text] = llvm.build(program)
-    return kernel
+        for part, kernel in zip(parts, llvm.build_all([part.program for part in parts])):
+            part.kernel = kernel
+            part.program = kernel.program    # equal programs share one object
 
 
 def in_place(fusion: Fusion) -> dict[int, int]:

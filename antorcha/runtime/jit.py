@@ -1,26 +1,29 @@
 """From LLVM IR text to the address of native code.
 
 `load(key, make_ir)` compiles at most once per key and CPU: the object code is kept in the process and on disk. LLVM
-(through llvmlite) is imported when something has to be compiled, never to load what is on disk where `elf.py` can load it.
+(`compiler.py`) is imported when something has to be compiled, never to load what is on disk where `elf.py` can load it. `prepare` is told
+of many modules at once and compiles those that are missing side by side.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from . import cpu, elf
+from . import compiler, cpu, elf
 from .cache import DiskCache, default_directory
 
-OPTIMISATION = 3  # of the passes on IR and of code generation
-
+HELPERS = 15        # processes that compile beside this one, at most
 # Where vectors of 512 bits exist they are used: on server cores of the last years, clock frequency no longer drops for them.
 FEATURES = {"x86_64": ",-prefer-256-bit,-prefer-128-bit"}
 
@@ -40,6 +43,7 @@ provided: dict[str, int] = {}   # symbols that later modules may refer to, by na
 
 _lock = threading.RLock()
 _libraries: dict[str, dict[str, int]] = {}
+_prepared: dict[str, bytes] = {}    # digest -> object code that was compiled ahead
 _kernels: dict[str, int] = {}
 
 
@@ -68,7 +72,7 @@ def load_module(key: str, make_ir: Callable[[], str]) -> dict[str, int]:
 
 def _load(key: str, make_ir: Callable[[], str]) -> dict[str, int]:
     digest, disk = _digest(key), disk_cache()
-    code = disk.read(digest)
+    code = _prepared.pop(digest, None) or disk.read(digest)
     if code is not None:
         try:
             library = _link(code)
@@ -82,6 +86,63 @@ def _load(key: str, make_ir: Callable[[], str]) -> dict[str, int]:
     return library
 
 
+# -- many at once -----------------------------------------------------------------------------------------------
+
+def prepare(modules: Iterable[tuple[str, Callable[[], str]]]) -> None:
+    """Compile the modules (key, make_ir) that are neither in this process nor on disk, several at a time; `load` finds them then."""
+    disk = disk_cache()
+    missing: deque = deque()
+    for key, make_ir in modules:
+        digest = _digest(key)
+        if key not in _libraries and digest not in _prepared and not os.path.exists(disk.path(digest)):
+            missing.append((digest, make_ir))
+    if len(missing) < 2:
+        return
+    helpers = [threading.Thread(target=_compile_in_helper, args=(missing, disk), daemon=True)
+               for _ in range(min(cpu.default_threads() - 1, len(missing) // 2, HELPERS))]
+    for helper in helpers:
+        helper.start()
+    try:
+        while missing or any(helper.is_alive() for helper in helpers):
+            try:
+                digest, make_ir = missing.popleft()
+            except IndexError:      # a helper that fails puts back what it took
+                time.sleep(0.001)
+            else:
+                _prepared[digest] = code = compile_object(make_ir())
+                disk.write(digest, code)
+    finally:
+        missing.clear()
+
+
+def _compile_in_helper(missing: deque, disk: DiskCache) -> None:
+    """Have a process of its own compile modules until there are none left."""
+    command = [sys.executable, compiler.__file__, FEATURES.get(cpu.machine(), ""), "01"[not _own_loader()]]
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError:
+        return
+    item = None
+    try:
+        while missing:
+            item = digest, make_ir = missing.popleft()
+            compiler.write_block(process.stdin, make_ir().encode())
+            code = _prepared[digest] = compiler.read_block(process.stdout)
+            item = None
+            counters.compiled += 1
+            disk.write(digest, code)
+    except IndexError:              # another has taken the last one
+        pass
+    except Exception:               # whatever it is, compiling in this process will tell
+        if item is not None:
+            missing.append(item)
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            pipe.close()
+
+
 # -- what identifies compiled code ------------------------------------------------------------------------------
 
 @functools.cache
@@ -90,7 +151,7 @@ def _version() -> bytes:
     digest = hashlib.blake2b(cpu.identity().encode(), digest_size=16)
     here = os.path.dirname(os.path.abspath(__file__))
     targets = os.path.join(os.path.dirname(here), "targets")
-    paths = [__file__] + [os.path.join(targets, name) for name in sorted(os.listdir(targets)) if name.endswith(".py")]
+    paths = [__file__, compiler.__file__] + [os.path.join(targets, name) for name in sorted(os.listdir(targets)) if name.endswith(".py")]
     for path in paths:
         try:
             with open(path, "rb") as file:
@@ -118,6 +179,7 @@ def forget() -> None:
     with _lock:
         _libraries.clear()
         _kernels.clear()
+        _prepared.clear()
 
 
 # -- LLVM -------------------------------------------------------------------------------------------------------
@@ -127,49 +189,20 @@ def _own_loader() -> bool:
 
 
 @functools.cache
-def _llvm():
-    """llvmlite's binding, initialised."""
-    import llvmlite.binding as llvm
-    if hasattr(llvm, "initialize") and int(llvm.llvm_version_info[0]) < 20:
-        llvm.initialize()
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm
+def _compiler() -> compiler.Compiler:
+    return compiler.Compiler(FEATURES.get(cpu.machine(), ""), not _own_loader())
 
 
 def host_features() -> dict[str, bool]:
     with _lock:
-        return dict(_llvm().get_host_cpu_features())
-
-
-@functools.cache
-def _target_machine():
-    llvm = _llvm()
-    features = llvm.get_host_cpu_features().flatten() + FEATURES.get(cpu.machine(), "")
-    options = dict(reloc="pic", codemodel="small") if _own_loader() else dict(reloc="default", codemodel="jitdefault", jit=True)
-    return llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=features, opt=OPTIMISATION, **options)
-
-
-def _optimised(ir: str):
-    """The module of an IR text after LLVM's passes. Call with the lock held."""
-    llvm, machine = _llvm(), _target_machine()
-    if "target triple" not in ir:
-        ir = f'target triple = "{machine.triple}"\ntarget datalayout = "{machine.target_data}"\n{ir}'
-    module = llvm.parse_assembly(ir, llvm.create_context())
-    module.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=OPTIMISATION)
-    options.loop_vectorization = options.slp_vectorization = True
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
-    return module
+        return dict(_compiler().llvm.get_host_cpu_features())
 
 
 def compile_object(ir: str) -> bytes:
     """Object code of a module, for this CPU."""
     with _lock:
         start = time.perf_counter()
-        code = _target_machine().emit_object(_optimised(ir))
+        code = _compiler().object_code(ir)
         counters.compiled += 1
         counters.compile_seconds += time.perf_counter() - start
         return code
@@ -178,13 +211,13 @@ def compile_object(ir: str) -> bytes:
 def optimised(ir: str) -> str:
     """The module's text after LLVM's passes, to read."""
     with _lock:
-        return str(_optimised(ir))
+        return str(_compiler().optimised(ir))
 
 
 def assembly(ir: str) -> str:
     """The native code of a module, to read."""
     with _lock:
-        return _target_machine().emit_assembly(_optimised(ir))
+        return _compiler().assembly(ir)
 
 
 # -- linking ----------------------------------------------------------------------------------------------------
@@ -213,17 +246,17 @@ def _resolve(name: str) -> int:
             return ctypes.cast(library[name], ctypes.c_void_p).value or 0
         except AttributeError:
             continue
-    return _llvm().address_of_symbol(name) or 0
+    return _compiler().llvm.address_of_symbol(name) or 0
 
 
 _engines: list = []
 
 
 def _link_with_llvm(code: bytes) -> dict[str, int]:
-    llvm = _llvm()
+    llvm = _compiler().llvm
     try:
         module = llvm.parse_assembly("", llvm.create_context())
-        engine = llvm.create_mcjit_compiler(module, _target_machine())
+        engine = llvm.create_mcjit_compiler(module, _compiler().machine)
         file = llvm.ObjectFileRef.from_data(code)
         engine.add_object_file(file)
         engine.finalize_object()

@@ -196,11 +196,14 @@ class ContractionKernel(Kernel):
     """The compiled kernel of a program whose body is a contraction."""
 
     def __init__(self, program: Program, text: str):
-        self.program, self.text = program, text
+        super().__init__(program, text)
         self.contraction = oriented(program.body[0].attr)
         self._tiles = _tiles(self.contraction)
-        tile = "" if plain(self.contraction) else _shape(self.contraction)
-        library = jit.load_module(f"{text}{tile}", self.ir)
+        if not plain(self.contraction):
+            self.key = f"{text}{_shape(self.contraction)}"
+
+    def load(self) -> None:
+        library = jit.load_module(self.key, self.ir)
         if "multiply" in library:
             ctypes.c_void_p.from_address(library["multiply"]).value = _multiply(self.contraction.dtype)
         self.address = library["kernel"]

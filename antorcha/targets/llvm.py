@@ -509,11 +509,16 @@ def _work(s: ir.Op, words) -> float:
 
 
 class Kernel:
-    """A compiled program."""
+    """A compiled program, once it is loaded. `key` determines its code."""
+
+    address = 0
 
     def __init__(self, program: ir.Program, text: str):
         self.program, self.text = program, text
-        self.address = jit.load(text, self.ir)
+        self.key = text
+
+    def load(self) -> None:
+        self.address = jit.load(self.key, self.ir)
 
     def ir(self) -> str:
         return emit(self.program)
@@ -544,13 +549,25 @@ _kernels: dict[str, Kernel] = {}
 
 def build(program: ir.Program) -> Kernel:
     """The kernel of a program; equal texts share one."""
-    text = program.text()
-    kernel = _kernels.get(text)
-    if kernel is None:
-        if program.body[0].kind == "contract":
-            from . import gemm
-            kernel = gemm.ContractionKernel(program, text)
-        else:
-            kernel = Kernel(program, text)
+    return build_all([program])[0]
+
+
+def build_all(programs: list[ir.Program]) -> list[Kernel]:
+    """The kernels of programs; what has to be compiled is compiled side by side."""
+    texts = [program.text() for program in programs]
+    new = {}
+    for program, text in zip(programs, texts):
+        if text not in _kernels and text not in new:
+            new[text] = _kernel(program, text)
+    jit.prepare([(kernel.key, kernel.ir) for kernel in new.values()])
+    for text, kernel in new.items():
+        kernel.load()
         _kernels[text] = kernel
-    return kernel
+    return [_kernels[text] for text in texts]
+
+
+def _kernel(program: ir.Program, text: str) -> Kernel:
+    if program.body[0].kind == "contract":
+        from . import gemm
+        return gemm.ContractionKernel(program, text)
+    return Kernel(program, text)

@@ -1,0 +1,76 @@
+"""LLVM, through llvmlite: from the text of a module to object code for the processor at hand.
+
+Also a program, which compiles what it reads until its input ends: `python compiler.py FEATURES EMBEDDED`. llvmlite lets one thread
+of a process into LLVM at a time, so `jit` starts several of these where there is much to compile. It needs nothing of the package.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+
+OPTIMISATION = 3  # of the passes on IR and of code generation
+LENGTH = struct.Struct("<q")
+
+
+class Compiler:
+    """`features`: what to ask for beyond the processor's own. `embedded`: object code for LLVM's own loader, not for an ELF loader."""
+
+    def __init__(self, features: str, embedded: bool):
+        import llvmlite.binding as llvm
+
+        if hasattr(llvm, "initialize") and int(llvm.llvm_version_info[0]) < 20:
+            llvm.initialize()
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self.llvm = llvm
+        options = dict(reloc="default", codemodel="jitdefault", jit=True) if embedded else dict(reloc="pic", codemodel="small")
+        self.machine = llvm.Target.from_default_triple().create_target_machine(
+            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten() + features, opt=OPTIMISATION, **options)
+
+    def optimised(self, ir: str):
+        """The module after LLVM's passes."""
+        if "target triple" not in ir:
+            ir = f'target triple = "{self.machine.triple}"\ntarget datalayout = "{self.machine.target_data}"\n{ir}'
+        module = self.llvm.parse_assembly(ir, self.llvm.create_context())
+        module.verify()
+        options = self.llvm.create_pipeline_tuning_options(speed_level=OPTIMISATION)
+        options.loop_vectorization = options.slp_vectorization = True
+        builder = self.llvm.create_pass_builder(self.machine, options)
+        builder.getModulePassManager().run(module, builder)
+        return module
+
+    def object_code(self, ir: str) -> bytes:
+        return self.machine.emit_object(self.optimised(ir))
+
+    def assembly(self, ir: str) -> str:
+        return self.machine.emit_assembly(self.optimised(ir))
+
+
+def write_block(file, content: bytes) -> None:
+    file.write(LENGTH.pack(len(content)) + content)
+    file.flush()
+
+
+def read_block(file) -> bytes:
+    """The next block; EOFError where there is none."""
+    head = file.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        raise EOFError
+    return file.read(LENGTH.unpack(head)[0])
+
+
+def serve(features: str, embedded: bool) -> None:
+    """Answer each module on standard input with its object code. A module that cannot be compiled ends the program."""
+    compiler = Compiler(features, embedded)
+    while True:
+        try:
+            ir = read_block(sys.stdin.buffer)
+        except EOFError:
+            return
+        write_block(sys.stdout.buffer, compiler.object_code(ir.decode()))
+
+
+if __name__ == "__main__":
+    del sys.path[0]     # this folder: its modules are no libraries
+    serve(sys.argv[1], sys.argv[2] == "1")
