@@ -289,7 +289,7 @@ class _Conv(Module):
             raise ValueError("in_channels must be divisible by groups")
         if out_channels % groups:
             raise ValueError("out_channels must be divisible by groups")
-        many = F._many
+        many = F.convolution._many
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size, self.stride, self.dilation = (many(x, self.n) for x in (kernel_size, stride, dilation))
         self.padding = padding if isinstance(padding, str) else many(padding, self.n)
@@ -310,7 +310,7 @@ class _Conv(Module):
         if self.padding_mode != "zeros" and not isinstance(padding, str):
             input = F.pad(input, [p for p in reversed(padding) for _ in (0, 1)], self.padding_mode)
             padding = 0
-        return F._conv(self.n, input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return F.convolution._conv(self.n, input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def extra_repr(self):
         s = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -384,7 +384,7 @@ class AvgPool1d(Module):
 
     def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
         super().__init__()
-        one = (lambda x: F._many(x, 1)) if self.single else (lambda x: x)
+        one = (lambda x: F.convolution._many(x, 1)) if self.single else (lambda x: x)
         self.kernel_size, self.stride, self.padding = one(kernel_size), one(kernel_size if stride is None else stride), one(padding)
         self.ceil_mode, self.count_include_pad, self.divisor_override = ceil_mode, count_include_pad, divisor_override
 

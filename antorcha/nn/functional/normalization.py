@@ -1,0 +1,98 @@
+"""Normalisation over features, channels, groups and batches."""
+
+from __future__ import annotations
+
+from ...base import dtype as dt
+from ...base.errors import message
+from ...core.autograd import no_grad
+from ...ops.record import operator
+
+Tensor = "Tensor"
+
+
+def _standard(input, dims, eps):
+    centred = input - input.mean(dims, True)
+    scale = ((centred * centred).mean(dims, True) + eps).rsqrt()
+    return centred * scale, scale
+
+
+def _layer_norm_grad(g, input, dims, weight, eps):
+    unit, scale = _standard(input, dims, eps)
+    g = g if weight is None else g * weight
+    return scale * (g - g.mean(dims, True) - unit * (g * unit).mean(dims, True))
+
+
+@operator(name="layer_norm", title="NativeLayerNorm", public=False, grad=dict(
+    input=lambda g, input, dims, weight, eps: _layer_norm_grad(g, input, dims, weight, eps),
+    weight=lambda g, input, dims, eps: g * _standard(input, dims, eps)[0], bias=lambda g: g))
+def _layer_norm(input: Tensor, dims, weight: Tensor, bias: Tensor, eps):
+    out = _standard(input, dims, eps)[0]
+    out = out if weight is None else out * weight
+    return out if bias is None else out + bias
+
+
+def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
+    """(x - mean) / sqrt(variance + eps) over the last dimensions, times weight plus bias. Ba et al., 2016."""
+    shape = tuple(normalized_shape)
+    if tuple(input.shape[-len(shape):]) != shape:
+        raise RuntimeError(message("layer_norm", f"input of shape (..., {', '.join(map(str, shape))}), the normalized_shape {list(shape)}",
+                                   f"{list(input.shape)}", "Given normalized_shape must be the input's last dimensions."))
+    return _layer_norm(input, tuple(range(-len(shape), 0)), weight, bias, eps)
+
+
+def rms_norm(input, normalized_shape, weight=None, eps=None):
+    """x / sqrt(mean(x**2) + eps) over the last dimensions, times weight. Zhang and Sennrich, 2019."""
+    dims = tuple(range(-len(tuple(normalized_shape)), 0))
+    eps = {dt.float64: 2.220446049250313e-16}.get(input.dtype, 1.1920928955078125e-07) if eps is None else eps
+    out = input * ((input * input).mean(dims, True) + eps).rsqrt()
+    return out if weight is None else out * weight
+
+
+def _per_channel(x, rank: int):
+    return x.reshape((1, -1) + (1,) * (rank - 2))
+
+
+def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+    """Normalisation of each channel over the batch (or with running statistics). Ioffe and Szegedy, 2015."""
+    rank = input.dim()
+    dims = (0, *range(2, rank))
+    if training:
+        n = input.numel() // input.shape[1]
+        if n <= 1:
+            raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
+        mean = input.mean(dims, True)
+        centred = input - mean
+        variance = (centred * centred).mean(dims, True)
+        if running_mean is not None:
+            with no_grad():
+                running_mean.mul_(1 - momentum).add_(mean.detach().reshape(-1), alpha=momentum)
+                running_var.mul_(1 - momentum).add_(variance.detach().reshape(-1), alpha=momentum * n / (n - 1))
+    else:
+        centred, variance = input - _per_channel(running_mean, rank), _per_channel(running_var, rank)
+    out = centred * (variance + eps).rsqrt()
+    out = out if weight is None else out * _per_channel(weight, rank)
+    return out if bias is None else out + _per_channel(bias, rank)
+
+
+def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5):
+    """Normalisation of each channel of each sample."""
+    rank = input.dim()
+    out = _standard(input, tuple(range(2, rank)), eps)[0]
+    out = out if weight is None else out * _per_channel(weight, rank)
+    return out if bias is None else out + _per_channel(bias, rank)
+
+
+def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
+    """Normalisation of groups of channels of each sample. Wu and He, 2018."""
+    n, c = input.shape[:2]
+    if c % num_groups:
+        raise RuntimeError(f"Expected number of channels in input to be divisible by num_groups, but got input of shape {list(input.shape)} and "
+                           f"num_groups={num_groups}")
+    out = _standard(input.reshape(n, num_groups, -1), (2,), eps)[0].reshape(input.shape)
+    out = out if weight is None else out * _per_channel(weight, input.dim())
+    return out if bias is None else out + _per_channel(bias, input.dim())
+
+
+def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
+    """x / max(norm(x), eps) along `dim`."""
+    return input / input.norm(p, dim, True).clamp_min(eps).expand(input.shape)
