@@ -285,3 +285,10 @@ def test_a_second_process_compiles_nothing(tmp_path):
     counts = [int(subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True).stdout)
               for _ in range(2)]
     assert counts[0] > 0 and counts[1] == 0
+
+
+def test_a_power_of_a_half_is_the_root_and_has_its_derivative():
+    x = torch.tensor([4.0, 9.0], requires_grad=True)
+    y = x ** 0.5
+    y.sum().backward()
+    assert y.tolist() == [2.0, 3.0] and x.grad.tolist() == pytest.approx([0.25, 1 / 6])

@@ -198,7 +198,7 @@ def _power_as(input, exponent, body):
     """`body(input)`, with the derivative and the name of a power."""
     kept = _powers.get(exponent)
     if kept is None:
-        @operator(name=f"pow_{exponent}", title="Pow", public=False, grad=dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent)))
+        @operator(name=f"pow_{exponent}".replace(".", "_"), title="Pow", public=False, grad=dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent)))
         def constant_power(input: Tensor, exponent):
             out = body(input)
             wanted = result_dtype((input, exponent))
