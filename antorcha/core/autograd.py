@@ -286,18 +286,16 @@ class GradNode:
         version = self.versions[i] if self.versions else None
         if version is None:
             return v
-        if self.derivative.keeps[i][0] is ARGUMENT:
-            if type(v) is tuple:
-                for t in v:
-                    self._check(t.storage, t.meta, version, sum(t.storage.version for t in v))
-                return v
-            if v.storage.version != version:
-                raise _stale(self, v.shape, v.storage.version, version)
-            return v
-        if type(v) is not tuple:
-            return self._result(v, 0, version, v.version)
-        now = sum(s.version for s in v)
-        return tuple([self._result(s, nr, version, now) for nr, s in enumerate(v)])
+        if self.derivative.keeps[i][0] is RESULT:
+            if type(v) is not tuple:
+                return self._result(v, 0, version, v.version)
+            now = sum(s.version for s in v)
+            return tuple([self._result(s, nr, version, now) for nr, s in enumerate(v)])
+        if type(v) is tuple:
+            self._check(v[0].storage, v[0].meta, version, sum(t.storage.version for t in v))
+        elif v.storage.version != version:
+            raise _stale(self, v.shape, v.storage.version, version)
+        return v
 
     def _check(self, storage, meta, version: int, now: int) -> None:
         if now != version:
@@ -328,13 +326,17 @@ class GradNode:
             g = tuple([x if x is not None else core.zeros(m) for x, m in zip(grads, self.outputs)])
         found: list = []
         for function, needs in self.derivative.steps:
-            result = function(g, *[self._unpack(i) for i in needs])
+            result = function(g, *[self._unpack(i) for i in needs]) if needs else function(g)
             if result is None or isinstance(result, Tensor):
                 found.append(result)
             else:
                 found.extend(result)
-        return [None if r is None or e is None else reduce_to(r, e[0].outputs[e[1]] if type(e) is tuple else e.outputs[0])
-                for r, e in zip(found, self.edges)]
+        for i, (r, e) in enumerate(zip(found, self.edges)):
+            if r is not None and e is not None:
+                m = e.outputs[0] if type(e) is not tuple else e[0].outputs[e[1]]
+                if r.meta is not m:
+                    found[i] = reduce_to(r, m)
+        return found
 
     def release(self) -> None:
         if self.versions:
@@ -399,16 +401,18 @@ class AccumulateGrad(GradNode):
     __slots__ = ("variable",)
 
     def __init__(self, variable):
-        super().__init__()
         self.seq = 1 << 62  # as soon as it is ready
         self.variable = variable
         self.outputs = variable.meta.alone
+        self.edges = self.kept = self.versions = ()
+        self.extras = None
 
     def accumulate(self, g, keep_graph: bool) -> None:
         t = self.variable
-        for hook in list((t._hooks or {}).values()):
-            new = hook(g)
-            g = g if new is None else new
+        if t._hooks:
+            for hook in list(t._hooks.values()):
+                new = hook(g)
+                g = g if new is None else new
         if t._grad is None:
             t._grad = g if keep_graph else owned(g)
         elif keep_graph:
@@ -416,12 +420,16 @@ class AccumulateGrad(GradNode):
         else:
             with no_grad():
                 t._grad.add_(g)
-        for hook in list((t._post_hooks or {}).values()):
-            hook(t)
+        if t._post_hooks:
+            for hook in list(t._post_hooks.values()):
+                hook(t)
 
 
 def owned(g):
     """`g` in a storage of its own, so that writing to it changes nothing else."""
+    v = g.meta.view
+    if v.dense and v.numel == g.storage.numel:
+        return core.tensor_on(g.storage.copy(), g.meta)
     return g.detach().clone()
 
 

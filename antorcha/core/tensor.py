@@ -854,8 +854,7 @@ def broadcast_tensors(*tensors):
 
 def inplace(t: Tensor, function, args, kwargs=None) -> Tensor:
     """t = function(t, *args), in place: in the storage, and in the history of t and of its base and views."""
-    if not kwargs:
-        kwargs = {}
+    kwargs = kwargs or {}
     if not mode.grad or not (t._rg or any([getattr(a, "_rg", False) for a in (*args, *kwargs.values())])):
         write(t, function(t, *args, **kwargs))
         return t

@@ -154,6 +154,7 @@ class Plan:
         self.arena_row = leaves + len(self.results)
         self.checks = [c for s in steps for c in s.checks]
         self.status = np.zeros(max(1, len(self.checks)), np.int64)
+        self.status_address = self.status.ctypes.data
         self._words()
         self._segments()
 
@@ -267,7 +268,7 @@ class Plan:
         addresses = [n.buffer.address for n in leaves]
         addresses += [b.address for b in buffers]
         addresses.append(base)
-        addresses.append(self.status.ctypes.data if self.checks else 0)
+        addresses.append(self.status_address)
         table = np.array(addresses, np.int64)
         self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
         if self.floats:
