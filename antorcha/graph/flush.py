@@ -12,6 +12,7 @@ from itertools import chain as chained
 from sys import getrefcount
 
 from ..base import config
+from ..loops import template
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
 from . import chain
@@ -31,8 +32,9 @@ def last() -> Plan | None:
 
 
 def clear() -> None:
-    """Forget all plans."""
+    """Forget all plans, and what they have in common."""
     _plans.clear()
+    template.clear()
 
 
 def flush(nodes: list[Node], timed: bool = False) -> None:

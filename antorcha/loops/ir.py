@@ -47,6 +47,7 @@ An accumulator's value is read with `value(name)` after the loop has ended (or, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..base import dtype as dt
 
@@ -275,10 +276,11 @@ class Slot:
 
 @dataclass
 class Program:
-    """Statements over slots. The first statement level holds one "parallel" loop or one contract."""
+    """Statements over slots. The first statement level holds one "parallel" loop or one contract. `kernel`: once it is built."""
 
     slots: list[Slot] = field(default_factory=list)
     body: list[Op] = field(default_factory=list)
+    kernel: Any = field(default=None, compare=False, repr=False)
 
     def slot(self, role: str, dtype: dt.dtype, name: str = "", size: Op | None = None) -> int:
         self.slots.append(Slot(role, dtype, name, size))

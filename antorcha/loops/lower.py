@@ -17,6 +17,7 @@ from . import index, ir
 from .blocks import BLOCK, COLUMNS, Blocks, finish, product, rewrite, volume
 from .cost import cost_of
 from .element import Elements, views_of
+from .template import lowered
 from .view import View, dense, same, view
 from .writer import INT, Call, Writer, combined, decode, identity
 
@@ -39,7 +40,8 @@ class Lowering:
         return ("part", len(self.parts) - 1)
 
     def lower(self, group) -> list[Call]:
-        return getattr(self, "_" + group.kind)(group)
+        write = getattr(self, "_" + group.kind)
+        return write(group) if group.kind in ("extern", "chain") else lowered(self, group, write)
 
     def writer(self) -> Writer:
         return Writer(self.checks)

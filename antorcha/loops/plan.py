@@ -223,10 +223,9 @@ class Plan:
             if config.target == "interp":
                 rows.append([0, 0, 0, 0])
             else:
-                words = [int(x) for x in self.words[start:start + step.count]]
-                kernel = step.kernel
-                rows.append([kernel.address, base + 8 * start, kernel.tiles(words), kernel.grain(words)])
-                scratch = max(scratch, kernel.scratch(words))
+                tiles, grain, own_scratch = step.kernel.launch(tuple(self.words[start:start + step.count].tolist()))
+                rows.append([step.kernel.address, base + 8 * start, tiles, grain])
+                scratch = max(scratch, own_scratch)
             open_[1] += 1
             open_[3] = k + 1
             if k == last_check:

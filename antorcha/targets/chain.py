@@ -81,16 +81,9 @@ class ChainKernel:
     def __init__(self, program, chunks: int, scratch: int):
         self.program, self.address, self.chunks, self.bytes = program, runner(), chunks, scratch
 
-    def tiles(self, words) -> int:
-        """Chunks of blocks."""
-        return self.chunks
-
-    def grain(self, words) -> int:
-        return 1
-
-    def scratch(self, words) -> int:
-        """Bytes of scratch memory each thread needs."""
-        return self.bytes
+    def launch(self, words) -> tuple[int, int, int]:
+        """As of any kernel; its parallel iterations are chunks of blocks."""
+        return self.chunks, 1, self.bytes
 
     def ir(self) -> str:
         return "\n".join(c.kernel.ir() for c in self.program.call.bodies[0].calls)

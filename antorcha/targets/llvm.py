@@ -9,7 +9,7 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..loops import ir
-from ..runtime import cpu, jit
+from ..runtime import cpu, jit, pool
 
 _TYPES = {"i1": "i1", "u8": "i8", "i8": "i8", "i16": "i16", "u16": "i16", "i32": "i32", "u32": "i32", "i64": "i64", "u64": "i64",
           "f16": "i16", "bf16": "i16", "f32": "float", "f64": "double"}     # 16-bit floats are kept, not computed
@@ -516,6 +516,7 @@ class Kernel:
     def __init__(self, program: ir.Program, text: str):
         self.program, self.text = program, text
         self.key = text
+        self._launches: dict[tuple, tuple] = {}
 
     def load(self) -> None:
         self.address = jit.load(self.key, self.ir)
@@ -525,6 +526,16 @@ class Kernel:
 
     def assembly(self) -> str:
         return jit.assembly(self.ir())
+
+    def launch(self, words: tuple) -> tuple[int, int, int]:
+        """(tiles, grain, bytes of scratch memory of each thread) for these arguments."""
+        key = pool.get_num_threads(), words
+        found = self._launches.get(key)
+        if found is None:
+            if len(self._launches) > 256:
+                self._launches.clear()
+            found = self._launches[key] = self.tiles(words), self.grain(words), self.scratch(words)
+        return found
 
     def tiles(self, words) -> int:
         """Iterations of the parallel loop."""
@@ -554,16 +565,16 @@ def build(program: ir.Program) -> Kernel:
 
 def build_all(programs: list[ir.Program]) -> list[Kernel]:
     """The kernels of programs; what has to be compiled is compiled side by side."""
-    texts = [program.text() for program in programs]
-    new = {}
-    for program, text in zip(programs, texts):
-        if text not in _kernels and text not in new:
-            new[text] = _kernel(program, text)
+    unbuilt = {id(program): program for program in programs if program.kernel is None}
+    texts = {key: program.text() for key, program in unbuilt.items()}
+    new = {text: _kernel(unbuilt[key], text) for key, text in texts.items() if text not in _kernels}
     jit.prepare([(kernel.key, kernel.ir) for kernel in new.values()])
     for text, kernel in new.items():
         kernel.load()
         _kernels[text] = kernel
-    return [_kernels[text] for text in texts]
+    for key, program in unbuilt.items():
+        program.kernel = _kernels[texts[key]]
+    return [program.kernel for program in programs]
 
 
 def _kernel(program: ir.Program, text: str) -> Kernel:
