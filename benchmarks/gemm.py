@@ -82,13 +82,21 @@ def kernel_call(a: np.ndarray, b: np.ndarray, out: np.ndarray):
     return lambda keep=(array, a, b, out): pool.run(steps)
 
 
-def best(call, seconds: float = 0.4) -> float:
-    call()
-    found, stop = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < stop:
+def alternate(calls: list, seconds: float) -> list[float]:
+    """Seconds each call takes, the least over rounds in which all take turns: a machine whose speed drifts treats them alike."""
+    repeats = []
+    for call in calls:
+        call()
         start = time.perf_counter()
         call()
-        found = min(found, time.perf_counter() - start)
+        repeats.append(max(1, int(1e-3 / (time.perf_counter() - start))))
+    found, stop = [float("inf")] * len(calls), time.perf_counter() + seconds
+    while time.perf_counter() < stop:
+        for i, call in enumerate(calls):
+            start = time.perf_counter()
+            for _ in range(repeats[i]):
+                call()
+            found[i] = min(found[i], (time.perf_counter() - start) / repeats[i])
     return found
 
 
@@ -99,7 +107,7 @@ def operands(batch: int, m: int, n: int, k: int, ta: bool, tb: bool, dtype: str 
     return a.swapaxes(1, 2) if ta else a, b.swapaxes(1, 2) if tb else b, np.zeros((batch, m, n), dtype)
 
 
-def report(threads: int) -> None:
+def report(threads: int, seconds: float = 0.8) -> None:
     pool.set_num_threads(threads)
     if torch:
         torch.set_num_threads(threads)
@@ -107,17 +115,13 @@ def report(threads: int) -> None:
     print(f"\n{threads} thread(s); peak {peak:.0f} GFLOP/s\n{'':24}{'ours':>8}{'of peak':>9}{'numpy':>8}{'torch':>8}")
     for name, *shape in SHAPES:
         a, b, out = operands(*shape)
-        work = 2e-9 * shape[0] * shape[1] * shape[2] * shape[3]
-        ours = work / best(kernel_call(a, b, out))
-        want = np.matmul(a[-1], b[-1])
-        assert np.allclose(out[-1], want, rtol=1e-3, atol=1e-2), name
-        x, y = (a, b) if shape[0] > 1 else (a[0], b[0])
-        numpy = work / best(lambda x=x, y=y: np.matmul(x, y))
-        line = f"{name:24}{ours:8.1f}{ours / peak:9.0%}{numpy:8.1f}"
+        x, y, z = (a, b, out) if shape[0] > 1 else (a[0], b[0], out[0])
+        calls = [kernel_call(a, b, out), lambda x=x, y=y: np.matmul(x, y)]
         if torch:
-            x, y, z = (torch.from_numpy(v if len(a) > 1 else v[0]) for v in (a, b, out))
-            line += f"{work / best(lambda x=x, y=y, z=z: torch.matmul(x, y, out=z)):8.1f}"
-        print(line, flush=True)
+            calls.append(lambda x=torch.from_numpy(x), y=torch.from_numpy(y), z=torch.from_numpy(np.empty_like(z)): torch.matmul(x, y, out=z))
+        speeds = [2e-9 * shape[0] * shape[1] * shape[2] * shape[3] / t for t in alternate(calls, seconds)]
+        assert np.allclose(out[-1], np.matmul(a[-1], b[-1]), rtol=1e-3, atol=1e-2), name
+        print(f"{name:24}{speeds[0]:8.1f}{speeds[0] / peak:9.0%}" + "".join(f"{speed:8.1f}" for speed in speeds[1:]), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ module holds what is special to it, and compiles quickly:
     kernel      its tiles [begin, end): which rows, columns and product of the batch each is
     fill_a/b    evaluates the operands' expressions, whatever they are, while they are packed
     finish      the epilogue: stores what is made of a finished register tile
+    touch       fetches what the epilogue is about to write and read
 
-The three last are the same double loop, `_sweep`, over a range of one flattened group of indices and a range of another, the
+The fills and the epilogue are the same double loop, `_sweep`, over a range of one flattened group of indices and a range of another, the
 inner one along memory so that LLVM turns it into vector instructions. Sizes are run-time arguments; the division into tiles
 depends on them alone (never on the number of threads), so the same product gives the same bits on any machine of one kind.
 """
@@ -31,6 +32,7 @@ STRIP = 18            # slivers of A (mr rows each) in a strip, where there are 
 WORK = 1 << 21        # multiply-adds that are worth a tile of their own
 FEWEST_TILES = 4      # if there is work for them
 NARROWEST = 64        # columns of a block that is narrow only to make more tiles
+LINE = 64             # bytes of a cache line
 
 
 # -- how a product is cut into tiles ----------------------------------------------------------------------------
@@ -147,15 +149,19 @@ def coefficient(offset: Op, name: str) -> int | None:
 
 def _loads(op: Op):
     if op.kind == "load":
-        yield op.args[0]
+        yield op
     for a in op.args:
         yield from _loads(a)
+
+
+def _offsets(operand: Op) -> list[Op]:
+    return [load.args[0] for load in _loads(operand)]
 
 
 def _stores(body: tuple):
     for s in body:
         if s.kind == "store":
-            yield s.args[0]
+            yield s
         yield from _stores(s.args if s.kind in ("when", "loop") else ())
 
 
@@ -168,7 +174,7 @@ def oriented(c: Contraction) -> Contraction:
     """`c`, or its transpose where that stores along n: vectors lie along n. A vector's product has its indices in m."""
     if not c.n:
         return c
-    stores = list(_stores(c.body))
+    stores = [s.args[0] for s in _stores(c.body)]
     if not c.m or _contiguous(stores, c.m) > _contiguous(stores, c.n):
         return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype)
     return c
@@ -181,12 +187,12 @@ def plain(c: Contraction) -> bool:
     """
     if not c.dtype.is_floating_point:
         return True
-    return not c.n and bool(c.k) and all(_contiguous(list(_loads(x)), c.k) for x in (c.a, c.b))
+    return not c.n and bool(c.k) and all(_contiguous(_offsets(x), c.k) for x in (c.a, c.b))
 
 
-def _staged(operand: Op, rows: tuple, k: tuple) -> bool:
-    """Whether an operand is read along k and transposed, rather than read along its rows."""
-    offsets = list(_loads(operand))
+def _along_k(operand: Op, rows: tuple, k: tuple) -> bool:
+    """Whether an operand is read along k rather than along its rows."""
+    offsets = _offsets(operand)
     return _contiguous(offsets, k) > _contiguous(offsets, rows)
 
 
@@ -238,12 +244,13 @@ def emit(program: Program, c: Contraction) -> str:
         return _plain(program, c)
     s, b = _shape(c), blocking(c)
     writer = _Writer(program, c, s)
-    staged_a, staged_b = _staged(c.a, c.m, c.k), _staged(c.b, c.n, c.k)
+    along_a, along_b = _along_k(c.a, c.m, c.k), _along_k(c.b, c.n, c.k)
     functions = [
-        writer.fill("fill_a", c.a, c.m, s.mr, staged_a),
-        writer.fill("fill_b", c.b, c.n, s.nr, staged_b),
+        writer.fill("fill_a", c.a, c.m, *((s.kc, s.a_stride) if along_a else (s.mr, s.mr)), along_a),
+        writer.fill("fill_b", c.b, c.n, *((STAGE, s.stage_stride) if along_b else (s.nr, s.nr)), along_b),
+        writer.touch(),
         writer.finish(),
-        writer.kernel(b, staged_a, staged_b),
+        writer.kernel(b, along_a, along_b),
         "@multiply = global ptr null",     # set once loaded: the loops are a module of their own
     ]
     return llvm.module(functions, writer.emitters)
@@ -299,22 +306,44 @@ class _Writer:
             emitter.indices[name] = f.let(f"load i64, ptr {f.pointer('%batch', 'i64', str(i))}")
         return f, emitter
 
-    def fill(self, name: str, operand: Op, rows: tuple, width: int, staged: bool) -> str:
-        """Writes an operand's elements, as [k][width] or staged as [width][k]."""
+    def fill(self, name: str, operand: Op, rows: tuple, full: int, stride: int, along_k: bool) -> str:
+        """Writes an operand's elements as out[k][stride], or `along_k` as out[row][stride]; mostly `full` of each."""
         f, emitter = self._of_batch(
             f"define internal void @{name}(ptr noalias readonly %args, ptr noalias readonly %batch, i64 %row, i64 %rows, i64 %k, "
             "i64 %count, ptr noalias %out)")
-        stride = self.s.stage_stride if staged else width
 
         def element(outer: str, inner: str) -> None:
             at = f.pointer(f.pointer("%out", f"[{stride} x {self.s.llvm}]", outer), self.s.llvm, inner)
             f.line(f"store {self.s.llvm} {emitter.expression(operand)}, ptr {at}{emitter._access()}")
 
-        along_k, along_rows = (self.c.k, "%k", "%count"), (rows, "%row", "%rows")
-        if staged:
-            self._sweep(f, emitter, along_rows, along_k, STAGE, element)
-        else:
-            self._sweep(f, emitter, along_k, along_rows, width, element)
+        by_k, by_row = (self.c.k, "%k", "%count"), (rows, "%row", "%rows")
+        self._sweep(f, emitter, *((by_row, by_k) if along_k else (by_k, by_row)), full, element)
+        return f.text()
+
+    def touch(self) -> str:
+        """Fetches the lines of a register tile that the epilogue writes or reads along n, while its sum is computed."""
+        f, emitter = self._of_batch(
+            "define internal void @touch(ptr noalias readonly %args, ptr noalias readonly %batch, i64 %m, i64 %rows, i64 %n)")
+        m, n = self.c.m, self.c.n
+        found = [(s.attr, s.args[0], 1) for s in _stores(self.c.body)]
+        found += [(load.attr, load.args[0], 0) for s in _stores(self.c.body) for load in _loads(s.args[1])]
+        unique = {(slot, id(offset)): (slot, offset, write) for slot, offset, write in reversed(found)}.values()
+        along = [x for x in unique if _contiguous([x[1]], n) and coefficient(x[1], m[-1][0]) != 0]
+        if not along:
+            return f.text()
+        for (name, _), operand in zip(n, _split(f, "%n", self._extents(f, emitter, n))):
+            emitter.indices[name] = operand
+        extent = self._extents(f, emitter, m)
+        with f.loop("0", "%rows", carry=_split(f, "%m", extent), metadata=_compact_loop(emitter)) as row, f.scope():
+            row.next = _odometer(f, row.carried, extent)
+            for (name, _), operand in zip(m, row.carried):
+                emitter.indices[name] = operand
+            for slot, offset, write in along:
+                start = emitter.address(slot, offset)
+                size = self.s.nr * self.program.slots[slot].dtype.itemsize
+                for at in (*range(0, size, LINE), size - 1):
+                    f.line(f"call void @llvm.prefetch.p0(ptr {f.pointer(start, 'i8', str(at))}, i32 {write}, i32 3, i32 1)")
+        emitter.intrinsics.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         return f.text()
 
     def finish(self) -> str:
@@ -378,7 +407,7 @@ class _Writer:
     def _extents(self, f: Function, emitter, dims: tuple) -> list[str]:
         return [emitter.expression(extent) for _, extent in dims] if len(dims) > 1 else [""] * len(dims)
 
-    def kernel(self, b: Blocking, staged_a: bool, staged_b: bool) -> str:
+    def kernel(self, b: Blocking, along_a: bool, along_b: bool) -> str:
         """Tiles [begin, end). Neighbouring strips of one block of columns are done in one go, which packs B once for all of them."""
         f, emitter = self._function(f"define {llvm.SIGNATURE}")
         m, n, k, rows, columns, depth, strips, blocks = (
@@ -398,7 +427,7 @@ class _Writer:
             n0 = f.let(f"mul nsw i64 {block}, {columns}")
             n1 = f.least(n, f.let(f"add nsw i64 {n0}, {columns}"))
             f.line(f"call void {multiply}(ptr %args, ptr %scratch, i64 {m0}, i64 {m1}, i64 {n0}, i64 {n1}, i64 {k}, i64 {depth}, "
-                   f"ptr @fill_a, i1 {int(staged_a)}, ptr @fill_b, i1 {int(staged_b)}, ptr @finish)")
+                   f"ptr @fill_a, i1 {int(along_a)}, ptr @fill_b, i1 {int(along_b)}, ptr @touch, ptr @finish)")
         return f.text()
 
 

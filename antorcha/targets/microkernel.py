@@ -2,19 +2,21 @@
 
 The scheme is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (ACM TOMS 34(3), 2008), in the
 form Van Zee and van de Geijn gave it in "BLIS" (ACM TOMS 41(3), 2015): a block of B is packed into panels `nr` columns
-wide and stays in the second level cache; slivers of A, `mr` rows high, are packed one after the other into the first level
-cache; for each pair of sliver and panel a *micro-kernel* adds kc outer products to an mr x nr tile of C held in registers.
+wide and stays in the second level cache; slivers of A, `mr` rows high, are packed into the first level cache; for each pair of
+sliver and panel a *micro-kernel* adds kc outer products to an mr x nr tile of C held in registers.
 
 Here one module of LLVM IR per dtype is written, with one exported function
 
     void multiply(ptr args, ptr scratch, i64 m0, i64 m1, i64 n0, i64 n1, i64 k, i64 kc,
-                  ptr fill_a, i1 staged_a, ptr fill_b, i1 staged_b, ptr finish)
+                  ptr fill_a, i1 along_k_a, ptr fill_b, i1 along_k_b, ptr touch, ptr finish)
 
 which computes rows [m0, m1) and columns [n0, n1) of one product. What differs between products it calls by address:
 
     void fill(ptr args, ptr batch, i64 row, i64 rows, i64 k, i64 count, ptr out)
-        writes rows [row, row + rows) x [k, k + count) of an operand, either as out[k][panel] ("panel order"),
-        or, where the operand is contiguous along k, as out[row][STAGE] to be transposed here
+        writes rows [row, row + rows) x [k, k + count) of an operand as out[k][panel] or, where the operand is contiguous along
+        k, as out[row][stride]. Slivers of A stay so; panels of B are transposed here
+    void touch(ptr args, ptr batch, i64 m, i64 rows, i64 n)
+        fetches into cache what `finish` will write and read
     void finish(ptr args, ptr batch, i64 m, i64 rows, i64 n, i64 columns, ptr tile)
         stores a tile of finished sums, tile[row][nr]
 """
@@ -27,7 +29,9 @@ from dataclasses import dataclass
 from ..base import dtype as dt
 from ..runtime import cpu
 
-STAGE = 64           # columns (k) staged before they are transposed into a panel
+STAGE = 64           # columns (k) of B staged before they are transposed into a panel
+STRIPE = 8           # rows (k) packed of all panels in turn: whole lines of memory are read while they are in cache
+GROUP = 9            # slivers of A packed together where they lie side by side in memory
 BATCH_WORDS = 16     # i64 words at the start of scratch: the batch indices
 
 
@@ -62,6 +66,19 @@ class Shape:
         """Their widths, in vectors."""
         return sorted({1, self.vectors})
 
+    @property
+    def a_stride(self) -> int:
+        return self.kc + self.lanes
+
+    @property
+    def sliver(self) -> int:
+        """Elements a packed sliver of A takes, in either order."""
+        return self.mr * self.a_stride
+
+    @property
+    def group(self) -> int:
+        return GROUP * self.mr
+
     # The layout of scratch, in bytes.
     @property
     def stage_at(self) -> int:
@@ -69,12 +86,11 @@ class Shape:
 
     @property
     def a_at(self) -> int:
-        rows = -(-max(self.mr, self.nr) // self.lanes) * self.lanes
-        return self.stage_at + rows * self.stage_stride * self.bytes
+        return _aligned(self.stage_at + self.nr * self.stage_stride * self.bytes)
 
     @property
     def b_at(self) -> int:
-        return _aligned(self.a_at + (self.mr * (self.kc + self.lanes) + self.lanes) * self.bytes)
+        return _aligned(self.a_at + (GROUP * self.sliver + self.lanes) * self.bytes)
 
     @property
     def c_at(self) -> int:
@@ -107,8 +123,9 @@ def shape(dtype: dt.dtype) -> Shape:
         mr, vectors = 4, 2
     lanes = width // dtype.itemsize
     nr = vectors * lanes
-    kc = 1024 // dtype.itemsize
-    nc = max(1, 2304 // dtype.itemsize // nr) * nr
+    first, second, _ = cpu.cache_sizes()
+    kc = max(64, first // 2 // (mr * dtype.itemsize) // 64 * 64)                     # a sliver of A takes half of the first level,
+    nc = max(4, min(1024, second // 2 // (kc * dtype.itemsize)) // nr) * nr          # a block of B half of the second
     return Shape({4: "float", 8: "double"}[dtype.itemsize], dtype.itemsize, lanes, mr, vectors, kc, nc, 72 * mr)
 
 
@@ -192,9 +209,11 @@ class Function:
 
 def module(s: Shape) -> str:
     """The IR of everything in this file for one dtype."""
-    parts = [micro_kernel(s, rows, vectors) for vectors in s.widths for rows in s.row_variants]
-    parts += [transpose(s), clear(s), pack(s, "a", s.mr), pack(s, "b", s.nr)]
-    parts += [multiply(s)]
+    variants = [(rows, vectors, along_k) for along_k in (False, True) for vectors in s.widths for rows in s.row_variants]
+    parts = [micro_kernel(s, *variant) for variant in variants]
+    addresses = ", ".join(f"ptr @{_micro_name(*variant)}" for variant in variants)
+    parts += [f"@micro_kernels = internal constant [{len(variants)} x ptr] [{addresses}]"]
+    parts += [transpose(s), clear(s), pack(s), pack_a(s), pack_b(s), multiply(s)]
     vector = f"<{s.lanes} x {s.llvm}>"
     suffix = f"v{s.lanes}f{8 * s.bytes}"
     parts += [f"declare {vector} @llvm.fmuladd.{suffix}({vector}, {vector}, {vector})",
@@ -203,28 +222,27 @@ def module(s: Shape) -> str:
     return "\n".join(parts)
 
 
-def micro_kernel(s: Shape, rows: int, vectors: int) -> str:
-    """`tile[rows][nr] (+)= sum over k of a[k][mr] b[k][nr]`, the tile in registers, its first `vectors` vectors of a row."""
-    f = Function(f"define internal void @micro_{rows}_{vectors}(ptr noalias readonly captures(none) %a, "
+def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool) -> str:
+    """`tile[rows][nr] (+)= sum over k of A b[k][nr]`, the tile in registers, its first `vectors` vectors of a row.
+
+    A lies as a[k][mr] or, `along_k`, as a[row][a_stride].
+    """
+    f = Function(f"define internal void @{_micro_name(rows, vectors, along_k)}(ptr noalias readonly captures(none) %a, "
                  "ptr noalias readonly captures(none) %b, i64 %k, ptr noalias captures(none) %c, i1 %add) noinline")
     vector = f"<{s.lanes} x {s.llvm}>"
     places = [(r, v) for r in range(rows) for v in range(vectors)]
-    f.line("br i1 %add, label %partial, label %start")
-    f.label("partial")
-    partial = {(r, v): f.let(f"load {vector}, ptr {f.pointer('%c', s.llvm, str(r * s.nr + v * s.lanes))}, align {s.lanes * s.bytes}")
-               for r, v in places}
-    f.line("br label %start")
-    f.label("start")
-    first = {p: f.let(f"phi {vector} [ zeroinitializer, %entry ], [ {partial[p]}, %partial ]") for p in places}
+    tile = {(r, v): f.pointer("%c", s.llvm, str(r * s.nr + v * s.lanes)) for r, v in places}
+    for at in tile.values():    # wanted at the end, and by then in the first level cache
+        f.line(f"call void @llvm.prefetch.p0(ptr {at}, i32 1, i32 3, i32 1)")
     f.line("br label %head")
     f.label("head")
-    for (r, v) in places:
-        f.line(f"%sum_{r}_{v} = phi {vector} [ {first[r, v]}, %start ], [ %next_{r}_{v}, %body ]")
-    f.line("%i = phi i64 [ 0, %start ], [ %i.next, %body ]")
+    for r, v in places:
+        f.line(f"%sum_{r}_{v} = phi {vector} [ zeroinitializer, %entry ], [ %next_{r}_{v}, %body ]")
+    f.line("%i = phi i64 [ 0, %entry ], [ %i.next, %body ]")
     f.line("%inside = icmp slt i64 %i, %k")
     f.line("br i1 %inside, label %body, label %done")
     f.label("body")
-    row_a = f.pointer("%a", f"[{s.mr} x {s.llvm}]", "%i")
+    row_a = f.pointer("%a", s.llvm if along_k else f"[{s.mr} x {s.llvm}]", "%i")
     row_b = f.pointer("%b", f"[{s.nr} x {s.llvm}]", "%i")
     columns = []
     for v in range(vectors):
@@ -233,7 +251,7 @@ def micro_kernel(s: Shape, rows: int, vectors: int) -> str:
         ahead = f.pointer(row_b, s.llvm, str(8 * s.nr + v * s.lanes))    # eight rows of B come from the second level cache
         f.line(f"call void @llvm.prefetch.p0(ptr {ahead}, i32 0, i32 3, i32 1)")
     for r in range(rows):
-        one = f.let(f"load {s.llvm}, ptr {f.pointer(row_a, s.llvm, str(r))}")
+        one = f.let(f"load {s.llvm}, ptr {f.pointer(row_a, s.llvm, str(r * (s.a_stride if along_k else 1)))}")
         put = f.let(f"insertelement {vector} poison, {s.llvm} {one}, i64 0")
         all_ = f.let(f"shufflevector {vector} {put}, {vector} poison, <{s.lanes} x i32> zeroinitializer")
         for v in range(vectors):
@@ -242,10 +260,25 @@ def micro_kernel(s: Shape, rows: int, vectors: int) -> str:
     f.line("%i.next = add nsw i64 %i, 1")
     f.line("br label %head")
     f.label("done")
+    f.line("br i1 %add, label %partial, label %store")
+    f.label("partial")
+    total = {}
     for r, v in places:
-        at = f.pointer("%c", s.llvm, str(r * s.nr + v * s.lanes))
-        f.line(f"store {vector} %sum_{r}_{v}, ptr {at}, align {s.lanes * s.bytes}")
+        before = f.let(f"load {vector}, ptr {tile[r, v]}, align {s.lanes * s.bytes}")
+        total[r, v] = f.let(f"fadd {vector} {before}, %sum_{r}_{v}")
+    f.line("br label %store")
+    f.label("store")
+    for p in places:
+        r, v = p
+        value = f.let(f"phi {vector} [ %sum_{r}_{v}, %done ], [ {total[p]}, %partial ]")
+        tile[p] = (tile[p], value)
+    for at, value in tile.values():
+        f.line(f"store {vector} {value}, ptr {at}, align {s.lanes * s.bytes}")
     return f.text()
+
+
+def _micro_name(rows: int, vectors: int, along_k: bool) -> str:
+    return f"micro_{rows}_{vectors}" + "_along_k" * along_k
 
 
 def transpose(s: Shape) -> str:
@@ -296,94 +329,130 @@ def clear(s: Shape) -> str:
     return f.text()
 
 
-def pack(s: Shape, operand: str, width: int) -> str:
-    """Packs one panel: `panel[k][width]`. Rows that do not exist become zero, so that no arithmetic is done on chance bits."""
-    f = Function(f"define internal void @pack_{operand}(ptr %fill, i1 %staged, ptr %args, ptr %scratch, i64 %row, i64 %rows, i64 %k, "
-                 "i64 %count, ptr %panel)")
-    partial = f.let(f"icmp slt i64 %rows, {width}")
-    stage = f.pointer("%scratch", "i8", str(s.stage_at))
-    f.line("br i1 %staged, label %stages, label %direct")
-    f.label("direct")
-    with f.when(partial):
-        size = f.let(f"mul nsw i64 %count, {width}")
-        f.line(f"call void @clear(ptr %panel, i64 {size})")
-    f.line("call void %fill(ptr %args, ptr %scratch, i64 %row, i64 %rows, i64 %k, i64 %count, ptr %panel)")
-    f.line("ret void")
-    f.label("stages")
-    with f.when(partial):
-        f.line(f"call void @clear(ptr {stage}, i64 {-(-width // s.lanes) * s.lanes * s.stage_stride})")
+def pack(s: Shape) -> str:
+    """Packs panels side by side, panel[k][width] each, `step` elements from one to the next.
+
+    Columns that do not exist become zero, so that no arithmetic is done on chance bits.
+    """
+    f = Function("define internal void @pack(ptr %fill, ptr %args, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, ptr %out, "
+                 "i64 %width, i64 %step) noinline")
     with f.loop("0", "%count") as at:
-        at.step = str(STAGE)
-        left = f.let(f"sub nsw i64 %count, {at.index}")
-        length = f.least(left, str(STAGE))
+        at.step = str(STRIPE)
+        length = f.least(f.let(f"sub nsw i64 %count, {at.index}"), str(STRIPE))
+        size = f.let(f"mul nsw i64 {length}, %width")
+        offset = f.let(f"mul nsw i64 {at.index}, %width")
         k = f.let(f"add nsw i64 %k, {at.index}")
-        f.line(f"call void %fill(ptr %args, ptr %scratch, i64 %row, i64 %rows, i64 {k}, i64 {length}, ptr {stage})")
-        out = f.pointer("%panel", f"[{width} x {s.llvm}]", at.index)
-        for column in reversed(range(0, width, s.lanes)):
-            rows = f.pointer(stage, s.llvm, str(column * s.stage_stride))
-            f.line(f"call void @transpose(ptr {rows}, i64 {length}, ptr {f.pointer(out, s.llvm, str(column))}, i64 {width})")
+        with f.loop("%row", "%stop", carry=[offset]) as row:
+            row.step = "%width"
+            row.next = [f.let(f"add nsw i64 {row.carried[0]}, %step")]
+            rows = f.least(f.let(f"sub nsw i64 %stop, {row.index}"), "%width")
+            panel = f.pointer("%out", s.llvm, row.carried[0])
+            with f.when(f.let(f"icmp slt i64 {rows}, %width")):
+                f.line(f"call void @clear(ptr {panel}, i64 {size})")
+            f.line(f"call void %fill(ptr %args, ptr %scratch, i64 {row.index}, i64 {rows}, i64 {k}, i64 {length}, ptr {panel})")
+    return f.text()
+
+
+def pack_a(s: Shape) -> str:
+    """Packs slivers of A, a[k][mr] or a[row][a_stride] each."""
+    f = Function("define internal void @pack_a(ptr %fill, i1 %along_k, ptr %args, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, "
+                 "ptr %out) noinline")
+    f.line("br i1 %along_k, label %straight, label %side")
+    f.label("side")
+    f.line("call void @pack(ptr %fill, ptr %args, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, ptr %out, "
+           f"i64 {s.mr}, i64 {s.sliver})")
+    f.line("ret void")
+    f.label("straight")
+    rows = f.let("sub nsw i64 %stop, %row")
+    with f.when(f.let(f"icmp slt i64 {rows}, {s.mr}")):
+        f.line(f"call void @clear(ptr %out, i64 {s.sliver})")
+    f.line(f"call void %fill(ptr %args, ptr %scratch, i64 %row, i64 {rows}, i64 %k, i64 %count, ptr %out)")
+    return f.text()
+
+
+def pack_b(s: Shape) -> str:
+    """Packs the panels of columns [row, stop) of B, b[k][nr] each, `kc` rows apart."""
+    f = Function("define internal void @pack_b(ptr %fill, i1 %along_k, ptr %args, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, "
+                 "ptr %out, i64 %kc) noinline")
+    step = f.let(f"mul nsw i64 %kc, {s.nr}")
+    stage = f.pointer("%scratch", "i8", str(s.stage_at))
+    f.line("br i1 %along_k, label %transposed, label %side")
+    f.label("side")
+    f.line("call void @pack(ptr %fill, ptr %args, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, ptr %out, "
+           f"i64 {s.nr}, i64 {step})")
+    f.line("ret void")
+    f.label("transposed")
+    with f.loop("%row", "%stop", carry=["0"]) as row:
+        row.step = str(s.nr)
+        row.next = [f.let(f"add nsw i64 {row.carried[0]}, {step}")]
+        rows = f.least(f.let(f"sub nsw i64 %stop, {row.index}"), str(s.nr))
+        panel = f.pointer("%out", s.llvm, row.carried[0])
+        with f.when(f.let(f"icmp slt i64 {rows}, {s.nr}")):
+            f.line(f"call void @clear(ptr {stage}, i64 {s.nr * s.stage_stride})")
+        with f.loop("0", "%count") as at:
+            at.step = str(STAGE)
+            length = f.least(f.let(f"sub nsw i64 %count, {at.index}"), str(STAGE))
+            k = f.let(f"add nsw i64 %k, {at.index}")
+            f.line(f"call void %fill(ptr %args, ptr %scratch, i64 {row.index}, i64 {rows}, i64 {k}, i64 {length}, ptr {stage})")
+            out = f.pointer(panel, f"[{s.nr} x {s.llvm}]", at.index)
+            for column in reversed(range(0, s.nr, s.lanes)):
+                rows_at = f.pointer(stage, s.llvm, str(column * s.stage_stride))
+                f.line(f"call void @transpose(ptr {rows_at}, i64 {length}, ptr {f.pointer(out, s.llvm, str(column))}, i64 {s.nr})")
     return f.text()
 
 
 def multiply(s: Shape) -> str:
     """The loops around the micro-kernel; see the top of the file."""
     f = Function("define void @multiply(ptr %args, ptr %scratch, i64 %m0, i64 %m1, i64 %n0, i64 %n1, i64 %k, i64 %kc, "
-                 "ptr %fill_a, i1 %staged_a, ptr %fill_b, i1 %staged_b, ptr %finish)")
+                 "ptr %fill_a, i1 %along_k_a, ptr %fill_b, i1 %along_k_b, ptr %touch, ptr %finish)")
     a, b, c = (f.pointer("%scratch", "i8", str(at)) for at in (s.a_at, s.b_at, s.c_at))
     blocked = f.let("icmp sgt i64 %k, %kc")
     empty = f.let("icmp slt i64 %k, 1")
     k_stop = f.let(f"select i1 {empty}, i64 1, i64 %k")    # without k there is still a block, which stores zeros
     columns = f.let("sub nsw i64 %n1, %n0")
     across = f.let(f"sdiv i64 {f.let(f'add nsw i64 {columns}, {s.nr - 1}')}, {s.nr}")
+    group = f.let(f"select i1 %along_k_a, i64 {s.mr}, i64 {s.group}")
     with f.loop("0", k_stop) as p:
         p.step = "%kc"
         left = f.let(f"sub nsw i64 %k, {p.index}")
         depth = f.least(left, "%kc")
         last = f.let(f"icmp sle i64 {left}, %kc")
         further = f.let(f"icmp sgt i64 {p.index}, 0")
-        with f.loop("0", across) as j:
-            n, width, panel = _panel(f, s, j.index, b)
-            f.line(f"call void @pack_b(ptr %fill_b, i1 %staged_b, ptr %args, ptr %scratch, i64 {n}, i64 {width}, i64 {p.index}, "
-                   f"i64 {depth}, ptr {panel})")
-        with f.loop("%m0", "%m1", carry=["0"]) as i:
-            i.step = str(s.mr)
-            i.next = [f.let(f"add nsw i64 {i.carried[0]}, {across}")]
-            height = f.least(f.let(f"sub nsw i64 %m1, {i.index}"), str(s.mr))
-            f.line(f"call void @pack_a(ptr %fill_a, i1 %staged_a, ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {p.index}, "
+        f.line(f"call void @pack_b(ptr %fill_b, i1 %along_k_b, ptr %args, ptr %scratch, i64 %n0, i64 %n1, i64 {p.index}, i64 {depth}, "
+               f"ptr {b}, i64 %kc)")
+        with f.loop("%m0", "%m1", carry=["0"]) as g:
+            g.step = group
+            stop = f.least("%m1", f.let(f"add nsw i64 {g.index}, {group}"))
+            f.line(f"call void @pack_a(ptr %fill_a, i1 %along_k_a, ptr %args, ptr %scratch, i64 {g.index}, i64 {stop}, i64 {p.index}, "
                    f"i64 {depth}, ptr {a})")
-            with f.loop("0", across) as j:
-                n, width, panel = _panel(f, s, j.index, b)
-                number = f.let(f"add nsw i64 {i.carried[0]}, {j.index}")
-                kept = f.let(f"select i1 {blocked}, i64 {number}, i64 0")    # partial sums are kept between blocks of k
-                tile = f.pointer(c, f"[{s.mr * s.nr} x {s.llvm}]", kept)
-                _call_micro_kernel(f, s, height, width, f"(ptr {a}, ptr {panel}, i64 {depth}, ptr {tile}, i1 {further})")
-                with f.when(last):
-                    f.line(f"call void %finish(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n}, i64 {width}, ptr {tile})")
+            with f.loop(g.index, stop, carry=["0", g.carried[0]]) as i:
+                i.step = str(s.mr)
+                number, first_tile = i.carried
+                i.next = [f.let(f"add nsw i64 {number}, 1"), f.let(f"add nsw i64 {first_tile}, {across}")]
+                height = f.least(f.let(f"sub nsw i64 {stop}, {i.index}"), str(s.mr))
+                sliver = f.pointer(a, f"[{s.sliver} x {s.llvm}]", number)
+                with f.loop("0", across) as j:
+                    n = f.let(f"add nsw i64 %n0, {f.let(f'mul nsw i64 {j.index}, {s.nr}')}")
+                    width = f.least(f.let(f"sub nsw i64 %n1, {n}"), str(s.nr))
+                    panel = f.pointer(b, f"[{s.nr} x {s.llvm}]", f.let(f"mul nsw i64 {j.index}, %kc"))
+                    kept = f.let(f"select i1 {blocked}, i64 {f.let(f'add nsw i64 {first_tile}, {j.index}')}, i64 0")
+                    tile = f.pointer(c, f"[{s.mr * s.nr} x {s.llvm}]", kept)    # partial sums are kept between blocks of k
+                    with f.when(last):
+                        f.line(f"call void %touch(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n})")
+                    micro_kernel = _chosen(f, s, height, width)
+                    f.line(f"call void {micro_kernel}(ptr {sliver}, ptr {panel}, i64 {depth}, ptr {tile}, i1 {further})")
+                    with f.when(last):
+                        f.line(f"call void %finish(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n}, i64 {width}, ptr {tile})")
+            g.next = [i.carried[1]]
     return f.text()
 
 
-def _panel(f: Function, s: Shape, number: str, b: str) -> tuple[str, str, str]:
-    """First column, number of columns and address of a panel of B."""
-    n = f.let(f"add nsw i64 %n0, {f.let(f'mul nsw i64 {number}, {s.nr}')}")
-    width = f.least(f.let(f"sub nsw i64 %n1, {n}"), str(s.nr))
-    return n, width, f.pointer(b, f"[{s.nr} x {s.llvm}]", f.let(f"mul nsw i64 {number}, %kc"))
-
-
-def _call_micro_kernel(f: Function, s: Shape, height: str, width: str, arguments: str) -> None:
-    """Calls the lowest and narrowest micro-kernel that covers height x width."""
-    done = f.fresh("done")[1:]
-    for vectors in s.widths:
-        other = f.fresh("wider")[1:]
-        if vectors < s.vectors:
-            narrow, here = f.let(f"icmp sle i64 {width}, {vectors * s.lanes}"), f.fresh("narrow")[1:]
-            f.line(f"br i1 {narrow}, label %{here}, label %{other}")
-            f.label(here)
-        cases = ", ".join(f"i64 {h}, label %{done}.{vectors}.{min(r for r in s.row_variants if r >= h)}" for h in range(1, s.mr))
-        f.line(f"switch i64 {height}, label %{done}.{vectors}.{s.mr} [ {cases} ]".replace(", i64", " i64"))
-        for rows in s.row_variants:
-            f.label(f"{done}.{vectors}.{rows}")
-            f.line(f"call void @micro_{rows}_{vectors}{arguments}")
-            f.line(f"br label %{done}")
-        if vectors < s.vectors:
-            f.label(other)
-    f.label(done)
+def _chosen(f: Function, s: Shape, height: str, width: str) -> str:
+    """Address of the lowest and narrowest micro-kernel that covers height x width."""
+    number = f.let("zext i1 %along_k_a to i64")
+    for value, unit, sizes in ((width, s.lanes, s.widths), (height, 1, s.row_variants)):
+        number = f.let(f"mul nsw i64 {number}, {len(sizes)}")
+        for size in sizes[:-1]:
+            larger = f.let(f"icmp sgt i64 {value}, {size * unit}")
+            number = f.let(f"add nsw i64 {number}, {f.let(f'zext i1 {larger} to i64')}")
+    return f.let(f"load ptr, ptr {f.pointer('@micro_kernels', 'ptr', number)}")
