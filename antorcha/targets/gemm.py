@@ -30,8 +30,9 @@ from .microkernel import STAGE, Function, Shape
 
 STRIP = 18            # slivers of A (mr rows each) in a strip, where there are many
 WORK = 1 << 21        # multiply-adds that are worth a tile of their own
-FEWEST_TILES = 4      # if there is work for them
-NARROWEST = 64        # columns of a block that is narrow only to make more tiles
+TILES = 8             # wanted if there is work for them, so that threads have equal shares
+SHORTEST = 9          # slivers of a strip that is short only to make more tiles
+NARROWEST = 4         # panels (nr columns each) of a block that is narrow only to make more tiles
 LINE = 64             # bytes of a cache line
 
 
@@ -41,17 +42,18 @@ LINE = 64             # bytes of a cache line
 class Blocking:
     """Extents and the sizes of tiles, as int64 expressions of the program's arguments.
 
-    A tile is `rows` x `columns` of one product; its number counts strips of rows first, then blocks of columns, then the batch.
+    A tile is a strip of rows x a block of columns of one product; its number counts strips first, then blocks, then the batch.
+    Strips are whole slivers of A and blocks whole panels of B, shared out evenly.
     """
 
     batch: Op
     m: Op
     n: Op
     k: Op
-    rows: Op
-    columns: Op
     depth: Op       # k is summed in blocks of this many
+    slivers: Op
     strips: Op
+    panels: Op
     blocks: Op
 
     @property
@@ -62,16 +64,19 @@ class Blocking:
 def blocking(c: Contraction) -> Blocking:
     s = _shape(c)
     batch, m, n, k = (_extent(dims) for dims in (c.batch, c.m, c.n, c.k))
-    work = maximum(floordiv(m * n * k, WORK), 1)
-    strips = maximum(minimum(_ceildiv(m, STRIP * s.mr), work), _ceildiv(m, s.mc))
-    rows = _round_up(_ceildiv(m, maximum(strips, 1)), s.mr)
-    strips = _ceildiv(m, maximum(rows, 1))
-    wanted = _ceildiv(minimum(work, FEWEST_TILES), maximum(strips * batch, 1))
-    blocks = maximum(_ceildiv(n, s.nc), minimum(wanted, _ceildiv(n, NARROWEST)))
-    columns = _round_up(_ceildiv(n, maximum(blocks, 1)), s.lanes)
-    blocks = _ceildiv(n, maximum(columns, 1))
+    slivers, panels = _ceildiv(m, s.mr), _ceildiv(n, s.nr)
+    wanted = minimum(maximum(floordiv(m * n * k, WORK), 1), TILES)
+    blocks = _ceildiv(n, s.nc)
+    strips = maximum(_ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, SHORTEST)))
+    strips = ir.select(strips < 2, strips, _round_up(strips, 2))
+    blocks = maximum(blocks, _most(wanted, batch * strips, floordiv(panels, NARROWEST)))
     depth = maximum(_ceildiv(k, maximum(_ceildiv(k, s.kc), 1)), 1)
-    return Blocking(batch, m, n, k, rows, columns, depth, strips, blocks)
+    return Blocking(batch, m, n, k, depth, slivers, strips, panels, blocks)
+
+
+def _most(wanted: Op, present: Op, bound: Op) -> Op:
+    """Into how many parts each of the tiles present is cut to have as many as wanted, but at most `bound`."""
+    return minimum(_ceildiv(wanted, maximum(present, 1)), bound)
 
 
 @functools.lru_cache(maxsize=256)
@@ -90,17 +95,6 @@ def scratch(c: Contraction, words: list[int]) -> int:
         return 0
     s = _shape(c)
     return s.scratch(-(-evaluate(_extent(c.k), words) // s.kc))
-
-
-def split_k(batch: int, m: int, n: int, k: int) -> int:
-    """Into how many chunks a caller should cut a long sum so that there are tiles enough to share out, by size alone.
-
-    The partial sums cost a read and a write of batch * m * n elements each, so a chunk is at least a few thousand long.
-    """
-    cells = max(1, batch * m * n)
-    if cells >= 64 * 64 * FEWEST_TILES:
-        return 1
-    return max(1, min(16, k // 4096, k * cells // (2 * WORK)))
 
 
 def _shape(c: Contraction) -> Shape:
@@ -410,11 +404,18 @@ class _Writer:
     def kernel(self, b: Blocking, along_a: bool, along_b: bool) -> str:
         """Tiles [begin, end). Neighbouring strips of one block of columns are done in one go, which packs B once for all of them."""
         f, emitter = self._function(f"define {llvm.SIGNATURE}")
-        m, n, k, rows, columns, depth, strips, blocks = (
-            emitter.expression(e) for e in (b.m, b.n, b.k, b.rows, b.columns, b.depth, b.strips, b.blocks))
+        m, n, k, depth, slivers, strips, panels, blocks = (
+            emitter.expression(e) for e in (b.m, b.n, b.k, b.depth, b.slivers, b.strips, b.panels, b.blocks))
         extents = [emitter.expression(e) for _, e in self.c.batch]
         multiply = f.let("load ptr, ptr @multiply")
-        most = f.let(f"sdiv i64 {self.s.mc}, {rows}")
+
+        def edge(number: str, units: str, parts: str, unit: int, end: str) -> str:
+            """Where part `number` begins of so many units shared out evenly."""
+            first = f.let(f"sdiv i64 {f.let(f'mul nsw i64 {number}, {units}')}, {parts}")
+            return f.least(f.let(f"mul nsw i64 {first}, {unit}"), end)
+
+        longest = f.let(f"sdiv i64 {f.let(f'add nsw i64 {slivers}, {strips}')}, {strips}")
+        most = f.let(f"sdiv i64 {self.s.mc // self.s.mr}, {longest}")
         with f.loop("%begin", "%end") as tile:
             column, strip = _divide(f, tile.index, strips)
             batch, block = _divide(f, column, blocks)
@@ -422,10 +423,10 @@ class _Writer:
                 f.line(f"store i64 {index}, ptr {f.pointer('%scratch', 'i64', str(i))}")
             left = f.least(f.let(f"sub nsw i64 %end, {tile.index}"), f.let(f"sub nsw i64 {strips}, {strip}"))
             tile.step = f.least(left, most)
-            m0 = f.let(f"mul nsw i64 {strip}, {rows}")
-            m1 = f.least(m, f.let(f"mul nsw i64 {f.let(f'add nsw i64 {strip}, {tile.step}')}, {rows}"))
-            n0 = f.let(f"mul nsw i64 {block}, {columns}")
-            n1 = f.least(n, f.let(f"add nsw i64 {n0}, {columns}"))
+            m0 = edge(strip, slivers, strips, self.s.mr, m)
+            m1 = edge(f.let(f"add nsw i64 {strip}, {tile.step}"), slivers, strips, self.s.mr, m)
+            n0 = edge(block, panels, blocks, self.s.nr, n)
+            n1 = edge(f.let(f"add nsw i64 {block}, 1"), panels, blocks, self.s.nr, n)
             f.line(f"call void {multiply}(ptr %args, ptr %scratch, i64 {m0}, i64 {m1}, i64 {n0}, i64 {n1}, i64 {k}, i64 {depth}, "
                    f"ptr @fill_a, i1 {int(along_a)}, ptr @fill_b, i1 {int(along_b)}, ptr @touch, ptr @finish)")
         return f.text()
