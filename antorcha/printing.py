@@ -64,6 +64,22 @@ class _Formatter:
         return self._text(v).rjust(self.width)
 
 
+class _ComplexFormatter:
+    """A complex number's text: both parts, each with a format of its own."""
+
+    def __init__(self, x: np.ndarray):
+        self.real, self.imag = _Formatter(x.real), _Formatter(x.imag)
+        self.width = self.real.width + self.imag.width + 1
+
+    def __call__(self, v) -> str:
+        imag = self.imag(v.imag).lstrip()
+        return self.real(v.real) + ("" if imag[0] in "+-" else "+") + imag + "j"
+
+
+def _formatter(x: np.ndarray):
+    return _ComplexFormatter(x) if x.dtype.kind == "c" else _Formatter(x)
+
+
 def _summarised(x: np.ndarray) -> np.ndarray:
     """The elements that a summary shows."""
     e = options.edgeitems
@@ -121,7 +137,7 @@ def tensor_text(t: Tensor) -> str:
     indent = len(prefix)
     suffixes = []
     d = t.dtype
-    obvious = d in (dt.default(), dt.int64, dt.bool_)
+    obvious = d in (dt.default(), dt.default().to_complex(), dt.int64, dt.bool_)
     if t.numel() == 0:
         if t.dim() != 1:
             suffixes.append(f"size={tuple(t.shape)}")
@@ -133,7 +149,7 @@ def tensor_text(t: Tensor) -> str:
             suffixes.append(f"dtype={d}")
         x = host(t.detach())
         summarise = t.numel() > options.threshold
-        body = _nested(x, indent, summarise, _Formatter(_summarised(x) if summarise else x))
+        body = _nested(x, indent, summarise, _formatter(_summarised(x) if summarise else x))
     if t.grad_fn is not None:
         suffixes.append(f"grad_fn=<{t.grad_fn.name()}>")
     elif t.requires_grad:

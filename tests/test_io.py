@@ -345,12 +345,6 @@ def test_checksums():
         serialization.set_crc32_options(True)
 
 
-def test_uncomputed_dtypes_say_so():
-    data = rewritten(saved(torch.ones(4)).getvalue(), lambda p: p.replace(b"torch\nFloatStorage", b"torch\nComplexFloatStorage"))
-    with pytest.raises(NotImplementedError, match="complex64"):
-        torch.load(io.BytesIO(data))
-
-
 def test_other_files():
     with pytest.raises(ArchiveError, match="another kind"):
         torch.load(io.BytesIO(b"\x89PNG\r\n\x1a\n" + bytes(100)))

@@ -73,8 +73,6 @@ float64 = dtype("float64", "f64", "f", 8, 8)
 complex64 = dtype("complex64", "c64", "c", 8, 9)
 complex128 = dtype("complex128", "c128", "c", 16, 10)
 
-# The dtypes the engine records and compiles; the others have their place, not yet their kernels.
-COMPUTED = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64)
 float16.compute = bfloat16.compute = float32
 
 _default = float32

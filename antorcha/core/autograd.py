@@ -325,8 +325,13 @@ class GradNode:
         else:
             g = tuple([x if x is not None else core.zeros(m) for x, m in zip(grads, self.outputs)])
         found: list = []
+        turned = self.record is not None and self.record.holomorphic and self.outputs[0].dtype.kind == "c"
+        if turned:      # g conj(f'), from a formula for g f' (Kreutz-Delgado, "The Complex Gradient Operator and the CR-Calculus", 2009)
+            g = conjugate(g)
         for function, needs in self.derivative.steps:
             result = function(g, *[self._unpack(i) for i in needs]) if needs else function(g)
+            if turned:
+                result = conjugate(result)
             if result is None or isinstance(result, Tensor):
                 found.append(result)
             else:
@@ -366,6 +371,13 @@ class GradNode:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} object at {hex(id(self))}>"
+
+
+def conjugate(x):
+    """The conjugates of one or several tensors."""
+    if isinstance(x, Tensor):
+        return core.conj(x)
+    return None if x is None else type(x)([conjugate(t) for t in x])
 
 
 class Handle:
@@ -628,6 +640,9 @@ def _start(tensors, grads):
             if t.numel() != 1:
                 raise RuntimeError(f"grad can be implicitly created only for scalar outputs; received one of shape {list(t.shape)}. "
                                    "Reduce it first (loss.mean()), or pass gradient=.")
+            if t.dtype.is_complex:
+                raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {t.dtype}. "
+                                   "Make it real (loss.abs(), loss.real), or pass gradient=.")
             g = core.ones(t.meta)
         elif g.shape != t.shape:
             raise RuntimeError(f"Mismatch in shape: gradient has shape {list(g.shape)}; expected that of the tensor, {list(t.shape)}.")

@@ -14,11 +14,15 @@ class GradcheckError(RuntimeError):
 
 def _outputs(function, inputs):
     out = function(*inputs)
-    return [o for o in (out if isinstance(out, (tuple, list)) else (out,)) if isinstance(o, Tensor) and o.is_floating_point()]
+    return [o for o in (out if isinstance(out, (tuple, list)) else (out,)) if isinstance(o, Tensor) and o.dtype.kind in "fc"]
 
 
 def gradcheck(func, inputs, *, eps=1e-6, atol=1e-5, rtol=1e-3, raise_exception=True, **ignored) -> bool:
-    """Compare the derivative of `func` at `inputs` (float64, requiring grad) with central differences."""
+    """Compare the derivative of `func` at `inputs` (float64 or complex128, requiring grad) with central differences.
+
+    Each output is weighed with random numbers w and the derivative of Re(sum(conj(w) * output)) is compared: that of a complex
+    input z = x + iy is d/dx + i d/dy, PyTorch's convention.
+    """
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     places = [i for i, t in enumerate(inputs) if isinstance(t, Tensor) and t.requires_grad]
     if not places:
@@ -28,8 +32,8 @@ def gradcheck(func, inputs, *, eps=1e-6, atol=1e-5, rtol=1e-3, raise_exception=T
     for k, out in enumerate(outputs):
         if not out.requires_grad:
             continue
-        weight = rng.standard_normal(tuple(out.shape))
-        cotangent = from_numpy(weight.astype(out.dtype.numpy))
+        weight = _weight(rng, out)
+        cotangent = from_numpy(weight)
         analytic = grad([out], [inputs[i] for i in places], [cotangent], retain_graph=True, allow_unused=True)
         for i, a in zip(places, analytic):
             want = _differences(func, inputs, i, k, weight, eps)
@@ -43,29 +47,38 @@ def gradcheck(func, inputs, *, eps=1e-6, atol=1e-5, rtol=1e-3, raise_exception=T
 
 def _differences(func, inputs, i, k, weight, eps) -> np.ndarray:
     base = np.array(host(inputs[i].detach()))
-    flat, out = base.reshape(-1), np.zeros(base.size)
+    flat, out = base.reshape(-1), np.zeros(base.size, base.dtype)
+
+    def weighed(j, step) -> float:
+        moved = flat.copy()
+        moved[j] += step
+        x = from_numpy(moved.reshape(base.shape)).requires_grad_()
+        with no_grad():
+            result = _outputs(func, (*inputs[:i], x, *inputs[i + 1:]))[k]
+        return float((np.array(host(result.detach())) * weight.conj()).sum().real)
     for j in range(flat.size):
-        values = []
-        for sign in (1, -1):
-            moved = flat.copy()
-            moved[j] += sign * eps
-            x = from_numpy(moved.reshape(base.shape)).requires_grad_()
-            with no_grad():
-                result = _outputs(func, (*inputs[:i], x, *inputs[i + 1:]))[k]
-            values.append(float((np.array(host(result.detach())) * weight).sum()))
-        out[j] = (values[0] - values[1]) / (2 * eps)
+        for direction in (1, 1j) if base.dtype.kind == "c" else (1,):
+            out[j] += direction * (weighed(j, direction * eps) - weighed(j, -direction * eps)) / (2 * eps)
     return out.reshape(base.shape)
+
+
+def _weight(rng, out) -> np.ndarray:
+    """Random numbers of the shape and dtype of `out`."""
+    weight = rng.standard_normal(tuple(out.shape))
+    if out.dtype.is_complex:
+        weight = weight + 1j * rng.standard_normal(tuple(out.shape))
+    return np.asarray(weight, out.dtype.numpy)
 
 
 def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=1e-3, raise_exception=True, **ignored) -> bool:
     """`gradcheck` of the derivative."""
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     rng = np.random.RandomState(1)
-    cotangents = tuple(from_numpy(rng.standard_normal(tuple(o.shape)).astype(o.dtype.numpy)).requires_grad_() for o in _outputs(func, inputs))
+    cotangents = tuple(from_numpy(_weight(rng, o)).requires_grad_() for o in _outputs(func, inputs))
     count = len(inputs)
 
     def derivative(*args):
-        wanted = [t for t in args[:count] if isinstance(t, Tensor) and t.is_floating_point()]
+        wanted = [t for t in args[:count] if isinstance(t, Tensor) and t.dtype.kind in "fc"]
         wanted = [t if t.requires_grad else t.requires_grad_() for t in wanted]
         from .autograd import enable_grad
         with enable_grad():

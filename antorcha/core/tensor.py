@@ -565,8 +565,10 @@ class Tensor:
     def mT(self):
         return view_ops.transpose(self, -2, -1)
 
-    H, mH = T, mT
-    real = property(lambda self: self)
+    H = property(lambda self: self.T.conj())
+    mH = property(lambda self: self.mT.conj())
+    real = property(lambda self: pw.real(self))
+    imag = property(lambda self: pw.imag(self))
 
     def __deepcopy__(self, memo):
         if id(self) in memo:
@@ -1012,7 +1014,7 @@ core.__dict__.update(
     ones_like=lambda t, d=None: factory.full_of(t.meta.view.shape, 1, d or t.meta.dtype), full=factory.full_of,
     blank=lambda shape, d, device="cpu": factory.full_of(shape, 0, d, device, factory.EMPTY),
     arange=factory.arange, add_region=add_region, overwrite_region=overwrite_region, from_numpy=adopt, tensor=tensor, cast=pw.cast,
-    cat=view_ops.cat, store_out=record.store_out, inplace=inplace, broadcast_tensors=broadcast_tensors,
+    cat=view_ops.cat, stack=view_ops.stack, conj=pw.conj_, store_out=record.store_out, inplace=inplace, broadcast_tensors=broadcast_tensors,
     bitcast=lambda t, d: adopt(np.ascontiguousarray(host(t)).view(d.numpy)))
 
 __all__ = ["Tensor", "Size", "tensor", "from_numpy", "extern", "index_ops", "reduction"]

@@ -44,7 +44,7 @@ OUTSIDE = Buffer()
 class Plus:
     """The operator that adds a block's sum to those of the blocks before."""
 
-    name, family, uses_index = "add", "pointwise", False
+    name, family, uses_index, complex = "add", "pointwise", False, None
 
     @staticmethod
     def scalar(a, b):

@@ -65,7 +65,7 @@ class Sum:
 class Product:
     """The operator of a contraction that sums one product."""
 
-    name, family, uses_index = "mul", "pointwise", False
+    name, family, uses_index, complex = "mul", "pointwise", False, None
 
     @staticmethod
     def scalar(a, b):

@@ -123,7 +123,6 @@ def _rebuild_tensor_v2(stored, offset, size, stride, requires_grad, backward_hoo
 def _rebuild_tensor_v3(stored, offset, size, stride, requires_grad, backward_hooks, dtype, metadata=None) -> Tensor:
     if not isinstance(dtype, DType) or not isinstance(stored, StorageRef):
         raise UnpicklingError("load: expected a storage and a dtype to build a tensor on")
-    check_computed(dtype)
     return _rebuild_tensor_v2(StorageRef(stored.cell, dtype), offset, size, stride, requires_grad, backward_hooks, metadata)
 
 
@@ -169,10 +168,3 @@ def set_state(instance, state):
     for name, value in (slots or {}).items():
         setattr(instance, name, value)
     return instance
-
-
-def check_computed(dtype: DType) -> None:
-    if dtype not in dtypes.COMPUTED:
-        known = ", ".join(d.name for d in dtypes.COMPUTED)
-        raise NotImplementedError(f"load: expected a dtype that antorcha computes ({known}); received {dtype}. "
-                        "Convert the tensors before saving: tensor.float()")

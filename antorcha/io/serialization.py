@@ -24,7 +24,7 @@ from . import host, legacy, names, restricted
 from .archive import ArchiveError, ArchiveReader, ArchiveWriter
 from .location import restorer
 from .pickler import CheckpointPickler
-from .rebuild import StorageRef, check_computed
+from .rebuild import StorageRef
 from .restricted import add_safe_globals, clear_safe_globals, get_safe_globals, safe_globals
 
 __all__ = [
@@ -213,7 +213,6 @@ class _Storages:
         return stored
 
     def _read(self, kind: names.StorageType, key: str, numel: int, location: str) -> StorageRef:
-        check_computed(kind.dtype)
         record, nbytes = f"data/{key}", numel * kind.dtype.itemsize
         if self._archive.size(record) != nbytes:
             raise ArchiveError(f"load: expected {nbytes} bytes in record `{record}` ({numel} of {kind.dtype}); "

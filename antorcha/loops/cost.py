@@ -18,7 +18,9 @@ def cost_of(n) -> int:
         args = [ir.arg(k, d.compute) for k, d in enumerate(n.static.casts)]
         if n.op.uses_index:
             args.append(ir.index("i"))
-        found = _costs[key] = count(n.op.scalar(*args))
+        from .writer import element_of
+
+        found = _costs[key] = count(element_of(n.op, args))
     return found
 
 

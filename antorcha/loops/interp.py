@@ -381,4 +381,13 @@ _OPERATIONS = {
     "select": lambda op, condition, a, b: np.where(condition, a, b),
     "cast": _cast,
     "bitcast": _bitcast,
+    "complex": lambda op, re, im: _joined(op, re, im),
+    "real": lambda op, a: a.real,
+    "imag": lambda op, a: a.imag,
 }
+
+
+def _joined(op, re, im):
+    out = np.empty(np.broadcast_shapes(np.shape(re), np.shape(im)), op.dtype.numpy)
+    out.real, out.imag = re, im
+    return out[()]

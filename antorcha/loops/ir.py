@@ -19,6 +19,8 @@ Nodes (`Op`) are of two sorts. Expressions have a dtype and no effect:
     select         args=(condition, a, b)
     cast           to op.dtype, as C does (float to int truncates; to bool: != 0)
     bitcast        same size, other dtype
+    complex        args=(real part, imaginary part): a complex number, which is only moved. `real` and `imag` take it apart again;
+                   all arithmetic is on the parts (`Pair`)
 
 A node is evaluated once in a scope (the body of a loop or `when`), where it is first needed: a load that must see what was stored
 since is a node of its own. Division of integers by 0 gives 0; shifts by the width or more leave nothing (or the sign).
@@ -55,7 +57,7 @@ ARITHMETIC = {"add", "sub", "mul", "div", "rem", "floordiv", "min", "max"}
 UNARY = {"neg", "abs", "sqrt", "floor", "ceil", "trunc", "round", "not"}
 COMPARE = {"lt", "le", "eq", "ne"}
 BITWISE = {"and", "or", "xor", "shl", "shr"}
-EXPRESSIONS = ARITHMETIC | UNARY | COMPARE | BITWISE | {"fma"}
+EXPRESSIONS = ARITHMETIC | UNARY | COMPARE | BITWISE | {"fma", "complex", "real", "imag"}
 ATOMS = ("const", "arg", "index", "value")
 STATEMENTS = {"loop", "accumulator", "update", "store", "when", "check", "contract"}
 
@@ -96,7 +98,11 @@ class Op:
     def ne(self, other): return self._binary("ne", other)
 
     def cast(self, to: dt.dtype) -> Op:
-        return self if to is self.dtype else Op("cast", to, (self,))
+        if to is self.dtype:
+            return self
+        if to.kind == "c" or self.dtype.kind == "c":
+            return _cast_complex(self, to)
+        return Op("cast", to, (self,))
 
     def bitcast(self, to: dt.dtype) -> Op:
         return self if to is self.dtype else Op("bitcast", to, (self,))
@@ -125,6 +131,9 @@ def operands_first(root: Op, known):
 # -- constructors -----------------------------------------------------------------------------------------------
 
 def const(value, dtype: dt.dtype) -> Op:
+    if dtype.kind == "c":
+        value = complex(value)
+        return Pair(const(value.real, dtype.to_real()), const(value.imag, dtype.to_real())).pack()
     if dtype.kind == "f":
         value = float(value)
     elif dtype.kind == "b":
@@ -152,6 +161,85 @@ def load(slot: int, offset: Op, dtype: dt.dtype) -> Op:
 
 def value(name: str, dtype: dt.dtype) -> Op:
     return Op("value", dtype, (), name)
+
+
+class Pair:
+    """A complex number while it is computed: its parts, and arithmetic on them."""
+
+    __slots__ = ("re", "im")
+
+    def __init__(self, re: Op, im: Op):
+        self.re, self.im = re, im
+
+    @property
+    def dtype(self) -> dt.dtype:
+        return self.re.dtype.to_complex()
+
+    def pack(self) -> Op:
+        return Op("complex", self.dtype, (self.re, self.im))
+
+    def _other(self, other) -> Pair:
+        if isinstance(other, Pair):
+            return other
+        if isinstance(other, Op):
+            return Pair(other.cast(self.re.dtype), const(0, self.re.dtype))
+        other = complex(other)
+        return Pair(const(other.real, self.re.dtype), const(other.imag, self.re.dtype))
+
+    def __add__(self, other):
+        o = self._other(other)
+        return Pair(self.re + o.re, self.im + o.im)
+
+    def __sub__(self, other):
+        o = self._other(other)
+        return Pair(self.re - o.re, self.im - o.im)
+
+    def __rsub__(self, other): return self._other(other) - self
+    def __neg__(self): return Pair(-self.re, -self.im)
+    def conj(self): return Pair(self.re, -self.im)
+
+    def __mul__(self, other):
+        if not isinstance(other, (Pair, complex)):
+            return Pair(self.re * other, self.im * other)
+        o = self._other(other)
+        return Pair(self.re * o.re - self.im * o.im, self.re * o.im + self.im * o.re)
+
+    def __truediv__(self, other):
+        """Divisor and dividend are scaled by the divisor's larger part first, so that its square does not overflow."""
+        if not isinstance(other, (Pair, complex)):
+            return Pair(self.re / other, self.im / other)
+        o = self._other(other)
+        scale = 1.0 / maximum(absolute(o.re), absolute(o.im))
+        c, d = o.re * scale, o.im * scale
+        norm = scale / (c * c + d * d)
+        return Pair((self.re * c + self.im * d) * norm, (self.im * c - self.re * d) * norm)
+
+    def __rtruediv__(self, other): return self._other(other) / self
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def eq(self, other):
+        o = self._other(other)
+        return self.re.eq(o.re) & self.im.eq(o.im)
+
+    def ne(self, other): return ~self.eq(other)
+
+
+def pair(e: Op) -> Pair:
+    """The parts of a complex expression."""
+    if e.kind == "complex":
+        return Pair(*e.args)
+    d = e.dtype.to_real()
+    return Pair(Op("real", d, (e,)), Op("imag", d, (e,)))
+
+
+def _cast_complex(e: Op, to: dt.dtype) -> Op:
+    if e.dtype.kind != "c":
+        return Pair(e.cast(to.to_real()), const(0, to.to_real())).pack()
+    p = pair(e)
+    if to.kind == "c":
+        return Pair(p.re.cast(to.to_real()), p.im.cast(to.to_real())).pack()
+    return p.re.ne(0) | p.im.ne(0) if to.kind == "b" else p.re.cast(to)
 
 
 def unary(kind: str, a: Op) -> Op:
@@ -205,6 +293,9 @@ def fma(a: Op, b, c) -> Op:
 
 
 def select(condition: Op, a, b) -> Op:
+    if isinstance(a, Pair) or isinstance(b, Pair):
+        a, b = (a, a._other(b)) if isinstance(a, Pair) else (b._other(a), b)
+        return Pair(select(condition, a.re, b.re), select(condition, a.im, b.im))
     if not isinstance(a, Op):
         a = const(a, b.dtype)
     if not isinstance(b, Op):

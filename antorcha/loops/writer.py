@@ -140,7 +140,7 @@ class Writer:
             for j, a in enumerate(e.args):
                 args.append(self.number(a, casts[j]) if a.kind == "number" else
                             self.expression(a).cast(casts[j]).cast(casts[j].compute) if j < len(casts) else self.expression(a))
-            return n.op.scalar(*args).cast(n.dtype)
+            return element_of(n.op, args).cast(n.dtype)
         if kind == "load":
             return self.load(e.buffer, n.dtype, e.view)
         if kind == "result":
@@ -163,8 +163,9 @@ class Writer:
         return ir.arg(self._slot(("offset", v), "stride", INT, ("int", v.offset)))
 
     def number(self, e: Element, dtype) -> ir.Op:
-        dtype = dtype.compute
-        return ir.arg(self._slot((e.number, dtype), "scalar", dtype, ("num", e.number, dtype)), dtype)
+        held = dtype.compute if dtype.kind != "c" else dtype.to_real()
+        value = ir.arg(self._slot((e.number, held), "scalar", held, ("num", e.number, held)), held)
+        return value.cast(dtype) if dtype.kind == "c" else value
 
     def picked(self, n, picks) -> ir.Op:
         """The part of an offset that comes from indices; each is checked, and kept within its size."""
@@ -210,6 +211,16 @@ class Writer:
         return call
 
 
+def element_of(op, args: list) -> ir.Op:
+    """An operator's scalar code for these arguments; of complex numbers it sees the parts."""
+    if all(a.dtype.kind != "c" for a in args):
+        value = op.scalar(*args)
+    else:
+        scalar = op.scalar if op.complex in (True, None) else op.complex
+        value = scalar(*[ir.pair(a) if a.dtype.kind == "c" else a for a in args])
+    return value.pack() if isinstance(value, ir.Pair) else value
+
+
 def decode(flat: ir.Op, extents: list[ir.Op]) -> list[ir.Op]:
     """The coordinates of a row-major position."""
     if not extents:
@@ -242,8 +253,11 @@ def combined(combine: str, a: ir.Op, b: ir.Op) -> ir.Op:
     kind = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "any": "or", "all": "and"}[combine]
     if a.dtype is dt.bool_:
         kind = {"add": "or", "mul": "and", "max": "or", "min": "and"}.get(kind, kind)
+    if a.dtype.kind == "c":
+        a, b = ir.pair(a), ir.pair(b)
+        return (a + b if kind == "add" else a * b).pack()
     wide = a.dtype.compute
     return ir.binary(kind, a.cast(wide), b.cast(wide)).cast(a.dtype)
 
 
-__all__ = ["Call", "Writer", "combined", "decode", "identity", "index"]
+__all__ = ["Call", "Writer", "combined", "decode", "element_of", "identity", "index"]

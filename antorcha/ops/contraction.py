@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..base import dtype as dt
 from ..base.errors import message
 from ..graph.node import Static, View, dense, form, view as make_view
+from . import pointwise as pw
 from .record import Record, broadcast_shapes, broadcast_view, check_tensor, core, meta, operator
 
 Tensor = "Tensor"
@@ -14,6 +15,8 @@ CONTRACT = Record("contraction", "contraction")
 def contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int):
     """Record one contraction. va: shape b + m + k, vb: b + n + k, with so many dimensions of each; the result's is b + m + n."""
     d = a.meta.dtype
+    if d.kind == "c":
+        return _complex_contract(a, va, b, vb, nb, nm, nn, nk)
     key = ("contract", vb, nb, nm, nn, nk, d)
     found = va.memo.get(key)
     if found is None:
@@ -23,6 +26,14 @@ def contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int):
         found = va.memo[key] = (form(CONTRACT, (left, right), Static(casts=(d.compute, d.compute), dims=sizes), shape, out.numel, d),
                                 meta(out, d, a.meta.device))
     return core.record(found[0], (a.storage.node, b.storage.node), found[1])
+
+
+def _complex_contract(a, va: View, b, vb: View, *dims):
+    """(A + iB)(C + iD) as four real contractions."""
+    whole = [core.tensor_on(x.storage, meta(dense((x.storage.numel,)), x.meta.dtype, x.meta.device)) for x in (a, b)]
+    (ar, ai), (br, bi) = ((pw.real_(x), pw.imag_(x)) for x in whole)
+    real = contract(ar, va, br, vb, *dims) - contract(ai, va, bi, vb, *dims)
+    return pw.complex_(real, contract(ar, va, bi, vb, *dims) + contract(ai, va, br, vb, *dims))
 
 
 def _collapse(va: View, vb: View, nb, nm, nn, nk):

@@ -9,6 +9,7 @@ import builtins
 import math
 
 from ..base import dtype as dt
+from ..loops import complex as cx
 from ..loops import ir, math as lm
 from .record import bitwise, comparison, core, floating, logical, no_bool, number, operator, pointwise, result_dtype, same
 from .samples import binary, unary
@@ -23,11 +24,11 @@ def _add(a, b): return (a | b) if a.dtype is dt.bool_ else a + b
 def _mul(a, b): return (a & b) if a.dtype is dt.bool_ else a * b
 
 
-@pointwise(_add, name="add", public=False, samples=binary(), grad=dict(input=lambda g: g, other=lambda g: g))
+@pointwise(_add, name="add", public=False, samples=binary(), grad=dict(input=lambda g: g, other=lambda g: g), complex=True)
 def add_(input: Tensor, other: Tensor): ...
 
 
-@pointwise(lambda a, b: a - b, name="sub", public=False, rule=no_bool, samples=binary(), grad=dict(input=lambda g: g, other=lambda g: -g))
+@pointwise(lambda a, b: a - b, name="sub", public=False, rule=no_bool, samples=binary(), grad=dict(input=lambda g: g, other=lambda g: -g), complex=True)
 def sub_(input: Tensor, other: Tensor): ...
 
 
@@ -49,13 +50,13 @@ def rsub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     return sub_(other, input if alpha == 1 else mul(input, alpha))
 
 
-@pointwise(_mul, samples=binary(), grad=dict(input=lambda g, other: mul(g, other), other=lambda g, input: mul(g, input)))
+@pointwise(_mul, samples=binary(), grad=dict(input=lambda g, other: mul(g, other), other=lambda g, input: mul(g, input)), complex=True)
 def mul(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise product, broadcast."""
 
 
 @pointwise(lambda a, b: a / b, name="true_divide", title="Div", public=False, rule=floating, samples=binary(away_from_zero=True),
-           grad=dict(input=lambda g, other: g / other, other=lambda g, input, other: -g * (input / other) / other))
+           grad=dict(input=lambda g, other: g / other, other=lambda g, input, other: -g * (input / other) / other), complex=True)
 def div_(input: Tensor, other: Tensor): ...
 
 
@@ -111,12 +112,16 @@ def fmod(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise modulus with the sign of the dividend."""
 
 
-@pointwise(lambda x: -x, rule=no_bool, samples=unary(-9, 9), grad=dict(input=lambda g: -g))
+@pointwise(lambda x: -x, rule=no_bool, samples=unary(-9, 9), grad=dict(input=lambda g: -g), complex=True)
 def neg(input: Tensor) -> Tensor:
     """The negative of every element."""
 
 
-@pointwise(lambda x: ir.absolute(x) if x.dtype.kind in "fi" else x, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * sign(input)))
+def _real_result(d): return d, d.to_real()
+
+
+@pointwise(lambda x: ir.absolute(x) if x.dtype.kind in "fi" else x, rule=_real_result, samples=unary(-9, 9), complex=cx.magnitude,
+           holomorphic=False, grad=dict(input=lambda g, input: g * sgn(input)))
 def abs(input: Tensor) -> Tensor:
     """The absolute value of every element."""
 
@@ -135,7 +140,145 @@ def sign(input: Tensor) -> Tensor:
     """-1, 0 or 1 for every element; 0 for NaN."""
 
 
-@pointwise(lambda x: x, name="clone", public=False, grad=dict(input=lambda g: g))
+@pointwise(_sign, complex=cx.sgn, holomorphic=False, inplace=True, samples=unary(-9, 9),
+           grad=dict(input=lambda g, input: _sgn_grad(g, input)))
+def sgn(input: Tensor) -> Tensor:
+    """x / |x|, 0 for 0; of real numbers the sign."""
+
+
+def _sgn_grad(g, x):
+    """The part of g across x, over |x|."""
+    if x.meta.dtype.kind != "c":
+        return g * 0
+    size = where(x == 0, 1.0, abs(x))
+    direction = x / size
+    return where(x == 0, 0.0, (g - direction * (g * conj_(direction)).real) / size)
+
+
+# -- complex numbers --------------------------------------------------------------------------------------------
+
+def _parts(d): return d, d.to_real()
+
+
+@pointwise(lambda x: x, name="real_part", title="Real", public=False, rule=_parts, complex=lambda z: z.re, holomorphic=False,
+           grad=dict(input=lambda g: g))
+def real_(input: Tensor): ...
+
+
+@pointwise(lambda x: x - x, name="imaginary_part", title="Imag", public=False, rule=_parts, complex=lambda z: z.im, holomorphic=False,
+           grad=dict(input=lambda g: complex_(g * 0, g)))
+def imag_(input: Tensor): ...
+
+
+def _joined(d): return d, d.to_complex()
+
+
+@pointwise(ir.Pair, name="complex", title="Complex", public=False, rule=_joined, holomorphic=False,
+           grad=dict(real=lambda g: real_(g), imag=lambda g: imag_(g)))
+def complex_(real: Tensor, imag: Tensor): ...
+
+
+@pointwise(lambda x: x, name="conj_physical", public=False, complex=lambda z: z.conj(), holomorphic=False, grad=dict(input=lambda g: conj_(g)))
+def conj_physical_(input: Tensor): ...
+
+
+def conj_(x):
+    """The conjugate; a real tensor is its own."""
+    return conj_physical_(x) if x.meta.dtype.kind == "c" else x
+
+
+@pointwise(lambda x: ir.select(x < 0.0, ir.const(math.pi, x.dtype), ir.select(x.ne(x), x, ir.const(0.0, x.dtype))) if x.dtype.kind == "f" else
+           ir.select(x < 0, ir.const(math.pi, dt.float32), ir.const(0.0, dt.float32)), name="angle", rule=lambda d: _angle_rule(d),
+           complex=cx.angle, holomorphic=False, grad=dict(input=lambda g, input: _angle_grad(g, input)))
+def angle(input: Tensor) -> Tensor:
+    """The argument of every element, in radians, in (-pi, pi]; of negative real numbers pi."""
+
+
+def _angle_rule(d):
+    return (d, d.to_real()) if d.kind in "fc" else (dt.default(), dt.default())
+
+
+def _angle_grad(g, x):
+    if x.meta.dtype.kind != "c":
+        return g * 0
+    square = (x * conj_(x)).real
+    scale = where(square == 0, 0.0, g / where(square == 0, 1.0, square))
+    return complex_(-imag_(x) * scale, real_(x) * scale)
+
+
+@operator()
+def complex(real: Tensor, imag: Tensor) -> Tensor:
+    """The complex tensor with these parts, of one float dtype."""
+    if real.meta.dtype is not imag.meta.dtype:
+        raise RuntimeError(f"Expected object of scalar type {real.meta.dtype} but got scalar type {imag.meta.dtype} for second argument")
+    if real.meta.dtype not in (dt.float16, dt.float32, dt.float64):
+        raise RuntimeError(f"Expected both inputs to be Half, Float or Double tensors but got {real.meta.dtype} and {imag.meta.dtype}")
+    return complex_(real, imag)
+
+
+@operator()
+def polar(abs: Tensor, angle: Tensor) -> Tensor:
+    """The complex tensor with these magnitudes and arguments."""
+    return complex(abs * cos(angle), abs * sin(angle))
+
+
+@operator()
+def conj(input: Tensor) -> Tensor:
+    """The complex conjugate."""
+    return conj_(input)
+
+
+@operator(inplace=True)
+def conj_physical(input: Tensor) -> Tensor:
+    """The complex conjugate."""
+    return conj_(input)
+
+
+@operator()
+def resolve_conj(input: Tensor) -> Tensor:
+    """The input: conjugates are computed, never marked."""
+    return input
+
+
+@operator()
+def resolve_neg(input: Tensor) -> Tensor:
+    """The input: negatives are computed, never marked."""
+    return input
+
+
+@operator(method=False)
+def real(input: Tensor) -> Tensor:
+    """The real part."""
+    return real_(input) if input.meta.dtype.kind == "c" else input
+
+
+@operator(method=False)
+def imag(input: Tensor) -> Tensor:
+    """The imaginary part, of a complex tensor."""
+    if input.meta.dtype.kind != "c":
+        raise RuntimeError("imag is not implemented for tensors with non-complex dtypes.")
+    return imag_(input)
+
+
+@operator()
+def view_as_real(input: Tensor) -> Tensor:
+    """(..., 2): real and imaginary parts. A copy here, not a view."""
+    if input.meta.dtype.kind != "c":
+        raise RuntimeError("view_as_real is only supported for complex tensors")
+    return core.stack([real_(input), imag_(input)], -1)
+
+
+@operator()
+def view_as_complex(input: Tensor) -> Tensor:
+    """From (..., 2), real and imaginary parts. A copy here, not a view."""
+    if not input.meta.dtype.is_floating_point:
+        raise RuntimeError(f"view_as_complex is only supported for floating point tensors, but got a tensor of scalar type: {input.meta.dtype}")
+    if not input.dim() or input.shape[-1] != 2:
+        raise RuntimeError("Tensor must have a last dimension of size 2")
+    return complex_(input.select(-1, 0), input.select(-1, 1))
+
+
+@pointwise(lambda x: x, name="clone", public=False, grad=dict(input=lambda g: g), complex=True)
 def identity(input: Tensor): ...
 
 
@@ -155,9 +298,13 @@ def _int_power(x, n):
 
 @pointwise(lambda x, n: lm.pow(x, n) if x.dtype.kind == "f" else _int_power(x, n), name="pow", public=False, rule=no_bool,
            grad=dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent),
-                     exponent=lambda g, input, exponent, result: g * where((exponent == 0) | ((input == 0) & (exponent >= 0)), 0.0,
-                                                                           result * log(input))))
+                     exponent=lambda g, input, exponent, result: g * where((exponent == 0) | ((input == 0) & (_real(exponent) >= 0)), 0.0,
+                                                                           result * log(input))), complex=cx.power)
 def power_(input: Tensor, exponent: Tensor): ...
+
+
+def _real(x):
+    return real_(x) if isinstance(x, core.Tensor) and x.meta.dtype.kind == "c" else x
 
 
 def _pow_grad(g, input, exponent):
@@ -166,7 +313,7 @@ def _pow_grad(g, input, exponent):
     return where(exponent == 0, 0.0, g * (exponent * power_(input, exponent - 1)))
 
 
-@pointwise(lambda x: x * x, rule=no_bool, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * (2 * input)))
+@pointwise(lambda x: x * x, rule=no_bool, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * (2 * input)), complex=True)
 def _square(input: Tensor): ...
 
 
@@ -212,84 +359,84 @@ _powers: dict = {}
 
 # -- exponentials and logarithms --------------------------------------------------------------------------------
 
-@pointwise(lm.exp, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * result))
+@pointwise(lm.exp, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * result), complex=cx.exp)
 def exp(input: Tensor) -> Tensor:
     """e to the power of every element."""
 
 
-@pointwise(lm.exp2, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * result * math.log(2.0)))
+@pointwise(lm.exp2, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * result * math.log(2.0)), complex=cx.exp2)
 def exp2(input: Tensor) -> Tensor:
     """2 to the power of every element."""
 
 
-@pointwise(lm.expm1, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * (result + 1)))
+@pointwise(lm.expm1, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * (result + 1)), complex=cx.expm1)
 def expm1(input: Tensor) -> Tensor:
     """exp(x) - 1, precise near 0."""
 
 
-@pointwise(lm.log, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, input: g / input))
+@pointwise(lm.log, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, input: g / input), complex=cx.log)
 def log(input: Tensor) -> Tensor:
     """The natural logarithm of every element."""
 
 
-@pointwise(lm.log2, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, input: g / (input * math.log(2.0))))
+@pointwise(lm.log2, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, input: g / (input * math.log(2.0))), complex=cx.log2)
 def log2(input: Tensor) -> Tensor:
     """The logarithm to base 2 of every element."""
 
 
-@pointwise(lm.log10, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, input: g / (input * math.log(10.0))))
+@pointwise(lm.log10, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, input: g / (input * math.log(10.0))), complex=cx.log10)
 def log10(input: Tensor) -> Tensor:
     """The logarithm to base 10 of every element."""
 
 
-@pointwise(lm.log1p, rule=floating, samples=unary(-0.9, 9), grad=dict(input=lambda g, input: g / (input + 1)))
+@pointwise(lm.log1p, rule=floating, samples=unary(-0.9, 9), grad=dict(input=lambda g, input: g / (input + 1)), complex=cx.log1p)
 def log1p(input: Tensor) -> Tensor:
     """log(1 + x), precise near 0."""
 
 
-@pointwise(lambda x: ir.sqrt(x), rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, result: g / (2 * result)))
+@pointwise(lambda x: ir.sqrt(x), rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, result: g / (2 * result)), complex=cx.sqrt)
 def sqrt(input: Tensor) -> Tensor:
     """The square root of every element."""
 
 
-@pointwise(lm.rsqrt, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, result: -0.5 * g * result.pow(3)))
+@pointwise(lm.rsqrt, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, result: -0.5 * g * result.pow(3)), complex=cx.rsqrt)
 def rsqrt(input: Tensor) -> Tensor:
     """1 / sqrt(x) for every element."""
 
 
-@pointwise(lambda x: 1.0 / x, rule=floating, samples=unary(0.5, 9), grad=dict(input=lambda g, result: -g * result * result))
+@pointwise(lambda x: 1.0 / x, rule=floating, samples=unary(0.5, 9), grad=dict(input=lambda g, result: -g * result * result), complex=True)
 def reciprocal(input: Tensor) -> Tensor:
     """1 / x for every element."""
 
 
 # -- trigonometry -----------------------------------------------------------------------------------------------
 
-@pointwise(lm.sin, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * cos(input)))
+@pointwise(lm.sin, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * cos(input)), complex=cx.sin)
 def sin(input: Tensor) -> Tensor:
     """Sine of every element, in radians."""
 
 
-@pointwise(lm.cos, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, input: -g * sin(input)))
+@pointwise(lm.cos, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, input: -g * sin(input)), complex=cx.cos)
 def cos(input: Tensor) -> Tensor:
     """Cosine of every element, in radians."""
 
 
-@pointwise(lm.tan, rule=floating, samples=unary(-1, 1), grad=dict(input=lambda g, result: g * (1 + result * result)))
+@pointwise(lm.tan, rule=floating, samples=unary(-1, 1), grad=dict(input=lambda g, result: g * (1 + result * result)), complex=cx.tan)
 def tan(input: Tensor) -> Tensor:
     """Tangent of every element, in radians."""
 
 
-@pointwise(lm.asin, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: g * rsqrt(1 - input * input)))
+@pointwise(lm.asin, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: g * rsqrt(1 - input * input)), complex=cx.asin)
 def asin(input: Tensor) -> Tensor:
     """Arcsine of every element."""
 
 
-@pointwise(lm.acos, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: -g * rsqrt(1 - input * input)))
+@pointwise(lm.acos, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: -g * rsqrt(1 - input * input)), complex=cx.acos)
 def acos(input: Tensor) -> Tensor:
     """Arccosine of every element."""
 
 
-@pointwise(lm.atan, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, input: g / (input * input + 1)))
+@pointwise(lm.atan, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, input: g / (input * input + 1)), complex=cx.atan)
 def atan(input: Tensor) -> Tensor:
     """Arctangent of every element."""
 
@@ -301,32 +448,32 @@ def atan2(input: Tensor, other: Tensor) -> Tensor:
     """The angle of the point (other, input), in radians."""
 
 
-@pointwise(lm.sinh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, input: g * cosh(input)))
+@pointwise(lm.sinh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, input: g * cosh(input)), complex=cx.sinh)
 def sinh(input: Tensor) -> Tensor:
     """Hyperbolic sine of every element."""
 
 
-@pointwise(lm.cosh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, input: g * sinh(input)))
+@pointwise(lm.cosh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, input: g * sinh(input)), complex=cx.cosh)
 def cosh(input: Tensor) -> Tensor:
     """Hyperbolic cosine of every element."""
 
 
-@pointwise(lm.tanh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, result: g * (1 - result * result)))
+@pointwise(lm.tanh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, result: g * (1 - result * result)), complex=cx.tanh)
 def tanh(input: Tensor) -> Tensor:
     """Hyperbolic tangent of every element."""
 
 
-@pointwise(lm.asinh, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * rsqrt(input * input + 1)))
+@pointwise(lm.asinh, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * rsqrt(input * input + 1)), complex=cx.asinh)
 def asinh(input: Tensor) -> Tensor:
     """Inverse hyperbolic sine of every element."""
 
 
-@pointwise(lm.acosh, rule=floating, samples=unary(1.5, 9), grad=dict(input=lambda g, input: g * rsqrt(input * input - 1)))
+@pointwise(lm.acosh, rule=floating, samples=unary(1.5, 9), grad=dict(input=lambda g, input: g * (rsqrt(input - 1) * rsqrt(input + 1))), complex=cx.acosh)
 def acosh(input: Tensor) -> Tensor:
     """Inverse hyperbolic cosine of every element."""
 
 
-@pointwise(lm.atanh, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: g / (1 - input * input)))
+@pointwise(lm.atanh, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: g / (1 - input * input)), complex=cx.atanh)
 def atanh(input: Tensor) -> Tensor:
     """Inverse hyperbolic tangent of every element."""
 
@@ -358,7 +505,7 @@ def digamma(input: Tensor) -> Tensor:
     """The derivative of lgamma."""
 
 
-@pointwise(lm.sigmoid, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * ((1 - result) * result)))
+@pointwise(lm.sigmoid, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * ((1 - result) * result)), complex=cx.sigmoid)
 def sigmoid(input: Tensor) -> Tensor:
     """The logistic function 1 / (1 + exp(-x))."""
 
@@ -404,12 +551,12 @@ def frac(input: Tensor) -> Tensor:
 
 # -- comparison and logic ---------------------------------------------------------------------------------------
 
-@pointwise(lambda a, b: a.eq(b), rule=comparison)
+@pointwise(lambda a, b: a.eq(b), rule=comparison, complex=True)
 def eq(input: Tensor, other: Tensor) -> Tensor:
     """Where the elements are equal."""
 
 
-@pointwise(lambda a, b: a.ne(b), rule=comparison)
+@pointwise(lambda a, b: a.ne(b), rule=comparison, complex=True)
 def ne(input: Tensor, other: Tensor) -> Tensor:
     """Where the elements differ."""
 
@@ -487,7 +634,7 @@ def bitwise_right_shift(input: Tensor, other: Tensor) -> Tensor:
     """input / 2**other rounded down, on integers."""
 
 
-@pointwise(lambda x: x.ne(x) if x.dtype.kind == "f" else ir.const(False, dt.bool_), rule=comparison, inplace=False)
+@pointwise(lambda x: x.ne(x) if x.dtype.kind == "f" else ir.const(False, dt.bool_), rule=comparison, inplace=False, complex=cx.is_any(lambda x: x.ne(x)))
 def isnan(input: Tensor) -> Tensor:
     """Where the element is NaN."""
 
@@ -501,7 +648,7 @@ def isinf(input: Tensor) -> Tensor:
     """Where the element is infinite."""
 
 
-@pointwise(lambda x: ir.absolute(x) < math.inf if x.dtype.kind == "f" else ir.const(True, dt.bool_), rule=comparison, inplace=False)
+@pointwise(lambda x: ir.absolute(x) < math.inf if x.dtype.kind == "f" else ir.const(True, dt.bool_), rule=comparison, inplace=False, complex=cx.is_all(lambda x: ir.absolute(x) < math.inf))
 def isfinite(input: Tensor) -> Tensor:
     """Where the element is neither infinite nor NaN."""
 
@@ -517,7 +664,7 @@ def _where_casts(args):
 
 
 @pointwise(ir.select, name="where", public=False, selects=_where_casts, inplace=False,
-           grad=dict(input=lambda g, condition: where(condition, g, 0.0), other=lambda g, condition: where(condition, 0.0, g)))
+           grad=dict(input=lambda g, condition: where(condition, g, 0.0), other=lambda g, condition: where(condition, 0.0, g)), complex=True)
 def where_(condition: Tensor, input: Tensor, other: Tensor): ...
 
 
@@ -600,7 +747,7 @@ def lerp(input: Tensor, end: Tensor, weight: Tensor) -> Tensor:
 
 @pointwise(lambda x, a, b, v: x + v * (a * b), name="addcmul", public=False,
            grad=dict(input=lambda g: g, tensor1=lambda g, tensor2, value: g * (tensor2 * value),
-                     tensor2=lambda g, tensor1, value: g * (tensor1 * value)))
+                     tensor2=lambda g, tensor1, value: g * (tensor1 * value)), complex=True)
 def addcmul_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
 
 
@@ -612,7 +759,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tens
 
 @pointwise(lambda x, a, b, v: x + v * (a / b), name="addcdiv", public=False, rule=floating,
            grad=dict(input=lambda g: g, tensor1=lambda g, tensor2, value: g * (value / tensor2),
-                     tensor2=lambda g, tensor1, tensor2, value: -g * (value * tensor1 / (tensor2 * tensor2))))
+                     tensor2=lambda g, tensor1, tensor2, value: -g * (value * tensor1 / (tensor2 * tensor2))), complex=True)
 def addcdiv_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
 
 
@@ -774,7 +921,7 @@ def cast(input, to: dt.dtype):
         def selects(args, to=to):
             return (to,), to
 
-        @pointwise(lambda x: x, selects=selects, name=f"to_{to.name}", title="ToCopy", public=False, grad=dict(input=lambda g: g))
+        @pointwise(lambda x: x, selects=selects, name=f"to_{to.name}", title="ToCopy", public=False, complex=True, grad=dict(input=lambda g: g))
         def convert(input: Tensor): ...
         _casts[to] = convert
     return convert(input)

@@ -61,6 +61,8 @@ class Record:
     def __init__(self, name, family, function=None, grad=None, samples=None, **fields):
         self.name, self.family, self.function = name, family, function
         self.scalar = self.combine = self.host = self.rule = None
+        self.complex = None         # scalar code on complex numbers (ir.Pair), or True: `scalar` does; without, they are refused
+        self.holomorphic = True     # the derivative by a complex input is the formula's conjugate
         self.uses_index = False
         self.out = True             # has the form with `out=`
         self.public = True          # part of the torch namespace
@@ -128,9 +130,11 @@ NUMBERS = {bool: dt.bool_, int: dt.int64, float: dt.float64}
 
 
 def number(x):
-    """`x` as a Python number, or None where it is none."""
+    """`x` as a Python number (a complex one as a tensor: kernels take real numbers as arguments), or None where it is none."""
     if type(x) in NUMBERS:
         return x
+    if isinstance(x, (complex, np.complexfloating)):
+        return core.tensor(x)
     if isinstance(x, np.generic):
         return x.item()
     if isinstance(x, numbers.Number):
@@ -240,6 +244,9 @@ def pointwise_form(rec: Record, args: tuple) -> tuple[Form, Meta]:
             casts, out = rec.selects(args)
     except (RuntimeError, NotImplementedError) as e:
         raise type(e)(f"{rec.name}: {e}") from None
+    if casts[0].kind == "c" and rec.complex is None:
+        raise RuntimeError(f"\"{rec.name}\" not implemented for '{'ComplexFloat' if casts[0] is dt.complex64 else 'ComplexDouble'}'. "
+                           "Use its real and imaginary parts: input.real, input.imag.")
     order = _memory_order(tensors, shape)
     views = [broadcast_view(a.meta.view, shape) if isinstance(a, core.Tensor) else None for a in args]
     if order is None:

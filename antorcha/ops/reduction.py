@@ -20,6 +20,8 @@ _plans: dict = {}
 def reduce(name: str, input, dim, keepdim: bool, accumulate: dt.dtype, out: dt.dtype):
     """Record one reduction of `input` over `dim` (None: all)."""
     m = input.meta
+    if m.dtype.kind == "c" or out.kind == "c":
+        return _complex_reduce(name, input, dim, keepdim, accumulate, out)
     key = (name, m, dim if type(dim) is not list else tuple(dim), keepdim, accumulate, out)
     plan = _plans.get(key)
     if plan is None:
@@ -27,6 +29,16 @@ def reduce(name: str, input, dim, keepdim: bool, accumulate: dt.dtype, out: dt.d
             _plans.clear()
         plan = _plans[key] = _plan(name, m, dim, keepdim, accumulate, out)
     return core.record(plan[0], (input.storage.node,), plan[1])
+
+
+def _complex_reduce(name: str, input, dim, keepdim: bool, accumulate: dt.dtype, out: dt.dtype):
+    """A reduction of complex numbers, by their parts."""
+    if name in ("any", "all"):
+        return reduce(name, input != 0, dim, keepdim, accumulate, out)
+    if name != "sum":
+        raise NotImplementedError(f"\"{name}\" not implemented for complex tensors: reduce the real and imaginary parts, or the magnitudes.")
+    real = out.to_real()
+    return pw.complex_(*[reduce(name, part(input), dim, keepdim, real, real) for part in (pw.real_, pw.imag_)])
 
 
 def _plan(name, m, dim, keepdim, accumulate, out):

@@ -12,7 +12,7 @@ from ..loops import ir
 from ..runtime import cpu, jit, pool
 
 _TYPES = {"i1": "i1", "u8": "i8", "i8": "i8", "i16": "i16", "u16": "i16", "i32": "i32", "u32": "i32", "i64": "i64", "u64": "i64",
-          "f16": "i16", "bf16": "i16", "f32": "float", "f64": "double"}     # 16-bit floats are kept, not computed
+          "f16": "i16", "bf16": "i16", "f32": "float", "f64": "double", "c64": "i64", "c128": "i128"}     # complex and 16-bit floats are kept, not computed
 _WORK = 8192        # elementary operations worth a chunk of their own
 
 
@@ -156,6 +156,8 @@ class Emitter:
             return self.cast(args[0], source, d)
         if k == "bitcast":
             return self.set(f"bitcast {t} {args[0]} to {llvm_type(d)}")
+        if k in ("complex", "real", "imag"):
+            return self._complex(k, d, source, args)
         if k == "fma":
             return self.call(f"llvm.fma.{d.code}", t, *((t, a) for a in args))
         if len(args) == 1:
@@ -171,13 +173,23 @@ class Emitter:
 
     def load(self, op: ir.Op) -> str:
         p = self.address(op.attr, op.args[0])
-        v = self.set(f"load {memory_type(op.dtype)}, ptr {p}, align {op.dtype.itemsize}{self._access()}")
+        v = self.set(f"load {memory_type(op.dtype)}, ptr {p}, align {min(op.dtype.itemsize, 8)}{self._access()}")
         return self.set(f"icmp ne i8 {v}, 0") if op.dtype is dt.bool_ else v
+
+    def _complex(self, k: str, d: dt.dtype, source: dt.dtype, args: list[str]) -> str:
+        """A complex number is the integer of its bits, the real part low."""
+        if k == "complex":
+            part, whole, half = 8 * source.itemsize, llvm_type(d), llvm_type(source)
+            low, high = (self.set(f"zext i{part} {self.set(f'bitcast {half} {a} to i{part}')} to {whole}") for a in args)
+            return self.set(f"or {whole} {low}, {self.set(f'shl {whole} {high}, {part}')}")
+        part, whole, a = 8 * d.itemsize, llvm_type(source), args[0]
+        a = self.set(f"lshr {whole} {a}, {part}") if k == "imag" else a
+        return self.set(f"bitcast i{part} {self.set(f'trunc {whole} {a} to i{part}')} to {llvm_type(d)}")
 
     def store_at(self, p: str, v: str, d: dt.dtype) -> None:
         if d is dt.bool_:
             v = self.set(f"zext i1 {v} to i8")
-        self.line(f"store {memory_type(d)} {v}, ptr {p}, align {d.itemsize}{self._access()}")
+        self.line(f"store {memory_type(d)} {v}, ptr {p}, align {min(d.itemsize, 8)}{self._access()}")
 
     def compare(self, k: str, d: dt.dtype, a: str, b: str) -> str:
         if d.kind == "f":

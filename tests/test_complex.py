@@ -1,0 +1,118 @@
+"""complex64 and complex128: values against NumPy, derivatives against finite differences, and both against torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import antorcha as torch
+from antorcha.base import config
+
+DTYPES = {torch.complex64: (np.complex64, 3e-6), torch.complex128: (np.complex128, 1e-13)}
+UNARY = """exp expm1 log log2 log10 log1p sqrt reciprocal sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh
+           abs angle conj square negative""".split()
+DIFFERENTIABLE = ["exp", "log", "sqrt", "rsqrt", "reciprocal", "sin", "tan", "asin", "atan", "tanh", "asinh", "acosh", "sigmoid",
+                  "abs", "angle", "sgn", "conj"]
+
+
+def numbers(*shape: int, seed: int = 0, dtype=np.complex128) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return (generator.standard_normal(shape) + 1j * generator.standard_normal(shape)).astype(dtype)
+
+
+@pytest.fixture(params=["fused", "eager"])
+def mode(request, monkeypatch):
+    monkeypatch.setattr(config, "eager", request.param == "eager")
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", UNARY)
+def test_functions_agree_with_numpy(name, dtype, mode):
+    kind, tolerance = DTYPES[dtype]
+    values = numbers(7, 5, dtype=kind)
+    expected = getattr(np, name)(values)
+    received = getattr(torch, name)(torch.from_numpy(values))
+    np.testing.assert_allclose(received.numpy(), expected, rtol=tolerance * 10, atol=tolerance)
+    assert received.numpy().dtype == expected.dtype
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_arithmetic_agrees_with_numpy(dtype, mode):
+    kind, tolerance = DTYPES[dtype]
+    a, b, c = numbers(6, 4, dtype=kind), numbers(6, 4, seed=1, dtype=kind), numbers(3, 4, seed=2, dtype=kind)
+    x, y, z = map(torch.from_numpy, (a, b, c))
+    pairs = [(x + 2 * y, a + 2 * b), (x * y - 1j, a * b - 1j), (x / y, a / b), (x**y, a**b), (x**2, a**2), (x.real * y.imag, a.real * b.imag),
+             (x @ z.t(), a @ c.T), (x @ z.mH, a @ c.conj().T), (x.sum(1), a.sum(1)), (x.mean(), a.mean()), (x.cumsum(0), a.cumsum(0)),
+             (torch.where(x.abs() > 1, x, y), np.where(abs(a) > 1, a, b)), (torch.cat([x, z]), np.concatenate([a, c])), (x[[0, 2, 2]], a[[0, 2, 2]])]
+    for received, expected in pairs:
+        np.testing.assert_allclose(received.numpy(), expected.astype(received.numpy().dtype), rtol=tolerance * 20, atol=tolerance * 4)
+    assert torch.equal(x == x, torch.ones(6, 4, dtype=torch.bool))
+
+
+def test_types_mix_as_documented():
+    z = torch.ones(2, dtype=torch.complex64)
+    assert (z * torch.ones(2)).dtype is torch.complex64
+    assert (z * torch.ones(2, dtype=torch.float64)).dtype is torch.complex128
+    assert (torch.ones(2) * 1j).dtype is torch.complex64 and (torch.ones(2, dtype=torch.float64) + 1j).dtype is torch.complex128
+    assert z.abs().dtype is z.real.dtype is torch.float32 and z.is_complex() and torch.tensor(1 + 2j).item() == 1 + 2j
+    assert torch.complex(torch.ones(2), torch.zeros(2)).dtype is torch.complex64
+
+
+def test_parts_come_apart_and_together():
+    z = torch.from_numpy(numbers(3, 2))
+    assert torch.equal(torch.view_as_complex(torch.view_as_real(z)), z)
+    assert torch.equal(torch.complex(z.real, z.imag), z)
+    np.testing.assert_allclose(torch.polar(z.abs(), z.angle()).numpy(), z.numpy(), atol=1e-13)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_derivatives_of_functions(name):
+    z = torch.from_numpy(numbers(5, seed=3)).requires_grad_()
+    assert torch.autograd.gradcheck(getattr(torch, name), (z,))
+
+
+def test_derivatives_of_arithmetic():
+    x = torch.from_numpy(numbers(3, 4)).requires_grad_()
+    y = torch.from_numpy(numbers(4, 2, seed=1)).requires_grad_()
+    r = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, y, r: ((x @ y) * r + r * 1j).sum(0).abs(), (x, y, r))
+    assert torch.autograd.gradcheck(lambda x: (x.real * x.imag, x * x.conj(), x**2 / (x + 3)), (x,))
+
+
+def test_the_gradient_of_a_real_leaf_is_real():
+    r = torch.ones(3, requires_grad=True)
+    (r * (1 + 2j)).abs().sum().backward()
+    assert r.grad.dtype is torch.float32
+    np.testing.assert_allclose(r.grad.numpy(), np.full(3, 5**0.5), rtol=1e-6)
+
+
+def test_descent_follows_the_conjugate_derivative():
+    z = torch.tensor([1 + 1j], requires_grad=True)
+    (z * z.conj()).real.sum().backward()
+    assert z.grad.tolist() == [2 + 2j]
+
+
+def test_bad_input_says_so():
+    z = torch.ones(2, dtype=torch.complex64)
+    with pytest.raises(RuntimeError, match="ComplexFloat"):
+        z < z
+    with pytest.raises(RuntimeError):
+        z.requires_grad_().sum().backward()
+
+
+def test_printing():
+    assert repr(torch.tensor([1 + 2j, 3.5 - 1j])) == "tensor([1.0000+2.j, 3.5000-1.j])"
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", ["exp", "log1p", "sqrt", "tan", "acosh", "atanh", "sigmoid", "angle", "sgn", "rsqrt"])
+def test_values_and_gradients_equal_torch(name):
+    oracle = pytest.importorskip("torch")
+    found = []
+    for module in (torch, oracle):
+        z = module.from_numpy(numbers(40, seed=5)).requires_grad_()
+        out = getattr(module, name)(z)
+        (out.abs() ** 2).sum().backward()
+        found.append((out.detach().numpy(), z.grad.numpy()))
+    for mine, theirs in zip(*found):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-10)
