@@ -7,37 +7,48 @@ from ...ops.contraction import linear  # noqa: F401
 from ...ops.pointwise import gelu, hardshrink, logsigmoid, sigmoid, softplus, softshrink, tanh  # noqa: F401
 from .activation import (  # noqa: F401
     celu,
+    celu_,
     elu,
+    elu_,
     glu,
     gumbel_softmax,
     hardsigmoid,
     hardswish,
     hardtanh,
+    hardtanh_,
     leaky_relu,
+    leaky_relu_,
     log_softmax,
     mish,
     prelu,
     relu,
     relu6,
+    relu_,
+    rrelu,
+    rrelu_,
     selu,
+    selu_,
     silu,
     softmax,
     softmin,
     softsign,
     tanhshrink,
     threshold,
+    threshold_,
 )
-from .attention import (  # noqa: F401
-    scaled_dot_product_attention,
-)
+from . import recurrent  # noqa: F401
+from .affine import bilinear  # noqa: F401
+from .attention import multi_head_attention_forward, scaled_dot_product_attention  # noqa: F401
 from .convolution import (  # noqa: F401
     conv1d,
     conv2d,
     conv3d,
 )
+from .ctc import ctc_loss  # noqa: F401
 from .distance import (  # noqa: F401
     cosine_similarity,
     pairwise_distance,
+    pdist,
 )
 from .dropout import (  # noqa: F401
     alpha_dropout,
@@ -45,6 +56,7 @@ from .dropout import (  # noqa: F401
     dropout1d,
     dropout2d,
     dropout3d,
+    feature_alpha_dropout,
     feature_dropout,
 )
 from .loss import (  # noqa: F401
@@ -57,13 +69,18 @@ from .loss import (  # noqa: F401
     huber_loss,
     kl_div,
     l1_loss,
+    linear_cross_entropy,
     margin_ranking_loss,
     mse_loss,
+    multi_margin_loss,
+    multilabel_margin_loss,
+    multilabel_soft_margin_loss,
     nll_loss,
     poisson_nll_loss,
     smooth_l1_loss,
     soft_margin_loss,
     triplet_margin_loss,
+    triplet_margin_with_distance_loss,
 )
 from .normalization import (  # noqa: F401
     batch_norm,
@@ -92,5 +109,6 @@ from .pooling import (  # noqa: F401
 )
 from .sparse import (  # noqa: F401
     embedding,
+    embedding_bag,
     one_hot,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...base import dtype as dt
 from ...ops import random
 from ...ops.pointwise import celu, elu, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, relu, relu6, selu, silu, threshold, where
 from ...ops.record import core
@@ -28,17 +29,52 @@ def softmin(input, dim=None, _stacklevel=3, dtype=None):
 
 
 def _inplace_option(function):
+    """`function` with a last option `inplace`."""
+    own = function.__wrapped__.__code__.co_argcount
+
     def activation(input, *args, inplace=False, **kwargs):
-        if not inplace:
-            return function(input, *args, **kwargs)
-        return core.inplace(input, function, args, kwargs)
+        if len(args) == own:
+            *args, inplace = args
+        return core.inplace(input, function, tuple(args), kwargs) if inplace else function(input, *args, **kwargs)
+
     activation.__name__ = activation.__qualname__ = function.__name__
     activation.__doc__ = function.__doc__
     return activation
 
 
+def _inplace_form(function):
+    def activation_(input, *args, **kwargs):
+        return function(input, *args, inplace=True, **kwargs)
+
+    activation_.__name__ = activation_.__qualname__ = function.__name__ + "_"
+    activation_.__doc__ = f"In-place version of {function.__name__}."
+    return activation_
+
+
 relu, relu6, elu, selu, celu, leaky_relu, silu, mish, hardtanh, hardswish, hardsigmoid, threshold = (
     _inplace_option(f) for f in (relu, relu6, elu, selu, celu, leaky_relu, silu, mish, hardtanh, hardswish, hardsigmoid, threshold))
+
+
+def rrelu(input, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
+    """x where positive, else x times a number drawn from [lower, upper); their mean if not `training`. Xu et al., 2015."""
+    if lower > upper:
+        raise RuntimeError(f"rrelu: lower bound should be less than or equal to the upper bound; received {lower} and {upper}")
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2, inplace=inplace)
+    # One number is drawn for each element that is not positive, in their order.
+    places = (input.detach().reshape(-1) <= 0).nonzero().squeeze(1)
+    drawn = random.uniform_(core.full((places.shape[0],), 0.0, dt.float64), lower, upper)
+    slopes = core.full((input.numel(),), 1.0, input.dtype).index_copy(0, places, drawn.to(input.dtype)).reshape(input.shape)
+    return core.inplace(input, lambda x: x * slopes, ()) if inplace else input * slopes
+
+
+def rrelu_(input, lower=1 / 8, upper=1 / 3, training=False):
+    """In-place version of rrelu."""
+    return rrelu(input, lower, upper, training, True)
+
+
+relu_, elu_, selu_, celu_, leaky_relu_, hardtanh_, threshold_ = (
+    _inplace_form(f) for f in (relu, elu, selu, celu, leaky_relu, hardtanh, threshold))
 
 
 def tanhshrink(input):
@@ -53,8 +89,16 @@ def softsign(input):
 
 def prelu(input, weight):
     """x where positive, else weight * x; one weight, or one for each channel."""
-    if weight.numel() > 1:
-        weight = weight.reshape((1, -1) + (1,) * (input.dim() - 2))
+    if weight.numel() != 1:
+        if not input.dim():
+            raise RuntimeError("Not allow zero-dim input tensor with more than one weight")
+        channels = input.shape[1] if input.dim() > 1 else 1
+        if channels != weight.numel():
+            raise RuntimeError(f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {weight.numel()} and "
+                               f"channel size = {channels}.")
+    if weight.dim() > 1:
+        raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.dim()}")
+    weight = weight.reshape((1, -1) + (1,) * (input.dim() - 2)) if input.dim() > 1 else weight.reshape(()) if not input.dim() else weight
     return where(input > 0, input, input * weight)
 
 

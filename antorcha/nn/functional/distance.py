@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from ...ops.record import core
+
+
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
-    """The cosine of the angle between vectors along `dim`."""
-    a, b = x1.norm(2, dim, True).clamp_min(eps), x2.norm(2, dim, True).clamp_min(eps)
-    return ((x1 / a) * (x2 / b)).sum(dim)
+    """The cosine of the angle between vectors along `dim`, each norm taken as at least `eps`."""
+    a, b = (x / x.norm(2, dim, True).clamp_min(eps) for x in (x1, x2))
+    return (a * b).sum(dim)
 
 
 def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
     """The p-norm of the difference, along the last dimension."""
     return (x1 - x2 + eps).norm(p, -1, keepdim)
+
+
+def pdist(input, p=2.0):
+    """The p-norms of the differences of all pairs of rows of (N, M): the upper triangle of a matrix of distances, N (N - 1) / 2."""
+    if input.dim() != 2:
+        raise RuntimeError(f"pdist only supports 2D tensors, got: {input.dim()}D")
+    if p < 0:
+        raise RuntimeError(f"pdist only supports non-negative p values; received {p}")
+    n = input.shape[0]
+    first = core.tensor([i for i in range(n) for _ in range(i + 1, n)] or [0])
+    second = core.tensor([j for i in range(n) for j in range(i + 1, n)] or [0])
+    distances = (input.index_select(0, first) - input.index_select(0, second)).norm(p, 1) if n else input.reshape(-1)
+    return distances if n > 1 else distances[:0]

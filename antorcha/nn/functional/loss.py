@@ -1,4 +1,4 @@
-"""Losses."""
+"""Losses. Each is reduced to its mean or sum, or not at all; classes are integers, probabilities floating point numbers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import warnings
 
 from ...base import dtype as dt
 from ...base.errors import message
+from ...ops.contraction import linear
 from ...ops.pointwise import logsigmoid, where
-from ...ops.record import core, operator
+from ...ops.record import broadcast_shapes, core, operator
 from ...ops.reduction import along
 from .activation import log_softmax
 from .distance import cosine_similarity, pairwise_distance
@@ -16,7 +17,20 @@ from .distance import cosine_similarity, pairwise_distance
 Tensor = "Tensor"
 
 
-def _reduced(loss, reduction: str):
+# -- reduction --------------------------------------------------------------------------------------------------
+
+def reduction_name(size_average, reduce, reduction: str) -> str:
+    """'none', 'mean' or 'sum' also from the older pair of options `size_average` and `reduce`."""
+    if size_average is None and reduce is None:
+        return reduction
+    average, reduced = size_average is None or size_average, reduce is None or reduce
+    name = "none" if not reduced else "mean" if average else "sum"
+    warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{name}' instead.", stacklevel=4)
+    return name
+
+
+def _reduced(loss, reduction: str, size_average=None, reduce=None):
+    reduction = reduction_name(size_average, reduce, reduction)
     if reduction == "mean":
         return loss.mean()
     if reduction == "sum":
@@ -26,38 +40,61 @@ def _reduced(loss, reduction: str):
     return loss
 
 
+def _weighted_mean(loss, weight, reduction: str, size_average, reduce):
+    """`weight * loss`, the mean of which is over the weights."""
+    if weight is None:
+        return _reduced(loss, reduction, size_average, reduce)
+    if tuple(weight.shape) != tuple(loss.shape):
+        raise ValueError(f"Weights and input must have the same size; received {list(weight.shape)} and {list(loss.shape)}")
+    reduction = reduction_name(size_average, reduce, reduction)
+    loss = loss * weight
+    return loss.sum() / weight.sum() if reduction == "mean" else _reduced(loss, reduction)
+
+
 def _same_size(input, target) -> None:
     if input.shape != target.shape:
         warnings.warn(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead to "
                       "incorrect results due to broadcasting. Please ensure they have the same size.", stacklevel=3)
 
 
+# -- distances between numbers ----------------------------------------------------------------------------------
+
 def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
     """(input - target)**2."""
     _same_size(input, target)
     d = input - target
-    return _reduced(d * d if weight is None else weight * d * d, reduction)
+    return _weighted_mean(d * d, weight, reduction, size_average, reduce)
 
 
 def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
     """|input - target|."""
     _same_size(input, target)
-    return _reduced((input - target).abs(), reduction)
+    return _weighted_mean((input - target).abs(), weight, reduction, size_average, reduce)
 
 
 def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mean", beta=1.0):
-    """Squared below beta, linear above."""
+    """A square over beta below beta, a line above. Girshick, 2015."""
+    if beta < 0:
+        raise RuntimeError(f"smooth_l1_loss does not support negative values for beta; received {beta}")
     if beta == 0:
-        return l1_loss(input, target, reduction=reduction)
+        return l1_loss(input, target, size_average, reduce, reduction)
+    _same_size(input, target)
     d = (input - target).abs()
-    return _reduced(where(d < beta, 0.5 * d * d / beta, d - 0.5 * beta), reduction)
+    return _reduced(where(d < beta, 0.5 * d * d / beta, d - 0.5 * beta), reduction, size_average, reduce)
 
 
 def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
-    """Squared below delta, linear above. Huber, 1964."""
+    """A square below delta, a line above. Huber, 1964."""
+    if not isinstance(delta, (int, float)):
+        raise TypeError(f"delta must be a float or int, got: {type(delta)}")
+    if delta <= 0:
+        raise RuntimeError(f"huber_loss does not support non-positive values for delta; received {delta}")
+    _same_size(input, target)
     d = (input - target).abs()
-    return _reduced(where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta)), reduction)
+    return _weighted_mean(where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta)), weight, reduction, None, None)
 
+
+# -- log-likelihoods of classes ---------------------------------------------------------------------------------
 
 @operator(name="nll_pick", title="NllLoss", public=False, grad=dict(
     input=lambda g, input_shape, target, dim: where(
@@ -66,19 +103,32 @@ def _pick_class(input: Tensor, target, dim):
     return input.gather(dim, target.unsqueeze(dim)).squeeze(dim)
 
 
-def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
-    """-input[target] for log-probabilities (N, C, ...) and classes (N, ...)."""
+def _check_classes(input, target, weight) -> int:
+    """The dimension of the classes, if the shapes of log-probabilities and classes fit."""
     rank = input.dim()
     if rank == 0:
-        raise ValueError(f"Expected 1 or more dimensions (got {rank})")
+        raise ValueError(f"nll_loss: Expected 1 or more dimensions (got {rank})")
     dim = 0 if rank == 1 else 1
     want = input.shape[:dim] + input.shape[dim + 1:]
     if tuple(target.shape) != tuple(want):
-        raise ValueError(message("nll_loss", f"target of shape {list(want)} for input {list(input.shape)}", f"{list(target.shape)}",
-                                 f"Expected input batch_size ({input.shape[0]}) to match target batch_size "
-                                 f"({target.shape[0] if target.dim() else 1})."))
-    if target.dtype not in (dt.int64, dt.int32, dt.uint8):
+        batches = rank > 1 and target.dim() and input.shape[0] != target.shape[0]
+        raise (ValueError if batches else RuntimeError)(message(
+            "nll_loss", f"target of shape {list(want)} for input {list(input.shape)}", f"{list(target.shape)}",
+            f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0] if target.dim() else 1})."))
+    if target.dtype not in (dt.int64, dt.uint8):
         raise RuntimeError(f"expected scalar type Long but found {target.dtype}: class indices are integers. Convert them: target.long()")
+    if weight is not None and (weight.dim() != 1 or weight.shape[0] != input.shape[dim]):
+        raise RuntimeError(f"weight tensor should be defined either for all {input.shape[dim]} classes or no classes but got weight tensor "
+                           f"of shape: {list(weight.shape)}")
+    if weight is not None and weight.dtype is not input.dtype:
+        raise RuntimeError(f"expected scalar type {input.dtype} but found {weight.dtype}: weight must have the input's dtype")
+    return dim
+
+
+def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
+    """-input[target] for log-probabilities (N, C, ...) and classes (N, ...)."""
+    reduction = reduction_name(size_average, reduce, reduction)
+    dim = _check_classes(input, target, weight)
     target = target.long()
     counted = target != ignore_index
     safe = where(counted, target, 0)
@@ -92,27 +142,24 @@ def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, r
     return total / w.sum() if reduction == "mean" else _reduced(total, reduction)
 
 
+def _class_weights(weight, rank: int, dim: int):
+    return weight.reshape((-1,) + (1,) * (rank - 1 - dim))
+
+
 def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0):
     """The cross-entropy of logits (N, C, ...) with classes (N, ...) or class probabilities (N, C, ...)."""
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    reduction = reduction_name(size_average, reduce, reduction)
     dim = 0 if input.dim() == 1 else 1
+    if target.shape == input.shape:
+        return _soft_cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing, dim)
     logp = log_softmax(input, dim)
-    classes = input.shape[dim]
-    if target.is_floating_point():
-        if target.shape != input.shape:
-            raise RuntimeError(f"cross_entropy: expected probabilities of the input's shape {list(input.shape)}; received {list(target.shape)}")
-        if label_smoothing:
-            target = target * (1 - label_smoothing) + label_smoothing / classes
-        loss = -(logp * target if weight is None else logp * target * weight.reshape((-1,) + (1,) * (input.dim() - 1 - dim))).sum(dim)
-        if reduction == "mean":
-            return loss.sum() / (input.numel() // classes)
-        return _reduced(loss, reduction)
     picked = nll_loss(logp, target, weight, None, ignore_index, None, reduction)
     if not label_smoothing:
         return picked
     counted = target != ignore_index
-    spread = -(logp if weight is None else logp * weight.reshape((-1,) + (1,) * (input.dim() - 1 - dim))).sum(dim)
+    spread = -(logp if weight is None else logp * _class_weights(weight, input.dim(), dim)).sum(dim)
     spread = where(counted, spread, 0.0)
     if reduction == "mean":
         w = counted.to(input.dtype)
@@ -121,16 +168,61 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
         spread = spread.sum() / w.sum()
     else:
         spread = _reduced(spread, reduction)
-    return (1 - label_smoothing) * picked + label_smoothing / classes * spread
+    return (1 - label_smoothing) * picked + label_smoothing / input.shape[dim] * spread
+
+
+def _soft_cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing, dim):
+    """`cross_entropy` with probabilities of all classes."""
+    if not target.is_floating_point():
+        raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype}")
+    if ignore_index >= 0:
+        raise RuntimeError("ignore_index is not supported for floating point target")
+    classes = input.shape[dim]
+    if label_smoothing:
+        target = target * (1 - label_smoothing) + label_smoothing / classes
+    terms = log_softmax(input, dim) * target
+    loss = -(terms if weight is None else terms * _class_weights(weight, input.dim(), dim)).sum(dim)
+    if reduction == "mean":
+        return loss.sum() / max(input.numel() // max(classes, 1), 1) if input.numel() else loss.sum() / 0.0
+    return _reduced(loss, reduction)
+
+
+def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean", ignore_index=None,
+                         label_smoothing=0.0, options=None):
+    """`cross_entropy` of the logits input (N, in) times linear_weight (C, ..., in) with classes (N, ...).
+
+    The product and the loss are recorded together, so `options` (how to divide the work) has nothing to choose.
+    """
+    features, classes = linear_weight.shape[-1], linear_weight.shape[0]
+    if input.shape[-1] != features:
+        raise RuntimeError("linear_cross_entropy: expected equal input and linear_weight last dimensions (in_features), got "
+                           f"{input.shape[-1]} and {features}, respectively")
+    if weight is not None and tuple(weight.shape) != (classes,):
+        raise RuntimeError(f"linear_cross_entropy: expected weight shape to be {(classes,)}, got {tuple(weight.shape)}")
+    if not 0 <= label_smoothing <= 1:
+        raise RuntimeError(f"linear_cross_entropy: expected label_smoothing to be in range [0, 1], got {label_smoothing}")
+    shape = tuple(linear_weight.shape[:-1])
+    bias = None if linear_bias is None else linear_bias.reshape(-1)
+    logits = linear(input, linear_weight.reshape(-1, features), bias).unflatten(-1, shape)
+    return cross_entropy(logits, target, weight, None, -100 if ignore_index is None else ignore_index, None, reduction, label_smoothing)
+
+
+# -- other log-likelihoods --------------------------------------------------------------------------------------
+
+@operator(name="binary_cross_entropy", title="BinaryCrossEntropy", public=False, grad=dict(
+    input=lambda g, input, target: g * (input - target) / (input * (1 - input)).clamp_min(1e-12),
+    target=lambda g, input: g * ((1 - input).log().clamp_min(-100) - input.log().clamp_min(-100))))
+def _binary_cross_entropy(input: Tensor, target: Tensor):
+    return -(target * input.log().clamp_min(-100) + (1 - target) * (1 - input).log().clamp_min(-100))
 
 
 def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
     """-(t log x + (1 - t) log(1 - x)), the logarithms at least -100."""
     if input.shape != target.shape:
-        raise ValueError(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please ensure "
-                         "they have the same size.")
-    loss = -(target * input.log().clamp_min(-100) + (1 - target) * (1 - input).log().clamp_min(-100))
-    return _reduced(loss if weight is None else loss * weight, reduction)
+        raise ValueError(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please "
+                         "ensure they have the same size.")
+    loss = _binary_cross_entropy(input, target)
+    return _reduced(loss if weight is None else loss * weight, reduction, size_average, reduce)
 
 
 def binary_cross_entropy_with_logits(input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None):
@@ -141,59 +233,155 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
         loss = (1 - target) * input - logsigmoid(input)
     else:
         loss = (1 - target) * input - ((pos_weight - 1) * target + 1) * logsigmoid(input)
-    return _reduced(loss if weight is None else loss * weight, reduction)
+    return _reduced(loss if weight is None else loss * weight, reduction, size_average, reduce)
 
 
 def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
-    """target * (log target - input), for log-probabilities `input`."""
+    """target * (log target - input), for log-probabilities `input`. 'batchmean' is the sum over the first dimension's size."""
     if log_target:
         loss = target.exp() * (target - input)
     else:
-        loss = where(target > 0, target * (where(target > 0, target, 1.0).log() - input), 0.0)
-    return loss.sum() / input.shape[0] if reduction == "batchmean" else _reduced(loss, reduction)
+        loss = where(target == 0, 0.0, target * where(target == 0, 1.0, target).log()) - target * input
+    if reduction == "batchmean" and size_average is None and reduce is None:
+        return loss.sum() / input.shape[0] if input.dim() else loss.sum()
+    return _reduced(loss, reduction, size_average, reduce)
 
 
 def poisson_nll_loss(input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"):
-    """The negative log-likelihood of Poisson counts."""
+    """The negative log-likelihood of Poisson counts, `full` with Stirling's approximation of log(target!)."""
     loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
     if full:
-        stirling = target * target.log() - target + 0.5 * (2 * math.pi * target).log()
-        loss = loss + where(target > 1, stirling, 0.0)
-    return _reduced(loss, reduction)
+        safe = where(target > 1, target, 1.0)
+        loss = loss + where(target > 1, safe * safe.log() - safe + 0.5 * (2 * math.pi * safe).log(), 0.0)
+    return _reduced(loss, reduction, size_average, reduce)
 
 
 def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"):
-    """The negative log-likelihood of normal numbers with the given means and variances."""
+    """The negative log-likelihood of normal numbers with the given means and variances (at least `eps`)."""
     var = var if isinstance(var, core.Tensor) else core.full(tuple(input.shape), var, input.dtype)
-    v = where(var < eps, eps, var)
-    loss = 0.5 * (v.log() + (input - target) ** 2 / v)
+    if var.shape != input.shape:
+        if input.shape[:-1] == var.shape:
+            var = var.unsqueeze(-1)
+        elif not (input.dim() == var.dim() and sum(a != b for a, b in zip(input.shape, var.shape)) <= 1
+                  and all(b in (a, 1) for a, b in zip(input.shape, var.shape))):
+            raise ValueError(f"var is of incorrect size: expected {list(input.shape)} or a size of 1 in one dimension; received {list(var.shape)}")
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(reduction + " is not valid")
+    if bool((var < 0).any()):
+        raise ValueError("var has negative entry/entries")
+    at_least = var + (var.detach().clamp_min(eps) - var.detach())      # the gradient passes where var is raised, too
+    loss = 0.5 * (at_least.log() + (input - target) ** 2 / at_least)
     return _reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 
 
+# -- margins ----------------------------------------------------------------------------------------------------
+
 def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"):
     """x where the target is 1, max(0, margin - x) where it is -1."""
-    return _reduced(where(target == 1, input, 0.0) + where(target == -1, (margin - input).clamp_min(0), 0.0), reduction)
+    loss = where(target != 1, (margin - input).clamp_min(0), 0.0) + where(target != -1, input, 0.0)
+    return _reduced(loss, reduction, size_average, reduce)
 
 
 def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """max(0, -target * (x1 - x2) + margin)."""
-    return _reduced((-target * (input1 - input2) + margin).clamp_min(0), reduction)
+    if not input1.dim() == input2.dim() == target.dim():
+        raise RuntimeError(f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: {input1.shape}, input2: "
+                           f"{input2.shape}, target: {target.shape} ")
+    return _reduced((-target * (input1 - input2) + margin).clamp_min(0), reduction, size_average, reduce)
 
 
 def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """log(1 + exp(-target * x))."""
-    return _reduced((-target * input).exp().log1p(), reduction)
+    return _reduced((-target * input).exp().log1p(), reduction, size_average, reduce)
 
 
 def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
-    """1 - cos for target 1, max(0, cos - margin) for -1."""
+    """1 - cos for target 1, max(0, cos - margin) for -1; vectors along the last dimension."""
+    if target.dim() not in (0, 1):
+        raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
+    if target.dim() == 1 and (input1.dim() != 2 or input2.dim() != 2):
+        raise RuntimeError("1D target tensor expects 2D input tensors, but found inputs with sizes "
+                           f"{list(input1.shape)} and {list(input2.shape)}.")
+    if target.dim() == 0 and (input1.dim() != 1 or input2.dim() != 1):
+        raise RuntimeError("0D target tensor expects 1D input tensors, but found inputs with sizes "
+                           f"{list(input1.shape)} and {list(input2.shape)}.")
     c = cosine_similarity(input1, input2, -1)
-    return _reduced(where(target == 1, 1 - c, (c - margin).clamp_min(0)), reduction)
+    loss = where(target == 1, 1 - c, 0.0) + where(target == -1, (c - margin).clamp_min(0), 0.0)
+    return _reduced(loss, reduction, size_average, reduce)
 
 
-def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None, reduction="mean"):
-    """max(0, d(a, p) - d(a, n) + margin)."""
-    near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
+def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None,
+                        reduction="mean"):
+    """max(0, d(a, p) - d(a, n) + margin), d the p-norm of the difference. Balntas et al., 2016."""
+    return triplet_margin_with_distance_loss(
+        anchor, positive, negative, distance_function=lambda x, y: pairwise_distance(x, y, p, eps), margin=margin, swap=swap,
+        reduction=reduction_name(size_average, reduce, reduction))
+
+
+def triplet_margin_with_distance_loss(anchor, positive, negative, *, distance_function=None, margin=1.0, swap=False, reduction="mean"):
+    """`triplet_margin_loss` with a distance of one's own. `swap`: the negative's distance is the smaller to anchor or positive."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{reduction} is not a valid value for reduction")
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    ranks = anchor.dim(), positive.dim(), negative.dim()
+    if len(set(ranks)) > 1:
+        raise RuntimeError("The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: "
+                           f"anchor {ranks[0]}D, positive {ranks[1]}D, and negative {ranks[2]}D inputs")
+    broadcast_shapes("triplet_margin_loss", tuple(anchor.shape), tuple(positive.shape), tuple(negative.shape))
+    distance = pairwise_distance if distance_function is None else distance_function
+    near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
-        far = far.minimum(pairwise_distance(positive, negative, p, eps))
+        far = far.minimum(distance(positive, negative))
     return _reduced((near - far + margin).clamp_min(0), reduction)
+
+
+def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"):
+    """The mean over classes j != target of max(0, margin - x[target] + x[j])**p, for input (N, C) or (C)."""
+    if p not in (1, 2):
+        raise ValueError("only p == 1 and p == 2 supported")
+    if weight is not None and weight.dim() != 1:
+        raise ValueError(f"weight must be one-dimensional, got {weight.dim()} dimensions.")
+    if input.dim() not in (0, 1, 2) or input.dim() == 2 and input.shape[1] == 0 or input.dim() == 1 and not input.numel():
+        raise RuntimeError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(input.shape)}")
+    single = input.dim() < 2
+    rows = input.reshape(1, -1) if single else input
+    classes = rows.shape[1]
+    if target.dim() > 1 or target.numel() != rows.shape[0]:
+        raise RuntimeError(f"inconsistent target size, expected {rows.shape[0]} but got {list(target.shape)}")
+    if weight is not None and weight.numel() != classes:
+        raise RuntimeError(f"inconsistent weight size, expected {classes} but got {list(weight.shape)}")
+    index = target.reshape(-1, 1)
+    slack = (margin - rows.gather(1, index) + rows).clamp_min(0)
+    slack = slack if p == 1 else slack * slack
+    if weight is not None:
+        slack = slack * weight.index_select(0, index.reshape(-1)).unsqueeze(1)
+    loss = where(along(classes, 1, 2) == index, 0.0, slack).sum(1) / classes
+    return _reduced(loss.squeeze(0) if single and not target.dim() else loss, reduction, size_average, reduce)
+
+
+def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
+    """The sum of max(0, 1 - x[y] + x[j]) over classes y in the target and j not in it, over C; for input (N, C) or (C).
+
+    Each row of `target` lists classes up to its first negative number.
+    """
+    if input.dim() > 2 or not input.dim() == target.dim() and input.numel() != 1 or input.shape != target.shape and input.dim() == 2:
+        raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}")
+    if input.dim() and input.shape[-1] == 0:
+        raise RuntimeError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(input.shape)}")
+    rows, labels = (input, target) if input.dim() == 2 else (input.reshape(1, -1), target.reshape(1, -1))
+    if rows.shape != labels.shape:
+        raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}")
+    listed = (labels < 0).long().cumsum(1) == 0
+    index = where(listed, labels, 0)
+    wanted = core.full(tuple(rows.shape), 0, dt.int64).scatter_add(1, index, listed.long()) > 0
+    slack = (1 - rows.gather(1, index).unsqueeze(2) + rows.unsqueeze(1)).clamp_min(0)
+    loss = where(listed.unsqueeze(2) & ~wanted.unsqueeze(1), slack, 0.0).sum((1, 2)) / rows.shape[1]
+    return _reduced(loss if input.dim() == 2 else loss.squeeze(0), reduction, size_average, reduce)
+
+
+def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
+    """Binary cross-entropy of logits (N, C), averaged over the classes."""
+    loss = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
+    loss = loss if weight is None else loss * weight
+    return _reduced(loss.mean(-1), reduction, size_average, reduce)

@@ -2,27 +2,124 @@
 
 from __future__ import annotations
 
+import math
+
+from ...base import dtype as dt
 from ...core.autograd import no_grad
 from ...ops.index import embedding as _embedding
 from ...ops.pointwise import where
 from ...ops.record import core
 
 
+def _limit_norms(weight, indices, max_norm: float, norm_type: float) -> None:
+    """Scale the rows that are about to be read to a norm of at most `max_norm`, in place."""
+    with no_grad():
+        rows = indices.reshape(-1)
+        values = weight.index_select(0, rows)
+        norms = values.norm(norm_type, 1, True)
+        weight.index_copy_(0, rows, where(norms > max_norm, values * (max_norm / (norms + 1e-7)), values))
+
+
+def _padding(padding_idx, rows: int) -> int:
+    """The row that is not learned, counted from 0; -1 for none."""
+    if padding_idx is None:
+        return -1
+    if not -rows <= padding_idx < rows:
+        raise AssertionError("Padding_idx must be within num_embeddings")
+    return padding_idx % rows
+
+
 def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
     """Rows of `weight` at the indices `input`."""
-    if padding_idx is not None and padding_idx < 0:
-        padding_idx += weight.shape[0]
+    if input.dtype not in (dt.int64, dt.int32):
+        raise RuntimeError(f"embedding: expected indices of dtype int64 or int32; received {input.dtype}. Convert them: input.long()")
+    if weight.dim() != 2:
+        raise RuntimeError(f"'weight' must be 2-D; received {weight.dim()}-D")
     if max_norm is not None:
-        with no_grad():
-            rows = input.reshape(-1)
-            values = weight.index_select(0, rows)
-            norms = values.norm(norm_type, 1, True)
-            weight.index_copy_(0, rows, where(norms > max_norm, values * (max_norm / (norms + 1e-7)), values))
-    return _embedding(weight, input, -1 if padding_idx is None else padding_idx, scale_grad_by_freq, sparse)
+        _limit_norms(weight, input, max_norm, norm_type)
+    return _embedding(weight, input, _padding(padding_idx, weight.shape[0]), scale_grad_by_freq, sparse)
 
 
 def one_hot(tensor, num_classes=-1):
     """int64 vectors with a single 1."""
+    if tensor.dtype is not dt.int64:
+        raise RuntimeError(f"one_hot is only applicable to index tensor of type LongTensor; received {tensor.dtype}")
+    if not tensor.numel():
+        if num_classes <= 0:
+            raise RuntimeError("Can not infer total number of classes from empty tensor. Give num_classes.")
+        return core.full((*tensor.shape, num_classes), 0, dt.int64)
+    if int(tensor.min()) < 0:
+        raise RuntimeError("Class values must be non-negative.")
+    largest = int(tensor.max())
     if num_classes == -1:
-        num_classes = int(tensor.max()) + 1
+        num_classes = largest + 1
+    elif num_classes < 1:
+        raise RuntimeError(f"num_classes should be positive; received {num_classes}")
+    elif largest >= num_classes:
+        raise RuntimeError(f"Class values must be smaller than num_classes: {num_classes}; received {largest}")
     return (tensor.unsqueeze(-1) == core.arange(num_classes)).long()
+
+
+# -- bags -------------------------------------------------------------------------------------------------------
+
+def _bags(input, offsets, include_last_offset: bool):
+    """(flat indices, the bag of each, number of bags)."""
+    if input.dim() == 2:
+        if offsets is not None:
+            raise ValueError("if input is 2D, then offsets has to be None, as input is treated is a mini-batch of fixed length sequences. "
+                             f"However, found offsets of type {type(offsets).__name__}")
+        bags, length = input.shape
+        return input.reshape(-1), core.arange(bags).unsqueeze(1).expand(bags, length).reshape(-1), bags
+    if input.dim() != 1:
+        raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.dim()}")
+    if offsets is None:
+        raise ValueError("offsets has to be a 1D Tensor but got None")
+    if offsets.dim() != 1:
+        raise ValueError("offsets has to be a 1D Tensor")
+    starts = offsets[:-1] if include_last_offset else offsets
+    if starts.numel() and int(starts[0]) != 0:
+        raise RuntimeError(f"offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from position 0. However, got "
+                           f"{int(starts[0])}")
+    bag = (core.arange(input.shape[0]).unsqueeze(1) >= starts.unsqueeze(0)).long().sum(1) - 1
+    return input, bag, starts.shape[0]
+
+
+def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale_grad_by_freq=False, mode="mean", sparse=False,
+                  per_sample_weights=None, include_last_offset=False, padding_idx=None):
+    """The sum, mean or maximum of the rows of `weight` in each bag: indices (bags, n), or flat ones that begin at `offsets`.
+
+    `per_sample_weights` (mode 'sum') scale the rows; indices equal to `padding_idx` do not count. An empty bag is zero.
+    """
+    if mode not in ("sum", "mean", "max"):
+        raise ValueError("mode has to be one of sum, mean or max")
+    if mode == "max" and scale_grad_by_freq:
+        raise ValueError("max mode does not support scaling the gradient by the frequency")
+    if per_sample_weights is not None and mode != "sum":
+        raise NotImplementedError("embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for mode='sum' (got "
+                                  f"mode='{mode}').")
+    if per_sample_weights is not None and per_sample_weights.shape != input.shape:
+        raise ValueError(f"embedding_bag: If per_sample_weights ({list(per_sample_weights.shape)}) is not None, then it must have the same "
+                         f"shape as the input ({list(input.shape)})")
+    indices, bag, bags = _bags(input, offsets, include_last_offset)
+    if max_norm is not None:
+        _limit_norms(weight, indices, max_norm, norm_type)
+    padding = _padding(padding_idx, weight.shape[0])
+    rows = _embedding(weight, indices, padding, scale_grad_by_freq, sparse)
+    counted = (indices != padding).unsqueeze(1)
+    if mode == "max":
+        return _largest(rows, counted, bag, bags)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.reshape(-1, 1)
+    total = core.full((bags, weight.shape[1]), 0, weight.dtype).index_add(0, bag, where(counted, rows, 0.0))
+    if mode == "sum":
+        return total
+    count = core.full((bags, 1), 0, weight.dtype).index_add(0, bag, counted.to(weight.dtype))
+    return total / count.clamp_min(1)
+
+
+def _largest(rows, counted, bag, bags: int):
+    if not rows.shape[0]:
+        return core.full((bags, rows.shape[1]), 0, rows.dtype)
+    inside = (core.arange(bags).unsqueeze(1) == bag.unsqueeze(0)).unsqueeze(2) & counted
+    largest = where(inside, rows, -math.inf).max(1)[0]
+    return where(inside.any(1), largest, 0.0)
