@@ -87,6 +87,7 @@ from .normalization import (  # noqa: F401
     group_norm,
     instance_norm,
     layer_norm,
+    local_response_norm,
     normalize,
     rms_norm,
 )

@@ -201,6 +201,8 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
         raise RuntimeError(f"linear_cross_entropy: expected weight shape to be {(classes,)}, got {tuple(weight.shape)}")
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"linear_cross_entropy: expected label_smoothing to be in range [0, 1], got {label_smoothing}")
+    if ignore_index is not None and target.is_floating_point():
+        raise RuntimeError("linear_cross_entropy: ignore_index is not supported for floating point target")
     shape = tuple(linear_weight.shape[:-1])
     bias = None if linear_bias is None else linear_bias.reshape(-1)
     logits = linear(input, linear_weight.reshape(-1, features), bias).unflatten(-1, shape)

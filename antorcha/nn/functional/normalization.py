@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from ...base import dtype as dt
 from ...base.errors import message
 from ...core.autograd import no_grad
 from ...ops.record import operator
+from .padding import pad
 
 Tensor = "Tensor"
 
@@ -58,15 +61,15 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     dims = (0, *range(2, rank))
     if training:
         n = input.numel() // input.shape[1]
-        if n <= 1:
+        if n <= 1 and input.numel():
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
         mean = input.mean(dims, True)
         centred = input - mean
         variance = (centred * centred).mean(dims, True)
-        if running_mean is not None:
+        if running_mean is not None and n:
             with no_grad():
                 running_mean.mul_(1 - momentum).add_(mean.detach().reshape(-1), alpha=momentum)
-                running_var.mul_(1 - momentum).add_(variance.detach().reshape(-1), alpha=momentum * n / (n - 1))
+                running_var.mul_(1 - momentum).add_(variance.detach().reshape(-1), alpha=momentum * n / max(n - 1, 1))
     else:
         centred, variance = input - _per_channel(running_mean, rank), _per_channel(running_var, rank)
     out = centred * (variance + eps).rsqrt()
@@ -75,9 +78,18 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
 
 
 def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5):
-    """Normalisation of each channel of each sample."""
+    """Normalisation of each channel of each sample (Ulyanov et al., 2016); the running statistics are those of the mean sample."""
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     rank = input.dim()
-    out = _standard(input, tuple(range(2, rank)), eps)[0]
+    dims = tuple(range(2, rank))
+    if math.prod(input.shape[2:]) == 1:
+        raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
+    if running_mean is not None:
+        with no_grad():
+            running_mean.mul_(1 - momentum).add_(input.detach().mean(dims).mean(0), alpha=momentum)
+            running_var.mul_(1 - momentum).add_(input.detach().var(dims).mean(0), alpha=momentum)
+    out = _standard(input, dims, eps)[0]
     out = out if weight is None else out * _per_channel(weight, rank)
     return out if bias is None else out + _per_channel(bias, rank)
 
@@ -91,6 +103,15 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     out = _standard(input.reshape(n, num_groups, -1), (2,), eps)[0].reshape(input.shape)
     out = out if weight is None else out * _per_channel(weight, input.dim())
     return out if bias is None else out + _per_channel(bias, input.dim())
+
+
+def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
+    """Each element divided by (k + alpha * mean of squares over `size` neighbouring channels)^beta. Krizhevsky et al., 2012."""
+    if input.dim() < 3:
+        raise ValueError(f"Expected 3D or higher dimensionality input (got {input.dim()} dimensions)")
+    squares = pad((input * input).transpose(1, -1), (size // 2, (size - 1) // 2))
+    means = squares.unfold(-1, size, 1).mean(-1).transpose(1, -1)
+    return input / (means * alpha + k) ** beta
 
 
 def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
