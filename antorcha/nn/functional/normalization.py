@@ -57,6 +57,8 @@ def _per_channel(x, rank: int):
 
 def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     """Normalisation of each channel over the batch (or with running statistics). Ioffe and Szegedy, 2015."""
+    if eps < 0 or training and not eps:
+        raise ValueError(f"batch_norm eps must be {'positive during training' if training else 'non-negative'}, but got {eps}")
     rank = input.dim()
     dims = (0, *range(2, rank))
     if training:
