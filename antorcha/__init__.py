@@ -14,7 +14,7 @@ from .base.dtype import (  # noqa: F401
 from .core import surface as _surface
 from .core.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
 from .core.tensor import (  # noqa: F401
-    Size, Tensor, as_tensor, broadcast_tensors, channels_last, channels_last_3d, contiguous_format, from_dlpack, from_numpy, layout,
+    Size, Tensor, as_tensor, channels_last, channels_last_3d, contiguous_format, from_dlpack, from_numpy, layout,
     memory_format, preserve_format, sparse_coo, sparse_csr, strided, tensor,
 )
 from .core.surface import allclose, isclose  # noqa: F401

@@ -588,8 +588,8 @@ def _successors(node) -> list:
 def _dependencies(roots, needed) -> dict:
     """node -> how many edges lead to it."""
     count: dict = {}
-    stack = [node for node, _ in roots]
-    seen = set(stack)
+    seen = {node for node, _ in roots}
+    stack = list(seen)
     while stack:
         node = stack.pop()
         if needed is not None and node not in needed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..base import dtype as dt
-from ..ops import contraction, extern, factory, pointwise as pw, random, record, reduction, view as view_ops
+from ..ops import contraction, extern, factory, pointwise as pw, random, record, reduction
 from . import indexing
 from .tensor import Tensor, inplace
 
@@ -11,19 +11,17 @@ ALIASES = {
     "absolute": "abs", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "arctan2": "atan2", "arccosh": "acosh", "arcsinh": "asinh",
     "arctanh": "atanh", "clip": "clamp", "concat": "cat", "divide": "div", "multiply": "mul", "subtract": "sub", "negative": "neg",
     "true_divide": "div", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne", "fix": "trunc",
-    "special_expit": "sigmoid", "ger": "outer", "inner": "dot",
+    "special_expit": "sigmoid", "ger": "outer", "inner": "dot", "concatenate": "cat", "row_stack": "vstack",
+    "moveaxis": "movedim", "swapaxes": "transpose", "swapdims": "transpose",
 }
 
 
 def torch_functions() -> dict:
     """name -> function of the torch namespace."""
-    out = {name: r.call for name, r in record.RECORDS.items() if r.public}
-    for module in (view_ops, reduction, factory, contraction, extern, random):
+    out = {name: r.call for name, r in record.RECORDS.items() if r.public and r.namespace}
+    for module in (reduction, factory, contraction, extern, random):
         for f in module.FUNCTIONS:
             out[f.__name__] = f
-    for f in view_ops.JOINERS:
-        out[f.__name__] = f
-    out["concat"] = out["concatenate"] = view_ops.cat
     out["range"] = factory.range_
     out["index_put"] = indexing.index_put
     out.update({a: out[n] for a, n in ALIASES.items() if n in out})
@@ -77,7 +75,7 @@ def install() -> None:
             setattr(Tensor, name, r.call)
         if r.inplace:
             setattr(Tensor, name + "_", _inplace_form(name, r.call))
-    for f in [*view_ops.METHODS, *reduction.FUNCTIONS, *extern.FUNCTIONS, *random.METHODS]:
+    for f in [*reduction.FUNCTIONS, *extern.FUNCTIONS, *random.METHODS]:
         if not hasattr(Tensor, f.__name__):
             setattr(Tensor, f.__name__, f)
     for alias, name in ALIASES.items():
@@ -88,7 +86,6 @@ def install() -> None:
     Tensor.index_put_ = _inplace_form("index_put", indexing.index_put)
     Tensor.where = lambda self, condition, other: pw.where(condition, self, other)
     Tensor.std, Tensor.var = reduction.std, reduction.var
-    Tensor.repeat_interleave = view_ops.repeat_interleave
     _install_operators()
     _install_views_inplace()
     for name, d in dict(float=dt.float32, double=dt.float64, half=dt.float16, bfloat16=dt.bfloat16, int=dt.int32, long=dt.int64,
@@ -128,7 +125,7 @@ def _install_operators() -> None:
 
 def _install_views_inplace() -> None:
     def reshaping(name):
-        call = getattr(view_ops, name)
+        call = getattr(Tensor, name)
 
         def method(self, *args):
             self.meta = call(self.detach(), *args).meta

@@ -16,7 +16,7 @@ from ..base.device import device as Device
 from ..graph import tape
 from ..graph.tape import LONGEST
 from ..graph.node import Node, Static, dense, is_row_major, view as make_view
-from ..ops import contraction, extern, factory, index as index_ops, pointwise as pw, record, reduction, view as view_ops
+from ..ops import arrange, contraction, extern, factory, index as index_ops, joining, pointwise as pw, record, reduction, view as view_ops
 from ..ops.record import core, meta, number
 from ..runtime.buffer import Buffer
 from . import autograd
@@ -418,7 +418,7 @@ class Tensor:
         return object.__format__(self, spec) if self.meta.view.shape else format(self.item(), spec)
 
     def __reversed__(self):
-        return view_ops.flip(self, 0) if self.dim() else self
+        return arrange.flip(self, 0) if self.dim() else self
 
     def __dir__(self):
         return sorted(set(dir(type(self))) | set(self.__dict__))
@@ -845,13 +845,6 @@ def from_dlpack(x) -> Tensor:
     return from_numpy(np.from_dlpack(x))
 
 
-def broadcast_tensors(*tensors):
-    """All tensors expanded to one shape."""
-    tensors = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
-    shape = record.broadcast_shapes("broadcast_tensors", *[t.meta.view.shape for t in tensors])
-    return tuple(view_ops.expand_(t, shape) for t in tensors)
-
-
 # -- writing ----------------------------------------------------------------------------------------------------
 
 def inplace(t: Tensor, function, args, kwargs=None) -> Tensor:
@@ -1014,7 +1007,7 @@ core.__dict__.update(
     ones_like=lambda t, d=None: factory.full_of(t.meta.view.shape, 1, d or t.meta.dtype), full=factory.full_of,
     blank=lambda shape, d, device="cpu": factory.full_of(shape, 0, d, device, factory.EMPTY),
     arange=factory.arange, add_region=add_region, overwrite_region=overwrite_region, from_numpy=adopt, tensor=tensor, cast=pw.cast,
-    cat=view_ops.cat, stack=view_ops.stack, conj=pw.conj_, store_out=record.store_out, inplace=inplace, broadcast_tensors=broadcast_tensors,
+    cat=joining.cat, stack=joining.stack, conj=pw.conj_, store_out=record.store_out, inplace=inplace, broadcast_tensors=joining.broadcast_tensors,
     bitcast=lambda t, d: adopt(np.ascontiguousarray(host(t)).view(d.numpy)))
 
 __all__ = ["Tensor", "Size", "tensor", "from_numpy", "extern", "index_ops", "reduction"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..base import dtype as dt
 from ..base.errors import message
 from ..graph.node import Static, View, dense, form, view as make_view
 from . import pointwise as pw

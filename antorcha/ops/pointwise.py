@@ -11,7 +11,7 @@ import math
 from ..base import dtype as dt
 from ..loops import complex as cx
 from ..loops import ir, math as lm
-from .record import bitwise, comparison, core, floating, logical, no_bool, number, operator, pointwise, result_dtype, same
+from .record import bitwise, comparison, core, floating, logical, no_bool, number, operator, pointwise, result_dtype
 from .samples import binary, unary
 
 Tensor = "Tensor"

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..base.grad_mode import mode
-from ..graph.node import Form, Node, Static, dense, form, row_major, view as make_view
+from ..graph.node import Form, Static, dense, form, row_major, view as make_view
 from .derivative import Terms
 
 RECORDS: dict[str, Record] = {}
@@ -65,8 +65,9 @@ class Record:
         self.holomorphic = True     # the derivative by a complex input is the formula's conjugate
         self.uses_index = False
         self.out = True             # has the form with `out=`
-        self.public = True          # part of the torch namespace
-        self.method = True          # also a method of Tensor
+        self.public = True          # part of the API
+        self.namespace = True       # a function of the torch namespace
+        self.method = True          # a method of Tensor
         self.inplace = False        # has the form with a trailing underscore
         self.title = None           # of the class of its derivative's nodes, if not made from the name
         self.samples = samples
@@ -75,10 +76,13 @@ class Record:
         self.call = None            # the finished function
         self.names: tuple = ()      # of the parameters, `positional` of which are not keywords only
         self.positional = 0
+        self.variadic = None        # the name of a parameter such as *shape
         if function:
             code = function.__code__
+            count = code.co_argcount + code.co_kwonlyargcount
             self.positional = code.co_argcount
-            self.names = code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]
+            self.names = code.co_varnames[:count]
+            self.variadic = code.co_varnames[count] if code.co_flags & inspect.CO_VARARGS else None
         self.grad = grad
 
     def __repr__(self) -> str:
@@ -380,21 +384,15 @@ def _public(rec: Record, template: str, **names):
     Most operators of a library are never called by one program: a function is written and compiled when it is first called.
     It counts as code of this file, so that errors point at the user's line.
     """
-    space = {"rec": rec, "mode": mode, "attach": attach, "wants": _wants, "store_out": store_out, **names}
+    space = {"rec": rec, "mode": mode, "attach": attach, "wants": _wants, "store_out": store_out, "respelled": _respelled,
+             "spread": _spread, "MISSING": MISSING, **names}
     function = FunctionType(_unfinished.__code__, space, rec.name)
 
     def finish():
-        has_out = rec.family != "view" and rec.out
-        parameters = [*rec.names[:rec.positional], *(["*"] if has_out or rec.positional < len(rec.names) else []),
-                      *rec.names[rec.positional:], *(["out"] if has_out else [])]
-        lines = template.format(positional=", ".join(rec.names), tuple="".join(f"{n}, " for n in rec.names), passed=", ".join(
-            [*rec.names[:rec.positional], *(f"{n}={n}" for n in rec.names[rec.positional:])])).splitlines()
-        lines.append("return result if out is None else store_out(rec.name, out, result)" if has_out else "return result")
-        source = f"def {rec.name}({', '.join(parameters)}):\n    " + "\n    ".join(lines)
+        source, defaults, keyword_defaults = _definition(rec, template)
         exec(compile(source, __file__, "exec"), space)
         function.__code__ = space[rec.name].__code__
-        function.__defaults__ = rec.function.__defaults__
-        function.__kwdefaults__ = {**(rec.function.__kwdefaults__ or {}), **({"out": None} if has_out else {})}
+        function.__defaults__, function.__kwdefaults__ = defaults, keyword_defaults
         return function
 
     space["_finish"] = finish
@@ -404,12 +402,62 @@ def _public(rec: Record, template: str, **names):
     return function
 
 
+MISSING = object()      # the value of a required parameter that may be given by another name
+SYNONYMS = {"axis": "dim", "keepdims": "keepdim"}
+
+
+def _definition(rec: Record, template: str) -> tuple:
+    """(source, defaults, keyword defaults) of a record's function. A parameter `*shape` may be given as `shape=`, too, and `dim` as `axis`."""
+    has_out = rec.family != "view" and rec.out
+    positional, keywords = rec.names[:rec.positional], rec.names[rec.positional:]
+    defaults = rec.function.__defaults__ or ()
+    required = rec.positional - len(defaults)
+    star = [f"*{rec.variadic}"] if rec.variadic else []
+    lines, extra = [], []
+    if rec.variadic:
+        extra = ["**given"]
+        lines.append(f"if given: {rec.variadic} = spread(rec, {rec.variadic}, given)")
+    elif "dim" in positional[required - 1:]:
+        extra = ["**given"]
+        if required and positional[required - 1] == "dim":
+            defaults = (MISSING, *defaults)
+        everything = ", ".join(f"{n}={n}" for n in (*rec.names, *(["out"] if has_out else [])))
+        lines.append(f"if given or dim is MISSING: return rec.call(**respelled(rec, given, dict({everything})))")
+    passed = ", ".join([*positional, *star, *(f"{n}={n}" for n in keywords)])
+    lines += template.format(positional=", ".join(rec.names), tuple="".join(f"{n}, " for n in rec.names), passed=passed).splitlines()
+    lines.append("return result if out is None else store_out(rec.name, out, result)" if has_out else "return result")
+    parameters = [*positional, *(star or (["*"] if has_out or keywords else [])), *keywords, *(["out"] if has_out else []), *extra]
+    keyword_defaults = {**(rec.function.__kwdefaults__ or {}), **({"out": None} if has_out else {})}
+    return f"def {rec.name}({', '.join(parameters)}):\n    " + "\n    ".join(lines), defaults, keyword_defaults
+
+
+def _respelled(rec: Record, given: dict, arguments: dict) -> dict:
+    """`arguments` with those `given` by NumPy's names in place."""
+    for name, value in given.items():
+        if SYNONYMS.get(name) not in arguments:
+            raise TypeError(f"{rec.name}() got an unexpected keyword argument '{name}'")
+        arguments[SYNONYMS[name]] = value
+    for name, value in arguments.items():
+        if value is MISSING:
+            raise TypeError(f'{rec.name}() missing 1 required positional argument: "{name}"')
+    return arguments
+
+
+def _spread(rec: Record, rest: tuple, given: dict) -> tuple:
+    """The arguments of a parameter such as *shape that was given by name."""
+    value = given.pop(rec.variadic, MISSING)
+    if given or rest or value is MISSING:
+        raise TypeError(f"{rec.name}() got an unexpected keyword argument '{next(iter(given), rec.variadic)}'")
+    return (value,)
+
+
 def store_out(name: str, out, result):
     """Write `result` into the user's `out` tensor (or tuple of them), resized if its shape differs."""
     if isinstance(result, tuple):
-        for o, r in zip(out, result):
-            store_out(name, o, r)
-        return out
+        if not isinstance(out, (tuple, list)) or len(out) != len(result):
+            raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors, not {type(out).__name__}")
+        stored = [store_out(name, o, r) for o, r in zip(out, result)]
+        return type(result)(*stored) if hasattr(result, "_fields") else tuple(stored)
     if not isinstance(out, core.Tensor):
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
     if mode.grad and (out.requires_grad or result.requires_grad):
@@ -418,6 +466,10 @@ def store_out(name: str, out, result):
     if dt.CATEGORY[result.dtype.kind] > dt.CATEGORY[out.dtype.kind]:
         raise RuntimeError(f"{name}(): result type {result.dtype} can't be cast to the desired output type {out.dtype}")
     if out.meta.view.shape != result.meta.view.shape:
+        if out.meta.view.numel:
+            import warnings
+            warnings.warn(f"{name}: An output with one or more elements was resized since it had shape {list(out.shape)}, which does not match "
+                          f"the required output shape {list(result.shape)}. Resize it first: out.resize_(0).", stacklevel=3)
         out.resize_(result.meta.view.shape)
     out.copy_(result)
     return out
@@ -438,6 +490,14 @@ def operator(grad=None, samples=None, family="composite", out=True, name=None, *
         return rec.call
 
     return declare
+
+
+def derived(name: str, base: Record, change, **fields) -> Record:
+    """The operator `name` with the parameters of another, whose result is `change` of the other's."""
+    rec = Record(name, "composite", base.function, **fields)
+    rec.raw = rec.call = _public(rec, "result = change(base({passed}))\n", base=base.call, change=change)
+    rec.call.record = rec
+    return register(rec)
 
 
 def composite(function=None, **fields):

@@ -6,10 +6,11 @@ every element once is the view back; of one that leaves elements out or repeats 
 
 from __future__ import annotations
 
+import builtins
+
 from ..base import dtype as dt
-from ..base.errors import message
-from ..graph.node import Node, Static, View, dense, row_major, view as make_view
-from .record import Record, broadcast_view, check_tensor, core, make, meta, normalize_dim, normalize_dims, operator
+from ..graph.node import View, dense, row_major, view as make_view
+from .record import Record, broadcast_view, core, meta, normalize_dim, normalize_dims, operator
 
 Tensor = "Tensor"
 SCATTER = Record("scatter", "scatter")
@@ -107,13 +108,14 @@ def view_(input: Tensor, shape) -> Tensor:
     return viewed(input, v)
 
 
-def view(input, *shape):
-    """The same elements with another shape, sharing memory."""
-    if len(shape) == 1 and isinstance(shape[0], dt.dtype):
-        return core.bitcast(input, shape[0])
-    return view_(input, sizes("view", shape))
+@operator(family="view", namespace=False)
+def view(input, *size, dtype=None):
+    """The same elements with another shape, sharing memory; of a dtype instead, their bytes read as that."""
+    dtype = size[0] if len(size) == 1 and isinstance(size[0], dt.dtype) else dtype
+    return core.bitcast(input, dtype) if dtype is not None else view_(input, sizes("view", size))
 
 
+@operator(family="view")
 def reshape(input, *shape):
     """The same elements with another shape: a view where strides allow it, else a copy."""
     shape = sizes("reshape", shape)
@@ -149,6 +151,7 @@ def _inverse(dims):
     return tuple(out)
 
 
+@operator(family="view")
 def permute(input, *dims):
     """The dimensions in another order."""
     return permute_(input, sizes("permute", dims))
@@ -207,11 +210,13 @@ def _expanded(v: View, shape: tuple) -> View:
     return broadcast_view(v, tuple(full))
 
 
-def expand(input, *shape, implicit=False):
+@operator(family="view", namespace=False)
+def expand(input, *size, implicit=False):
     """Dimensions of size 1 read repeatedly, sharing memory; -1 keeps a size."""
-    return expand_(input, sizes("expand", shape))
+    return expand_(input, sizes("expand", size))
 
 
+@operator(family="view")
 def broadcast_to(input, size):
     """`expand` to the given shape."""
     return expand_(input, tuple(size))
@@ -248,6 +253,7 @@ def _flat_range(what, rank, start_dim, end_dim):
     return a, b
 
 
+@operator(family="view")
 def flatten(input, start_dim=0, end_dim=-1):
     """The dimensions from `start_dim` to `end_dim` as one."""
     shape = input.meta.view.shape
@@ -260,6 +266,7 @@ def flatten(input, start_dim=0, end_dim=-1):
     return input if a == b else reshape(input, shape[:a] + (n,) + shape[b + 1:])
 
 
+@operator(family="view")
 def unflatten(input, dim, sizes):
     """One dimension split into several."""
     shape = input.meta.view.shape
@@ -268,26 +275,31 @@ def unflatten(input, dim, sizes):
     return view_(input, shape[:d] + inner + shape[d + 1:])
 
 
+@operator(family="view")
 def ravel(input):
     """All elements in one dimension."""
     return reshape(input, (-1,))
 
 
+@operator(family="view", namespace=False)
 def view_as(input, other):
     """`view` with the shape of `other`."""
     return view_(input, other.meta.view.shape)
 
 
+@operator(family="view", namespace=False)
 def reshape_as(input, other):
     """`reshape` to the shape of `other`."""
     return reshape(input, other.meta.view.shape)
 
 
+@operator(family="view", namespace=False)
 def expand_as(input, other):
     """`expand` to the shape of `other`."""
     return expand_(input, other.meta.view.shape)
 
 
+@operator(family="view")
 def movedim(input, source, destination):
     """Some dimensions moved to other places, the rest in their order."""
     rank = len(input.meta.view.shape)
@@ -303,10 +315,7 @@ def movedim(input, source, destination):
     return permute_(input, tuple(next(rest) if o < 0 else o for o in order))
 
 
-moveaxis = movedim
-swapaxes = swapdims = transpose
-
-
+@operator(family="view")
 def adjoint(input):
     """The last two dimensions exchanged."""
     return transpose(input, -2, -1)
@@ -330,6 +339,7 @@ def slice_(input: Tensor, dim, start, stop, step) -> Tensor:
     return viewed(input, slice_view(input.meta.view, dim, start, stop, step))
 
 
+@operator(family="view")
 def narrow(input, dim, start, length):
     """`length` positions along `dim` from `start`."""
     shape = input.meta.view.shape
@@ -356,6 +366,7 @@ def select_(input: Tensor, dim, index) -> Tensor:
     return viewed(input, select_view(input.meta.view, dim, index))
 
 
+@operator(family="view")
 def select(input, dim, index):
     """One position along `dim`, which goes away."""
     shape = input.meta.view.shape
@@ -385,6 +396,7 @@ def diagonal_(input: Tensor, offset, dim1, dim2) -> Tensor:
     return viewed(input, _diagonal_view(input.meta.view, offset, dim1, dim2))
 
 
+@operator(family="view")
 def diagonal(input, offset=0, dim1=0, dim2=1):
     """The diagonal of two dimensions, as a last dimension."""
     rank = len(input.meta.view.shape)
@@ -395,7 +407,9 @@ def diagonal(input, offset=0, dim1=0, dim2=1):
 
 
 def _unfold_view(v: View, dim: int, size: int, step: int) -> View:
-    shape, strides = list(v.shape) or [1], list(v.strides) or [1]
+    if not v.shape:
+        return make_view((size,), (1,), v.offset)
+    shape, strides = list(v.shape), list(v.strides)
     count = (shape[dim] - size) // step + 1
     inner = strides[dim]
     shape[dim], strides[dim] = count, inner * step
@@ -409,6 +423,7 @@ def unfold_(input: Tensor, dim, size, step) -> Tensor:
     return viewed(input, _unfold_view(input.meta.view, dim, size, step))
 
 
+@operator(family="view", namespace=False)
 def unfold(input, dimension, size, step):
     """Windows of `size` every `step` along a dimension, as a last dimension."""
     shape = input.meta.view.shape
@@ -416,6 +431,8 @@ def unfold(input, dimension, size, step):
     n = shape[d] if shape else 1
     if size > n:
         raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
+    if size < 0:
+        raise RuntimeError(f"size is {size} but must be >= 0")
     if step <= 0:
         raise RuntimeError(f"step is {step} but must be > 0")
     return unfold_(input, d, size, step)
@@ -428,10 +445,13 @@ def as_strided_(input: Tensor, size, stride, storage_offset) -> Tensor:
     return viewed(input, make_view(size, stride, storage_offset))
 
 
+@operator(family="view")
 def as_strided(input, size, stride, storage_offset=None):
     """The storage read with any shape and strides (in elements)."""
     v = input.meta.view
     size, stride = tuple(int(n) for n in size), tuple(int(n) for n in stride)
+    if any(t < 0 for t in stride):
+        raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(stride)}")
     offset = v.offset if storage_offset is None else int(storage_offset)
     if len(size) != len(stride):
         raise RuntimeError(f"mismatch in length of strides and shape: {list(size)} and {list(stride)}")
@@ -453,12 +473,13 @@ def _strided_grad(g, v: View, size, stride, offset):
 
 @operator(family="view", grad=dict(input=lambda g: g), name="alias", public=False)
 def alias(input: Tensor) -> Tensor:
+    """The same view again."""
     return viewed(input, input.meta.view)
 
 
 # -- several at once --------------------------------------------------------------------------------------------
 
-@operator(family="view", name="split", public=False, grad=dict(input=lambda gs, dim: cat(list(gs), dim)))
+@operator(family="view", name="split", public=False, grad=dict(input=lambda gs, dim: core.cat(list(gs), dim)))
 def split_(input: Tensor, lengths, dim) -> Tensor:
     v, out, start = input.meta.view, [], 0
     for n in lengths:
@@ -467,12 +488,13 @@ def split_(input: Tensor, lengths, dim) -> Tensor:
     return tuple(out)
 
 
+@operator(family="view")
 def split(tensor, split_size_or_sections, dim=0):
     """Consecutive parts along `dim`, of one size (the last may be smaller) or of the given sizes."""
     shape = tensor.meta.view.shape
-    d = normalize_dim("split", dim, len(shape))
     if not shape:
         raise RuntimeError("split expects at least a 1-dimensional tensor")
+    d = normalize_dim("split", dim, len(shape))
     n = shape[d]
     if isinstance(split_size_or_sections, (list, tuple)):
         lengths = [int(x) for x in split_size_or_sections]
@@ -487,6 +509,7 @@ def split(tensor, split_size_or_sections, dim=0):
     return split_(tensor, tuple(lengths), d)
 
 
+@operator(family="view")
 def chunk(input, chunks, dim=0):
     """At most `chunks` parts of equal size along `dim` (the last may be smaller)."""
     if chunks <= 0:
@@ -497,181 +520,93 @@ def chunk(input, chunks, dim=0):
     return split(input, size, d) if size else split_(input, (0,) * chunks, d)
 
 
+@operator(family="view")
 def tensor_split(input, indices_or_sections, dim=0):
     """Parts along `dim`: a number of nearly equal ones, or cut at the given positions."""
     shape = input.meta.view.shape
+    if not shape:
+        raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims")
     d = normalize_dim("tensor_split", dim, len(shape))
     n = shape[d]
+    if isinstance(indices_or_sections, core.Tensor):
+        if indices_or_sections.dtype is not dt.int64 or indices_or_sections.dim() > 1:
+            raise RuntimeError("tensor_split expected tensor_indices_or_sections to be a zero-dimensional or one-dimensional int64 tensor, but "
+                               f"got one of {indices_or_sections.dtype} and {indices_or_sections.dim()} dims")
+        indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, int):
         k = indices_or_sections
+        if k <= 0:
+            raise RuntimeError(f"number of sections must be larger than 0, got {k}")
         lengths = [n // k + (1 if i < n % k else 0) for i in range(k)]
     else:
         cuts = [0, *(min(max(int(c) + n if int(c) < 0 else int(c), 0), n) for c in indices_or_sections), n]
-        lengths = [max(0, b - a) for a, b in zip(cuts, cuts[1:])]
+        return tuple(slice_(input, d, a, max(a, b), 1) for a, b in zip(cuts, cuts[1:]))
     return split_(input, tuple(lengths), d)
 
 
-@operator(family="view", name="unbind", public=False, grad=dict(input=lambda gs, dim: stack(list(gs), dim)))
+def _stacked_split(name, rank, dim):
+    def function(input, indices_or_sections):
+        if input.dim() < rank:
+            raise RuntimeError(f"torch.{name} requires a tensor with at least {rank} dimension{'s' * (rank > 1)}, but got a tensor with "
+                               f"{input.dim()} dimensions!")
+        d = dim if input.dim() > 1 else 0
+        if isinstance(indices_or_sections, int) and (indices_or_sections <= 0 or input.shape[d] % indices_or_sections):
+            raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size of the dimension {input.shape[d]} is not "
+                               f"divisible by the split_size {indices_or_sections}!")
+        return tensor_split(input, indices_or_sections, d)
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"`tensor_split` along dimension {dim}."
+    return operator(family="view")(function)
+
+
+hsplit, vsplit, dsplit = _stacked_split("hsplit", 1, 1), _stacked_split("vsplit", 2, 0), _stacked_split("dsplit", 3, 2)
+
+
+@operator(family="view")
+def split_with_sizes(input, split_sizes, dim=0):
+    """Consecutive parts of the given sizes along `dim`."""
+    return split(input, tuple(split_sizes), dim)
+
+
+@operator(family="view", name="slice", namespace=False, method=False)
+def slice_along(input, dim=0, start=None, end=None, step=1):
+    """Every `step`-th position from `start` up to `end` along `dim`."""
+    n = input.shape[normalize_dim("slice", dim, input.dim())]
+    start, end, step = builtins.slice(start, end, step).indices(n)
+    return slice_(input, dim % input.dim(), start, end, step)
+
+
+@operator(family="view")
+def unsafe_split(tensor, split_size, dim=0):
+    """`split`, whose parts are taken as tensors of their own."""
+    return split(tensor, split_size, dim)
+
+
+@operator(family="view")
+def unsafe_chunk(input, chunks, dim=0):
+    """`chunk`, whose parts are taken as tensors of their own."""
+    return chunk(input, chunks, dim)
+
+
+@operator(family="view", namespace=False)
+def sum_to_size(input, *size):
+    """The sum over the dimensions along which a tensor of shape `size` would be broadcast to the input's."""
+    want = sizes("sum_to_size", size)
+    shape = input.meta.view.shape
+    lead = len(shape) - len(want)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(want, shape[lead:])):
+        raise RuntimeError(f"size {{{list(want)}}} is not expandable to size {{{list(shape)}}}.")
+    over = (*range(lead), *(i + lead for i, n in enumerate(want) if n == 1 and shape[i + lead] != 1))
+    return view_(input.sum(over, True) if over else input, want)
+
+
+@operator(family="view", name="unbind", public=False, grad=dict(input=lambda gs, dim: core.stack(list(gs), dim)))
 def unbind_(input: Tensor, dim) -> Tensor:
     v = input.meta.view
     return tuple(viewed(input, select_view(v, dim, i)) for i in range(v.shape[dim]))
 
 
+@operator(family="view")
 def unbind(input, dim=0):
     """All positions along `dim`, as a tuple."""
     return unbind_(input, normalize_dim("unbind", dim, len(input.meta.view.shape)))
-
-
-# -- joining ----------------------------------------------------------------------------------------------------
-
-def _cat_grad(g, tensors, dim):
-    out, start = [], 0
-    for x in tensors:
-        n = x.meta.view.shape[dim] if x.meta.view.shape != (0,) or len(g.meta.view.shape) == 1 else 0
-        out.append(slice_(g, dim, start, start + n, 1) if x.meta.view.shape != (0,) else None)
-        start += n
-    return out
-
-
-@operator(name="cat", public=False, grad=dict(tensors=lambda g, tensors, dim: _cat_grad(g, tensors, dim)))
-def cat_(tensors: list[Tensor], dim) -> Tensor:
-    shapes = [x.meta.view.shape for x in tensors]
-    like = next((s for s in shapes if s != (0,)), (0,))
-    d = dim
-    total, d_type = 0, tensors[0].meta.dtype
-    for i, (x, s) in enumerate(zip(tensors, shapes)):
-        d_type = dt.promote(d_type, x.meta.dtype)
-        if s == (0,) and like != (0,):
-            continue
-        if len(s) != len(like) or s[:d] + s[d + 1:] != like[:d] + like[d + 1:]:
-            raise RuntimeError(f"Sizes of tensors must match except in dimension {d}. Expected {list(like)}, received {list(s)} for tensor "
-                               f"number {i} in the list.")
-        total += s[d]
-    shape = like[:d] + (total,) + like[d + 1:]
-    device = tensors[0].meta.device
-    whole = dense(shape)
-    node = core.blank(shape, d_type, device).storage.node
-    start = 0
-    last = None
-    for x, s in zip(tensors, shapes):
-        if s == (0,) and like != (0,):
-            continue
-        region = slice_view(whole, d, start, start + s[d], 1)
-        start += s[d]
-        if region.numel:
-            node = Node(SCATTER, (node, x.storage.node), (dense((whole.numel,)), x.meta.view),
-                        Static(casts=(d_type, d_type), combine="set", region=region), shape, whole.numel, d_type)
-            last = core.make(node, meta(whole, d_type, device))
-    return last if last is not None else core.blank(shape, d_type, device)
-
-
-def cat(tensors, dim=0, *, out=None):
-    """Tensors one after the other along `dim`."""
-    tensors = list(tensors) if isinstance(tensors, (list, tuple)) else tensors
-    if not isinstance(tensors, list):
-        raise TypeError(f"cat(): argument 'tensors' (position 1) must be tuple of Tensors, not {type(tensors).__name__}")
-    if not tensors:
-        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors")
-    for x in tensors:
-        check_tensor("cat", "tensors", x)
-    rank = max(len(x.meta.view.shape) for x in tensors)
-    if rank == 0:
-        raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
-    result = cat_(tensors, normalize_dim("cat", dim, rank))
-    if out is not None:
-        from .record import store_out
-        return store_out("cat", out, result)
-    return result
-
-
-concat = concatenate = cat
-
-
-def stack(tensors, dim=0, *, out=None):
-    """Tensors of one shape, along a new dimension."""
-    tensors = list(tensors)
-    if not tensors:
-        raise RuntimeError("stack expects a non-empty TensorList")
-    shape = tensors[0].meta.view.shape
-    for i, x in enumerate(tensors):
-        if x.meta.view.shape != shape:
-            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and "
-                               f"{list(x.meta.view.shape)} at entry {i}")
-    d = normalize_dim("stack", dim, len(shape) + 1)
-    return cat([unsqueeze(x, d) for x in tensors], d, out=out)
-
-
-def hstack(tensors):
-    """Joined along the second dimension (the first of vectors)."""
-    tensors = [x if x.dim() else x.reshape(1) for x in tensors]
-    return cat(tensors, 0 if tensors[0].dim() == 1 else 1)
-
-
-def vstack(tensors):
-    """Joined along the first dimension, vectors as rows."""
-    return cat([x.reshape(1, -1) if x.dim() < 2 else x for x in tensors], 0)
-
-
-def repeat(input, *repeats):
-    """Copies of the whole tensor along each dimension."""
-    counts = sizes("repeat", repeats)
-    shape = input.meta.view.shape
-    if len(counts) < len(shape):
-        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
-    shape = (1,) * (len(counts) - len(shape)) + shape
-    mixed = tuple(x for pair in zip((1,) * len(shape), shape) for x in pair)
-    wide = tuple(x for pair in zip(counts, shape) for x in pair)
-    out = expand_(reshape(input, mixed), wide).contiguous()
-    return view_(out, tuple(a * b for a, b in zip(counts, shape)))
-
-
-def tile(input, *dims):
-    """`repeat`, with missing counts in front taken as 1."""
-    counts = sizes("tile", dims)
-    return repeat(input, (1,) * (len(input.meta.view.shape) - len(counts)) + counts)
-
-
-def repeat_interleave(input, repeats, dim=None, *, output_size=None):
-    """Every element (or position along `dim`) repeated in place."""
-    if dim is None:
-        input, dim = reshape(input, (-1,)), 0
-    if isinstance(repeats, int):
-        shape = input.meta.view.shape
-        d = normalize_dim("repeat_interleave", dim, len(shape))
-        wide = shape[:d + 1] + (repeats,) + shape[d + 1:]
-        return reshape(expand_(unsqueeze(input, d + 1), wide), shape[:d] + (shape[d] * repeats,) + shape[d + 1:])
-    import numpy as np
-    counts = repeats.tolist()
-    counts = counts * input.shape[dim] if len(counts) == 1 else counts
-    order = core.from_numpy(np.repeat(np.arange(len(counts)), counts))
-    return input.index_select(dim, order)
-
-
-def flip(input, *dims):
-    """The order along some dimensions reversed."""
-    out = input
-    for d in normalize_dims("flip", sizes("flip", dims), len(input.meta.view.shape)):
-        n = out.meta.view.shape[d]
-        out = out.index_select(d, core.arange(n - 1, -1, -1))
-    return out if out is not input else input.clone()
-
-
-def roll(input, shifts, dims=None):
-    """Elements moved along dimensions, those that fall off coming in again on the other side."""
-    if dims is None:
-        return view_(roll(ravel(input), shifts, 0), input.meta.view.shape)
-    shifts, dims = ((x,) if isinstance(x, int) else tuple(x) for x in (shifts, dims))
-    for s, d in zip(shifts, dims):
-        n = input.meta.view.shape[d]
-        if n and s % n:
-            input = cat([narrow(input, d, n - s % n, s % n), narrow(input, d, 0, n - s % n)], d)
-    return input
-
-
-FUNCTIONS = [reshape, permute, broadcast_to, flatten, unflatten, ravel, movedim, moveaxis, swapaxes, swapdims, adjoint, narrow, select,
-             diagonal, as_strided, split, chunk, tensor_split, unbind, tile, repeat_interleave, flip, roll]
-METHODS = [*FUNCTIONS, view, expand, view_as, reshape_as, expand_as, repeat, unfold]
-SPLITTERS = {"swapaxes": transpose, "swapdims": transpose, "moveaxis": movedim}
-JOINERS = [cat, concat, concatenate, stack, hstack, vstack]
-
-__all__ = ["make"]

@@ -1,0 +1,229 @@
+"""Joining tensors, and the grids and products made by joining or broadcasting them."""
+
+from __future__ import annotations
+
+import itertools
+
+from ..base import dtype as dt
+from ..graph.node import Node, Static, dense
+from .record import broadcast_shapes, check_tensor, core, meta, normalize_dim, operator
+from .view import SCATTER, expand_, slice_, slice_view, unsqueeze, view_
+
+Tensor = "Tensor"
+
+
+def _cat_grad(g, tensors, dim):
+    out, start = [], 0
+    for x in tensors:
+        n = x.meta.view.shape[dim] if x.meta.view.shape != (0,) or len(g.meta.view.shape) == 1 else 0
+        out.append(slice_(g, dim, start, start + n, 1) if x.meta.view.shape != (0,) else None)
+        start += n
+    return out
+
+
+@operator(name="cat", public=False, grad=dict(tensors=lambda g, tensors, dim: _cat_grad(g, tensors, dim)))
+def cat_(tensors: list[Tensor], dim) -> Tensor:
+    shapes = [x.meta.view.shape for x in tensors]
+    like = next((s for s in shapes if s != (0,)), (0,))
+    d = dim
+    total, d_type = 0, tensors[0].meta.dtype
+    for i, (x, s) in enumerate(zip(tensors, shapes)):
+        d_type = dt.promote(d_type, x.meta.dtype)
+        if s == (0,) and like != (0,):
+            continue
+        if len(s) != len(like) or s[:d] + s[d + 1:] != like[:d] + like[d + 1:]:
+            raise RuntimeError(f"Sizes of tensors must match except in dimension {d}. Expected {list(like)}, received {list(s)} for tensor "
+                               f"number {i} in the list.")
+        total += s[d]
+    shape = like[:d] + (total,) + like[d + 1:]
+    device = tensors[0].meta.device
+    whole = dense(shape)
+    node = core.blank(shape, d_type, device).storage.node
+    start = 0
+    last = None
+    for x, s in zip(tensors, shapes):
+        if s == (0,) and like != (0,):
+            continue
+        region = slice_view(whole, d, start, start + s[d], 1)
+        start += s[d]
+        if region.numel:
+            node = Node(SCATTER, (node, x.storage.node), (dense((whole.numel,)), x.meta.view),
+                        Static(casts=(d_type, d_type), combine="set", region=region), shape, whole.numel, d_type)
+            last = core.make(node, meta(whole, d_type, device))
+    return last if last is not None else core.blank(shape, d_type, device)
+
+
+def _listed(name, tensors):
+    """The tensors of a joining operator as a list, checked."""
+    tensors = list(tensors) if isinstance(tensors, (list, tuple)) else tensors
+    if not isinstance(tensors, list):
+        raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not {type(tensors).__name__}")
+    if not tensors:
+        raise RuntimeError(f"torch.{name}(): expected a non-empty list of Tensors")
+    for x in tensors:
+        check_tensor(name, "tensors", x)
+    return tensors
+
+
+@operator(method=False)
+def cat(tensors, dim=0) -> Tensor:
+    """Tensors one after the other along `dim`; those of shape (0,) are left out."""
+    tensors = _listed("cat", tensors)
+    rank = max(len(x.meta.view.shape) for x in tensors)
+    if rank == 0:
+        raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
+    return cat_(tensors, normalize_dim("cat", dim, rank))
+
+
+@operator(method=False)
+def stack(tensors, dim=0) -> Tensor:
+    """Tensors of one shape, along a new dimension."""
+    tensors = _listed("stack", tensors)
+    shape = tensors[0].meta.view.shape
+    for i, x in enumerate(tensors):
+        if x.meta.view.shape != shape:
+            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and "
+                               f"{list(x.meta.view.shape)} at entry {i}")
+    d = normalize_dim("stack", dim, len(shape) + 1)
+    return cat([unsqueeze(x, d) for x in tensors], d)
+
+
+def _many(tensors):
+    """Tensors given as arguments or as one sequence."""
+    return list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+
+
+def _at_least(name, rank, promote):
+    def function(*tensors):
+        listed = len(tensors) != 1 or isinstance(tensors[0], (list, tuple))
+        out = [promote(x) for x in _many(tensors)]
+        return tuple(out) if listed else out[0]
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"The tensors with dimensions of size 1 added until they have {rank}."
+    return operator(family="view", method=False)(function)
+
+
+def _two(x):
+    return x if x.dim() > 1 else view_(x, (1, x.numel()))
+
+
+def _three(x):
+    return x if x.dim() > 2 else unsqueeze(x, 2) if x.dim() == 2 else view_(x, (1, x.numel(), 1))
+
+
+atleast_1d = _at_least("atleast_1d", 1, lambda x: x if x.dim() else view_(x, (1,)))
+atleast_2d, atleast_3d = _at_least("atleast_2d", 2, _two), _at_least("atleast_3d", 3, _three)
+
+
+@operator(method=False)
+def hstack(tensors) -> Tensor:
+    """Joined along the second dimension (the first of vectors)."""
+    tensors = [atleast_1d(x) for x in _listed("hstack", tensors)]
+    return cat(tensors, 0 if tensors[0].dim() == 1 else 1)
+
+
+@operator(method=False)
+def vstack(tensors) -> Tensor:
+    """Joined along the first dimension, vectors as rows."""
+    return cat([_two(x) for x in _listed("vstack", tensors)], 0)
+
+
+@operator(method=False)
+def dstack(tensors) -> Tensor:
+    """Joined along the third dimension."""
+    return cat([_three(x) for x in _listed("dstack", tensors)], 2)
+
+
+@operator(method=False)
+def column_stack(tensors) -> Tensor:
+    """Joined along the second dimension, vectors as columns."""
+    return cat([view_(x, (x.numel(), 1)) if x.dim() < 2 else x for x in _listed("column_stack", tensors)], 1)
+
+
+@operator(method=False, out=False)
+def block_diag(*tensors) -> Tensor:
+    """A matrix with the given matrices (vectors as rows) along its diagonal, zero elsewhere."""
+    blocks = [_two(x) for x in _many(tensors)]
+    for x in blocks:
+        if x.dim() > 2:
+            raise RuntimeError(f"torch.block_diag: Input tensors must have 2 or fewer dimensions; received one of shape {list(x.shape)}.")
+    columns = sum(x.shape[1] for x in blocks)
+    d = blocks[0].dtype
+    for x in blocks[1:]:
+        d = dt.promote(d, x.dtype)
+    rows, start = [], 0
+    for x in blocks:
+        before, after = ((x.shape[0], n) for n in (start, columns - start - x.shape[1]))
+        rows.append(cat([core.full(before, 0, d), x.to(d), core.full(after, 0, d)], 1))
+        start += x.shape[1]
+    return cat(rows, 0)
+
+
+@operator(method=False, out=False)
+def meshgrid(*tensors, indexing="ij"):
+    """The coordinates of a grid: for vectors of n, m, .. elements, as many tensors of shape (n, m, ..); "xy" exchanges the first two."""
+    vectors = _many(tensors)
+    if not vectors:
+        raise RuntimeError("meshgrid expects a non-empty TensorList")
+    for x in vectors:
+        if x.dim() > 1:
+            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {list(x.shape)}")
+        if x.dtype is not vectors[0].dtype:
+            raise RuntimeError("torch.meshgrid expects all tensors to have the same dtype")
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError(f"torch.meshgrid: indexing must be one of \"xy\" or \"ij\", but received: {indexing}")
+    swap = indexing == "xy" and len(vectors) > 1
+    if swap:
+        vectors[:2] = vectors[1::-1]
+    shape = tuple(x.numel() for x in vectors)
+    grids = [expand_(view_(x, (1,) * i + (-1,) + (1,) * (len(shape) - 1 - i)), shape) for i, x in enumerate(vectors)]
+    if swap:
+        grids[:2] = grids[1::-1]
+        grids = [g.transpose(0, 1) for g in grids]
+    return tuple(grids)
+
+
+@operator(method=False, out=False)
+def cartesian_prod(*tensors) -> Tensor:
+    """All tuples with one element of each vector, as rows."""
+    vectors = _many(tensors)
+    if any(x.dim() != 1 for x in vectors):
+        raise RuntimeError("cartesian_prod: expected 1D vectors. Flatten them first: x.flatten()")
+    if len(vectors) == 1:
+        return vectors[0]
+    return stack([g.reshape(-1) for g in meshgrid(vectors)], 1)
+
+
+@operator(out=False)
+def combinations(input: Tensor, r=2, with_replacement=False) -> Tensor:
+    """All choices of `r` elements of a vector, in order, as rows."""
+    if input.dim() != 1:
+        raise RuntimeError(f"Expect a 1D vector, but got shape {list(input.shape)}")
+    if r < 0:
+        raise RuntimeError(f"Expect a non-negative number, but got {r}")
+    if not r:
+        return core.blank((0,), input.dtype)
+    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    rows = list(choose(range(input.numel()), r))
+    return input[core.tensor(rows, dtype=dt.int64)] if rows else core.blank((0, r), input.dtype)
+
+
+@operator(name="_chunk_cat", method=False)
+def chunk_cat(tensors, dim, num_chunks) -> Tensor:
+    """Each tensor padded with zeros to `num_chunks` equal parts along `dim`; the parts flattened after it and joined, as rows."""
+    parts = []
+    for x in tensors:
+        size = -(-x.shape[dim] // num_chunks) * num_chunks
+        if size != x.shape[dim]:
+            pad = x.shape[:dim] + (size - x.shape[dim],) + x.shape[dim + 1:]
+            x = cat([x, core.full(tuple(pad), 0, x.dtype)], dim)
+        parts.append(x.reshape(tuple(x.shape[:dim]) + (num_chunks, -1)))
+    return cat(parts, dim + 1)
+
+
+@operator(out=False, method=False)
+def broadcast_tensors(*tensors):
+    """All tensors expanded to one shape."""
+    tensors = _many(tensors)
+    shape = broadcast_shapes("broadcast_tensors", *[t.meta.view.shape for t in tensors]) if tensors else ()
+    return tuple(expand_(t, shape) for t in tensors)
