@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...ops.contraction import linear
-from ...ops.view import cat, stack
+from ...ops.joining import cat, stack
 
 # -- cells: (x, state, weights) -> new state -------------------------------------------------------------------
 
