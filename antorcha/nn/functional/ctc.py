@@ -7,7 +7,7 @@ import math
 from ...base import dtype as dt
 from ...ops.pointwise import where
 from ...ops.record import core
-from ...ops.view import cat, stack
+from ...ops.joining import cat, stack
 from .loss import _reduced
 
 IMPOSSIBLE = -1e30      # the logarithm of zero: finite, so that derivatives stay numbers
