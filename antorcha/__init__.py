@@ -125,6 +125,7 @@ def synchronize():
 _LAZY = {
     "nn": ".nn", "optim": ".optim", "utils": ".utils", "io": ".io", "autograd": ".autograd", "jit": ".jit", "random": ".random_api",
     "serialization": ".io.serialization", "cuda": ".cuda", "backends": ".backends", "linalg": ".linalg",
+    "fft": ".fft",
     "special": ".special", "testing": ".testing", "return_types": ".return_types", "types": ".types", "version": ".version",
 }
 _FROM = {

@@ -18,7 +18,7 @@ ALIASES = {
 
 def torch_functions() -> dict:
     """name -> function of the torch namespace."""
-    out = {name: r.call for name, r in record.RECORDS.items() if r.public and r.namespace}
+    out = {name: r.call for name, r in record.RECORDS.items() if r.public and r.namespace is True}
     for module in (reduction, factory, contraction, extern, random):
         for f in module.FUNCTIONS:
             out[f.__name__] = f
@@ -69,7 +69,7 @@ def _inplace_operator(call):
 
 def install() -> None:
     for name, r in record.RECORDS.items():
-        if not r.public or not r.method:
+        if not r.public or not r.method or isinstance(r.namespace, str):
             continue
         if not hasattr(Tensor, name) or name in ("sum",):
             setattr(Tensor, name, r.call)

@@ -66,7 +66,7 @@ class Record:
         self.uses_index = False
         self.out = True             # has the form with `out=`
         self.public = True          # part of the API
-        self.namespace = True       # a function of the torch namespace
+        self.namespace = True       # a function of the torch namespace; "fft": of torch.fft, there without that prefix
         self.method = True          # a method of Tensor
         self.inplace = False        # has the form with a trailing underscore
         self.title = None           # of the class of its derivative's nodes, if not made from the name
@@ -112,6 +112,11 @@ def register(record: Record) -> Record:
         raise TypeError(f"operator {key!r} is declared twice")
     RECORDS[key] = record
     return record
+
+
+def functions_in(namespace: str) -> dict:
+    """name -> function of a namespace below torch."""
+    return {r.name[len(namespace) + 1:]: r.call for r in RECORDS.values() if r.namespace == namespace}
 
 
 def bind(tensor_class, make, alias, grad_node) -> None:

@@ -1,0 +1,10 @@
+"""torch.fft: discrete Fourier transforms. The operators are declared in `ops/fft.py`."""
+
+from __future__ import annotations
+
+from .ops import fft as _operators
+from .ops.record import functions_in
+
+__all__ = [*functions_in("fft"), "fftfreq", "rfftfreq"]
+globals().update(functions_in("fft"))
+fftfreq, rfftfreq = _operators.fftfreq, _operators.rfftfreq

@@ -1,0 +1,98 @@
+"""torch.fft: values against NumPy, derivatives against finite differences, errors, and both against torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import antorcha as torch
+
+ONE, SEVERAL = ["fft", "ifft", "rfft", "irfft", "hfft", "ihfft"], ["fftn", "ifftn", "rfftn", "irfftn"]
+NORMS = ["backward", "ortho", "forward"]
+REAL_INPUT = ("rfft", "ihfft", "rfft2", "rfftn", "ihfft2", "ihfftn")
+
+
+def signal(name: str, *shape: int, single=False) -> np.ndarray:
+    generator = np.random.default_rng(len(name))
+    x = generator.standard_normal(shape)
+    if name not in REAL_INPUT:
+        x = x + 1j * generator.standard_normal(shape)
+    return x.astype({"f": np.float32, "c": np.complex64}[x.dtype.kind]) if single else x
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", ONE)
+def test_one_dimension(name, norm, single):
+    for shape, n, dim in [((7,), None, -1), ((3, 8), 5, 0), ((3, 8), 12, 1), ((2, 1, 6), None, 2)]:
+        x = signal(name, *shape, single=single)
+        received = getattr(torch.fft, name)(torch.from_numpy(x), n, dim, norm).numpy()
+        expected = getattr(np.fft, name)(x, n, dim, norm)
+        assert received.dtype == expected.dtype
+        np.testing.assert_allclose(received, expected, rtol=1e-4 if single else 1e-12, atol=1e-5 if single else 1e-12)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_dimensions(name, norm):
+    x = signal(name, 4, 5, 6)
+    for s, dim in [(None, None), ((3, 7), None), (None, (0, 2)), ((5, 4), (2, 0)), ((-1, 3), (1, 2))]:
+        sizes = s if s is None or -1 not in s else (5, 3)
+        received = getattr(torch.fft, name)(torch.from_numpy(x), s, dim, norm)
+        axes = dim if dim is not None or s is None else (1, 2)
+        np.testing.assert_allclose(received.numpy(), getattr(np.fft, name)(x, sizes, axes, norm), atol=1e-11)
+    two = getattr(torch.fft, name[:-1] + "2")(torch.from_numpy(x), norm=norm)
+    np.testing.assert_allclose(two.numpy(), getattr(np.fft, name)(x, axes=(-2, -1), norm=norm), atol=1e-11)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_hermitian_forms_invert_one_another(norm):
+    x = torch.randn(4, 5, 6, dtype=torch.float64)
+    assert torch.allclose(torch.fft.hfftn(torch.fft.ihfftn(x, norm=norm), x.shape, norm=norm), x)
+    assert torch.allclose(torch.fft.hfft2(torch.fft.ihfft2(x, norm=norm), x.shape[1:], norm=norm), x)
+    assert torch.allclose(torch.fft.irfftn(torch.fft.rfftn(x, norm=norm), x.shape, norm=norm), x)
+
+
+@pytest.mark.parametrize("name", [n + s for n in ONE for s in ("", "n")])
+def test_derivatives(name):
+    x = torch.from_numpy(signal(name, 3, 4)).requires_grad_()
+    transform = getattr(torch.fft, name)
+    for options in [{}, {"norm": "ortho"}, {"n": 3} if name in ONE else {"s": (4, 5)}]:
+        assert torch.autograd.gradcheck(lambda x: transform(x, **options), (x,))
+    assert torch.autograd.gradgradcheck(transform, (x,))
+    if name in ("fft", "fftn"):
+        assert torch.autograd.gradcheck(transform, (x.detach().real.clone().requires_grad_(),))
+
+
+def test_frequencies_and_shifts():
+    for n in (1, 4, 7):
+        np.testing.assert_allclose(torch.fft.fftfreq(n, 0.5, dtype=torch.float64).numpy(), np.fft.fftfreq(n, 0.5))
+        np.testing.assert_allclose(torch.fft.rfftfreq(n, 0.5).numpy(), np.fft.rfftfreq(n, 0.5).astype(np.float32))
+    x = np.arange(30.0).reshape(5, 6)
+    for dim in (None, 0, (1,), (0, 1)):
+        np.testing.assert_array_equal(torch.fft.fftshift(torch.from_numpy(x), dim).numpy(), np.fft.fftshift(x, dim))
+        np.testing.assert_array_equal(torch.fft.ifftshift(torch.from_numpy(x), dim).numpy(), np.fft.ifftshift(x, dim))
+
+
+def test_dtypes_and_out():
+    assert torch.fft.fft(torch.arange(4)).dtype is torch.complex64
+    assert torch.fft.rfft(torch.ones(4, dtype=torch.float64)).dtype is torch.complex128
+    out = torch.empty(4, dtype=torch.complex64)
+    assert torch.fft.fft(torch.ones(4), out=out) is out and out[0].item() == 4
+    assert torch.fft.fft(torch.ones(0, 4)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("call, error, words", [
+    (lambda: torch.fft.fft(torch.tensor(1.0)), IndexError, "no dimensions"),
+    (lambda: torch.fft.fft(torch.ones(3), dim=1), IndexError, "out of range"),
+    (lambda: torch.fft.fft(torch.ones(3), 0), RuntimeError, "data points"),
+    (lambda: torch.fft.fft(torch.ones(3), norm="unit"), RuntimeError, "normalization"),
+    (lambda: torch.fft.rfft(torch.ones(3, dtype=torch.complex64)), RuntimeError, "real input"),
+    (lambda: torch.fft.fftn(torch.ones(3, 3), dim=(0, -2)), RuntimeError, "unique"),
+    (lambda: torch.fft.fftn(torch.ones(3, 3), s=(2,), dim=(0, 1)), RuntimeError, "same length"),
+    (lambda: torch.fft.fftn(torch.ones(3), s=(2, 2)), RuntimeError, "only has 1"),
+    (lambda: torch.fft.fft(torch.ones(3, dtype=torch.float16)), RuntimeError, "float16"),
+])
+def test_errors(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
