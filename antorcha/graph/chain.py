@@ -14,6 +14,7 @@ chain is computed at once: after all that it reads, before all that reads it.
 
 from __future__ import annotations
 
+import heapq
 from typing import NamedTuple
 
 from ..loops import index
@@ -136,7 +137,7 @@ class Search:
 
     def __init__(self, fusion, rows: int, taken: set):
         self.fusion, self.rows, self.taken = fusion, rows, taken
-        self.nodes, self.needed = fusion.nodes, fusion.needed
+        self.nodes, self.sources = fusion.recorded, fusion.sources
         self.members: dict[int, Rows] = {}
 
     # -- whether a node has rows ---------------------------------------------------------------------------------
@@ -308,7 +309,7 @@ class Search:
                 above.add(i)
             elif not inside:
                 inside = True
-            (wanted if inside else above).update(_sources(self.nodes[i]))
+            (wanted if inside else above).update(self.sources[i])
 
     def _joins_before(self, i: int, above: set, readers: list[int]) -> bool:
         """Make i, which members read, a member if it may be one."""
@@ -334,23 +335,25 @@ class Search:
 
     def _forward(self, readers: list[list[int]]) -> None:
         """Add what reads members and nothing that depends on the chain from outside."""
+        members, sources = self.members, self.sources
         tainted: set[int] = set()
-        for i in range(min(self.members), min(len(self.nodes), max(self.members) + REACH)):
-            if not self.needed[i] or i in self.members:
-                continue
-            sources = _sources(self.nodes[i])
-            if not any(s in self.members or s in tainted for s in sources):
-                continue
-            bad = any(s in tainted or s in self.members and self.members[s].sums for s in sources)
+        end = max(members) + REACH
+        waiting = sorted({c for i in members for c in readers[i] if c not in members})
+        seen = set(waiting)
+        while waiting:
+            i = heapq.heappop(waiting)
+            if i >= end:
+                break
+            bad = any([s in tainted or s in members and members[s].sums for s in sources[i]])
             r = None if bad else self.rows_of(self.nodes[i])
             if r is None:
                 tainted.add(i)
             else:
-                self.members[i] = r
-
-
-def _sources(n: Node) -> list[int]:
-    return [s.index for s in n.inputs if isinstance(s, Node) and s.buffer is None]
+                members[i] = r
+            for c in readers[i]:
+                if c not in seen and c not in members:
+                    seen.add(c)
+                    heapq.heappush(waiting, c)
 
 
 def find(fusion) -> list:
@@ -359,24 +362,28 @@ def find(fusion) -> list:
     seeds = [n.index for n in recorded if needed[n.index] and n.op.family == "contraction" and n.numel and _largest(n) >= SMALL]
     if not seeds:
         return []
-    before = _Recording(fusion)
     readers: list[list[int]] = [[] for _ in recorded]
     for n in recorded:
         if needed[n.index]:
-            for s in _sources(n):
+            for s in fusion.sources[n.index]:
                 readers[s].append(n.index)
     chains: list[Chain] = []
     taken: set[int] = set()
+    useless: dict[int, set[int]] = {}       # by the number of rows: members of chains that gain nothing
     for seed in seeds:
         found = []
         for rows in candidates(recorded[seed]) if seed not in taken else ():
-            search = Search(before, rows, taken)
+            if seed in useless.setdefault(rows, set()):
+                continue
+            search = Search(fusion, rows, taken)
             if search.grow(seed, readers):
                 chain = Chain(fusion, search, readers)
                 if chain.gain > 0:
                     found.append(chain)
+                else:
+                    useless[rows].update(chain.members)
         for chain in sorted(found, key=lambda c: -c.gain):
-            if schedule(recorded, needed, [*chains, chain]) is not None:
+            if schedule(fusion, [*chains, chain]) is not None:
                 chains.append(chain)
                 taken.update(chain.members)
                 break
@@ -387,8 +394,9 @@ def _largest(n: Node) -> int:
     return max(n.numel * n.dtype.itemsize, *(s.numel * s.dtype.itemsize for s in n.inputs if isinstance(s, Node) and s.buffer is None), 0)
 
 
-def schedule(recorded: list[Node], needed, chains: list) -> list | None:
+def schedule(fusion, chains: list) -> list | None:
     """The recording in an order in which each chain is one unit: nodes and chains. None if chains depend on each other."""
+    recorded, needed, sources = fusion.recorded, fusion.needed, fusion.sources
     unit = {i: c for c in chains for i in c.members}
     order: list = []
     state: dict = {}        # of a node or chain: 1 while what it depends on is being ordered, 2 afterwards
@@ -404,8 +412,7 @@ def schedule(recorded: list[Node], needed, chains: list) -> list | None:
                     order.append(u)
                 continue
             state[id(u)] = 1
-            sources = _sources(u) if isinstance(u, Node) else [s for i in u.members for s in _sources(recorded[i])]
-            for s in sources:
+            for s in sources[u.index] if isinstance(u, Node) else [s for i in u.members for s in sources[i]]:
                 v = unit.get(s, recorded[s])
                 if v is u:
                     continue
@@ -414,13 +421,6 @@ def schedule(recorded: list[Node], needed, chains: list) -> list | None:
                 if id(v) not in state:
                     stack.append(v)
     return order
-
-
-class _Recording:
-    """The recording as it was before grouping replaced nodes."""
-
-    def __init__(self, fusion):
-        self.nodes, self.needed = fusion.recorded, fusion.needed
 
 
 def candidates(n: Node) -> list[int]:

@@ -14,6 +14,8 @@ groups it reads. Every refusal leaves a reason, which `explain` shows.
 
 from __future__ import annotations
 
+import functools
+
 from ..loops import index
 from ..loops.cost import cost_of
 from ..loops.view import View, dense, same, view
@@ -55,8 +57,14 @@ class Fusion:
                         uses[s.index] += 1
         return needed
 
+    @functools.cached_property
+    def sources(self) -> list[list[int]]:
+        """For each node that is needed the nodes it reads."""
+        return [[s.index for s in n.inputs if isinstance(s, Node) and s.buffer is None] if needed else []
+                for n, needed in zip(self.recorded, self.needed)]
+
     def run(self) -> Fusion:
-        for unit in schedule(self.recorded, self.needed, self.chains) if self.chains else self.recorded:
+        for unit in schedule(self, self.chains) if self.chains else self.recorded:
             if isinstance(unit, Chain):
                 self._chain(unit)
             elif self.needed[unit.index]:
