@@ -71,7 +71,7 @@ def load_module(key: str, make_ir: Callable[[], str]) -> dict[str, int]:
 
 
 def _load(key: str, make_ir: Callable[[], str]) -> dict[str, int]:
-    digest, disk = _digest(key), disk_cache()
+    digest, disk = disk_name(key), disk_cache()
     code = _prepared.pop(digest, None) or disk.read(digest)
     if code is not None:
         try:
@@ -93,7 +93,7 @@ def prepare(modules: Iterable[tuple[str, Callable[[], str]]]) -> None:
     disk = disk_cache()
     missing: deque = deque()
     for key, make_ir in modules:
-        digest = _digest(key)
+        digest = disk_name(key)
         if key not in _libraries and digest not in _prepared and not os.path.exists(disk.path(digest)):
             missing.append((digest, make_ir))
     if len(missing) < 2:
@@ -161,7 +161,7 @@ def _version() -> bytes:
     return digest.digest()
 
 
-def _digest(key: str) -> str:
+def disk_name(key: str) -> str:
     return hashlib.blake2b(_version() + key.encode(), digest_size=20).hexdigest()
 
 

@@ -1,0 +1,548 @@
+"""Loop programs for NVIDIA GPUs: the scalar code of `llvm.py` with a mapping of loops to threads, as PTX.
+
+A kernel's parameters are its words, one of 8 bytes for each slot. How loops are laid out:
+
+    parallel   blockIdx.x and threadIdx.y: a block takes blockDim.y iterations ("rows"), blockDim.x threads ("lanes", a power of two)
+               work on each
+    vector     lane l takes elements l, l + lanes ...; blockIdx.y further divides vector loops that reduce nothing
+    serial     in order, by every lane: statements around vector loops are carried out by all lanes alike, stores by the first
+
+An accumulator that a vector loop updates is kept per lane and combined at the end of the outermost loop within its scope, by
+shuffles within a warp and through shared memory between warps. How many lanes a row gets depends on sizes alone, so the same
+program gives the same bits every time (but for scatters, which are atomic).
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..base import dtype as dt
+from ..loops import ir
+from ..runtime import jit
+from .cuda_schedule import Schedule, schedule, walk
+from .llvm import Emitter, evaluate, literal, llvm_type
+
+TRIPLE = 'target triple = "nvptx64-nvidia-cuda"\n'
+WARP = 32
+THREADS = 256           # of a block, where nothing asks for more
+MOST_THREADS = 1024
+UNROLL = 4              # elements a lane has in flight
+SIMPLE = 96             # nodes of a vector loop's body that is worth unrolling
+FILLED = 1 << 17        # threads that keep a large GPU busy
+GRID_Y = 65_535
+FEW_WORDS, MOST_WORDS = 512, 4_095      # 4 KiB of parameters everywhere, 32 KiB from PTX 8.1 on
+ARCHITECTURES = (70, 75, 80, 86, 89, 90)    # code for one of them runs on all later GPUs
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a kernel is launched: blocks (x, y) of threads (x, y)."""
+
+    grid: tuple[int, int]
+    block: tuple[int, int]
+
+
+class PtxEmitter(Emitter):
+    """Writes the body of one kernel."""
+
+    def __init__(self, program: ir.Program, plan: Schedule | None = None):
+        super().__init__(program)
+        self.plan = plan
+        self.lane_wise = False              # inside a vector loop: each lane on an element of its own
+        self.partials: dict[str, str] = {}  # accumulator -> address of this lane's part, while it is being updated
+        self.dirty: set[int] = set()        # exchanged slots that were written since the last barrier
+        self.shared_words = 0
+
+    # -- slots and special registers ----------------------------------------------------------------------------
+
+    def signature(self, name: str = "kernel") -> str:
+        return f"ptx_kernel void @{name}({', '.join(f'{self._parameter(s)} %s{i}' for i, s in enumerate(self.program.slots))})"
+
+    @staticmethod
+    def _parameter(slot: ir.Slot) -> str:
+        return "ptr" if slot.role in ir.BUFFER_ROLES else "double" if slot.dtype.kind == "f" else "i64"
+
+    def load_slots(self, *_) -> None:
+        for i, slot in enumerate(self.program.slots):
+            t = llvm_type(slot.dtype)
+            if slot.role in ir.BUFFER_ROLES or t in ("i64", "double"):
+                self.slots[i] = f"%s{i}"
+            else:
+                self.slots[i] = self.set(f"fptrunc double %s{i} to {t}" if slot.dtype.kind == "f" else f"trunc i64 %s{i} to {t}")
+
+    def register(self, name: str) -> str:
+        """A special register, such as tid.x."""
+        return self.call(f"llvm.nvvm.read.ptx.sreg.{name}", "i32")
+
+    def wide(self, v: str) -> str:
+        return self.set(f"zext i32 {v} to i64")
+
+    # -- control ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def only_if(self, condition: str):
+        yes, end = self.new_label("then"), self.new_label("end")
+        self.line(f"br i1 {condition}, label %{yes}, label %{end}")
+        self.label(yes)
+        yield
+        self.line(f"br label %{end}")
+        self.label(end)
+
+    @contextmanager
+    def steps(self, start: str, stop: str, step: str, ahead: str | None = None, unroll: int = 0):
+        """for (i64 i = start; i + ahead < stop; i += step); yields i, which afterwards holds its last value."""
+        head, into, end = self.new_label("loop"), self.new_label("body"), self.new_label("end")
+        i, after, before = self.fresh(), self.fresh(), self.block
+        self.line(f"br label %{head}")
+        self.label(head)
+        self.line(f"{i} = phi i64 [{start}, %{before}], [{after}, %{into}.latch]")
+        reach = self.set(f"add i64 {i}, {ahead}") if ahead else i
+        self.line(f"br i1 {self.set(f'icmp slt i64 {reach}, {stop}')}, label %{into}, label %{end}")
+        self.label(into)
+        yield i
+        self.line(f"br label %{into}.latch")
+        self.label(f"{into}.latch")
+        self.line(f"{after} = add nsw i64 {i}, {step}")
+        self.line(f"br label %{head}{self._unrolled(unroll)}")
+        self.label(end)
+
+    def _unrolled(self, count: int) -> str:
+        if not count:
+            return ""
+        number = len(self.metadata)
+        self.metadata += [f"distinct !{{!{number}, !{number + 1}}}", f'!{{!"llvm.loop.unroll.count", i32 {count}}}']
+        return f", !llvm.loop !{number}"
+
+    # -- statements ---------------------------------------------------------------------------------------------
+
+    def statement(self, s: ir.Op) -> None:
+        if not self.lane_wise and self.dirty and any(o.kind == "load" and o.attr in self.dirty for o in walk(s)):
+            self.barrier()
+        super().statement(s)
+
+    def _loop(self, s: ir.Op) -> None:
+        name, kind = s.attr
+        if self.lane_wise:
+            pure = not any(o.kind in ("store", "atomic") for o in walk(s))
+            with self.steps("0", self.expression(s.args[0]), "1", unroll=UNROLL if pure else 0) as i:
+                self.indices[name] = i
+                self.statements(s.args[1:])
+            return
+        opened = self._open(s)
+        if kind == "vector":
+            self._vector(s)
+        else:
+            self._uniform(s)
+        if opened:
+            self._close(opened)
+
+    def _uniform(self, s: ir.Op) -> None:
+        """A serial loop around vector loops: all lanes go through it together."""
+        written = {o.attr for o in walk(s) if o.kind == "store"} & self.plan.exchanged
+        with self.steps("0", self.expression(s.args[0]), "1") as i:
+            self.indices[s.attr[0]] = i
+            if written and any(o.kind == "load" and o.attr in written for o in walk(s)):
+                self.barrier()
+            self.statements(s.args[1:])
+        self.dirty |= written
+
+    def _vector(self, s: ir.Op) -> None:
+        stop, i = self.expression(s.args[0]), self.first
+        self.lane_wise = True
+        if _straight(s):
+            ahead = self.set(f"mul i64 {self.step}, {UNROLL - 1}")
+            stride = self.set(f"mul i64 {self.step}, {UNROLL}")
+            with self.steps(i, stop, stride, ahead) as i:
+                self._together(s, i)
+        with self.steps(i, stop, self.step) as i:
+            self.indices[s.attr[0]] = i
+            self.statements(s.args[1:])
+        self.lane_wise = False
+        self.dirty |= {o.attr for o in walk(s) if o.kind == "store"} & self.plan.exchanged
+
+    def _together(self, s: ir.Op, i: str) -> None:
+        """The body for several elements: everything is read and computed before anything is written."""
+        outer, known, writes = self.memo, dict(self.accumulators), []
+        for u in range(UNROLL):
+            self.memo = dict(outer)
+            self.indices[s.attr[0]] = i
+            for b in s.args[1:]:
+                if b.kind == "store":
+                    writes.append((b, self.address(b.attr, b.args[0]), self.expression(b.args[1])))
+                elif b.kind == "update":
+                    writes.append((b, None, self.expression(b.args[0])))
+                else:
+                    self.statement(b)
+            if u + 1 < UNROLL:
+                i = self.set(f"add nsw i64 {i}, {self.step}")
+        for b, address, v in writes:
+            if address is None:
+                self.add(b.attr, v)
+            else:
+                self.store_at(address, v, b.args[1].dtype)
+        self.memo, self.accumulators = outer, known
+
+    def _store(self, s: ir.Op) -> None:
+        if self.lane_wise:
+            super()._store(s)
+            return
+        address, v = self.address(s.attr, s.args[0]), self.expression(s.args[1])
+        with self.only_if(self.is_first):
+            self.store_at(address, v, s.args[1].dtype)
+        if s.attr in self.plan.exchanged:
+            self.dirty.add(s.attr)
+
+    def _atomic(self, s: ir.Op) -> None:
+        slot, instruction = s.attr
+        address, v = self.address(slot, s.args[0]), self.expression(s.args[1])
+        text = f"atomicrmw {instruction} ptr {address}, {llvm_type(s.args[1].dtype)} {v} monotonic"
+        if self.lane_wise:
+            self.set(text)
+            return
+        with self.only_if(self.is_first):
+            self.set(text)
+
+    def _update(self, s: ir.Op) -> None:
+        self.add(s.attr, self.expression(s.args[0]))
+
+    def add(self, name: str, v: str) -> None:
+        """Combine a value into an accumulator, or into this lane's part of it."""
+        address, combine, d = self.accumulators[name]
+        if self.lane_wise:
+            address = self.partials.get(name, address)
+        t = llvm_type(d)
+        if combine != "set":
+            v = self.combine(combine, d, self.set(f"load {t}, ptr {address}"), v)
+        self.line(f"store {t} {v}, ptr {address}")
+
+    # -- values that several lanes make together ----------------------------------------------------------------
+
+    def _open(self, s: ir.Op) -> list[str]:
+        """Give each accumulator that the vector loops in `s` update a part for every lane."""
+        updated = dict.fromkeys(o.attr for o in walk(s) if o.kind == "update")
+        names = [n for n in updated if n in self.accumulators and n not in self.partials and self.accumulators[n][1] != "set"]
+        for n in names:
+            _, combine, d = self.accumulators[n]
+            self.partials[n] = address = self.fresh()
+            self.allocas.append(f"  {address} = alloca {llvm_type(d)}")
+            self.line(f"store {llvm_type(d)} {identity(combine, d)}, ptr {address}")
+        return names
+
+    def _close(self, names: list[str]) -> None:
+        """Combine the parts of all lanes, in the same order in every lane, and then with what the accumulator holds."""
+        parts = [(*self.accumulators[n], self.partials.pop(n)) for n in names]
+        for _, combine, d, part in parts:
+            self._fold(part, combine, d, self.set(f"load {llvm_type(d)}, ptr {part}"), self.narrower)
+        with self.only_if(self.many_warps):
+            self._across_warps(parts)
+        for address, combine, d, part in parts:
+            t = llvm_type(d)
+            total = self.combine(combine, d, self.set(f"load {t}, ptr {address}"), self.set(f"load {t}, ptr {part}"))
+            self.line(f"store {t} {total}, ptr {address}")
+
+    def _fold(self, part: str, combine: str, d: dt.dtype, v: str, wanted: list[str]) -> None:
+        """A butterfly over the lanes of a warp; `wanted` says which of the steps 16, 8, 4, 2, 1 apply."""
+        t = llvm_type(d)
+        for step, applies in zip((16, 8, 4, 2, 1), wanted):
+            merged = self.combine(combine, d, v, self._shuffled(v, d, step))
+            v = self.set(f"select i1 {applies}, {t} {merged}, {t} {v}")
+        self.line(f"store {t} {v}, ptr {part}")
+
+    def _shuffled(self, v: str, d: dt.dtype, step: int) -> str:
+        """The value that lane (own lane xor step) holds."""
+        t, bits = llvm_type(d), 1 if d is dt.bool_ else 8 * d.itemsize
+        whole = self.set(f"bitcast {t} {v} to i{bits}") if d.kind == "f" else v
+
+        def exchange(word: str) -> str:
+            return self.call("llvm.nvvm.shfl.sync.bfly.i32", "i32", ("i32", self.members), ("i32", word), ("i32", str(step)), ("i32", "31"))
+
+        if bits < 32:
+            got = self.set(f"trunc i32 {exchange(self.set(f'zext i{bits} {whole} to i32'))} to i{bits}")
+        elif bits == 32:
+            got = exchange(whole)
+        else:
+            low = exchange(self.set(f"trunc i64 {whole} to i32"))
+            high = exchange(self.set(f"trunc i64 {self.set(f'lshr i64 {whole}, 32')} to i32"))
+            got = self.set(f"or i64 {self.wide(low)}, {self.set(f'shl i64 {self.wide(high)}, 32')}")
+        return self.set(f"bitcast i{bits} {got} to {t}") if d.kind == "f" else got
+
+    def _across_warps(self, parts: list) -> None:
+        self.shared_words = max(self.shared_words, WARP * len(parts))
+        own, theirs = [], []
+        for k in range(len(parts)):
+            for place, index in ((own, self.warp), (theirs, self.of_warp)):
+                at = self.set(f"add i64 {index}, {WARP * k}")
+                place.append(self.set(f"getelementptr inbounds i64, ptr addrspace(3) @shared, i64 {at}"))
+        with self.only_if(self.leads_warp):
+            for (_, _, d, part), at in zip(parts, own):
+                v = self.set(f"load {llvm_type(d)}, ptr {part}")
+                if d is dt.bool_:
+                    v = self.set(f"zext i1 {v} to i8")
+                self.line(f"store {'i8' if d is dt.bool_ else llvm_type(d)} {v}, ptr addrspace(3) {at}, align 8")
+        self.call_void("llvm.nvvm.barrier0")
+        for (_, combine, d, part), at in zip(parts, theirs):
+            v = self.set(f"load {'i8' if d is dt.bool_ else llvm_type(d)}, ptr addrspace(3) {at}, align 8")
+            if d is dt.bool_:
+                v = self.set(f"icmp ne i8 {v}, 0")
+            t = llvm_type(d)
+            v = self.set(f"select i1 {self.has_warp}, {t} {v}, {t} {identity(combine, d)}")
+            self._fold(part, combine, d, v, self.fewer_warps)
+        self.call_void("llvm.nvvm.barrier0")
+
+    def call_void(self, name: str, *args: tuple) -> None:
+        self.intrinsics.add(f"declare void @{name}({', '.join(t for t, _ in args)})")
+        self.line(f"call void @{name}({', '.join(f'{t} {v}' for t, v in args)})")
+
+    def barrier(self) -> None:
+        """All lanes of a row see what each of them wrote."""
+        one, many, end = self.new_label("warp"), self.new_label("block"), self.new_label("end")
+        self.line(f"br i1 {self.many_warps}, label %{many}, label %{one}")
+        self.label(many)
+        self.call_void("llvm.nvvm.barrier0")
+        self.line(f"br label %{end}")
+        self.label(one)
+        self.call_void("llvm.nvvm.bar.warp.sync", ("i32", self.members))
+        self.line(f"br label %{end}")
+        self.label(end)
+        self.dirty.clear()
+
+    # -- the kernel ---------------------------------------------------------------------------------------------
+
+    def prologue(self) -> str:
+        """Who this thread is; returns its parallel iteration."""
+        lane, lanes = self.register("tid.x"), self.register("ntid.x")
+        row, rows = self.register("tid.y"), self.register("ntid.y")
+        part, parts = self.register("ctaid.y"), self.register("nctaid.y")
+        self.first = self.wide(self.set(f"add i32 {self.set(f'mul i32 {part}, {lanes}')}, {lane}"))
+        self.step = self.wide(self.set(f"mul i32 {parts}, {lanes}"))
+        self.is_first = self.set(f"icmp eq i64 {self.first}, 0")
+        if self.plan.reduces or self.plan.exchanged:
+            self._teams(lane, lanes, row)
+        block = self.wide(self.register("ctaid.x"))
+        return self.set(f"add i64 {self.set(f'mul i64 {block}, {self.wide(rows)}')}, {self.wide(row)}")
+
+    def _teams(self, lane: str, lanes: str, row: str) -> None:
+        """Which lanes of the warp, and which warps of the block, work on this thread's row."""
+        thread = self.set(f"add i32 {self.set(f'mul i32 {row}, {lanes}')}, {lane}")
+        in_warp = self.set(f"and i32 {thread}, {WARP - 1}")
+        self.many_warps = self.set(f"icmp ugt i32 {lanes}, {WARP}")
+        whole = self.set(f"icmp uge i32 {lanes}, {WARP}")
+        count = self.set(f"select i1 {whole}, i32 0, i32 {lanes}")
+        few = self.set(f"sub i32 {self.set(f'shl i32 1, {count}')}, 1")
+        start = self.set(f"and i32 {in_warp}, {self.set(f'sub i32 0, {lanes}')}")
+        first = self.set(f"select i1 {whole}, i32 0, i32 {start}")
+        self.members = self.set(f"select i1 {whole}, i32 -1, i32 {self.set(f'shl i32 {few}, {first}')}")
+        self.narrower = [self.set(f"icmp ugt i32 {lanes}, {step}") for step in (16, 8, 4, 2, 1)]
+        warps = self.set(f"lshr i32 {lanes}, 5")
+        self.fewer_warps = [self.set(f"icmp ugt i32 {warps}, {step}") for step in (16, 8, 4, 2, 1)]
+        self.warp = self.wide(self.set(f"lshr i32 {lane}, 5"))
+        self.leads_warp = self.set(f"icmp eq i32 {in_warp}, 0")
+        self.has_warp = self.set(f"icmp ult i32 {in_warp}, {warps}")
+        self.of_warp = self.wide(self.set(f"select i1 {self.has_warp}, i32 {in_warp}, i32 0"))
+
+    def kernel(self) -> str:
+        self.load_slots()
+        top = self.plan.top
+        p = self.prologue()
+        self.lane_wise = not self.plan.widths       # no vector loops: a thread takes an iteration whole
+        with self.only_if(self.set(f"icmp slt i64 {p}, {self.expression(top.args[0])}")):
+            self.indices[top.attr[0]] = p
+            self.statements(top.args[1:])
+        self.line("ret void")
+        return self.function(self.signature(), "#0")
+
+    # -- what the GPU does by itself ----------------------------------------------------------------------------
+
+    def _narrow_bfloat(self, a: str) -> str:
+        return self.set(f"bitcast bfloat {self.set(f'fptrunc float {a} to bfloat')} to i16")
+
+    def _widen_half(self, a: str) -> str:
+        return self.set(f"fpext half {self.set(f'bitcast i16 {a} to half')} to float")
+
+    def _narrow_half(self, a: str) -> str:
+        return self.set(f"bitcast half {self.set(f'fptrunc float {a} to half')} to i16")
+
+
+def _straight(s: ir.Op) -> bool:
+    """Whether a vector loop's body is short, without branches, and reads nothing that it writes."""
+    body = s.args[1:]
+    if any(b.kind not in ("store", "update", "check") for b in body):
+        return False
+    nodes = [o for b in body for o in walk(b)]
+    written = {b.attr for b in body if b.kind == "store"}
+    return len(nodes) <= SIMPLE and not any(o.kind == "load" and o.attr in written for o in nodes)
+
+
+def identity(combine: str, d: dt.dtype) -> str:
+    """What combining leaves unchanged."""
+    if combine in ("any", "all"):
+        return "true" if combine == "all" else "false"
+    if combine in ("sum", "prod"):
+        return literal(combine == "prod", d)
+    least = combine == "max"
+    if d.kind == "f":
+        return literal(float("-inf" if least else "inf"), d)
+    if d.kind == "b":
+        return "false" if least else "true"
+    bits = 8 * d.itemsize
+    low, high = (0, 2 ** bits - 1) if d.kind == "u" else (-2 ** (bits - 1), 2 ** (bits - 1) - 1)
+    return literal(low if least else high, d)
+
+
+def module(functions: list[str], emitters: list[Emitter], shared: int) -> str:
+    """`shared`: 8-byte words of shared memory."""
+    declarations = sorted(set().union(*(e.intrinsics for e in emitters)))
+    metadata = [f"!{i} = {text}" for i, text in enumerate(emitters[0].metadata)]
+    memory = [f"@shared = internal addrspace(3) global [{shared} x i64] undef, align 16"] if shared else []
+    return TRIPLE + "\n".join([*memory, *functions, *declarations, "attributes #0 = { nounwind }", *metadata]) + "\n"
+
+
+def new_emitter(program: ir.Program, plan: Schedule | None = None) -> PtxEmitter:
+    e = PtxEmitter(program, plan)
+    e.meta("!{}")
+    e.meta('!{!"branch_weights", i32 1, i32 2000}')
+    return e
+
+
+# -- kernels ----------------------------------------------------------------------------------------------------
+
+class Kernel:
+    """A program whose body is one parallel loop. `key` determines its code."""
+
+    def __init__(self, program: ir.Program, text: str):
+        if len(program.slots) > MOST_WORDS:
+            raise NotImplementedError(f"cuda: expected a kernel of at most {MOST_WORDS} arguments; received {len(program.slots)}. "
+                                      "Compute fewer tensors at once.")
+        self.program, self.key = program, text
+
+    @functools.cached_property
+    def plan(self) -> Schedule:
+        return schedule(self.program)
+
+    def ir(self) -> str:
+        e = new_emitter(self.program, self.plan)
+        return module([e.kernel()], [e], e.shared_words)
+
+    def ptx(self, architecture: int = ARCHITECTURES[-1]) -> str:
+        """The kernel's code for GPUs from compute capability `architecture` (80 for 8.0) on."""
+        return assemble(self.key, self.ir, architecture, len(self.program.slots) > FEW_WORDS)
+
+    assembly = ptx
+
+    def entry(self, words) -> str:
+        """The name of the function that serves these arguments."""
+        return "kernel"
+
+    def launch(self, words) -> Launch | None:
+        """How to launch it for these arguments; None if there is nothing to do."""
+        count = evaluate(self.plan.top.args[0], words)
+        if count <= 0:
+            return None
+        if not self.plan.widths:
+            rows = min(THREADS // 2, max(WARP, _power(count // 1024)))
+            return Launch((-(-count // rows), 1), (1, rows))
+        width = max(1, *(_extent(e, words) for e in self.plan.widths))
+        return self._split(count, width) if self.plan.splits else self._rows(count, width)
+
+    @staticmethod
+    def _split(count: int, width: int) -> Launch:
+        lanes = min(THREADS, _power(width))
+        rows = min(THREADS // lanes, _power(count))
+        return Launch((-(-count // rows), min(GRID_Y, -(-width // (lanes * UNROLL)))), (lanes, rows))
+
+    @staticmethod
+    def _rows(count: int, width: int) -> Launch:
+        """A warp for a row of up to a thousand elements or so; more where there are few rows."""
+        lanes = max(min(WARP, _power(width)), min(MOST_THREADS, _power(width // 16)))
+        while lanes < min(MOST_THREADS, _power(width) // 2) and count * lanes < FILLED:
+            lanes *= 2
+        rows = min(max(1, THREADS // 2 // lanes), _power(count)) if lanes <= WARP else 1
+        return Launch((-(-count // rows), 1), (lanes, rows))
+
+
+def _power(n: int) -> int:
+    """The least power of two that is not below n."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def _extent(e: ir.Op, words) -> int:
+    try:
+        return evaluate(e, words)
+    except KeyError:        # depends on something that only the kernel knows
+        return 1024
+
+
+_kernels: dict[str, Kernel] = {}
+
+
+def build_all(programs: list[ir.Program]) -> list[Kernel]:
+    """The kernels of programs; equal texts share one. They are compiled when they are first loaded."""
+    found = []
+    for program in programs:
+        text = program.text()
+        kernel = _kernels.get(text)
+        if kernel is None:
+            kernel = _kernels[text] = _kernel(program, text)
+        found.append(kernel)
+    return found
+
+
+def _kernel(program: ir.Program, text: str) -> Kernel:
+    if program.body[0].kind == "contract":
+        from .cuda_contract import ContractionKernel
+        return ContractionKernel(program, text)
+    return Kernel(program, text)
+
+
+# -- LLVM -------------------------------------------------------------------------------------------------------
+
+_lock = threading.RLock()
+
+
+@functools.cache
+def _machine(architecture: int, long: bool):
+    import llvmlite.binding as llvm
+
+    if hasattr(llvm, "initialize") and int(llvm.llvm_version_info[0]) < 20:
+        llvm.initialize()
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    target = llvm.Target.from_triple("nvptx64-nvidia-cuda")
+    return llvm, target.create_target_machine(cpu=f"sm_{architecture}", features="+ptx81" if long else "", opt=3)
+
+
+def compiled(text: str, architecture: int, long: bool = False) -> str:
+    """PTX of a module. `long`: its kernels have more than 4 KiB of parameters."""
+    with _lock:
+        llvm, machine = _machine(architecture, long)
+        code = llvm.parse_assembly(text, llvm.create_context())
+        code.verify()
+        options = llvm.create_pipeline_tuning_options(speed_level=3)
+        options.loop_vectorization = options.slp_vectorization = False
+        builder = llvm.create_pass_builder(machine, options)
+        builder.getModulePassManager().run(code, builder)
+        return machine.emit_assembly(code)
+
+
+def assemble(key: str, make_ir, architecture: int, long: bool) -> str:
+    """PTX of the module that `key` determines, compiled once and kept on disk."""
+    disk, digest = jit.disk_cache(), jit.disk_name(f"ptx {architecture} {key}")
+    kept = disk.read(digest)
+    if kept is not None:
+        return kept.decode()
+    text = compiled(make_ir(), architecture, long)
+    disk.write(digest, text.encode())
+    return text
+
+
+def architecture_for(capability: tuple[int, int]) -> int:
+    """The newest architecture that a GPU of this compute capability runs."""
+    number = 10 * capability[0] + capability[1]
+    fitting = [a for a in ARCHITECTURES if a <= number]
+    if not fitting:
+        raise RuntimeError(f"cuda: expected a GPU of compute capability {ARCHITECTURES[0] / 10} or later; "
+                           f"received one of {capability[0]}.{capability[1]}. Use device='cpu'.")
+    return fitting[-1]
