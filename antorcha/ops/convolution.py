@@ -1,0 +1,265 @@
+"""Convolutions of one, two and three dimensions and their transposes, as contractions over windows read in place.
+
+A convolution is one trilinear form of an input x (N, C, *L), a weight w (O, C / groups, *K) and an output y (N, O, *P):
+
+    T(x, w, y) = sum over n, o, c, p, k of  x[n, c, p * stride + k * dilation - padding] * w[o, c, k] * y[n, o, p]
+
+Its derivatives to y, x and w are the three operators here, `correlate`, `spread` and `weigh`; the derivatives of each are the
+other two, so that gradients of any order are contractions too, and nothing is ever scattered.
+"""
+
+from __future__ import annotations
+
+from ..base.errors import message
+from ..graph.node import View, dense, view as make_view
+from .contraction import check_dtypes, contract
+from .record import check_tensor, core, meta, operator
+from .view import slice_view
+from .windows import each, positive, surround, window_count, windows
+
+Tensor = "Tensor"
+FEW = 32            # positions of one sample below which all samples share one product
+CHUNKS = 16         # partial sums of a weight's gradient, at most
+
+
+def _whole(x):
+    return x if x.is_contiguous() else core.contiguous(x)
+
+
+def _padded(x, padding: tuple):
+    return surround(x, tuple((p, p) for p in padding), 0) if any(padding) else _whole(x)
+
+
+def _grouped(v: View, d: int, groups: int) -> View:
+    """Dimension d read as (groups, rest)."""
+    n, t = v.shape[d], v.strides[d]
+    return make_view(v.shape[:d] + (groups, n // groups) + v.shape[d + 1:], v.strides[:d] + (n // groups * t, t) + v.strides[d + 1:], v.offset)
+
+
+def _order(v: View, *dims) -> View:
+    return make_view(tuple(v.shape[d] for d in dims), tuple(v.strides[d] for d in dims), v.offset)
+
+
+def _repeated(v: View, n: int) -> View:
+    """The same value for each of n samples, as a first dimension."""
+    return make_view((n, *v.shape), (0, *v.strides), v.offset)
+
+
+@operator(name="convolution", title="Convolution", public=False, grad=dict(
+    input=lambda g, input_shape, weight, stride, padding, dilation, groups:
+        spread(g, weight, input_shape[2:], stride, padding, dilation, groups),
+    weight=lambda g, input, weight_shape, stride, padding, dilation, groups:
+        weigh(input, g, weight_shape[2:], stride, padding, dilation, groups)))
+def correlate(input: Tensor, weight: Tensor, stride, padding, dilation, groups):
+    """y: (N, C, *L) and (O, C / groups, *K) to (N, O, *P)."""
+    x = _padded(input, padding)
+    size = weight.meta.view.shape[2:]
+    count = window_count("convolution", x.meta.view.shape[2:], size, stride, dilation)
+    return _product(x, weight, size, stride, dilation, count, _grouped(weight.meta.view, 0, groups), groups)
+
+
+def _product(x, weight, size, stride, dilation, count, w: View, groups):
+    """Sums over channels and places of windows of x with w: (groups, out, in, *K)."""
+    n = len(size)
+    v = _grouped(windows(x.meta.view, size, stride, dilation, count), 1, groups)        # N, groups, in, *P, *K
+    batch, out = v.shape[0], w.shape[1]
+    positions, places = range(3, 3 + n), range(3 + n, 3 + 2 * n)
+    if dense(count).numel >= FEW:
+        right = _order(v, 0, 1, *positions, 2, *places)
+        y = contract(weight, _repeated(w, batch), x, right, 2, 1, n, 1 + n)             # N, groups, out, *P
+        return core.reread(y, (batch, groups * out, *count))
+    left = _order(v, 1, 0, *positions, 2, *places)
+    y = contract(x, left, weight, w, 1, 1 + n, 1, 1 + n)                                # groups, N, *P, out
+    y = y.permute((1, 0, 2 + n, *range(2, 2 + n)))
+    return core.reread(core.contiguous(y), (batch, groups * out, *count))
+
+
+@operator(name="convolution_transposed", title="ConvolutionTransposed", public=False, grad=dict(
+    input=lambda g, weight, stride, padding, dilation, groups: correlate(g, weight, stride, padding, dilation, groups),
+    weight=lambda g, input, weight_shape, stride, padding, dilation, groups:
+        weigh(g, input, weight_shape[2:], stride, padding, dilation, groups)))
+def spread(input: Tensor, weight: Tensor, length, stride, padding, dilation, groups):
+    """x: (N, O, *P) and (O, C / groups, *K) to (N, C, *length).
+
+    The input is spaced out by `stride` among zeros; then x is its correlation with the weight turned round.
+    """
+    size = weight.meta.view.shape[2:]
+    shape = input.meta.view.shape
+    reach = tuple(d * (k - 1) for k, d in zip(size, dilation))
+    wide = shape[:2] + tuple(n + r for n, r in zip(length, reach))
+    h = input if all(s == 1 for s in stride) and shape == wide and reach == padding else _spaced(input, wide, stride, tuple(
+        r - p for r, p in zip(reach, padding)))
+    w = _grouped(weight.meta.view, 0, groups)                                           # groups, out, in, *K
+    turned = make_view(w.shape, w.strides[:3] + tuple(-t for t in w.strides[3:]),
+                       w.offset + sum((k - 1) * t for k, t in zip(w.shape[3:], w.strides[3:])))
+    w = _order(turned, 0, 2, 1, *range(3, len(w.shape)))
+    return _product(_whole(h), weight, size, (1,) * len(size), dilation, tuple(length), w, groups)
+
+
+def _spaced(g, shape: tuple, stride: tuple, start: tuple):
+    """Zeros of `shape` with element o of each last dimension at start + o * stride, as far as it lies inside."""
+    region, part = dense(shape), g.meta.view
+    for d, (n, s, t) in enumerate(zip(shape[2:], stride, start), 2):
+        first = max(0, -(t // s))
+        count = max(0, min(part.shape[d], (n - 1 - t) // s + 1) - first)
+        part = slice_view(part, d, first, first + count, 1)
+        region = slice_view(region, d, t + first * s, t + first * s + (count - 1) * s + 1 if count else 0, s)
+    zeros = core.zeros(meta(dense(shape), g.meta.dtype, g.meta.device))
+    return core.overwrite_region(zeros, region, core.view_of(g, meta(part, g.meta.dtype, g.meta.device))) if region.numel else zeros
+
+
+@operator(name="convolution_weight", title="ConvolutionWeight", public=False, grad=dict(
+    input=lambda g, input_shape, cotangent, stride, padding, dilation, groups:
+        spread(cotangent, g, input_shape[2:], stride, padding, dilation, groups),
+    cotangent=lambda g, input, stride, padding, dilation, groups: correlate(input, g, stride, padding, dilation, groups)))
+def weigh(input: Tensor, cotangent: Tensor, size, stride, padding, dilation, groups):
+    """w: (N, C, *L) and (N, O, *P) to (O, C / groups, *size). The sum over samples is cut into chunks, side by side."""
+    x, n = _padded(input, padding), len(size)
+    count = cotangent.meta.view.shape[2:]
+    v = _grouped(windows(x.meta.view, size, stride, dilation, count), 1, groups)        # N, groups, in, *P, *K
+    g = _grouped(cotangent.meta.view, 1, groups)                                        # N, groups, out, *P
+    batch = v.shape[0]
+    chunks = next(c for c in range(min(batch, CHUNKS), 0, -1) if batch % c == 0) if batch else 1
+    v, g = _grouped(v, 0, chunks), _grouped(g, 0, chunks)
+    positions = range(4, 4 + n)
+    right = _order(v, 0, 2, 3, *range(4 + n, 4 + 2 * n), 1, *positions)
+    left = _order(g, 0, 2, 3, 1, *positions)
+    parts = contract(cotangent, left, x, right, 2, 1, 1 + n, 1 + n)                     # chunks, groups, out, in, *K
+    total = parts.sum(0) if chunks > 1 else parts
+    return core.reread(total, (g.shape[2] * g.shape[3], v.shape[3], *size))
+
+
+# -- the public functions ---------------------------------------------------------------------------------------
+
+AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
+
+
+def _check(what: str, n: int, input, weight, bias, stride, dilation, groups, channels: int, out: int, transposed: bool):
+    check_tensor(what, "input", input)
+    check_tensor(what, "weight", weight)
+    if weight.dim() != n + 2:
+        raise RuntimeError(message(what, f"weight of {n + 2} dimensions", f"shape {list(weight.shape)}"))
+    if input.dim() not in (n + 1, n + 2):
+        raise RuntimeError(message(what, f"{n + 1}D (unbatched) or {n + 2}D (batched) input", f"input of size: {list(input.shape)}",
+                                   f"It is (C, {AXES[n]}) or (N, C, {AXES[n]})."))
+    positive(what, "stride", stride)
+    positive(what, "dilation", dilation)
+    if groups <= 0:
+        raise RuntimeError(message(what, "a positive number of groups", str(groups), "(non-positive groups is not supported)"))
+    if weight.shape[0] % groups:
+        raise RuntimeError(message(what, f"the first dimension of weight to be divisible by groups={groups} and at least {groups}",
+                                   f"weight of size {list(weight.shape)}"))
+    if input.shape[-n - 1] != channels:
+        raise RuntimeError(message(what, f"input[{list(input.shape)}] to have {channels} channels to match weight {list(weight.shape)} with "
+                                   f"groups={groups}", f"{input.shape[-n - 1]} channels", "The dimension before the last "
+                                   f"{n} is the channels."))
+    if 0 in weight.shape[2:] or any(s == 0 for s in input.shape[-n - 1:]):
+        raise RuntimeError(message(what, "nonempty channels, lengths and kernel", f"input {list(input.shape)}, weight {list(weight.shape)}"))
+    if bias is not None and tuple(bias.shape) != (out,):
+        raise RuntimeError(message(what, f"bias to be 1-dimensional with {out} elements, as many as output channels of weight "
+                                   f"{list(weight.shape)}", f"bias of size {list(bias.shape)}"))
+    check_dtypes(what, input, weight, *([] if bias is None else [bias]))
+
+
+def _with_bias(y, bias, n: int, single: bool):
+    y = y if bias is None else y + bias.reshape((1, -1) + (1,) * n)
+    return y.squeeze(0) if single else y
+
+
+def _same_padding(what: str, size: tuple, stride: tuple, dilation: tuple):
+    """(before, after) of each dimension that keep its length; the odd one comes after."""
+    if any(s != 1 for s in stride):
+        raise RuntimeError(f"{what}: padding='same' is not supported for strided convolutions; received stride {list(stride)}. "
+                           "Give the padding in numbers.")
+    return tuple((d * (k - 1) // 2, d * (k - 1) - d * (k - 1) // 2) for k, d in zip(size, dilation))
+
+
+def _convolve(n: int, input, weight, bias, stride, padding, dilation, groups):
+    what = f"conv{n}d"
+    stride, dilation = each(what, "stride", stride, n), each(what, "dilation", dilation, n)
+    check_tensor(what, "weight", weight)
+    channels = weight.shape[1] * groups if weight.dim() > 1 else 0
+    _check(what, n, input, weight, bias, stride, dilation, groups, channels, weight.shape[0] if weight.dim() else 0, False)
+    single = input.dim() == n + 1
+    x = input.unsqueeze(0) if single else input
+    size = tuple(weight.shape[2:])
+    if isinstance(padding, str):
+        if padding not in ("same", "valid"):
+            raise RuntimeError(message(what, "padding 'same', 'valid' or numbers", repr(padding)))
+        amounts = _same_padding(what, size, stride, dilation) if padding == "same" else ((0, 0),) * n
+        padding = tuple(min(a) for a in amounts)
+        rest = tuple((a - p, b - p) for (a, b), p in zip(amounts, padding))
+        x = surround(x, rest, 0) if any(max(r) for r in rest) else x
+    else:
+        padding = each(what, "padding", padding, n)
+        if any(p < 0 for p in padding):
+            raise RuntimeError(message(what, "padding of at least zero", f"{list(padding)}", "(negative padding is not supported)"))
+    length = tuple(s + 2 * p for s, p in zip(x.shape[2:], padding))
+    count = window_count(what, length, size, stride, dilation)
+    if not x.shape[0] or not weight.shape[0]:
+        y = _empty_result(x, weight, (x.shape[0], weight.shape[0], *count))
+    else:
+        y = correlate(x, weight, stride, padding, dilation, groups)
+    return _with_bias(y, bias, n, single)
+
+
+def _empty_result(x, weight, shape: tuple):
+    """No elements, but a place in the graph of derivatives."""
+    return (x.sum() + weight.sum()).expand(shape).contiguous()
+
+
+def _convolve_transposed(n: int, input, weight, bias, stride, padding, output_padding, groups, dilation):
+    what = f"conv_transpose{n}d"
+    stride, dilation = each(what, "stride", stride, n), each(what, "dilation", dilation, n)
+    padding, extra = each(what, "padding", padding, n), each(what, "output_padding", output_padding, n)
+    check_tensor(what, "weight", weight)
+    out = weight.shape[1] * groups if weight.dim() > 1 else 0
+    _check(what, n, input, weight, bias, stride, dilation, groups, weight.shape[0] if weight.dim() else 0, out, True)
+    if any(p < 0 for p in padding):
+        raise RuntimeError(message(what, "padding of at least zero", f"{list(padding)}", "(negative padding is not supported)"))
+    if any(e < 0 or e >= max(s, d) for e, s, d in zip(extra, stride, dilation)):
+        raise RuntimeError(message(what, f"output padding smaller than either stride or dilation, {list(stride)} and {list(dilation)}",
+                                   f"{list(extra)}"))
+    single = input.dim() == n + 1
+    x = input.unsqueeze(0) if single else input
+    size = tuple(weight.shape[2:])
+    length = tuple((p - 1) * s - 2 * q + d * (k - 1) + e + 1
+                   for p, s, q, d, k, e in zip(x.shape[2:], stride, padding, dilation, size, extra))
+    if any(m <= 0 for m in length):
+        raise RuntimeError(message(what, "an output of at least one element", f"output size {list(length)} for input {list(input.shape)}",
+                                   "Use less padding."))
+    if not x.shape[0] or not out:
+        y = _empty_result(x, weight, (x.shape[0], out, *length))
+    else:
+        y = spread(x, weight, length, stride, padding, dilation, groups)
+    return _with_bias(y, bias, n, single)
+
+
+def conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """Cross-correlation of (N, C, L) or (C, L) with (O, C / groups, K), plus bias (O)."""
+    return _convolve(1, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """Cross-correlation of (N, C, H, W) or (C, H, W) with (O, C / groups, KH, KW), plus bias (O)."""
+    return _convolve(2, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv3d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """Cross-correlation of (N, C, D, H, W) or (C, D, H, W) with (O, C / groups, KD, KH, KW), plus bias (O)."""
+    return _convolve(3, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """The transpose of conv1d: (N, C, L) or (C, L) with weight (C, O / groups, K). Zeiler et al., 2010."""
+    return _convolve_transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """The transpose of conv2d: (N, C, H, W) or (C, H, W) with weight (C, O / groups, KH, KW)."""
+    return _convolve_transposed(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose3d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """The transpose of conv3d: (N, C, D, H, W) or (C, D, H, W) with weight (C, O / groups, KD, KH, KW)."""
+    return _convolve_transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)

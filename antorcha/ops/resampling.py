@@ -1,0 +1,147 @@
+"""Linear maps along one dimension given by a table of taps: padding by reflection, interpolation, average pooling.
+
+Element o of the result is a weighted sum of a few elements of the input, sum over t of weight[o, t] * x[index[o, t]]. The transpose
+of such a map is one too, so the derivative of `resample` is `resample` with the transposed table: nothing is scattered.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from ..graph.node import dense
+from .index import pick
+from .record import core, meta, operator
+
+Tensor = "Tensor"
+UNROLLED = 8        # taps up to which the terms are written out, rather than summed by a reduction
+
+
+class Taps:
+    """index, weight: (outputs, taps) arrays, weight None where all are one; `length` of the input. Unused taps weigh nothing."""
+
+    __slots__ = ("index", "weight", "length", "_transposed")
+
+    def __init__(self, index, weight, length: int):
+        self.index, self.weight, self.length, self._transposed = index, weight, length, None
+
+    @property
+    def transposed(self) -> Taps:
+        if self._transposed is None:
+            self._transposed = _transpose(self)
+            self._transposed._transposed = self
+        return self._transposed
+
+
+def _transpose(t: Taps) -> Taps:
+    outputs, width = t.index.shape
+    weight = np.ones(t.index.shape) if t.weight is None else t.weight
+    source, target = t.index.reshape(-1), np.repeat(np.arange(outputs), width)
+    used = weight.reshape(-1) != 0
+    source, target, weight = source[used], target[used], weight.reshape(-1)[used]
+    order = np.argsort(source, kind="stable")
+    source, target, weight = source[order], target[order], weight[order]
+    counts = np.bincount(source, minlength=t.length)
+    rank = np.arange(len(source)) - np.repeat(np.cumsum(counts) - counts, counts)
+    widest = max(1, counts.max(initial=0))
+    index, factor = np.zeros((t.length, widest), np.int64), np.zeros((t.length, widest))
+    index[source, rank], factor[source, rank] = target, weight
+    return Taps(index, None if np.all(factor == 1) else factor, outputs)
+
+
+@operator(name="resample", public=False, grad=dict(input=lambda g, dim, taps: resample(g, dim, taps.transposed)))
+def resample(input: Tensor, dim, taps):
+    """The map of `taps` along dimension `dim` (counted from 0)."""
+    shape = input.meta.view.shape
+    after = (1,) * (len(shape) - 1 - dim)
+    outputs, width = taps.index.shape
+    if not outputs or not dense(shape).numel:
+        return core.zeros(meta(dense(shape[:dim] + (outputs,) + shape[dim + 1:]), input.meta.dtype, input.meta.device))
+
+    def tap(index, weight, shape, mapping):
+        part = pick(input, [core.from_numpy(np.ascontiguousarray(index))], shape, mapping)
+        return part if weight is None else part * core.from_numpy(np.ascontiguousarray(weight)).to(input.meta.dtype)
+
+    if width <= UNROLLED:
+        out = shape[:dim] + (outputs,) + shape[dim + 1:]
+        mapping = tuple(("i", 0) if d == dim else ("d", d) for d in range(len(shape)))
+        total = None
+        for t in range(width):
+            weight = None if taps.weight is None else taps.weight[:, t].reshape(-1, *after)
+            part = tap(taps.index[:, t].reshape(-1, *after), weight, out, mapping)
+            total = part if total is None else total + part
+        return total
+    out = shape[:dim] + (outputs,) + shape[dim + 1:] + (width,)
+    mapping = tuple(("i", 0) if d == dim else ("d", d) for d in range(len(shape)))
+    weight = None if taps.weight is None else taps.weight.reshape(outputs, *after, width)
+    return tap(taps.index.reshape(outputs, *after, width), weight, out, mapping).sum(-1)
+
+
+# -- tables -----------------------------------------------------------------------------------------------------
+
+@functools.lru_cache(maxsize=512)
+def selection(index: tuple, length: int) -> Taps:
+    """Each output is one element of the input."""
+    return Taps(np.array(index, np.int64).reshape(-1, 1), None, length)
+
+
+@functools.lru_cache(maxsize=512)
+def spans(starts: tuple, stops: tuple, divisors: tuple, length: int) -> Taps:
+    """Sums of ranges of the input, each divided by its divisor."""
+    first, last = np.array(starts), np.array(stops)
+    places = first[:, None] + np.arange(max(1, (last - first).max(initial=0)))
+    inside = places < last[:, None]
+    weight = inside / np.array(divisors, np.float64)[:, None]
+    return Taps(np.where(inside, places, 0), None if np.all(weight == 1) else weight, length)
+
+
+@functools.lru_cache(maxsize=512)
+def nearest(length: int, outputs: int, scale: float, exact: bool) -> Taps:
+    """The element at or nearest to each output's place; `scale` is the step between outputs, rounded to float32 as PyTorch does."""
+    place = np.arange(outputs, dtype=np.float32)
+    place = (place + np.float32(0.5)) * np.float32(scale) if exact else place * np.float32(scale)
+    return Taps(np.clip(np.floor(place).astype(np.int64), 0, length - 1).reshape(-1, 1), None, length)
+
+
+def _places(outputs: int, scale: float, align_corners: bool):
+    o = np.arange(outputs, dtype=np.float64)
+    return o * scale if align_corners else (o + 0.5) * scale - 0.5
+
+
+@functools.lru_cache(maxsize=512)
+def linear(length: int, outputs: int, scale: float, align_corners: bool) -> Taps:
+    """Weighted means of the two neighbours."""
+    place = np.clip(_places(outputs, scale, align_corners), 0, None)
+    low = np.minimum(np.floor(place).astype(np.int64), length - 1)
+    part = np.clip(place - low, 0, 1)
+    return Taps(np.stack([low, np.minimum(low + 1, length - 1)], 1), np.stack([1 - part, part], 1), length)
+
+
+def _cubic(x, a: float):
+    """The cubic convolution kernel. Keys, 1981."""
+    x = np.abs(x)
+    return np.where(x <= 1, ((a + 2) * x - (a + 3)) * x * x + 1, np.where(x < 2, (((x - 5) * x + 8) * x - 4) * a, 0.0))
+
+
+@functools.lru_cache(maxsize=512)
+def cubic(length: int, outputs: int, scale: float, align_corners: bool) -> Taps:
+    """Cubic convolution of the four neighbours, a = -3/4; the border repeated."""
+    place = _places(outputs, scale, align_corners)
+    low = np.floor(place).astype(np.int64)
+    index = low[:, None] + np.arange(-1, 3)
+    return Taps(np.clip(index, 0, length - 1), _cubic(place[:, None] - index, -0.75), length)
+
+
+@functools.lru_cache(maxsize=512)
+def antialiased(length: int, outputs: int, scale: float, align_corners: bool, reach: int) -> Taps:
+    """A triangle (reach 1) or a cubic kernel with a = -1/2 (reach 2), as wide as the step where it is more than one."""
+    wide = max(scale, 1.0)
+    centre = scale * (np.arange(outputs) + 0.5)
+    first = np.maximum((centre - reach * wide + 0.5).astype(np.int64), 0)
+    last = np.minimum((centre + reach * wide + 0.5).astype(np.int64), length)
+    index = first[:, None] + np.arange((last - first).max())
+    inside = index < last[:, None]
+    x = (index - centre[:, None] + 0.5) / wide
+    weight = np.where(inside, np.maximum(1 - np.abs(x), 0) if reach == 1 else _cubic(x, -0.5), 0.0)
+    return Taps(np.where(inside, index, 0), weight / weight.sum(1, keepdims=True), length)
