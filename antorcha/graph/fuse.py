@@ -25,6 +25,8 @@ from .node import Node, Static, row_major
 
 CHEAP = 4           # operations an element may cost and still be computed again rather than loaded
 DEFERRED = 48       # longest chain of deferred nodes
+REPEATED = 2        # longest chain of deferred nodes computed several times for each element
+SMALL = 4096        # elements of a value that may be, however long the chain
 MEMBERS = 96        # most nodes in a group
 ONE_ROW = 16_384    # elements up to which a whole reduction is done by one thread, and its result used in the same kernel
 INFINITE = 1 << 60
@@ -613,7 +615,15 @@ class Fusion:
             return False
         c = cost_of(n)
         t.cost += c
+        if self.chain[n.index] > REPEATED and self._repeats(t, n, v):
+            return False
         return c <= CHEAP or self.uses[n.index] == 1 and v.numel <= n.numel and t.takes_members
+
+    def _repeats(self, t: Attempt, n: Node, v: View) -> bool:
+        """Whether a large value would be computed more than once for each of its elements."""
+        if t.wall is not None and not any(v.strides[t.wall:]):
+            v = view(v.shape[:t.wall], v.strides[:t.wall], v.offset)    # once for each row
+        return v.numel > n.numel > SMALL
 
     def _recomputed(self, t: Attempt, n: Node) -> bool:
         """Whether a node of an earlier group is computed again from at most one stored value, rather than stored itself."""

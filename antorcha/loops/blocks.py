@@ -9,6 +9,8 @@ from .writer import Call, Writer, combined, decode, identity
 
 BLOCK = 8192        # elements of a parallel iteration
 COLUMNS = 512       # columns of a parallel iteration
+SHORT = 512         # rows of fewer elements are computed several in turn
+NARROW = 128        # loops of fewer elements are marked "short"
 
 
 def volume(extents) -> int:
@@ -16,6 +18,30 @@ def volume(extents) -> int:
     for e in extents:
         n *= e
     return n
+
+
+def vector(extent: int) -> str:
+    """The kind of a loop over so many independent elements."""
+    return "short" if extent < NARROW else "vector"
+
+
+def rows_in_turn(rows: tuple, columns: int) -> int:
+    """How many rows a parallel iteration computes: several where they are short and finding their coordinates takes divisions."""
+    if len(rows) < 2 or columns >= SHORT:
+        return 1
+    return max(2, min(BLOCK // 4 // columns, volume(rows) // 16))
+
+
+def odometer(place: list[ir.Op], extents: list[ir.Op]) -> list[ir.Op]:
+    """Statements that step the coordinates of a row, all of them variables, to the next row."""
+    if not place:
+        return []
+    steps = [ir.update(place[-1].attr, place[-1] + ir.integer(1))]
+    for d in range(len(place) - 1, 0, -1):
+        over = place[d].eq(extents[d])
+        steps += [ir.update(place[d - 1].attr, ir.select(over, place[d - 1] + ir.integer(1), place[d - 1])),
+                  ir.update(place[d].attr, ir.select(over, ir.integer(0), place[d]))]
+    return steps
 
 
 def coarsen(domain: tuple, views: list[View], walls: tuple) -> dict[View, View]:
@@ -40,7 +66,8 @@ class Blocks:
     def __init__(self, w: Writer, domain: tuple, block: int | None = None):
         block = block or BLOCK
         self.w, self.domain = w, domain
-        i = ir.index("i")
+        p, i = ir.index("p"), ir.index("i")
+        self.place: list[ir.Op] = []        # where rows are computed in turn: the variables of their coordinates
         w.wall = 0
         if not domain:
             self.count, self.inner = ir.integer(1), None
@@ -55,24 +82,32 @@ class Blocks:
             else:
                 size = ir.integer(block)
                 self.count = (extent + ir.integer(block - 1)) / size
-                self.inner = ir.minimum(extent - ir.index("p") * size, size)
+                self.inner = ir.minimum(extent - p * size, size)
                 self.tiles = -(-n // block)
-                w.coords = [ir.index("p") * size + i]
+                w.coords = [p * size + i]
         else:
             extents = [w.extent(d, n) for d, n in enumerate(domain)]
-            self.count = product(extents[:-1])
-            self.inner = extents[-1]
-            w.coords = decode(ir.index("p"), extents[:-1]) + [i]
+            self.rows, self.inner = extents[:-1], extents[-1]
+            self.count, self.tiles = product(self.rows), volume(domain[:-1])
+            w.coords = decode(p, self.rows) + [i]
             w.wall = len(domain) - 1
-            self.tiles = 1
-            for n in domain[:-1]:
-                self.tiles *= n
+            turns = rows_in_turn(domain[:-1], domain[-1])
+            if turns > 1:
+                self.turns = w.extent("turns", turns)
+                self.place = [ir.value(w.name("c"), ir.integer(0).dtype) for _ in self.rows]
+                w.coords = [*self.place, i]
+                self.tiles = -(-self.tiles // turns)
 
     def inside(self, body: list) -> list:
-        return [ir.loop("i", "vector", self.inner, *body)] if self.inner is not None else body
+        return [ir.loop("i", vector(self.domain[-1]), self.inner, *body)] if self.inner is not None else body
 
     def around(self, body: list) -> ir.Op:
-        return ir.loop("p", "parallel", self.count, *body)
+        if not self.place:
+            return ir.loop("p", "parallel", self.count, *body)
+        first = ir.index("p") * self.turns
+        start = [ir.accumulator(c.attr, "set", value) for c, value in zip(self.place, decode(first, self.rows))]
+        turns = ir.loop("r", "serial", ir.minimum(self.count - first, self.turns), *body, *odometer(self.place, self.rows))
+        return ir.loop("p", "parallel", (self.count + self.turns - ir.integer(1)) / self.turns, *start, turns)
 
 
 def product(factors: list) -> ir.Op:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from ..base import dtype as dt
 from . import index, ir
-from .blocks import BLOCK, COLUMNS, Blocks, finish, product, rewrite, volume
+from .blocks import BLOCK, COLUMNS, Blocks, finish, odometer, product, rewrite, rows_in_turn, vector, volume
 from .cost import cost_of
 from .element import Elements, views_of
 from .template import lowered
@@ -314,7 +314,8 @@ class Loops:
         """Loops over the dimensions of the row."""
         for d in range(len(self.domain) - 1, self.wall - 1, -1):
             name = self.w.coords[d].attr
-            statements = [ir.loop(name, kind if d == len(self.domain) - 1 else "serial", self.extents[d], *statements)]
+            inner = kind if kind != "vector" else vector(self.domain[d])
+            statements = [ir.loop(name, inner if d == len(self.domain) - 1 else "serial", self.extents[d], *statements)]
         return statements
 
     def _argument(self, i: int, e, body: list) -> None:
@@ -427,15 +428,16 @@ class Loops:
         count = volume(self.domain[:wall])
         columns = volume(self.domain[wall:])
         body: list = []
-        if not self.crossing:
+        turns = rows_in_turn(self.domain[:wall], columns)
+        if not self.crossing and turns == 1:
             w.coords = self._bound(decode(ir.index("p"), rows), body) + inner_names
             self._row_body(body, {})
             return [w.finish([ir.loop("p", "parallel", product(rows), *body)], self.group)]
-        chunk = max(1, BLOCK // columns, -(-count // CHUNKS))
+        chunk = max(1, BLOCK // columns, -(-count // CHUNKS)) if self.crossing else turns
         chunks = -(-count // chunk)
         parts = self._partials(chunks, 1)
         size = w.extent("chunk", chunk)
-        p, r = ir.index("p"), ir.index("r")
+        p = ir.index("p")
         outside: list = [self._declare(i, part) for i, part in parts.items()]
         for i, form, _ in self.crossing:
             if form == "column":
@@ -450,8 +452,10 @@ class Loops:
                 outside += self._nest([ir.store(slot, offset, identity(n.op.combine, d))], "vector")
         total = product(rows)
         inner_body: list = []
-        w.coords = self._bound(decode(p * size + r, rows), inner_body) + inner_names
+        place = [w.variable(("coordinate", k), "c", c, outside) for k, c in enumerate(decode(p * size, rows))]
+        w.coords = place + inner_names
         self._row_body(inner_body, parts)
+        inner_body += odometer(place, rows)
         outside.append(ir.loop("r", "serial", ir.minimum(total - p * size, size), *inner_body))
         for i, part in parts.items():
             if isinstance(part[1], str):
@@ -549,7 +553,7 @@ class Loops:
     def _column_nest(self, statements: list) -> list:
         for d in range(len(self.domain) - 1, self.wall - 1, -1):
             name = f"i{d}"
-            statements = [ir.loop(name, "vector" if d == len(self.domain) - 1 else "serial", self.extents[d], *statements)]
+            statements = [ir.loop(name, vector(self.domain[d]) if d == len(self.domain) - 1 else "serial", self.extents[d], *statements)]
         return statements
 
     def _columns_body(self, body: list, parts: dict) -> None:

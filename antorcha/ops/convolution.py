@@ -63,14 +63,9 @@ def _product(x, weight, size, stride, dilation, count, w: View, groups):
     n = len(size)
     v = _grouped(windows(x.meta.view, size, stride, dilation, count), 1, groups)        # N, groups, in, *P, *K
     batch, out = v.shape[0], w.shape[1]
-    positions, places = range(3, 3 + n), range(3 + n, 3 + 2 * n)
-    if dense(count).numel >= FEW:
-        right = _order(v, 0, 1, *positions, 2, *places)
-        y = contract(weight, _repeated(w, batch), x, right, 2, 1, n, 1 + n)             # N, groups, out, *P
-        return core.reread(y, (batch, groups * out, *count))
-    left = _order(v, 1, 0, *positions, 2, *places)
-    y = contract(x, left, weight, w, 1, 1 + n, 1, 1 + n)                                # groups, N, *P, out
-    y = y.permute((1, 0, 2 + n, *range(2, 2 + n)))
+    right = _order(v, 1, 0, *range(3, 3 + n), 2, *range(3 + n, 3 + 2 * n))
+    y = contract(weight, w, x, right, 1, 1, 1 + n, 1 + n)                               # groups, out, N, *P
+    y = y.permute((2, 0, 1, *range(3, 3 + n)))
     return core.reread(core.contiguous(y), (batch, groups * out, *count))
 
 

@@ -1,24 +1,31 @@
-"""What convolution and pooling share: arguments given once or per dimension, windows as index maps, zeros or a constant around a tensor."""
+"""What convolution, pooling and folding share: arguments given once or per dimension, windows as index maps, a border around a
+tensor, and sums over windows one dimension at a time.
+
+Window p of a dimension covers the places p * stride + t * dilation for t < size.
+"""
 
 from __future__ import annotations
 
 from ..base.errors import message
 from ..graph.node import View, dense, view as make_view
-from .record import core, operator
-from .view import region_grad, slice_view, viewed
+from .record import core, meta, operator
+from .reduction import reduce
+from .view import region_grad, slice_, slice_view, viewed
 
 Tensor = "Tensor"
+UNROLLED = 8        # places of a window up to which they are summed one by one, rather than by a reduction
 
 
 def each(what: str, name: str, x, n: int) -> tuple:
     """`x` for each of n dimensions: one integer for all, or a sequence of n (or of one)."""
-    if not isinstance(x, (tuple, list)):
-        return (int(x),) * n
-    if len(x) == 1:
-        return (int(x[0]),) * n
-    if len(x) != n:
-        raise RuntimeError(message(what, f"{name} to be one integer or {n}", f"{list(x)}"))
-    return tuple(int(v) for v in x)
+    values = tuple(x) if isinstance(x, (tuple, list)) else (x,)
+    for v in values:
+        if isinstance(v, (float, complex, str)) or v is None:
+            raise TypeError(f"{what}(): argument '{name}' must be int or tuple of ints, not {type(v).__name__}")
+    if len(values) not in (1, n):
+        raise RuntimeError(message(what, f"{name} to be one integer or {n} ({name} must be a single int or a tuple of {n} ints)", f"{list(x)}"))
+    values = tuple(int(v) for v in values)
+    return values * n if len(values) == 1 else values
 
 
 def positive(what: str, name: str, values: tuple) -> None:
@@ -43,6 +50,8 @@ def windows(v: View, size: tuple, stride: tuple, dilation: tuple, count: tuple) 
                      + tuple(a * d for a, d in zip(inner, dilation)), v.offset)
 
 
+# -- a border ---------------------------------------------------------------------------------------------------
+
 def surround_view(v: View, amounts: tuple) -> View:
     """The part of `v` that is left when (before, after) elements are taken off its last dimensions."""
     lead = len(v.shape) - len(amounts)
@@ -66,3 +75,77 @@ def surround(input: Tensor, amounts, value):
 def crop(input: Tensor, amounts):
     """The last dimensions without (before, after) elements each, as a view."""
     return viewed(input, surround_view(input.meta.view, amounts))
+
+
+def border(x, dim: int, before: int, after: int, value=0):
+    """`value` before and after along one dimension."""
+    if not (before or after):
+        return x
+    return surround(x, ((before, after),) + ((0, 0),) * (x.dim() - 1 - dim), value)
+
+
+# -- sums over windows ------------------------------------------------------------------------------------------
+
+def places(x, dim: int, start: int, count: int, step: int):
+    """`count` elements along `dim`, every `step`-th from `start` on."""
+    return slice_(x, dim, start, start + (count - 1) * step + 1, step)
+
+
+@operator(name="window_sum", public=False, grad=dict(
+    input=lambda g, input_shape, dim, size, stride: window_spread(g, dim, size, stride, input_shape[dim])))
+def window_sum(input: Tensor, dim, size, stride):
+    """The sums of the windows along `dim`."""
+    count = (input.meta.view.shape[dim] - size) // stride + 1
+    if size > UNROLLED:
+        moved = input.movedim(dim, -1)
+        whole = viewed(moved, windows(moved.meta.view, (size,), (stride,), (1,), (count,)))
+        d = input.meta.dtype
+        return core.contiguous(reduce("sum", whole, -1, False, d, d).movedim(-1, dim))
+    total = places(input, dim, 0, count, stride)
+    if size == 1:
+        return core.contiguous(total)
+    for t in range(1, size):
+        total = total + places(input, dim, t, count, stride)
+    return total
+
+
+@operator(name="window_spread", public=False, grad=dict(input=lambda g, dim, size, stride: window_sum(g, dim, size, stride)))
+def window_spread(input: Tensor, dim, size, stride, length):
+    """The transpose of `window_sum`: each element added to all places of its window."""
+    shape = input.meta.view.shape
+    count = shape[dim]
+    if stride == size:
+        repeated = core.contiguous(input.unsqueeze(dim + 1).expand(shape[:dim + 1] + (size,) + shape[dim + 1:]))
+        return border(core.reread(repeated, shape[:dim] + (count * size,) + shape[dim + 1:]), dim, 0, length - count * size)
+    before, blocks = (size - 1) // stride, -(-length // stride)
+    padded = border(input, dim, before, max(0, blocks - count))
+    return _interleaved(lambda t: padded, size, stride, 1, dim, length, before)
+
+
+def overlap_add(x, tap: int, dim: int, stride: int, dilation: int, length: int):
+    """Sums of parts that overlap: x holds part t at place t of dimension `tap` < dim, and along `dim` the positions p; the sum is over
+    all x[t, p] with t * dilation + p * stride at each place of the result. Without dimension `tap`."""
+    size, count = x.shape[tap], x.shape[dim]
+    before, blocks = (size - 1) * dilation // stride, -(-length // stride)
+    padded = border(x, dim, before, max(0, blocks - count))
+    return _interleaved(lambda t: padded.select(tap, t), size, stride, dilation, dim - 1, length, before)
+
+
+def _interleaved(part, size: int, stride: int, dilation: int, dim: int, length: int, before: int):
+    """The sum of the parts t < size shifted by t * dilation, every stride-th place at a time. Zeros precede each part: `before` many."""
+    blocks = -(-length // stride)
+    out = None
+    for r in range(stride):
+        terms = [places(part(t), dim, before - t * dilation // stride, blocks, 1) for t in range(size) if t * dilation % stride == r]
+        if not terms:
+            continue
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        if stride == 1:
+            return total if len(terms) > 1 else core.contiguous(total)
+        if out is None:
+            shape = total.meta.view.shape
+            out = core.zeros(meta(dense(shape[:dim] + (blocks * stride,) + shape[dim + 1:]), total.meta.dtype, total.meta.device))
+        out = core.overwrite_region(out, slice_view(dense(out.meta.view.shape), dim, r, blocks * stride, stride), total)
+    return out if blocks * stride == length else core.contiguous(places(out, dim, 0, length, 1))

@@ -437,7 +437,8 @@ def _vector_loop(emitter: Emitter, group: str) -> str:
     parallel = emitter.meta(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
     enable = emitter.meta('!{!"llvm.loop.vectorize.enable", i1 true}')
     single = emitter.meta('!{!"llvm.loop.interleave.count", i32 1}')
-    return _compact_loop(emitter, parallel, enable, single)
+    masked = emitter.meta('!{!"llvm.loop.vectorize.predicate.enable", i1 true}')
+    return _compact_loop(emitter, parallel, enable, single, masked)
 
 
 def _compact_loop(emitter: Emitter, *hints: str) -> str:

@@ -411,7 +411,7 @@ class Emitter:
 
     def loop(self, name: str, kind: str, start: str, stop: str, body, s: ir.Op | None = None) -> None:
         """for (i64 name = start; name < stop; name++) body()"""
-        inner = kind == "vector" and s is not None and not _contains_loop(s)
+        inner = kind in ("vector", "short") and s is not None and not _contains_loop(s)
         head, into, end = self.new_label("loop"), self.new_label("body"), self.new_label("end")
         i, after = self.fresh(), self.fresh()
         before = self.block
@@ -435,8 +435,11 @@ class Emitter:
         if not inner:
             return ""
         parallel = self.meta(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
+        hints = [parallel]
+        if kind == "short" and cpu.vector_bytes() == 64:    # masked instructions
+            hints.append(self.meta('!{!"llvm.loop.vectorize.predicate.enable", i1 true}'))
         number = len(self.metadata)
-        self.metadata.append(f"distinct !{{!{number}, {parallel}}}")
+        self.metadata.append(f"distinct !{{{', '.join([f'!{number}', *hints])}}}")
         return f", !llvm.loop !{number}"
 
     # -- the module ---------------------------------------------------------------------------------------------

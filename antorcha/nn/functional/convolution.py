@@ -1,0 +1,16 @@
+"""Convolution and its transpose; folding windows."""
+
+from __future__ import annotations
+
+from ...ops.convolution import (  # noqa: F401
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+)
+
+
+def _many(x, n: int) -> tuple:
+    return tuple(x) if isinstance(x, (tuple, list)) else (x,) * n

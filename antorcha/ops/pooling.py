@@ -1,0 +1,451 @@
+"""Pooling: the largest element, the mean or the p-norm of each window over the last dimensions.
+
+Windows are reduced one dimension at a time, over strided views of the input. The largest element is found together with its place,
+an offset into the plane of the pooled dimensions; its derivative adds the cotangent at that place.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+from ..base import dtype as dt
+from ..base.errors import message
+from ..graph.node import dense
+from . import pointwise as pw
+from .index import pick, put
+from .record import check_tensor, core, meta, operator
+from .reduction import reduce
+from .resampling import resample, spans
+from .view import viewed
+from .windows import UNROLLED, border, each, places, window_sum, windows
+
+Tensor = "Tensor"
+
+
+# -- arguments --------------------------------------------------------------------------------------------------
+
+def _check_input(what: str, n: int, input) -> None:
+    check_tensor(what, "input", input)
+    shape = tuple(input.shape)
+    if len(shape) not in (n + 1, n + 2) or 0 in shape[-n - 1:]:
+        raise RuntimeError(message(what, f"a non-empty {n + 1}D or {n + 2}D (batch mode) tensor, (C, ...) or (N, C, ...)", f"shape {list(shape)}"))
+
+
+def _arguments(what: str, n: int, kernel_size, stride, padding, dilation=1) -> tuple:
+    size = each(what, "kernel_size", kernel_size, n)
+    stride = size if stride is None or isinstance(stride, (tuple, list)) and not stride else each(what, "stride", stride, n)
+    padding, dilation = each(what, "padding", padding, n), each(what, "dilation", dilation, n)
+    for name, values in (("kernel size", size), ("stride", stride), ("dilation", dilation)):
+        if min(values) <= 0:
+            raise RuntimeError(message(what, f"{name} greater than zero", f"{list(values)}", f"({name} should not be zero)"))
+    if any(p < 0 or p > ((k - 1) * d + 1) // 2 for p, k, d in zip(padding, size, dilation)):
+        raise RuntimeError(message(what, f"padding of at least 0 and at most half of the kernel's extent (pad should be at most half of effective "
+                                   f"kernel size), kernel_size={list(size)}, dilation={list(dilation)}", f"padding={list(padding)}",
+                                   "(pad must be non-negative)"))
+    return size, stride, padding, dilation
+
+
+def _counts(what: str, lengths, size, stride, padding, dilation, ceil_mode) -> tuple:
+    """How many windows there are. With `ceil_mode` the last one may reach beyond the padding, but begins within input or left padding."""
+    found = []
+    for n, k, s, p, d in zip(lengths, size, stride, padding, dilation):
+        room = n + 2 * p - d * (k - 1) - 1
+        count = room // s + 1
+        if ceil_mode:
+            count = -(-room // s) + 1
+            count -= (count - 1) * s >= n + p
+        if count < 1:
+            raise RuntimeError(message(what, "an output of at least one element (Output size is too small)",
+                                       f"input {list(lengths)} with kernel_size={list(size)}, padding={list(padding)}", "Use a smaller kernel."))
+        found.append(count)
+    return tuple(found)
+
+
+def _lowest(d):
+    if d.kind == "f":
+        return -math.inf
+    return 0 if d.kind in "ub" else -2 ** (8 * d.itemsize - 1)
+
+
+# -- the largest element ----------------------------------------------------------------------------------------
+
+def _largest(candidates) -> tuple:
+    """The largest of several (value, place), elementwise; the first of equal ones, but NaN before all."""
+    best = place = None
+    for value, where in candidates:
+        if best is None:
+            best, place = value, where
+            continue
+        later = value > best
+        if value.meta.dtype.kind == "f":
+            later = later | pw.isnan(value)
+        place, best = pw.where(later, where, place), pw.where(later, value, best)
+    return best, place
+
+
+def _planes(lead: tuple) -> tuple:
+    return (*(("d", d) for d in range(len(lead))), ("i", 0))
+
+
+@operator(name="max_pool_with_indices", title="MaxPoolWithIndices", public=False, grad=dict(
+    input=lambda g, input_shape, size, result: _spread_max(g[0], result[1], input_shape, len(size))))
+def max_pool(input: Tensor, size, stride, padding, dilation, count):
+    """(largest element, its offset in the plane) of each window over the last dimensions."""
+    n, d = len(size), input.meta.dtype
+    shape = input.meta.view.shape
+    lead, lengths = len(shape) - n, shape[-n:]
+    ends = tuple(max(0, (c - 1) * s + e * (k - 1) + 1 - m - p) for c, s, e, k, m, p in zip(count, stride, dilation, size, lengths, padding))
+    steps = [math.prod(lengths[i + 1:]) for i in range(n)]
+    x = input
+    for i in range(n):
+        x = border(x, lead + i, padding[i], ends[i], _lowest(d)) if padding[i] or ends[i] else x
+    if max(size) > UNROLLED:
+        values, offset = _largest_of_many(x, size, stride, dilation, count, steps)
+    else:
+        values, offset = x, 0
+        for i in reversed(range(n)):
+            values, offset = _largest(_along(values, offset, lead + i, t * dilation[i], steps[i], count[i], stride[i]) for t in range(size[i]))
+    first = 0
+    for i in range(n):
+        starts = (core.arange(0, count[i], 1) * stride[i] - padding[i]) * steps[i]
+        first = starts.reshape((-1,) + (1,) * (n - 1 - i)) + first
+    place = first + offset
+    if any(padding):
+        place = place.clamp(0, math.prod(lengths) - 1)      # a window of -inf alone
+    place = place.expand(values.shape) if tuple(place.shape) != tuple(values.shape) else place
+    return (values if values is not x else core.contiguous(x)), place.to(dt.int32 if math.prod(lengths) < 2 ** 31 else dt.int64)
+
+
+def _along(values, offset, dim: int, start: int, step: int, count: int, stride: int) -> tuple:
+    """One place of all windows along `dim`, with its offset."""
+    if isinstance(offset, core.Tensor):
+        offset = places(offset, dim, start, count, stride)
+    return places(values, dim, start, count, stride), offset + start * step if start else offset
+
+
+def _largest_of_many(x, size, stride, dilation, count, steps) -> tuple:
+    """Windows of many places, by reductions."""
+    n, d = len(size), x.meta.dtype
+    x = x if x.meta.view.dense else core.contiguous(x)
+    whole = viewed(x, windows(x.meta.view, size, stride, dilation, count))
+    inner = tuple(range(-n, 0))
+    values = reduce("max", whole, inner, False, d, d)
+    tap = reduce("argmax", whole, inner, False, d, dt.int64)
+    offset = 0
+    for k, e, step in zip(reversed(size), reversed(dilation), reversed(steps)):
+        offset = offset + tap % k * (e * step)
+        tap = tap // k
+    return values, offset
+
+
+def _spread_max(g, place, shape: tuple, n: int):
+    """The cotangents added where their elements came from."""
+    lead, plane, count = shape[:-n], math.prod(shape[-n:]), math.prod(place.shape[-n:])
+    zeros = core.zeros(meta(dense(lead + (plane,)), g.meta.dtype, g.meta.device))
+    at = lead + (count,)
+    return put(zeros, g.reshape(at), [place.reshape(at)], at, _planes(lead), "sum").reshape(shape)
+
+
+def _max_pool(n: int, with_indices: bool):
+    what = f"max_pool{n}d"
+
+    def compute(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices):
+        _check_input(what, n, input)
+        size, stride, padding, dilation = _arguments(what, n, kernel_size, stride, padding, dilation)
+        count = _counts(what, input.shape[-n:], size, stride, padding, dilation, ceil_mode)
+        if not input.numel():
+            shape = tuple(input.shape[:-n]) + count
+            return input.sum().expand(shape).contiguous(), core.zeros(meta(dense(shape), dt.int64, "cpu"))
+        values, place = max_pool(input, size, stride, padding, dilation, count)
+        return values, place.to(dt.int64) if return_indices else None
+
+    def pool(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+        found = compute(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices or with_indices)
+        return found if return_indices or with_indices else found[0]
+    return _named(pool, what + "_with_indices" * with_indices,
+                  "The largest element of each window, with return_indices also its place in the plane of the last dimensions.")
+
+
+def _named(function, name: str, doc: str):
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
+max_pool1d, max_pool2d, max_pool3d = (_max_pool(n, False) for n in (1, 2, 3))
+max_pool1d_with_indices, max_pool2d_with_indices, max_pool3d_with_indices = (_max_pool(n, True) for n in (1, 2, 3))
+
+
+# -- means and norms --------------------------------------------------------------------------------------------
+
+def _wide(input):
+    """Sums of 16-bit floats are made in 32 bits."""
+    return input if input.meta.dtype.compute is input.meta.dtype else input.to(input.meta.dtype.compute)
+
+
+def _avg_pool(n: int):
+    what = f"avg_pool{n}d"
+
+    def compute(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
+        _check_input(what, n, input)
+        size, stride, padding, dilation = _arguments(what, n, kernel_size, stride, padding)
+        lengths = tuple(input.shape[-n:])
+        count = _counts(what, lengths, size, stride, padding, dilation, ceil_mode)
+        if divisor_override == 0:
+            raise RuntimeError(message(what, "divisor_override other than 0 (divisor must be not zero)", "0"))
+        d = input.meta.dtype
+        if d.kind not in "fi" or d.kind == "i" and d is not dt.int64:
+            raise NotImplementedError(f"\"{what}\" not implemented for '{d.name}': convert the input first: input.float()")
+        x, lead = _wide(input), input.dim() - n
+        divisors = []
+        for i in range(n):
+            k, s, p, m, c = size[i], stride[i], padding[i], lengths[i], count[i]
+            x = window_sum(border(x, lead + i, p, max(0, (c - 1) * s + k - m - p)), lead + i, k, s)
+            start = np.arange(c) * s - p
+            stop = np.minimum(start + k, m + p)
+            divisors.append(stop - start if count_include_pad else np.minimum(stop, m) - np.maximum(start, 0))
+        return _divided(x, divisors, divisor_override, d)
+
+    if n == 1:
+        def pool(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+            return compute(input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
+    else:
+        def pool(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+            return compute(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return _named(pool, what, "The mean of each window: its sum divided by how many elements of the padded input it covers (of the input, "
+                  "without count_include_pad), or by divisor_override.")
+
+
+def _divided(x, divisors: list, override, d):
+    """Sums over windows divided by the number of elements, a product over the dimensions."""
+    if override is not None:
+        divisor = int(override)
+    elif all(v.min() == v.max() for v in divisors):
+        divisor = math.prod(int(v[0]) for v in divisors)
+    else:
+        whole = functools.reduce(np.multiply, np.ix_(*divisors))
+        divisor = core.from_numpy(np.ascontiguousarray(whole.astype(x.meta.dtype.numpy)))
+    if d.kind == "f":
+        return (x / divisor).to(d)
+    return x.div(divisor, rounding_mode="trunc")
+
+
+avg_pool1d, avg_pool2d, avg_pool3d = (_avg_pool(n) for n in (1, 2, 3))
+
+
+def _lp_pool(n: int):
+    mean = (avg_pool1d, avg_pool2d, avg_pool3d)[n - 1]
+
+    def pool(input, norm_type, kernel_size, stride=None, ceil_mode=False):
+        p = float(norm_type)
+        total = mean(input.pow(p), kernel_size, stride, 0, ceil_mode) * math.prod(each(f"lp_pool{n}d", "kernel_size", kernel_size, n))
+        return (total.sign() * total.abs().relu()).pow(1 / p)
+    return _named(pool, f"lp_pool{n}d", "The p-norm of each window, (sum of x**p)**(1/p).")
+
+
+lp_pool1d, lp_pool2d, lp_pool3d = (_lp_pool(n) for n in (1, 2, 3))
+
+
+# -- adaptive windows -------------------------------------------------------------------------------------------
+
+def _output_size(what: str, n: int, input, output_size) -> tuple:
+    check_tensor(what, "input", input)
+    shape = tuple(input.shape)
+    sizes = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * n
+    if len(sizes) != n:
+        raise RuntimeError(message(what, f"output_size of {n} numbers", f"{list(sizes)}", f"(output_size must be {n})"))
+    if len(shape) not in (n + 1, n + 2) or 0 in shape[-n:]:
+        raise RuntimeError(message(what, f"a non-empty {n + 1}D or {n + 2}D tensor (Expected {n + 1}D or {n + 2}D tensor)", f"shape {list(shape)}"))
+    sizes = tuple(m if s is None else int(s) for s, m in zip(sizes, shape[-n:]))
+    if min(sizes) < 0:
+        raise RuntimeError(message(what, "output_size of at least 0 (elements of output_size must be greater than or equal to 0)", f"{list(sizes)}"))
+    return sizes
+
+
+def _bounds(length: int, outputs: int) -> tuple:
+    """Where the windows begin and end: they share the length out, and overlap where it does not divide."""
+    o = np.arange(outputs)
+    return o * length // max(outputs, 1), -(-(o + 1) * length // max(outputs, 1))
+
+
+def _adaptive_avg(n: int):
+    what = f"adaptive_avg_pool{n}d"
+
+    def pool(input, output_size):
+        sizes = _output_size(what, n, input, output_size)
+        x, lead = _wide(input), input.dim() - n
+        if set(sizes) == {1}:
+            return x.mean(tuple(range(-n, 0)), True).to(input.dtype)
+        for d, size in enumerate(sizes, lead):
+            length = x.shape[d]
+            if size and length % size == 0:
+                x = window_sum(x, d, length // size, length // size) / (length // size) if size != length else x
+            else:
+                start, stop = _bounds(length, size)
+                x = resample(x, d, spans(tuple(start), tuple(stop), tuple(stop - start), length))
+        return x.to(input.dtype) if x is not input else input.clone()
+    return _named(pool, what, "Means of windows that share the input out evenly, output_size of them (None: as many as there are elements).")
+
+
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (_adaptive_avg(n) for n in (1, 2, 3))
+
+
+@operator(name="window_max", title="WindowMax", public=False, grad=dict(
+    input=lambda g, input_shape, starts, result: _spread_max(g[0], result[1], input_shape, len(starts))))
+def window_max(input: Tensor, starts, stops):
+    """(largest element, its offset in the plane) of windows given by where they begin and end in each of the last dimensions: int64
+    tensors that broadcast against (leading dimensions, windows)."""
+    n, shape = len(starts), input.meta.view.shape
+    values, offset = input, None
+    for i in reversed(range(n)):
+        dim, step = len(shape) - n + i, math.prod(shape[len(shape) - n + i + 1:])
+        values, offset = _largest(_candidates(values, offset, dim, step, starts[i], stops[i]))
+    return values, offset.to(dt.int32 if math.prod(shape[-n:]) < 2 ** 31 else dt.int64)
+
+
+def _candidates(values, offset, dim: int, step: int, start, stop):
+    """The elements of windows of different lengths, the last one repeated in the shorter ones."""
+    (begin, longest), end = start, stop
+    count = begin.shape[-1]
+    shape = values.meta.view.shape
+    out = shape[:dim] + (count,) + shape[dim + 1:]
+    mapping = tuple(("i", 0) if d == dim else ("d", d) for d in range(len(shape)))
+    after = (1,) * (len(shape) - 1 - dim)
+    for t in range(longest):
+        at = pw.minimum(begin + t, end - 1)
+        index = at.reshape(tuple(at.shape[:-1]) + (1,) * (dim - at.dim() + 1 if at.dim() > 1 else 0) + (count,) + after)
+        where = index * step if offset is None else pick(offset, [index], out, mapping) + index * step
+        yield pick(values, [index], out, mapping), where.expand(out)
+
+
+def _adaptive_max(n: int, with_indices: bool):
+    what = f"adaptive_max_pool{n}d"
+
+    def compute(input, output_size, return_indices):
+        sizes = _output_size(what, n, input, output_size)
+        lengths = tuple(input.shape[-n:])
+        if 0 in sizes or not input.numel():
+            shape = tuple(input.shape[:-n]) + sizes
+            return input.sum().expand(shape).contiguous(), core.zeros(meta(dense(shape), dt.int64, "cpu"))
+        if all(m % s == 0 for m, s in zip(lengths, sizes)):
+            size = tuple(m // s for m, s in zip(lengths, sizes))
+            values, place = max_pool(input, size, size, (0,) * n, (1,) * n, sizes)
+        else:
+            starts, stops = [], []
+            for m, s in zip(lengths, sizes):
+                begin, end = _bounds(m, s)
+                starts.append((core.from_numpy(begin), int((end - begin).max())))
+                stops.append(core.from_numpy(end))
+            values, place = window_max(input, tuple(starts), tuple(stops))
+        return values, place.to(dt.int64) if return_indices else None
+
+    def pool(input, output_size, return_indices=False):
+        found = compute(input, output_size, return_indices or with_indices)
+        return found if return_indices or with_indices else found[0]
+    return _named(pool, what + "_with_indices" * with_indices,
+                  "Largest elements of windows that share the input out evenly, output_size of them (None: as many as there are elements).")
+
+
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = (_adaptive_max(n, False) for n in (1, 2, 3))
+adaptive_max_pool1d_with_indices, adaptive_max_pool2d_with_indices, adaptive_max_pool3d_with_indices = (
+    _adaptive_max(n, True) for n in (1, 2, 3))
+
+
+# -- windows at random places -----------------------------------------------------------------------------------
+
+def _fractional_starts(samples, length: int, outputs: int, size: int):
+    """Where windows of a pseudorandom sequence begin, for each sample in [0, 1) (any shape): Graham, "Fractional Max-Pooling", 2014."""
+    o = core.arange(0, outputs, 1).to(samples.dtype)
+    step = (length - size) / (outputs - 1) if outputs > 1 else 0.0
+    u = samples.unsqueeze(-1)
+    begin = ((o + u) * step).to(dt.int64) - (u * step).to(dt.int64)
+    return pw.where(core.arange(0, outputs, 1) == outputs - 1, length - size, begin)
+
+
+def _fractional(n: int, with_indices: bool):
+    what = f"fractional_max_pool{n}d"
+
+    def compute(input, kernel_size, output_size, output_ratio, samples):
+        check_tensor(what, "input", input)
+        size = each(what, "kernel_size", kernel_size, n)
+        if output_size is None and output_ratio is None:
+            raise ValueError(f"{what}: requires specifying either an output_size or an output_ratio")
+        if input.dim() not in (n + 1, n + 2) or 0 in input.shape[-n - 1:]:
+            raise RuntimeError(message(what, f"a non-empty {n + 1}D or {n + 2}D tensor", f"shape {list(input.shape)}"))
+        lengths = tuple(input.shape[-n:])
+        if output_size is None:
+            ratio = output_ratio if isinstance(output_ratio, (tuple, list)) else (output_ratio,) * n
+            output_size = tuple(int(m * r) for m, r in zip(lengths, ratio))
+        outputs = each(what, "output_size", output_size, n)
+        for name, values in (("kernel_size", size), ("output_size", outputs)):
+            if min(values) <= 0:
+                raise RuntimeError(message(what, f"{name} greater than zero", f"{list(values)}"))
+        if any(o + k - 1 > m for o, k, m in zip(outputs, size, lengths)):
+            raise RuntimeError(message(what, f"an input of at least output_size + kernel_size - 1 elements a dimension, output_size={list(outputs)}, "
+                                       f"kernel_size={list(size)}", f"{list(lengths)}", "(pool height or width too large relative to input)"))
+        batch, channels = (1, input.shape[0]) if input.dim() == n + 1 else tuple(input.shape[:2])
+        if samples is None:
+            samples = core.rand((batch, channels, n), input.dtype)
+        if samples.dim() != 3 or tuple(samples.shape[1:]) != (channels, n) or samples.shape[0] < batch:
+            raise RuntimeError(message(what, f"_random_samples of shape ({batch}, {channels}, {n})", f"{list(samples.shape)}"))
+        samples = samples[:batch] if input.dim() == n + 2 else samples[0]
+        starts = []
+        for i, (m, o, k) in enumerate(zip(lengths, outputs, size)):
+            starts.append((_fractional_starts(samples.select(-1, n - 1 - i), m, o, k), k))
+        return window_max(input, tuple(starts), tuple(begin + k for begin, k in starts))
+
+    def pool(input, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None):
+        values, place = compute(input, kernel_size, output_size, output_ratio, _random_samples)
+        return (values, place.to(dt.int64)) if return_indices or with_indices else values
+    return _named(pool, what + "_with_indices" * with_indices, "Largest elements of windows whose places are drawn at random, output_size of them, or "
+                  "output_ratio times the input's size. Graham, 2014.")
+
+
+fractional_max_pool2d, fractional_max_pool3d = (_fractional(n, False) for n in (2, 3))
+fractional_max_pool2d_with_indices, fractional_max_pool3d_with_indices = (_fractional(n, True) for n in (2, 3))
+
+
+# -- back from the largest elements -----------------------------------------------------------------------------
+
+def _unpool_size(what: str, n: int, input, size, stride, padding, output_size) -> tuple:
+    default = tuple((m - 1) * s + k - 2 * p for m, s, k, p in zip(input.shape[-n:], stride, size, padding))
+    if output_size is None:
+        return default
+    given = tuple(int(m) for m in output_size)
+    given = given[2:] if len(given) == n + 2 else given
+    if len(given) != n:
+        raise ValueError(message(what, f"output_size of {n} or {n + 2} numbers", f"{list(output_size)}"))
+    if any(not m - s < g < m + s for g, m, s in zip(given, default, stride)):
+        raise ValueError(message(what, f"output_size within a stride of {list(default)}", f"{list(given)}", "(invalid output_size)"))
+    return given
+
+
+def _max_unpool(n: int):
+    what = f"max_unpool{n}d"
+
+    def unpool(input, indices, kernel_size, stride=None, padding=0, output_size=None):
+        check_tensor(what, "input", input)
+        check_tensor(what, "indices", indices)
+        size = each(what, "kernel_size", kernel_size, n)
+        stride = size if stride is None or isinstance(stride, (tuple, list)) and not stride else each(what, "stride", stride, n)
+        padding = each(what, "padding", padding, n)
+        if indices.dtype is not dt.int64:
+            raise RuntimeError(message(what, "elements in indices to be of type int64", f"{indices.dtype}"))
+        _check_input(what, n, input)
+        if tuple(indices.shape) != tuple(input.shape):
+            raise RuntimeError(message(what, f"shape of indices to match that of input, {list(input.shape)} (Expected shape of indices to be same as "
+                                       "that of the input tensor)", f"{list(indices.shape)}"))
+        if min(stride) <= 0:
+            raise RuntimeError(message(what, "strides greater than zero", f"{list(stride)}"))
+        out = _unpool_size(what, n, input, size, stride, padding, output_size)
+        lead = tuple(input.shape[:-n])
+        at = lead + (math.prod(input.shape[-n:]),)
+        zeros = core.zeros(meta(dense(lead + (math.prod(out),)), input.meta.dtype, input.meta.device))
+        return put(zeros, input.reshape(at), [indices.reshape(at)], at, _planes(lead), "set").reshape(lead + out)
+    return _named(unpool, what, "The inverse of max pooling as far as there is one: elements at their `indices`, zero elsewhere.")
+
+
+max_unpool1d, max_unpool2d, max_unpool3d = (_max_unpool(n) for n in (1, 2, 3))
