@@ -130,6 +130,11 @@ _LAZY = {
 }
 _FROM = {
     "save": ".io", "load": ".io", "compile": ".jit", "explain": ".explaining",
+    **dict.fromkeys(["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution", "conv_tbc"],
+                    ".ops.convolution"),
+    **dict.fromkeys(["max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "avg_pool1d", "adaptive_avg_pool1d",
+                     "adaptive_max_pool1d"], ".nn.functional.pooling"),
+    "constant_pad_nd": ".ops.padding",
 }
 
 

@@ -258,3 +258,18 @@ def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_paddi
 def conv_transpose3d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """The transpose of conv3d: (N, C, D, H, W) or (C, D, H, W) with weight (C, O / groups, KD, KH, KW)."""
     return _convolve_transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups):
+    """conv1d, conv2d, conv3d or, if `transposed`, their transposes, by the rank of the input (N, C, ...)."""
+    n = input.dim() - 2
+    if n not in AXES:
+        raise RuntimeError(message("convolution", "input of 3 to 5 dimensions", f"shape {list(input.shape)}"))
+    if transposed:
+        return _convolve_transposed(n, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _convolve(n, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv_tbc(input, weight, bias, pad=0):
+    """Convolution of (L, N, C) with (K, C, O), plus bias (O)."""
+    return _convolve(1, input.permute(1, 2, 0), weight.permute(2, 1, 0), bias, 1, pad, 1, 1).permute(2, 0, 1)

@@ -51,6 +51,10 @@ def pad(input, pad, mode="constant", value=None):
     Modes: "constant" (any rank), and over the last one to three dimensions "reflect" (without repeating the border), "replicate"
     (the border) and "circular" (from the other side).
     """
+    return _padded(input, pad, mode, value)
+
+
+def _padded(input, pad, mode, value):
     check_tensor("pad", "input", input)
     pad = tuple(int(p) for p in pad)
     if len(pad) % 2:
@@ -80,3 +84,8 @@ def pad(input, pad, mode="constant", value=None):
         if before or after:
             out = resample(out, d, selection(_places(mode, n, before, after), n))
     return out if out is not input else input.clone()
+
+
+def constant_pad_nd(input, pad, value=0):
+    """`pad` in the mode "constant"."""
+    return _padded(input, pad, "constant", value)

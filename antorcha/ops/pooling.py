@@ -16,6 +16,7 @@ from ..base.errors import message
 from ..graph.node import dense
 from . import pointwise as pw
 from .index import pick, put
+from .random import rand
 from .record import check_tensor, core, meta, operator
 from .reduction import reduce
 from .resampling import resample, spans
@@ -257,6 +258,8 @@ def _output_size(what: str, n: int, input, output_size) -> tuple:
     sizes = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * n
     if len(sizes) != n:
         raise RuntimeError(message(what, f"output_size of {n} numbers", f"{list(sizes)}", f"(output_size must be {n})"))
+    if len(shape) <= n:
+        raise ValueError(message(what, f"an input of at least {n + 1} dimensions", f"shape {list(shape)}"))
     if len(shape) not in (n + 1, n + 2) or 0 in shape[-n:]:
         raise RuntimeError(message(what, f"a non-empty {n + 1}D or {n + 2}D tensor (Expected {n + 1}D or {n + 2}D tensor)", f"shape {list(shape)}"))
     sizes = tuple(m if s is None else int(s) for s, m in zip(sizes, shape[-n:]))
@@ -388,7 +391,7 @@ def _fractional(n: int, with_indices: bool):
                                        f"kernel_size={list(size)}", f"{list(lengths)}", "(pool height or width too large relative to input)"))
         batch, channels = (1, input.shape[0]) if input.dim() == n + 1 else tuple(input.shape[:2])
         if samples is None:
-            samples = core.rand((batch, channels, n), input.dtype)
+            samples = rand(batch, channels, n, dtype=input.dtype)
         if samples.dim() != 3 or tuple(samples.shape[1:]) != (channels, n) or samples.shape[0] < batch:
             raise RuntimeError(message(what, f"_random_samples of shape ({batch}, {channels}, {n})", f"{list(samples.shape)}"))
         samples = samples[:batch] if input.dim() == n + 2 else samples[0]

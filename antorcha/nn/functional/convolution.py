@@ -10,7 +10,3 @@ from ...ops.convolution import (  # noqa: F401
     conv_transpose2d,
     conv_transpose3d,
 )
-
-
-def _many(x, n: int) -> tuple:
-    return tuple(x) if isinstance(x, (tuple, list)) else (x,) * n
