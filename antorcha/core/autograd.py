@@ -13,10 +13,11 @@ import weakref
 from collections import OrderedDict
 from heapq import heappop, heappush
 
+from ..base import dtype as dt
 from ..base.grad_mode import mode
 from ..graph import tape
 from ..ops.derivative import ARGUMENT, RESULT, SHAPE
-from ..ops.record import core
+from ..ops.record import core, widened
 
 _count = itertools.count().__next__
 
@@ -145,6 +146,7 @@ class inference_mode(_Decorator):
 
 # -- nodes ------------------------------------------------------------------------------------------------------
 
+NARROW = (dt.float16, dt.bfloat16)
 RELEASED = object()     # in place of what a node kept
 _new = object.__new__
 
@@ -328,8 +330,14 @@ class GradNode:
         turned = self.record is not None and self.record.holomorphic and self.outputs[0].dtype.kind == "c"
         if turned:      # g conj(f'), from a formula for g f' (Kreutz-Delgado, "The Complex Gradient Operator and the CR-Calculus", 2009)
             g = conjugate(g)
+        wide = self.kept and self.record is not None and self.record.wide and self.outputs[0].dtype in NARROW
+        if wide:
+            g = widened(g)
         for function, needs in self.derivative.steps:
-            result = function(g, *[self._unpack(i) for i in needs]) if needs else function(g)
+            kept = [self._unpack(i) for i in needs]
+            result = function(g, *(map(widened, kept) if wide else kept))
+            if wide:
+                result = core.cast(result, self.outputs[0].dtype)
             if turned:
                 result = conjugate(result)
             if result is None or isinstance(result, Tensor):

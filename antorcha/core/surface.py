@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..base import dtype as dt
-from ..ops import contraction, extern, factory, pointwise as pw, random, record, reduction
+from ..ops import contraction, extern, factory, numeric, pointwise as pw, random, record, reduction
 from . import indexing
 from .tensor import Tensor, inplace
 
@@ -98,6 +98,13 @@ def install() -> None:
 
 def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     """Where |input - other| <= atol + rtol * |other|, or both are equal."""
+    if input.dtype is not other.dtype:
+        raise RuntimeError(f"isclose: expected input and other of one dtype; received {input.dtype} and {other.dtype}. Convert one of them.")
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if not value >= 0:
+            raise RuntimeError(f"{name} must be greater than or equal to zero, but got {value}")
+    if input.dtype.kind not in "fc":
+        input, other = input.to(dt.default()), other.to(dt.default())
     close = (input == other) | ((input - other).abs() <= atol + rtol * other.abs()) & input.isfinite() & other.isfinite()
     return close | (input.isnan() & other.isnan()) if equal_nan else close
 
@@ -120,15 +127,16 @@ def _install_operators() -> None:
             setattr(Tensor, f"__i{name}__", _inplace_operator(raw))
     for name, call in dict(neg=pw.neg, abs=pw.abs, invert=pw.bitwise_not).items():
         setattr(Tensor, f"__{name}__", lambda self, call=call: call(self))
-    Tensor.__pos__ = lambda self: self
+    Tensor.__pos__ = numeric.positive
+    Tensor.__rdiv__ = Tensor.__rtruediv__
 
 
 def _install_views_inplace() -> None:
     def reshaping(name):
         call = getattr(Tensor, name)
 
-        def method(self, *args):
-            self.meta = call(self.detach(), *args).meta
+        def method(self, *args, **kwargs):
+            self.meta = call(self.detach(), *args, **kwargs).meta
             return self
         method.__name__ = name + "_"
         return method

@@ -204,6 +204,32 @@ def _with_sign_of(y: Op, x: Op) -> Op:
     return (y.bitcast(f.integer) | (x.bitcast(f.integer) & top)).bitcast(x.dtype)
 
 
+def copysign(x: Op, like: Op) -> Op:
+    return _with_sign_of(absolute(x), like)
+
+
+def nextafter(x: Op, to: Op, step: Op) -> Op:
+    """The neighbour of x towards `to`, `step` units in the last place of this format away (more than 1 for a narrower one kept in it)."""
+    f = _FORMATS[x.dtype]
+    step = step.cast(f.integer)
+    grows = ~((x > 0.0) ^ (x < to))
+    moved = (x.bitcast(f.integer) + select(grows, step, -step)).bitcast(x.dtype)
+    found = select(x.eq(0.0), _with_sign_of(step.bitcast(x.dtype), to), moved)
+    return select(x.eq(to), to, select(x.ne(x) | to.ne(to), x + to, found))
+
+
+def frexp(x: Op) -> tuple[Op, Op]:
+    """(m, e) with x = m 2**e and 1/2 <= |m| < 1; of 0, infinities and NaN (x, 0)."""
+    f = _FORMATS[x.dtype]
+    small = absolute(x) < f.tiny
+    bits = select(small, x * 2.0 ** 64, x).bitcast(f.integer)
+    field = const(2 * f.bias + 1, f.integer)
+    e = ((bits >> f.mantissa) & field) - (f.bias - 1) - select(small, const(64, f.integer), const(0, f.integer))
+    m = ((bits & ~(field << f.mantissa)) | (const(f.bias - 1, f.integer) << f.mantissa)).bitcast(x.dtype)
+    special = x.eq(0.0) | ~(absolute(x) < math.inf)
+    return select(special, x, m), select(special, const(0, f.integer), e)
+
+
 _TANH_SMALL = (6404582 / 10854718875, -929569 / 638512875, 21844 / 6081075, -1382 / 155925, 62 / 2835, -17 / 315, 2 / 15, -1 / 3)
 
 

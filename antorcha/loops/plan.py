@@ -256,7 +256,7 @@ class Plan:
     # -- running ------------------------------------------------------------------------------------------------
 
     def run(self, nodes: list, leaves: list, numbers: list, timed: bool = False) -> None:
-        """Compute; give the live nodes their buffers. Raises IndexError for an index outside of its dimension."""
+        """Compute; give the live nodes their buffers. Raises `late_error` of its operator for an index outside of its dimension."""
         donated = self.donated
         allocate = Buffer.allocate
         if donated:
@@ -320,8 +320,8 @@ class Plan:
                 index = code - 1 if code > 0 else code - size
                 n = nodes[node]
                 where = _where(n.where)
-                raise IndexError(f"{n.op.name}: expected an index in [{-size}, {size}) for a dimension of size {size}; "
-                                 f"received {index}.{where}")
+                raise n.op.late_error(f"{n.op.name}: expected an index in [{-size}, {size}) for a dimension of size {size}; "
+                                      f"received {index}.{where}")
 
 
 def _integer(x, boolean: bool) -> int:

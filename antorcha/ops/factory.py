@@ -37,8 +37,10 @@ def device_name(device) -> str:
 
 
 def full_of(shape: tuple, value, d: dt.dtype, device="cpu", op=FULL):
-    """A tensor of `shape` with one value, without any checks."""
+    """A tensor of `shape` with one value (as `number` gives it), without any checks."""
     out = dense(shape)
+    if isinstance(value, core.Tensor):      # a complex number
+        return core.contiguous(core.cast(value, d).expand(shape))
     return core.make(Node(op, (value,), (None,), Static(casts=(d,)), shape, out.numel, d), meta(out, d, device))
 
 
@@ -88,7 +90,7 @@ def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, re
     if value is None:
         raise TypeError(f"full(): argument 'fill_value' must be Number, not {type(fill_value).__name__}")
     if dtype is None:
-        dtype = dt.bool_ if type(value) is bool else dt.int64 if type(value) is int else dt.default()
+        dtype = value.dtype if isinstance(value, core.Tensor) else dt.bool_ if type(value) is bool else dt.int64 if type(value) is int else dt.default()
     result = full_of(_shape("full", (size,) if isinstance(size, int) else (tuple(size),)), value, dtype, device_name(device))
     return finish(result, requires_grad) if out is None else core.store_out("full", out, result)
 

@@ -11,7 +11,7 @@ from ..base.errors import message, user_position
 from ..graph.node import Node, Static, View, dense, view as make_view
 from . import pointwise as pw
 from .factory import tril_mask
-from .record import Record, broadcast_view, check_tensor, core, meta, normalize_dim, number, operator
+from .record import Record, broadcast_view, check_tensor, core, meta, normalize_dim, number, operator, result_dtype
 from .view import SCATTER
 
 Tensor = "Tensor"
@@ -279,7 +279,7 @@ def masked_fill(input: Tensor, mask, value: Tensor) -> Tensor:
         raise RuntimeError(f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.dim()} dimension(s).")
     if not isinstance(value, core.Tensor):
         value = number(value)
-        if dt.CATEGORY[{bool: "b", int: "i", float: "f"}[type(value)]] > dt.CATEGORY[input.meta.dtype.kind]:
+        if input.meta.dtype is not dt.bool_ and dt.CATEGORY[result_dtype((value,)).kind] > dt.CATEGORY[input.meta.dtype.kind]:
             raise RuntimeError(f"value cannot be converted to type {input.dtype} without overflow")
     return masked_fill_(input, mask, value)
 

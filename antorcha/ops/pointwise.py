@@ -11,7 +11,7 @@ import math
 from ..base import dtype as dt
 from ..loops import complex as cx
 from ..loops import ir, math as lm
-from .record import bitwise, comparison, core, floating, logical, no_bool, number, operator, pointwise, result_dtype
+from .record import bitwise, check_tensor, comparison, core, floating, logical, no_bool, number, operator, pointwise, result_dtype
 from .samples import binary, unary
 
 Tensor = "Tensor"
@@ -47,6 +47,7 @@ def sub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
 @operator()
 def rsub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `other - alpha * input`."""
+    check_tensor("rsub", "input", input)
     return sub_(other, input if alpha == 1 else mul(input, alpha))
 
 
@@ -56,7 +57,7 @@ def mul(input: Tensor, other: Tensor) -> Tensor:
 
 
 @pointwise(lambda a, b: a / b, name="true_divide", title="Div", public=False, rule=floating, samples=binary(away_from_zero=True),
-           grad=dict(input=lambda g, other: g / other, other=lambda g, input, other: -g * (input / other) / other), complex=True)
+           grad=dict(input=lambda g, other: g / other, other=lambda g, input, other: -g * ((input / other) / other)), complex=True)
 def div_(input: Tensor, other: Tensor): ...
 
 
@@ -78,8 +79,14 @@ def floor_divide(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise quotient rounded down."""
 
 
-@pointwise(_trunc_divide, name="trunc_divide", public=False, rule=no_bool)
+@pointwise(_trunc_divide, name="trunc_divide", title="Div", public=False, rule=no_bool,
+           grad=dict(input=lambda g: g * 0, other=lambda g: g * 0))
 def trunc_divide_(input: Tensor, other: Tensor): ...
+
+
+@pointwise(_floor_divide, name="floor_quotient", title="Div", public=False, rule=no_bool,
+           grad=dict(input=lambda g: g * 0, other=lambda g: g * 0))
+def floor_quotient_(input: Tensor, other: Tensor): ...
 
 
 @operator(inplace=True)
@@ -90,7 +97,7 @@ def div(input: Tensor, other: Tensor, *, rounding_mode=None) -> Tensor:
     if rounding_mode == "trunc":
         return trunc_divide_(input, other)
     if rounding_mode == "floor":
-        return floor_divide(input, other)
+        return floor_quotient_(input, other)
     raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
 
 
@@ -106,7 +113,7 @@ def remainder(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise modulus with the sign of the divisor."""
 
 
-@pointwise(lambda a, b: lm.fmod(a, b) if a.dtype.kind == "f" else ir.rem(a, b), rule=no_bool,
+@pointwise(lambda a, b: lm.fmod(a, b) if a.dtype.kind == "f" else ir.rem(a, b), rule=no_bool, tensors=("input",),
            grad=dict(input=lambda g: g, other=lambda g, input, other: -g * trunc_divide_(input, other)))
 def fmod(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise modulus with the sign of the dividend."""
@@ -206,7 +213,7 @@ def _angle_grad(g, x):
     return complex_(-imag_(x) * scale, real_(x) * scale)
 
 
-@operator()
+@operator(out="exact")
 def complex(real: Tensor, imag: Tensor) -> Tensor:
     """The complex tensor with these parts, of one float dtype."""
     if real.meta.dtype is not imag.meta.dtype:
@@ -219,6 +226,8 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:
 @operator()
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
     """The complex tensor with these magnitudes and arguments."""
+    check_tensor("polar", "abs", abs)
+    check_tensor("polar", "angle", angle)
     return complex(abs * cos(angle), abs * sin(angle))
 
 
@@ -299,12 +308,16 @@ def _int_power(x, n):
 @pointwise(lambda x, n: lm.pow(x, n) if x.dtype.kind == "f" else _int_power(x, n), name="pow", public=False, rule=no_bool,
            grad=dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent),
                      exponent=lambda g, input, exponent, result: g * where((exponent == 0) | ((input == 0) & (_real(exponent) >= 0)), 0.0,
-                                                                           result * log(input))), complex=cx.power)
+                                                                           result * _log_of(input))), complex=cx.power)
 def power_(input: Tensor, exponent: Tensor): ...
 
 
 def _real(x):
     return real_(x) if isinstance(x, core.Tensor) and x.meta.dtype.kind == "c" else x
+
+
+def _log_of(base):
+    return log(base if isinstance(base, core.Tensor) else core.full((), float(base), dt.float64))
 
 
 def _pow_grad(g, input, exponent):
@@ -345,7 +358,7 @@ def _power_as(input, exponent, body):
     """`body(input)`, with the derivative and the name of a power."""
     kept = _powers.get(exponent)
     if kept is None:
-        @operator(name=f"pow_{exponent}".replace(".", "_"), title="Pow", public=False, grad=dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent)))
+        @operator(name=f"pow_{exponent}".replace(".", "_"), title="Pow", public=False, wide=True, grad=dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent)))
         def constant_power(input: Tensor, exponent):
             out = body(input)
             wanted = result_dtype((input, exponent))
@@ -441,7 +454,7 @@ def atan(input: Tensor) -> Tensor:
     """Arctangent of every element."""
 
 
-@pointwise(lm.atan2, rule=floating, samples=binary(away_from_zero=True),
+@pointwise(lm.atan2, rule=floating, tensors=("input", "other"), samples=binary(away_from_zero=True),
            grad=dict(input=lambda g, input, other: g * other / (input * input + other * other),
                      other=lambda g, input, other: -g * input / (input * input + other * other)))
 def atan2(input: Tensor, other: Tensor) -> Tensor:
@@ -458,7 +471,7 @@ def cosh(input: Tensor) -> Tensor:
     """Hyperbolic cosine of every element."""
 
 
-@pointwise(lm.tanh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, result: g * (1 - result * result)), complex=cx.tanh)
+@pointwise(lm.tanh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, result: g * (1 - result * result)), complex=cx.tanh, wide=True)
 def tanh(input: Tensor) -> Tensor:
     """Hyperbolic tangent of every element."""
 
@@ -505,7 +518,7 @@ def digamma(input: Tensor) -> Tensor:
     """The derivative of lgamma."""
 
 
-@pointwise(lm.sigmoid, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * ((1 - result) * result)), complex=cx.sigmoid)
+@pointwise(lm.sigmoid, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * ((1 - result) * result)), complex=cx.sigmoid, wide=True)
 def sigmoid(input: Tensor) -> Tensor:
     """The logistic function 1 / (1 + exp(-x))."""
 
@@ -551,55 +564,55 @@ def frac(input: Tensor) -> Tensor:
 
 # -- comparison and logic ---------------------------------------------------------------------------------------
 
-@pointwise(lambda a, b: a.eq(b), rule=comparison, complex=True)
+@pointwise(lambda a, b: a.eq(b), rule=comparison, tensors=("input",), complex=True)
 def eq(input: Tensor, other: Tensor) -> Tensor:
     """Where the elements are equal."""
 
 
-@pointwise(lambda a, b: a.ne(b), rule=comparison, complex=True)
+@pointwise(lambda a, b: a.ne(b), rule=comparison, tensors=("input",), complex=True)
 def ne(input: Tensor, other: Tensor) -> Tensor:
     """Where the elements differ."""
 
 
-@pointwise(lambda a, b: a < b, rule=comparison)
+@pointwise(lambda a, b: a < b, rule=comparison, tensors=("input",))
 def lt(input: Tensor, other: Tensor) -> Tensor:
     """Where input is less than other."""
 
 
-@pointwise(lambda a, b: a <= b, rule=comparison)
+@pointwise(lambda a, b: a <= b, rule=comparison, tensors=("input",))
 def le(input: Tensor, other: Tensor) -> Tensor:
     """Where input is at most other."""
 
 
-@pointwise(lambda a, b: a > b, rule=comparison)
+@pointwise(lambda a, b: a > b, rule=comparison, tensors=("input",))
 def gt(input: Tensor, other: Tensor) -> Tensor:
     """Where input is greater than other."""
 
 
-@pointwise(lambda a, b: a >= b, rule=comparison)
+@pointwise(lambda a, b: a >= b, rule=comparison, tensors=("input",))
 def ge(input: Tensor, other: Tensor) -> Tensor:
     """Where input is at least other."""
 
 
-def _truth(x): return x.cast(dt.bool_)
+def _truth(x): return x.ne(0) if isinstance(x, ir.Pair) else x.cast(dt.bool_)
 
 
-@pointwise(lambda a, b: _truth(a) & _truth(b), rule=logical)
+@pointwise(lambda a, b: _truth(a) & _truth(b), rule=logical, tensors=("input", "other"), complex=True)
 def logical_and(input: Tensor, other: Tensor) -> Tensor:
     """Where both are true (nonzero)."""
 
 
-@pointwise(lambda a, b: _truth(a) | _truth(b), rule=logical)
+@pointwise(lambda a, b: _truth(a) | _truth(b), rule=logical, tensors=("input", "other"), complex=True)
 def logical_or(input: Tensor, other: Tensor) -> Tensor:
     """Where one is true (nonzero)."""
 
 
-@pointwise(lambda a, b: _truth(a) ^ _truth(b), rule=logical)
+@pointwise(lambda a, b: _truth(a) ^ _truth(b), rule=logical, tensors=("input", "other"), complex=True)
 def logical_xor(input: Tensor, other: Tensor) -> Tensor:
     """Where exactly one is true (nonzero)."""
 
 
-@pointwise(lambda a: ~_truth(a), rule=logical)
+@pointwise(lambda a: ~_truth(a), rule=logical, complex=True)
 def logical_not(input: Tensor) -> Tensor:
     """Where the element is zero."""
 
@@ -643,7 +656,7 @@ def _isinf(x):
     return ir.absolute(x).eq(math.inf) if x.dtype.kind == "f" else ir.const(False, dt.bool_)
 
 
-@pointwise(_isinf, rule=comparison, inplace=False)
+@pointwise(_isinf, rule=comparison, inplace=False, complex=cx.is_any(_isinf))
 def isinf(input: Tensor) -> Tensor:
     """Where the element is infinite."""
 
@@ -681,39 +694,39 @@ def _minmax_grad(pick):
     return lambda g, input, other: where(pick(input, other), g, where(input == other, g / 2, 0.0))
 
 
-@pointwise(lambda a, b: ir.maximum(a, b) if a.dtype.kind != "b" else a | b, samples=binary(), inplace=False,
+@pointwise(lambda a, b: ir.maximum(a, b) if a.dtype.kind != "b" else a | b, samples=binary(), inplace=False, tensors=("input", "other"),
            grad=dict(input=_minmax_grad(lambda a, b: a > b), other=_minmax_grad(lambda a, b: b > a)))
 def maximum(input: Tensor, other: Tensor) -> Tensor:
     """The larger element of two; NaN where one is NaN."""
 
 
-@pointwise(lambda a, b: ir.minimum(a, b) if a.dtype.kind != "b" else a & b, samples=binary(), inplace=False,
+@pointwise(lambda a, b: ir.minimum(a, b) if a.dtype.kind != "b" else a & b, samples=binary(), inplace=False, tensors=("input", "other"),
            grad=dict(input=_minmax_grad(lambda a, b: a < b), other=_minmax_grad(lambda a, b: b < a)))
 def minimum(input: Tensor, other: Tensor) -> Tensor:
     """The smaller element of two; NaN where one is NaN."""
 
 
-@pointwise(lambda a, b: ir.select(a.ne(a), b, ir.select(b.ne(b), a, ir.maximum(a, b))), inplace=False,
+@pointwise(lambda a, b: ir.select(a.ne(a), b, ir.select(b.ne(b), a, ir.maximum(a, b))), inplace=False, tensors=("input", "other"),
            grad=dict(input=lambda g, input, other: where((input >= other) | other.isnan(), g, 0.0),
                      other=lambda g, input, other: where((input >= other) | other.isnan(), 0.0, g)))
 def fmax(input: Tensor, other: Tensor) -> Tensor:
     """The larger element of two; where one is NaN, the other."""
 
 
-@pointwise(lambda a, b: ir.select(a.ne(a), b, ir.select(b.ne(b), a, ir.minimum(a, b))), inplace=False,
+@pointwise(lambda a, b: ir.select(a.ne(a), b, ir.select(b.ne(b), a, ir.minimum(a, b))), inplace=False, tensors=("input", "other"),
            grad=dict(input=lambda g, input, other: where((input <= other) | other.isnan(), g, 0.0),
                      other=lambda g, input, other: where((input <= other) | other.isnan(), 0.0, g)))
 def fmin(input: Tensor, other: Tensor) -> Tensor:
     """The smaller element of two; where one is NaN, the other."""
 
 
-@pointwise(lambda x, low: ir.maximum(x, low), rule=no_bool, samples=unary(-9, 9, extra=(1.5,)),
+@pointwise(lambda x, low: ir.maximum(x, low) if x.dtype.kind != "b" else x | low, tensors=("input",), samples=unary(-9, 9, extra=(1.5,)),
            grad=dict(input=lambda g, input, min: where(input >= min, g, 0.0), min=lambda g, input, min: where(input < min, g, 0.0)))
 def clamp_min(input: Tensor, min: Tensor) -> Tensor:
     """Every element, but at least `min`."""
 
 
-@pointwise(lambda x, high: ir.minimum(x, high), rule=no_bool, samples=unary(-9, 9, extra=(1.5,)),
+@pointwise(lambda x, high: ir.minimum(x, high) if x.dtype.kind != "b" else x & high, tensors=("input",), samples=unary(-9, 9, extra=(1.5,)),
            grad=dict(input=lambda g, input, max: where(input <= max, g, 0.0), max=lambda g, input, max: where(input > max, g, 0.0)))
 def clamp_max(input: Tensor, max: Tensor) -> Tensor:
     """Every element, but at most `max`."""
@@ -738,7 +751,12 @@ def clamp(input: Tensor, min: Tensor = None, max: Tensor = None) -> Tensor:
 
 # -- fused forms ------------------------------------------------------------------------------------------------
 
-@pointwise(lambda a, b, w: ir.select(ir.absolute(w) < 0.5, a + w * (b - a), b - (b - a) * (1.0 - w)), rule=floating, inplace=True,
+def _lerp(a, b, w):
+    size = ir.absolute(w) if not isinstance(w, ir.Pair) else cx.magnitude(w)
+    return ir.select(size < 0.5, a + w * (b - a), b - (b - a) * (1.0 - w))
+
+
+@pointwise(_lerp, rule=floating, complex=True, tensors=("input", "end"),
            grad=dict(input=lambda g, weight: g * (1 - weight), end=lambda g, weight: g * weight,
                      weight=lambda g, input, end: g * (end - input)))
 def lerp(input: Tensor, end: Tensor, weight: Tensor) -> Tensor:
@@ -789,7 +807,7 @@ def _elu(x, alpha, scale, input_scale):
 
 @pointwise(_elu, rule=floating, samples=unary(-9, 9),
            grad=dict(input=lambda g, input, alpha, scale, input_scale:
-                     where(input <= 0, g * (input_scale * alpha * scale) * exp(input * input_scale), g * scale)))
+                     where(input <= 0, g * (input_scale * alpha * scale) * exp(input * input_scale), g * scale)), wide=True)
 def elu(input: Tensor, alpha=1.0, scale=1.0, input_scale=1.0) -> Tensor:
     """x where positive, else alpha * (exp(x) - 1). Clevert et al., 2015."""
 
@@ -807,7 +825,7 @@ def celu(input: Tensor, alpha=1.0) -> Tensor:
 
 
 @pointwise(lambda x: x * 0.5 * (1.0 + lm.erf(x * (1.0 / SQRT_2))), name="gelu", public=False, rule=floating, samples=unary(-5, 5),
-           grad=dict(input=lambda g, input: gelu_backward(g, input)))
+           grad=dict(input=lambda g, input: gelu_backward(g, input)), wide=True)
 def gelu_erf(input: Tensor): ...
 
 
@@ -830,7 +848,7 @@ def gelu(input: Tensor, *, approximate="none") -> Tensor:
 
 
 @pointwise(lambda x: x * lm.sigmoid(x), rule=floating, samples=unary(-9, 9),
-           grad=dict(input=lambda g, input: g * (sigmoid(input) * (1 + input * (1 - sigmoid(input))))))
+           grad=dict(input=lambda g, input: g * (sigmoid(input) * (1 + input * (1 - sigmoid(input))))), wide=True)
 def silu(input: Tensor) -> Tensor:
     """x * sigmoid(x)."""
 
@@ -841,7 +859,7 @@ def _softplus(x, beta, threshold):
 
 
 @pointwise(_softplus, rule=floating, samples=unary(-9, 9),
-           grad=dict(input=lambda g, input, beta, threshold: where(input * beta > threshold, g, g * sigmoid(input * beta))))
+           grad=dict(input=lambda g, input, beta, threshold: where(input * beta > threshold, g, g * sigmoid(input * beta))), wide=True)
 def softplus(input: Tensor, beta=1.0, threshold=20.0) -> Tensor:
     """log(1 + exp(beta * x)) / beta; x itself above the threshold."""
 
@@ -851,7 +869,7 @@ def _logsigmoid(x):
 
 
 @pointwise(_logsigmoid, rule=floating, samples=unary(-9, 9), method=False, inplace=False, name="log_sigmoid",
-           grad=dict(input=lambda g, input: g * sigmoid(-input)))
+           grad=dict(input=lambda g, input: g * sigmoid(-input)), wide=True)
 def logsigmoid(input: Tensor) -> Tensor:
     """log(1 / (1 + exp(-x)))."""
 
@@ -880,13 +898,13 @@ def relu6(input: Tensor) -> Tensor:
 
 
 @pointwise(lambda x: ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=floating,
-           grad=dict(input=lambda g, input: where((input > -3) & (input < 3), g / 6, 0.0)))
+           grad=dict(input=lambda g, input: where((input > -3) & (input < 3), g / 6, 0.0)), wide=True)
 def hardsigmoid(input: Tensor) -> Tensor:
     """min(max(x + 3, 0), 6) / 6."""
 
 
 @pointwise(lambda x: x * ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=floating,
-           grad=dict(input=lambda g, input: where(input <= -3, 0.0, where(input < 3, g * (input / 3 + 0.5), g))))
+           grad=dict(input=lambda g, input: where(input <= -3, 0.0, where(input < 3, g * (input / 3 + 0.5), g))), wide=True)
 def hardswish(input: Tensor) -> Tensor:
     """x * min(max(x + 3, 0), 6) / 6. Howard et al., 2019."""
 

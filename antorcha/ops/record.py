@@ -63,8 +63,11 @@ class Record:
         self.scalar = self.combine = self.host = self.rule = None
         self.complex = None         # scalar code on complex numbers (ir.Pair), or True: `scalar` does; without, they are refused
         self.holomorphic = True     # the derivative by a complex input is the formula's conjugate
+        self.tensors = ()           # inputs that may not be numbers
+        self.wide = False           # of 16-bit floats: body and derivative are computed in float32 and rounded once
+        self.late_error = IndexError        # what an index out of its dimension raises when the value is computed
         self.uses_index = False
-        self.out = True             # has the form with `out=`
+        self.out = True             # has the form with `out=`; "exact": of the result's dtype, "apart": on memory of its own
         self.public = True          # part of the API
         self.namespace = True       # a function of the torch namespace; "fft": of torch.fft, there without that prefix
         self.method = True          # a method of Tensor
@@ -279,7 +282,7 @@ def _checked(rec: Record, args):
     out = []
     for name, a in zip(rec.names, args):
         if not isinstance(a, core.Tensor):
-            n = number(a)
+            n = None if name in rec.tensors else number(a)
             if n is None:
                 raise TypeError(f"{rec.name}(): argument '{name}' must be Tensor or Number, not {type(a).__name__}")
             a = n
@@ -430,7 +433,8 @@ def _definition(rec: Record, template: str) -> tuple:
         lines.append(f"if given or dim is MISSING: return rec.call(**respelled(rec, given, dict({everything})))")
     passed = ", ".join([*positional, *star, *(f"{n}={n}" for n in keywords)])
     lines += template.format(positional=", ".join(rec.names), tuple="".join(f"{n}, " for n in rec.names), passed=passed).splitlines()
-    lines.append("return result if out is None else store_out(rec.name, out, result)" if has_out else "return result")
+    inputs = "".join(f"{n}, " for n in (*rec.names, *([rec.variadic] if rec.variadic else [])))
+    lines.append(f"return result if out is None else store_out(rec.name, out, result, ({inputs}), rec.out)" if has_out else "return result")
     parameters = [*positional, *(star or (["*"] if has_out or keywords else [])), *keywords, *(["out"] if has_out else []), *extra]
     keyword_defaults = {**(rec.function.__kwdefaults__ or {}), **({"out": None} if has_out else {})}
     return f"def {rec.name}({', '.join(parameters)}):\n    " + "\n    ".join(lines), defaults, keyword_defaults
@@ -456,18 +460,21 @@ def _spread(rec: Record, rest: tuple, given: dict) -> tuple:
     return (value,)
 
 
-def store_out(name: str, out, result):
-    """Write `result` into the user's `out` tensor (or tuple of them), resized if its shape differs."""
+def store_out(name: str, out, result, inputs=(), rule=True):
+    """Write `result` into the user's `out` tensor (or tuple of them), resized if its shape differs. `rule`: see `Record.out`."""
     if isinstance(result, tuple):
         if not isinstance(out, (tuple, list)) or len(out) != len(result):
             raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors, not {type(out).__name__}")
-        stored = [store_out(name, o, r) for o, r in zip(out, result)]
+        stored = [store_out(name, o, r, inputs, rule) for o, r in zip(out, result)]
         return type(result)(*stored) if hasattr(result, "_fields") else tuple(stored)
     if not isinstance(out, core.Tensor):
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
     if mode.grad and (out.requires_grad or result.requires_grad):
         raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, "
                            "but one of the arguments requires grad.")
+    if rule == "exact" and out.dtype is not result.dtype:
+        raise RuntimeError(f"{name}(): Expected out tensor to have dtype {result.dtype}, but got {out.dtype} instead")
+    _check_memory(name, out, result, inputs, rule == "apart")
     if dt.CATEGORY[result.dtype.kind] > dt.CATEGORY[out.dtype.kind]:
         raise RuntimeError(f"{name}(): result type {result.dtype} can't be cast to the desired output type {out.dtype}")
     if out.meta.view.shape != result.meta.view.shape:
@@ -480,6 +487,27 @@ def store_out(name: str, out, result):
     return out
 
 
+def _check_memory(name: str, out, result, inputs, apart: bool) -> None:
+    """Refuse an `out` whose elements share memory with each other or, unless it is one of the inputs, with an input."""
+    v = out.meta.view
+    if v.numel and any(t == 0 and n > 1 for n, t in zip(v.shape, v.strides)):
+        raise RuntimeError(f"{name}(): unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+                           "Clone it first: out.clone()")
+    for x in inputs:
+        if isinstance(x, (list, tuple)):
+            _check_memory(name, out, result, x, apart)
+        elif isinstance(x, core.Tensor) and x.storage is out.storage and v.shape != (0,) and (
+                apart or x.meta.view is not v or v.shape != result.meta.view.shape) and _meet(v, x.meta.view) or apart and x is out:
+            raise RuntimeError(f"{name}(): unsupported operation: some elements of the input tensor and the written-to tensor refer to a single "
+                               "memory location. Clone one of them first.")
+
+
+def _meet(a, b) -> bool:
+    """Whether the spans of memory that two index maps read have elements in common."""
+    (a0, a1), (b0, b1) = ((v.offset, v.offset + sum((n - 1) * t for n, t in zip(v.shape, v.strides))) for v in (a, b))
+    return a.numel > 0 and b.numel > 0 and a0 <= b1 and b0 <= a1
+
+
 # -- operators with a body --------------------------------------------------------------------------------------
 
 def operator(grad=None, samples=None, family="composite", out=True, name=None, **fields):
@@ -489,12 +517,33 @@ def operator(grad=None, samples=None, family="composite", out=True, name=None, *
 
     def declare(function):
         rec = Record(name or function.__name__, family, function, grad, samples, out=out, **fields)
-        rec.raw = rec.call = _public(rec, "result = body({passed})\n" if grad is None else _differentiable(rec), body=function)
+        body = _in_float32(function) if rec.wide else function
+        rec.raw = rec.call = _public(rec, "result = body({passed})\n" if grad is None else _differentiable(rec), body=body)
         rec.call.record = rec
         register(rec)
         return rec.call
 
     return declare
+
+
+def widened(x):
+    """A tensor of 16-bit floats in float32; anything else as it is."""
+    if isinstance(x, core.Tensor) and x.meta.dtype.compute is not x.meta.dtype:
+        return core.cast(x, x.meta.dtype.compute)
+    return tuple([widened(t) for t in x]) if type(x) is tuple else x
+
+
+def _in_float32(body):
+    """`body`, which for a first argument of 16-bit floats computes in float32 and rounds its results once."""
+    @functools.wraps(body)
+    def wide(first, *args, **kwargs):
+        d = first.meta.dtype
+        if d.compute is d:
+            return body(first, *args, **kwargs)
+        result = body(widened(first), *map(widened, args), **kwargs)
+        back = [core.cast(x, d) if x.meta.dtype is d.compute else x for x in (result if isinstance(result, tuple) else (result,))]
+        return tuple(back) if isinstance(result, tuple) else back[0]
+    return wide
 
 
 def derived(name: str, base: Record, change, **fields) -> Record:

@@ -199,6 +199,7 @@ def _pair(name):
 _max_t, _min_t, median_t, mode_t, kthvalue_t, cummax_t, cummin_t, sort_t, topk_t = (
     _pair(n) for n in ("max", "min", "median", "mode", "kthvalue", "cummax", "cummin", "sort", "topk"))
 aminmax_t = _named("aminmax", ["min", "max"])
+frexp_t = _named("frexp", ["mantissa", "exponent"])
 
 
 @operator(name="max", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result: _pick_grad(g, dim, keepdim, input_shape, result)))
@@ -375,14 +376,14 @@ def _float_input(input, dtype):
     return input
 
 
-@operator(name="softmax", public=False, grad=dict(input=lambda g, dim, result: result * (g - (g * result).sum(dim, True))))
+@operator(name="softmax", public=False, wide=True, grad=dict(input=lambda g, dim, result: result * (g - (g * result).sum(dim, True))))
 def softmax_(input: Tensor, dim):
     d = input.meta.dtype
     e = (input - reduce("max", input, dim, True, d, d)).exp()
     return e / e.sum(dim, True)
 
 
-@operator(name="log_softmax", public=False, grad=dict(input=lambda g, dim, result: g - result.exp() * g.sum(dim, True)))
+@operator(name="log_softmax", public=False, wide=True, grad=dict(input=lambda g, dim, result: g - result.exp() * g.sum(dim, True)))
 def log_softmax_(input: Tensor, dim):
     d = input.meta.dtype
     shifted = input - reduce("max", input, dim, True, d, d)
@@ -421,7 +422,7 @@ def scan(name: str, input, dim: int, accumulate: dt.dtype, out: dt.dtype):
 
 
 def _reverse_cumsum(g, dim):
-    return g.sum(dim, True) - g.cumsum(dim) + g if g.dim() else g
+    return g.flip(dim).cumsum(dim).flip(dim) if g.dim() else g
 
 
 @operator(grad=dict(input=lambda g, dim: _reverse_cumsum(g, dim)), inplace=True)

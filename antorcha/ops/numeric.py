@@ -1,0 +1,284 @@
+"""Further arithmetic of elements: neighbours and parts of floats, sums of logarithms, divisors, angles, replacements."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..base import dtype as dt
+from ..loops import complex as cx, ir, math as lm
+from . import pointwise as pw
+from .record import check_tensor, comparison, core, floating, number, operator, pointwise, same
+from .samples import binary
+
+Tensor = "Tensor"
+BOTH = ("input", "other")
+
+
+def floats_only(d):
+    if d.kind != "f":
+        raise NotImplementedError(f"expected a floating point tensor; received {d}. Convert it first: input.float()")
+    return d, d
+
+
+def integers_only(d):
+    if d.kind not in "iu":
+        raise NotImplementedError(f"expected an integer tensor; received {d}")
+    return d, d
+
+
+# -- parts of floats --------------------------------------------------------------------------------------------
+
+@pointwise(lm.copysign, rule=floating, tensors=("input",), samples=binary(away_from_zero=True),
+           grad=dict(input=lambda g, input, result: pw.where(input == 0, 0.0, g * (result / input)), other=lambda g: g * 0))
+def copysign(input: Tensor, other: Tensor) -> Tensor:
+    """The magnitude of `input` with the sign of `other`."""
+
+
+def _signbit(x):
+    if x.dtype.kind == "f":
+        return x.bitcast({dt.float32: dt.int32, dt.float64: dt.int64}[x.dtype]) < 0
+    return x < 0 if x.dtype.kind == "i" else ir.const(False, dt.bool_)
+
+
+@pointwise(_signbit, rule=comparison, inplace=False)
+def signbit(input: Tensor) -> Tensor:
+    """Where the sign bit is set: negative numbers, and negative zero."""
+
+
+@pointwise(lm.nextafter, name="nextafter", public=False, rule=floats_only,
+           grad=dict(input=lambda g: g, other=lambda g: g * 0))
+def nextafter_(input: Tensor, other: Tensor, step): ...
+
+
+@operator(inplace=True)
+def nextafter(input: Tensor, other: Tensor) -> Tensor:
+    """The next number of the dtype after `input` in the direction of `other`."""
+    check_tensor("nextafter", "input", input)
+    check_tensor("nextafter", "other", other)
+    return nextafter_(input, other, 1 << 16 if input.meta.dtype is dt.bfloat16 else 1)
+
+
+def _int32_result(d): return floats_only(d)[0], dt.int32
+
+
+@pointwise(lambda x: lm.frexp(x)[0], name="mantissa", public=False, rule=floats_only,
+           grad=dict(input=lambda g, input: g / pw.exp2(exponent_(input).to(g.dtype))))
+def mantissa_(input: Tensor): ...
+
+
+@pointwise(lambda x: lm.frexp(x)[1], name="exponent", public=False, rule=_int32_result)
+def exponent_(input: Tensor): ...
+
+
+@operator()
+def frexp(input: Tensor):
+    """(mantissa, exponent) with input = mantissa * 2**exponent and 1/2 <= |mantissa| < 1; the exponent is an int32."""
+    from .reduction import frexp_t
+    return frexp_t(mantissa_(input), exponent_(input))
+
+
+@operator(inplace=True)
+def ldexp(input: Tensor, other: Tensor) -> Tensor:
+    """input * 2**other."""
+    check_tensor("ldexp", "input", input)
+    check_tensor("ldexp", "other", other)
+    return pw.mul(input, pw.pow(2.0, other))
+
+
+@pointwise(lambda x: ir.absolute(x).eq(math.inf) & (x > 0) if x.dtype.kind == "f" else ir.const(False, dt.bool_), rule=comparison, inplace=False)
+def isposinf(input: Tensor) -> Tensor:
+    """Where the element is positive infinity."""
+
+
+@pointwise(lambda x: ir.absolute(x).eq(math.inf) & (x < 0) if x.dtype.kind == "f" else ir.const(False, dt.bool_), rule=comparison, inplace=False)
+def isneginf(input: Tensor) -> Tensor:
+    """Where the element is negative infinity."""
+
+
+@pointwise(lambda x: ir.const(True, dt.bool_), rule=comparison, inplace=False, complex=lambda z: z.im.eq(0.0), out=False)
+def isreal(input: Tensor) -> Tensor:
+    """Where the imaginary part is zero."""
+
+
+# -- sums of logarithms -----------------------------------------------------------------------------------------
+
+def _log_sum(grow, shrink):
+    """log(e^a + e^b) for the base of `grow`: the larger, and what the smaller adds."""
+    def function(a, b):
+        top = ir.maximum(a, b)
+        same_infinity = a.eq(b) & ir.absolute(a).eq(math.inf)
+        return ir.select(same_infinity, a, top + lm.log1p(grow(-ir.absolute(a - b))) * shrink)
+    return function
+
+
+def _complex_log_sum(a, b):
+    larger = a.re >= b.re
+    top, low = ir.select(larger, a, b), ir.select(larger, b, a)
+    same_infinity = a.eq(b) & ir.absolute(a.re).eq(math.inf)
+    return ir.select(same_infinity, a, top + cx.log(cx.exp(low - top) + 1.0))
+
+
+def _float_or_complex(d):
+    return (d, d) if d.kind == "c" else floats_only(d)
+
+
+@pointwise(lambda a, b: _complex_log_sum(a, b) if isinstance(a, ir.Pair) else _log_sum(lm.exp, 1.0)(a, b), rule=_float_or_complex,
+           tensors=BOTH, complex=True, samples=binary(), inplace=False,
+           grad=dict(input=lambda g, input, other: g / (1 + pw.exp(other - input)), other=lambda g, input, other: g / (1 + pw.exp(input - other))))
+def logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    """log(exp(input) + exp(other)), without overflow."""
+
+
+@pointwise(_log_sum(lm.exp2, 1 / math.log(2)), rule=floats_only, tensors=BOTH, samples=binary(), inplace=False,
+           grad=dict(input=lambda g, input, other: g / (1 + pw.exp2(other - input)), other=lambda g, input, other: g / (1 + pw.exp2(input - other))))
+def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
+    """log2(2**input + 2**other), without overflow."""
+
+
+# -- lengths, steps, divisors -----------------------------------------------------------------------------------
+
+@pointwise(lambda a, b: cx.magnitude(ir.Pair(a, b)), rule=floats_only, tensors=BOTH, samples=binary(),
+           grad=dict(input=lambda g, input, result: g * (input / result), other=lambda g, other, result: g * (other / result)))
+def hypot(input: Tensor, other: Tensor) -> Tensor:
+    """sqrt(input**2 + other**2), without overflow of the squares."""
+
+
+@pointwise(lambda x, v: ir.select(x.eq(0), v, (x > 0).cast(x.dtype)), name="heaviside", public=False)
+def heaviside_(input: Tensor, values: Tensor): ...
+
+
+@operator(inplace=True)
+def heaviside(input: Tensor, values: Tensor) -> Tensor:
+    """The step function: 0 below 0, 1 above, `values` at 0."""
+    check_tensor("heaviside", "input", input)
+    check_tensor("heaviside", "values", values)
+    if input.dtype is not values.dtype:
+        raise RuntimeError(f"heaviside: expected input and values of one dtype; received {input.dtype} and {values.dtype}. Convert one of them. "
+                           "(heaviside is not yet implemented for tensors with different dtypes)")
+    return heaviside_(input, values)
+
+
+def _host_binary(function):
+    """A function of two integer tensors, computed by NumPy."""
+    from .extern import host_op, run
+    op = host_op(function.__name__, lambda a, b: (function(a, b),))
+
+    def body(input, other):
+        input, other = core.broadcast_tensors(input, other)
+        d = integers_only(dt.promote(input.dtype, other.dtype))[0]
+        return run(op, (input.to(d), other.to(d)), [(input.shape, d)])[0]
+    return body
+
+
+_gcd, _lcm = _host_binary(np.gcd), _host_binary(np.lcm)
+
+
+@operator(inplace=True)
+def gcd(input: Tensor, other: Tensor) -> Tensor:
+    """The greatest common divisor of integers, never negative."""
+    check_tensor("gcd", "input", input)
+    check_tensor("gcd", "other", other)
+    return _gcd(input, other)
+
+
+@operator(inplace=True)
+def lcm(input: Tensor, other: Tensor) -> Tensor:
+    """The least common multiple of integers, never negative."""
+    check_tensor("lcm", "input", input)
+    check_tensor("lcm", "other", other)
+    return _lcm(input, other)
+
+
+@operator(inplace=True, out="exact")
+def float_power(input: Tensor, exponent: Tensor) -> Tensor:
+    """`pow`, computed and returned in float64 (of complex numbers in complex128)."""
+    pair = [x if isinstance(x, core.Tensor) else number(x) for x in (input, exponent)]
+    if not any(isinstance(x, core.Tensor) for x in pair):
+        raise TypeError("float_power(): expected a Tensor among input and exponent; received two numbers")
+    wide = dt.complex128 if any(isinstance(x, core.Tensor) and x.meta.dtype.kind == "c" for x in pair) else dt.float64
+    a, b = (x.to(wide) if isinstance(x, core.Tensor) else x for x in pair)
+    return pw.pow(a, b)
+
+
+# -- angles -----------------------------------------------------------------------------------------------------
+
+@operator(inplace=True)
+def deg2rad(input: Tensor) -> Tensor:
+    """Degrees in radians."""
+    return _not_complex("deg2rad", input) * (math.pi / 180)
+
+
+@operator(inplace=True)
+def rad2deg(input: Tensor) -> Tensor:
+    """Radians in degrees."""
+    return _not_complex("rad2deg", input) * (180 / math.pi)
+
+
+def _not_complex(name, x):
+    if x.meta.dtype.kind == "c":
+        raise RuntimeError(f"{name} is not supported for complex tensors.")
+    return x
+
+
+@operator(inplace=True)
+def sinc(input: Tensor) -> Tensor:
+    """sin(pi x) / (pi x), 1 at 0."""
+    zero = input == 0
+    angle = pw.where(zero, 1.0, input * math.pi)
+    return pw.where(zero, 1.0, pw.sin(angle) / angle)
+
+
+@operator(inplace=True)
+def positive(input: Tensor) -> Tensor:
+    """The input itself."""
+    if input.meta.dtype is dt.bool_:
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input
+
+
+# -- replacements -----------------------------------------------------------------------------------------------
+
+def _inside(g, input, eps):
+    """The cotangent of a logit: only where the input was not clamped, NaN outside of [0, 1]."""
+    low, high = (0.0, 1.0) if eps < 0 else (eps, 1.0 - eps)
+    return pw.where((input >= low) & (input <= high), g / (input * (1 - input)), math.nan if eps < 0 else 0.0)
+
+
+def _logit(x, eps):
+    z = ir.select(eps < 0.0, x, ir.minimum(ir.maximum(x, eps), 1.0 - eps))
+    return lm.log(z / (1.0 - z))
+
+
+@pointwise(_logit, name="logit", public=False, rule=floating, wide=True,
+           grad=dict(input=lambda g, input, eps: _inside(g, input, eps)))
+def logit_(input: Tensor, eps): ...
+
+
+@operator(inplace=True)
+def logit(input: Tensor, eps=None) -> Tensor:
+    """log(x / (1 - x)), x clamped to [eps, 1 - eps] first if `eps` is given."""
+    return logit_(input, -1.0 if eps is None else float(eps))
+
+
+@pointwise(lambda x, nan, high, low: ir.select(x.ne(x), nan, ir.select(x.eq(math.inf), high, ir.select(x.eq(-math.inf), low, x))),
+           name="nan_to_num", public=False, rule=same, grad=dict(input=lambda g, input: pw.where(pw.isfinite(input), g, 0.0)))
+def replaced_(input: Tensor, nan, posinf, neginf): ...
+
+
+def largest(d: dt.dtype) -> float:
+    """The largest finite number of a floating point dtype."""
+    return float(np.finfo(d.numpy).max) if d.numpy is not None else float.fromhex("0x1.fep127")
+
+
+@operator(inplace=True)
+def nan_to_num(input: Tensor, nan=None, posinf=None, neginf=None) -> Tensor:
+    """NaN and the infinities replaced: by 0 and the extreme numbers of the dtype, unless given."""
+    d = input.meta.dtype
+    if d.kind == "c":
+        return pw.complex_(*(nan_to_num(part(input), nan, posinf, neginf) for part in (pw.real_, pw.imag_)))
+    if d.kind != "f":
+        return input.clone()
+    top = largest(d)
+    return replaced_(input, 0.0 if nan is None else float(nan), top if posinf is None else float(posinf), -top if neginf is None else float(neginf))
