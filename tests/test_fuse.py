@@ -21,7 +21,7 @@ F1, F2 = Static(casts=(dt.float32,)), Static(casts=(dt.float32,) * 2)
 
 
 class Operator:
-    uses_index, scalar, combine, host = False, None, None, None
+    uses_index, scalar, combine, host, late_error = False, None, None, None, IndexError
 
     def __init__(self, name, family, **fields):
         self.name, self.family = name, family

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..base import dtype as dt
-from ..graph.node import View, view as make_view
+from ..graph.node import View
+from ..graph.node import view as make_view
 from ..ops import pointwise as pw
 from ..ops.index import pick, put
 from ..ops.record import broadcast_shapes, core, operator

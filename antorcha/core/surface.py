@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..base import dtype as dt
-from ..ops import contraction, extern, factory, numeric, pointwise as pw, random, record, reduction
+from ..ops import arrange, contraction, factory, joining, numeric, random, record, reduction, scan, sorting, statistics  # noqa: F401 (they declare operators)
+from ..ops import pointwise as pw
 from . import indexing
 from .tensor import Tensor, inplace
 
@@ -19,7 +20,7 @@ ALIASES = {
 def torch_functions() -> dict:
     """name -> function of the torch namespace."""
     out = {name: r.call for name, r in record.RECORDS.items() if r.public and r.namespace is True}
-    for module in (reduction, factory, contraction, extern, random):
+    for module in (reduction, factory, contraction, random):
         for f in module.FUNCTIONS:
             out[f.__name__] = f
     out["range"] = factory.range_
@@ -75,7 +76,7 @@ def install() -> None:
             setattr(Tensor, name, r.call)
         if r.inplace:
             setattr(Tensor, name + "_", _inplace_form(name, r.call))
-    for f in [*reduction.FUNCTIONS, *extern.FUNCTIONS, *random.METHODS]:
+    for f in [*reduction.FUNCTIONS, *random.METHODS]:
         if not hasattr(Tensor, f.__name__):
             setattr(Tensor, f.__name__, f)
     for alias, name in ALIASES.items():

@@ -11,12 +11,17 @@ import weakref
 
 import numpy as np
 
-from ..base import config, dtype as dt
+from ..base import config
+from ..base import dtype as dt
 from ..base.device import device as Device
 from ..graph import tape
+from ..graph.node import Node, Static, dense, is_row_major
+from ..graph.node import view as make_view
 from ..graph.tape import LONGEST
-from ..graph.node import Node, Static, dense, is_row_major, view as make_view
-from ..ops import arrange, contraction, extern, factory, index as index_ops, joining, pointwise as pw, record, reduction, view as view_ops
+from ..ops import arrange, contraction, extern, factory, joining, record, reduction
+from ..ops import index as index_ops
+from ..ops import pointwise as pw
+from ..ops import view as view_ops
 from ..ops.record import core, meta, number
 from ..runtime.buffer import Buffer
 from . import autograd

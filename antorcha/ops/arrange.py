@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph.node import Static, dense, view as make_view
-from . import pointwise as pw, view as views
+from ..graph.node import Static, dense
+from ..graph.node import view as make_view
+from . import pointwise as pw
+from . import view as views
 from .joining import cat
 from .record import RECORDS, core, derived, make, meta, normalize_dim, normalize_dims, operator
 from .view import expand_, narrow, ravel, reshape, select_view, sizes, slice_view, unsqueeze, view_

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..base.errors import message
-from ..graph.node import Static, View, dense, form, view as make_view
+from ..graph.node import Static, View, dense, form
+from ..graph.node import view as make_view
 from . import pointwise as pw
 from .record import Record, broadcast_shapes, broadcast_view, check_tensor, core, meta, operator
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from ..base import dtype as dt
 from ..base.errors import message, user_position
-from ..graph.node import Node, Static, View, dense, view as make_view
+from ..graph.node import Node, Static, View, dense
+from ..graph.node import view as make_view
 from . import pointwise as pw
 from .factory import tril_mask
 from .record import Record, broadcast_view, check_tensor, core, meta, normalize_dim, number, operator, result_dtype

@@ -7,7 +7,9 @@ import math
 import numpy as np
 
 from ..base import dtype as dt
-from ..loops import complex as cx, ir, math as lm
+from ..loops import complex as cx
+from ..loops import ir
+from ..loops import math as lm
 from . import pointwise as pw
 from .record import check_tensor, comparison, core, floating, number, operator, pointwise, same
 from .samples import binary

@@ -10,7 +10,8 @@ import math
 
 from ..base import dtype as dt
 from ..loops import complex as cx
-from ..loops import ir, math as lm
+from ..loops import ir
+from ..loops import math as lm
 from .record import bitwise, check_tensor, comparison, core, floating, logical, no_bool, number, operator, pointwise, result_dtype
 from .samples import binary, unary
 

@@ -23,7 +23,8 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..base.grad_mode import mode
-from ..graph.node import Form, Static, dense, form, row_major, view as make_view
+from ..graph.node import Form, Static, dense, form, row_major
+from ..graph.node import view as make_view
 from .derivative import Terms
 
 RECORDS: dict[str, Record] = {}
@@ -398,8 +399,9 @@ def _public(rec: Record, template: str, **names):
 
     def finish():
         source, defaults, keyword_defaults = _definition(rec, template)
-        exec(compile(source, __file__, "exec"), space)
-        function.__code__ = space[rec.name].__code__
+        scope: dict = {}
+        exec(compile(source, __file__, "exec"), scope)
+        function.__code__ = scope[rec.name].__code__
         function.__defaults__, function.__kwdefaults__ = defaults, keyword_defaults
         return function
 

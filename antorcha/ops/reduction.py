@@ -1,4 +1,4 @@
-"""Reductions, scans, and what is composed of them."""
+"""Reductions, and what is composed of them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import builtins
 import math
 from collections import namedtuple
 
+import numpy as np
+
 from ..base import dtype as dt
-from ..graph.node import Static, dense, form, row_major, view as make_view
+from ..graph.node import Static, dense, form
+from ..graph.node import view as make_view
 from . import pointwise as pw
-from .record import Record, core, make, meta, normalize_dim, normalize_dims, operator
+from .extern import host_op, run
+from .record import Record, check_tensor, core, meta, normalize_dim, normalize_dims, operator, widened
 
 Tensor = "Tensor"
 _OPS = {name: Record(name, "reduction", combine=name) for name in ("sum", "prod", "max", "min", "any", "all", "argmax", "argmin")}
-_SCANS = {name: Record(f"scan_{name}", "scan", combine=name) for name in ("sum", "prod", "max", "min", "argmax", "argmin", "logsumexp")}
+PROD = host_op("prod", lambda x, dim, keepdim: (np.prod(x, axis=dim, keepdims=keepdim),))
 _plans: dict = {}
 
 
@@ -35,6 +39,9 @@ def _complex_reduce(name: str, input, dim, keepdim: bool, accumulate: dt.dtype, 
     """A reduction of complex numbers, by their parts."""
     if name in ("any", "all"):
         return reduce(name, input != 0, dim, keepdim, accumulate, out)
+    if name == "prod":
+        shape = _plan(name, input.meta, dim, keepdim, accumulate, out)[1].view.shape
+        return run(PROD, (input.to(out),), [(shape, out)], dim=normalize_dims(name, dim, input.dim()), keepdim=keepdim)[0]
     if name != "sum":
         raise NotImplementedError(f"\"{name}\" not implemented for complex tensors: reduce the real and imaginary parts, or the magnitudes.")
     real = out.to_real()
@@ -70,7 +77,7 @@ def _back(g, dim, keepdim, shape):
     return _restore(g, dim, keepdim, len(shape)).expand(shape)
 
 
-def _sum_dtype(input, dtype):
+def sum_dtype(input, dtype):
     d = input.meta.dtype
     return dtype or (d if d.kind in "fc" else dt.int64)
 
@@ -78,7 +85,7 @@ def _sum_dtype(input, dtype):
 @operator(grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g, dim, keepdim, input_shape)))
 def sum(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The sum over `dim` (an int, several, or None for all)."""
-    d = _sum_dtype(input, dtype)
+    d = sum_dtype(input, dtype)
     return reduce("sum", input, dim, keepdim, d, d)
 
 
@@ -114,13 +121,14 @@ def _prod_grad(g, input, dim, keepdim, result):
 @operator(grad=dict(input=lambda g, input, dim, keepdim, result: _prod_grad(g, input, dim, keepdim, result)))
 def prod(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The product over `dim`."""
-    d = _sum_dtype(input, dtype)
+    d = sum_dtype(input, dtype)
     return reduce("prod", input, dim, keepdim, d, d)
 
 
 def _nonempty(name, input, dim):
     shape = input.meta.view.shape
     if input.meta.view.numel == 0 and builtins.any(shape[d] == 0 for d in normalize_dims(name, dim, len(shape))):
+        dim = None if dim == () else dim
         hint = f"Expected reduction dim {dim} to have non-zero size." if dim is not None else "Specify the reduction dim with the 'dim' argument."
         raise (IndexError if dim is not None else RuntimeError)(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. {hint}")
 
@@ -196,8 +204,9 @@ def _pair(name):
     return _named(name, ["values", "indices"])
 
 
-_max_t, _min_t, median_t, mode_t, kthvalue_t, cummax_t, cummin_t, sort_t, topk_t = (
-    _pair(n) for n in ("max", "min", "median", "mode", "kthvalue", "cummax", "cummin", "sort", "topk"))
+_max_t, _min_t, median_t, nanmedian_t, mode_t, kthvalue_t, cummax_t, cummin_t, sort_t, topk_t = (
+    _pair(n) for n in ("max", "min", "median", "nanmedian", "mode", "kthvalue", "cummax", "cummin", "sort", "topk"))
+histogram_t, histogramdd_t = _named("histogram", ["hist", "bin_edges"]), _named("histogramdd", ["hist", "bin_edges"])
 aminmax_t = _named("aminmax", ["min", "max"])
 frexp_t = _named("frexp", ["mantissa", "exponent"])
 
@@ -217,22 +226,18 @@ def min_along(input: Tensor, dim, keepdim):
 
 
 def _extreme(name, along_dim, all_, two):
-    def function(input, dim=None, keepdim=False, *, out=None, other=None):
+    def function(input: Tensor, dim=None, keepdim=False, *, other=None):
+        check_tensor(name, "input", input)
         dim = other if other is not None else dim
         if isinstance(dim, core.Tensor):
-            result = two(input, dim)
-        elif dim is None:
-            result = all_(input)
-        else:
-            result = along_dim(input, normalize_dim(name, dim, len(input.meta.view.shape)), keepdim)
-        if out is not None:
-            from .record import store_out
-            return store_out(name, out, result)
-        return result
+            return two(input, dim)
+        if dim is None:
+            return all_(input)
+        return along_dim(input, normalize_dim(name, dim, len(input.meta.view.shape)), keepdim)
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (f"The {'largest' if name == 'max' else 'smallest'} element; with `dim`, (values, indices) along it; with a second "
                         "tensor, elementwise.")
-    return function
+    return operator()(function)
 
 
 max = _extreme("max", max_along, amax, pw.maximum)
@@ -264,15 +269,26 @@ def _split_variance_args(dim, unbiased):
 @operator(grad=dict(input=lambda g, input, dim, correction, keepdim: _var_grad(g, input, dim, correction, keepdim)), name="var", public=False)
 def var_(input: Tensor, dim, correction, keepdim):
     n = _count(input.meta.view.shape, dim)
-    centred = input - input.mean(dim if dim is not None else tuple(range(input.dim())), True)
-    total = (centred * centred).sum(dim, keepdim)
-    return total / (n - correction if n > correction else 0)
+    x = widened(input)
+    total = _squares(x - x.mean(dim if dim is not None else tuple(range(x.dim())), True)).sum(dim, keepdim)
+    return core.cast(total / (n - correction if n > correction else 0), input.meta.dtype.to_real())
+
+
+def _squares(x):
+    """|x|**2 of every element."""
+    return pw.real_(x) * pw.real_(x) + pw.imag_(x) * pw.imag_(x) if x.meta.dtype.kind == "c" else x * x
 
 
 def _var_grad(g, input, dim, correction, keepdim):
     n = _count(input.meta.view.shape, dim)
     scale = 2.0 / (n - correction) if n > correction else math.inf
-    return _restore(g, dim, keepdim, input.dim()) * (input - input.mean(dim if dim is not None else tuple(range(input.dim())), True)) * scale
+    return (scale * _restore(g, dim, keepdim, input.dim())) * (input - input.mean(dim if dim is not None else tuple(range(input.dim())), True))
+
+
+@operator(name="std", public=False, grad=dict(input=lambda g, input, dim, correction, keepdim, result: _var_grad(
+    pw.where(result == 0, 0.0, g / (2 * result)), input, dim, correction, keepdim)))
+def std_(input: Tensor, dim, correction, keepdim):
+    return core.cast(var_(widened(input), dim, correction, keepdim).sqrt(), input.meta.dtype.to_real())
 
 
 @operator(out=True)
@@ -286,7 +302,7 @@ def var(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=Non
 def std(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None) -> Tensor:
     """The standard deviation over `dim`: the square root of `var`."""
     dim, unbiased = _split_variance_args(dim, unbiased)
-    return var_(input, dim, _correction(unbiased, correction), keepdim).sqrt()
+    return std_(input, dim, _correction(unbiased, correction), keepdim)
 
 
 @operator(out=False)
@@ -300,39 +316,50 @@ def var_mean(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correctio
 def std_mean(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None):
     """(standard deviation, mean) over `dim`."""
     dim, unbiased = _split_variance_args(dim, unbiased)
-    return var_(input, dim, _correction(unbiased, correction), keepdim).sqrt(), input.mean(dim, keepdim)
+    return std_(input, dim, _correction(unbiased, correction), keepdim), input.mean(dim, keepdim)
 
 
 @operator(grad=dict(input=lambda g, input, dim, keepdim, result:
                     _restore(g, dim, keepdim, input.dim()) * (input - _restore(result, dim, keepdim, input.dim())).exp()))
 def logsumexp(input: Tensor, dim, keepdim=False) -> Tensor:
     """log(sum(exp(x))) over `dim`, without overflow."""
-    if input.meta.dtype.kind != "f":
+    if input.meta.dtype.kind not in "fc":
         input = input.to(dt.default())
-    top = reduce("max", input, dim, True, input.meta.dtype, input.meta.dtype) if input.numel() else input.sum(dim, True)
+    real = pw.real_(input) if input.meta.dtype.kind == "c" else input
+    top = reduce("max", real, dim, True, real.meta.dtype, real.meta.dtype) if input.numel() else real.sum(dim, True)
     top = pw.where(pw.abs(top) == math.inf, 0.0, top)
     total = (input - top).exp().sum(dim, True).log() + top
     return total if keepdim else total.sum(dim)
 
 
-def count_nonzero(input, dim=None):
+@operator(out=False)
+def count_nonzero(input: Tensor, dim=None) -> Tensor:
     """How many elements are not zero."""
     return (input != 0).sum(dim)
 
 
-def nansum(input, dim=None, keepdim=False, *, dtype=None):
+@operator()
+def nansum(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The sum, NaN counted as 0."""
+    if input.meta.dtype.kind == "c":
+        raise RuntimeError("nansum does not support complex inputs")
     return pw.where(input.isnan(), 0, input).sum(dim, keepdim, dtype=dtype)
 
 
-def nanmean(input, dim=None, keepdim=False, *, dtype=None):
+@operator()
+def nanmean(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The mean of the elements that are not NaN."""
-    return nansum(input, dim, keepdim) / (~input.isnan()).sum(dim, keepdim)
+    if input.meta.dtype.kind not in "fc":
+        raise RuntimeError(f"nanmean(): expected input to have floating point or complex dtype but got {input.meta.dtype}")
+    return nansum(input, dim, keepdim, dtype=dtype) / (~input.isnan()).sum(dim, keepdim)
 
 
-def aminmax(input, *, dim=None, keepdim=False):
+@operator(out="exact")
+def aminmax(input: Tensor, *, dim=None, keepdim=False):
     """(smallest, largest)."""
-    over = () if dim is None else dim
+    if dim is None and not input.numel():
+        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity.")
+    over = () if dim is None else normalize_dim("aminmax", dim, input.dim())
     return aminmax_t(amin(input, over, keepdim), amax(input, over, keepdim))
 
 
@@ -404,65 +431,4 @@ def log_softmax(input: Tensor, dim, dtype=None) -> Tensor:
     return log_softmax_(input, normalize_dim("log_softmax", dim, input.dim())) if input.numel() else input.clone()
 
 
-# -- scans ------------------------------------------------------------------------------------------------------
-
-def scan(name: str, input, dim: int, accumulate: dt.dtype, out: dt.dtype):
-    v = input.meta.view
-    if not v.shape:
-        return input.to(out) if name[:3] != "arg" else core.zeros(meta(v, dt.int64, input.meta.device))
-    d = normalize_dim(name, dim, len(v.shape))
-    order = [i for i in range(len(v.shape)) if i != d] + [d]
-    shape = tuple(v.shape[i] for i in order)
-    source = make_view(shape, tuple(v.strides[i] for i in order), v.offset)
-    strides = [0] * len(order)
-    for i, s in zip(order, row_major(shape)):
-        strides[i] = s
-    out_meta = meta(make_view(v.shape, tuple(strides)), out, input.meta.device)
-    return core.record(form(_SCANS[name], (source,), Static(casts=(accumulate.compute,)), shape, v.numel, out), (input.storage.node,), out_meta)
-
-
-def _reverse_cumsum(g, dim):
-    return g.flip(dim).cumsum(dim).flip(dim) if g.dim() else g
-
-
-@operator(grad=dict(input=lambda g, dim: _reverse_cumsum(g, dim)), inplace=True)
-def cumsum(input: Tensor, dim, *, dtype=None) -> Tensor:
-    """The running sum along `dim`."""
-    d = _sum_dtype(input, dtype)
-    return scan("sum", input, dim, d, d)
-
-
-@operator(grad=dict(input=lambda g, input, dim, result: _reverse_cumsum(g * result, dim) / input), inplace=True)
-def cumprod(input: Tensor, dim, *, dtype=None) -> Tensor:
-    """The running product along `dim`. Its derivative divides by the input, which must not be zero."""
-    d = _sum_dtype(input, dtype)
-    return scan("prod", input, dim, d, d)
-
-
-def _cum_grad(g, dim, input_shape, result):
-    return core.zeros(meta(dense(input_shape), g[0].dtype, g[0].meta.device)).scatter_add(dim, result[1], g[0]) if input_shape else g[0]
-
-
-@operator(out=False, grad=dict(input=lambda g, dim, input_shape, result: _cum_grad(g, dim, input_shape, result)))
-def cummax(input: Tensor, dim):
-    """(running maximum, its position) along `dim`."""
-    d = input.meta.dtype
-    return cummax_t(scan("max", input, dim, d, d), scan("argmax", input, dim, d, dt.int64))
-
-
-@operator(out=False, grad=dict(input=lambda g, dim, input_shape, result: _cum_grad(g, dim, input_shape, result)))
-def cummin(input: Tensor, dim):
-    """(running minimum, its position) along `dim`."""
-    d = input.meta.dtype
-    return cummin_t(scan("min", input, dim, d, d), scan("argmin", input, dim, d, dt.int64))
-
-
-@operator(grad=dict(input=lambda g, input, dim, result: _reverse_cumsum(g * (-result).exp(), dim) * input.exp()))
-def logcumsumexp(input: Tensor, dim) -> Tensor:
-    """The running logsumexp along `dim`."""
-    d = input.meta.dtype
-    return scan("logsumexp", input, dim, d, d)
-
-
-FUNCTIONS = [max, min, count_nonzero, nansum, nanmean, aminmax, norm]
-__all__ = ["make"]
+FUNCTIONS = [norm]

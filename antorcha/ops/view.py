@@ -9,7 +9,8 @@ from __future__ import annotations
 import builtins
 
 from ..base import dtype as dt
-from ..graph.node import View, dense, row_major, view as make_view
+from ..graph.node import View, dense, row_major
+from ..graph.node import view as make_view
 from .record import Record, broadcast_view, core, meta, normalize_dim, normalize_dims, operator
 
 Tensor = "Tensor"

@@ -1,0 +1,321 @@
+"""Sorting, selecting by rank, and what sorted order answers: distinct elements, places, membership. NumPy does the work on the host."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..base import dtype as dt
+from ..graph.node import dense
+from . import pointwise as pw
+from .extern import host_op, run
+from .record import check_tensor, core, meta, normalize_dim, number, operator, result_dtype
+from .reduction import kthvalue_t, median_t, mode_t, nanmedian_t, sort_t, topk_t
+
+Tensor = "Tensor"
+
+
+def _order(x, axis, descending):
+    """A stable order, NaN last (first when descending)."""
+    if not descending:
+        return np.argsort(x, axis=axis, kind="stable")
+    flipped = np.flip(x, axis)
+    order = np.argsort(flipped, axis=axis, kind="stable")
+    return x.shape[axis] - 1 - np.flip(order, axis)
+
+
+def _sort_host(x, dim, descending):
+    order = _order(x, dim, descending)
+    return np.take_along_axis(x, order, dim), order
+
+
+def _topk_host(x, k, dim, largest):
+    n = x.shape[dim]
+    if k < n // 8 and x.dtype.kind != "f" or (k < n // 8 and not np.isnan(x).any()):
+        key = -x if largest and x.dtype.kind == "f" else x
+        part = np.argpartition(key, k - 1 if key is not x or not largest else n - k, axis=dim) if k else np.argsort(x, axis=dim)
+        side = slice(0, k) if key is not x or not largest else slice(n - k, n)
+        part = np.sort(np.take(part, np.arange(*side.indices(n)), axis=dim), axis=dim)
+        values = np.take_along_axis(x, part, dim)
+        order = np.take_along_axis(part, _order(values, dim, largest), dim)
+    else:
+        order = np.take(_order(x, dim, largest), np.arange(k), axis=dim)
+    return np.take_along_axis(x, order, dim), order
+
+
+def _rank_host(x, dim, rank):
+    """(values, positions) of the element at place `rank(sorted row lengths, NaN counts)` of the order along `dim`."""
+    order = _order(x, dim, False)
+    nans = np.isnan(x).sum(dim, keepdims=True) if x.dtype.kind == "f" else np.zeros_like(np.take(order, [0], dim))
+    place = rank(x.shape[dim], nans)
+    position = np.take_along_axis(order, np.broadcast_to(place, nans.shape), dim)
+    return np.take_along_axis(x, position, dim), position
+
+
+def _kth_host(x, dim, k): return _rank_host(x, dim, lambda n, nans: np.asarray(k - 1))
+def _median_host(x, dim): return _rank_host(x, dim, lambda n, nans: np.where(nans > 0, n - nans, (n - 1) // 2))
+def _nanmedian_host(x, dim): return _rank_host(x, dim, lambda n, nans: np.maximum((n - nans - 1) // 2, 0))
+
+
+def _mode_host(x, dim):
+    """The most frequent value, the smallest of several, and the last position where it stands."""
+    rows = np.moveaxis(x, dim, -1)
+    values, places = np.empty(rows.shape[:-1] + (1,), x.dtype), np.empty(rows.shape[:-1] + (1,), np.int64)
+    for at in np.ndindex(rows.shape[:-1]):
+        row = rows[at]
+        found, counts = np.unique(row, return_counts=True)
+        value = found[np.argmax(counts)]
+        values[at], places[at] = value, np.flatnonzero(np.isnan(row) if value != value else row == value)[-1]
+    return np.moveaxis(values, -1, dim), np.moveaxis(places, -1, dim)
+
+
+SORT, TOPK = host_op("sort", _sort_host), host_op("topk", _topk_host)
+KTH, MEDIAN, NANMEDIAN, MODE = (host_op(f.__name__[1:-5], f) for f in (_kth_host, _median_host, _nanmedian_host, _mode_host))
+
+
+def _scatter_back(g, dim, input_shape, result):
+    """The cotangent of values[i] to the position it came from."""
+    if not input_shape:
+        return g[0]
+    return core.zeros(meta(dense(input_shape), g[0].meta.dtype, g[0].meta.device)).scatter_add(dim, result[1], g[0])
+
+
+def _alone(kind, input):
+    """The result of a search in a number: itself, at position 0."""
+    return kind(input.clone(), core.zeros(meta(dense(()), dt.int64, "cpu")))
+
+
+@operator(name="sort", public=False, grad=dict(input=lambda g, dim, input_shape, result: _scatter_back(g, dim, input_shape, result)))
+def sort_(input: Tensor, dim, descending):
+    shape = input.meta.view.shape
+    return sort_t(*run(SORT, (input,), [(shape, input.meta.dtype), (shape, dt.int64)], dim=dim, descending=descending))
+
+
+@operator()
+def sort(input: Tensor, dim=-1, descending=False, stable=False):
+    """(sorted values, their positions) along `dim`; equal elements keep their order."""
+    if input.meta.dtype.kind == "c":
+        raise RuntimeError("sort: expected real numbers, which have an order; received a complex tensor. Sort by its magnitude: input.abs()")
+    d = normalize_dim("sort", dim, input.dim())
+    return sort_(input, d, bool(descending)) if input.dim() else _alone(sort_t, input)
+
+
+@operator()
+def argsort(input: Tensor, dim=-1, descending=False, stable=False) -> Tensor:
+    """The positions that sort along `dim`."""
+    return sort(input, dim, descending)[1]
+
+
+@operator()
+def msort(input: Tensor) -> Tensor:
+    """The values sorted along the first dimension."""
+    return sort(input, 0)[0] if input.dim() else input.clone()
+
+
+@operator(name="topk", public=False, grad=dict(input=lambda g, dim, input_shape, result: _scatter_back(g, dim, input_shape, result)))
+def topk_(input: Tensor, k, dim, largest):
+    shape = input.meta.view.shape
+    out = shape[:dim] + (k,) + shape[dim + 1:]
+    return topk_t(*run(TOPK, (input,), [(out, input.meta.dtype), (out, dt.int64)], k=k, dim=dim, largest=largest))
+
+
+@operator()
+def topk(input: Tensor, k, dim=-1, largest=True, sorted=True):
+    """(the k largest (or smallest) values, their positions) along `dim`, in order."""
+    d = normalize_dim("topk", dim, input.dim())
+    k = int(k)
+    if not 0 <= k <= (input.shape[d] if input.dim() else 1):
+        raise RuntimeError(f"selected index k out of range: expected k in [0, {input.shape[d] if input.dim() else 1}]; received {k}")
+    return topk_(input, k, d, bool(largest)) if input.dim() else _alone(topk_t, input)
+
+
+# -- by rank ----------------------------------------------------------------------------------------------------
+
+def _ranked(op, kind):
+    """An operator (input, dim, **params) -> (values, positions) along `dim`, kept with size 1."""
+    @operator(name=op.name, public=False, grad=dict(input=lambda g, dim, input_shape, result: _scatter_back(g, dim, input_shape, result)))
+    def search(input: Tensor, dim, params):
+        shape = input.meta.view.shape
+        out = shape[:dim] + (1,) + shape[dim + 1:]
+        return kind(*run(op, (input,), [(out, input.meta.dtype), (out, dt.int64)], dim=dim, **dict(params)))
+
+    def call(input, dim, keepdim, **params):
+        d = normalize_dim(op.name, dim, input.dim())
+        if not input.dim():
+            return _alone(kind, input)
+        if not input.shape[d]:
+            raise IndexError(f"{op.name}(): Expected reduction dim {dim} to have non-zero size.")
+        values, places = search(input, d, tuple(params.items()))
+        return kind(values, places) if keepdim else kind(values.squeeze(d), places.squeeze(d))
+    return call
+
+
+_kthvalue, _median, _nanmedian, _mode = (_ranked(*x) for x in ((KTH, kthvalue_t), (MEDIAN, median_t), (NANMEDIAN, nanmedian_t), (MODE, mode_t)))
+
+
+@operator()
+def kthvalue(input: Tensor, k, dim=-1, keepdim=False):
+    """(the k-th smallest value, its position) along `dim`, k from 1."""
+    n = input.shape[normalize_dim("kthvalue", dim, input.dim())] if input.dim() else 1
+    if not 1 <= k <= n:
+        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {dim}: expected k in [1, {n}]; received {k}")
+    return _kthvalue(input, dim, keepdim, k=int(k))
+
+
+def _among_equals(g, input, result):
+    """The cotangent shared by all elements equal to the result."""
+    chosen = (input == result) | (pw.isnan(input) & pw.isnan(result))
+    return pw.where(chosen, g / chosen.sum(), 0.0)
+
+
+def _of_all(name, search):
+    @operator(name=f"{name}_of_all", title=name.capitalize(), public=False, grad=dict(input=lambda g, input, result: _among_equals(g, input, result)))
+    def middle(input: Tensor):
+        if not input.numel():
+            return core.full((), float("nan"), input.meta.dtype)
+        return search(input.reshape(-1), 0, False)[0]
+    return middle
+
+
+median_of_all, nanmedian_of_all = _of_all("median", _median), _of_all("nanmedian", _nanmedian)
+
+
+@operator()
+def median(input: Tensor, dim=None, keepdim=False):
+    """The lower median of all elements; with `dim`, (values, positions) along it. NaN if there is one."""
+    return median_of_all(input) if dim is None else _median(input, dim, keepdim)
+
+
+@operator()
+def nanmedian(input: Tensor, dim=None, keepdim=False):
+    """`median` of the elements that are not NaN."""
+    return nanmedian_of_all(input) if dim is None else _nanmedian(input, dim, keepdim)
+
+
+@operator()
+def mode(input: Tensor, dim=-1, keepdim=False):
+    """(the most frequent value, a position of it) along `dim`; of several the smallest."""
+    return _mode(input, dim, keepdim)
+
+
+# -- distinct elements ------------------------------------------------------------------------------------------
+
+def _answers(values, inverse, counts, dtype, return_inverse, return_counts):
+    out = [core.from_numpy(np.ascontiguousarray(values)).to(dtype)]
+    out += [core.from_numpy(np.ascontiguousarray(x, np.int64)) for x, wanted in ((inverse, return_inverse), (counts, return_counts)) if wanted]
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+@operator(out=False)
+def unique(input: Tensor, sorted=True, return_inverse=False, return_counts=False, dim=None):
+    """The distinct elements (or slices along `dim`) in order, on request with the inverse and the counts."""
+    x = core.host(input.detach())
+    axis = None if dim is None else normalize_dim("unique", dim, input.dim())
+    values, inverse, counts = np.unique(x, return_inverse=True, return_counts=True, axis=axis, equal_nan=False)
+    shape = tuple(input.shape) if dim is None else (-1,)
+    return _answers(values, inverse.reshape(shape), counts, input.dtype, return_inverse, return_counts)
+
+
+@operator(out=False)
+def unique_consecutive(input: Tensor, return_inverse=False, return_counts=False, dim=None):
+    """Runs of equal neighbours (or equal neighbouring slices along `dim`) reduced to one, on request with the inverse and the lengths."""
+    x = core.host(input.detach())
+    axis = 0 if dim is None else normalize_dim("unique_consecutive", dim, input.dim())
+    rows = x.reshape(-1) if dim is None else np.moveaxis(x, axis, 0)
+    changed = np.ones(len(rows), bool)
+    changed[1:] = (rows[1:] != rows[:-1]).reshape(len(rows) - 1, -1).any(1) if len(rows) > 1 else changed[1:]
+    starts = np.flatnonzero(changed)
+    inverse = np.cumsum(changed) - 1
+    counts = np.diff(np.append(starts, len(rows)))
+    return _answers(np.moveaxis(rows[starts], 0, axis) if dim is not None else rows[starts], inverse.reshape(x.shape) if dim is None else inverse,
+                    counts, input.dtype, return_inverse, return_counts)
+
+
+# -- places -----------------------------------------------------------------------------------------------------
+
+def _search_host(sequence, values, side):
+    if sequence.ndim == 1:
+        return (np.searchsorted(sequence, values, side),)
+    out = np.empty(values.shape, np.int64)
+    for at in np.ndindex(sequence.shape[:-1]):
+        out[at] = np.searchsorted(sequence[at], values[at], side)
+    return (out,)
+
+
+def _isin_host(elements, tests, invert):
+    return (np.isin(elements, tests, invert=invert),)
+
+
+SEARCH, ISIN = host_op("searchsorted", _search_host), host_op("isin", _isin_host)
+
+
+@operator(out="exact")
+def searchsorted(sorted_sequence: Tensor, input, *, right=False, side=None, out_int32=False, sorter=None) -> Tensor:
+    """Where values would be inserted into a sorted vector (or sorted last dimension): before equal elements, with `right` after them."""
+    check_tensor("searchsorted", "sorted_sequence", sorted_sequence)
+    if side not in (None, "left", "right"):
+        raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
+    if side == "left" and right:
+        raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
+    values = input if isinstance(input, core.Tensor) else core.tensor(number(input), dtype=sorted_sequence.dtype)
+    if values.dtype is not sorted_sequence.dtype:
+        raise RuntimeError(f"torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary tensor dtype "
+                           f"{sorted_sequence.dtype} and input value tensor dtype {values.dtype}")
+    if sorted_sequence.dim() != 1 and tuple(sorted_sequence.shape[:-1]) != tuple(values.shape[:-1]):
+        raise RuntimeError(f"torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and "
+                           f"input value tensor must match, but we got boundaries tensor {list(sorted_sequence.shape)} and input value tensor "
+                           f"{list(values.shape)}")
+    if sorter is not None:
+        if sorter.shape != sorted_sequence.shape or sorter.dtype is not dt.int64:
+            raise RuntimeError(f"torch.searchsorted(): expected sorter to be an int64 tensor of the sequence's shape {list(sorted_sequence.shape)}; "
+                               f"received {sorter.dtype} of shape {list(sorter.shape)}")
+        sorted_sequence = sorted_sequence.gather(-1, sorter)
+    side = "right" if right or side == "right" else "left"
+    d = dt.int32 if out_int32 else dt.int64
+    return run(SEARCH, (sorted_sequence, values), [(values.shape, d)], side=side)[0]
+
+
+@operator(method=False, out="exact")
+def bucketize(input, boundaries: Tensor, *, out_int32=False, right=False) -> Tensor:
+    """The interval between sorted boundaries that every value lies in; with `right`, a value equal to a boundary is in the next."""
+    if boundaries.dim() != 1:
+        raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries.dim()})")
+    return searchsorted(boundaries, input, right=right, out_int32=out_int32)
+
+
+@operator(method=False)
+def isin(elements, test_elements, *, assume_unique=False, invert=False) -> Tensor:
+    """Which elements are among the test elements."""
+    if not isinstance(elements, core.Tensor) and not isinstance(test_elements, core.Tensor):
+        raise TypeError("isin(): expected a Tensor among elements and test_elements; received two numbers")
+    d = result_dtype((elements, test_elements))
+    a, b = (x.to(d) if isinstance(x, core.Tensor) else core.tensor(x, dtype=d) for x in (elements, test_elements))
+    return run(ISIN, (a, b), [(a.shape, dt.bool_)], invert=bool(invert))[0]
+
+
+def _nonzero(input) -> np.ndarray:
+    """The places of the nonzero elements, (count, rank)."""
+    x = core.host(input.detach())
+    return np.ascontiguousarray(np.stack(np.nonzero(x), 1)) if x.ndim else np.empty((int(bool(x)), 0), np.int64)
+
+
+@operator(out="exact")
+def nonzero(input: Tensor, *, as_tuple=False):
+    """The places of the nonzero elements, (count, rank), or one vector for each dimension."""
+    places = _nonzero(input if input.dim() or not as_tuple else input.reshape(1))
+    return tuple([core.from_numpy(np.ascontiguousarray(p)) for p in places.T]) if as_tuple else core.from_numpy(places)
+
+
+@operator()
+def argwhere(input: Tensor) -> Tensor:
+    """The places of the nonzero elements, (count, rank)."""
+    return nonzero(input)
+
+
+@operator()
+def nonzero_static(input: Tensor, *, size, fill_value=-1) -> Tensor:
+    """The places of the first `size` nonzero elements, (size, rank), `fill_value` where there are fewer."""
+    if size < 0:
+        raise RuntimeError(f"nonzero_static: 'size' must be an non-negative integer; received {size}")
+    places = _nonzero(input)[:size]
+    rest = np.full((size - len(places), places.shape[1]), fill_value, np.int64)
+    return core.from_numpy(np.concatenate([places, rest]))
