@@ -126,7 +126,7 @@ _LAZY = {
     "nn": ".nn", "optim": ".optim", "utils": ".utils", "io": ".io", "autograd": ".autograd", "jit": ".jit", "random": ".random_api",
     "serialization": ".io.serialization", "cuda": ".cuda", "backends": ".backends", "linalg": ".linalg",
     "fft": ".fft",
-    "special": ".special", "testing": ".testing", "return_types": ".return_types", "types": ".types", "version": ".version",
+    "special": ".special", "distributions": ".distributions", "testing": ".testing", "return_types": ".return_types", "types": ".types", "version": ".version",
 }
 _FROM = {
     "save": ".io", "load": ".io", "compile": ".jit", "explain": ".explaining",

@@ -136,21 +136,20 @@ class Generator:
         return -np.log1p(-self.uniform(n, np.float64)) / rate
 
     def poisson(self, rates: np.ndarray) -> np.ndarray:
-        """A Poisson number for each rate, float64. How many uniforms one takes depends on their values."""
-        before, used = self._words.get_state(), 0
+        """A Poisson number for each rate, float64."""
+        from . import rejection
+        return rejection.sample(self, rejection.poisson, rates)
 
-        def uniforms():
-            nonlocal used
-            while True:
-                for value in self.uniform(1024, np.float64).tolist():
-                    used += 1
-                    yield value
+    def binomial(self, counts: np.ndarray, chances: np.ndarray) -> np.ndarray:
+        """A binomial number for each count and chance, float64."""
+        from . import rejection
+        return rejection.sample(self, rejection.binomial, counts, chances)
 
-        draw = uniforms().__next__
-        numbers = np.array([_poisson(rate, draw) for rate in rates.tolist()], np.float64)
-        self._words.set_state(before)
-        self.words(2 * used)
-        return numbers
+    def gamma(self, concentrations: np.ndarray) -> np.ndarray:
+        """A gamma number of rate 1 for each concentration, float64; its parameters are rounded to the dtype of `concentrations`."""
+        from . import rejection
+        numbers = rejection.sample(self, rejection.gamma, *rejection.gamma_parameters(concentrations))
+        return np.where(concentrations == 0, 0.0, numbers)
 
     def permutation(self, n: int) -> np.ndarray:
         """A random order of 0 .. n-1 (Fisher and Yates)."""
@@ -206,31 +205,6 @@ def _box_muller(x: np.ndarray, dtype, mean, std) -> np.ndarray:
     np.multiply(radius, np.cos(theta), out[:, :8])
     np.multiply(radius, np.sin(theta), out[:, 8:])
     return out if (mean, std) == (0.0, 1.0) else _scaled(out, kind(std), kind(mean))
-
-
-def _poisson(rate: float, uniform) -> float:
-    """A Poisson number: Knuth's product of uniforms for small rates, Hoermann's PTRS (1993) from 10 on."""
-    if rate < 0 or rate != rate:
-        raise RuntimeError(f"poisson: expected rates of 0 or more; received {rate}")
-    if rate < 10:
-        count, product, limit = 0, uniform() if rate else 0.0, math.exp(-rate)
-        while product > limit:
-            count, product = count + 1, product * uniform()
-        return float(count)
-    b = 0.931 + 2.53 * math.sqrt(rate)
-    a = -0.059 + 0.02483 * b
-    inverse_alpha, v_r = 1.1239 + 1.1328 / (b - 3.4), 0.9277 - 3.6224 / (b - 2)
-    while True:
-        u, v = uniform() - 0.5, uniform()
-        distance = 0.5 - abs(u)
-        k = math.floor((2 * a / distance + b) * u + rate + 0.43)
-        if distance >= 0.07 and v <= v_r:
-            return float(k)
-        if k < 0 or (distance < 0.013 and v > distance):
-            continue
-        accepted = math.log(v) + math.log(inverse_alpha) - math.log(a / distance ** 2 + b)
-        if accepted <= -rate + k * math.log(rate) - math.lgamma(k + 1):
-            return float(k)
 
 
 def _scaled(x: np.ndarray, factor, offset) -> np.ndarray:

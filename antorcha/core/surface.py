@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..base import dtype as dt
-from ..ops import arrange, contraction, factory, joining, numeric, random, record, reduction, scan, sorting, statistics  # noqa: F401 (they declare operators)
+from ..ops import arrange, contraction, factory, gamma, joining, numeric, random, record, reduction, scan, sorting, statistics  # noqa: F401 (they declare operators)
 from ..ops import pointwise as pw
 from . import indexing
 from .tensor import Tensor, inplace

@@ -208,6 +208,15 @@ def poisson(input, generator=None):
     return _tensor(source(generator).poisson(rates.reshape(-1)), tuple(input.shape), input.dtype)
 
 
+def binomial(count, prob, generator=None):
+    """How many of `count` independent trials succeed, each with probability `prob` (broadcast)."""
+    if count.dtype is not prob.dtype:
+        raise RuntimeError(f"binomial only supports counts and probs of one dtype; received {count.dtype} and {prob.dtype}")
+    counts, chances = core.broadcast_tensors(count.detach(), prob.detach())
+    drawn = source(generator).binomial(*(np.asarray(core.host(t), np.float64).reshape(-1) for t in (counts, chances)))
+    return _tensor(drawn, tuple(counts.shape), count.dtype)
+
+
 # -- in place ---------------------------------------------------------------------------------------------------
 
 def _fill(t, array):
@@ -300,7 +309,7 @@ def log_normal_(self, mean=1.0, std=2.0, *, generator=None):
     return _fill(self, np.exp(source(generator).single_normals(self.numel()) * std + mean))
 
 
-FUNCTIONS = [rand, randn, randint, randperm, rand_like, randn_like, randint_like, normal, bernoulli, multinomial, poisson]
+FUNCTIONS = [rand, randn, randint, randperm, rand_like, randn_like, randint_like, normal, bernoulli, multinomial, poisson, binomial]
 METHODS = [uniform_, normal_, random_, bernoulli_, exponential_, geometric_, cauchy_, log_normal_, bernoulli, multinomial]
 
 __all__ = ["ir", "meta"]
