@@ -123,12 +123,14 @@ def synchronize():
 
 
 _LAZY = {
+    "func": ".func",
     "nn": ".nn", "optim": ".optim", "utils": ".utils", "io": ".io", "autograd": ".autograd", "jit": ".jit", "random": ".random_api",
     "serialization": ".io.serialization", "cuda": ".cuda", "backends": ".backends", "linalg": ".linalg",
     "fft": ".fft",
     "special": ".special", "distributions": ".distributions", "testing": ".testing", "return_types": ".return_types", "types": ".types", "version": ".version",
 }
 _FROM = {
+    "vmap": ".func",
     "save": ".io", "load": ".io", "compile": ".jit", "explain": ".explaining",
     **dict.fromkeys(["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution", "conv_tbc"],
                     ".ops.convolution"),

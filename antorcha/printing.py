@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from .core.tensor import Tensor, host
+from .graph.node import Lanes
 
 
 class _Options:
@@ -133,6 +134,8 @@ def tensor_text(t: Tensor) -> str:
     """`tensor(..., dtype=..., grad_fn=...)`."""
     from .base import dtype as dt
 
+    if type(t.storage.node.inputs) is Lanes:
+        return _lanes_text(t)
     prefix = "tensor("
     indent = len(prefix)
     suffixes = []
@@ -155,6 +158,18 @@ def tensor_text(t: Tensor) -> str:
     elif t.requires_grad:
         suffixes.append("requires_grad=True")
     return _with_suffixes(prefix + body, suffixes, indent, False)
+
+
+def _lanes_text(t: Tensor) -> str:
+    """A tensor within `vmap`: all its lanes."""
+    from .func import debug_unwrap, lanes
+
+    level = lanes.depth(t)[0]
+    if level not in lanes.levels():
+        return f"BatchedTensor(shape={list(t.shape)}, of a vmap that has returned)"
+    number = lanes.levels().index(level) + 1
+    value = repr(debug_unwrap(t, recurse=False)).replace("\n", "\n    ")
+    return f"BatchedTensor(lvl={number}, bdim=0, value=\n    {value}\n)"
 
 
 Tensor.__repr__ = lambda self, *, tensor_contents=None: tensor_text(self)

@@ -162,6 +162,55 @@ def _stale(node, shape, version: int, expected: int) -> RuntimeError:
         "underscore, or clone() the tensor first.")
 
 
+class Packed:
+    """What a pack hook made of a tensor that is kept, and the history to give to what the unpack hook makes of it: `place`, the place of
+    the tensor's cotangent, or the output number of a result of the node itself."""
+
+    __slots__ = ("value", "unpack", "place")
+
+    def __init__(self, tensor, hooks: tuple, result: int | None = None):
+        pack, self.unpack = hooks
+        self.place = result if result is not None else place_of(edge_of(tensor)) if tensor._rg else None
+        with no_grad():
+            self.value = pack(tensor)
+
+    def open(self, node):
+        t = self.unpack(self.value)
+        if not isinstance(t, Tensor):
+            raise TypeError(f"Output of saved tensor unpack_hook expected to be a Tensor but got result of type {type(t).__name__}")
+        if self.place is None:
+            return t
+        of, nr = (node, self.place) if type(self.place) is int else self.place
+        if t._rg and place_of(edge_of(t)) == (of, nr):
+            return t
+        t = core.alias(t, t.meta)
+        if type(of) is AccumulateGrad:
+            t._rg, t._accumulator = True, weakref.ref(of)
+        elif mode.grad and t.meta.dtype.kind in "fc":
+            t._rg, t._grad_fn, t._nr = True, of, nr
+        return t
+
+
+saving: list = []       # (pack, unpack) of the hooks on what is kept, the innermost last
+
+
+def keep_packed(self, keeps: tuple, out, arguments: tuple) -> None:
+    """In place of `GradNode._keep` where there are hooks on what is kept."""
+    keep_plain(self, keeps, out, arguments)
+    hooks, kept = saving[-1], list(self.kept)
+    outputs = out if isinstance(out, tuple) else (out,)
+    for i, (kind, _) in enumerate(keeps):
+        v = kept[i]
+        if kind is RESULT:
+            several = [Packed(core.alias(t, t.meta), hooks, nr) for nr, t in enumerate(outputs)]
+            kept[i] = tuple(several) if type(v) is tuple else several[0]
+        elif isinstance(v, Tensor):
+            kept[i] = Packed(v, hooks)
+        elif type(v) is tuple and v and isinstance(v[0], Tensor):
+            kept[i] = tuple([Packed(t, hooks) for t in v])
+    self.kept, self.versions = tuple(kept), (None,) * len(kept)
+
+
 class Saved:
     """A tensor kept by a user's own operator, with the version it had."""
 
@@ -170,11 +219,16 @@ class Saved:
     def __init__(self, tensor, of=None):
         # A result is kept without its grad_fn, which would make a cycle; `unpack` gives it back.
         self.edge = of
+        if saving:
+            self.tensor = Packed(tensor if of is None else core.alias(tensor, tensor.meta), saving[-1], of)
+            return
         self.tensor = tensor if of is None else core.alias(tensor, tensor.meta)
         self.version = tensor.storage.version
 
     def unpack(self, node):
         t = self.tensor
+        if type(t) is Packed:
+            return t.open(node)
         if t.storage.version != self.version:
             raise _stale(node, t.shape, t.storage.version, self.version)
         if self.edge is not None and mode.grad:
@@ -287,7 +341,9 @@ class GradNode:
         v = self.kept[i]
         version = self.versions[i] if self.versions else None
         if version is None:
-            return v
+            if type(v) is Packed:
+                return v.open(self)
+            return tuple([x.open(self) for x in v]) if type(v) is tuple and v and type(v[0]) is Packed else v
         if self.derivative.keeps[i][0] is RESULT:
             if type(v) is not tuple:
                 return self._result(v, 0, version, v.version)
@@ -379,6 +435,9 @@ class GradNode:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} object at {hex(id(self))}>"
+
+
+keep_plain = GradNode._keep
 
 
 def conjugate(x):
@@ -491,14 +550,18 @@ def reduce_to(g, m):
 
 # -- the backward pass ------------------------------------------------------------------------------------------
 
+passes: list = []       # (roots, the nodes visited or None for all) of the backward passes that run now, the innermost last
+
+
 def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, captures: dict | None = None,
-        accumulate: bool = True) -> None:
+        accumulate: bool = True, final=frozenset()) -> None:
     """Propagate `cotangents` from the `roots` (edges).
 
     `captures`: {(node, output number): [receives the cotangent]}; with accumulate=False only what leads there is visited.
+    Nothing is propagated beyond the nodes in `final`.
     """
-    needed = None if accumulate else _leading_to(roots, captures)
-    waiting = _dependencies(roots, needed)
+    needed = None if accumulate else _leading_to(roots, captures, final)
+    waiting = _dependencies(roots, needed, final)
     arrived: dict = {}      # node -> cotangents of its outputs
     ready: list = []
     for (node, nr), g in zip(roots, cotangents):
@@ -509,6 +572,7 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
         _add(arrived, node, nr, g)
     retain = retain_graph or create_graph
     before, mode.grad = mode.grad, create_graph
+    passes.append((roots, needed))
     try:
         while ready:
             node = heappop(ready)[2]
@@ -522,12 +586,15 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
                 if accumulate and g is not None:
                     node.accumulate(g, create_graph)
                 continue
+            if node in final:
+                continue
             result = _cotangents(node, grads, needed)
             if not retain:
                 node.release()
             _send(node.edges, result, needed, arrived, waiting, ready)
     finally:
         mode.grad = before
+        passes.pop()
 
 
 def _cotangents(node, grads: list, needed) -> list:
@@ -546,6 +613,9 @@ def _cotangents(node, grads: list, needed) -> list:
             new = hook(tuple(result), tuple(grads))
             result = result if new is None else (list(new) if isinstance(new, tuple) else [new])
     return list(result)
+
+
+cotangents_plain = _cotangents      # `_cotangents` is replaced where anomalies are looked for
 
 
 def _send(edges: tuple, result: list, needed, arrived: dict, waiting: dict, ready: list) -> None:
@@ -593,14 +663,14 @@ def _successors(node) -> list:
     return [e[0] if type(e) is tuple else e for e in node.edges if e is not None]
 
 
-def _dependencies(roots, needed) -> dict:
+def _dependencies(roots, needed, final) -> dict:
     """node -> how many edges lead to it."""
     count: dict = {}
     seen = {node for node, _ in roots}
     stack = list(seen)
     while stack:
         node = stack.pop()
-        if needed is not None and node not in needed:
+        if needed is not None and node not in needed or node in final:
             continue
         for after in _successors(node):
             if after in count:
@@ -613,7 +683,7 @@ def _dependencies(roots, needed) -> dict:
     return count
 
 
-def _leading_to(roots, captures) -> set:
+def _leading_to(roots, captures, final) -> set:
     """The nodes from which a captured one can be reached."""
     targets = {node for node, _ in captures}
     order, seen, stack = [], set(), [(n, False) for n, _ in roots]
@@ -626,10 +696,11 @@ def _leading_to(roots, captures) -> set:
             continue
         seen.add(node)
         stack.append((node, True))
-        stack.extend([(after, False) for after in _successors(node) if after not in seen])
+        if node not in final:
+            stack.extend([(after, False) for after in _successors(node) if after not in seen])
     needed = set()
     for node in order:
-        if node in targets or any(after in needed for after in _successors(node)):
+        if node in targets or node not in final and any(after in needed for after in _successors(node)):
             needed.add(node)
     return needed
 

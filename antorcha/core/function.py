@@ -8,7 +8,7 @@ from .autograd import RELEASED, TWICE, GradNode, Saved, edge_of, mode, no_grad
 from .tensor import Tensor, alias
 
 
-class _Context:
+class FunctionCtx:
     """What `forward` leaves for `backward`."""
 
     def __init__(self):
@@ -20,6 +20,9 @@ class _Context:
 
     def save_for_backward(self, *tensors) -> None:
         self._to_save = tensors
+
+    def save_for_forward(self, *tensors) -> None:
+        """Accepted: forward derivatives are taken from `backward`."""
 
     def mark_dirty(self, *tensors) -> None:
         self._dirty = tensors
@@ -90,7 +93,7 @@ class Function:
 
     @classmethod
     def apply(cls, *args, **kwargs):
-        context = _Context()
+        context = FunctionCtx()
         context.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
         tracked = mode.grad and any(context.needs_input_grad)
         split = getattr(cls, "setup_context", None)
@@ -120,10 +123,42 @@ class Function:
         return outputs[0] if single else tuple(outputs)
 
 
+class InplaceFunction(Function):
+    """A Function with a flag that says whether it works in place."""
+
+    def __init__(self, inplace=False):
+        super().__init__()
+        self.inplace = inplace
+
+
+class NestedIOFunction(Function):
+    """A Function of trees of tensors; `Function` takes them, too, but tracks only tensors that are arguments themselves."""
+
+
+class NotTwice(GradNode):
+    """The history of a cotangent that cannot be differentiated."""
+
+    __slots__ = ()
+
+    def backward(self, grads):
+        raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
+
+
 def once_differentiable(function):
-    """The backward method is not differentiated itself."""
+    """The backward method is not differentiated itself; an attempt raises RuntimeError."""
     @functools.wraps(function)
     def wrapped(ctx, *grads):
         with no_grad():
-            return function(ctx, *grads)
+            found = function(ctx, *grads)
+        if not mode.grad or not any(isinstance(g, Tensor) and g.requires_grad for g in grads):
+            return found
+        outputs = list(found) if isinstance(found, tuple) else [found]
+        for i, t in enumerate(outputs):
+            if t is not None and t.dtype.kind in "fc":
+                t, node = alias(t, t.meta), NotTwice()
+                node.outputs = t.meta.alone
+                node.edges = tuple(edge_of(g) for g in grads if isinstance(g, Tensor) and g._rg)
+                t._rg, t._grad_fn = True, node
+                outputs[i] = t
+        return tuple(outputs) if isinstance(found, tuple) else outputs[0]
     return wrapped

@@ -13,6 +13,8 @@ import struct
 
 import numpy as np
 
+from ..base import dtype as dt
+from ..graph.node import Node, leaf
 from ..runtime.buffer import Buffer
 
 DEFAULT_SEED = 67280421310721
@@ -74,6 +76,10 @@ class Generator:
             from . import twister
             twister.words(self._words, n, out)
         return buffer
+
+    def words_leaf(self, n: int) -> Node:
+        """The next n pairs of words as a value in memory, int64, the first of each as the low half."""
+        return leaf(self.words_buffer(2 * n), n, dt.int64)
 
     def words64(self, n: int) -> np.ndarray:
         """The next n pairs of words, the first of each as the high half."""

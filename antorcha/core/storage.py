@@ -13,8 +13,13 @@ from __future__ import annotations
 from operator import attrgetter
 
 from ..graph import tape
-from ..graph.node import Node, held, leaf
+from ..graph.node import Lanes, Node, held, leaf
 from ..runtime.buffer import Buffer
+
+
+IN_VMAP = ("vmap: It looks like you're calling .item() on a Tensor, or asking in another way for the value of one that stands for a "
+           "whole batch. Expected operations that need no value; use torch.where in place of data-dependent control flow, and read "
+           "values outside of vmap.")
 
 
 class Storage:
@@ -41,6 +46,8 @@ class Storage:
     def buffer(self) -> Buffer:
         """The value in memory, computed now if it was pending."""
         if self.node.buffer is None:
+            if type(self.node.inputs) is Lanes:
+                raise RuntimeError(IN_VMAP)
             tape.flush()
             if self.node.buffer is None:
                 raise RuntimeError(f"{self.node.op.name}: this value was lost when an earlier error interrupted its computation. "

@@ -890,6 +890,8 @@ def _check_inplace(t: Tensor) -> None:
 def write(t: Tensor, result: Tensor) -> None:
     """Store the value of `result` into `t`'s elements."""
     m, r, storage = t.meta, result.meta, t.storage
+    if _state.vmap is not None:
+        _state.vmap.check_write(t, result)
     if r is m and m.view.dense and type(result.storage) is Storage and 0 < m.view.numel == storage.numel == result.storage.numel:
         if not t._untracked:
             storage.version += 1

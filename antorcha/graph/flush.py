@@ -17,7 +17,7 @@ from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
 from . import chain
 from .fuse import Fusion
-from .node import Node, held, leaf_form, uses, verify
+from .node import Lanes, Node, held, leaf_form, uses, verify
 
 PLANS = 256     # plans kept
 _plans: OrderedDict = OrderedDict()
@@ -76,6 +76,9 @@ def identify(nodes: list[Node]) -> tuple:
         if k is None:
             if type(s) is Node:
                 if s.buffer is None:
+                    if type(s.inputs) is Lanes:
+                        raise RuntimeError("vmap: a tensor made for one lane of a batch was used after vmap had returned. Return it "
+                                           "from the mapped function instead.")
                     raise RuntimeError(f"{s.op.name}: this value was lost when an earlier error interrupted its computation. "
                                        "Compute it again.")
                 leaves.append(s)

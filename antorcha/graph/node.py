@@ -95,6 +95,15 @@ class Node:
     op, views, static, shape, numel, dtype = (property(attrgetter(f"form.{name}")) for name in Form.__slots__)
 
 
+class Lanes(NamedTuple):
+    """In place of the inputs of a node that stands for one lane of a batch (`func.lanes`): the value for lane b is read in `node`,
+    from b * step on."""
+
+    level: object
+    node: Node
+    step: int
+
+
 class Leaf:
     """The operator of values already in memory."""
 

@@ -13,12 +13,15 @@ LONGEST = 4_000  # nodes; a program that never asks for a value must not grow wi
 
 
 class State:
-    """`urgent`: the next recorded node is to be computed at once. `backwards`: the recording holds a backward pass."""
+    """`urgent`: the next recorded node is to be computed at once. `backwards`: the recording holds a backward pass.
+    `vmap`: what rewrites the nodes recorded for one lane of a batch (`func.lanes`), while a function is mapped; `urgent` then
+    calls it after each operation."""
 
-    __slots__ = ("urgent", "backwards")
+    __slots__ = ("urgent", "backwards", "vmap")
 
     def __init__(self):
         self.urgent = self.backwards = False
+        self.vmap = None
 
 
 state = State()
@@ -28,6 +31,13 @@ record = nodes.append
 
 def settle() -> None:
     """Called when an operation has been recorded whole: compute now if something demands it."""
+    if state.vmap is not None:
+        urgent = state.urgent is True
+        state.vmap.rewrite()
+        if not (urgent or config.eager or len(nodes) > LONGEST):
+            return
+        flush()
+        return
     if state.urgent or config.eager or len(nodes) > LONGEST:
         state.urgent = False
         flush()
@@ -44,6 +54,8 @@ def begin_backward() -> None:
 def flush() -> None:
     """Compute every pending value that can still be asked for."""
     state.backwards = False
+    if state.vmap is not None:
+        state.vmap.rewrite()
     if not nodes:
         return
     from . import flush as execution  # the compiler is loaded with the first value that is needed

@@ -8,19 +8,19 @@ from __future__ import annotations
 import numpy as np
 
 from ..base import dtype as dt
-from ..graph.node import Static, dense, leaf, view
+from ..graph import tape
+from ..graph.node import Static, dense, view
 from ..loops import ir
 from . import factory
-from .record import Record, core, make, meta
+from .record import Record, core, known, make, meta
 
 Tensor = "Tensor"
 
 
 def source(generator):
-    """The generator to draw from: the given one or the default one."""
-    if generator is not None:
-        return generator
-    return core.default_generator
+    """The generator to draw from: the given one or the default one; within `vmap`, one that draws for all examples."""
+    rng = core.default_generator if generator is None else generator
+    return rng if tape.state.vmap is None else tape.state.vmap.draws(rng)
 
 
 def _numpy_float(d: dt.dtype):
@@ -30,7 +30,7 @@ def _numpy_float(d: dt.dtype):
 
 
 def _tensor(array, shape, d: dt.dtype):
-    out = core.from_numpy(np.ascontiguousarray(array).reshape(shape))
+    out = core.from_numpy(np.ascontiguousarray(array).reshape(shape)) if type(array) is np.ndarray else array.tensor(shape)
     return out if out.meta.dtype is d else out.to(d)
 
 
@@ -70,7 +70,7 @@ def mask(shape: tuple, p: float, generator=None, like=None):
     The words go to the elements in the order in which `like`, a tensor of this shape, lies in memory."""
     n = _count(shape)
     places = dense(shape) if like is None or like.is_contiguous() else _places(like)
-    words = leaf(source(generator).words_buffer(2 * n), n, dt.int64)
+    words = source(generator).words_leaf(n)
     threshold = int(np.ceil(p * 2.0 ** 53))
     return make(BERNOULLI, (words, threshold), (places, None), Static(casts=(dt.int64, dt.int64)), shape, dt.bool_)
 
@@ -151,7 +151,7 @@ def normal(mean, std=None, size=None, *, generator=None, out=None, dtype=None, d
         return _finish("normal", _tensor(x, tuple(size), d), out, requires_grad)
     # Draws have no derivative with respect to the parameters.
     mean, std = (v.detach() if isinstance(v, core.Tensor) else v for v in (mean, std))
-    if isinstance(std, core.Tensor) and std.numel() and not (core.host(std) >= 0).all():
+    if isinstance(std, core.Tensor) and std.numel() and known(std) and not (core.host(std) >= 0).all():
         raise RuntimeError("normal expects all elements of std >= 0.0")
     like = mean if isinstance(mean, core.Tensor) else std
     shape = core.broadcast_tensors(mean, std)[0].shape if isinstance(std, core.Tensor) and isinstance(mean, core.Tensor) else like.shape
@@ -164,9 +164,10 @@ def bernoulli(input, p=None, *, generator=None, out=None):
         return mask(tuple(input.shape), p, generator, input).to(input.dtype)
     if not input.is_floating_point():
         raise RuntimeError("bernoulli: expected probabilities in a floating point tensor")
-    chances = core.host(input.detach())
-    if not ((chances >= 0) & (chances <= 1)).all():
-        raise RuntimeError("bernoulli: expected every probability in [0, 1]")
+    if known(input):
+        chances = core.host(input.detach())
+        if not ((chances >= 0) & (chances <= 1)).all():
+            raise RuntimeError("bernoulli: expected every probability in [0, 1]")
     draws = _tensor(source(generator).uniform(input.numel(), _numpy_float(input.dtype)), tuple(input.shape), input.dtype)
     return _finish("bernoulli", (draws < input.detach()).to(input.dtype), out, False)
 
@@ -221,10 +222,9 @@ def binomial(count, prob, generator=None):
 
 def _fill(t, array):
     """Fill `t` with the numbers, in the order of memory."""
-    shape, order = tuple(t.shape), _memory_order(t)
-    if order != list(range(len(shape))):
-        array = array.reshape([shape[d] for d in order]).transpose(np.argsort(order))
-    return t.copy_(_tensor(array, shape, t.dtype))
+    order = _memory_order(t)
+    numbers = _tensor(array, [t.shape[d] for d in order], t.dtype)
+    return t.copy_(numbers.permute(np.argsort(order).tolist()))
 
 
 def uniform_(self, from_=0.0, to=1.0, *, generator=None, **given):

@@ -23,7 +23,8 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..base.grad_mode import mode
-from ..graph.node import Form, Static, dense, form, row_major
+from ..graph import tape
+from ..graph.node import Form, Lanes, Static, dense, form, row_major
 from ..graph.node import view as make_view
 from .derivative import Terms
 
@@ -618,6 +619,11 @@ def normalize_dims(what: str, dim, rank: int) -> tuple:
     if len(set(out)) != len(out):
         raise RuntimeError(f"{what}: dim {next(d for d in out if out.count(d) > 1)} appears multiple times in the list of dims")
     return tuple(d for d in out if d < rank)
+
+
+def known(t) -> bool:
+    """Whether the value of `t` can be looked at: not where it stands for a batch, within `vmap`."""
+    return tape.state.vmap is None or type(t.storage.node.inputs) is not Lanes
 
 
 def check_tensor(what: str, name: str, x) -> None:

@@ -8,7 +8,7 @@ from ...base import dtype as dt
 from ...core.autograd import no_grad
 from ...ops.index import embedding as _embedding
 from ...ops.pointwise import where
-from ...ops.record import core
+from ...ops.record import core, known
 
 
 def _limit_norms(weight, indices, max_norm: float, norm_type: float) -> None:
@@ -40,6 +40,20 @@ def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, sca
     return _embedding(weight, input, _padding(padding_idx, weight.shape[0]), scale_grad_by_freq, sparse)
 
 
+def _checked_classes(tensor, num_classes: int) -> int:
+    """The number of classes, of which `tensor` holds indices."""
+    if int(tensor.min()) < 0:
+        raise RuntimeError("Class values must be non-negative.")
+    largest = int(tensor.max())
+    if num_classes == -1:
+        return largest + 1
+    if num_classes < 1:
+        raise RuntimeError(f"num_classes should be positive; received {num_classes}")
+    if largest >= num_classes:
+        raise RuntimeError(f"Class values must be smaller than num_classes: {num_classes}; received {largest}")
+    return num_classes
+
+
 def one_hot(tensor, num_classes=-1):
     """int64 vectors with a single 1."""
     if tensor.dtype is not dt.int64:
@@ -48,15 +62,8 @@ def one_hot(tensor, num_classes=-1):
         if num_classes <= 0:
             raise RuntimeError("Can not infer total number of classes from empty tensor. Give num_classes.")
         return core.full((*tensor.shape, num_classes), 0, dt.int64)
-    if int(tensor.min()) < 0:
-        raise RuntimeError("Class values must be non-negative.")
-    largest = int(tensor.max())
-    if num_classes == -1:
-        num_classes = largest + 1
-    elif num_classes < 1:
-        raise RuntimeError(f"num_classes should be positive; received {num_classes}")
-    elif largest >= num_classes:
-        raise RuntimeError(f"Class values must be smaller than num_classes: {num_classes}; received {largest}")
+    if num_classes == -1 or known(tensor):
+        num_classes = _checked_classes(tensor, num_classes)
     return (tensor.unsqueeze(-1) == core.arange(num_classes)).long()
 
 
