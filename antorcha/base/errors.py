@@ -8,6 +8,10 @@ import sys
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
+class LinAlgError(RuntimeError):
+    """A matrix does not have what was asked for: it is singular, not positive definite, or an iteration did not converge."""
+
+
 class OutOfMemoryError(RuntimeError):
     """There is no memory left on a device."""
 

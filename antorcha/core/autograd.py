@@ -381,7 +381,8 @@ class GradNode:
         if len(grads) == 1:
             g = grads[0]
         else:
-            g = tuple([x if x is not None else core.zeros(m) for x, m in zip(grads, self.outputs)])
+            partial = self.record is not None and self.record.partial
+            g = tuple([x if x is not None or partial else core.zeros(m) for x, m in zip(grads, self.outputs)])
         found: list = []
         turned = self.record is not None and self.record.holomorphic and self.outputs[0].dtype.kind == "c"
         if turned:      # g conj(f'), from a formula for g f' (Kreutz-Delgado, "The Complex Gradient Operator and the CR-Calculus", 2009)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..base import dtype as dt
 from ..ops import arrange, contraction, factory, gamma, joining, numeric, random, record, reduction, scan, sorting, statistics  # noqa: F401 (they declare operators)
 from ..ops import pointwise as pw
+from ..ops import linalg, norms, products, spectral  # noqa: F401 (they declare operators)
 from . import indexing
 from .tensor import Tensor, inplace
 
@@ -20,7 +21,8 @@ ALIASES = {
 def torch_functions() -> dict:
     """name -> function of the torch namespace."""
     out = {name: r.call for name, r in record.RECORDS.items() if r.public and r.namespace is True}
-    for module in (reduction, factory, contraction, random):
+    out.update({r.torch_name: r.call for r in record.RECORDS.values() if r.torch_name})
+    for module in (factory, contraction, random):
         for f in module.FUNCTIONS:
             out[f.__name__] = f
     out["range"] = factory.range_
@@ -70,13 +72,14 @@ def _inplace_operator(call):
 
 def install() -> None:
     for name, r in record.RECORDS.items():
-        if not r.public or not r.method or isinstance(r.namespace, str):
+        name = r.torch_name or name
+        if not r.public or not r.method or isinstance(r.namespace, str) and not r.torch_name:
             continue
         if not hasattr(Tensor, name) or name in ("sum",):
             setattr(Tensor, name, r.call)
         if r.inplace:
             setattr(Tensor, name + "_", _inplace_form(name, r.call))
-    for f in [*reduction.FUNCTIONS, *random.METHODS]:
+    for f in random.METHODS:
         if not hasattr(Tensor, f.__name__):
             setattr(Tensor, f.__name__, f)
     for alias, name in ALIASES.items():

@@ -1013,7 +1013,8 @@ core.__dict__.update(
     zeros=lambda m: factory.full_of(m.view.shape, 0, m.dtype, m.device), ones=lambda m: factory.full_of(m.view.shape, 1, m.dtype, m.device),
     ones_like=lambda t, d=None: factory.full_of(t.meta.view.shape, 1, d or t.meta.dtype), full=factory.full_of,
     blank=lambda shape, d, device="cpu": factory.full_of(shape, 0, d, device, factory.EMPTY),
-    arange=factory.arange, add_region=add_region, overwrite_region=overwrite_region, from_numpy=adopt, tensor=tensor, cast=pw.cast,
+    arange=factory.arange, eye=factory.eye, is_grad_enabled=autograd.is_grad_enabled,
+    add_region=add_region, overwrite_region=overwrite_region, from_numpy=adopt, tensor=tensor, cast=pw.cast,
     cat=joining.cat, stack=joining.stack, conj=pw.conj_, store_out=record.store_out, inplace=inplace, broadcast_tensors=joining.broadcast_tensors,
     bitcast=lambda t, d: adopt(np.ascontiguousarray(host(t)).view(d.numpy)))
 

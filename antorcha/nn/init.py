@@ -108,7 +108,7 @@ def kaiming_normal_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu", gener
 @no_grad()
 def orthogonal_(tensor, gain=1, generator=None):
     """A random orthogonal matrix (of the flattened trailing dimensions). Saxe et al., 2013."""
-    from ..ops.extern import qr
+    from ..ops.spectral import qr
     rows, columns = tensor.shape[0], tensor.numel() // tensor.shape[0]
     flat = tensor.new_empty((rows, columns)).normal_(0, 1, generator=generator)
     q, r = qr(flat.t().contiguous() if rows < columns else flat)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..base import dtype as dt
 from ..graph import tape
 from ..graph.node import Node, Static, dense
@@ -30,15 +28,4 @@ def run(op: Record, inputs, outputs, **params):
     tape.settle()
     return tuple(out)
 
-
-QR = host_op("linalg_qr", lambda a: tuple(np.linalg.qr(a)))
-INV = host_op("linalg_inv", lambda a: (np.linalg.inv(a),))
-
-
-def qr(a):
-    """(Q, R) with orthonormal columns in Q and R upper triangular."""
-    m, n = a.shape[-2:]
-    k = min(m, n)
-    lead = tuple(a.shape[:-2])
-    return run(QR, (a,), [(lead + (m, k), a.dtype), (lead + (k, n), a.dtype)])
 

@@ -68,10 +68,12 @@ class Record:
         self.tensors = ()           # inputs that may not be numbers
         self.wide = False           # of 16-bit floats: body and derivative are computed in float32 and rounded once
         self.late_error = IndexError        # what an index out of its dimension raises when the value is computed
+        self.partial = False        # of several results: the derivative takes None for cotangents that did not arrive, not zeros
         self.uses_index = False
         self.out = True             # has the form with `out=`; "exact": of the result's dtype, "apart": on memory of its own
         self.public = True          # part of the API
         self.namespace = True       # a function of the torch namespace; "fft": of torch.fft, there without that prefix
+        self.torch_name = None      # of one in another namespace: its name in torch, and as a method
         self.method = True          # a method of Tensor
         self.inplace = False        # has the form with a trailing underscore
         self.title = None           # of the class of its derivative's nodes, if not made from the name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections import namedtuple
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from ..graph.node import view as make_view
 from . import pointwise as pw
 from .extern import host_op, run
 from .record import Record, check_tensor, core, meta, normalize_dim, normalize_dims, operator, widened
+from .results import named
 
 Tensor = "Tensor"
 _OPS = {name: Record(name, "reduction", combine=name) for name in ("sum", "prod", "max", "min", "any", "all", "argmax", "argmin")}
@@ -193,22 +193,15 @@ def _pick_grad(g, dim, keepdim, input_shape, result):
     return pw.where(place == _restore(result[1], d, keepdim, rank), _restore(g, d, keepdim, rank), 0.0)
 
 
-def _named(name, fields):
-    """A type for several results, shown as PyTorch shows it."""
-    kind = namedtuple(name, fields, module="torch.return_types")
-    kind.__repr__ = lambda self: f"torch.return_types.{name}(\n" + ",\n".join(f"{f}={v!r}" for f, v in zip(fields, self)) + ")"
-    return kind
-
-
 def _pair(name):
-    return _named(name, ["values", "indices"])
+    return named(name, "values", "indices")
 
 
 _max_t, _min_t, median_t, nanmedian_t, mode_t, kthvalue_t, cummax_t, cummin_t, sort_t, topk_t = (
     _pair(n) for n in ("max", "min", "median", "nanmedian", "mode", "kthvalue", "cummax", "cummin", "sort", "topk"))
-histogram_t, histogramdd_t = _named("histogram", ["hist", "bin_edges"]), _named("histogramdd", ["hist", "bin_edges"])
-aminmax_t = _named("aminmax", ["min", "max"])
-frexp_t = _named("frexp", ["mantissa", "exponent"])
+histogram_t, histogramdd_t = named("histogram", "hist", "bin_edges"), named("histogramdd", "hist", "bin_edges")
+aminmax_t = named("aminmax", "min", "max")
+frexp_t = named("frexp", "mantissa", "exponent")
 
 
 @operator(name="max", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result: _pick_grad(g, dim, keepdim, input_shape, result)))
@@ -363,35 +356,6 @@ def aminmax(input: Tensor, *, dim=None, keepdim=False):
     return aminmax_t(amin(input, over, keepdim), amax(input, over, keepdim))
 
 
-def norm(input, p="fro", dim=None, keepdim=False, out=None, dtype=None):
-    """The p-norm over `dim`, of all elements together if None."""
-    p = 2.0 if p in ("fro", None) else p
-    if dtype is not None:
-        input = input.to(dtype)
-    if p == 2:
-        return norm2(input, dim, keepdim)
-    if p == math.inf:
-        return input.abs().amax(() if dim is None else dim, keepdim)
-    if p == -math.inf:
-        return input.abs().amin(() if dim is None else dim, keepdim)
-    if p == 0:
-        return (input != 0).sum(dim, keepdim).to(input.dtype)
-    if p == 1:
-        return input.abs().sum(dim, keepdim)
-    return input.abs().pow(p).sum(dim, keepdim).pow(1.0 / p)
-
-
-@operator(name="linalg_vector_norm", public=False,
-          grad=dict(input=lambda g, input, dim, keepdim, result: _norm_grad(g, input, dim, keepdim, result)))
-def norm2(input: Tensor, dim, keepdim):
-    return (input * input).sum(dim, keepdim).sqrt()
-
-
-def _norm_grad(g, input, dim, keepdim, result):
-    length = _restore(result, dim, keepdim, input.dim())
-    return input * pw.where(length == 0, 0.0, _restore(g, dim, keepdim, input.dim()) / length)
-
-
 # -- softmax ----------------------------------------------------------------------------------------------------
 
 def _float_input(input, dtype):
@@ -429,6 +393,3 @@ def log_softmax(input: Tensor, dim, dtype=None) -> Tensor:
     """log(softmax(x)) along `dim`, without loss of precision."""
     input = _float_input(input, dtype)
     return log_softmax_(input, normalize_dim("log_softmax", dim, input.dim())) if input.numel() else input.clone()
-
-
-FUNCTIONS = [norm]

@@ -1,0 +1,223 @@
+"""Norms and distances."""
+
+from __future__ import annotations
+
+import math
+import numbers
+
+from ..base import dtype as dt
+from . import pointwise as pw
+from .linalg import check_matrix, inverse_
+from .record import check_tensor, core, normalize_dim, normalize_dims, operator
+from .reduction import _restore
+from .spectral import svdvals
+
+Tensor = "Tensor"
+INF = math.inf
+
+
+# -- of vectors -------------------------------------------------------------------------------------------------
+
+@operator(name="linalg_vector_norm", public=False, holomorphic=False,
+          grad=dict(input=lambda g, input, ord, dim, keepdim, result: _vector_norm_grad(g, input, ord, dim, keepdim, result)))
+def vector_norm_(input: Tensor, ord, dim, keepdim):
+    """(sum of |x|^ord)^(1 / ord) over `dim`; also in the limits of ord."""
+    if ord == 2:
+        return _squares(input).sum(dim, keepdim).sqrt()
+    size = input.abs()
+    if ord == 0:
+        return (input != 0).to(size.meta.dtype).sum(dim, keepdim)
+    if abs(ord) == INF:
+        return (size.amax if ord > 0 else size.amin)(() if dim is None else dim, keepdim)
+    if ord == 1:
+        return size.sum(dim, keepdim)
+    return size.pow(ord).sum(dim, keepdim).pow(1.0 / ord)
+
+
+def _squares(x):
+    if x.is_complex():
+        a, b = pw.real_(x), pw.imag_(x)
+        return a * a + b * b
+    return x * x
+
+
+def _vector_norm_grad(g, x, ord, dim, keepdim, result):
+    """The subgradient of least norm where there are several: 0 at 0, shared among equal extremes."""
+    g, length = (_restore(t, dim, keepdim, x.dim()) for t in (g, result))
+    if ord == 0:
+        return x * 0
+    if ord == 2:
+        return x * pw.where(length == 0, 0.0, g / length)
+    if ord == 1:
+        return pw.sgn(x) * g
+    size = x.abs()
+    if abs(ord) == INF:
+        top = size == length
+        return pw.sgn(x) * pw.where(top, g / top.sum(dim, True), 0.0) if dim is not None else \
+            pw.sgn(x) * pw.where(top, g / top.sum(), 0.0)
+    ratio = pw.where(size == 0, 0.0, pw.where(size == 0, 1.0, size / length).pow(ord - 1))
+    return pw.sgn(x) * ratio * pw.where(length == 0, 0.0, g)
+
+
+def _in_dtype(what, x, dtype):
+    """`x` in the dtype that the norm is computed in."""
+    check_tensor(what, "input", x)
+    d = x.meta.dtype
+    if dtype is not None:
+        if dtype.kind not in "fc":
+            raise RuntimeError(f"{what}: dtype should be floating point or complex. Got {dtype}")
+        if (dtype.kind == "c") != (d.kind == "c"):
+            raise RuntimeError(f"{what}: dtype should be {'complex' if d.kind == 'c' else 'real'} for {d} inputs, but got {dtype}")
+        if dtype.itemsize < d.itemsize:
+            raise RuntimeError(f"{what}: the dtype of the input ({d}) should be convertible without narrowing to the specified dtype ({dtype})")
+        return x.to(dtype)
+    if d.kind not in "fc":
+        raise RuntimeError(f"{what}: Expected a floating point or complex tensor as input. Got {d}. Convert it first: input.float()")
+    return x
+
+
+def _check_nonempty(what, x, ord, dim):
+    if x.numel() or ord >= 0 and ord != INF:
+        return
+    dims = range(x.dim()) if dim is None else normalize_dims(what, dim, x.dim())
+    if dim is None or any(x.shape[d] == 0 for d in dims):
+        raise RuntimeError(f"{what} cannot compute the {float(ord)} norm on an empty tensor because the operation does not have an identity")
+
+
+@operator(name="linalg_vector_norm", namespace="linalg")
+def vector_norm(x: Tensor, ord=2, dim=None, keepdim=False, *, dtype=None) -> Tensor:
+    """The norm of all elements, or of vectors over `dim` (an int or several): (sum |x|^ord)^(1 / ord), any real `ord`, inf and 0 too."""
+    if isinstance(ord, bool) or not isinstance(ord, numbers.Real):
+        raise TypeError(f"linalg_vector_norm(): argument 'ord' must be Number, not {type(ord).__name__}")
+    x = _in_dtype("linalg.vector_norm", x, dtype)
+    dim = None if dim is None or dim == () or dim == [] else normalize_dims("linalg.vector_norm", dim, x.dim())
+    _check_nonempty("linalg.vector_norm", x, ord, dim)
+    if not x.dim():
+        dim = None
+    return vector_norm_(x, ord, dim, bool(keepdim))
+
+
+# -- of matrices ------------------------------------------------------------------------------------------------
+
+MATRIX_ORDERS = (1, -1, 2, -2, INF, -INF)
+
+
+@operator(name="linalg_matrix_norm", namespace="linalg")
+def matrix_norm(A: Tensor, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None) -> Tensor:
+    """"fro": of all elements; "nuc": sum of singular values; 2, -2: largest, smallest of them; 1, -1: largest, smallest sum of a column;
+    inf, -inf: of a row. Over the two dimensions `dim`."""
+    what = "linalg.matrix_norm"
+    if isinstance(ord, str):
+        if ord not in ("fro", "nuc"):
+            raise RuntimeError(f"{what}: Order {ord} not supported.")
+    elif abs(ord) not in MATRIX_ORDERS:
+        raise RuntimeError(f"{what}: Order {ord} not supported.")
+    A = _in_dtype(what, A, dtype)
+    if A.dim() < 2:
+        raise RuntimeError(f"{what}: The input tensor A must have at least 2 dimensions.")
+    dim = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
+    if len(dim) != 2:
+        raise RuntimeError(f"{what}: dim must be a 2-tuple. Got {dim}")
+    rows, columns = (normalize_dim(what, d, A.dim()) for d in dim)
+    if rows == columns:
+        raise RuntimeError(f"{what}: dims must be different. Got ({dim[0]}, {dim[1]})")
+    if ord == "fro":
+        return vector_norm_(A, 2, (rows, columns), bool(keepdim))
+    if ord in ("nuc", 2, -2):
+        s = svdvals(A.permute([d for d in range(A.dim()) if d not in (rows, columns)] + [rows, columns]))
+        result = s.sum(-1) if ord == "nuc" else s.amax(-1) if ord == 2 else s.amin(-1)
+    else:
+        summed, left = (rows, columns) if abs(ord) == 1 else (columns, rows)
+        sums = vector_norm_(A, 1, (summed,), True)
+        result = (sums.amax if ord > 0 else sums.amin)(left, True).squeeze((rows, columns))
+    if keepdim:
+        for d in sorted((rows, columns)):
+            result = result.unsqueeze(d)
+    return result
+
+
+@operator(name="linalg_norm", namespace="linalg")
+def linalg_norm(A: Tensor, ord=None, dim=None, keepdim=False, *, dtype=None) -> Tensor:
+    """A norm of vectors where `dim` is one dimension or `A` has one (or `ord` is None), else of matrices."""
+    check_tensor("linalg.norm", "A", A)
+    if dim is not None:
+        dim = (dim,) if isinstance(dim, int) else tuple(dim)
+        if len(dim) not in (1, 2):
+            raise RuntimeError(f"linalg.norm: If dim is specified, it must be of length 1 or 2. Got {list(dim)}")
+    elif ord is not None and A.dim() not in (1, 2):
+        raise RuntimeError(f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {A.dim()}D.")
+    if ord is not None and (len(dim) if dim is not None else A.dim()) == 2:
+        return matrix_norm(A, ord, dim or (0, 1), keepdim, dtype=dtype)
+    if isinstance(ord, str):
+        raise RuntimeError(f"linalg.norm: Order {ord} is one of matrices; received one dimension")
+    return vector_norm(A, 2 if ord is None else ord, dim, keepdim, dtype=dtype)
+
+
+@operator()
+def norm(input: Tensor, p="fro", dim=None, keepdim=False, dtype=None) -> Tensor:
+    """The p-norm of all elements or over `dim`; "fro" is 2, "nuc" the sum of singular values of matrices."""
+    if p == "nuc":
+        if dim is None and input.dim() != 2:
+            raise RuntimeError(f"norm: expected a matrix for p='nuc' without dim; received {input.dim()} dimensions")
+        return matrix_norm(input, "nuc", (-2, -1) if dim is None else dim, keepdim, dtype=dtype)
+    if isinstance(p, str) and p != "fro":
+        raise RuntimeError(f"only valid string values are 'fro' and 'nuc', found {p}")
+    return vector_norm(input, 2 if p in ("fro", None) else p, dim, keepdim, dtype=dtype)
+
+
+@operator(name="linalg_cond", namespace="linalg")
+def cond(A: Tensor, p=None) -> Tensor:
+    """The condition number ||A|| ||A^-1|| in the norm `p` (2); of a singular matrix inf."""
+    if A.dim() < 2:
+        raise RuntimeError("linalg.cond: The input tensor must have at least 2 dimensions.")
+    if p in (None, 2, -2):
+        s = svdvals(A)
+        if not s.shape[-1]:
+            return core.full(tuple(A.shape[:-2]), 0, s.meta.dtype)
+        return s[..., 0] / s[..., -1] if p != -2 else s[..., -1] / s[..., 0]
+    if p not in ("fro", "nuc", 1, -1, INF, -INF):
+        raise RuntimeError(f"linalg.cond got an invalid norm type: {p}")
+    check_matrix("linalg.cond", A, square=True)
+    if not A.shape[-1]:
+        return core.full(tuple(A.shape[:-2]), 0, A.meta.dtype.to_real())
+    inverse, info = inverse_(A)
+    regular = info == 0
+    inverse = pw.where(regular[..., None, None], inverse, 0.0)
+    return pw.where(regular, matrix_norm(A, p) * matrix_norm(inverse, p), INF)
+
+
+# -- distances --------------------------------------------------------------------------------------------------
+
+@operator(out=True)
+def dist(input: Tensor, other: Tensor, p=2) -> Tensor:
+    """The p-norm of input - other, of all elements."""
+    return vector_norm(input - other, p)
+
+
+@operator(method=False, out=False)
+def cdist(x1: Tensor, x2: Tensor, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary") -> Tensor:
+    """(..., m, n): the p-norm distances between rows of x1 (..., m, k) and of x2 (..., n, k)."""
+    for name, x in (("X1", x1), ("X2", x2)):
+        if x.meta.dtype.kind != "f":
+            raise RuntimeError(f"cdist only supports floating-point dtypes, {name} got: {x.dtype}")
+        if x.dim() < 2:
+            raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x.dim()}D")
+    if x1.shape[-1] != x2.shape[-1]:
+        raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
+    if p < 0:
+        raise RuntimeError("cdist only supports non-negative p values")
+    return vector_norm_(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, (-1,), False)
+
+
+@operator(inplace=True)
+def renorm(input: Tensor, p, dim, maxnorm) -> Tensor:
+    """Each slice along `dim` scaled down to the p-norm `maxnorm` where its norm is greater."""
+    if input.dim() < 2:
+        raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {input.dim()} dimensions")
+    if isinstance(p, complex) or p <= 0:
+        raise RuntimeError(f"renorm: non-positive-norm not supported; received p = {p}")
+    if maxnorm < 0:
+        raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
+    d = normalize_dim("renorm", dim, input.dim())
+    length = vector_norm(input, p, tuple(i for i in range(input.dim()) if i != d), True)
+    return input * pw.where(length > maxnorm, maxnorm / (length + 1e-7), 1.0)

@@ -1,0 +1,437 @@
+"""Decompositions by orthogonal matrices: QR, singular values, eigenvalues, and what is made of them.
+
+Derivatives of QR after S. F. Walter and L. Lehmann, "Algorithmic Differentiation of Linear Algebra Functions" (2012); of singular values
+and eigenvalues after J. Townsend, "Differentiating the Singular Value Decomposition" (2016), and Giles (2008), for complex matrices
+S.-X. Zhang and L. Wan (2019); of the pseudo-inverse after G. Golub and V. Pereyra, "The Differentiation of Pseudo-Inverses" (1973).
+Vectors are determined up to a factor (a sign, a phase), and so are their derivatives where singular values or eigenvalues coincide.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..base import dtype as dt
+from ..base.errors import LinAlgError
+from . import lapack, pointwise as pw
+from .extern import host_op, run
+from .linalg import check_matrix, check_same, common_batch, triangular
+from .record import core, operator
+from .results import named
+
+Tensor = "Tensor"
+
+qr_t, linalg_qr_t = named("qr", "Q", "R"), named("linalg_qr", "Q", "R")
+geqrf_t = named("geqrf", "a", "tau")
+svd_t, linalg_svd_t = named("svd", "U", "S", "V"), named("linalg_svd", "U", "S", "Vh")
+eigh_t, eig_t = (named(name, "eigenvalues", "eigenvectors") for name in ("linalg_eigh", "linalg_eig"))
+lstsq_t = named("linalg_lstsq", "solution", "residuals", "rank", "singular_values")
+
+
+def _converging(what: str, routine):
+    """`routine` with NumPy's error as ours."""
+    def host(*arrays, **params):
+        try:
+            return routine(*arrays, **params)
+        except np.linalg.LinAlgError:
+            raise LinAlgError(f"{what}: The algorithm failed to converge because the input matrix is ill-conditioned or contained "
+                              "non-finite values.") from None
+    return lapack.quiet(host)
+
+
+# -- QR ---------------------------------------------------------------------------------------------------------
+
+QR = host_op("linalg_qr", lambda A, complete: tuple(np.linalg.qr(A, "complete" if complete else "reduced")))
+RAW = host_op("geqrf", lambda A: np.linalg.qr(A, "raw"))
+
+
+@operator(name="linalg_qr", public=False, holomorphic=False, partial=True, grad=dict(A=lambda g, A, complete, result: _qr_grad(g, A, complete, result)))
+def orthogonal(A: Tensor, complete):
+    m, n = A.shape[-2:]
+    k = m if complete else min(m, n)
+    return linalg_qr_t(*run(QR, (A,), [((*A.shape[:-2], m, k), A.meta.dtype), ((*A.shape[:-2], k, n), A.meta.dtype)], complete=complete))
+
+
+def _qr_grad(g, A, complete, result):
+    """(gQ + Q S) R^-H with S Hermitian, whose upper triangle is that of R gR^H - gQ^H Q."""
+    (gQ, gR), (Q, R) = g, result
+    if complete and A.shape[-2] > A.shape[-1]:
+        raise RuntimeError("The QR decomposition is not differentiable when mode='complete' and nrows > ncols. Use mode='reduced'.")
+    inner = 0
+    if gR is not None:
+        inner = R @ gR.mH
+    if gQ is not None:
+        inner = inner - gQ.mH @ Q
+    inner = inner.tril()
+    diagonal = inner.diagonal(0, -2, -1)
+    inner = inner + inner.tril(-1).mH - (pw.imag_(diagonal) * 1j).diag_embed() if A.is_complex() else inner + inner.tril(-1).mT
+    total = Q @ inner
+    if gQ is not None:
+        total = total + gQ
+    return triangular(R, total.mH, True, False).mH
+
+
+@operator(name="linalg_qr", namespace="linalg")
+def linalg_qr(A: Tensor, mode="reduced"):
+    """(Q, R) of A (..., m, n): orthonormal columns, upper triangular. `mode`: "reduced" (Q has min(m, n) columns), "complete" (m), or "r"
+    (Q is empty, and there is no derivative)."""
+    check_matrix("linalg.qr", A)
+    if mode not in ("reduced", "complete", "r"):
+        raise RuntimeError(f"qr received unrecognized mode '{mode}' but expected one of 'reduced' (default), 'r', or 'complete'")
+    if mode == "r":
+        R = orthogonal(A, False).R
+        if R.requires_grad:
+            R = _without_derivative(R)
+        return linalg_qr_t(core.full((0,), 0, A.meta.dtype), R)
+    m, n = A.shape[-2:]
+    if m >= n:
+        return orthogonal(A, mode == "complete")
+    Q, R = orthogonal(A[..., :m], False)    # of a wide matrix: that of its square part, the rest of R from Q
+    return linalg_qr_t(Q, core.cat([R, Q.mH @ A[..., m:]], -1))
+
+
+def _refuse(g):
+    raise RuntimeError("The derivative of linalg.qr depends on Q, which is not computed when mode='r'. Use mode='reduced'.")
+
+
+@operator(public=False, grad=dict(R=lambda g: _refuse(g)))
+def _without_derivative(R: Tensor):
+    return R.clone()
+
+
+@operator()
+def qr(input: Tensor, some=True):
+    """(Q, R), as linalg.qr."""
+    return qr_t(*linalg_qr(input, "reduced" if some else "complete"))
+
+
+@operator()
+def geqrf(input: Tensor):
+    """(a, tau): R on and above the diagonal of a, below it the Householder vectors of Q, as LAPACK returns them. Has no derivative."""
+    check_matrix("geqrf", input, "input")
+    m, n = input.shape[-2:]
+    lead, d = input.shape[:-2], input.meta.dtype
+    turned, tau = run(RAW, (input.detach(),), [((*lead, n, m), d), ((*lead, min(m, n)), d)])
+    return geqrf_t(turned.mT, tau)
+
+
+# -- singular values --------------------------------------------------------------------------------------------
+
+SVD = host_op("linalg_svd", _converging("linalg.svd", lambda A, full: tuple(np.linalg.svd(A, full))))
+SVDVALS = host_op("linalg_svdvals", _converging("linalg.svd", lambda A: (np.linalg.svd(A, compute_uv=False),)))
+
+
+@operator(name="linalg_svd", public=False, holomorphic=False, partial=True, grad=dict(A=lambda g, A, full, result: _svd_grad(g, A, full, result)))
+def singular(A: Tensor, full):
+    (m, n), lead, d = A.shape[-2:], tuple(A.shape[:-2]), A.meta.dtype
+    k = min(m, n)
+    return linalg_svd_t(*run(SVD, (A,), [(lead + (m, m if full else k), d), (lead + (k,), d.to_real()), (lead + (n if full else k, n), d)],
+                             full=full))
+
+
+def _skew(x):
+    return x - x.mH
+
+
+def _gaps(values):
+    """values[j] - values[i], 1 on the diagonal."""
+    return values.unsqueeze(-2) - values.unsqueeze(-1) + core.eye(values.shape[-1], dtype=values.meta.dtype)
+
+
+def _svd_grad(g, A, full, result):
+    (gU, gS, gVh), (U, S, Vh) = g, result
+    m, n = A.shape[-2:]
+    k = min(m, n)
+    if full and m != n and (gU is not None or gVh is not None):
+        raise RuntimeError("svd: the derivative by vectors of the null space is not determined. Use full_matrices=False.")
+    if full:
+        U, Vh = U[..., :k], Vh[..., :k, :]
+    if gU is None and gVh is None:
+        return (U * gS.unsqueeze(-2)) @ Vh
+    S2, inner, outer = _gaps(S * S), gS.diag_embed() if gS is not None else 0.0, 0.0
+    if gU is not None:
+        turn = _skew(U.mH @ gU)
+        inner = inner + turn / S2 * S.unsqueeze(-2) * _off_diagonal(k, S)
+        if A.is_complex():
+            inner = inner + (turn.diagonal(0, -2, -1) / (2 * S)).diag_embed()
+        if m > k:
+            scaled = gU / S.unsqueeze(-2)
+            outer = outer + (scaled - U @ (U.mH @ scaled)) @ Vh
+    if gVh is not None:
+        inner = inner + S.unsqueeze(-1) * (_skew(Vh @ gVh.mH) / S2) * _off_diagonal(k, S)
+        if n > k:
+            scaled = gVh / S.unsqueeze(-1)
+            outer = outer + U @ (scaled - (scaled @ Vh.mH) @ Vh)
+    return U @ inner.to(U.dtype) @ Vh + outer
+
+
+def _off_diagonal(n: int, like):
+    return 1 - core.eye(n, dtype=like.meta.dtype)
+
+
+def _check_driver(driver):
+    if driver is not None:
+        raise RuntimeError(f"linalg.svd: keyword argument `driver=` is only supported on CUDA inputs with cuSOLVER backend; received {driver!r}")
+
+
+@operator(name="linalg_svd", namespace="linalg")
+def linalg_svd(A: Tensor, full_matrices=True, *, driver=None):
+    """(U, S, Vh) of A = U diag(S) Vh, S decreasing. `full_matrices`: U and Vh square; else only as many vectors as S has values."""
+    check_matrix("linalg.svd", A)
+    _check_driver(driver)
+    return singular(A, bool(full_matrices))
+
+
+@operator(name="linalg_svdvals", namespace="linalg")
+def svdvals(A: Tensor, *, driver=None) -> Tensor:
+    """The singular values, decreasing."""
+    check_matrix("linalg.svd", A)
+    _check_driver(driver)
+    if A.requires_grad and core.is_grad_enabled():
+        return singular(A, False).S
+    return run(SVDVALS, (A,), [((*A.shape[:-2], min(A.shape[-2:])), A.meta.dtype.to_real())])[0]
+
+
+@operator()
+def svd(input: Tensor, some=True, compute_uv=True):
+    """(U, S, V) of input = U diag(S) V^H; V is not the conjugate transpose that linalg.svd returns."""
+    check_matrix("svd", input, "input")
+    if compute_uv:
+        U, S, Vh = linalg_svd(input, not some)
+        return svd_t(U, S, Vh.mH)
+    m, n = input.shape[-2:]
+    lead, d = tuple(input.shape[:-2]), input.meta.dtype
+    return svd_t(core.full((*lead, m, m), 0, d), svdvals(input), core.full((*lead, n, n), 0, d))
+
+
+# -- eigenvalues ------------------------------------------------------------------------------------------------
+
+def _finite(what, routine):
+    def host(A):
+        if not np.isfinite(A).all():
+            raise RuntimeError(f"{what}: input tensor should not contain infs or NaNs.")
+        return routine(A)
+    return _converging(what, host)
+
+
+EIGH = host_op("linalg_eigh", _converging("linalg.eigh", lambda A, triangle: tuple(np.linalg.eigh(A, triangle))))
+EIGVALSH = host_op("linalg_eigvalsh", _converging("linalg.eigh", lambda A, triangle: (np.linalg.eigvalsh(A, triangle),)))
+EIG = host_op("linalg_eig", _finite("linalg.eig", lambda A: tuple(np.linalg.eig(A))))
+EIGVALS = host_op("linalg_eigvals", _finite("linalg.eig", lambda A: (np.linalg.eigvals(A),)))
+
+
+@operator(name="linalg_eigh", public=False, holomorphic=False, partial=True, grad=dict(A=lambda g, result: _eigh_grad(g, *result)))
+def hermitian_eigen(A: Tensor, triangle):
+    return eigh_t(*run(EIGH, (A,), [(A.shape[:-1], A.meta.dtype.to_real()), (A.shape, A.meta.dtype)], triangle=triangle))
+
+
+def _eigh_grad(g, values, V):
+    gvalues, gV = g
+    if gV is None:
+        return (V * gvalues.unsqueeze(-2)) @ V.mH
+    inner = (V.mH @ gV) / _gaps(values) * _off_diagonal(values.shape[-1], values)
+    if gvalues is not None:
+        inner = inner + gvalues.diag_embed()
+    return V @ inner @ V.mH
+
+
+def _triangle(UPLO) -> str:
+    if not isinstance(UPLO, str) or UPLO.upper() not in ("L", "U"):
+        raise RuntimeError(f"Expected UPLO argument to be 'L' or 'U', but got {UPLO}")
+    return UPLO.upper()
+
+
+@operator(name="linalg_eigh", namespace="linalg")
+def eigh(A: Tensor, UPLO="L"):
+    """(eigenvalues, increasing; eigenvectors in columns) of Hermitian matrices, of which the lower ("L") or upper triangle is read."""
+    check_matrix("linalg.eigh", A, square=True)
+    return hermitian_eigen(A, _triangle(UPLO))
+
+
+@operator(name="linalg_eigvalsh", namespace="linalg")
+def eigvalsh(A: Tensor, UPLO="L") -> Tensor:
+    """The eigenvalues of Hermitian matrices, increasing."""
+    check_matrix("linalg.eigh", A, square=True)
+    if A.requires_grad and core.is_grad_enabled():
+        return hermitian_eigen(A, _triangle(UPLO)).eigenvalues
+    return run(EIGVALSH, (A,), [(A.shape[:-1], A.meta.dtype.to_real())], triangle=_triangle(UPLO))[0]
+
+
+@operator(name="linalg_eig", public=False, holomorphic=False, partial=True, grad=dict(A=lambda g, result: _eig_grad(g, *result)))
+def eigen(A: Tensor):
+    d = A.meta.dtype.to_complex()
+    return eig_t(*run(EIG, (A,), [(A.shape[:-1], d), (A.shape, d)]))
+
+
+def _eig_grad(g, values, V):
+    """V^-H (diag(gvalues) + (V^H gV - V^H V Re diag(V^H gV)) / conj(gaps)) V^H: vectors have norm 1, so they do not grow."""
+    from .linalg import solve_
+    gvalues, gV = g
+    inner = 0.0
+    if gV is not None:
+        inner = V.mH @ gV
+        inner = inner - (V.mH @ V) * pw.real_(inner.diagonal(0, -2, -1)).unsqueeze(-2)
+        inner = inner / pw.conj_(_gaps(values)) * _off_diagonal(values.shape[-1], values)
+    if gvalues is not None:
+        inner = inner + gvalues.diag_embed()
+    return solve_(V.mH, inner @ V.mH)[0]
+
+
+@operator(name="linalg_eig", namespace="linalg")
+def eig(A: Tensor):
+    """(eigenvalues, eigenvectors in columns), complex, of square matrices."""
+    check_matrix("linalg.eig", A, square=True)
+    return eigen(A)
+
+
+@operator(name="linalg_eigvals", namespace="linalg")
+def eigvals(A: Tensor) -> Tensor:
+    """The eigenvalues of square matrices, complex."""
+    check_matrix("linalg.eigvals", A, square=True)
+    if A.requires_grad and core.is_grad_enabled():
+        return eigen(A).eigenvalues
+    return run(EIGVALS, (A,), [(A.shape[:-1], A.meta.dtype.to_complex())])[0]
+
+
+# -- the pseudo-inverse, rank, least squares --------------------------------------------------------------------
+
+PINV = host_op("linalg_pinv", _converging("linalg.pinv", lambda A, tolerance, hermitian: _pinv_host(A, tolerance, hermitian)))
+
+
+def _spectrum(A, hermitian):
+    """(U, s, V^H) with A = U diag(s) V^H; s is negative where a Hermitian matrix has negative eigenvalues."""
+    if hermitian:
+        values, vectors = np.linalg.eigh(A)
+        return vectors, values, vectors.conj().swapaxes(-1, -2)
+    return np.linalg.svd(A, full_matrices=False)
+
+
+def _pinv_host(A, tolerance, hermitian):
+    """tolerance (..., 2): absolute, relative to the largest singular value."""
+    m, n = A.shape[-2:]
+    if not min(m, n):
+        return np.zeros((*A.shape[:-2], n, m), A.dtype)
+    U, s, Vh = _spectrum(A, hermitian)
+    size = np.abs(s)
+    cut = np.maximum(tolerance[..., 0], tolerance[..., 1] * size.max(-1))[..., None]
+    inverse = np.where(size > cut, 1 / s, 0).astype(s.dtype)
+    return (Vh.conj().swapaxes(-1, -2) * inverse[..., None, :]) @ U.conj().swapaxes(-1, -2)
+
+
+@operator(name="linalg_pinv", public=False, holomorphic=False, grad=dict(A=lambda g, A, result: pinv_grad(g, A, result)))
+def pseudo_inverse(A: Tensor, tolerance, hermitian):
+    return run(PINV, (A, tolerance), [((*A.shape[:-2], A.shape[-1], A.shape[-2]), A.meta.dtype)], hermitian=hermitian)[0]
+
+
+def pinv_grad(g, A, P):
+    """-P^H g P^H + (1 - A P) g^H P P^H + P^H P g^H (1 - P A)."""
+    gh, Ph = g.mH, P.mH
+    left, right = gh @ P @ Ph, Ph @ P @ gh
+    return -Ph @ g @ Ph + left - A @ (P @ left) + right - (right @ P) @ A
+
+
+def _tolerances(what, A, atol, rtol, default=None):
+    """(atol, rtol) as tensors that broadcast with the leading dimensions; without either rtol is max(m, n) times the machine epsilon."""
+    d = A.meta.dtype.to_real()
+    for x in (atol, rtol):
+        if isinstance(x, core.Tensor) and x.is_complex():
+            raise RuntimeError(f"{what}: tolerances of complex type are not supported; received {x.dtype}")
+    absolute = isinstance(atol, core.Tensor) or atol is not None and atol > 0
+    if rtol is None:
+        rtol = max(A.shape[-2:]) * float(np.finfo(d.numpy).eps)
+        if isinstance(atol, core.Tensor):
+            rtol = pw.where(atol > 0, 0.0, rtol)
+        elif absolute:
+            rtol = 0.0
+    as_tensor = lambda x: x.to(d) if isinstance(x, core.Tensor) else core.full((), float(x), d)     # noqa: E731
+    return as_tensor(0.0 if atol is None else atol), as_tensor(rtol)
+
+
+@operator(name="linalg_pinv", namespace="linalg")
+def pinv(A: Tensor, rcond=None, hermitian=False, *, atol=None, rtol=None) -> Tensor:
+    """The Moore-Penrose inverse. Singular values up to max(atol, rtol * largest) count as 0; `rcond` is another name of rtol."""
+    check_matrix("linalg.pinv", A, square=bool(hermitian))
+    if rcond is not None:
+        rtol = rcond
+    atol, rtol = _tolerances("linalg.pinv", A, atol, rtol)
+    lead = tuple(A.shape[:-2])
+    tolerance = core.stack([atol.expand(lead) if atol.dim() <= len(lead) else atol, rtol.expand(lead)], -1)
+    return pseudo_inverse(A, tolerance, bool(hermitian))
+
+
+@operator()
+def pinverse(input: Tensor, rcond=1e-15) -> Tensor:
+    """The Moore-Penrose inverse, as linalg.pinv with rtol = rcond."""
+    return pinv(input, rtol=rcond)
+
+
+@operator(name="linalg_matrix_rank", namespace="linalg")
+def matrix_rank(A: Tensor, tol=None, hermitian=False, *, atol=None, rtol=None) -> Tensor:
+    """How many singular values are above max(atol, rtol * largest); `tol` is an absolute tolerance."""
+    check_matrix("linalg.matrix_rank", A, square=bool(hermitian))
+    A = A.detach()
+    if tol is not None:
+        atol, rtol = tol, 0.0
+    atol, rtol = _tolerances("linalg.matrix_rank", A, atol, rtol)
+    s = eigvalsh(A).abs() if hermitian else svdvals(A)
+    if not s.shape[-1]:
+        return core.full(tuple(A.shape[:-2]), 0, dt.int64)
+    return (s > pw.maximum(atol, rtol * s.amax(-1)).unsqueeze(-1)).sum(-1)
+
+
+DRIVERS = ("gels", "gelsy", "gelsd", "gelss")
+
+
+def _lstsq_host(A, B, rcond):
+    """(X of least norm, rank, singular values)"""
+    U, s, Vh = np.linalg.svd(A, full_matrices=False)
+    kept = s > rcond * s.max(-1, initial=0, keepdims=True)
+    scaled = np.where(kept, 1 / s, 0)[..., None].astype(s.dtype) * (U.conj().swapaxes(-1, -2) @ B)
+    return Vh.conj().swapaxes(-1, -2) @ scaled, kept.sum(-1), s
+
+
+LSTSQ = host_op("linalg_lstsq", _converging("linalg.lstsq", _lstsq_host))
+
+
+@operator(name="linalg_lstsq", public=False, holomorphic=False,
+          grad=dict(A=lambda g, A, B: _lstsq_grad(g[0], A, B), B=lambda g, A: pinv(A).mH @ g[0]))
+def least_squares(A: Tensor, B: Tensor, rcond):
+    (m, n), lead = A.shape[-2:], tuple(A.shape[:-2])
+    return run(LSTSQ, (A, B), [((*lead, n, B.shape[-1]), A.meta.dtype), (lead, dt.int64), ((*lead, min(m, n)), A.meta.dtype.to_real())], rcond=rcond)
+
+
+def _lstsq_grad(g, A, B):
+    """X = pinv(A) B."""
+    return pinv_grad(g @ B.mH, A, pinv(A))
+
+
+@operator(name="linalg_lstsq", namespace="linalg")
+def lstsq(A: Tensor, B: Tensor, rcond=None, *, driver=None):
+    """(solution, residuals, rank, singular values): X of least ||A X - B|| and, among several, of least norm.
+
+    A (..., m, n), B (..., m, k) or (..., m). Residuals are squared norms of columns, where m > n and A has full rank. The driver, one of
+    LAPACK's names, says what is returned: "gels" no rank, "gelsy" (default) no singular values, "gelsd" and "gelss" all.
+    """
+    what = "linalg.lstsq"
+    check_matrix(what, A)
+    check_same(what, A, B)
+    driver = "gelsy" if driver is None else driver
+    if driver not in DRIVERS:
+        raise RuntimeError(f"{what}: parameter `driver` should be one of (gels, gelsy, gelsd, gelss); received {driver!r}")
+    if B.dim() < 1:
+        raise RuntimeError(f"{what}: input and other should have at least 2 dimensions; received other of shape {list(B.shape)}")
+    vector = B.dim() == 1 or A.dim() - 1 == B.dim() and tuple(B.shape) == tuple(A.shape[:-1])
+    columns = B.unsqueeze(-1) if vector else B
+    m, n = A.shape[-2:]
+    if columns.dim() < 2 or columns.shape[-2] != m:
+        raise RuntimeError(f"{what}: input.size(-2) should match other.size(-2); received shapes {list(A.shape)} and {list(B.shape)}")
+    A, columns = common_batch(what, A, columns)
+    if rcond is None:
+        rcond = max(m, n) * float(np.finfo(A.meta.dtype.to_real().numpy).eps)
+    X, rank, s = least_squares(A, columns, 0.0 if driver == "gels" else float(rcond))
+    real = A.meta.dtype.to_real()
+    residuals = core.full((0,), 0, real)
+    if m > n and (driver == "gels" or bool((rank == n).all())) and driver != "gelsy":
+        off = A @ X - columns
+        residuals = (off.abs() ** 2).sum(-2)
+    return lstsq_t(X.squeeze(-1) if vector else X, residuals, rank if driver != "gels" else core.full((0,), 0, dt.int64),
+                   s if driver in ("gelsd", "gelss") else core.full((0,), 0, real))
