@@ -116,7 +116,7 @@ def lu_factor(a):
 
 def permutation(pivots, rows):
     """The matrix P of A = P L U."""
-    exchanged = pivots.reshape(math.prod(pivots.shape[:-1]), -1) - 1
+    exchanged = pivots.reshape(math.prod(pivots.shape[:-1]), pivots.shape[-1]) - 1
     order = np.tile(np.arange(rows), (len(exchanged), 1))
     for k in range(exchanged.shape[1]):
         _swap(order, k, exchanged[:, k])

@@ -352,7 +352,7 @@ def linalg_lu(A: Tensor, *, pivot=True):
     return linalg_lu_t(permutation(pivots, A.shape[-2], A.meta.dtype), *lower_and_upper(LU))
 
 
-@operator(out=False)
+@operator()
 def lu(input: Tensor, pivot=True, get_infos=False):
     """(LU, pivots), with info if `get_infos`; deprecated for linalg.lu_factor."""
     found = lu_factor_ex(input, pivot=pivot, check_errors=not get_infos)
@@ -474,14 +474,30 @@ def cholesky(input: Tensor, upper=False) -> Tensor:
     return linalg_cholesky(input, upper=upper)
 
 
+def _common_factor(what, input, L, upper):
+    if input.dim() < 2 or L.dim() < 2:
+        raise RuntimeError(f"{what}: b and u should have at least 2 dimensions, but have {input.dim()} and {L.dim()} dimensions instead")
+    check_system(what, L, input, True)
+    return common_batch(what, L.mH if upper else L, input)
+
+
+@operator(name="cholesky_solve", public=False, holomorphic=False,
+          grad=dict(B=lambda g, L: factored(L, g), L=lambda g, L, result: _factored_grad(factored(L, g) @ result.mH, L)))
+def factored(L: Tensor, B: Tensor):
+    """X of L L^H X = B."""
+    return triangular(L.mH, triangular(L, B, False, False), True, False)
+
+
+def _factored_grad(outer, L):
+    """By the whole of L, as if L L^H were formed from both its triangles."""
+    return -(outer + outer.mH) @ L
+
+
 @operator()
 def cholesky_solve(input: Tensor, L: Tensor, upper=False) -> Tensor:
     """X of A X = input, A given by its Cholesky factor."""
-    if input.dim() < 2 or L.dim() < 2:
-        raise RuntimeError(f"cholesky_solve: b and u should have at least 2 dimensions, but have {input.dim()} and {L.dim()} dimensions instead")
-    check_system("cholesky_solve", L, input, True)
-    L, B = common_batch("cholesky_solve", L.mH if upper else L, input)
-    return triangular(L.mH, triangular(L, B, False, False), True, False)
+    L, B = _common_factor("cholesky_solve", input, L, upper)
+    return factored(L, B)
 
 
 @operator()

@@ -45,7 +45,7 @@ def matrix_power(input: Tensor, n) -> Tensor:
     if n < 0:
         return matrix_power(inv(input), -n)
     if n == 0:
-        return core.eye(input.shape[-1], dtype=input.meta.dtype).expand(input.shape).clone()
+        return _identity_like(input)
     result = None
     while n:
         if n & 1:
@@ -54,6 +54,11 @@ def matrix_power(input: Tensor, n) -> Tensor:
         if n:
             input = input @ input
     return result.clone() if result.storage is input.storage else result
+
+
+@operator(public=False, grad=dict(input=lambda g: g * 0))
+def _identity_like(input: Tensor):
+    return core.eye(input.shape[-1], dtype=input.meta.dtype).expand(input.shape).clone()
 
 
 EXP = host_op("linalg_matrix_exp", lapack.matrix_exp)
@@ -204,11 +209,10 @@ def cross(input: Tensor, other: Tensor, dim=None) -> Tensor:
 def linalg_vander(x: Tensor, N=None) -> Tensor:
     """(..., n, N): the powers 0 to N - 1 of each element."""
     check_tensor("linalg.vander", "x", x)
-    N = x.shape[-1] if N is None and x.dim() else N
+    x = x if x.dim() else x.unsqueeze(0)
+    N = x.shape[-1] if N is None else N
     if x.meta.dtype.kind == "b":
         raise RuntimeError("linalg.vander: Expected a numeric tensor; received bool")
-    if x.dim() == 0:
-        raise RuntimeError("linalg.vander: Expected dim >= 1; received a tensor without dimensions")
     if N <= 1:
         raise RuntimeError(f"N must be greater than 1; received {N}.")
     powers = [pw.pow(x, 0)]

@@ -141,10 +141,9 @@ def _svd_grad(g, A, full, result):
     (gU, gS, gVh), (U, S, Vh) = g, result
     m, n = A.shape[-2:]
     k = min(m, n)
-    if full and m != n and (gU is not None or gVh is not None):
-        raise RuntimeError("svd: the derivative by vectors of the null space is not determined. Use full_matrices=False.")
-    if full:
+    if full:        # vectors of the null space are arbitrary, and have no derivative
         U, Vh = U[..., :k], Vh[..., :k, :]
+        gU, gVh = gU if gU is None else gU[..., :k], gVh if gVh is None else gVh[..., :k, :]
     if gU is None and gVh is None:
         return (U * gS.unsqueeze(-2)) @ Vh
     S2, inner, outer = _gaps(S * S), gS.diag_embed() if gS is not None else 0.0, 0.0
@@ -429,7 +428,7 @@ def lstsq(A: Tensor, B: Tensor, rcond=None, *, driver=None):
         rcond = max(m, n) * float(np.finfo(A.meta.dtype.to_real().numpy).eps)
     X, rank, s = least_squares(A, columns, 0.0 if driver == "gels" else float(rcond))
     real = A.meta.dtype.to_real()
-    residuals = core.full((0,), 0, real)
+    residuals = pw.real(X).reshape(-1)[:0]
     if m > n and (driver == "gels" or bool((rank == n).all())) and driver != "gelsy":
         off = A @ X - columns
         residuals = (off.abs() ** 2).sum(-2)
