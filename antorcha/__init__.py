@@ -146,6 +146,8 @@ def __getattr__(name):
         return importlib.import_module(_LAZY[name], __name__)
     if name in _FROM:
         return getattr(importlib.import_module(_FROM[name], __name__), name)
+    if not name.startswith("_") and name in (layers := importlib.import_module(".layers", __name__)).__all__:
+        return getattr(layers, name)
     raise AttributeError(f"module 'torch' has no attribute '{name}' in antorcha: if it is part of PyTorch, it is missing here so far")
 
 

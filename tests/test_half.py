@@ -112,3 +112,24 @@ def test_gradients_and_files_keep_the_dtype(half, tmp_path):
     torch.save(x.detach(), tmp_path / "x.pt")
     back = torch.load(tmp_path / "x.pt")
     assert back.dtype is half and back.tolist() == [0.5, -1.0]
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_layers_round_once(dtype):
+    """Softmax, layer norm, linear and their derivatives are float32 within and rounded once, as PyTorch's kernels are."""
+    from antorcha.nn import functional as F
+
+    generator = np.random.default_rng(1)
+    x, w, b = (torch.tensor(generator.standard_normal(shape), dtype=dtype) for shape in ((6, 8), (5, 8), (5,)))
+    for layer, inputs in ((lambda x: F.softmax(x, -1), (x,)), (lambda x: F.layer_norm(x, (8,)), (x,)), (F.linear, (x, w, b)), (lambda x: x.mean(1), (x,)),
+                          (lambda x: F.gelu(x, approximate="tanh"), (x,)), (lambda x: x.std(1), (x,))):
+        halves, floats = ([t.detach().to(kind).requires_grad_() for t in inputs] for kind in (dtype, torch.float32))
+        out, expected = layer(*halves), layer(*floats)
+        assert out.dtype is dtype and torch.equal(out, expected.to(dtype))
+        cotangent = torch.tensor(generator.standard_normal(tuple(out.shape)), dtype=dtype)
+        out.backward(cotangent)
+        if layer is not F.linear:       # its derivatives round where products end
+            expected.backward(cotangent.float())
+            for half, full in zip(halves, floats):
+                torch_grad = full.grad.to(dtype)
+                assert (half.grad.float() - torch_grad.float()).abs().max() <= 2e-2 * torch_grad.float().abs().max()

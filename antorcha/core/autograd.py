@@ -387,14 +387,13 @@ class GradNode:
         turned = self.record is not None and self.record.holomorphic and self.outputs[0].dtype.kind == "c"
         if turned:      # g conj(f'), from a formula for g f' (Kreutz-Delgado, "The Complex Gradient Operator and the CR-Calculus", 2009)
             g = conjugate(g)
-        wide = self.kept and self.record is not None and self.record.wide and self.outputs[0].dtype in NARROW
-        if wide:
+        wide = self.kept and self.outputs[0].dtype in NARROW and self.record is not None and \
+            (self.record.wide or self.record.family == "pointwise")
+        if wide:        # rounded once, below
             g = widened(g)
         for function, needs in self.derivative.steps:
             kept = [self._unpack(i) for i in needs]
             result = function(g, *(map(widened, kept) if wide else kept))
-            if wide:
-                result = core.cast(result, self.outputs[0].dtype)
             if turned:
                 result = conjugate(result)
             if result is None or isinstance(result, Tensor):

@@ -176,7 +176,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     return input.unsqueeze(1) * vec2.unsqueeze(0)
 
 
-@operator(inplace=True)
+@operator(wide=True, inplace=True)
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * (mat1 @ mat2)."""
     out = mm(mat1, mat2)
@@ -184,19 +184,19 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1) -> Tens
     return out + (input if beta == 1 else input * beta) if beta != 0 else out
 
 
-@operator(inplace=True)
+@operator(wide=True, inplace=True)
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * (mat @ vec)."""
     return input * beta + mv(mat, vec) * alpha
 
 
-@operator(inplace=True)
+@operator(wide=True, inplace=True)
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * bmm(batch1, batch2)."""
     return input * beta + bmm(batch1, batch2) * alpha
 
 
-@operator(name="addmm", public=False,
+@operator(wide=True, name="addmm", public=False,
           grad=dict(input=lambda g, weight: product(g, weight),
                     weight=lambda g, input: product(g.t(), input), bias=lambda g: g))
 def linear_(input: Tensor, weight: Tensor, bias: Tensor):

@@ -17,6 +17,7 @@ from .samples import binary, unary
 
 Tensor = "Tensor"
 SQRT_2, SQRT_PI = math.sqrt(2.0), math.sqrt(math.pi)
+SQRT_2_PI = math.sqrt(2.0 / math.pi)
 
 
 # -- arithmetic -------------------------------------------------------------------------------------------------
@@ -837,15 +838,25 @@ def gelu_backward(g: Tensor, input: Tensor):
     return g * (cdf + input * density)
 
 
-@operator(out=False)
+@pointwise(lambda x: x * 0.5 * (1.0 + lm.tanh(x * (1.0 + x * x * 0.044715) * SQRT_2_PI)), name="gelu_tanh", title="Gelu", public=False,
+           rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, input: _gelu_tanh_grad(g, input)))
+def gelu_tanh(input: Tensor): ...
+
+
+def _gelu_tanh_grad(g, input):
+    squared = input * input
+    slope = tanh(input * (1.0 + squared * 0.044715) * SQRT_2_PI)
+    return g * (0.5 * (1 + slope) + input * (1 - slope * slope) * (1.0 + squared * 0.134145) * (0.5 * SQRT_2_PI))
+
+
+@operator()
 def gelu(input: Tensor, *, approximate="none") -> Tensor:
     """x * Phi(x) with the normal distribution function, or its approximation by tanh. Hendrycks and Gimpel, 2016."""
     if approximate == "none":
         return gelu_erf(input)
     if approximate != "tanh":
         raise RuntimeError(f"gelu: expected approximate to be 'none' or 'tanh'; received {approximate!r}")
-    inner = math.sqrt(2 / math.pi) * (input + 0.044715 * input * input * input)
-    return 0.5 * input * (1 + tanh(inner))
+    return gelu_tanh(input)
 
 
 @pointwise(lambda x: x * lm.sigmoid(x), rule=floating, samples=unary(-9, 9),

@@ -522,7 +522,7 @@ def operator(grad=None, samples=None, family="composite", out=True, name=None, *
 
     def declare(function):
         rec = Record(name or function.__name__, family, function, grad, samples, out=out, **fields)
-        body = _in_float32(function) if rec.wide else function
+        body = wide(function) if rec.wide else function
         rec.raw = rec.call = _public(rec, "result = body({passed})\n" if grad is None else _differentiable(rec), body=body)
         rec.call.record = rec
         register(rec)
@@ -538,17 +538,17 @@ def widened(x):
     return tuple([widened(t) for t in x]) if type(x) is tuple else x
 
 
-def _in_float32(body):
+def wide(body):
     """`body`, which for a first argument of 16-bit floats computes in float32 and rounds its results once."""
     @functools.wraps(body)
-    def wide(first, *args, **kwargs):
+    def call(first, *args, **kwargs):
         d = first.meta.dtype
         if d.compute is d:
             return body(first, *args, **kwargs)
         result = body(widened(first), *map(widened, args), **kwargs)
         back = [core.cast(x, d) if x.meta.dtype is d.compute else x for x in (result if isinstance(result, tuple) else (result,))]
         return tuple(back) if isinstance(result, tuple) else back[0]
-    return wide
+    return call
 
 
 def derived(name: str, base: Record, change, **fields) -> Record:
@@ -633,4 +633,4 @@ def check_tensor(what: str, name: str, x) -> None:
         raise TypeError(f"{what}(): argument '{name}' must be Tensor, not {type(x).__name__}")
 
 
-__all__ = ["pointwise", "operator", "composite", "Record", "RECORDS"]
+__all__ = ["pointwise", "operator", "composite", "wide", "Record", "RECORDS"]

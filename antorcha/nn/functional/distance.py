@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ...ops.record import core
+from ...ops.record import core, wide
 
 
+@wide
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     """The cosine of the angle between vectors along `dim`, each norm taken as at least `eps`."""
     a, b = (x / x.norm(2, dim, True).clamp_min(eps) for x in (x1, x2))

@@ -211,7 +211,7 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
 
 # -- other log-likelihoods --------------------------------------------------------------------------------------
 
-@operator(name="binary_cross_entropy", title="BinaryCrossEntropy", public=False, grad=dict(
+@operator(wide=True, name="binary_cross_entropy", title="BinaryCrossEntropy", public=False, grad=dict(
     input=lambda g, input, target: g * (input - target) / (input * (1 - input)).clamp_min(1e-12),
     target=lambda g, input: g * ((1 - input).log().clamp_min(-100) - input.log().clamp_min(-100))))
 def _binary_cross_entropy(input: Tensor, target: Tensor):

@@ -7,7 +7,7 @@ import math
 from ...base import dtype as dt
 from ...base.errors import message
 from ...core.autograd import no_grad
-from ...ops.record import operator
+from ...ops.record import operator, wide, widened
 from .padding import pad
 
 Tensor = "Tensor"
@@ -25,7 +25,7 @@ def _layer_norm_grad(g, input, dims, weight, eps):
     return scale * (g - g.mean(dims, True) - unit * (g * unit).mean(dims, True))
 
 
-@operator(name="layer_norm", title="NativeLayerNorm", public=False, grad=dict(
+@operator(wide=True, name="layer_norm", title="NativeLayerNorm", public=False, grad=dict(
     input=lambda g, input, dims, weight, eps: _layer_norm_grad(g, input, dims, weight, eps),
     weight=lambda g, input, dims, eps: g * _standard(input, dims, eps)[0], bias=lambda g: g))
 def _layer_norm(input: Tensor, dims, weight: Tensor, bias: Tensor, eps):
@@ -43,6 +43,7 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     return _layer_norm(input, tuple(range(-len(shape), 0)), weight, bias, eps)
 
 
+@wide
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """x / sqrt(mean(x**2) + eps) over the last dimensions, times weight. Zhang and Sennrich, 2019."""
     dims = tuple(range(-len(tuple(normalized_shape)), 0))
@@ -59,7 +60,8 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     """Normalisation of each channel over the batch (or with running statistics). Ioffe and Szegedy, 2015."""
     if eps < 0 or training and not eps:
         raise ValueError(f"batch_norm eps must be {'positive during training' if training else 'non-negative'}, but got {eps}")
-    rank = input.dim()
+    rank, dtype = input.dim(), input.dtype
+    input, weight, bias = widened(input), widened(weight), widened(bias)
     dims = (0, *range(2, rank))
     if training:
         n = input.numel() // input.shape[1]
@@ -73,17 +75,18 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
                 running_mean.mul_(1 - momentum).add_(mean.detach().reshape(-1), alpha=momentum)
                 running_var.mul_(1 - momentum).add_(variance.detach().reshape(-1), alpha=momentum * n / max(n - 1, 1))
     else:
-        centred, variance = input - _per_channel(running_mean, rank), _per_channel(running_var, rank)
+        centred, variance = input - _per_channel(widened(running_mean), rank), _per_channel(widened(running_var), rank)
     out = centred * (variance + eps).rsqrt()
     out = out if weight is None else out * _per_channel(weight, rank)
-    return out if bias is None else out + _per_channel(bias, rank)
+    return (out if bias is None else out + _per_channel(bias, rank)).to(dtype)
 
 
 def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5):
     """Normalisation of each channel of each sample (Ulyanov et al., 2016); the running statistics are those of the mean sample."""
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    rank = input.dim()
+    rank, dtype = input.dim(), input.dtype
+    input, weight, bias = widened(input), widened(weight), widened(bias)
     dims = tuple(range(2, rank))
     if math.prod(input.shape[2:]) == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
@@ -93,9 +96,10 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
             running_var.mul_(1 - momentum).add_(input.detach().var(dims).mean(0), alpha=momentum)
     out = _standard(input, dims, eps)[0]
     out = out if weight is None else out * _per_channel(weight, rank)
-    return out if bias is None else out + _per_channel(bias, rank)
+    return (out if bias is None else out + _per_channel(bias, rank)).to(dtype)
 
 
+@wide
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     """Normalisation of groups of channels of each sample. Wu and He, 2018."""
     n, c = input.shape[:2]
@@ -107,6 +111,7 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     return out if bias is None else out + _per_channel(bias, input.dim())
 
 
+@wide
 def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     """Each element divided by (k + alpha * mean of squares over `size` neighbouring channels)^beta. Krizhevsky et al., 2012."""
     if input.dim() < 3:
@@ -116,6 +121,7 @@ def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     return input / (means * alpha + k) ** beta
 
 
+@wide
 def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
     """x / max(norm(x), eps) along `dim`."""
     return input / input.norm(p, dim, True).clamp_min(eps).expand(input.shape)

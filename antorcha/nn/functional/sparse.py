@@ -8,7 +8,7 @@ from ...base import dtype as dt
 from ...core.autograd import no_grad
 from ...ops.index import embedding as _embedding
 from ...ops.pointwise import where
-from ...ops.record import core, known
+from ...ops.record import core, known, widened
 
 
 def _limit_norms(weight, indices, max_norm: float, norm_type: float) -> None:
@@ -111,17 +111,17 @@ def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale
     if max_norm is not None:
         _limit_norms(weight, indices, max_norm, norm_type)
     padding = _padding(padding_idx, weight.shape[0])
-    rows = _embedding(weight, indices, padding, scale_grad_by_freq, sparse)
+    rows = widened(_embedding(weight, indices, padding, scale_grad_by_freq, sparse))
     counted = (indices != padding).unsqueeze(1)
     if mode == "max":
-        return _largest(rows, counted, bag, bags)
+        return _largest(rows, counted, bag, bags).to(weight.dtype)
     if per_sample_weights is not None:
-        rows = rows * per_sample_weights.reshape(-1, 1)
-    total = core.full((bags, weight.shape[1]), 0, weight.dtype).index_add(0, bag, where(counted, rows, 0.0))
+        rows = rows * widened(per_sample_weights).reshape(-1, 1)
+    total = core.full((bags, weight.shape[1]), 0, rows.dtype).index_add(0, bag, where(counted, rows, 0.0))
     if mode == "sum":
-        return total
-    count = core.full((bags, 1), 0, weight.dtype).index_add(0, bag, counted.to(weight.dtype))
-    return total / count.clamp_min(1)
+        return total.to(weight.dtype)
+    count = core.full((bags, 1), 0, rows.dtype).index_add(0, bag, counted.to(rows.dtype))
+    return (total / count.clamp_min(1)).to(weight.dtype)
 
 
 def _largest(rows, counted, bag, bags: int):

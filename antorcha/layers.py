@@ -1,0 +1,74 @@
+"""Functions of the torch namespace that torch.nn.functional has under another signature, or under the same."""
+
+from __future__ import annotations
+
+from .nn import functional as F
+from .nn.functional import (  # noqa: F401
+    alpha_dropout, bilinear, celu, celu_, cosine_similarity, feature_alpha_dropout, feature_dropout, pairwise_distance, pdist, prelu, rms_norm, rrelu, rrelu_, selu,
+    selu_, threshold, threshold_,
+)
+from .nn.functional import relu_  # noqa: F401
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-05, cudnn_enable=True):
+    """`nn.functional.layer_norm`."""
+    return F.layer_norm(input, normalized_shape, weight, bias, eps)
+
+
+def group_norm(input, num_groups, weight=None, bias=None, eps=1e-05, cudnn_enabled=True):
+    """`nn.functional.group_norm`."""
+    return F.group_norm(input, num_groups, weight, bias, eps)
+
+
+def batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled=True):
+    """`nn.functional.batch_norm`."""
+    return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def instance_norm(input, weight, bias, running_mean, running_var, use_input_stats, momentum, eps, cudnn_enabled=True):
+    """`nn.functional.instance_norm`."""
+    return F.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+
+
+def embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=False):
+    """Rows of `weight` at `indices`; row `padding_idx` gets no gradient."""
+    return F.embedding(indices, weight, None if padding_idx == -1 else padding_idx, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
+
+
+def embedding_bag(weight, indices, offsets, scale_grad_by_freq=False, mode=0, sparse=False, per_sample_weights=None,
+                  include_last_offset=False, padding_idx=None):
+    """`nn.functional.embedding_bag` with `mode` 0 (sum), 1 (mean) or 2 (max)."""
+    return F.embedding_bag(indices, weight, offsets, None, 2, scale_grad_by_freq, ("sum", "mean", "max")[mode], sparse, per_sample_weights,
+                           include_last_offset, padding_idx)
+
+
+def dropout(input, p, train):
+    """`nn.functional.dropout`."""
+    return F.dropout(input, p, train)
+
+
+def dropout_(input, p, train):
+    """In-place `dropout`."""
+    return F.dropout(input, p, train, inplace=True)
+
+
+def _reduced(name: str):
+    """The loss `name`, whose reduction is a name or a number: 0 none, 1 mean, 2 sum."""
+    loss = getattr(F, name)
+
+    def form(*args, reduction=1, **given):
+        return loss(*args, reduction=REDUCTIONS[reduction] if isinstance(reduction, int) else reduction, **given)
+
+    form.__name__ = form.__qualname__ = name
+    form.__doc__ = f"`nn.functional.{name}` with reduction 0 (none), 1 (mean) or 2 (sum)."
+    return form
+
+
+(binary_cross_entropy_with_logits, cosine_embedding_loss, ctc_loss, hinge_embedding_loss, kl_div, margin_ranking_loss, poisson_nll_loss,
+ triplet_margin_loss) = map(_reduced, (
+     "binary_cross_entropy_with_logits", "cosine_embedding_loss", "ctc_loss", "hinge_embedding_loss", "kl_div", "margin_ranking_loss",
+     "poisson_nll_loss", "triplet_margin_loss"))
+
+__all__ = [name for name, value in globals().items() if callable(value) and not name.startswith("_")]
