@@ -1,0 +1,475 @@
+"""NVIDIA GPUs through their driver alone (libcuda by ctypes): devices, streams, events, memory, modules, launches.
+
+Nothing here runs before a GPU is asked for: the library is looked for with the first question (`unavailable`), a context is made
+with the first use of a device. A process that was forked after that cannot use the GPU (CUDA's rule): it is told so, and what it
+inherited is left alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable
+from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint64, c_void_p
+
+import numpy as np
+
+from .cuda_memory import Allocator, Block
+
+OUT_OF_MEMORY, NOT_READY = 2, 600
+NON_BLOCKING, NO_TIMING = 1, 2      # flags of streams, of events
+BUFFER_POINTER, BUFFER_SIZE = 1, 2  # kinds of the extra arguments of a launch
+MAJOR, MINOR, PROCESSORS, THREADS_OF_PROCESSOR, WARP = 75, 76, 16, 39, 10      # device attributes
+
+
+class Unavailable(RuntimeError):
+    """There is no GPU that can be used."""
+
+
+class CudaError(RuntimeError):
+    """The driver reported an error."""
+
+
+# -- the library ------------------------------------------------------------------------------------------------
+
+def _find() -> ctypes.CDLL:
+    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+
+
+class Driver:
+    """The functions of libcuda. `call` raises CudaError where one fails."""
+
+    def __init__(self, library):
+        self.library = library
+        self.process = os.getpid()
+        self.reason: str | None = None
+        self.count = 0
+        self.ready = False
+
+    def call(self, name: str, *args) -> None:
+        code = getattr(self.library, name)(*args)
+        if code:
+            self.fail(name, code)
+
+    def fail(self, name: str, code: int) -> None:
+        text = c_char_p()
+        self.library.cuGetErrorString(code, byref(text))
+        if code == OUT_OF_MEMORY:
+            raise MemoryError
+        raise CudaError(f"CUDA error in {name}: {(text.value or b'unknown error').decode()} (code {code}).")
+
+    def start(self) -> None:
+        """Count the devices. No context is made."""
+        if self.ready:
+            return
+        self.ready = True
+        code = self.library.cuInit(0)
+        if code:
+            text = c_char_p()
+            self.library.cuGetErrorString(code, byref(text))
+            self.reason = f"the NVIDIA driver does not start: {(text.value or b'unknown error').decode()}"
+            return
+        count = c_int()
+        self.call("cuDeviceGetCount", byref(count))
+        self.count = count.value
+        if not self.count:
+            self.reason = "the NVIDIA driver finds no GPU"
+
+
+_driver: Driver | None = None
+_missing: str | None = None
+_forked = False
+_lock = threading.RLock()
+
+
+def driver() -> Driver:
+    """The driver, started. Unavailable, with the reason, where there is none or no GPU."""
+    global _driver, _missing
+    if _forked:
+        raise Unavailable("CUDA cannot be used in a process forked after its first use. Start such processes with the 'spawn' method.")
+    if _driver is None and _missing is None:
+        with _lock:
+            try:
+                _driver = Driver(_find())
+            except OSError:
+                _missing = "there is no NVIDIA driver on this machine (libcuda was not found)"
+    if _driver is None:
+        raise Unavailable(f"device 'cuda' is not available: {_missing}. Use device='cpu', or choose with torch.cuda.is_available().")
+    _driver.start()
+    if _driver.reason:
+        raise Unavailable(f"device 'cuda' is not available: {_driver.reason}. Use device='cpu', or choose with torch.cuda.is_available().")
+    return _driver
+
+
+def unavailable() -> str | None:
+    """Why there is no GPU; None if there is one."""
+    try:
+        driver()
+    except Unavailable as e:
+        return str(e)
+    return None
+
+
+def device_count() -> int:
+    return 0 if unavailable() else driver().count
+
+
+def use(library) -> None:
+    """Replace the driver's library (None: look for it again), for tests."""
+    global _driver, _missing
+    for device in _devices.values():
+        device.lost = True
+    _devices.clear()
+    _driver, _missing = (None if library is None else Driver(library)), None
+    _current.__dict__.clear()
+
+
+def _after_fork() -> None:
+    global _forked, _lock
+    _lock = threading.RLock()
+    if _devices:
+        _forked = True
+        for device in _devices.values():
+            device.lost = True
+    elif _driver is not None and _driver.ready:
+        _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+# -- devices ----------------------------------------------------------------------------------------------------
+
+class _Current(threading.local):
+    """The current device of each thread, its stream on each device, and whose context is bound."""
+
+    index = 0
+    bound: Device | None = None
+
+
+_current = _Current()
+_devices: dict[int, Device] = {}
+
+
+def current_index() -> int:
+    return _current.index
+
+
+def set_current(index: int) -> None:
+    check_index(index)
+    _current.index = index
+
+
+def check_index(index: int) -> None:
+    count = driver().count
+    if not 0 <= index < count:
+        raise RuntimeError(f"cuda: expected a device index in [0, {count}); received {index}.")
+
+
+def device(index: int | None = None) -> Device:
+    """A device, with its context; the current one for None."""
+    index = _current.index if index is None else index
+    found = _devices.get(index)
+    if found is None:
+        check_index(index)
+        with _lock:
+            found = _devices.get(index) or _devices.setdefault(index, Device(driver(), index))
+    return found
+
+
+def named(name: str) -> Device:
+    """The device of a name such as "cuda:0"."""
+    return device(int(name.partition(":")[2] or _current.index))
+
+
+def is_initialized() -> bool:
+    """Whether a context exists."""
+    return bool(_devices)
+
+
+class Properties:
+    """What a device is, found out without a context."""
+
+    def __init__(self, index: int):
+        check_index(index)
+        d = driver()
+        handle = c_int()
+        d.call("cuDeviceGet", byref(handle), index)
+        self.handle = handle.value
+        name = ctypes.create_string_buffer(256)
+        d.call("cuDeviceGetName", name, 256, self.handle)
+        self.name = name.value.decode()
+        total = c_size_t()
+        d.call("cuDeviceTotalMem_v2", byref(total), self.handle)
+        self.total_memory = total.value
+        self.major, self.minor, self.multi_processor_count, self.max_threads_per_multi_processor, self.warp_size = (
+            self._attribute(d, number) for number in (MAJOR, MINOR, PROCESSORS, THREADS_OF_PROCESSOR, WARP))
+
+    def _attribute(self, d: Driver, number: int) -> int:
+        value = c_int()
+        d.call("cuDeviceGetAttribute", byref(value), number, self.handle)
+        return value.value
+
+    def __repr__(self) -> str:
+        return (f"_CudaDeviceProperties(name='{self.name}', major={self.major}, minor={self.minor}, "
+                f"total_memory={self.total_memory >> 20}MB, multi_processor_count={self.multi_processor_count})")
+
+
+@functools.lru_cache(maxsize=64)
+def _properties(library_id: int, index: int) -> Properties:
+    return Properties(index)
+
+
+def properties(index: int | None = None) -> Properties:
+    return _properties(id(driver().library), _current.index if index is None else index)
+
+
+class Device:
+    """A GPU with its context, allocator and loaded modules. Its methods bind the context to the calling thread."""
+
+    def __init__(self, driver: Driver, index: int):
+        self.driver, self.index, self.name = driver, index, f"cuda:{index}"
+        self.lost = False           # of a parent process, or of another driver
+        self.properties = properties(index)
+        context = c_void_p()
+        driver.call("cuDevicePrimaryCtxRetain", byref(context), self.properties.handle)
+        self.context = context
+        self.allocator = Allocator(self.name, self._reserve, self._release)
+        self.functions: dict[tuple[str, str], c_void_p] = {}
+        self._modules: dict[str, c_void_p] = {}
+        self.streams = threading.local()
+        self._checks: list[tuple[np.ndarray, Buffer, Callable]] = []
+        self.launches = 0
+
+    def call(self, name: str, *args) -> None:
+        """A driver function, in this device's context."""
+        if _current.bound is not self:
+            if self.lost:
+                raise Unavailable("CUDA cannot be used in a process forked after its first use. Start such processes with the "
+                                  "'spawn' method.")
+            self.driver.call("cuCtxSetCurrent", self.context)
+            _current.bound = self
+        self.driver.call(name, *args)
+
+    # -- memory
+
+    def _reserve(self, nbytes: int) -> int:
+        address = c_uint64()
+        self.call("cuMemAlloc_v2", byref(address), c_size_t(nbytes))
+        return address.value
+
+    def _release(self, address: int) -> None:
+        self.synchronize(checked=False)
+        self.call("cuMemFree_v2", c_uint64(address))
+
+    def memory_info(self) -> tuple[int, int]:
+        """(free, total) bytes."""
+        free, total = c_size_t(), c_size_t()
+        self.call("cuMemGetInfo_v2", byref(free), byref(total))
+        return free.value, total.value
+
+    def allocate(self, nbytes: int) -> Buffer:
+        return Buffer(self, self.allocator.take(nbytes, self.stream), nbytes)
+
+    def upload(self, source: np.ndarray, buffer: Buffer | None = None) -> Buffer:
+        """The bytes of a contiguous array on the device. The array may change once this returns."""
+        buffer = buffer or self.allocate(source.nbytes)
+        if source.nbytes:
+            self.call("cuMemcpyHtoDAsync_v2", c_uint64(buffer.address), c_void_p(source.ctypes.data), c_size_t(source.nbytes),
+                      c_void_p(self.stream))
+            if isinstance(source.base, Pinned) or isinstance(getattr(source.base, "base", None), Pinned):
+                self.wait_stream(self.stream)       # the copy reads the array itself, not a copy of the driver's
+        return buffer
+
+    def download(self, address: int, out: np.ndarray) -> np.ndarray:
+        """Fill a contiguous array with bytes from the device, when all work in the stream is done."""
+        if out.nbytes:
+            self.call("cuMemcpyDtoHAsync_v2", c_void_p(out.ctypes.data), c_uint64(address), c_size_t(out.nbytes), c_void_p(self.stream))
+        self.wait_stream(self.stream)
+        self._settle_checks()
+        return out
+
+    def copy(self, to: int, source: int, nbytes: int) -> None:
+        if nbytes:
+            self.call("cuMemcpyDtoDAsync_v2", c_uint64(to), c_uint64(source), c_size_t(nbytes), c_void_p(self.stream))
+
+    def clear(self, address: int, nbytes: int) -> None:
+        if nbytes:
+            self.call("cuMemsetD8Async", c_uint64(address), ctypes.c_ubyte(0), c_size_t(nbytes), c_void_p(self.stream))
+
+    # -- streams
+
+    @property
+    def stream(self) -> int:
+        """The handle of the calling thread's current stream; 0 is the default one."""
+        return getattr(self.streams, "current", 0)
+
+    @stream.setter
+    def stream(self, handle: int) -> None:
+        self.streams.current = handle
+
+    def new_stream(self, priority: int = 0) -> int:
+        handle = c_void_p()
+        self.call("cuStreamCreateWithPriority", byref(handle), c_uint(NON_BLOCKING), c_int(priority))
+        return handle.value
+
+    def wait_stream(self, handle: int) -> None:
+        self.call("cuStreamSynchronize", c_void_p(handle))
+
+    def synchronize(self, checked: bool = True) -> None:
+        """Wait until all work is done; an error that a kernel noted is raised."""
+        self.call("cuCtxSynchronize")
+        if checked:
+            self._settle_checks()
+
+    # -- code
+
+    def function(self, key: str, entry: str, ptx: Callable[[], str]) -> c_void_p:
+        """A function of the module that `key` determines, loaded once."""
+        found = self.functions.get((key, entry))
+        if found is None:
+            module = self._modules.get(key)
+            if module is None:
+                module = self._modules[key] = self._load(ptx())
+            found = self.functions[key, entry] = c_void_p()
+            self.call("cuModuleGetFunction", byref(found), module, entry.encode())
+        return found
+
+    def _load(self, ptx: str) -> c_void_p:
+        module, log = c_void_p(), ctypes.create_string_buffer(8192)
+        options = (c_int * 2)(5, 6)         # ERROR_LOG_BUFFER, ERROR_LOG_BUFFER_SIZE_BYTES
+        values = (c_void_p * 2)(ctypes.cast(log, c_void_p), c_void_p(len(log)))
+        try:
+            self.call("cuModuleLoadDataEx", byref(module), c_char_p(ptx.encode()), c_uint(2), options, values)
+        except CudaError as e:
+            raise CudaError(f"{e} {log.value.decode(errors='replace')}") from None
+        return module
+
+    def launch(self, function: c_void_p, grid: tuple[int, int], block: tuple[int, int], words: int, count: int) -> None:
+        """Launch a kernel whose parameters are `count` words of 8 bytes at the address `words`, which are read at once."""
+        size = c_size_t(8 * count)
+        extra = (c_void_p * 5)(BUFFER_POINTER, words, BUFFER_SIZE, ctypes.addressof(size), 0)
+        self.call("cuLaunchKernel", function, c_uint(grid[0]), c_uint(grid[1]), c_uint(1), c_uint(block[0]), c_uint(block[1]), c_uint(1),
+                  c_uint(0), c_void_p(self.stream), None, extra)
+        self.launches += 1
+
+    # -- what kernels note
+
+    def check_later(self, status: Buffer, count: int, complain: Callable[[list[int]], None]) -> None:
+        """Once work is done and somebody waits for it: `complain(words)` if one of a buffer's int64 words is not 0."""
+        host = pinned(8 * count).view(np.int64)
+        self.call("cuMemcpyDtoHAsync_v2", c_void_p(host.ctypes.data), c_uint64(status.address), c_size_t(8 * count), c_void_p(self.stream))
+        self._checks.append((host, status, complain))
+        if len(self._checks) > 256:
+            self.synchronize()
+
+    def _settle_checks(self) -> None:
+        if not self._checks:
+            return
+        if len({self.stream, 0}) > 1:
+            self.call("cuCtxSynchronize")
+        checks, self._checks = self._checks, []
+        for host, _, complain in checks:
+            if host.any():
+                complain(host.tolist())
+
+
+class Buffer:
+    """`nbytes` of device memory at `address`. As `runtime.buffer.Buffer`, for a GPU."""
+
+    __slots__ = ("address", "nbytes", "exported", "device", "owner", "_block", "__weakref__")
+
+    def __init__(self, device: Device, block: Block, nbytes: int):
+        self.address, self.nbytes, self.exported = block.address, nbytes, False
+        self.device = device.name
+        self.owner, self._block = device, block
+
+    def __del__(self) -> None:
+        if not self.owner.lost:
+            self.owner.allocator.give(self._block)
+
+    def fresh(self, nbytes: int) -> Buffer:
+        """Another buffer on the same device."""
+        return self.owner.allocate(nbytes)
+
+    def copy_from(self, source: Buffer) -> None:
+        """The bytes of another buffer of this device."""
+        self.owner.copy(self.address, source.address, min(self.nbytes, source.nbytes))
+
+    def array(self, dtype, count: int, offset: int = 0) -> np.ndarray:
+        """A copy in host memory of `count` elements of a NumPy dtype, from byte `offset` on."""
+        out = np.empty(count, dtype)
+        return self.owner.download(self.address + offset, out)
+
+    def __repr__(self) -> str:
+        return f"Buffer({self.nbytes} bytes at {self.address:#x} on {self.device})"
+
+
+# -- page-locked host memory ------------------------------------------------------------------------------------
+
+class Pinned:
+    """Host memory that a GPU reads and writes directly."""
+
+    def __init__(self, nbytes: int):
+        self.device = device()
+        address = c_void_p()
+        self.device.call("cuMemAllocHost_v2", byref(address), c_size_t(max(nbytes, 1)))
+        self.address = address.value
+        self.__array_interface__ = {"data": (self.address, False), "typestr": "|u1", "shape": (nbytes,), "version": 3}
+
+    def __del__(self) -> None:
+        if not self.device.lost and hasattr(self, "address"):
+            self.device.call("cuMemFreeHost", c_void_p(self.address))
+
+
+def pinned(nbytes: int) -> np.ndarray:
+    """An array of bytes in page-locked memory."""
+    return np.asarray(Pinned(nbytes))
+
+
+# -- events -----------------------------------------------------------------------------------------------------
+
+class Event:
+    """A mark in a stream."""
+
+    def __init__(self, device: Device, timing: bool):
+        self.device = device
+        self.handle = c_void_p()
+        device.call("cuEventCreate", byref(self.handle), c_uint(0 if timing else NO_TIMING))
+
+    def record(self, stream: int) -> None:
+        self.device.call("cuEventRecord", self.handle, c_void_p(stream))
+
+    def wait(self, stream: int) -> None:
+        """Work that is given to a stream from now on comes after this mark."""
+        self.device.call("cuStreamWaitEvent", c_void_p(stream), self.handle, c_uint(0))
+
+    def synchronize(self) -> None:
+        self.device.call("cuEventSynchronize", self.handle)
+
+    def done(self) -> bool:
+        code = self.device.driver.library.cuEventQuery(self.handle)
+        if code not in (0, NOT_READY):
+            self.device.driver.fail("cuEventQuery", code)
+        return code == 0
+
+    def milliseconds_to(self, end: Event) -> float:
+        time = c_float()
+        self.device.call("cuEventElapsedTime", byref(time), self.handle, end.handle)
+        return time.value
+
+    def __del__(self) -> None:
+        if not self.device.lost and self.handle:
+            self.device.call("cuEventDestroy_v2", self.handle)
+
+
+def stream_done(device: Device, handle: int) -> bool:
+    """Whether all work given to a stream is done."""
+    code = device.driver.library.cuStreamQuery(c_void_p(handle))
+    if code not in (0, NOT_READY):
+        device.driver.fail("cuStreamQuery", code)
+    return code == 0

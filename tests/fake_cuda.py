@@ -1,0 +1,219 @@
+"""A CUDA driver for machines without one. It has libcuda's functions, records the calls, and carries out what they ask for.
+
+Device memory is host memory that nobody else knows. Kernels run in the simulator of threads (`execute = "simt"`) or, quicker, in
+the loop programs' interpreter ("interp"). Its machine language is the LLVM IR that PTX is made from.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import simt
+
+from antorcha.loops import interp
+from antorcha.runtime import cuda
+from antorcha.targets import ptx
+
+MEMORY = 1 << 28
+ATTRIBUTES = {cuda.MAJOR: 8, cuda.MINOR: 0, cuda.PROCESSORS: 108, cuda.THREADS_OF_PROCESSOR: 2048, cuda.WARP: 32}
+
+
+def _out(pointer, value) -> None:
+    pointer._obj.value = value
+
+
+def _number(x) -> int:
+    return int(getattr(x, "value", x) or 0)
+
+
+class Library:
+    """`calls` lists (name, what matters of the arguments)."""
+
+    def __init__(self, devices: int = 1, execute: str = "simt"):
+        self.devices, self.execute = devices, execute
+        self.memory = simt.Memory()
+        self.calls: list[tuple] = []
+        self.modules: dict[int, str] = {}
+        self.functions: dict[int, tuple] = {}
+        self.parsed: dict[int, simt.Kernel] = {}
+        self.used = self.handles = self.clock = 0
+        self.events: dict[int, int] = {}
+        self.host: dict[int, np.ndarray] = {}
+
+    def _new(self) -> int:
+        self.handles += 1
+        return self.handles
+
+    def names(self) -> list[str]:
+        return [c[0] for c in self.calls]
+
+    # -- devices
+
+    def cuInit(self, flags):
+        self.calls.append(("cuInit",))
+        return 0
+
+    def cuGetErrorString(self, code, text):
+        _out(text, f"error {code}".encode())
+        return 0
+
+    def cuDeviceGetCount(self, count):
+        _out(count, self.devices)
+        return 0
+
+    def cuDeviceGet(self, handle, index):
+        _out(handle, index)
+        return 0
+
+    def cuDeviceGetName(self, name, size, handle):
+        name.value = b"A GPU of the imagination"
+        return 0
+
+    def cuDeviceTotalMem_v2(self, total, handle):
+        _out(total, MEMORY)
+        return 0
+
+    def cuDeviceGetAttribute(self, value, number, handle):
+        _out(value, ATTRIBUTES[number])
+        return 0
+
+    def cuDevicePrimaryCtxRetain(self, context, handle):
+        self.calls.append(("cuDevicePrimaryCtxRetain", handle))
+        _out(context, handle + 1)
+        return 0
+
+    def cuCtxSetCurrent(self, context):
+        return 0
+
+    def cuCtxSynchronize(self):
+        self.calls.append(("cuCtxSynchronize",))
+        return 0
+
+    # -- memory
+
+    def cuMemAlloc_v2(self, address, nbytes):
+        n = _number(nbytes)
+        if self.used + n > MEMORY:
+            return cuda.OUT_OF_MEMORY
+        self.used += n
+        _out(address, self.memory.allocate(n))
+        self.calls.append(("cuMemAlloc", n))
+        return 0
+
+    def cuMemFree_v2(self, address):
+        self.used -= len(self.memory.blocks[_number(address)])
+        self.memory.free(_number(address))
+        self.calls.append(("cuMemFree",))
+        return 0
+
+    def cuMemGetInfo_v2(self, free, total):
+        _out(free, MEMORY - self.used)
+        _out(total, MEMORY)
+        return 0
+
+    def cuMemAllocHost_v2(self, address, nbytes):
+        block = np.zeros(_number(nbytes), np.uint8)
+        self.host[block.ctypes.data] = block
+        _out(address, block.ctypes.data)
+        return 0
+
+    def cuMemFreeHost(self, address):
+        del self.host[_number(address)]
+        return 0
+
+    def cuMemcpyHtoDAsync_v2(self, to, source, nbytes, stream):
+        n = _number(nbytes)
+        self.memory.at(_number(to), n)[:] = np.frombuffer(ctypes.string_at(_number(source), n), np.uint8)
+        self.calls.append(("HtoD", n, _number(stream)))
+        return 0
+
+    def cuMemcpyDtoHAsync_v2(self, to, source, nbytes, stream):
+        n = _number(nbytes)
+        ctypes.memmove(_number(to), self.memory.at(_number(source), n).tobytes(), n)
+        self.calls.append(("DtoH", n, _number(stream)))
+        return 0
+
+    def cuMemcpyDtoDAsync_v2(self, to, source, nbytes, stream):
+        n = _number(nbytes)
+        self.memory.at(_number(to), n)[:] = self.memory.at(_number(source), n).copy()
+        self.calls.append(("DtoD", n, _number(stream)))
+        return 0
+
+    def cuMemsetD8Async(self, to, value, nbytes, stream):
+        self.memory.at(_number(to), _number(nbytes))[:] = _number(value)
+        self.calls.append(("memset", _number(nbytes), _number(stream)))
+        return 0
+
+    # -- streams and events
+
+    def cuStreamCreateWithPriority(self, stream, flags, priority):
+        _out(stream, self._new())
+        return 0
+
+    def cuStreamSynchronize(self, stream):
+        self.calls.append(("cuStreamSynchronize", _number(stream)))
+        return 0
+
+    def cuStreamQuery(self, stream):
+        return 0
+
+    def cuStreamWaitEvent(self, stream, event, flags):
+        self.calls.append(("cuStreamWaitEvent", _number(stream)))
+        return 0
+
+    def cuEventCreate(self, event, flags):
+        _out(event, self._new())
+        return 0
+
+    def cuEventDestroy_v2(self, event):
+        return 0
+
+    def cuEventRecord(self, event, stream):
+        self.clock += 1
+        self.events[_number(event)] = self.clock
+        self.calls.append(("cuEventRecord", _number(stream)))
+        return 0
+
+    def cuEventQuery(self, event):
+        return 0
+
+    def cuEventSynchronize(self, event):
+        return 0
+
+    def cuEventElapsedTime(self, time, start, end):
+        _out(time, float(self.events[_number(end)] - self.events[_number(start)]))
+        return 0
+
+    # -- code
+
+    def cuModuleLoadDataEx(self, module, image, count, options, values):
+        handle = self._new()
+        self.modules[handle] = image.value.decode()
+        self.calls.append(("cuModuleLoadDataEx",))
+        _out(module, handle)
+        return 0
+
+    def cuModuleGetFunction(self, function, module, name):
+        handle = self._new()
+        self.functions[handle] = (_number(module), name.decode())
+        _out(function, handle)
+        return 0
+
+    def cuLaunchKernel(self, function, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra):
+        assert (extra[0], extra[2]) == (cuda.BUFFER_POINTER, cuda.BUFFER_SIZE) and not extra[4]
+        count = ctypes.c_size_t.from_address(extra[3]).value // 8
+        words = list((ctypes.c_int64 * count).from_address(extra[1]))
+        grid, block = (_number(gx), _number(gy)), (_number(bx), _number(by))
+        module, name = self.functions[_number(function)]
+        self.calls.append(("launch", name, grid, block, count, _number(stream)))
+        text = self.modules[module]
+        if self.execute == "interp":
+            interp.run(next(k for k in ptx._kernels.values() if k.ptx() == text).program, words)
+            return 0
+        kernel = self.parsed.get(_number(function))
+        if kernel is None:
+            kernel = self.parsed[_number(function)] = simt.Kernel(text, name)
+        assert count == len(kernel.parameters)
+        kernel.run(self.memory, words, grid, block)
+        return 0
