@@ -38,11 +38,11 @@ class Recorder:
             tape.flush()
         self._execution.flush = self._flush
 
-    def _observe(self, nodes: list, timed: bool = True) -> None:
+    def _observe(self, nodes: list, timed: bool = True, device: str = "cpu") -> None:
         from .graph.node import format_graph
 
         graph = format_graph(nodes)
-        self._flush(nodes, True)
+        self._flush(nodes, True, device)
         plan = self._execution.last()
         run = self.runs.setdefault(id(plan), Run(graph, plan))  # the run keeps the plan alive, and so its id
         kernels = plan.kernels()

@@ -60,8 +60,7 @@ class Storage:
         buffer = self.buffer()
         if held([self.node], [1])[0]:
             node = self.node
-            fresh = Buffer.allocate(buffer.nbytes)
-            copy_bytes(fresh, buffer)
+            fresh = buffer.copy()
             self.write(leaf(fresh, node.numel, node.dtype))
             buffer = fresh
         buffer.exported = True
@@ -95,24 +94,17 @@ class SharedStorage(Storage):
 
     def write(self, node: Node) -> None:
         holder = Storage(node)
-        copy_bytes(_node.__get__(self).buffer, holder.buffer())
+        _node.__get__(self).buffer.copy_from(holder.buffer())
 
     def copy(self) -> Storage:
         old = _node.__get__(self)
-        fresh = Buffer.allocate(old.buffer.nbytes)
-        copy_bytes(fresh, old.buffer)
-        return Storage(leaf(fresh, old.numel, old.dtype))
+        return Storage(leaf(old.buffer.copy(), old.numel, old.dtype))
 
     def buffer(self) -> Buffer:
         return _node.__get__(self).buffer
 
     def share(self) -> None:
         pass
-
-
-def copy_bytes(to: Buffer, source: Buffer) -> None:
-    count = min(to.nbytes, source.nbytes)
-    to.array("uint8", count)[:] = source.array("uint8", count)
 
 
 def of_buffer(buffer: Buffer, numel: int, dtype) -> Storage:

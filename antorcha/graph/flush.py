@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from functools import partial
 from itertools import chain as chained
 from sys import getrefcount
 
@@ -37,17 +38,18 @@ def clear() -> None:
     template.clear()
 
 
-def flush(nodes: list[Node], timed: bool = False) -> None:
-    """Compute every node of a recording that a tensor can still ask for.
+def flush(nodes: list[Node], timed: bool = False, device: str = "cpu") -> None:
+    """Compute every node of a recording that a tensor can still ask for, on the device where its leaves are.
 
     Raises IndexError for an index outside of its dimension; then nothing has changed.
     """
     with _lock:
         key, leaves, numbers = identify(nodes)
+        key = (device, key)
         plan = _plans.get(key)
         if plan is None:
             counters["made"] += 1
-            plan = make(nodes, leaves, *fates(nodes, leaves))
+            plan = make(nodes, leaves, *fates(nodes, leaves), device)
             _plans[key] = plan
             if len(_plans) > PLANS:
                 _plans.popitem(last=False)
@@ -102,13 +104,13 @@ def fates(nodes: list[Node], leaves: list[Node]) -> tuple[list[bool], list[int]]
     return live, dying
 
 
-def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[int]) -> Plan:
+def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[int], device: str = "cpu") -> Plan:
     """Group, lower and compile a recording, and lay out its memory."""
     for i, n in enumerate(nodes):
         n.index = i
     if config.verify:
         verify(nodes)
-    fusion = group(nodes, live)
+    fusion = group(nodes, live, device)
     alias = in_place(fusion)
     leaf_number = {id(n): k for k, n in enumerate(leaves)}
 
@@ -133,7 +135,7 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
             steps.append(extern(fusion, g, buffer_of, number_at))
             continue
         steps += lowering.lower(g)
-    compile_parts([part for s in steps if not isinstance(s, Extern) for part in s.parts()])
+    compile_parts([part for s in steps if not isinstance(s, Extern) for part in s.parts()], device)
     for s in steps:
         if not isinstance(s, Extern):
             s.assemble()
@@ -142,28 +144,42 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
     temporaries = lifetimes(fusion.nodes, steps, results, lowering.parts, alias)
     donated = donations(nodes, leaves, dying, steps, results)
     forms = {i: leaf_form(nodes[i].numel, nodes[i].dtype) for i in results}
-    plan = Plan(steps, len(leaves), results, forms, temporaries, number_at, donated)
+    plan = plan_class(device)(steps, len(leaves), results, forms, temporaries, number_at, donated)
     for g in fusion.groups:
         g.nodes = [(i, fusion.nodes[i].op.name, fusion.nodes[i].shape, fusion.nodes[i].dtype, bool(fusion.stored[i])) for i in g.members]
     return plan
 
 
-def group(nodes: list[Node], live: list[bool]) -> Fusion:
+def plan_class(device: str):
+    """What makes a plan for a device from its steps."""
+    if device == "cpu":
+        return Plan
+    from ..loops.device_plan import DevicePlan
+
+    return partial(DevicePlan, device)
+
+
+def group(nodes: list[Node], live: list[bool], device: str = "cpu") -> Fusion:
     """The recording as groups that are one kernel each; with chains, where what lies between groups is large."""
     fuse = config.fuse
     fusion = Fusion(nodes, live, fuse).run()
-    chains = chain.find(fusion) if fuse else []
+    chains = chain.find(fusion) if fuse and device == "cpu" else []
     return Fusion(nodes, live, fuse, chains).run() if chains else fusion
 
 
-def compile_parts(parts: list) -> None:
+def compile_parts(parts: list, device: str = "cpu") -> None:
     """Give each part of a call the kernel of its program."""
     if config.verify:
         from ..loops import ir
 
         for part in parts:
             ir.verify(part.program)
-    if config.target != "interp":
+    if device != "cpu":
+        from ..targets import ptx
+
+        for part, kernel in zip(parts, ptx.build_all([part.program for part in parts])):
+            part.kernel = kernel
+    elif config.target != "interp":
         from ..targets import llvm
 
         for part, kernel in zip(parts, llvm.build_all([part.program for part in parts])):

@@ -51,6 +51,7 @@ class Static(NamedTuple):
     dims: tuple = ()
     position: int = 0
     params: tuple = ()          # of an extern: ((name, value), ...)
+    device: str = "cpu"         # of a node without inputs; all others are computed where their inputs are
 
 
 class Form:

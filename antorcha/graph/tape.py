@@ -13,14 +13,14 @@ LONGEST = 4_000  # nodes; a program that never asks for a value must not grow wi
 
 
 class State:
-    """`urgent`: the next recorded node is to be computed at once. `backwards`: the recording holds a backward pass.
-    `vmap`: what rewrites the nodes recorded for one lane of a batch (`func.lanes`), while a function is mapped; `urgent` then
-    calls it after each operation."""
+    """`urgent`: the next recorded node is to be computed at once. `backwards`: the recording holds a backward pass. `devices`: there are
+    values elsewhere than on the CPU. `vmap`: what rewrites the nodes recorded for one lane of a batch (`func.lanes`), while a
+    function is mapped; `urgent` then calls it after each operation."""
 
-    __slots__ = ("urgent", "backwards", "vmap")
+    __slots__ = ("urgent", "backwards", "devices", "vmap")
 
     def __init__(self):
-        self.urgent = self.backwards = False
+        self.urgent = self.backwards = self.devices = False
         self.vmap = None
 
 
@@ -58,12 +58,50 @@ def flush() -> None:
         state.vmap.rewrite()
     if not nodes:
         return
-    from . import flush as execution  # the compiler is loaded with the first value that is needed
-
+    if state.devices:
+        _flush_devices()
+        return
     pending = nodes.copy()
     nodes.clear()
+    _execute(pending, "cpu")
+
+
+def _execute(pending: list[Node], device: str) -> None:
+    from . import flush as execution  # the compiler is loaded with the first value that is needed
+
     try:
-        execution.flush(pending)
+        execution.flush(pending, device=device)
     except (KeyboardInterrupt, MemoryError):
         nodes[:0] = [n for n in pending if n.buffer is None]  # nothing is lost: it can be asked for again
         raise
+
+
+def _flush_devices() -> None:
+    """As `flush`, where the recording may be for several devices: one after another."""
+    from .placement import divide
+
+    parts = divide(nodes)
+    nodes.clear()
+    while parts:
+        device = next(iter(parts))
+        try:
+            _execute(parts.pop(device), device)
+        except BaseException:
+            for rest in parts.values():     # theirs is another matter
+                nodes.extend(rest)
+            raise
+
+
+def flush_only(device: str) -> None:
+    """Compute what is pending on one device; the recording for the others goes on."""
+    if not state.devices or state.vmap is not None:
+        flush()
+        return
+    from .placement import divide
+
+    own = divide(nodes).get(device)
+    if own:
+        taken = set(own)
+        nodes[:] = [n for n in nodes if n not in taken]
+        taken.clear()
+        _execute(own, device)

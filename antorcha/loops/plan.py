@@ -34,6 +34,11 @@ class Extern:
         self.host, self.params, self.inputs, self.outputs, self.group, self.name = host, params, inputs, outputs, group, name
         self.reads = {b for b, *_ in inputs if b is not None}
         self.writes = {b for b, *_ in outputs if b is not None}
+        self.sizes: dict = {}       # bytes of each buffer, as far as they are used
+        for b, v, d, _ in inputs:
+            if b is not None and v.numel:
+                self.sizes[b] = max(self.sizes.get(b, 0), (v.offset + _reach(v)) * d.itemsize)
+        self.sizes.update({b: n * d.itemsize for b, n, d in outputs if b is not None})
         self.checks: list = []
 
     def run(self, address, numbers) -> None:
@@ -257,23 +262,13 @@ class Plan:
 
     def run(self, nodes: list, leaves: list, numbers: list, timed: bool = False) -> None:
         """Compute; give the live nodes their buffers. Raises `late_error` of its operator for an index outside of its dimension."""
-        donated = self.donated
-        allocate = Buffer.allocate
-        if donated:
-            buffers = [leaves[donated[i]].buffer if i in donated else allocate(nbytes) for i, nbytes in self.results]
-        else:
-            buffers = [allocate(nbytes) for _, nbytes in self.results]
+        buffers = self._results(leaves, Buffer.allocate)
         base = arena(self.arena_bytes).address if self.arena_bytes else 0
         addresses = [n.buffer.address for n in leaves]
         addresses += [b.address for b in buffers]
         addresses.append(base)
         addresses.append(self.status_address)
-        table = np.array(addresses, np.int64)
-        self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
-        if self.floats:
-            self.float_words[self.float_at] = [numbers[k] for _, k in self.floats]
-        if self.integers:
-            self.words[self.integer_at] = [_integer(numbers[k], flag) for _, k, flag in self.integers]
+        self._bind(addresses, numbers)
         if self.checks:
             self.status[:] = 0
         for n, segment in enumerate(self.segments):
@@ -283,6 +278,26 @@ class Plan:
                 self._native(segment, timed)
             if n == self.check_after and self.status.any():
                 self._raise(nodes)
+        self._give(nodes, buffers)
+
+    def _results(self, leaves: list, allocate) -> list:
+        """The buffer of each result."""
+        donated = self.donated
+        if donated:
+            return [leaves[donated[i]].buffer if i in donated else allocate(nbytes) for i, nbytes in self.results]
+        return [allocate(nbytes) for _, nbytes in self.results]
+
+    def _bind(self, addresses: list, numbers: list) -> None:
+        """Addresses and numbers into the arguments."""
+        table = np.array(addresses, np.int64)
+        self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
+        if self.floats:
+            self.float_words[self.float_at] = [numbers[k] for _, k in self.floats]
+        if self.integers:
+            self.words[self.integer_at] = [_integer(numbers[k], flag) for _, k, flag in self.integers]
+
+    def _give(self, nodes: list, buffers: list) -> None:
+        """The live nodes become leaves."""
         for (i, _), form, b in zip(self.results, self.forms, buffers):
             node = nodes[i]
             node.buffer = b
@@ -317,11 +332,13 @@ class Plan:
     def _raise(self, nodes: list) -> None:
         for code, (node, _, size) in zip(self.status.tolist(), self.checks):
             if code:
-                index = code - 1 if code > 0 else code - size
-                n = nodes[node]
-                where = _where(n.where)
-                raise n.op.late_error(f"{n.op.name}: expected an index in [{-size}, {size}) for a dimension of size {size}; "
-                                      f"received {index}.{where}")
+                raise late_error(nodes[node].op, nodes[node].where, size, code)
+
+
+def late_error(op, where, size: int, code: int) -> Exception:
+    """What a check noted, as an error of operator `op`: `code` as a kernel writes it, `where` the operator was recorded."""
+    index = code - 1 if code > 0 else code - size
+    return op.late_error(f"{op.name}: expected an index in [{-size}, {size}) for a dimension of size {size}; received {index}.{_where(where)}")
 
 
 def _integer(x, boolean: bool) -> int:

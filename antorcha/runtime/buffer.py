@@ -18,6 +18,8 @@ class Buffer:
 
     __slots__ = ("address", "nbytes", "exported", "_capacity", "_owner", "__weakref__")
 
+    device = "cpu"
+
     @staticmethod
     def allocate(nbytes: int) -> Buffer:
         """A buffer with undefined contents.
@@ -78,6 +80,17 @@ class Buffer:
         """`count` elements of a NumPy dtype, from byte `offset` on, as an array on this very memory (zero copy)."""
         self.exported = True
         return np.asarray(self)[offset:offset + count * np.dtype(dtype).itemsize].view(dtype)
+
+    def copy(self) -> Buffer:
+        """Another buffer with these bytes."""
+        fresh = Buffer.allocate(self.nbytes)
+        fresh.copy_from(self)
+        return fresh
+
+    def copy_from(self, source: Buffer) -> None:
+        """The bytes of another buffer; as many as both have."""
+        count = min(self.nbytes, source.nbytes)
+        self.array("uint8", count)[:] = source.array("uint8", count)
 
     def __repr__(self) -> str:
         return f"Buffer({self.nbytes} bytes at {self.address:#x})"

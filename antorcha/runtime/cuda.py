@@ -243,6 +243,7 @@ class Device:
         self._modules: dict[str, c_void_p] = {}
         self.streams = threading.local()
         self._checks: list[tuple[np.ndarray, Buffer, Callable]] = []
+        self._in_flight: list[tuple[Event, np.ndarray]] = []    # arrays that copies still read
         self.launches = 0
 
     def call(self, name: str, *args) -> None:
@@ -275,15 +276,26 @@ class Device:
     def allocate(self, nbytes: int) -> Buffer:
         return Buffer(self, self.allocator.take(nbytes, self.stream), nbytes)
 
-    def upload(self, source: np.ndarray, buffer: Buffer | None = None) -> Buffer:
-        """The bytes of a contiguous array on the device. The array may change once this returns."""
-        buffer = buffer or self.allocate(source.nbytes)
-        if source.nbytes:
-            self.call("cuMemcpyHtoDAsync_v2", c_uint64(buffer.address), c_void_p(source.ctypes.data), c_size_t(source.nbytes),
-                      c_void_p(self.stream))
-            if isinstance(source.base, Pinned) or isinstance(getattr(source.base, "base", None), Pinned):
-                self.wait_stream(self.stream)       # the copy reads the array itself, not a copy of the driver's
+    def upload(self, source: np.ndarray, wait: bool = True) -> Buffer:
+        """A buffer with the bytes of a contiguous array; see `upload_to`."""
+        buffer = self.allocate(source.nbytes)
+        self.upload_to(buffer.address, source, wait)
         return buffer
+
+    def upload_to(self, address: int, source: np.ndarray, wait: bool = True) -> None:
+        """Copy a contiguous array to the device. It may change once this returns; without `wait`, only when the copy is done, if
+        it lies in page-locked memory (what lies elsewhere the driver copies first)."""
+        if not source.nbytes:
+            return
+        self.call("cuMemcpyHtoDAsync_v2", c_uint64(address), c_void_p(source.ctypes.data), c_size_t(source.nbytes), c_void_p(self.stream))
+        if not is_pinned(source.ctypes.data):
+            return
+        if wait:
+            self.wait_stream(self.stream)
+            return
+        mark = Event(self, False)
+        mark.record(self.stream)
+        self._in_flight = [(m, s) for m, s in self._in_flight if not m.done()] + [(mark, source)]
 
     def download(self, address: int, out: np.ndarray) -> np.ndarray:
         """Fill a contiguous array with bytes from the device, when all work in the stream is done."""
@@ -392,9 +404,11 @@ class Buffer:
         if not self.owner.lost:
             self.owner.allocator.give(self._block)
 
-    def fresh(self, nbytes: int) -> Buffer:
-        """Another buffer on the same device."""
-        return self.owner.allocate(nbytes)
+    def copy(self) -> Buffer:
+        """Another buffer with these bytes."""
+        fresh = self.owner.allocate(self.nbytes)
+        fresh.copy_from(self)
+        return fresh
 
     def copy_from(self, source: Buffer) -> None:
         """The bytes of another buffer of this device."""
@@ -419,11 +433,22 @@ class Pinned:
         address = c_void_p()
         self.device.call("cuMemAllocHost_v2", byref(address), c_size_t(max(nbytes, 1)))
         self.address = address.value
+        _pinned[self.address] = max(nbytes, 1)
         self.__array_interface__ = {"data": (self.address, False), "typestr": "|u1", "shape": (nbytes,), "version": 3}
 
     def __del__(self) -> None:
-        if not self.device.lost and hasattr(self, "address"):
-            self.device.call("cuMemFreeHost", c_void_p(self.address))
+        if hasattr(self, "address"):
+            del _pinned[self.address]
+            if not self.device.lost:
+                self.device.call("cuMemFreeHost", c_void_p(self.address))
+
+
+_pinned: dict[int, int] = {}        # address -> bytes
+
+
+def is_pinned(address: int) -> bool:
+    """Whether an address lies in page-locked memory."""
+    return any(start <= address < start + nbytes for start, nbytes in list(_pinned.items()))
 
 
 def pinned(nbytes: int) -> np.ndarray:
