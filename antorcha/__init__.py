@@ -134,8 +134,10 @@ _FROM = {
     "save": ".io", "load": ".io", "compile": ".jit", "explain": ".explaining",
     **dict.fromkeys(["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution", "conv_tbc"],
                     ".ops.convolution"),
-    **dict.fromkeys(["max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "avg_pool1d", "adaptive_avg_pool1d",
-                     "adaptive_max_pool1d"], ".nn.functional.pooling"),
+    **dict.fromkeys(["max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "avg_pool1d", "adaptive_avg_pool1d"],
+                    ".ops.pooling"),
+    **dict.fromkeys(["pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"], ".ops.folding"),
+    **dict.fromkeys(["affine_grid_generator", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"], ".ops.sampling"),
     "constant_pad_nd": ".ops.padding",
 }
 

@@ -132,3 +132,17 @@ from .sparse import (  # noqa: F401
     embedding_bag,
     one_hot,
 )
+from .vision import (  # noqa: F401
+    affine_grid,
+    channel_shuffle,
+    fold,
+    grid_sample,
+    interpolate,
+    native_channel_shuffle,
+    pixel_shuffle,
+    pixel_unshuffle,
+    unfold,
+    upsample,
+    upsample_bilinear,
+    upsample_nearest,
+)

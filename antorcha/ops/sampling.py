@@ -1,0 +1,277 @@
+"""Tensors read at other places than those of their elements: interpolation to another size, and at the places of a grid."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+from ..base import dtype as dt
+from ..base.errors import message
+from . import pointwise as pw, resampling
+from .index import pick
+from .record import check_tensor, core
+from .resampling import resample
+
+Tensor = "Tensor"
+RANK = {"linear": 3, "bilinear": 4, "bicubic": 4, "trilinear": 5}      # of the input, where a mode wants one
+
+
+# -- interpolation ----------------------------------------------------------------------------------------------
+
+def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None, antialias=False):
+    """(N, C, *lengths) with its last one to three dimensions resampled to `size`, or to their lengths times `scale_factor`.
+
+    Modes: "nearest", "nearest-exact", "linear" (3 dimensions), "bilinear" and "bicubic" (4), "trilinear" (5), "area" (means).
+    `align_corners`: the first and last elements stay where they are; otherwise elements are areas, and the borders stay.
+    `antialias` widens the kernels of "bilinear" and "bicubic" where elements are left out.
+    """
+    check_tensor("interpolate", "input", input)
+    n = input.dim() - 2
+    if mode in ("nearest", "nearest-exact", "area"):
+        if align_corners is not None:
+            raise ValueError("align_corners option can only be set with the interpolating modes: linear | bilinear | bicubic | trilinear")
+    elif align_corners is None:
+        align_corners = False
+    lengths = tuple(input.shape[2:])
+    out, factors = _sizes(n, lengths, size, scale_factor)
+    if recompute_scale_factor:
+        if size is not None:
+            raise ValueError("recompute_scale_factor is not meaningful with an explicit size.")
+        factors = (None,) * n
+    if antialias and (mode not in ("bilinear", "bicubic") or input.dim() != 4):
+        raise ValueError("Anti-alias option is restricted to bilinear and bicubic modes and requires a 4-D tensor as input")
+    if mode not in ("nearest", "nearest-exact", "area") and mode not in RANK:
+        raise NotImplementedError(f"interpolate: expected mode nearest, nearest-exact, linear, bilinear, bicubic, trilinear or area; received {mode!r}.")
+    if not 1 <= n <= 3 or RANK.get(mode, input.dim()) != input.dim():
+        raise NotImplementedError(message("interpolate", f"an input of {RANK.get(mode, '3 to 5')} dimensions for mode {mode!r}",
+                                          f"{input.dim()} dimensions, shape {list(input.shape)}"))
+    if min(out) <= 0 or 0 in input.shape[1:]:
+        raise RuntimeError(message("interpolate", "input and output sizes greater than 0", f"input {list(lengths)}, output {list(out)}"))
+    if mode == "area":
+        from . import pooling
+        return (pooling.adaptive_avg_pool1d, pooling.adaptive_avg_pool2d, pooling.adaptive_avg_pool3d)[n - 1](input, out)
+    return _interpolated(input, out, factors, mode, bool(align_corners), antialias)
+
+
+def _sizes(n: int, lengths: tuple, size, scale_factor) -> tuple:
+    """(output lengths, the scale factor of each or None)."""
+    if (size is None) == (scale_factor is None):
+        raise ValueError("only one of size or scale_factor should be defined" if size is not None
+                         else "either size or scale_factor should be defined")
+    given = size if size is not None else scale_factor
+    given = tuple(given) if isinstance(given, (tuple, list)) else (given,) * n
+    if len(given) != n:
+        raise ValueError(message("interpolate", f"{'size' if size is not None else 'scale_factor'} for each of the {n} spatial dimensions of input "
+                                 f"{list(lengths)}", f"{list(given)}", "Input and output must have the same number of spatial dimensions."))
+    if size is not None:
+        for s in given:
+            if isinstance(s, float):
+                raise TypeError(f"interpolate(): expected size to be one of int or tuple of ints; received {list(given)}")
+        return tuple(int(s) for s in given), (None,) * n
+    return tuple(math.floor(m * f) for m, f in zip(lengths, given)), tuple(float(f) for f in given)
+
+
+def _interpolated(input, out: tuple, factors: tuple, mode: str, align_corners: bool, antialias: bool):
+    d = input.meta.dtype
+    rounded = d is dt.uint8 and "nearest" not in mode
+    if d.kind != "f" and not rounded and not (d is dt.uint8 and "nearest" in mode):
+        raise NotImplementedError(f"\"upsample_{mode}\" not implemented for '{d.name}': convert the input first: input.float()")
+    x = input.to(dt.float32) if rounded else input if "nearest" in mode or d.compute is d else input.to(d.compute)
+    for dim, (m, o, f) in enumerate(zip(input.shape[2:], out, factors), 2):
+        if align_corners:
+            scale = (m - 1) / (o - 1) if o > 1 else 0.0
+        else:
+            scale = 1 / f if f else m / o
+        if o == m and scale == 1:
+            continue
+        x = resample(x, dim, _taps(mode, m, o, scale, align_corners, antialias))
+    if rounded:
+        return x.round().clamp(0, 255).to(dt.uint8)
+    return x.to(d) if x is not input else input.clone()
+
+
+def _taps(mode: str, length: int, outputs: int, scale: float, align_corners: bool, antialias: bool):
+    if "nearest" in mode:
+        return resampling.nearest(length, outputs, scale, mode == "nearest-exact")
+    if antialias:
+        return resampling.antialiased(length, outputs, scale, align_corners, 2 if mode == "bicubic" else 1)
+    if mode == "bicubic":
+        return resampling.cubic(length, outputs, scale, align_corners)
+    return resampling.linear(length, outputs, scale, align_corners)
+
+
+def upsample(input, size=None, scale_factor=None, mode="nearest", align_corners=None):
+    """The older name of `interpolate`."""
+    warnings.warn("`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2)
+    return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+def upsample_nearest(input, size=None, scale_factor=None):
+    """`interpolate` in the mode "nearest"."""
+    warnings.warn("`nn.functional.upsample_nearest` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2)
+    return interpolate(input, size, scale_factor, mode="nearest")
+
+
+def upsample_bilinear(input, size=None, scale_factor=None):
+    """`interpolate` in the mode "bilinear" with aligned corners."""
+    warnings.warn("`nn.functional.upsample_bilinear` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2)
+    return interpolate(input, size, scale_factor, mode="bilinear", align_corners=True)
+
+
+# -- grids ------------------------------------------------------------------------------------------------------
+
+def affine_grid(theta, size, align_corners=None):
+    """The grid (N, H, W, 2) or (N, D, H, W, 3) that `theta` (N, 2, 3) or (N, 3, 4) maps the places of an output of `size` to: coordinates from -1
+    to 1, x first, for `grid_sample`. Jaderberg et al., "Spatial Transformer Networks", 2015."""
+    check_tensor("affine_grid", "theta", theta)
+    if theta.meta.dtype.kind != "f":
+        raise ValueError(f"Expected theta to have floating point type, but got {theta.dtype}")
+    n = len(size) - 2
+    if n not in (2, 3):
+        raise NotImplementedError(message("affine_grid", "size of 4 or 5 numbers, (N, C, H, W) or (N, C, D, H, W)", f"{list(size)}"))
+    if theta.dim() != 3 or tuple(theta.shape) != (size[0], n, n + 1):
+        raise ValueError(message("affine_grid", f"a batch of {n}D affine matrices of shape {size[0]}x{n}x{n + 1} for size {list(size)}",
+                                 f"{list(theta.shape)}"))
+    if min(size) <= 0:
+        raise ValueError(message("affine_grid", "a non-zero, positive output size", f"{list(size)}"))
+    lengths = tuple(int(m) for m in size[2:])
+    d = theta.meta.dtype
+    axes = []
+    for i, m in reversed(list(enumerate(lengths))):
+        place = core.arange(0, m, 1).to(d.compute)
+        place = place * (2 / (m - 1) if m > 1 else 0.0) - (1 if m > 1 else 0) if align_corners else (place * 2 + 1) / m - 1
+        axes.append(place.reshape((-1,) + (1,) * (n - 1 - i)).expand(lengths))
+    base = core.stack([*axes, core.ones_like(axes[0])], -1).to(d).reshape(1, -1, n + 1).expand(size[0], math.prod(lengths), n + 1)
+    return base.bmm(theta.transpose(1, 2)).reshape((size[0], *lengths, n))
+
+
+def affine_grid_generator(theta, size, align_corners):
+    """`affine_grid`."""
+    return affine_grid(theta, size, align_corners)
+
+
+INTERPOLATION = ("bilinear", "nearest", "bicubic")
+PADDING = ("zeros", "border", "reflection")
+
+
+def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corners=None):
+    """`input` (N, C, H, W) or (N, C, D, H, W) at the places `grid` (N, ..., 2 or 3), whose coordinates run from -1 to 1, x first.
+
+    Modes: "bilinear", "nearest", "bicubic" (4 dimensions only). Outside of the input: "zeros", "border" or "reflection".
+    """
+    if mode not in INTERPOLATION:
+        raise ValueError(f"nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: '{mode}'")
+    if padding_mode not in PADDING:
+        raise ValueError(f"nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or 'reflection', but got: '{padding_mode}'")
+    return _grid_sample(input, grid, mode, padding_mode, bool(align_corners))
+
+
+def grid_sampler(input, grid, interpolation_mode, padding_mode, align_corners):
+    """`grid_sample` with the modes as numbers: 0 bilinear, 1 nearest, 2 bicubic; 0 zeros, 1 border, 2 reflection."""
+    return _grid_sample(input, grid, INTERPOLATION[interpolation_mode], PADDING[padding_mode], align_corners)
+
+
+grid_sampler_2d = grid_sampler_3d = grid_sampler
+
+
+def _check_grid(input, grid, mode: str) -> int:
+    check_tensor("grid_sample", "input", input)
+    check_tensor("grid_sample", "grid", grid)
+    shape, places = list(input.shape), list(grid.shape)
+    if len(shape) not in (4, 5) or len(places) != len(shape):
+        raise RuntimeError(message("grid_sample", "input and grid of 4 or 5 dimensions alike", f"input {shape}, grid {places}"))
+    if input.dtype is not grid.dtype:
+        raise RuntimeError(message("grid_sample", "input and grid to have same dtype", f"input {input.dtype}, grid {grid.dtype}"))
+    n = len(shape) - 2
+    if shape[0] != places[0]:
+        raise RuntimeError(message("grid_sample", "grid and input to have same batch size", f"input {shape}, grid {places}"))
+    if places[-1] != n:
+        raise RuntimeError(message("grid_sample", f"grid to have size {n} in last dimension", f"grid {places}"))
+    if 0 in shape[2:]:
+        raise RuntimeError(message("grid_sample", "input to have non-empty spatial dimensions", f"input {shape}"))
+    if mode == "bicubic" and n == 3:
+        raise RuntimeError("grid_sampler(): bicubic interpolation only supports 4D input")
+    return n
+
+
+def _grid_sample(input, grid, mode: str, padding_mode: str, align_corners: bool):
+    n = _check_grid(input, grid, mode)
+    lengths = tuple(input.shape[2:])
+    out = tuple(input.shape[:2]) + tuple(grid.shape[1:-1])
+    if 0 in out:
+        return core.full(out, 0, input.meta.dtype)
+    coordinates = []        # of each dimension of the input, outermost first: (N, 1, ...)
+    for d, m in enumerate(lengths):
+        c = grid.select(-1, n - 1 - d).unsqueeze(1)
+        c = c.to(c.meta.dtype.compute)
+        coordinates.append((c + 1) / 2 * (m - 1) if align_corners else ((c + 1) * m - 1) / 2)
+    x = input.to(input.meta.dtype.compute)
+    if mode == "bicubic":
+        return _bicubic(x, coordinates, lengths, out, padding_mode, align_corners).to(input.dtype)
+    coordinates = [_inside(c, m, padding_mode, align_corners) for c, m in zip(coordinates, lengths)]
+    if mode == "nearest":
+        return _corner(x, [c.round() for c in coordinates], lengths, out).to(input.dtype)
+    low = [c.detach().floor() for c in coordinates]
+    total = None
+    for corner in range(2 ** n):
+        bits = [corner >> (n - 1 - d) & 1 for d in range(n)]
+        weight = None
+        for c, f, b in zip(coordinates, low, bits):
+            part = c - f if b else f + 1 - c
+            weight = part if weight is None else weight * part
+        term = _corner(x, [f + b for f, b in zip(low, bits)], lengths, out) * weight
+        total = term if total is None else total + term
+    return total.to(input.dtype)
+
+
+def _corner(x, places: list, lengths: tuple, out: tuple):
+    """The elements at whole places (as floats), 0 where there are none."""
+    present, index = None, []
+    for c, m in zip(places, lengths):
+        here = (c >= 0) & (c <= m - 1)
+        present = here if present is None else present & here
+        index.append(pw.where(here, c, 0.0).to(dt.int64))
+    return pw.where(present, pick(x, index, out, (("d", 0), ("d", 1), *(("i", d) for d in range(len(lengths))))), 0.0)
+
+
+def _inside(c, length: int, padding_mode: str, align_corners: bool):
+    """Coordinates moved into the input: to its border or reflected there. At the border the derivative is 0."""
+    if padding_mode == "zeros":
+        return c
+    if padding_mode == "reflection":
+        c = _reflected(c, 0.0, length - 1.0) if align_corners else _reflected(c, -0.5, length - 0.5)
+    return pw.where(c > 0, pw.where(c < length - 1, c, float(length - 1)), 0.0)
+
+
+def _reflected(c, low: float, high: float):
+    span = high - low
+    if span == 0:
+        return c * 0.0
+    c = (c - low).abs()
+    turns = (c.detach() / span).floor()
+    extra = c - turns * span
+    return pw.where(turns % 2 == 0, extra + low, high - extra)
+
+
+def _cubic_weights(t) -> list:
+    """Of the four neighbours, for the fraction t: cubic convolution with a = -3/4. Keys, 1981."""
+    a = -0.75
+
+    def near(x):
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+
+    def far(x):
+        return ((x - 5) * x + 8) * x * a - 4 * a
+    return [far(t + 1), near(t), near(1 - t), far(2 - t)]
+
+
+def _bicubic(x, coordinates: list, lengths: tuple, out: tuple, padding_mode: str, align_corners: bool):
+    low = [c.detach().floor() for c in coordinates]
+    rows, columns = (_cubic_weights(c - f) for c, f in zip(coordinates, low))
+    total = None
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            places = [_inside(f + (k - 1), m, padding_mode, align_corners) for f, k, m in zip(low, (i, j), lengths)]
+            term = _corner(x, places, lengths, out) * (row * column)
+            total = term if total is None else total + term
+    return total
