@@ -10,6 +10,9 @@ other two, so that gradients of any order are contractions too, and nothing is e
 
 from __future__ import annotations
 
+import itertools
+import math
+
 from ..base.errors import message
 from ..graph.node import View, dense, view as make_view
 from .contraction import check_dtypes, contract
@@ -18,7 +21,6 @@ from .view import slice_view
 from .windows import each, positive, surround, window_count, windows
 
 Tensor = "Tensor"
-FEW = 32            # positions of one sample below which all samples share one product
 CHUNKS = 16         # partial sums of a weight's gradient, at most
 
 
@@ -50,63 +52,86 @@ def _repeated(v: View, n: int) -> View:
         spread(g, weight, input_shape[2:], stride, padding, dilation, groups),
     weight=lambda g, input, weight_shape, stride, padding, dilation, groups:
         weigh(input, g, weight_shape[2:], stride, padding, dilation, groups)))
-def correlate(input: Tensor, weight: Tensor, stride, padding, dilation, groups):
-    """y: (N, C, *L) and (O, C / groups, *K) to (N, O, *P)."""
+def correlate(input: Tensor, weight: Tensor, count, stride, padding, dilation, groups):
+    """y: (N, C, *L) and (O, C / groups, *K) to (N, O, *count)."""
     x = _padded(input, padding)
     size = weight.meta.view.shape[2:]
-    count = window_count("convolution", x.meta.view.shape[2:], size, stride, dilation)
-    return _product(x, weight, size, stride, dilation, count, _grouped(weight.meta.view, 0, groups), groups)
+    v = windows(x.meta.view, size, stride, dilation, count)
+    return _product(x, v, weight, _grouped(weight.meta.view, 0, groups))
 
 
-def _product(x, weight, size, stride, dilation, count, w: View, groups):
-    """Sums over channels and places of windows of x with w: (groups, out, in, *K)."""
-    n = len(size)
-    v = _grouped(windows(x.meta.view, size, stride, dilation, count), 1, groups)        # N, groups, in, *P, *K
-    batch, out = v.shape[0], w.shape[1]
+def _product(x, v: View, weight, w: View):
+    """Sums over channels and places of windows with weights: v (N, groups * in, *P, *K), w (groups, out, in, *K) to (N, groups * out, *P)."""
+    n = (len(v.shape) - 2) // 2
+    v = _grouped(v, 1, w.shape[0])
     right = _order(v, 1, 0, *range(3, 3 + n), 2, *range(3 + n, 3 + 2 * n))
     y = contract(weight, w, x, right, 1, 1, 1 + n, 1 + n)                               # groups, out, N, *P
     y = y.permute((2, 0, 1, *range(3, 3 + n)))
-    return core.reread(core.contiguous(y), (batch, groups * out, *count))
+    return core.reread(core.contiguous(y), (v.shape[0], w.shape[0] * w.shape[1], *v.shape[3:3 + n]))
 
 
 @operator(name="convolution_transposed", title="ConvolutionTransposed", public=False, grad=dict(
-    input=lambda g, weight, stride, padding, dilation, groups: correlate(g, weight, stride, padding, dilation, groups),
+    input=lambda g, input_shape, weight, stride, padding, dilation, groups:
+        correlate(g, weight, input_shape[2:], stride, padding, dilation, groups),
     weight=lambda g, input, weight_shape, stride, padding, dilation, groups:
         weigh(g, input, weight_shape[2:], stride, padding, dilation, groups)))
 def spread(input: Tensor, weight: Tensor, length, stride, padding, dilation, groups):
     """x: (N, O, *P) and (O, C / groups, *K) to (N, C, *length).
 
-    The input is spaced out by `stride` among zeros; then x is its correlation with the weight turned round.
+    Every stride-th place of the result meets the same places of the kernel: for each remainder it is a correlation with these, turned round.
     """
-    size = weight.meta.view.shape[2:]
-    shape = input.meta.view.shape
-    reach = tuple(d * (k - 1) for k, d in zip(size, dilation))
-    wide = shape[:2] + tuple(n + r for n, r in zip(length, reach))
-    h = input if all(s == 1 for s in stride) and shape == wide and reach == padding else _spaced(input, wide, stride, tuple(
-        r - p for r, p in zip(reach, padding)))
-    w = _grouped(weight.meta.view, 0, groups)                                           # groups, out, in, *K
-    turned = make_view(w.shape, w.strides[:3] + tuple(-t for t in w.strides[3:]),
-                       w.offset + sum((k - 1) * t for k, t in zip(w.shape[3:], w.strides[3:])))
-    w = _order(turned, 0, 2, 1, *range(3, len(w.shape)))
-    return _product(_whole(h), weight, size, (1,) * len(size), dilation, tuple(length), w, groups)
+    size, shape = weight.meta.view.shape[2:], input.meta.view.shape
+    phases = [[_Phase(r, *each) for r in range(min(each[1], each[0]))] for each in zip(length, stride, padding, dilation, size)]
+    around = tuple((max(0, *(-p.start for p in ps)), max(0, *(p.stop - m for p in ps))) for ps, m in zip(phases, shape[2:]))
+    x = surround(input, around, 0) if any(map(any, around)) else _whole(input)
+    w = _order(_grouped(weight.meta.view, 0, groups), 0, 2, 1, *range(3, 3 + len(size)))    # groups, in, out, *K
+    out = (shape[0], w.shape[0] * w.shape[1], *length)
+    result = None
+    for chosen in itertools.product(*phases):
+        if all(s == 1 for s in stride):
+            return _phase(x, weight, w, chosen, around)
+        if result is None:
+            result = core.zeros(meta(dense(out), input.meta.dtype, input.meta.device))
+        if all(p.count and p.taps for p in chosen):
+            region = dense(out)
+            for d, (p, s) in enumerate(zip(chosen, stride), 2):
+                region = slice_view(region, d, p.remainder, length[d - 2], s)
+            result = core.overwrite_region(result, region, _phase(x, weight, w, chosen, around))
+    return result
 
 
-def _spaced(g, shape: tuple, stride: tuple, start: tuple):
-    """Zeros of `shape` with element o of each last dimension at start + o * stride, as far as it lies inside."""
-    region, part = dense(shape), g.meta.view
-    for d, (n, s, t) in enumerate(zip(shape[2:], stride, start), 2):
-        first = max(0, -(t // s))
-        count = max(0, min(part.shape[d], (n - 1 - t) // s + 1) - first)
-        part = slice_view(part, d, first, first + count, 1)
-        region = slice_view(region, d, t + first * s, t + first * s + (count - 1) * s + 1 if count else 0, s)
-    zeros = core.zeros(meta(dense(shape), g.meta.dtype, g.meta.device))
-    return core.overwrite_region(zeros, region, core.view_of(g, meta(part, g.meta.dtype, g.meta.device))) if region.numel else zeros
+class _Phase:
+    """Of one dimension, the places remainder + u * stride, u < count, of a transposed convolution: place u is the sum over i of
+    x[start + u + i * dilation] with the kernel's `taps`[i]."""
+
+    def __init__(self, remainder: int, length: int, stride: int, padding: int, dilation: int, size: int):
+        common = math.gcd(stride, dilation)
+        first = next((t for t in range(min(size, stride // common)) if (remainder + padding - t * dilation) % stride == 0), size)
+        self.remainder, self.count = remainder, -(-(length - remainder) // stride)
+        self.taps, self.dilation = range(first, size, stride // common)[::-1], dilation // common
+        reach = self.dilation * max(0, len(self.taps) - 1)
+        self.start = (remainder + padding - first * dilation) // stride - reach if self.taps else 0
+        self.stop = self.start + self.count + reach if self.taps else 0
+
+
+def _phase(x, weight, w: View, phases: tuple, around: tuple):
+    """The correlation for one remainder of each dimension."""
+    n = len(phases)
+    strides, offset = list(w.strides), w.offset
+    for d, p in enumerate(phases, 3):
+        strides[d], offset = w.strides[d] * p.taps.step, offset + w.strides[d] * p.taps.start
+    turned = make_view(w.shape[:3] + tuple(len(p.taps) for p in phases), tuple(strides), offset)
+    v = x.meta.view
+    start = sum((p.start + before) * t for p, (before, _), t in zip(phases, around, v.strides[2:]))
+    v = windows(v, turned.shape[3:], (1,) * n, tuple(p.dilation for p in phases), tuple(p.count for p in phases))
+    return _product(x, make_view(v.shape, v.strides, v.offset + start), weight, turned)
 
 
 @operator(name="convolution_weight", title="ConvolutionWeight", public=False, grad=dict(
     input=lambda g, input_shape, cotangent, stride, padding, dilation, groups:
         spread(cotangent, g, input_shape[2:], stride, padding, dilation, groups),
-    cotangent=lambda g, input, stride, padding, dilation, groups: correlate(input, g, stride, padding, dilation, groups)))
+    cotangent=lambda g, input, cotangent_shape, stride, padding, dilation, groups:
+        correlate(input, g, cotangent_shape[2:], stride, padding, dilation, groups)))
 def weigh(input: Tensor, cotangent: Tensor, size, stride, padding, dilation, groups):
     """w: (N, C, *L) and (N, O, *P) to (O, C / groups, *size). The sum over samples is cut into chunks, side by side."""
     x, n = _padded(input, padding), len(size)
@@ -194,7 +219,7 @@ def _convolve(n: int, input, weight, bias, stride, padding, dilation, groups):
     if not x.shape[0] or not weight.shape[0]:
         y = _empty_result(x, weight, (x.shape[0], weight.shape[0], *count))
     else:
-        y = correlate(x, weight, stride, padding, dilation, groups)
+        y = correlate(x, weight, count, stride, padding, dilation, groups)
     return _with_bias(y, bias, n, single)
 
 

@@ -214,8 +214,9 @@ def _avg_pool(n: int):
         def pool(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
             return compute(input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
     else:
-        def pool(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
-            return compute(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        def pool(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None, *, out=None):
+            result = compute(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+            return result if out is None else core.store_out(what, out, result)
     return _named(pool, what, "The mean of each window: its sum divided by how many elements of the padded input it covers (of the input, "
                   "without count_include_pad), or by divisor_override.")
 

@@ -203,9 +203,8 @@ def _grid_sample(input, grid, mode: str, padding_mode: str, align_corners: bool)
     coordinates = []        # of each dimension of the input, outermost first: (N, 1, ...)
     for d, m in enumerate(lengths):
         c = grid.select(-1, n - 1 - d).unsqueeze(1)
-        c = c.to(c.meta.dtype.compute)
         coordinates.append((c + 1) / 2 * (m - 1) if align_corners else ((c + 1) * m - 1) / 2)
-    x = input.to(input.meta.dtype.compute)
+    x = input
     if mode == "bicubic":
         return _bicubic(x, coordinates, lengths, out, padding_mode, align_corners).to(input.dtype)
     coordinates = [_inside(c, m, padding_mode, align_corners) for c, m in zip(coordinates, lengths)]
