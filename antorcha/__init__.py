@@ -122,16 +122,17 @@ def synchronize():
     tape.flush()
 
 
-_LAZY = {
-    "func": ".func",
-    "nn": ".nn", "optim": ".optim", "utils": ".utils", "io": ".io", "autograd": ".autograd", "jit": ".jit", "random": ".random_api",
-    "serialization": ".io.serialization", "cuda": ".cuda", "backends": ".backends", "linalg": ".linalg",
-    "fft": ".fft",
-    "special": ".special", "distributions": ".distributions", "testing": ".testing", "return_types": ".return_types", "types": ".types", "version": ".version",
+_LAZY = {       # namespaces in files of the same name, but for these
+    **{name: f".{name}" for name in (
+        "accelerator", "amp", "autograd", "backends", "compiler", "cpu", "cuda", "distributed", "distributions", "fft", "func", "hub", "io",
+        "jit", "linalg", "mps", "mtia", "multiprocessing", "nn", "optim", "overrides", "profiler", "return_types", "sparse", "special",
+        "testing", "types", "utils", "version", "xpu")},
+    "random": ".random_api", "serialization": ".io.serialization",
 }
 _FROM = {
     "vmap": ".func",
-    "save": ".io", "load": ".io", "compile": ".jit", "explain": ".explaining",
+    "save": ".io", "load": ".io", "compile": ".compiler", "autocast": ".amp", "GradScaler": ".amp",
+    "explain": ".explaining",
     **dict.fromkeys(["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution", "conv_tbc"],
                     ".ops.convolution"),
     **dict.fromkeys(["max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "avg_pool1d", "adaptive_avg_pool1d"],
@@ -139,6 +140,9 @@ _FROM = {
     **dict.fromkeys(["pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"], ".ops.folding"),
     **dict.fromkeys(["affine_grid_generator", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"], ".ops.sampling"),
     "constant_pad_nd": ".ops.padding",
+    **dict.fromkeys(["is_autocast_enabled", "is_autocast_cpu_enabled", "is_autocast_cache_enabled", "get_autocast_dtype",
+                     "get_autocast_gpu_dtype", "get_autocast_cpu_dtype", "set_autocast_dtype", "set_autocast_enabled",
+                     "set_autocast_cache_enabled", "clear_autocast_cache"], ".amp.autocast_mode"),
 }
 
 

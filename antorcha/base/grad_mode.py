@@ -1,4 +1,4 @@
-"""Whether derivatives are recorded, for each thread."""
+"""Whether derivatives are recorded, and what products are cast to (torch.autocast), for each thread."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 class _Mode(threading.local):
     grad = True
     inference = False
+    autocast = None     # the dtype of a 16-bit float, inside of torch.autocast
 
 
 mode = _Mode()

@@ -6,6 +6,8 @@ recording has grown long, after each operation in `config.eager`, and at once fo
 
 from __future__ import annotations
 
+import time
+
 from ..base import config
 from .node import Node
 
@@ -27,6 +29,7 @@ class State:
 state = State()
 nodes: list[Node] = []     # one list for good: whoever records appends to it
 record = nodes.append
+watchers: list = []        # called with the times (time.perf_counter) at which computing began and ended
 
 
 def settle() -> None:
@@ -69,11 +72,14 @@ def flush() -> None:
 def _execute(pending: list[Node], device: str) -> None:
     from . import flush as execution  # the compiler is loaded with the first value that is needed
 
+    begin = time.perf_counter()
     try:
         execution.flush(pending, device=device)
     except (KeyboardInterrupt, MemoryError):
         nodes[:0] = [n for n in pending if n.buffer is None]  # nothing is lost: it can be asked for again
         raise
+    for watch in watchers:
+        watch(begin, time.perf_counter())
 
 
 def _flush_devices() -> None:

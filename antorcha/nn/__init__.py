@@ -5,3 +5,15 @@ from .modules import *  # noqa: F403
 from .parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
 
 __all__ = [*modules.__all__, "Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "functional", "init", "modules", "utils"]
+
+
+def __getattr__(name: str):
+    if name in ("attention", "parallel"):
+        import importlib
+
+        return importlib.import_module(f".{name}", __name__)
+    if name in ("DataParallel",):
+        from .parallel import DataParallel
+
+        return DataParallel
+    raise AttributeError(f"module 'torch.nn' has no attribute {name!r} in antorcha: if it is part of PyTorch, it is missing here so far")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ..core.autograd import no_grad
+from ..ops.random import randperm
 
 
 def calculate_gain(nonlinearity, param=None):
@@ -108,7 +109,7 @@ def kaiming_normal_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu", gener
 @no_grad()
 def orthogonal_(tensor, gain=1, generator=None):
     """A random orthogonal matrix (of the flattened trailing dimensions). Saxe et al., 2013."""
-    from ..ops.spectral import qr
+    from ..linalg import qr
     rows, columns = tensor.shape[0], tensor.numel() // tensor.shape[0]
     flat = tensor.new_empty((rows, columns)).normal_(0, 1, generator=generator)
     q, r = qr(flat.t().contiguous() if rows < columns else flat)
@@ -116,4 +117,35 @@ def orthogonal_(tensor, gain=1, generator=None):
     return tensor.copy_((q.t() if rows < columns else q).reshape(tensor.shape)).mul_(gain)
 
 
-kaiming_uniform, xavier_uniform, kaiming_normal, xavier_normal = kaiming_uniform_, xavier_uniform_, kaiming_normal_, xavier_normal_
+@no_grad()
+def dirac_(tensor, groups=1):
+    """Weights of a convolution that passes on as many channels as it can, in each of the `groups`."""
+    shape = tensor.shape
+    if len(shape) not in (3, 4, 5):
+        raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
+    if shape[0] % groups:
+        raise ValueError("dim 0 must be divisible by groups")
+    outputs = shape[0] // groups
+    tensor.zero_()
+    for g in range(groups):
+        for d in range(min(outputs, shape[1])):
+            tensor[(g * outputs + d, d, *(n // 2 for n in shape[2:]))] = 1
+    return tensor
+
+
+@no_grad()
+def sparse_(tensor, sparsity, std=0.01, generator=None):
+    """A normal matrix with a share `sparsity` of each column zero. Martens, 2010."""
+    if tensor.dim() != 2:
+        raise ValueError("Only tensors with 2 dimensions are supported")
+    rows, columns = tensor.shape
+    zeros = math.ceil(sparsity * rows)
+    tensor.normal_(0, std, generator=generator)
+    for column in range(columns):
+        tensor[randperm(rows, generator=generator)[:zeros], column] = 0
+    return tensor
+
+
+uniform, normal, constant, eye, dirac, xavier_uniform, xavier_normal, kaiming_uniform, kaiming_normal, orthogonal, sparse = (
+    uniform_, normal_, constant_, eye_, dirac_, xavier_uniform_, xavier_normal_, kaiming_uniform_, kaiming_normal_, orthogonal_, sparse_)
+_calculate_fan_in_and_fan_out, _calculate_correct_fan = _fans, _fan

@@ -104,7 +104,7 @@ def _mismatch(what, a, b):
                         f"{b[-2] if len(b) > 1 else b[-1]}.")
 
 
-@operator()
+@operator(autocast="lower")
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices."""
     a, b = input.meta.view.shape, mat2.meta.view.shape
@@ -116,7 +116,7 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     return product(input, mat2)
 
 
-@operator()
+@operator(autocast="lower")
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """The products of two batches of matrices."""
     a, b = input.meta.view.shape, mat2.meta.view.shape
@@ -128,7 +128,7 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     return batched(input, mat2)
 
 
-@operator()
+@operator(autocast="lower")
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product: of vectors the inner product, of higher ranks over the last two dimensions, the others broadcast."""
     check_tensor("matmul", "input", input)
@@ -154,7 +154,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     return batched(input, other)
 
 
-@operator()
+@operator(autocast="lower")
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The inner product of two vectors."""
     if input.dim() != 1 or tensor.dim() != 1:
@@ -162,7 +162,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     return matmul(input, tensor)
 
 
-@operator()
+@operator(autocast="lower")
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """A matrix times a vector."""
     if input.dim() != 2 or vec.dim() != 1:
@@ -176,7 +176,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     return input.unsqueeze(1) * vec2.unsqueeze(0)
 
 
-@operator(wide=True, inplace=True)
+@operator(autocast="lower", wide=True, inplace=True)
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * (mat1 @ mat2)."""
     out = mm(mat1, mat2)
@@ -184,13 +184,13 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1) -> Tens
     return out + (input if beta == 1 else input * beta) if beta != 0 else out
 
 
-@operator(wide=True, inplace=True)
+@operator(autocast="lower", wide=True, inplace=True)
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * (mat @ vec)."""
     return input * beta + mv(mat, vec) * alpha
 
 
-@operator(wide=True, inplace=True)
+@operator(autocast="lower", wide=True, inplace=True)
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * bmm(batch1, batch2)."""
     return input * beta + bmm(batch1, batch2) * alpha
@@ -205,7 +205,7 @@ def linear_(input: Tensor, weight: Tensor, bias: Tensor):
     return out if bias is None else out + bias
 
 
-@operator(method=False)
+@operator(autocast="lower", method=False)
 def linear(input: Tensor, weight: Tensor, bias: Tensor = None) -> Tensor:
     """input (..., in) times the transpose of weight (out, in), plus bias (out)."""
     check_tensor("linear", "input", input)

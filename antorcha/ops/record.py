@@ -67,6 +67,7 @@ class Record:
         self.holomorphic = True     # the derivative by a complex input is the formula's conjugate
         self.tensors = ()           # inputs that may not be numbers
         self.wide = False           # of 16-bit floats: body and derivative are computed in float32 and rounded once
+        self.autocast = None        # inside of torch.autocast inputs are cast: "lower" to its dtype, "full" to float32
         self.late_error = IndexError        # what an index out of its dimension raises when the value is computed
         self.partial = False        # of several results: the derivative takes None for cotangents that did not arrive, not zeros
         self.uses_index = False
@@ -397,7 +398,7 @@ def _public(rec: Record, template: str, **names):
     It counts as code of this file, so that errors point at the user's line.
     """
     space = {"rec": rec, "mode": mode, "attach": attach, "wants": _wants, "store_out": store_out, "respelled": _respelled,
-             "spread": _spread, "MISSING": MISSING, **names}
+             "spread": _spread, "recast": recast, "MISSING": MISSING, **names}
     function = FunctionType(_unfinished.__code__, space, rec.name)
 
     def finish():
@@ -437,6 +438,8 @@ def _definition(rec: Record, template: str) -> tuple:
         everything = ", ".join(f"{n}={n}" for n in (*rec.names, *(["out"] if has_out else [])))
         lines.append(f"if given or dim is MISSING: return rec.call(**respelled(rec, given, dict({everything})))")
     passed = ", ".join([*positional, *star, *(f"{n}={n}" for n in keywords)])
+    if rec.autocast:
+        lines.append(f"if mode.autocast is not None: return recast(rec.call, rec.autocast, {passed})")
     lines += template.format(positional=", ".join(rec.names), tuple="".join(f"{n}, " for n in rec.names), passed=passed).splitlines()
     inputs = "".join(f"{n}, " for n in (*rec.names, *([rec.variadic] if rec.variadic else [])))
     lines.append(f"return result if out is None else store_out(rec.name, out, result, ({inputs}), rec.out)" if has_out else "return result")
@@ -551,6 +554,35 @@ def wide(body):
     return call
 
 
+def recast(function, kind: str, *args, **given):
+    """`function` of its floating point tensors in the dtype of torch.autocast ("lower"), or in float32 ("full")."""
+    target = mode.autocast
+    d = target if kind == "lower" else dt.float32
+    mode.autocast = None
+    try:
+        return function(*[_as_cast(x, d) for x in args], **{name: _as_cast(x, d) for name, x in given.items()})
+    finally:
+        mode.autocast = target
+
+
+def _as_cast(x, d: dt.dtype):
+    if isinstance(x, core.Tensor):
+        return x.to(d) if x.meta.dtype in (dt.float32, dt.float16, dt.bfloat16) and x.meta.dtype is not d else x
+    return type(x)([_as_cast(y, d) for y in x]) if type(x) in (list, tuple) else x
+
+
+def autocasts(kind: str):
+    """A function that is no record, with the rule a record states as `autocast`."""
+    def declare(function):
+        @functools.wraps(function)
+        def call(*args, **given):
+            if mode.autocast is not None:
+                return recast(function, kind, *args, **given)
+            return function(*args, **given)
+        return call
+    return declare
+
+
 def derived(name: str, base: Record, change, **fields) -> Record:
     """The operator `name` with the parameters of another, whose result is `change` of the other's."""
     rec = Record(name, "composite", base.function, **fields)
@@ -633,4 +665,4 @@ def check_tensor(what: str, name: str, x) -> None:
         raise TypeError(f"{what}(): argument '{name}' must be Tensor, not {type(x).__name__}")
 
 
-__all__ = ["pointwise", "operator", "composite", "wide", "Record", "RECORDS"]
+__all__ = ["pointwise", "operator", "autocasts", "composite", "wide", "Record", "RECORDS"]

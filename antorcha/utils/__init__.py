@@ -3,3 +3,11 @@
 from . import data, hooks
 
 __all__ = ["data", "hooks"]
+
+
+def __getattr__(name: str):
+    if name in ("_pytree", "checkpoint", "dlpack", "model_zoo"):
+        import importlib
+
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'torch.utils' has no attribute {name!r} in antorcha: if it is part of PyTorch, it is missing here so far")

@@ -9,12 +9,13 @@ from ...base import dtype as dt
 from ...ops.contraction import linear
 from ...ops.factory import tril_mask
 from ...ops.pointwise import where
-from ...ops.record import core, wide
+from ...ops.record import autocasts, core, wide
 from .activation import softmax
 from .dropout import dropout
 from .padding import pad
 
 
+@autocasts("lower")
 @wide
 def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
     """softmax(q k^T * scale + mask) v. Vaswani et al., 2017."""

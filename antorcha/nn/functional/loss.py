@@ -9,7 +9,7 @@ from ...base import dtype as dt
 from ...base.errors import message
 from ...ops.contraction import linear
 from ...ops.pointwise import logsigmoid, where
-from ...ops.record import broadcast_shapes, core, operator
+from ...ops.record import autocasts, broadcast_shapes, core, operator
 from ...ops.reduction import along
 from .activation import log_softmax
 from .distance import cosine_similarity, pairwise_distance
@@ -59,6 +59,7 @@ def _same_size(input, target) -> None:
 
 # -- distances between numbers ----------------------------------------------------------------------------------
 
+@autocasts("full")
 def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
     """(input - target)**2."""
     _same_size(input, target)
@@ -66,12 +67,14 @@ def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", we
     return _weighted_mean(d * d, weight, reduction, size_average, reduce)
 
 
+@autocasts("full")
 def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
     """|input - target|."""
     _same_size(input, target)
     return _weighted_mean((input - target).abs(), weight, reduction, size_average, reduce)
 
 
+@autocasts("full")
 def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mean", beta=1.0):
     """A square over beta below beta, a line above. Girshick, 2015."""
     if beta < 0:
@@ -83,6 +86,7 @@ def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mea
     return _reduced(where(d < beta, 0.5 * d * d / beta, d - 0.5 * beta), reduction, size_average, reduce)
 
 
+@autocasts("full")
 def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     """A square below delta, a line above. Huber, 1964."""
     if not isinstance(delta, (int, float)):
@@ -125,6 +129,7 @@ def _check_classes(input, target, weight) -> int:
     return dim
 
 
+@autocasts("full")
 def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
     """-input[target] for log-probabilities (N, C, ...) and classes (N, ...)."""
     reduction = reduction_name(size_average, reduce, reduction)
@@ -146,6 +151,7 @@ def _class_weights(weight, rank: int, dim: int):
     return weight.reshape((-1,) + (1,) * (rank - 1 - dim))
 
 
+@autocasts("full")
 def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0):
     """The cross-entropy of logits (N, C, ...) with classes (N, ...) or class probabilities (N, C, ...)."""
     if not 0.0 <= label_smoothing <= 1.0:
@@ -218,6 +224,7 @@ def _binary_cross_entropy(input: Tensor, target: Tensor):
     return -(target * input.log().clamp_min(-100) + (1 - target) * (1 - input).log().clamp_min(-100))
 
 
+@autocasts("full")
 def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
     """-(t log x + (1 - t) log(1 - x)), the logarithms at least -100."""
     if input.shape != target.shape:
@@ -227,6 +234,7 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     return _reduced(loss if weight is None else loss * weight, reduction, size_average, reduce)
 
 
+@autocasts("full")
 def binary_cross_entropy_with_logits(input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None):
     """Binary cross-entropy of sigmoid(input), computed without overflow."""
     if input.shape != target.shape:
@@ -238,6 +246,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     return _reduced(loss if weight is None else loss * weight, reduction, size_average, reduce)
 
 
+@autocasts("full")
 def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
     """target * (log target - input), for log-probabilities `input`. 'batchmean' is the sum over the first dimension's size."""
     if log_target:
@@ -249,6 +258,7 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
     return _reduced(loss, reduction, size_average, reduce)
 
 
+@autocasts("full")
 def poisson_nll_loss(input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"):
     """The negative log-likelihood of Poisson counts, `full` with Stirling's approximation of log(target!)."""
     loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
@@ -278,12 +288,14 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
 
 # -- margins ----------------------------------------------------------------------------------------------------
 
+@autocasts("full")
 def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"):
     """x where the target is 1, max(0, margin - x) where it is -1."""
     loss = where(target != 1, (margin - input).clamp_min(0), 0.0) + where(target != -1, input, 0.0)
     return _reduced(loss, reduction, size_average, reduce)
 
 
+@autocasts("full")
 def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """max(0, -target * (x1 - x2) + margin)."""
     if not input1.dim() == input2.dim() == target.dim():
@@ -292,11 +304,13 @@ def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, red
     return _reduced((-target * (input1 - input2) + margin).clamp_min(0), reduction, size_average, reduce)
 
 
+@autocasts("full")
 def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """log(1 + exp(-target * x))."""
     return _reduced((-target * input).exp().log1p(), reduction, size_average, reduce)
 
 
+@autocasts("full")
 def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """1 - cos for target 1, max(0, cos - margin) for -1; vectors along the last dimension."""
     if target.dim() not in (0, 1):
@@ -312,6 +326,7 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
     return _reduced(loss, reduction, size_average, reduce)
 
 
+@autocasts("full")
 def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None,
                         reduction="mean"):
     """max(0, d(a, p) - d(a, n) + margin), d the p-norm of the difference. Balntas et al., 2016."""
@@ -338,6 +353,7 @@ def triplet_margin_with_distance_loss(anchor, positive, negative, *, distance_fu
     return _reduced((near - far + margin).clamp_min(0), reduction)
 
 
+@autocasts("full")
 def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"):
     """The mean over classes j != target of max(0, margin - x[target] + x[j])**p, for input (N, C) or (C)."""
     if p not in (1, 2):
@@ -362,6 +378,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
     return _reduced(loss.squeeze(0) if single and not target.dim() else loss, reduction, size_average, reduce)
 
 
+@autocasts("full")
 def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """The sum of max(0, 1 - x[y] + x[j]) over classes y in the target and j not in it, over C; for input (N, C) or (C).
 

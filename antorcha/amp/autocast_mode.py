@@ -1,0 +1,134 @@
+"""Mixed precision. Micikevicius et al., "Mixed Precision Training", 2018."""
+
+from __future__ import annotations
+
+import functools
+
+from ..base import dtype as dt
+from ..base.grad_mode import mode
+
+DEVICES = ("cpu", "cuda")
+_chosen = {"cpu": dt.bfloat16, "cuda": dt.float16}
+
+
+def is_autocast_available(device_type: str) -> bool:
+    """Whether `autocast` knows this kind of device."""
+    return device_type in DEVICES
+
+
+class autocast:
+    """A context (or decorator) in which products and convolutions are computed in a 16-bit float and losses in float32.
+
+    Which operators cast is part of their records (`autocast=`). `dtype` is bfloat16 on "cpu" if it is not given, float16 on "cuda".
+    """
+
+    def __init__(self, device_type: str, dtype=None, enabled: bool = True, cache_enabled: bool | None = None):
+        if not isinstance(device_type, str):
+            raise ValueError(f"Expected `device_type` of type `str`, got: `{type(device_type)}`")
+        if device_type not in DEVICES:
+            raise RuntimeError(f"User specified an unsupported autocast device_type '{device_type}': expected one of {', '.join(DEVICES)}")
+        self.device, self.fast_dtype = device_type, _chosen[device_type] if dtype is None else dtype
+        if self.fast_dtype not in (dt.bfloat16, dt.float16):
+            import warnings
+            warnings.warn(f"In {device_type} autocast, but the target dtype is not supported: expected bfloat16 or float16; received "
+                          f"{self.fast_dtype}. Autocast is disabled.", stacklevel=2)
+            enabled = False
+        self._enabled, self._before = enabled, []
+
+    def __enter__(self):
+        self._before.append(mode.autocast)
+        mode.autocast = self.fast_dtype if self._enabled else None
+        return self
+
+    def __exit__(self, *error):
+        mode.autocast = self._before.pop()
+        return False
+
+    def __call__(self, function):
+        @functools.wraps(function)
+        def inside(*args, **kwargs):
+            with self:
+                return function(*args, **kwargs)
+        return inside
+
+
+def custom_fwd(fwd=None, *, device_type: str, cast_inputs=None):
+    """For `forward` of a custom Function: run it without autocast, its floating point inputs cast to `cast_inputs` if that is given."""
+    if fwd is None:
+        return functools.partial(custom_fwd, device_type=device_type, cast_inputs=cast_inputs)
+
+    @functools.wraps(fwd)
+    def forward(ctx, *args, **kwargs):
+        ctx._autocast = mode.autocast
+        if cast_inputs is None or mode.autocast is None:
+            return fwd(ctx, *args, **kwargs)
+        from ..ops.record import _as_cast
+        with autocast(device_type, enabled=False):
+            return fwd(ctx, *[_as_cast(x, cast_inputs) for x in args], **{n: _as_cast(x, cast_inputs) for n, x in kwargs.items()})
+    return forward
+
+
+def custom_bwd(bwd=None, *, device_type: str):
+    """For `backward` of a custom Function: run it in the autocast state of its `forward`."""
+    if bwd is None:
+        return functools.partial(custom_bwd, device_type=device_type)
+
+    @functools.wraps(bwd)
+    def backward(ctx, *args):
+        before, mode.autocast = mode.autocast, ctx._autocast
+        try:
+            return bwd(ctx, *args)
+        finally:
+            mode.autocast = before
+    return backward
+
+
+# -- names of the torch namespace -------------------------------------------------------------------------------
+
+def is_autocast_enabled(device_type: str = "cuda") -> bool:
+    """Whether autocast is on in this thread."""
+    return mode.autocast is not None
+
+
+def get_autocast_dtype(device_type: str):
+    """The dtype that autocast on this kind of device casts to if none is given."""
+    return _chosen[device_type]
+
+
+def set_autocast_dtype(device_type: str, dtype) -> None:
+    """Choose that dtype."""
+    _chosen[device_type] = dtype
+
+
+def set_autocast_enabled(device_type, enabled: bool | None = None) -> None:
+    """Turn autocast on or off without a context."""
+    device_type, enabled = ("cuda", device_type) if enabled is None else (device_type, enabled)
+    mode.autocast = _chosen[device_type] if enabled else None
+
+
+def is_autocast_cpu_enabled() -> bool:
+    """`is_autocast_enabled("cpu")`."""
+    return is_autocast_enabled("cpu")
+
+
+def get_autocast_gpu_dtype():
+    """`get_autocast_dtype("cuda")`."""
+    return _chosen["cuda"]
+
+
+def get_autocast_cpu_dtype():
+    """`get_autocast_dtype("cpu")`."""
+    return _chosen["cpu"]
+
+
+def is_autocast_cache_enabled() -> bool:
+    """Casts are part of the recording, where equal ones are computed once: there is no cache to turn off."""
+    return True
+
+
+def set_autocast_cache_enabled(enabled: bool) -> None:
+    """Nothing to do: see `is_autocast_cache_enabled`."""
+
+
+def clear_autocast_cache() -> None:
+    """Nothing to do: see `is_autocast_cache_enabled`."""

@@ -1,0 +1,63 @@
+"""torch.backends: switches of PyTorch's backends. Those that antorcha does not have say so, and their switches do nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from types import ModuleType
+
+
+class _Backend(ModuleType):
+    """A namespace of flags, any of which may be read and set."""
+
+    def __init__(self, name: str, available: bool = False, **flags):
+        super().__init__(f"{__name__}.{name}")
+        self._available = available
+        self.__dict__.update(flags)
+        sys.modules[self.__name__] = self
+
+    def is_available(self) -> bool:
+        """Whether this backend computes anything here."""
+        return self._available
+
+    def is_built(self) -> bool:
+        """Whether this backend is part of antorcha."""
+        return self._available
+
+    @contextlib.contextmanager
+    def flags(self, **values):
+        """A context with other values of the flags."""
+        before = {name: self.__dict__.get(name) for name in values}
+        self.__dict__.update(values)
+        try:
+            yield
+        finally:
+            self.__dict__.update(before)
+
+
+class _CPU(_Backend):
+    def get_cpu_capability(self) -> str:
+        """The vector instructions that kernels are compiled for."""
+        from ..runtime import cpu as machine
+        return {64: "AVX512", 32: "AVX2"}.get(machine.vector_bytes(), "DEFAULT")
+
+
+cpu = _CPU("cpu", True)
+cuda = _Backend("cuda", matmul=_Backend("cuda.matmul", allow_tf32=False, allow_fp16_reduced_precision_reduction=True,
+                                        allow_bf16_reduced_precision_reduction=True, allow_fp16_accumulation=False, fp32_precision="ieee"),
+                cufft_plan_cache=_Backend("cuda.cufft_plan_cache", max_size=0, size=0), preferred_linalg_library=lambda backend=None: "default",
+                preferred_blas_library=lambda backend=None: "default", flash_sdp_enabled=lambda: True, mem_efficient_sdp_enabled=lambda: True,
+                math_sdp_enabled=lambda: True, cudnn_sdp_enabled=lambda: True, enable_flash_sdp=lambda enabled: None,
+                enable_mem_efficient_sdp=lambda enabled: None, enable_math_sdp=lambda enabled: None, enable_cudnn_sdp=lambda enabled: None)
+cudnn = _Backend("cudnn", enabled=True, benchmark=False, deterministic=False, allow_tf32=True, benchmark_limit=10, fp32_precision="ieee",
+                 version=lambda: None)
+mkl = _Backend("mkl", VERBOSE_OFF=0, VERBOSE_ON=1)
+mkldnn = _Backend("mkldnn", enabled=False, deterministic=False, allow_tf32=False, fp32_precision="ieee", VERBOSE_OFF=0, VERBOSE_ON=1)
+mps = _Backend("mps")
+mha = _Backend("mha", get_fastpath_enabled=lambda: False, set_fastpath_enabled=lambda value: None)
+nnpack = _Backend("nnpack")
+openmp = _Backend("openmp")
+opt_einsum = _Backend("opt_einsum", enabled=False, strategy=None)
+quantized = _Backend("quantized", engine="none", supported_engines=["none"])
+xeon = _Backend("xeon")
+xnnpack = _Backend("xnnpack", enabled=False)

@@ -1,0 +1,8 @@
+"""torch.utils.dlpack: tensors exchanged with other libraries without copying."""
+
+from ..core.tensor import from_dlpack  # noqa: F401
+
+
+def to_dlpack(tensor):
+    """A DLPack capsule of the tensor."""
+    return tensor.__dlpack__()
