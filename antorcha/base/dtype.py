@@ -85,7 +85,7 @@ def decode(bits: np.ndarray) -> np.ndarray:
 
 def encode(values: np.ndarray) -> np.ndarray:
     """The bits of float32 values rounded to bfloat16, to nearest even; a NaN has one form."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    bits = np.asarray(values, np.float32).view(np.uint32)
     rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
 

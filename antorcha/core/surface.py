@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..base import dtype as dt
-from ..ops import arrange, contraction, factory, gamma, joining, numeric, random, record, reduction, scan, sorting, statistics  # noqa: F401 (they declare operators)
+from ..ops import arrange, bilinear, gamma, joining, numeric, scan, sorting, statistics  # noqa: F401 (they declare operators)
+from ..ops import factory, random, record, reduction
 from ..ops import pointwise as pw
 from ..ops import linalg, norms, products, spectral  # noqa: F401 (they declare operators)
 from . import indexing
@@ -13,7 +14,7 @@ ALIASES = {
     "absolute": "abs", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "arctan2": "atan2", "arccosh": "acosh", "arcsinh": "asinh",
     "arctanh": "atanh", "clip": "clamp", "concat": "cat", "divide": "div", "multiply": "mul", "subtract": "sub", "negative": "neg",
     "true_divide": "div", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne", "fix": "trunc",
-    "special_expit": "sigmoid", "ger": "outer", "inner": "dot", "concatenate": "cat", "row_stack": "vstack",
+    "special_expit": "sigmoid", "ger": "outer", "concatenate": "cat", "row_stack": "vstack",
     "moveaxis": "movedim", "swapaxes": "transpose", "swapdims": "transpose",
 }
 
@@ -22,7 +23,7 @@ def torch_functions() -> dict:
     """name -> function of the torch namespace."""
     out = {name: r.call for name, r in record.RECORDS.items() if r.public and r.namespace is True}
     out.update({r.torch_name: r.call for r in record.RECORDS.values() if r.torch_name})
-    for module in (factory, contraction, random):
+    for module in (factory, random):
         for f in module.FUNCTIONS:
             out[f.__name__] = f
     out["range"] = factory.range_

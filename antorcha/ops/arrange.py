@@ -29,10 +29,7 @@ def repeat(input, *repeats) -> Tensor:
     shape = (1,) * (len(counts) - len(shape)) + shape
     mixed = tuple(x for pair in zip((1,) * len(shape), shape) for x in pair)
     wide = tuple(x for pair in zip(counts, shape) for x in pair)
-    out = expand_(reshape(input, mixed), wide)
-    out = out.contiguous() if out.numel() else core.blank(wide, input.dtype)
-    result = view_(out, tuple(a * b for a, b in zip(counts, shape)))
-    return result if out is not input else result.clone()
+    return view_(core.contiguous(expand_(reshape(input, mixed), wide)), tuple(a * b for a, b in zip(counts, shape)))
 
 
 @operator(out=False)
@@ -129,6 +126,8 @@ def roll(input: Tensor, shifts, dims=()) -> Tensor:
         raise RuntimeError("`shifts` required")
     if not dims and len(shifts) == 1:
         return view_(roll(ravel(input), shifts, 0), input.meta.view.shape)
+    if not input.dim():
+        raise IndexError(f"roll: Dimension specified as {dims[0] if dims else 0} but tensor has no dimensions")
     if len(shifts) != len(dims):
         raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
     out = input

@@ -154,48 +154,6 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     return batched(input, other)
 
 
-@operator(autocast="lower")
-def dot(input: Tensor, tensor: Tensor) -> Tensor:
-    """The inner product of two vectors."""
-    if input.dim() != 1 or tensor.dim() != 1:
-        raise RuntimeError(f"1D tensors expected, but got {input.dim()}D and {tensor.dim()}D tensors")
-    return matmul(input, tensor)
-
-
-@operator(autocast="lower")
-def mv(input: Tensor, vec: Tensor) -> Tensor:
-    """A matrix times a vector."""
-    if input.dim() != 2 or vec.dim() != 1:
-        raise RuntimeError(f"vector + matrix @ vector expected, got {1}, {input.dim()}, {vec.dim()}")
-    return matmul(input, vec)
-
-
-@operator()
-def outer(input: Tensor, vec2: Tensor) -> Tensor:
-    """All products of an element of one vector with one of another."""
-    return input.unsqueeze(1) * vec2.unsqueeze(0)
-
-
-@operator(autocast="lower", wide=True, inplace=True)
-def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1) -> Tensor:
-    """beta * input + alpha * (mat1 @ mat2)."""
-    out = mm(mat1, mat2)
-    out = out if alpha == 1 else out * alpha
-    return out + (input if beta == 1 else input * beta) if beta != 0 else out
-
-
-@operator(autocast="lower", wide=True, inplace=True)
-def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta=1, alpha=1) -> Tensor:
-    """beta * input + alpha * (mat @ vec)."""
-    return input * beta + mv(mat, vec) * alpha
-
-
-@operator(autocast="lower", wide=True, inplace=True)
-def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) -> Tensor:
-    """beta * input + alpha * bmm(batch1, batch2)."""
-    return input * beta + bmm(batch1, batch2) * alpha
-
-
 @operator(wide=True, name="addmm", public=False,
           grad=dict(input=lambda g, weight: product(g, weight),
                     weight=lambda g, input: product(g.t(), input), bias=lambda g: g))
@@ -267,7 +225,8 @@ def _plain(x, names: str):
     return x, names
 
 
-def einsum(equation, *operands):
+@operator(out=False, method=False)
+def einsum(equation, *operands) -> Tensor:
     """Sums of products, subscripts naming dimensions: "bij,bjk->bik"."""
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = operands[0]
@@ -344,16 +303,3 @@ def contract_dims(a: Tensor, b: Tensor, nb, nm, nn, nk):
     """C[b, m, n] = sum over k of A[b, m, k] B[b, n, k], several dimensions of each; differentiable."""
     va, vb = a.meta.view, b.meta.view
     return contract(a, va, b, vb, nb, nm, nn, nk)
-
-
-def tensordot(a, b, dims=2, out=None):
-    """A contraction over the given dimensions of each."""
-    if isinstance(dims, int):
-        da, db = list(range(a.dim() - dims, a.dim())), list(range(dims))
-    else:
-        da, db = ([d % x.dim() for d in ((ds,) if isinstance(ds, int) else ds)] for ds, x in zip(dims, (a, b)))
-    ka, kb = [i for i in range(a.dim()) if i not in da], [i for i in range(b.dim()) if i not in db]
-    return contract_dims(a.permute((*ka, *da)), b.permute((*kb, *db)), 0, len(ka), len(kb), len(da))
-
-
-FUNCTIONS = [einsum, tensordot]

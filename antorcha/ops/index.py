@@ -17,6 +17,7 @@ from .view import SCATTER
 
 Tensor = "Tensor"
 GATHER = Record("gather", "gather")
+STRICT_GATHER, STRICT_SCATTER = Record("gather", "gather", late_error=RuntimeError), Record("scatter", "scatter", late_error=RuntimeError)
 COMBINE = {"sum": "sum", "add": "sum", "prod": "prod", "multiply": "prod", "amax": "max", "amin": "min", "set": "set"}
 
 
@@ -38,7 +39,7 @@ def _index_views(indices, shape):
 @operator(name="index", public=False,
           grad=dict(input=lambda g, input_shape, indices, shape, mapping:
                     put(core.zeros(meta(dense(input_shape), g.meta.dtype, g.meta.device)), g, indices, shape, mapping, "sum")))
-def pick(input: Tensor, indices, shape, mapping) -> Tensor:
+def pick(input: Tensor, indices, shape, mapping, op=GATHER) -> Tensor:
     """The elements of `input` at the places; an index out of range raises IndexError when the value is needed."""
     place, picks = _places(input.meta.view, shape, mapping, len(indices))
     for size, _ in picks:
@@ -46,7 +47,7 @@ def pick(input: Tensor, indices, shape, mapping) -> Tensor:
             raise IndexError("index is out of bounds for dimension with size 0")
     nodes = (input.storage.node, *(i.storage.node for i in indices))
     d, out = input.meta.dtype, dense(shape)
-    node = Node(GATHER, nodes, (place, *_index_views(indices, shape)), Static(picks=picks), shape, out.numel, d)
+    node = Node(op, nodes, (place, *_index_views(indices, shape)), Static(picks=picks), shape, out.numel, d)
     node.where = user_position()
     return core.make(node, meta(out, d, input.meta.device))
 
@@ -54,7 +55,7 @@ def pick(input: Tensor, indices, shape, mapping) -> Tensor:
 @operator(name="index_put", public=False,
           grad=dict(base=lambda g, indices, shape, mapping, combine: _put_base_grad(g, indices, shape, mapping, combine),
                     values=lambda g, indices, shape, mapping: pick(g, indices, shape, mapping)))
-def put(base: Tensor, values: Tensor, indices, shape, mapping, combine) -> Tensor:
+def put(base: Tensor, values: Tensor, indices, shape, mapping, combine, op=SCATTER) -> Tensor:
     """`base` with `values` (of `shape`) combined in at the places."""
     whole = dense(base.meta.view.shape)
     if not (base.meta.view is whole and base.storage.numel == whole.numel):
@@ -65,7 +66,7 @@ def put(base: Tensor, values: Tensor, indices, shape, mapping, combine) -> Tenso
     d = base.meta.dtype
     if region.numel == 0:
         return pw.identity(base)
-    node = Node(SCATTER, (base.storage.node, values.storage.node, *(i.storage.node for i in indices)),
+    node = Node(op, (base.storage.node, values.storage.node, *(i.storage.node for i in indices)),
                 (dense((whole.numel,)), broadcast_view(values.meta.view, shape), *_index_views(indices, shape)),
                 Static(casts=(d, d), combine=combine, region=region, picks=picks), whole.shape, whole.numel, d)
     node.where = user_position()
@@ -91,7 +92,7 @@ def _others(rank: int, dim: int) -> tuple:
     return tuple(("i", 0) if i == dim else ("d", i) for i in range(rank))
 
 
-@operator()
+@operator(out="apart")
 def index_select(input: Tensor, dim, index: Tensor) -> Tensor:
     """The positions `index` (a vector) along `dim`."""
     _check_index("index_select", index)
@@ -106,7 +107,7 @@ def index_select(input: Tensor, dim, index: Tensor) -> Tensor:
     return pick(input, [index.reshape((n,) + (1,) * (len(shape) - 1 - d))], out, _others(len(shape), d))
 
 
-@operator()
+@operator(out="exact")
 def gather(input: Tensor, dim, index: Tensor, *, sparse_grad=False) -> Tensor:
     """out[i][j][k] = input[index[i][j][k]][j][k] for dim 0, and likewise along other dimensions."""
     _check_index("gather", index)
@@ -121,10 +122,10 @@ def gather(input: Tensor, dim, index: Tensor, *, sparse_grad=False) -> Tensor:
         if i != d and m > n:
             raise RuntimeError(f"gather(): Size does not match at dimension {i} expected index {list(want)} to be no larger than self "
                                f"{list(shape)} apart from dimension {d}")
-    return pick(input, [index], want, _others(len(shape), d))
+    return pick(input, [index], want, _others(len(shape), d), STRICT_GATHER)
 
 
-@operator()
+@operator(out="apart")
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements of the flattened input."""
     _check_index("take", index)
@@ -170,8 +171,25 @@ def embedding(weight: Tensor, indices, padding_idx=-1, scale_grad_by_freq=False,
 
 # -- writing ----------------------------------------------------------------------------------------------------
 
+def _fitted(what, input, d, index, src):
+    """`src`, checked and cut to the index's shape; a number as a tensor of it."""
+    shape = index.meta.view.shape
+    if not isinstance(src, core.Tensor):
+        return core.full(shape, number(src), input.meta.dtype, input.meta.device)
+    if src.meta.dtype is not input.meta.dtype:
+        raise RuntimeError(f"{what}(): Expected self.dtype to be equal to src.dtype; received {input.dtype} and {src.dtype}")
+    for name, x in (("self", input), ("src", src)):
+        if x.dim() != len(shape):
+            raise RuntimeError(f"{what}(): Index tensor must have the same number of dimensions as {name} tensor; received {len(shape)} and {x.dim()}")
+    for i, (n, m) in enumerate(zip(shape, src.shape)):
+        if n > m or (i != d and n > input.shape[i]):
+            raise RuntimeError(f"Expected index {list(shape)} to be no larger than self {list(input.shape)} apart from dimension {d} and to "
+                               f"be no larger size than src {list(src.shape)}")
+    return src[tuple(slice(0, n) for n in shape)] if tuple(src.shape) != shape else src
+
+
 def _scatter(what, input, dim, index, src, combine):
-    _check_index(what, index, (dt.int64,) if what != "index" else (dt.int64, dt.int32))
+    _check_index(what, index)
     if index.numel() == 0:
         return input.clone()
     rank = input.dim()
@@ -180,18 +198,8 @@ def _scatter(what, input, dim, index, src, combine):
         src = src.reshape(1) if isinstance(src, core.Tensor) else src
         return _scatter(what, input, 0, index, src, combine).reshape(())
     d = normalize_dim(what, dim, rank)
-    shape = index.meta.view.shape
-    if isinstance(src, core.Tensor):
-        if src.meta.dtype is not input.meta.dtype:
-            raise RuntimeError(f"{what}(): Expected self.dtype to be equal to src.dtype; received {input.dtype} and {src.dtype}")
-        for i, (n, m) in enumerate(zip(shape, src.shape)):
-            if n > m or (i != d and n > input.shape[i]):
-                raise RuntimeError(f"Expected index {list(shape)} to be no larger than self {list(input.shape)} apart from dimension {d} and to "
-                                   f"be no larger size than src {list(src.shape)}")
-        src = src[tuple(slice(0, n) for n in shape)] if tuple(src.shape) != shape else src
-    else:
-        src = core.full(shape, src, input.meta.dtype, input.meta.device)
-    return put(input, src, [index], shape, _others(rank, d), combine)
+    src = _fitted(what, input, d, index, src)
+    return put(input, src, [index], index.meta.view.shape, _others(rank, d), combine, STRICT_SCATTER)
 
 
 @operator(inplace=True)
@@ -206,23 +214,79 @@ def scatter_add(input: Tensor, dim, index, src: Tensor) -> Tensor:
     return _scatter("scatter_add", input, dim, index, src, "sum")
 
 
+def _reduce_base_grad(g, input, dim, index, src, reduce, include_self, result):
+    if reduce == "sum":
+        found = g
+    elif reduce == "mean":
+        found = g / _terms(input, dim, index, include_self)
+    elif reduce == "prod":
+        others = pw.where(input == 0, 1.0, input)
+        found = g * scatter_reduce_(others, dim, index, src, reduce, include_self) / others
+    else:
+        found = _winners(g, input, dim, index, src, result)[0]
+    return found if include_self else found.scatter(dim, index, 0)
+
+
+def _reduce_source_grad(g, input, dim, index, src, reduce, include_self, result):
+    if reduce == "sum":
+        return g.gather(dim, index)
+    if reduce == "mean":
+        return (g / _terms(input, dim, index, include_self)).gather(dim, index)
+    if reduce != "prod":
+        return _winners(g, input, dim, index, src, result)[1]
+    zero = src == 0
+    zeros = core.full(input.shape, 0, g.dtype).scatter_add(dim, index, zero.to(g.dtype)).gather(dim, index)
+    single = zero & (zeros == 1)        # the product of the others is wanted there
+    without = scatter_reduce_(input, dim, index, pw.where(single, 1.0, src), reduce, include_self)
+    return pw.where(single, (g * without).gather(dim, index), (g * result).gather(dim, index) / pw.where(zero, 1.0, src))
+
+
+def _winners(g, input, dim, index, src, result):
+    """The cotangent of an extreme, shared by all that attain it: (of the input, of the source)."""
+    own, theirs = (input == result).to(g.dtype), (src == result.gather(dim, index)).to(g.dtype)
+    share = g / own.scatter_add(dim, index, theirs)
+    return own * share, theirs * share.gather(dim, index)
+
+
+def _terms(input, dim, index, include_self):
+    """How many values meet at each place, at least 1."""
+    start = core.full(input.shape, 1 if include_self else 0, input.meta.dtype, "cpu")
+    ones = core.full(index.shape, 1, input.meta.dtype, "cpu")
+    return pw.clamp_min(_scatter("scatter_reduce", start, dim, index, ones, "sum"), 1)
+
+
+@operator(name="scatter_reduce", public=False, grad=dict(
+    input=lambda g, input, dim, index, src, reduce, include_self, result: _reduce_base_grad(g, input, dim, index, src, reduce, include_self, result),
+    src=lambda g, input, dim, index, src, reduce, include_self, result: _reduce_source_grad(g, input, dim, index, src, reduce, include_self, result)))
+def scatter_reduce_(input: Tensor, dim, index, src: Tensor, reduce, include_self):
+    d = input.meta.dtype
+    base = input
+    if not include_self:    # an extreme of itself is itself; sums and products have a neutral element
+        start = src if reduce in ("amax", "amin") else core.full(index.shape, 1 if reduce == "prod" else 0, d, "cpu")
+        base = _scatter("scatter_reduce", input, dim, index, start, "set")
+    if d is dt.bool_ and reduce != "mean":      # as numbers 0 and 1
+        kind = "sum" if reduce == "sum" else reduce
+        whole = _scatter("scatter_reduce", base.to(dt.int64), dim, index, src.to(dt.int64), COMBINE[kind])
+        return whole.to(dt.bool_)
+    if reduce != "mean":
+        return _scatter("scatter_reduce", base, dim, index, src, COMBINE[reduce])
+    count = _terms(input, dim, index, include_self)
+    total = _scatter("scatter_reduce", base, dim, index, src, "sum")
+    return total / count if d.kind in "fc" else total.div(count, rounding_mode="floor")
+
+
 @operator(inplace=True)
 def scatter_reduce(input: Tensor, dim, index, src: Tensor, reduce, *, include_self=True) -> Tensor:
     """`scatter` that combines by "sum", "prod", "mean", "amax" or "amin"."""
     if reduce not in ("sum", "prod", "mean", "amax", "amin"):
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
-    base = input
-    if not include_self:
-        neutral = {"sum": 0, "mean": 0, "prod": 1, "amax": -float("inf"), "amin": float("inf")}[reduce]
-        base = _scatter("scatter_reduce", input, dim, index, core.full(index.shape, neutral, input.meta.dtype, "cpu"), "set")
-    if reduce != "mean":
-        return _scatter("scatter_reduce", base, dim, index, src, COMBINE[reduce])
-    ones = core.full(index.shape, 1, input.meta.dtype, "cpu")
-    start = core.full(input.shape, 1 if include_self else 0, input.meta.dtype, "cpu")
-    count = _scatter("scatter_reduce", start, dim, index, ones, "sum")
-    total = _scatter("scatter_reduce", base, dim, index, src, "sum")
-    count = count.clamp(min=1)
-    return total / count if input.meta.dtype.kind == "f" else total.div(count, rounding_mode="floor")
+    if not input.dim():
+        return scatter_reduce(input.reshape(1), 0, index.reshape(1), src.reshape(1), reduce, include_self=include_self).reshape(())
+    _check_index("scatter_reduce", index)
+    d = normalize_dim("scatter_reduce", dim, input.dim())
+    if not index.numel():
+        return input.clone()
+    return scatter_reduce_(input, d, index, _fitted("scatter_reduce", input, d, index, src), reduce, include_self)
 
 
 def _along(what, input, dim, index):
@@ -254,14 +318,43 @@ def index_copy(input: Tensor, dim, index, source: Tensor) -> Tensor:
 
 
 @operator(inplace=True)
-def index_fill(input: Tensor, dim, index, value) -> Tensor:
+def index_reduce(input: Tensor, dim, index, source: Tensor, reduce, *, include_self=True) -> Tensor:
+    """`source` combined by "prod", "mean", "amax" or "amin" with the positions `index` along `dim`."""
+    if reduce not in ("prod", "mean", "amax", "amin"):
+        raise RuntimeError(f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin; received {reduce}")
+    _check_index("index_reduce", index)
+    if not input.dim():
+        return index_reduce(input.reshape(1), 0, index, source.reshape(-1), reduce, include_self=include_self).reshape(())
+    d, shape, place = _along("index_reduce", input, dim, index)
+    if tuple(source.shape) != shape:
+        raise RuntimeError(f"index_reduce_(): expected source of shape {list(shape)}; received {list(source.shape)}")
+    return scatter_reduce(input, d, place.expand(shape), source, reduce, include_self=include_self)
+
+
+@operator(inplace=True)
+def index_fill(input: Tensor, dim, index, value: Tensor) -> Tensor:
     """One value written to the positions `index` along `dim`."""
     _check_index("index_fill", index)
-    value = value.item() if isinstance(value, core.Tensor) else value
+    if isinstance(value, core.Tensor) and value.dim():
+        raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.dim()} dimension(s).")
     if not input.dim():
-        return core.full((), value, input.meta.dtype, "cpu")
+        return index_fill(input.reshape(1), 0, index, value).reshape(())
     d, shape, place = _along("index_fill", input, dim, index)
-    return put(input, core.full(shape, value, input.meta.dtype, "cpu"), [place], shape, _others(input.dim(), d), "set")
+    value = value.to(input.dtype) if isinstance(value, core.Tensor) else core.full((), number(value), input.meta.dtype, "cpu")
+    return put(input, value.expand(shape), [place], shape, _others(input.dim(), d), "set")
+
+
+@operator(name="put", inplace=True, out=False)
+def put_flat(input: Tensor, index, source: Tensor, accumulate=False) -> Tensor:
+    """`source` written (or added) to places in the flattened input."""
+    _check_index("put_", index, (dt.int64,))
+    if source.dtype is not input.dtype:
+        raise RuntimeError(f"put_(): self and source expected to have the same dtype, but got {input.dtype} and {source.dtype}")
+    if index.numel() != source.numel():
+        raise IndexError(f"put_(): Expected source and index to have the same number of elements, but got source.numel() = {source.numel()}, "
+                         f"index.numel() = {index.numel()}")
+    flat = put(input.reshape(-1), source.reshape(-1), [index.reshape(-1)], (index.numel(),), (("i", 0),), "sum" if accumulate else "set")
+    return flat.reshape(input.shape)
 
 
 @operator(name="masked_fill", public=False, grad=dict(input=lambda g, mask: pw.where(mask, 0.0, g),
@@ -297,9 +390,14 @@ def masked_select(input: Tensor, mask) -> Tensor:
 @operator(inplace=True)
 def masked_scatter(input: Tensor, mask, source: Tensor) -> Tensor:
     """Elements of `source`, in order, where the mask holds."""
-    mask = mask.expand(input.shape)
+    if mask.dtype is not dt.bool_ or source.dtype is not input.dtype:
+        raise RuntimeError(f"masked_scatter_: expected a bool mask and a source of the input's dtype {input.dtype}; received {mask.dtype} and "
+                           f"{source.dtype}")
+    input, mask = core.broadcast_tensors(input, mask)
     order = (mask.reshape(-1).cumsum(0) - 1).clamp(min=0).reshape(mask.shape)
-    return pw.where(mask, take(source, order), input)
+    if not source.numel():
+        source = source.new_zeros(1)
+    return pw.where(mask, pick(source.reshape(-1), [order], order.meta.view.shape, (("i", 0),), STRICT_GATHER), input)
 
 
 @operator(inplace=True, grad=dict(input=lambda g, diagonal: tril(g, diagonal)))
@@ -307,7 +405,7 @@ def tril(input: Tensor, diagonal=0) -> Tensor:
     """The lower triangle of the last two dimensions, zero elsewhere."""
     if input.dim() < 2:
         raise RuntimeError("tril: input tensor must have at least 2 dimensions")
-    return pw.where_(tril_mask(*input.shape[-2:], diagonal), input, 0)
+    return pw.where_(tril_mask(*input.shape[-2:], diagonal), input, False)
 
 
 @operator(inplace=True, grad=dict(input=lambda g, diagonal: triu(g, diagonal)))
@@ -315,4 +413,4 @@ def triu(input: Tensor, diagonal=0) -> Tensor:
     """The upper triangle of the last two dimensions, zero elsewhere."""
     if input.dim() < 2:
         raise RuntimeError("triu: input tensor must have at least 2 dimensions")
-    return pw.where_(tril_mask(*input.shape[-2:], diagonal - 1), 0, input)
+    return pw.where_(tril_mask(*input.shape[-2:], diagonal - 1), False, input)

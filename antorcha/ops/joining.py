@@ -59,13 +59,13 @@ def _listed(name, tensors):
     if not isinstance(tensors, list):
         raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not {type(tensors).__name__}")
     if not tensors:
-        raise RuntimeError(f"torch.{name}(): expected a non-empty list of Tensors")
+        raise (ValueError if name == "cat" else RuntimeError)(f"torch.{name}(): expected a non-empty list of Tensors")
     for x in tensors:
         check_tensor(name, "tensors", x)
     return tensors
 
 
-@operator(method=False)
+@operator(method=False, out="apart")
 def cat(tensors, dim=0) -> Tensor:
     """Tensors one after the other along `dim`; those of shape (0,) are left out."""
     tensors = _listed("cat", tensors)
@@ -205,7 +205,7 @@ def combinations(input: Tensor, r=2, with_replacement=False) -> Tensor:
         return core.blank((0,), input.dtype)
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     rows = list(choose(range(input.numel()), r))
-    return input[core.tensor(rows, dtype=dt.int64)] if rows else core.blank((0, r), input.dtype)
+    return input[core.tensor(rows, dtype=dt.int64).reshape(-1, r)]
 
 
 @operator(name="_chunk_cat", method=False)

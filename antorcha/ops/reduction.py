@@ -104,8 +104,8 @@ def mean(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
         raise RuntimeError(f"mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: {d}. "
                            "Convert it first: input.float().mean()")
     n = _count(input.meta.view.shape, dim)
-    total = reduce("sum", input, dim, keepdim, d, d)
-    return total / n if n else total * math.nan
+    total = reduce("sum", input, dim, keepdim, d, d.compute)
+    return core.cast(total / n if n else total * math.nan, d)
 
 
 def _prod_grad(g, input, dim, keepdim, result):

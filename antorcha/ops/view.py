@@ -597,6 +597,8 @@ def sum_to_size(input, *size):
     lead = len(shape) - len(want)
     if lead < 0 or any(n not in (1, m) for n, m in zip(want, shape[lead:])):
         raise RuntimeError(f"size {{{list(want)}}} is not expandable to size {{{list(shape)}}}.")
+    if not want:
+        return input.sum()
     over = (*range(lead), *(i + lead for i, n in enumerate(want) if n == 1 and shape[i + lead] != 1))
     return view_(input.sum(over, True) if over else input, want)
 
