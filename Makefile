@@ -21,7 +21,7 @@ oracle: $(ORACLE_VENV)/dev.stamp
 	$(ORACLE_VENV)/bin/python -m pytest
 
 bench: $(VENV)/dev.stamp
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --write docs
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

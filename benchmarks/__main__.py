@@ -1,8 +1,121 @@
-"""`make bench`: the machine's bounds, then matrix products beside them."""
+"""`make bench`: the machine's bounds, matrix products, and training steps beside PyTorch; a page and a picture for docs/.
+
+    python -m benchmarks [--torch PYTHON] [--rounds N] [--write FOLDER]
+
+PYTHON is the interpreter of an environment with PyTorch (default: .venv-oracle/bin/python, if `make oracle` has made it). Ratios are
+taken round by round, the engines in turn, so that a machine whose speed drifts treats them alike; the median is told.
+"""
 
 from __future__ import annotations
 
-import runpy
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
 
-for name in ("peak", "gemm"):
-    runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+from . import gemm, peak
+from .workloads import WORKLOADS
+
+HERE = Path(__file__).parent
+
+
+def measure(python: str, module: str, workload: str, *options: str) -> dict | None:
+    """What one process of an engine prints about a workload; None where it fails."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))}
+    done = subprocess.run([python, str(HERE / "workloads.py"), module, workload, *options], capture_output=True, text=True, env=environment)
+    if done.returncode:
+        print(f"{module} {workload}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def steps(engines: dict, rounds: int) -> dict:
+    """workload -> engine -> what its rounds measured."""
+    found: dict = {}
+    for workload in WORKLOADS:
+        row = found[workload] = {name: [] for name in engines}
+        for _ in range(rounds):
+            for name, (python, module, *options) in engines.items():
+                row[name].append(measure(python, module, workload, *options))
+        print(describe(workload, row), flush=True)
+    return found
+
+
+def ratio(row: dict, other: str) -> float | None:
+    """How many times as fast antorcha is, the median over rounds."""
+    pairs = [(a["least"], b["least"]) for a, b in zip(row["antorcha"], row[other]) if a and b]
+    return statistics.median(b / a for a, b in pairs) if pairs else None
+
+
+def describe(workload: str, row: dict) -> str:
+    """A line of the table."""
+    cells = []
+    for name, runs in row.items():
+        good = [r for r in runs if r]
+        if not good:
+            cells.append("| - | - | - |")
+            continue
+        times = "" if name == "antorcha" else f" ({ratio(row, name) or 0:.2f}x)"
+        cells.append(f"| {min(r['least'] for r in good):.2f}{times} | {min(r['first'] for r in good):.2f} | {max(r['memory'] for r in good):.0f} |")
+    return f"| {workload} " + "".join(c[:-1] for c in cells) + "|"
+
+
+def picture(found: dict, path: Path) -> None:
+    """Bars: how many times as fast as each other engine."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    others = [name for name in next(iter(found.values())) if name != "antorcha"]
+    figure, axis = pyplot.subplots(figsize=(7, 3))
+    for i, name in enumerate(others):
+        values = [ratio(row, name) or 0 for row in found.values()]
+        places = [k + (i - (len(others) - 1) / 2) * 0.35 for k in range(len(found))]
+        axis.bar(places, values, 0.33, label=f"against {name}")
+        for x, v in zip(places, values):
+            axis.text(x, v, f"{v:.1f}", ha="center", va="bottom", fontsize=8)
+    axis.axhline(1, color="black", lw=0.8)
+    axis.set_xticks(range(len(found)), list(found))
+    axis.set_ylabel("times as fast")
+    axis.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--torch", metavar="PYTHON", default=str(HERE.parent / ".venv-oracle/bin/python"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="where benchmarks.md and benchmarks.png go (docs)")
+    options = parser.parse_args()
+
+    threads = os.cpu_count() or 1
+    bounds = [f"{n} thread{'s' * (n > 1)}: {peak.fma_peak(n) / 1e9:.0f} GFLOP/s float32, {peak.read_bandwidth(n) / 1e9:.1f} GB/s read"
+              for n in sorted({1, threads})]
+    print("\n".join(bounds))
+    products = [line for n in sorted({1, threads}) for line in gemm.report(n)]
+    engines = {"antorcha": (sys.executable, "antorcha")}
+    if Path(options.torch).exists():
+        engines |= {"torch": (options.torch, "torch"), "torch.compile": (options.torch, "torch", "--compile")}
+    else:
+        print(f"no PyTorch at {options.torch}: antorcha alone")
+    head = "| step | " + " | ".join(f"{name}: ms | first, s | MiB" for name in engines) + " |"
+    print(head)
+    found = steps(engines, options.rounds)
+    if options.write:
+        picture(found, options.write / "benchmarks.png")
+        rule = "|" + "---|" * (1 + 3 * len(engines))
+        text = ["# Speed", "", f"Measured by `make bench` on {platform.processor() or platform.machine()} with {threads} threads, Python "
+                f"{platform.python_version()}. A ratio above 1 says that antorcha is faster; it is the median over {options.rounds} rounds in "
+                "which the engines take turns. The first step includes compiling what is not on disk yet.", "", *(f"- {b}" for b in bounds), "",
+                head, rule, *(describe(w, row) for w, row in found.items()), "", "![times as fast](benchmarks.png)", "",
+                "Matrix products, GFLOP/s:", "", "```", *products, "```", ""]
+        (options.write / "benchmarks.md").write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

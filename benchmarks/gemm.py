@@ -1,6 +1,6 @@
 """Matrix products beside NumPy's and, where it can be imported, PyTorch's: GFLOP/s, best of several rounds.
 
-    python benchmarks/gemm.py [threads ...]
+    python -m benchmarks.gemm [threads ...]
 
 Each product is one kernel call on memory that is already there; the others are given an output array where they take one.
 """
@@ -12,15 +12,15 @@ import sys
 import time
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_name, (sys.argv[1:] or ["1"])[0])
+    os.environ.setdefault(_name, next((v for v in sys.argv[1:] if v.isdigit()), "1"))
 
 import numpy as np  # noqa: E402
-from peak import fma_peak  # noqa: E402
 
 from antorcha.base import dtype as dt  # noqa: E402
 from antorcha.loops import ir  # noqa: E402
 from antorcha.runtime import pool  # noqa: E402
 from antorcha.targets import llvm  # noqa: E402
+from benchmarks.peak import fma_peak  # noqa: E402
 
 try:
     import torch
@@ -107,12 +107,14 @@ def operands(batch: int, m: int, n: int, k: int, ta: bool, tb: bool, dtype: str 
     return a.swapaxes(1, 2) if ta else a, b.swapaxes(1, 2) if tb else b, np.zeros((batch, m, n), dtype)
 
 
-def report(threads: int, seconds: float = 0.8) -> None:
+def report(threads: int, seconds: float = 0.8) -> list[str]:
+    """Print, and return, a line for each product."""
     pool.set_num_threads(threads)
     if torch:
         torch.set_num_threads(threads)
     peak = fma_peak(threads) / 1e9
-    print(f"\n{threads} thread(s); peak {peak:.0f} GFLOP/s\n{'':24}{'ours':>8}{'of peak':>9}{'numpy':>8}{'torch':>8}")
+    lines = [f"{threads} thread(s); peak {peak:.0f} GFLOP/s", f"{'':24}{'ours':>8}{'of peak':>9}{'numpy':>8}{'torch':>8}"]
+    print("\n".join(["", *lines]))
     for name, *shape in SHAPES:
         a, b, out = operands(*shape)
         x, y, z = (a, b, out) if shape[0] > 1 else (a[0], b[0], out[0])
@@ -121,7 +123,9 @@ def report(threads: int, seconds: float = 0.8) -> None:
             calls.append(lambda x=torch.from_numpy(x), y=torch.from_numpy(y), z=torch.from_numpy(np.empty_like(z)): torch.matmul(x, y, out=z))
         speeds = [2e-9 * shape[0] * shape[1] * shape[2] * shape[3] / t for t in alternate(calls, seconds)]
         assert np.allclose(out[-1], np.matmul(a[-1], b[-1]), rtol=1e-3, atol=1e-2), name
-        print(f"{name:24}{speeds[0]:8.1f}{speeds[0] / peak:9.0%}" + "".join(f"{speed:8.1f}" for speed in speeds[1:]), flush=True)
+        lines.append(f"{name:24}{speeds[0]:8.1f}{speeds[0] / peak:9.0%}" + "".join(f"{speed:8.1f}" for speed in speeds[1:]))
+        print(lines[-1], flush=True)
+    return lines
 
 
 if __name__ == "__main__":

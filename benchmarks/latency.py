@@ -1,6 +1,6 @@
 """What Python costs: import, recording, finding a plan, making one, whole small steps. PyTorch beside it where it is installed.
 
-    python benchmarks/latency.py [import] [record] [plan] [step] [first]
+    python -m benchmarks.latency [import] [record] [plan] [step] [first]
 
 Times are the least of several repeats, garbage collection on.
 """
@@ -160,12 +160,12 @@ def native() -> float:
 
 def first() -> None:
     """Seconds of the first and of a later step in a fresh process whose kernels are on disk."""
-    script = ("import sys, time; sys.path.insert(0, {!r}); import latency, {} as torch\n"
+    script = ("import sys, time; sys.path.insert(0, {!r}); from benchmarks import latency; import {} as torch\n"
               "import {}.nn, {}.optim\n"
               "run = latency.training(torch, 'Adam'); times = []\n"
               "for _ in range(4):\n    t = time.perf_counter(); run().item(); times.append(time.perf_counter() - t)\n"
               "print(times[0], times[-1])")
-    here = __file__.rpartition("/")[0]
+    here = __file__.rpartition("/benchmarks/")[0]
     for name in ("antorcha", "torch"):
         for _ in range(2):
             done = subprocess.run([sys.executable, "-c", script.format(here, name, name, name)], capture_output=True, text=True)

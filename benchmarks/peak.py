@@ -1,6 +1,6 @@
 """The bounds to measure a kernel against: fused multiply-adds per second, and bytes read per second.
 
-    python benchmarks/peak.py
+    python -m benchmarks.peak
 """
 
 from __future__ import annotations
