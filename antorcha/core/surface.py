@@ -6,7 +6,7 @@ from ..base import dtype as dt
 from ..ops import arrange, bilinear, gamma, joining, numeric, scan, sorting, statistics  # noqa: F401 (they declare operators)
 from ..ops import factory, random, record, reduction
 from ..ops import pointwise as pw
-from ..ops import linalg, norms, products, spectral  # noqa: F401 (they declare operators)
+from ..ops import linalg, norms, products, special, spectral  # noqa: F401 (they declare operators)
 from . import indexing
 from .tensor import Tensor, inplace
 
@@ -14,7 +14,7 @@ ALIASES = {
     "absolute": "abs", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "arctan2": "atan2", "arccosh": "acosh", "arcsinh": "asinh",
     "arctanh": "atanh", "clip": "clamp", "concat": "cat", "divide": "div", "multiply": "mul", "subtract": "sub", "negative": "neg",
     "true_divide": "div", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne", "fix": "trunc",
-    "special_expit": "sigmoid", "ger": "outer", "concatenate": "cat", "row_stack": "vstack",
+    "ger": "outer", "concatenate": "cat", "row_stack": "vstack",
     "moveaxis": "movedim", "swapaxes": "transpose", "swapdims": "transpose",
 }
 
@@ -89,6 +89,8 @@ def install() -> None:
                 setattr(Tensor, alias + suffix, getattr(Tensor, name + suffix))
     Tensor.index_put = indexing.index_put
     Tensor.index_put_ = _inplace_form("index_put", indexing.index_put)
+    Tensor.polygamma = lambda self, n: special.polygamma(n, self)
+    Tensor.polygamma_ = _inplace_form("polygamma", Tensor.polygamma)
     Tensor.where = lambda self, condition, other: pw.where(condition, self, other)
     Tensor.std, Tensor.var = reduction.std, reduction.var
     _install_operators()

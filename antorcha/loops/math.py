@@ -407,11 +407,15 @@ def _erfc_tail(a: Op) -> Op:
     """erfc on [1, 28], float64."""
     square = a * a
     rest = fma(a, a, -square)
+    return exp(-square) * (1.0 - rest) * _erfcx_tail(a)
+
+
+def _erfcx_tail(a: Op) -> Op:
+    """exp(a**2) erfc(a) from 1 on, float64."""
     near = select(a < 2.5, polynomial(minimum(a, 2.5) - 1.75, _ERFC_LOG_A), polynomial(minimum(a, 6.5) - 4.5, _ERFC_LOG_B))
     inverse = 1.0 / a
     far = polynomial(inverse, _ERFC_LOG_C)
-    e = exp(-select(a < 6.5, near, far)) * select(a < 6.5, const(1.0, a.dtype), inverse)
-    return exp(-square) * (1.0 - rest) * e
+    return exp(-select(a < 6.5, near, far)) * select(a < 6.5, const(1.0, a.dtype), inverse)
 
 
 @_wide
@@ -420,6 +424,17 @@ def erfc(x: Op) -> Op:
     tail = _erfc_tail(minimum(maximum(a, 1.0), 28.0))
     small = 1.0 - x * polynomial(x * x, _ERF_SMALL[dt.float64])
     return select(x.ne(x), x, select(a < 1.0, small, select(x < 0.0, 2.0 - tail, tail)))
+
+
+@_wide
+def erfcx(x: Op) -> Op:
+    a = absolute(x)
+    tail = _erfcx_tail(maximum(a, 1.0))
+    square = x * x
+    grown = exp(square) * (1.0 + fma(x, x, -square))
+    small = grown * (1.0 - x * polynomial(square, _ERF_SMALL[dt.float64]))
+    below = select(square < 800.0, 2.0 * grown - tail, const(INF, x.dtype))
+    return select(x.ne(x), x, select(a < 1.0, small, select(x < 0.0, below, tail)))
 
 
 _ERFINV_CENTRE = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503, -0.00417768164,
@@ -542,3 +557,22 @@ def digamma(x: Op) -> Op:
     reflected = y - math.pi / tan(fraction * math.pi)
     y = select(x < 0.0, select(fraction.eq(0.0), const(NAN, x.dtype), reflected), y)
     return select(x.eq(0.0), _with_sign_of(const(INF, x.dtype), -x), y)
+
+
+_TRIGAMMA = (7.0 / 6, -691.0 / 2730, 5.0 / 66, -1.0 / 30, 1.0 / 42, -1.0 / 30, 1.0 / 6)
+
+
+@_wide
+def trigamma(x: Op) -> Op:
+    """The derivative of digamma; from 10 on the asymptotic series, below 1/2 by reflection."""
+    reflected = x < 0.5
+    y = select(reflected, 1.0 - x, x)
+    total = const(0.0, x.dtype)
+    for _ in range(10):
+        below = y < 10.0
+        total = select(below, total + 1.0 / (y * y), total)
+        y = select(below, y + 1.0, y)
+    z = 1.0 / (y * y)
+    total = total + (1.0 + z * polynomial(z, _TRIGAMMA)) / y + 0.5 * z
+    s = sin((x - round_even(x)) * math.pi)
+    return select(reflected, math.pi * math.pi / (s * s) - total, total)

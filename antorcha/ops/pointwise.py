@@ -515,7 +515,16 @@ def lgamma(input: Tensor) -> Tensor:
     """The logarithm of the absolute value of the gamma function."""
 
 
-@pointwise(lm.digamma, rule=floating, samples=unary(0.5, 9))
+@pointwise(lm.trigamma, public=False, rule=floating, samples=unary(0.5, 9), grad=dict(input=lambda g, input: _trigamma_grad(g, input)))
+def trigamma(input: Tensor): ...
+
+
+def _trigamma_grad(g, input):
+    from .special import polygamma
+    return g * polygamma(2, input)
+
+
+@pointwise(lm.digamma, rule=floating, samples=unary(0.5, 9), grad=dict(input=lambda g, input: g * trigamma(input)))
 def digamma(input: Tensor) -> Tensor:
     """The derivative of lgamma."""
 
