@@ -63,13 +63,15 @@ def set_default_dtype(d):
 
 
 def set_default_device(device):
-    """Only the CPU so far."""
-    from .ops.factory import device_name
-    device_name(device)
+    """Set where new tensors are made when no device is given."""
+    from .ops.placement import core, device_name
+    core.default_device = "cpu" if device is None else device_name(device)
 
 
 def get_default_device():
-    return device("cpu")
+    """Where new tensors are made when no device is given."""
+    from .ops.record import core
+    return device(core.default_device)
 
 
 def result_type(*tensors):

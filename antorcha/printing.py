@@ -153,6 +153,8 @@ def tensor_text(t: Tensor) -> str:
         x = host(t.detach())
         summarise = t.numel() > options.threshold
         body = _nested(x, indent, summarise, _formatter(_summarised(x) if summarise else x))
+    if t.is_cuda:
+        suffixes.insert(0, f"device='{t.device}'")
     if t.grad_fn is not None:
         suffixes.append(f"grad_fn=<{t.grad_fn.name()}>")
     elif t.requires_grad:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from .core.generator import Generator, default_generator
+from .core.generator import Generator, default_generator, seed_devices
 
 
 def manual_seed(seed) -> Generator:
-    """Seed the default generator."""
+    """Seed the default generators, of the CPU and of every GPU."""
+    seed_devices(int(seed))
     return default_generator.manual_seed(seed)
 
 

@@ -9,14 +9,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import fake_cuda
 import numpy as np
 import pytest
 import simt
 
 import antorcha as torch
 from antorcha.base import config
-from antorcha.graph import chain
+from antorcha.graph import chain, flush, tape
 from antorcha.loops import interp, plan
+from antorcha.runtime import cuda
+from antorcha.runtime.cuda_memory import Allocator
 from antorcha.targets import ptx
 
 # -- kernels ----------------------------------------------------------------------------------------------------
@@ -192,3 +195,300 @@ def test_every_architecture_has_code(simulated):
     assert ptx.architecture_for((12, 0)) == 90 and ptx.architecture_for((8, 7)) == 86
     with pytest.raises(RuntimeError, match="compute capability 7.0 or later; received one of 6.1"):
         ptx.architecture_for((6, 1))
+
+
+# -- devices, with a driver of our own --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Two GPUs of the imagination."""
+    library = fake_cuda.Library(2)
+    monkeypatch.setattr(ptx, "assemble", lambda key, make_ir, architecture, long: make_ir())
+    cuda.use(library)
+    flush.clear()
+    yield library
+    tape.flush()
+    cuda.use(None)
+    tape.state.devices = False
+    flush.clear()
+
+
+def launches(library) -> int:
+    return library.names().count("launch")
+
+
+def test_without_a_driver_nothing_is_there(monkeypatch):
+    def missing():
+        raise OSError
+
+    monkeypatch.setattr(cuda, "_find", missing)
+    cuda.use(None)
+    assert not torch.cuda.is_available() and torch.cuda.device_count() == 0 and not torch.cuda.is_initialized()
+    torch.cuda.manual_seed_all(1)
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_allocated() == 0
+    for ask in (lambda: torch.zeros(2, device="cuda"), lambda: A.cuda(), lambda: torch.nn.Linear(2, 2).to("cuda"), torch.cuda.synchronize,
+                lambda: A.to(0)):
+        with pytest.raises(RuntimeError, match="libcuda was not found.*is_available"):
+            ask()
+    cuda.use(None)
+
+
+def test_questions_make_no_context(gpus):
+    assert torch.cuda.is_available() and torch.cuda.device_count() == 2 and torch.cuda.current_device() == 0
+    assert torch.cuda.get_device_name() == "A GPU of the imagination" and torch.cuda.get_device_capability(1) == (8, 0)
+    assert torch.cuda.get_device_properties(0).multi_processor_count == 108
+    assert not torch.cuda.is_initialized() and "cuDevicePrimaryCtxRetain" not in gpus.names()
+    torch.ones(2, device="cuda").tolist()
+    assert torch.cuda.is_initialized()
+
+
+def test_there_and_back(gpus):
+    x = A.cuda()
+    assert x.is_cuda and not x.is_cpu and x.device == torch.device("cuda:0") and x.get_device() == 0 and repr(x[0, :2]).endswith("device='cuda:0')")
+    np.testing.assert_array_equal(x.cpu().numpy(), A.numpy())
+    assert A.cpu() is A and x.cuda() is x and x.to("cuda:0") is x
+    t = A.t().cuda()
+    assert t.stride() == A.t().stride() and t.tolist() == A.t().tolist()
+    assert A[::2, 3:7].cuda().tolist() == A[::2, 3:7].tolist() and torch.empty(0, 3).cuda().shape == (0, 3)
+    assert A.to("cuda", torch.float64).dtype is torch.float64 and x.to("cpu", torch.float16).is_cpu
+    other = x.to("cuda:1")
+    assert other.get_device() == 1 and other.tolist() == A.tolist()
+    with pytest.raises(TypeError, match="Use Tensor.cpu"):
+        x.numpy()
+    with pytest.raises(RuntimeError, match=r"index in \[0, 2\); received 2"):
+        A.to("cuda:2")
+
+
+def test_moving_is_differentiable(gpus):
+    x = numbers(4).requires_grad_()
+    (x.cuda() * torch.arange(4.0).cuda()).sum().cpu().backward()
+    assert x.grad.is_cpu and x.grad.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("mix", [lambda x, y: x + y, lambda x, y: x @ y.t(), lambda x, y: torch.cat([x, y]), lambda x, y: torch.where(x > 0, x, y)])
+def test_devices_are_not_mixed(gpus, mix):
+    with pytest.raises(RuntimeError, match=r"same device, but found at least two devices, cuda:0 and cpu. Move one of them: x.to\('cuda:0'\)"):
+        mix(A.cuda(), A)
+
+
+def test_what_may_be_mixed(gpus):
+    x = A.cuda()
+    assert (x * torch.tensor(2.0)).is_cuda and (torch.tensor(2.0) - x).tolist() == (2 - A).tolist()
+    assert x[INDEX].tolist() == A[INDEX].tolist()
+    y = torch.zeros(3, device="cuda")
+    y.copy_(torch.ones(3))
+    y[1] = 5
+    y[0] = torch.tensor(7.0)
+    assert y.tolist() == [7, 5, 1]
+
+
+def test_new_tensors(gpus):
+    made = [torch.zeros(3, device="cuda"), torch.arange(3, device="cuda"), torch.tensor([1.0], device="cuda"), torch.eye(2, device="cuda"),
+            torch.rand(3, device="cuda"), torch.randint(5, (3,), device="cuda"), torch.linspace(0, 1, 3, device="cuda"),
+            torch.full((2,), 1.5, device="cuda:0"), torch.randperm(4, device="cuda")]
+    x = A.cuda()
+    made += [torch.zeros_like(x), torch.randn_like(x), x.new_zeros(2), x.new_tensor([1]), torch.full_like(x, 2), x.clone(), x.tril(),
+             torch.nn.functional.one_hot(torch.tensor([1, 2]).cuda()), x.sort(1)[1], x.nonzero(), torch.bincount(torch.tensor([1, 2]).cuda()),
+             torch.nn.functional.dropout(x), torch.multinomial(x.softmax(1), 2), x.unique(), x.max(1).indices]
+    assert [t.device for t in made] == [torch.device("cuda:0")] * len(made)
+    with torch.device("cuda:1"):
+        assert torch.ones(2).get_device() == 1 and torch.tensor([1]).get_device() == 1
+    torch.set_default_device("cuda")
+    try:
+        assert torch.ones(2).is_cuda and torch.nn.Linear(2, 2).weight.is_cuda
+    finally:
+        torch.set_default_device(None)
+    assert torch.ones(2).is_cpu
+    with torch.cuda.device(1):
+        assert torch.ones(2, device="cuda").get_device() == 1
+    assert torch.cuda.current_device() == 0
+
+
+def test_the_same_seed_gives_the_same_numbers(gpus):
+    torch.manual_seed(3)
+    want = torch.randn(20).tolist()
+    assert torch.randn(20, device="cuda").tolist() == want
+    torch.cuda.manual_seed(3)
+    state = torch.cuda.get_rng_state()
+    first = torch.nn.functional.dropout(torch.ones(50, device="cuda")).tolist()
+    torch.cuda.set_rng_state(state)
+    assert torch.nn.functional.dropout(torch.ones(50, device="cuda")).tolist() == first
+    torch.manual_seed(3)
+    assert torch.nn.functional.dropout(torch.ones(50)).tolist() == first
+
+
+@pytest.mark.parametrize("case", ["layer norm"])
+def test_cases_on_a_device(gpus, case):
+    np.testing.assert_allclose(layer_norm_gradient("cuda").detach().cpu().numpy(), layer_norm_gradient().detach().numpy(), rtol=2e-5, atol=2e-5)
+
+
+def train(device: str, steps: int = 3):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Embedding(11, 8), torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Dropout(0.1),
+                                torch.nn.LayerNorm(16), torch.nn.Linear(16, 11)).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    x, y = torch.arange(22).reshape(2, 11).to(device) % 11, torch.arange(22).to(device) % 7
+    losses = []
+    for _ in range(steps):
+        loss = torch.nn.functional.cross_entropy(model(x).flatten(0, 1), y)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, model
+
+
+def test_training(gpus):
+    torch.cuda.manual_seed(0)
+    got, model = train("cuda")
+    assert all(p.is_cuda and p.grad.is_cuda for p in model.parameters())
+    assert got[-1] < got[0] and all(np.isfinite(got))
+    launched = launches(gpus)
+    assert launched and flush.counters["hits"]
+
+
+def test_a_step_is_recorded_whole_and_its_plan_found_again(gpus):
+    w, x = torch.ones(8, 8, device="cuda").requires_grad_(), torch.ones(4, 8, device="cuda")
+    w.tolist(), x.tolist()
+    seen = []
+    for _ in range(4):
+        before = dict(flush.counters), len(gpus.calls)
+        loss = (x @ w).relu().mean()
+        loss.backward()
+        with torch.no_grad():
+            w -= 0.1 * w.grad
+        w.grad = None
+        tape.flush()
+        seen.append(([c[:4] for c in gpus.calls[before[1]:] if c[0] in ("launch", "HtoD", "DtoH", "cuMemAlloc")], flush.counters["made"] - before[0]["made"]))
+    assert seen[2] == seen[3] and seen[3][1] == 0
+    assert all(c[0] == "launch" for c in seen[3][0])        # nothing is copied, allocated or waited for
+
+
+def test_a_bad_index_is_reported_when_somebody_waits(gpus):
+    got = torch.ones(3, device="cuda")[torch.tensor([0, 7]).cuda()]
+    tape.flush()
+    with pytest.raises(IndexError, match=r"index in \[-3, 3\).*received 7(.|\n)*test_cuda.py"):
+        got.tolist()
+    assert torch.ones(2, device="cuda").tolist() == [1, 1]
+
+
+def test_two_devices_and_the_processor_in_one_recording(gpus):
+    a, b, c = torch.ones(3) * 2, torch.ones(3, device="cuda:0") * 3, torch.ones(3, device="cuda:1") * 4
+    assert (c.tolist(), b.tolist(), a.tolist()) == ([4] * 3, [3] * 3, [2] * 3)
+    pending = torch.ones(3, device="cuda") * 5
+    before = launches(gpus)
+    (torch.ones(2) + 1).to("cuda")
+    assert launches(gpus) == before     # the recording for the GPU goes on
+    assert pending.tolist() == [5] * 3
+
+
+def test_operators_of_numpy(gpus):
+    x = numbers(3, 4)
+    values, order = (x.cuda() * 2).sort(1)
+    assert ((values + 1).cpu().tolist(), order.tolist()) == (((x * 2).sort(1)[0] + 1).tolist(), x.sort(1)[1].tolist())
+
+
+def test_streams_and_events(gpus):
+    stream = torch.cuda.Stream()
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    pending = torch.ones(2, device="cuda") + 1
+    start.record()
+    with torch.cuda.stream(stream):
+        assert torch.cuda.current_stream() == stream != torch.cuda.default_stream()
+        inside = torch.ones(2, device="cuda") * 3
+        end.record()
+    torch.cuda.current_stream().wait_stream(stream)
+    end.synchronize()
+    marked = [c for c in gpus.calls if c[0] in ("launch", "cuEventRecord", "cuStreamWaitEvent")]
+    streams = [c[-1] for c in marked]
+    assert [c[0] for c in marked[:4]] == ["launch", "cuEventRecord", "launch", "cuEventRecord"]
+    assert streams[:4] == [0, 0, stream.cuda_stream, stream.cuda_stream] and marked[-1] == ("cuStreamWaitEvent", 0)
+    assert start.elapsed_time(end) == 1.0 and stream.query() and end.query()
+    assert pending.tolist() == [2, 2] and inside.tolist() == [3, 3]
+
+
+def test_memory(gpus):
+    assert torch.cuda.mem_get_info() == (fake_cuda.MEMORY, fake_cuda.MEMORY)
+    x = torch.empty(1 << 20, device="cuda").fill_(1)
+    tape.flush()
+    used = torch.cuda.memory_allocated()
+    assert used >= 4 << 20 and torch.cuda.memory_reserved() >= used
+    del x
+    assert torch.cuda.memory_allocated() <= used - (4 << 20) and torch.cuda.max_memory_allocated() >= used
+    torch.cuda.reset_peak_memory_stats()
+    assert torch.cuda.max_memory_allocated() < used
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() < 4 << 20
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="cuda:0"):
+        torch.ones(fake_cuda.MEMORY, device="cuda").tolist()
+
+
+def test_pinned_memory(gpus):
+    x = numbers(6).pin_memory()
+    assert x.is_pinned() and not A.is_pinned() and x.tolist() == numbers(6).tolist()
+    before = gpus.names().count("cuStreamSynchronize")
+    y = x.to("cuda", non_blocking=True)
+    assert gpus.names().count("cuStreamSynchronize") == before and y.tolist() == x.tolist()
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(A, torch.arange(37)), batch_size=10, pin_memory=True)
+    assert all(a.is_pinned() and b.is_pinned() for a, b in loader)
+
+
+def test_files(gpus, tmp_path):
+    path = tmp_path / "state.pt"
+    torch.save({"w": A.cuda(), "b": B}, path)
+    loaded = torch.load(path)
+    assert loaded["w"].device == torch.device("cuda:0") and loaded["b"].is_cpu and loaded["w"].tolist() == A.tolist()
+    assert torch.load(path, map_location="cpu")["w"].is_cpu
+    assert torch.load(path, map_location={"cuda:0": "cuda:1"})["w"].get_device() == 1
+    assert torch.load(path, map_location=lambda storage, location: storage.cuda(1))["b"].get_device() == 1
+    cuda.use(fake_cuda.Library(0))
+    with pytest.raises(RuntimeError, match="map_location='cpu'"):
+        torch.load(path)
+
+
+def test_a_forked_process_is_told(gpus):
+    x = torch.ones(2, device="cuda")
+    x.tolist()
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            torch.ones(2, device="cuda").tolist()
+            text = "no error"
+        except RuntimeError as e:
+            text = str(e)
+        del x
+        os.write(write, text.encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert "forked" in os.read(read, 4096).decode() and x.tolist() == [1, 1]
+
+
+def test_the_allocator():
+    """Random requests: blocks never overlap, neighbours join, what is given back is used again."""
+    space, next_address = {}, [1 << 20]
+
+    def reserve(nbytes):
+        if sum(space.values()) + nbytes > 200 << 20:
+            raise MemoryError
+        space[next_address[0]] = nbytes
+        next_address[0] += nbytes + (1 << 20)
+        return next_address[0] - nbytes - (1 << 20)
+
+    allocator = Allocator("test", reserve, lambda address: space.pop(address))
+    random, held = np.random.RandomState(0), []
+    for _ in range(2000):
+        if held and random.rand() < 0.5:
+            allocator.give(held.pop(random.randint(len(held))))
+            continue
+        block = allocator.take(int(2 ** random.uniform(0, 22)), int(random.randint(2)))
+        assert all(block.address + block.size <= b.address or b.address + b.size <= block.address for b in held)
+        assert any(s <= block.address and block.address + block.size <= s + n for s, n in space.items())
+        held.append(block)
+    while held:
+        allocator.give(held.pop())
+    allocator.empty_cache()
+    assert allocator.allocated == 0 and allocator.reserved == 0 and not space

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..graph.node import Node, leaf
+from ..base.device import device as Device
 from ..runtime.buffer import Buffer
 
 DEFAULT_SEED = 67280421310721
@@ -26,14 +27,14 @@ class Generator:
     """A stream of random numbers with a seed and a state of its own."""
 
     def __init__(self, device="cpu"):
-        if str(device) != "cpu":
-            raise RuntimeError(f"Generator: expected device 'cpu'; received '{device}'")
+        self._device = Device(device)
+        if self._device.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"Generator: expected device 'cpu' or 'cuda'; received '{device}'")
         self.manual_seed(DEFAULT_SEED)
 
     @property
     def device(self):
-        from ..base.device import device
-        return device("cpu")
+        return self._device
 
     def manual_seed(self, seed: int):
         seed = int(seed)
@@ -220,3 +221,24 @@ def _scaled(x: np.ndarray, factor, offset) -> np.ndarray:
 
 
 default_generator = Generator()
+_of_devices: dict[str, Generator] = {}
+_seed_of_devices = DEFAULT_SEED
+
+
+def generator_of(device: str) -> Generator:
+    """The default generator of a GPU. It draws on the CPU: the same seed gives the same numbers on every device."""
+    found = _of_devices.get(device)
+    if found is None:
+        found = _of_devices[device] = Generator(device).manual_seed(_seed_of_devices)
+    return found
+
+
+def seed_devices(seed: int, device: str | None = None) -> None:
+    """Seed the default generator of a GPU; of all that there are and will be for None."""
+    global _seed_of_devices
+    if device is not None:
+        generator_of(device).manual_seed(seed)
+        return
+    _seed_of_devices = seed
+    for generator in _of_devices.values():
+        generator.manual_seed(seed)

@@ -18,7 +18,7 @@ from ..graph import tape
 from ..graph.node import Node, Static, dense, is_row_major
 from ..graph.node import view as make_view
 from ..graph.tape import LONGEST
-from ..ops import arrange, contraction, extern, factory, joining, record, reduction
+from ..ops import arrange, contraction, extern, factory, joining, placement, record, reduction
 from ..ops import index as index_ops
 from ..ops import pointwise as pw
 from ..ops import view as view_ops
@@ -26,7 +26,7 @@ from ..ops.record import core, meta, number
 from ..runtime.buffer import Buffer
 from . import autograd
 from .autograd import GradNode, Handle, edge_of, mode
-from .generator import default_generator
+from .generator import default_generator, generator_of
 from .storage import Storage, of_buffer
 
 
@@ -161,7 +161,7 @@ class Tensor:
 
     @property
     def device(self) -> Device:
-        return Device(self.meta.device)
+        return Device(self.meta.device or "cpu")
 
     @property
     def itemsize(self) -> int:
@@ -175,12 +175,13 @@ class Tensor:
         return self.meta.view.numel * self.meta.dtype.itemsize
 
     layout = strided
-    is_sparse = is_cuda = is_quantized = is_meta = is_mps = is_nested = is_mkldnn = is_xpu = is_sparse_csr = False
-    is_cpu = True
+    is_sparse = is_quantized = is_meta = is_mps = is_nested = is_mkldnn = is_xpu = is_sparse_csr = False
+    is_cpu = property(lambda self: self.meta.device in (None, "cpu"))
+    is_cuda = property(lambda self: not self.is_cpu)
     names = property(lambda self: (None,) * self.dim())
 
     def get_device(self) -> int:
-        return -1
+        return -1 if self.is_cpu else self.device.index
 
     def is_floating_point(self) -> bool:
         return self.meta.dtype.kind == "f"
@@ -210,10 +211,25 @@ class Tensor:
         return False
 
     def is_pinned(self, device=None) -> bool:
-        return False
+        if not _state.devices or self.is_cuda or self.storage.node.buffer is None:
+            return False
+        from ..runtime import cuda
+        return cuda.is_pinned(self.storage.node.buffer.address)
 
     def pin_memory(self, device=None):
-        return self
+        """A copy in page-locked memory, from where copies to a GPU are quick and need not be waited for."""
+        if self.is_cuda:
+            raise RuntimeError(f"cannot pin '{self.type()}': expected a tensor on the CPU; received one on {self.device}.")
+        if self.is_pinned():
+            return self
+        from ..runtime import cuda
+        if cuda.unavailable():
+            raise RuntimeError(f"pin_memory: page-locked memory is a GPU's. {cuda.unavailable()}")
+        _state.devices = True
+        array = host(self.detach().contiguous())
+        memory = cuda.pinned(array.nbytes).view(self.dtype.memory)
+        memory[:] = array.reshape(-1)
+        return from_storage(_storage_on(memory, self.numel(), self.dtype), self.dtype, self.shape, dense(tuple(self.shape)).strides, 0)
 
     def share_memory_(self):
         return self
@@ -354,6 +370,10 @@ class Tensor:
     def numpy(self, *, force=False):
         if self._rg and not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        if self.is_cuda:
+            if force:
+                return self.detach().cpu().numpy()
+            raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
         if self.meta.dtype.numpy is None:
             raise TypeError(f"Got unsupported ScalarType BFloat16: NumPy has no dtype for {self.meta.dtype}. Convert it first: x.float().")
         self.storage.share()
@@ -366,10 +386,12 @@ class Tensor:
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         if self._rg:
             raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+        if self.is_cuda:
+            raise BufferError(f"__dlpack__: expected a tensor on the CPU; received one on {self.device}. Copy it first: x.cpu()")
         return self.numpy().__dlpack__()
 
     def __dlpack_device__(self):
-        return (1, 0)
+        return (1, 0) if self.is_cpu else (2, self.device.index)
 
     def data_ptr(self) -> int:
         self.storage.share()
@@ -491,7 +513,7 @@ class Tensor:
         want = dense(shape)
         have = self.storage.numel
         if want.numel > have:
-            grown = factory.full_of((want.numel,), 0, self.meta.dtype)
+            grown = factory.full_of((want.numel,), 0, self.meta.dtype, self.meta.device)
             if have:
                 grown.as_strided((have,), (1,), 0).copy_(_flat(self.storage, self.meta))
             self.storage.write(grown.storage.node)
@@ -505,7 +527,7 @@ class Tensor:
         if isinstance(source, Tensor):
             self.storage, self.meta = source.storage, source.meta
         elif source is None:
-            empty = factory.empty(0, dtype=self.dtype)
+            empty = factory.empty(0, dtype=self.dtype, device=self.device)
             self.storage, self.meta = empty.storage, empty.meta
         else:
             size = tuple(size) if size is not None else (source.cell.numel,)
@@ -522,11 +544,10 @@ class Tensor:
                 dtype, device = a.dtype, a.meta.device
             elif isinstance(a, (str, Device, int)) and not isinstance(a, bool):
                 device = a
-        if device is not None and not isinstance(device, int):
-            factory.device_name(device)
-        if dtype is not None and dtype is not self.meta.dtype:
-            return pw.cast(self, dtype)
-        return self.clone() if copy else self
+        x = self if dtype is None or dtype is self.meta.dtype else pw.cast(self, dtype)
+        if device is not None:
+            x = placement.place(x, placement.device_name(device), not non_blocking)
+        return x.clone() if copy and x is self else x
 
     def type(self, dtype=None, non_blocking=False):
         if dtype is None:
@@ -539,28 +560,31 @@ class Tensor:
         return self.to(other.dtype)
 
     def cpu(self, memory_format=None):
-        return self
+        return self if self.is_cpu else self.to("cpu")
 
     def cuda(self, device=None, non_blocking=False, memory_format=None):
-        return self.to(device="cuda")
+        return self.to(device="cuda" if device is None else device, non_blocking=non_blocking)
 
     def new_tensor(self, data, *, dtype=None, device=None, requires_grad=False):
-        return tensor(data, dtype=dtype or self.dtype, requires_grad=requires_grad)
+        return tensor(data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
 
     def new_empty(self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **given):
         size = given.get("size", size)
-        return factory.empty(*(size if isinstance(size, tuple) else (size,)), dtype=dtype or self.dtype, requires_grad=requires_grad)
+        return factory.empty(*(size if isinstance(size, tuple) else (size,)), dtype=dtype or self.dtype, device=device or self.device,
+                            requires_grad=requires_grad)
 
     def new_zeros(self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **given):
         size = given.get("size", size)
-        return factory.zeros(*(size if isinstance(size, tuple) else (size,)), dtype=dtype or self.dtype, requires_grad=requires_grad)
+        return factory.zeros(*(size if isinstance(size, tuple) else (size,)), dtype=dtype or self.dtype, device=device or self.device,
+                            requires_grad=requires_grad)
 
     def new_ones(self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **given):
         size = given.get("size", size)
-        return factory.ones(*(size if isinstance(size, tuple) else (size,)), dtype=dtype or self.dtype, requires_grad=requires_grad)
+        return factory.ones(*(size if isinstance(size, tuple) else (size,)), dtype=dtype or self.dtype, device=device or self.device,
+                           requires_grad=requires_grad)
 
     def new_full(self, size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
-        return factory.full(size, fill_value, dtype=dtype or self.dtype, requires_grad=requires_grad)
+        return factory.full(size, fill_value, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
 
     @property
     def T(self):
@@ -742,7 +766,8 @@ def host(t: Tensor) -> np.ndarray:
 def from_storage(storage: Storage, dtype, shape, strides, offset) -> Tensor:
     out = _new(Tensor)
     out.storage = storage
-    out.meta = meta(make_view(tuple(shape), tuple(strides), offset), dtype, "cpu")
+    buffer = storage.node.buffer
+    out.meta = meta(make_view(tuple(shape), tuple(strides), offset), dtype, "cpu" if buffer is None else buffer.device)
     return out
 
 
@@ -750,10 +775,14 @@ def adopt(array: np.ndarray) -> Tensor:
     """A tensor on the memory of an array that nobody else will touch."""
     d = dt.of(array.dtype)
     shape, array = array.shape, np.ascontiguousarray(array)
+    return from_storage(_storage_on(array, array.size, d), d, shape, dense(shape).strides, 0)
+
+
+def _storage_on(array: np.ndarray, numel: int, dtype) -> Storage:
+    """A storage on the memory of an array that nobody else will touch."""
     buffer = Buffer.from_array(array)
     buffer.exported = False
-    storage = of_buffer(buffer, array.size, d)
-    return from_storage(storage, d, shape, dense(shape).strides, 0)
+    return of_buffer(buffer, numel, dtype)
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
@@ -820,7 +849,7 @@ def _array_of(data, dtype) -> np.ndarray:
 
 def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
     """A new tensor with a copy of `data`: numbers, nested sequences of them, arrays."""
-    factory.device_name(device)
+    device = placement.device_name(data.device if device is None and isinstance(data, Tensor) else device)
     if isinstance(data, Tensor):
         out = data.detach().clone().to(dtype or data.dtype)
     else:
@@ -832,16 +861,18 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
             out = adopt(np.array(array, dtype=want, order="C"))
         if dtype is not None and out.dtype is not dtype:
             out = out.to(dtype)
+    out = placement.place(out, device)
+    if pin_memory:
+        out = out.pin_memory()
     return out.requires_grad_() if requires_grad else out
 
 
 def as_tensor(data, dtype=None, device=None) -> Tensor:
     """`data` as a tensor, sharing its memory where it can."""
     if isinstance(data, Tensor):
-        return data.to(dtype) if dtype is not None else data
+        return data.to(device or data.device, dtype)
     if isinstance(data, np.ndarray):
-        out = from_numpy(data)
-        return out.to(dtype) if dtype is not None else out
+        return from_numpy(data).to(placement.device_name(device), dtype)
     return tensor(data, dtype=dtype, device=device)
 
 
@@ -892,6 +923,9 @@ def write(t: Tensor, result: Tensor) -> None:
     m, r, storage = t.meta, result.meta, t.storage
     if _state.vmap is not None:
         _state.vmap.check_write(t, result)
+    if _state.devices and r.device != m.device:
+        result = _on_one_device(t, result)
+        m, r = t.meta, result.meta
     if r is m and m.view.dense and type(result.storage) is Storage and 0 < m.view.numel == storage.numel == result.storage.numel:
         if not t._untracked:
             storage.version += 1
@@ -923,6 +957,16 @@ def write(t: Tensor, result: Tensor) -> None:
         tape.settle()
 
 
+def _on_one_device(t: Tensor, result: Tensor) -> Tensor:
+    """`result` where `t` is. If `t` was made by an operator for its own use and `result` is on a GPU, `t` goes there."""
+    if t.meta.device is None and result.is_cuda:
+        flat = placement.place(_flat(t.storage, t.meta), result.meta.device)
+        t.storage.write(flat.storage.node)
+        t.meta = meta(t.meta.view, t.meta.dtype, result.meta.device)
+        return result
+    return placement.place(result, t.meta.device or "cpu")
+
+
 _NAMES = {dt.float32: "Float", dt.float64: "Double", dt.int64: "Long", dt.int32: "Int", dt.int16: "Short", dt.int8: "Char",
           dt.uint8: "Byte", dt.bool_: "Bool", dt.float16: "Half", dt.bfloat16: "BFloat16"}
 
@@ -937,7 +981,7 @@ class CopySlices(GradNode):
         region = self.region
         before = None
         if self.edges[0] is not None:
-            zero = factory.full_of(region.shape, 0, g.meta.dtype)
+            zero = factory.full_of(region.shape, 0, g.meta.dtype, g.meta.device)
             before = core.overwrite_region(g, region, zero)
         after = view_ops.as_strided_(g, region.shape, region.strides, region.offset)
         return [before, autograd.reduce_to(after, self.value_meta)]
@@ -967,7 +1011,7 @@ def _rewrite_history(t: Tensor, result: Tensor) -> None:
 
 
 @record.operator(name="region", public=False, grad=dict(
-    base=lambda g, region: core.overwrite_region(g, region, factory.full_of(region.shape, 0, g.meta.dtype)),
+    base=lambda g, region: core.overwrite_region(g, region, factory.full_of(region.shape, 0, g.meta.dtype, g.meta.device)),
     value=lambda g, region: view_ops.as_strided_(g.contiguous(), region.shape, region.strides, region.offset)))
 def overwrite_region(base: Tensor, region, value: Tensor) -> Tensor:
     """A dense tensor with one region (in coordinates of its flat value) replaced."""
@@ -998,6 +1042,8 @@ def _region(base, region, value, combine):
     if region.numel == 0:
         return base.clone()
     d = base.meta.dtype
+    if _state.devices:
+        base, value = placement.together("write", (base, value))
     node = Node(view_ops.SCATTER, (base.storage.node, value.storage.node),
                 (dense((whole.numel,)), record.broadcast_view(value.meta.view, region.shape)),
                 Static(casts=(d, d), combine=combine, region=region), whole.shape, whole.numel, d)
@@ -1006,16 +1052,23 @@ def _region(base, region, value, combine):
 
 # -- what the operators need of this layer ----------------------------------------------------------------------
 
+def _loosely(make_one):
+    """A function that makes tensors for an operator's own use (see ops/placement.py)."""
+    return lambda *args, **given: placement.loose(make_one(*args, **given, device="cpu"))
+
+
+
 record.bind(Tensor, make, alias, GradNode)
 autograd.bind(Tensor)
 core.__dict__.update(
     Node=Node, record=record_form, tensor_on=tensor_on, wrap=wrap, default_generator=default_generator, view_of=view_of, reread=reread, contiguous=contiguous, no_grad=autograd.no_grad, default_device="cpu", host=host,
     zeros=lambda m: factory.full_of(m.view.shape, 0, m.dtype, m.device), ones=lambda m: factory.full_of(m.view.shape, 1, m.dtype, m.device),
-    ones_like=lambda t, d=None: factory.full_of(t.meta.view.shape, 1, d or t.meta.dtype), full=factory.full_of,
-    blank=lambda shape, d, device="cpu": factory.full_of(shape, 0, d, device, factory.EMPTY),
-    arange=factory.arange, eye=factory.eye, is_grad_enabled=autograd.is_grad_enabled,
-    add_region=add_region, overwrite_region=overwrite_region, from_numpy=adopt, tensor=tensor, cast=pw.cast,
+    ones_like=lambda t, d=None: factory.full_of(t.meta.view.shape, 1, d or t.meta.dtype, t.meta.device), full=factory.full_of,
+    blank=lambda shape, d, device=None: factory.full_of(shape, 0, d, device, factory.EMPTY),
+    arange=_loosely(factory.arange), eye=_loosely(factory.eye), is_grad_enabled=autograd.is_grad_enabled,
+    add_region=add_region, overwrite_region=overwrite_region, from_numpy=lambda array: placement.loose(adopt(array)), tensor=_loosely(tensor), cast=pw.cast,
     cat=joining.cat, stack=joining.stack, conj=pw.conj_, store_out=record.store_out, inplace=inplace, broadcast_tensors=joining.broadcast_tensors,
-    bitcast=lambda t, d: adopt(np.ascontiguousarray(host(t)).view(d.numpy)))
+    bitcast=lambda t, d: placement.place(adopt(np.ascontiguousarray(host(t)).view(d.numpy)), t.meta.device),
+    together=placement.together, settled=placement.settled, fills=_dense_in_some_order, Storage=Storage, generator_of=generator_of)
 
 __all__ = ["Tensor", "Size", "tensor", "from_numpy", "extern", "index_ops", "reduction"]

@@ -28,7 +28,7 @@ class UntypedStorage:
     @property
     def device(self):
         from ..base.device import device
-        return device("cpu")
+        return device(self.cell.buffer().device)
 
     def __eq__(self, other) -> bool:
         return isinstance(other, UntypedStorage) and other.cell is self.cell

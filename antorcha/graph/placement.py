@@ -6,13 +6,14 @@ from .node import Node
 
 
 def device_of(node: Node, known: dict[Node, str]) -> str:
-    """The device of a node; `known` holds those recorded before it."""
+    """The device of a node; `known` holds those recorded before it. RuntimeError where inputs are on several devices."""
     if node.buffer is not None:
         return node.buffer.device
-    for source in node.inputs:
-        if type(source) is Node:
-            return known[source] if source in known else device_of(source, known)
-    return node.static.device
+    devices = {known.get(s) or device_of(s, known) for s in node.inputs if type(s) is Node}
+    if len(devices) > 1:
+        raise RuntimeError(f"{node.op.name}: expected inputs on one device; received inputs on {' and '.join(sorted(devices))}. "
+                           "Move them first: x.to(device)")
+    return devices.pop() if devices else node.static.device
 
 
 def divide(nodes: list[Node]) -> dict[str, list[Node]]:

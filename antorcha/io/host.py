@@ -21,7 +21,10 @@ from ..runtime.buffer import Buffer
 def memory(cell: cells.Storage) -> np.ndarray:
     """The bytes of a storage, computed if pending: a view to be read at once and not kept."""
     nbytes = cell.numel * cell.dtype.itemsize
-    return np.asarray(cell.buffer())[:nbytes] if nbytes else np.empty(0, np.uint8)
+    if not nbytes:
+        return np.empty(0, np.uint8)
+    buffer = cell.buffer()
+    return np.asarray(buffer)[:nbytes] if buffer.device == "cpu" else buffer.array(np.uint8, nbytes)
 
 
 def peek(tensor: Tensor) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..base.device import device as Device
+from ..ops.placement import device_name
 from .rebuild import StorageRef
 
 Restore = Callable[[StorageRef, str], StorageRef]
@@ -36,8 +37,9 @@ def _by_function(function: Callable, stored: StorageRef, location: str) -> Stora
 
 
 def _restore(stored: StorageRef, location: str) -> StorageRef:
-    if location.split(":")[0] != "cpu":
+    try:
+        device = device_name(location)
+    except RuntimeError as e:
         raise RuntimeError(f"load: expected a device that this machine has; received storages saved on {location!r}. "
-                           "Load them on the CPU: load(..., map_location='cpu')")
-    stored.location = "cpu"
-    return stored
+                           f"Load them on the CPU: load(..., map_location='cpu'). ({e})") from None
+    return stored.on(device)

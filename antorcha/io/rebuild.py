@@ -15,6 +15,7 @@ import numpy as np
 from ..base import dtype as dtypes
 from ..base.dtype import dtype as DType
 from ..core.tensor import Tensor, from_storage
+from ..ops.placement import device_name, place
 from . import host
 
 
@@ -38,8 +39,20 @@ class StorageRef:
     def device(self) -> str:
         return self.location
 
+    def on(self, device: str) -> StorageRef:
+        """The storage on a device ("cpu", "cuda:0"): itself, if it is there."""
+        have = self.cell.buffer().device
+        if have == device:
+            self.location = device
+            return self
+        flat = from_storage(self.cell, self.cell.dtype, (self.cell.numel,), (1,), 0)
+        return StorageRef(place(flat, device).storage, self.dtype, device)
+
     def cpu(self) -> StorageRef:
-        return self
+        return self.on("cpu")
+
+    def cuda(self, device: int | None = None) -> StorageRef:
+        return self.on(device_name("cuda" if device is None else device))
 
     def nbytes(self) -> int:
         return self.cell.numel * self.cell.dtype.itemsize
@@ -59,7 +72,7 @@ _INTERNAL = {"storage", "meta", *vars(Tensor)}  # attributes that are the tensor
 
 def tensor_arguments(tensor: Tensor) -> tuple:
     """What `_rebuild_tensor_v2` needs to make this tensor again."""
-    stored = StorageRef(tensor.storage, tensor.dtype)
+    stored = StorageRef(tensor.storage, tensor.dtype, str(tensor.device))
     return (stored, tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()),
             bool(tensor.requires_grad), OrderedDict())
 

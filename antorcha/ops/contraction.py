@@ -6,6 +6,7 @@ from ..base.errors import message
 from ..graph.node import Static, View, dense, form
 from ..graph.node import view as make_view
 from . import pointwise as pw
+from ..graph.tape import state
 from .record import Record, broadcast_shapes, broadcast_view, check_tensor, core, meta, operator
 
 Tensor = "Tensor"
@@ -17,7 +18,9 @@ def contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int):
     d = a.meta.dtype
     if d.kind == "c":
         return _complex_contract(a, va, b, vb, nb, nm, nn, nk)
-    key = ("contract", vb, nb, nm, nn, nk, d)
+    if state.devices:
+        a, b = core.together("matmul", (a, b))
+    key = ("contract", vb, nb, nm, nn, nk, d, a.meta.device)
     found = va.memo.get(key)
     if found is None:
         out = dense(va.shape[:nb + nm] + vb.shape[nb:nb + nn])

@@ -6,6 +6,7 @@ import math
 
 from ..base import dtype as dt
 from ..graph.node import Node, Static, dense
+from .placement import device_name, place
 from .record import Record, core, meta, number
 from .view import sizes
 
@@ -20,28 +21,13 @@ def _range(start, step, i):
 ARANGE = Record("arange", "pointwise", scalar=_range, uses_index=True)
 
 
-def device_name(device) -> str:
-    """The device of a new tensor as a string; RuntimeError for one that is not here."""
-    if device is None:
-        return core.default_device
-    name = str(device)
-    kind = name.split(":")[0]
-    if kind == "cpu":
-        return "cpu"
-    if kind == "cuda":
-        raise RuntimeError("device 'cuda' is not available: this version of antorcha computes on the CPU only. "
-                           "Use device='cpu', or choose with torch.cuda.is_available().")
-    if kind == "meta":
-        raise NotImplementedError("device 'meta' is missing in antorcha so far. Use device='cpu'.")
-    raise RuntimeError(f"device: expected one of cpu, cuda (optionally with an index); received '{name}'.")
-
-
-def full_of(shape: tuple, value, d: dt.dtype, device="cpu", op=FULL):
+def full_of(shape: tuple, value, d: dt.dtype, device=None, op=FULL):
     """A tensor of `shape` with one value (as `number` gives it), without any checks."""
     out = dense(shape)
     if isinstance(value, core.Tensor):      # a complex number
-        return core.contiguous(core.cast(value, d).expand(shape))
-    return core.make(Node(op, (value,), (None,), Static(casts=(d,)), shape, out.numel, d), meta(out, d, device))
+        return place(core.contiguous(core.cast(value, d).expand(shape)), device or "cpu")
+    static = Static(casts=(d,), device=device or "cpu")
+    return core.make(Node(op, (value,), (None,), static, shape, out.numel, d), meta(out, d, device))
 
 
 def finish(out, requires_grad: bool):
@@ -97,7 +83,7 @@ def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, re
 
 def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
     """A tensor with the shape and dtype of `input` filled with one value."""
-    return full(input.meta.view.shape, fill_value, dtype=dtype or input.meta.dtype, device=device, requires_grad=requires_grad)
+    return full(input.meta.view.shape, fill_value, dtype=dtype or input.meta.dtype, device=device or input.meta.device, requires_grad=requires_grad)
 
 
 def empty_strided(size, stride, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
@@ -124,12 +110,12 @@ def arange(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
     return finish(result, requires_grad) if out is None else core.store_out("arange", out, result)
 
 
-def ramp(start, step, count: int, dtype: dt.dtype, device="cpu"):
+def ramp(start, step, count: int, dtype: dt.dtype, device=None):
     """start + i * step for i below `count`, computed in float64 or int64, then cast."""
     wide = dt.float64 if dtype.kind == "f" else dt.int64
     start, step = (float(start), float(step)) if wide is dt.float64 else (start, step)
     out = dense((count,))
-    node = Node(ARANGE, (start, step), (None, None), Static(casts=(wide, wide)), (count,), count, wide)
+    node = Node(ARANGE, (start, step), (None, None), Static(casts=(wide, wide), device=device or "cpu"), (count,), count, wide)
     result = core.make(node, meta(out, wide, device))
     return result if dtype is wide else core.cast(result, dtype)
 
@@ -150,16 +136,17 @@ def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=Non
     if dtype is dt.float32:
         import numpy as np
         gap = float(np.float32(np.float32(end) - np.float32(start)) / np.float32(steps - 1)) if steps > 1 else 0.0
-    low = ramp(start, gap, steps // 2, dt.float64)
-    high = ramp(end - gap * (steps - steps // 2 - 1), gap, steps - steps // 2, dt.float64)
-    result = core.cat([low, high], 0) if steps > 1 else ramp(start, 0, steps, dt.float64)
+    device = device_name(device)
+    low = ramp(start, gap, steps // 2, dt.float64, device)
+    high = ramp(end - gap * (steps - steps // 2 - 1), gap, steps - steps // 2, dt.float64, device)
+    result = core.cat([low, high], 0) if steps > 1 else ramp(start, 0, steps, dt.float64, device)
     result = core.cast(result, dtype) if dtype is not dt.float64 else result
     return finish(result, requires_grad) if out is None else core.store_out("linspace", out, result)
 
 
 def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_grad=False, **ignored):
     """base to the powers linspace(start, end, steps)."""
-    return finish((float(base) ** linspace(start, end, steps, dtype=dt.float64)).to(dtype or dt.default()), requires_grad)
+    return finish((float(base) ** linspace(start, end, steps, dtype=dt.float64, device=device)).to(dtype or dt.default()), requires_grad)
 
 
 def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
@@ -167,24 +154,24 @@ def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_g
     m = n if m is None else m
     if n < 0 or m < 0:
         raise RuntimeError(f"n must be greater or equal to 0, got {n}")
-    result = (arange(n).unsqueeze(1) == arange(m)).to(dtype or dt.default())
+    result = (arange(n, device=device).unsqueeze(1) == arange(m, device=device)).to(dtype or dt.default())
     return finish(result, requires_grad) if out is None else core.store_out("eye", out, result)
 
 
 def tril_mask(rows: int, columns: int, diagonal: int = 0):
-    return arange(columns) - arange(rows).unsqueeze(1) <= diagonal
+    return core.arange(columns) - core.arange(rows).unsqueeze(1) <= diagonal
 
 
 def tril_indices(row, col, offset=0, *, dtype=None, device=None, layout=None):
     """The indices of the lower triangle, 2 x count."""
     import numpy as np
-    return core.from_numpy(np.stack(np.tril_indices(row, offset, col))).to(dtype or dt.int64)
+    return place(core.from_numpy(np.stack(np.tril_indices(row, offset, col))).to(dtype or dt.int64), device_name(device))
 
 
 def triu_indices(row, col, offset=0, *, dtype=None, device=None, layout=None):
     """The indices of the upper triangle, 2 x count."""
     import numpy as np
-    return core.from_numpy(np.stack(np.triu_indices(row, offset, col))).to(dtype or dt.int64)
+    return place(core.from_numpy(np.stack(np.triu_indices(row, offset, col))).to(dtype or dt.int64), device_name(device))
 
 
 FUNCTIONS = [zeros, zeros_like, ones, ones_like, empty, empty_like, full, full_like, empty_strided, arange, linspace, logspace, eye,

@@ -10,6 +10,7 @@ from ..base import dtype as dt
 from ..base.errors import message, user_position
 from ..graph.node import Node, Static, View, dense
 from ..graph.node import view as make_view
+from ..graph.tape import state
 from . import pointwise as pw
 from .factory import tril_mask
 from .record import Record, broadcast_view, check_tensor, core, meta, normalize_dim, number, operator, result_dtype
@@ -45,6 +46,8 @@ def pick(input: Tensor, indices, shape, mapping, op=GATHER) -> Tensor:
     for size, _ in picks:
         if size == 0 and place.numel:
             raise IndexError("index is out of bounds for dimension with size 0")
+    if state.devices:
+        input, *indices = core.together("index", (input, *indices), range(1, len(indices) + 1))
     nodes = (input.storage.node, *(i.storage.node for i in indices))
     d, out = input.meta.dtype, dense(shape)
     node = Node(op, nodes, (place, *_index_views(indices, shape)), Static(picks=picks), shape, out.numel, d)
@@ -57,6 +60,8 @@ def pick(input: Tensor, indices, shape, mapping, op=GATHER) -> Tensor:
                     values=lambda g, indices, shape, mapping: pick(g, indices, shape, mapping)))
 def put(base: Tensor, values: Tensor, indices, shape, mapping, combine, op=SCATTER) -> Tensor:
     """`base` with `values` (of `shape`) combined in at the places."""
+    if state.devices:
+        base, values, *indices = core.together("index_put", (base, values, *indices), range(2, len(indices) + 2))
     whole = dense(base.meta.view.shape)
     if not (base.meta.view is whole and base.storage.numel == whole.numel):
         base = pw.identity(base)
@@ -250,8 +255,8 @@ def _winners(g, input, dim, index, src, result):
 
 def _terms(input, dim, index, include_self):
     """How many values meet at each place, at least 1."""
-    start = core.full(input.shape, 1 if include_self else 0, input.meta.dtype, "cpu")
-    ones = core.full(index.shape, 1, input.meta.dtype, "cpu")
+    start = core.full(input.shape, 1 if include_self else 0, input.meta.dtype)
+    ones = core.full(index.shape, 1, input.meta.dtype)
     return pw.clamp_min(_scatter("scatter_reduce", start, dim, index, ones, "sum"), 1)
 
 
@@ -340,7 +345,7 @@ def index_fill(input: Tensor, dim, index, value: Tensor) -> Tensor:
     if not input.dim():
         return index_fill(input.reshape(1), 0, index, value).reshape(())
     d, shape, place = _along("index_fill", input, dim, index)
-    value = value.to(input.dtype) if isinstance(value, core.Tensor) else core.full((), number(value), input.meta.dtype, "cpu")
+    value = value.to(input.dtype) if isinstance(value, core.Tensor) else core.full((), number(value), input.meta.dtype)
     return put(input, value.expand(shape), [place], shape, _others(input.dim(), d), "set")
 
 

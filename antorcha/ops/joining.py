@@ -6,6 +6,8 @@ import itertools
 
 from ..base import dtype as dt
 from ..graph.node import Node, Static, dense
+from ..graph.tape import state
+from .placement import common
 from .record import broadcast_shapes, check_tensor, core, meta, normalize_dim, operator
 from .view import SCATTER, expand_, slice_, slice_view, unsqueeze, view_
 
@@ -36,7 +38,9 @@ def cat_(tensors: list[Tensor], dim) -> Tensor:
                                f"number {i} in the list.")
         total += s[d]
     shape = like[:d] + (total,) + like[d + 1:]
-    device = tensors[0].meta.device
+    if state.devices:
+        tensors = core.together("cat", tensors)
+    device = common(tensors)
     whole = dense(shape)
     node = core.blank(shape, d_type, device).storage.node
     start = 0

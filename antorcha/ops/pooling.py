@@ -159,7 +159,7 @@ def _max_pool(n: int, with_indices: bool):
         count = _counts(what, input.shape[-n:], size, stride, padding, dilation, ceil_mode)
         if not input.numel():
             shape = tuple(input.shape[:-n]) + count
-            return input.sum().expand(shape).contiguous(), core.zeros(meta(dense(shape), dt.int64, "cpu"))
+            return input.sum().expand(shape).contiguous(), core.zeros(meta(dense(shape), dt.int64, input.meta.device))
         values, place = max_pool(input, size, stride, padding, dilation, count)
         return values, place.to(dt.int64) if return_indices else None
 
@@ -333,7 +333,7 @@ def _adaptive_max(n: int, with_indices: bool):
         lengths = tuple(input.shape[-n:])
         if 0 in sizes or not input.numel():
             shape = tuple(input.shape[:-n]) + sizes
-            return input.sum().expand(shape).contiguous(), core.zeros(meta(dense(shape), dt.int64, "cpu"))
+            return input.sum().expand(shape).contiguous(), core.zeros(meta(dense(shape), dt.int64, input.meta.device))
         if all(m % s == 0 for m, s in zip(lengths, sizes)):
             size = tuple(m // s for m, s in zip(lengths, sizes))
             values, place = max_pool(input, size, size, (0,) * n, (1,) * n, sizes)

@@ -12,14 +12,17 @@ from ..graph import tape
 from ..graph.node import Static, dense, view
 from ..loops import ir
 from . import factory
+from .placement import device_name, place
 from .record import Record, core, known, make, meta
 
 Tensor = "Tensor"
 
 
-def source(generator):
-    """The generator to draw from: the given one or the default one; within `vmap`, one that draws for all examples."""
-    rng = core.default_generator if generator is None else generator
+def source(generator, device=None):
+    """The generator to draw from: the given one or the default one of a device; within `vmap`, one that draws for all examples."""
+    rng = generator
+    if rng is None:
+        rng = core.default_generator if device in (None, "cpu") else core.generator_of(device)
     return rng if tape.state.vmap is None else tape.state.vmap.draws(rng)
 
 
@@ -70,9 +73,12 @@ def mask(shape: tuple, p: float, generator=None, like=None):
     The words go to the elements in the order in which `like`, a tensor of this shape, lies in memory."""
     n = _count(shape)
     places = dense(shape) if like is None or like.is_contiguous() else _places(like)
-    words = source(generator).words_leaf(n)
+    device = None if like is None else like.meta.device
+    words = core.tensor_on(core.Storage(source(generator, device).words_leaf(n)), meta(dense((n,)), dt.int64))
+    if device is not None:
+        words = place(words, device)
     threshold = int(np.ceil(p * 2.0 ** 53))
-    return make(BERNOULLI, (words, threshold), (places, None), Static(casts=(dt.int64, dt.int64)), shape, dt.bool_)
+    return make(BERNOULLI, (words.storage.node, threshold), (places, None), Static(casts=(dt.int64, dt.int64)), shape, dt.bool_, device)
 
 
 def _shape(size, given):
@@ -80,29 +86,33 @@ def _shape(size, given):
     return factory._shape("random", size if isinstance(size, tuple) else (tuple(size),))
 
 
-def _finish(name, result, out, requires_grad):
-    return factory.finish(result, requires_grad) if out is None else core.store_out(name, out, result)
+def _finish(name, result, out, requires_grad, device=None):
+    if out is not None:
+        return core.store_out(name, out, result)
+    if device is not None or result.meta.device is None:
+        result = place(result, device_name(device))
+    return factory.finish(result, requires_grad)
 
 
 def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, **given):
     """Uniform numbers in [0, 1)."""
-    factory.device_name(device)
+    device = device_name(device)
     shape, d = _shape(size, given), dtype or dt.default()
-    return _finish("rand", _tensor(source(generator).uniform(_count(shape), _numpy_float(d)), shape, d), out, requires_grad)
+    return _finish("rand", _tensor(source(generator, device).uniform(_count(shape), _numpy_float(d)), shape, d), out, requires_grad, device)
 
 
 def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None,
           **given):
     """Normal numbers of mean 0 and variance 1."""
-    factory.device_name(device)
+    device = device_name(device)
     shape, d = _shape(size, given), dtype or dt.default()
-    return _finish("randn", _tensor(source(generator).normal(_count(shape), _numpy_float(d)), shape, d), out, requires_grad)
+    return _finish("randn", _tensor(source(generator, device).normal(_count(shape), _numpy_float(d)), shape, d), out, requires_grad, device)
 
 
 def randint(*args, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, low=None,
             high=None, size=None):
     """Integers in [low, high)."""
-    factory.device_name(device)
+    device = device_name(device)
     args = list(args)
     if size is None:
         size = args.pop()
@@ -115,30 +125,31 @@ def randint(*args, generator=None, out=None, dtype=None, layout=None, device=Non
     if high <= low:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     shape = tuple(size) if not isinstance(size, int) else (size,)
-    return _finish("randint", _tensor(source(generator).integers(_count(shape), low, high), shape, dtype or dt.int64), out, requires_grad)
+    return _finish("randint", _tensor(source(generator, device).integers(_count(shape), low, high), shape, dtype or dt.int64), out, requires_grad, device)
 
 
 def randperm(n, *, generator=None, out=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
     """0 .. n-1 in a random order."""
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
-    return _finish("randperm", _tensor(source(generator).permutation(n), (n,), dtype), out, requires_grad)
+    device = device_name(device)
+    return _finish("randperm", _tensor(source(generator, device).permutation(n), (n,), dtype), out, requires_grad, device)
 
 
 def rand_like(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
     """`rand` with the shape and dtype of `input`."""
-    return rand(*input.shape, dtype=dtype or input.dtype, requires_grad=requires_grad)
+    return rand(*input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
 def randn_like(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
     """`randn` with the shape and dtype of `input`."""
-    return randn(*input.shape, dtype=dtype or input.dtype, requires_grad=requires_grad)
+    return randn(*input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
 def randint_like(input, low=0, high=None, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
     """`randint` with the shape and dtype of `input`."""
     low, high = (0, low) if high is None else (low, high)
-    return randint(low, high, tuple(input.shape), dtype=dtype or input.dtype, requires_grad=requires_grad)
+    return randint(low, high, tuple(input.shape), dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
 def normal(mean, std=None, size=None, *, generator=None, out=None, dtype=None, device=None, requires_grad=False, layout=None,
@@ -148,14 +159,14 @@ def normal(mean, std=None, size=None, *, generator=None, out=None, dtype=None, d
     if size is not None:
         d = dtype or dt.default()
         x = source(generator).normal(_count(size), _numpy_float(d), mean, std)
-        return _finish("normal", _tensor(x, tuple(size), d), out, requires_grad)
+        return _finish("normal", _tensor(x, tuple(size), d), out, requires_grad, device)
     # Draws have no derivative with respect to the parameters.
     mean, std = (v.detach() if isinstance(v, core.Tensor) else v for v in (mean, std))
     if isinstance(std, core.Tensor) and std.numel() and known(std) and not (core.host(std) >= 0).all():
         raise RuntimeError("normal expects all elements of std >= 0.0")
     like = mean if isinstance(mean, core.Tensor) else std
     shape = core.broadcast_tensors(mean, std)[0].shape if isinstance(std, core.Tensor) and isinstance(mean, core.Tensor) else like.shape
-    return _finish("normal", randn(*shape, generator=generator, dtype=like.dtype) * std + mean, out, requires_grad)
+    return _finish("normal", randn(*shape, generator=generator, dtype=like.dtype, device=like.device) * std + mean, out, requires_grad)
 
 
 def bernoulli(input, p=None, *, generator=None, out=None):
@@ -169,7 +180,7 @@ def bernoulli(input, p=None, *, generator=None, out=None):
         if not ((chances >= 0) & (chances <= 1)).all():
             raise RuntimeError("bernoulli: expected every probability in [0, 1]")
     draws = _tensor(source(generator).uniform(input.numel(), _numpy_float(input.dtype)), tuple(input.shape), input.dtype)
-    return _finish("bernoulli", (draws < input.detach()).to(input.dtype), out, False)
+    return _finish("bernoulli", (draws < input.detach()).to(input.dtype), out, False, input.device)
 
 
 def multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
@@ -200,13 +211,13 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         picked = np.stack([np.searchsorted(c, d, side="right") for c, d in zip(cumulative, draws)])
         picked = np.minimum(picked, weights.shape[1] - 1)
     result = core.from_numpy(np.ascontiguousarray(picked.astype(np.int64)).reshape(tuple(input.shape[:-1]) + (num_samples,)))
-    return _finish("multinomial", result, out, False)
+    return _finish("multinomial", result, out, False, input.device)
 
 
 def poisson(input, generator=None):
     """Poisson numbers with the given rates."""
     rates = np.asarray(core.host(input.detach()), np.float64)
-    return _tensor(source(generator).poisson(rates.reshape(-1)), tuple(input.shape), input.dtype)
+    return place(_tensor(source(generator).poisson(rates.reshape(-1)), tuple(input.shape), input.dtype), str(input.device))
 
 
 def binomial(count, prob, generator=None):
@@ -215,7 +226,7 @@ def binomial(count, prob, generator=None):
         raise RuntimeError(f"binomial only supports counts and probs of one dtype; received {count.dtype} and {prob.dtype}")
     counts, chances = core.broadcast_tensors(count.detach(), prob.detach())
     drawn = source(generator).binomial(*(np.asarray(core.host(t), np.float64).reshape(-1) for t in (counts, chances)))
-    return _tensor(drawn, tuple(counts.shape), count.dtype)
+    return place(_tensor(drawn, tuple(counts.shape), count.dtype), str(count.device))
 
 
 # -- in place ---------------------------------------------------------------------------------------------------
@@ -232,14 +243,14 @@ def uniform_(self, from_=0.0, to=1.0, *, generator=None, **given):
     low = given.get("from", from_)
     if low > to:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={to}")
-    return _fill(self, source(generator).uniform(self.numel(), _numpy_float(self.dtype), low, to))
+    return _fill(self, source(generator, self.meta.device).uniform(self.numel(), _numpy_float(self.dtype), low, to))
 
 
 def normal_(self, mean=0.0, std=1.0, *, generator=None):
     """Fill with normal numbers."""
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    rng, kind = source(generator), _numpy_float(self.dtype)
+    rng, kind = source(generator, self.meta.device), _numpy_float(self.dtype)
     if self.is_contiguous():
         return _fill(self, rng.normal(self.numel(), kind, mean, std))
     return _fill(self, rng.single_normals(self.numel()) * std + mean)
@@ -256,7 +267,7 @@ def random_(self, *args, generator=None, **given):
         high = args[0]
     elif args:
         low, high = args
-    rng, top = source(generator), _TOP.get(self.dtype.code) or 2 ** (8 * self.dtype.itemsize - 1) - 1
+    rng, top = source(generator, self.meta.device), _TOP.get(self.dtype.code) or 2 ** (8 * self.dtype.itemsize - 1) - 1
     if high is None and low == 0:
         return _fill(self, rng.whole_range(self.numel(), top))
     high = top + 1 if high is None else high
@@ -283,14 +294,14 @@ def exponential_(self, lambd=1.0, *, generator=None):
     """Fill with numbers of the exponential distribution."""
     if not lambd > 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
-    return _fill(self, source(generator).exponential(self.numel(), lambd))
+    return _fill(self, source(generator, self.meta.device).exponential(self.numel(), lambd))
 
 
 def geometric_(self, p, *, generator=None):
     """Fill with numbers of the geometric distribution."""
     if not 0 < p < 1:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
-    u = source(generator).uniform(self.numel(), np.float64)
+    u = source(generator, self.meta.device).uniform(self.numel(), np.float64)
     return _fill(self, np.ceil(np.log(u) / np.log1p(-p)))
 
 
@@ -298,7 +309,7 @@ def cauchy_(self, median=0.0, sigma=1.0, *, generator=None):
     """Fill with numbers of the Cauchy distribution."""
     if not sigma > 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
-    u = source(generator).uniform(self.numel(), np.float64)
+    u = source(generator, self.meta.device).uniform(self.numel(), np.float64)
     return _fill(self, median + sigma * np.tan(np.pi * (u - 0.5)))
 
 
@@ -306,7 +317,7 @@ def log_normal_(self, mean=1.0, std=2.0, *, generator=None):
     """Fill with exponentials of normal numbers."""
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
-    return _fill(self, np.exp(source(generator).single_normals(self.numel()) * std + mean))
+    return _fill(self, np.exp(source(generator, self.meta.device).single_normals(self.numel()) * std + mean))
 
 
 FUNCTIONS = [rand, randn, randint, randperm, rand_like, randn_like, randint_like, normal, bernoulli, multinomial, poisson, binomial]

@@ -26,6 +26,7 @@ from ..base.grad_mode import mode
 from ..graph import tape
 from ..graph.node import Form, Lanes, Static, dense, form, row_major
 from ..graph.node import view as make_view
+from ..graph.tape import state
 from .derivative import Terms
 
 RECORDS: dict[str, Record] = {}
@@ -47,7 +48,7 @@ class Meta:
 _metas: dict[tuple, Meta] = {}
 
 
-def meta(view, dtype, device="cpu") -> Meta:
+def meta(view, dtype, device=None) -> Meta:
     key = (view, dtype, device)
     found = _metas.get(key)
     if found is None:
@@ -275,7 +276,8 @@ def pointwise_form(rec: Record, args: tuple) -> tuple[Form, Meta]:
         for i, s in zip(order, row_major(node_shape)):
             strides[i] = s
         out_view = make_view(shape, tuple(strides))
-    return form(rec, tuple(views), Static(casts=casts), node_shape, out_view.numel, out), meta(out_view, out, tensors[0].meta.device)
+    device = next((t.meta.device for t in tensors if t.meta.device is not None), None)
+    return form(rec, tuple(views), Static(casts=casts), node_shape, out_view.numel, out), meta(out_view, out, device)
 
 
 def _layouts(args):
@@ -295,7 +297,7 @@ def _checked(rec: Record, args):
     if not any(isinstance(a, core.Tensor) for a in out):
         name = rec.names[0]
         raise TypeError(f"{rec.name}(): argument '{name}' (position 1) must be Tensor, not {type(args[0]).__name__}")
-    return tuple(out)
+    return tuple(core.together(rec.name, out) if state.devices else out)
 
 
 def _unary_call(rec: Record):
@@ -397,8 +399,8 @@ def _public(rec: Record, template: str, **names):
     Most operators of a library are never called by one program: a function is written and compiled when it is first called.
     It counts as code of this file, so that errors point at the user's line.
     """
-    space = {"rec": rec, "mode": mode, "attach": attach, "wants": _wants, "store_out": store_out, "respelled": _respelled,
-             "spread": _spread, "recast": recast, "MISSING": MISSING, **names}
+    space = {"rec": rec, "mode": mode, "state": state, "attach": attach, "wants": _wants, "store_out": store_out, "settled": _settled,
+             "respelled": _respelled, "spread": _spread, "recast": recast, "MISSING": MISSING, **names}
     function = FunctionType(_unfinished.__code__, space, rec.name)
 
     def finish():
@@ -414,6 +416,10 @@ def _public(rec: Record, template: str, **names):
     function.__doc__ = rec.function.__doc__
     function.__module__ = "antorcha"
     return function
+
+
+def _settled(result, args):
+    return core.settled(result, args)
 
 
 MISSING = object()      # the value of a required parameter that may be given by another name
@@ -442,6 +448,8 @@ def _definition(rec: Record, template: str) -> tuple:
         lines.append(f"if mode.autocast is not None: return recast(rec.call, rec.autocast, {passed})")
     lines += template.format(positional=", ".join(rec.names), tuple="".join(f"{n}, " for n in rec.names), passed=passed).splitlines()
     inputs = "".join(f"{n}, " for n in (*rec.names, *([rec.variadic] if rec.variadic else [])))
+    if rec.family not in ("pointwise", "view") and rec.grad is None:
+        lines.append(f"if state.devices: result = settled(result, ({inputs}))")
     lines.append(f"return result if out is None else store_out(rec.name, out, result, ({inputs}), rec.out)" if has_out else "return result")
     parameters = [*positional, *(star or (["*"] if has_out or keywords else [])), *keywords, *(["out"] if has_out else []), *extra]
     keyword_defaults = {**(rec.function.__kwdefaults__ or {}), **({"out": None} if has_out else {})}
@@ -623,7 +631,7 @@ def _wants(x) -> bool:
 
 # -- making nodes -----------------------------------------------------------------------------------------------
 
-def make(op, inputs: tuple, views: tuple, static: Static, shape: tuple, dtype: dt.dtype, device="cpu"):
+def make(op, inputs: tuple, views: tuple, static: Static, shape: tuple, dtype: dt.dtype, device=None):
     """Record a node with dense result of `shape` and wrap it in a tensor."""
     out = dense(shape)
     return core.record(form(op, views, static, shape, out.numel, dtype), inputs, meta(out, dtype, device))

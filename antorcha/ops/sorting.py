@@ -81,7 +81,7 @@ def _scatter_back(g, dim, input_shape, result):
 
 def _alone(kind, input):
     """The result of a search in a number: itself, at position 0."""
-    return kind(input.clone(), core.zeros(meta(dense(()), dt.int64, "cpu")))
+    return kind(input.clone(), core.zeros(meta(dense(()), dt.int64, input.meta.device)))
 
 
 @operator(name="sort", public=False, grad=dict(input=lambda g, dim, input_shape, result: _scatter_back(g, dim, input_shape, result)))

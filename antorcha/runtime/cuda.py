@@ -97,10 +97,10 @@ def driver() -> Driver:
             except OSError:
                 _missing = "there is no NVIDIA driver on this machine (libcuda was not found)"
     if _driver is None:
-        raise Unavailable(f"device 'cuda' is not available: {_missing}. Use device='cpu', or choose with torch.cuda.is_available().")
+        raise Unavailable(f"device 'cuda' is not available: {_missing}. Compute on the CPU (device='cpu'), or choose with torch.cuda.is_available().")
     _driver.start()
     if _driver.reason:
-        raise Unavailable(f"device 'cuda' is not available: {_driver.reason}. Use device='cpu', or choose with torch.cuda.is_available().")
+        raise Unavailable(f"device 'cuda' is not available: {_driver.reason}. Compute on the CPU (device='cpu'), or choose with torch.cuda.is_available().")
     return _driver
 
 
@@ -184,6 +184,11 @@ def device(index: int | None = None) -> Device:
 def named(name: str) -> Device:
     """The device of a name such as "cuda:0"."""
     return device(int(name.partition(":")[2] or _current.index))
+
+
+def in_use() -> list[Device]:
+    """The devices that have a context."""
+    return list(_devices.values())
 
 
 def is_initialized() -> bool:

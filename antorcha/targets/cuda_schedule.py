@@ -18,6 +18,7 @@ from ..base import dtype as dt
 from ..loops import ir
 from ..loops.ir import Op
 
+LANES = ("vector", "short")     # loops whose iterations are independent: the lanes of a row share them
 ORDER_FREE = {"add": "sum", "mul": "prod", "min": "min", "max": "max", "or": "any", "and": "all"}
 FLOAT_ATOMS = {"add": "fadd"}
 INTEGER_ATOMS = {"add": "add", "min": "min", "max": "max"}
@@ -69,7 +70,7 @@ def body_of(s: Op) -> tuple:
 def outer_vectors(s: Op):
     """The vector loops that no vector loop surrounds."""
     for inner in body_of(s):
-        if inner.kind == "loop" and inner.attr[1] == "vector":
+        if inner.kind == "loop" and inner.attr[1] in LANES:
             yield inner
         else:
             yield from outer_vectors(inner)
@@ -115,7 +116,7 @@ def _exchanged(top: Op) -> set[int]:
     accesses: dict[int, list] = {}
 
     def visit(s: Op, vector: str | None) -> None:
-        if s.kind == "loop" and s.attr[1] == "vector" and vector is None:
+        if s.kind == "loop" and s.attr[1] in LANES and vector is None:
             vector = s.attr[0]
         for a in s.args:
             if a.dtype is None:
@@ -158,10 +159,10 @@ def _turned(s: Op) -> Op | None:
         loops.append(nest)
         if depends(nest.args[0], varying):
             return None
-        if nest.attr[1] == "vector" or len(nest.args) != 2:
+        if nest.attr[1] in LANES or len(nest.args) != 2:
             break
         nest = nest.args[1]
-    if not loops or loops[-1].attr[1] != "vector":
+    if not loops or loops[-1].attr[1] not in LANES:
         return None
     body = loops[-1].args[1:]
     if any(b.kind not in ("store", "update", "check") for b in body) or any(b.kind == "update" and b.attr in varying for b in body):
@@ -219,7 +220,7 @@ def _scattered(program: ir.Program, top: Op) -> Op:
     if not serial or any(_reads_index(s.args[0]) for s in serial):
         return top
     stores = [o for b in body for o in walk(b) if o.kind == "store"]
-    kept = [o for b in body for o in walk(b) if o.kind in ("update", "loop", "when") and not (o.kind == "loop" and o.attr[1] == "vector")]
+    kept = [o for b in body for o in walk(b) if o.kind in ("update", "loop", "when") and not (o.kind == "loop" and o.attr[1] in LANES)]
     if kept or len(stores) != 1:
         return top
     atomic = _atomic(program, stores[0])

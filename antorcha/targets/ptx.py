@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from ..base import dtype as dt
 from ..loops import ir
 from ..runtime import jit
-from .cuda_schedule import Schedule, schedule, walk
+from .cuda_schedule import LANES, Schedule, schedule, walk
 from .llvm import Emitter, evaluate, literal, llvm_type
 
 TRIPLE = 'target triple = "nvptx64-nvidia-cuda"\n'
@@ -132,7 +132,7 @@ class PtxEmitter(Emitter):
                 self.statements(s.args[1:])
             return
         opened = self._open(s)
-        if kind == "vector":
+        if kind in LANES:
             self._vector(s)
         else:
             self._uniform(s)

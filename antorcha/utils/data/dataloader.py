@@ -17,10 +17,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ...graph import tape
+from ...runtime import cuda
 from . import worker as workers
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset
 from .fetch import IterableFetcher, MapFetcher
+from .pinning import pin
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler, draw_seed
 from .shared import Arena, Receiver
 from .worker import ExceptionWrapper, get_worker_info
@@ -50,7 +52,8 @@ class DataLoader:
     `timeout`: seconds to wait for a worker's batch; 0 waits for ever. `worker_init_fn(worker_id)` runs first in each worker.
     `multiprocessing_context`: a start method or context. `generator`: for the order and the seeds of the workers.
     `persistent_workers`: keep the processes between epochs. `in_order=False`: give batches out as they are ready.
-    `pin_memory`, `pin_memory_device`: accepted; there is no device to pin memory for.
+    `pin_memory`: put batches into page-locked memory, for quick copies to a GPU (a warning where there is none).
+    `pin_memory_device`: accepted.
     """
 
     __initialized = False
@@ -196,7 +199,8 @@ class _BaseDataLoaderIter:
         fetcher = IterableFetcher if loader._dataset_kind == _DatasetKind.Iterable else MapFetcher
         self._make_fetcher = functools.partial(_make_fetcher, fetcher, loader._auto_collation, loader.collate_fn,
                                                loader.drop_last)
-        if loader.pin_memory:
+        self._pinned = loader.pin_memory and cuda.unavailable() is None
+        if loader.pin_memory and not self._pinned:
             warnings.warn("'pin_memory' argument is set as true but no accelerator is found, "
                           "then device pinned memory won't be used.", stacklevel=4)
         self._sampler_iter = iter(self._index_sampler)
@@ -221,7 +225,7 @@ class _BaseDataLoaderIter:
             warnings.warn(f"Length of IterableDataset {self._dataset} was reported to be {self._expected} (when "
                           f"accessing len(dataloader)), but {self._num_yielded} samples have been fetched. With workers, each "
                           "iterates over the whole dataset unless it asks get_worker_info() for its part", stacklevel=2)
-        return data
+        return pin(data) if self._pinned else data
 
     def _next_data(self) -> Any:
         raise NotImplementedError

@@ -1,0 +1,150 @@
+"""On which device tensors are: moving them, and bringing operands together.
+
+A tensor's `meta.device` is "cpu" or such as "cuda:0". None is that of a tensor which an operator made for its own use (a constant, a
+mask): it is computed on the CPU, but goes wherever it is needed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..base import device as base_device
+from ..base.device import TYPES, device as Device
+from ..graph import tape
+from ..graph.node import Node, leaf
+from ..runtime.buffer import Buffer
+from .record import core, meta, operator
+
+Tensor = "Tensor"
+
+
+def device_name(device) -> str:
+    """The device of a new tensor as a string; RuntimeError for one that is not here."""
+    if device is None:
+        return core.default_device
+    if isinstance(device, int):
+        device = Device("cuda", device)
+    kind, _, number = str(device).partition(":")
+    if kind == "cpu":
+        return "cpu"
+    if kind == "cuda":
+        from ..runtime import cuda
+
+        cuda.check_index(int(number) if number else cuda.current_index())
+        tape.state.devices = True
+        return f"cuda:{number or cuda.current_index()}"
+    if kind == "meta":
+        raise NotImplementedError("device 'meta' is missing in antorcha so far. Use device='cpu'.")
+    if kind in TYPES:
+        raise RuntimeError(f"device '{device}' is not available in antorcha. Use device='cpu' or device='cuda'.")
+    raise RuntimeError(f"device: expected one of cpu, cuda (optionally with an index); received '{device}'.")
+
+
+def place(t: Tensor, device: str, wait: bool = True) -> Tensor:
+    """`t` on a device: itself, if it is there."""
+    m = t.meta
+    if m.device == device:
+        return t
+    node = t.storage.node
+    if m.device is None and device == "cpu":
+        t.meta = meta(m.view, m.dtype, device)
+        return t
+    if m.device is None and node.buffer is None and not any(type(s) is Node for s in node.inputs):
+        made = Node(node.op, node.inputs, node.views, node.static._replace(device=device), node.shape, node.numel, node.dtype)
+        return core.make(made, meta(m.view, m.dtype, device))
+    return move(t, m.device or "cpu", device, wait)
+
+
+@operator(name="to_device", title="ToCopy", public=False, grad=dict(input=lambda g, source: place(g, source)))
+def move(input: Tensor, source: str, target: str, wait) -> Tensor:
+    """A copy on another device. Strides stay, where the elements fill memory."""
+    v = input.meta.view
+    if not v.numel:
+        return core.blank(v.shape, input.dtype, target)
+    if not (v.numel == input.storage.numel and v.offset == 0 and core.fills(v)):
+        input = core.contiguous(input)
+    storage, m = input.storage, input.meta
+    if storage.node.buffer is None:
+        tape.flush_only(source)
+    buffer = _copied(storage.buffer(), source, target, wait)
+    return core.tensor_on(core.Storage(leaf(buffer, storage.numel, m.dtype)), meta(m.view, m.dtype, target))
+
+
+def _copied(buffer, source: str, target: str, wait: bool):
+    """A buffer on the device `target` with the bytes of one on `source`."""
+    from ..runtime import cuda
+
+    if source == "cpu":
+        return cuda.named(target).upload(np.asarray(buffer), wait)
+    if target == "cpu":
+        fresh = Buffer.allocate(buffer.nbytes)
+        cuda.named(source).download(buffer.address, np.asarray(fresh))
+        return fresh
+    return cuda.named(target).upload(buffer.array(np.uint8, buffer.nbytes))
+
+
+def common(tensors) -> str | None:
+    """The device of the result of an operator of these tensors, which are together."""
+    for t in tensors:
+        if t.meta.device is not None:
+            return t.meta.device
+    return None
+
+
+def together(name: str, args, lenient=()):
+    """The arguments with their tensors on one device. What operators made for themselves moves there, and so do CPU tensors without
+    dimensions and those whose positions are in `lenient`; any other difference is a RuntimeError."""
+    devices = {a.meta.device for a in args if isinstance(a, core.Tensor)} - {None}
+    elsewhere = devices - {"cpu"}
+    if not elsewhere:
+        return args
+    target = elsewhere.pop()
+    placed = []
+    for i, a in enumerate(args):
+        if isinstance(a, core.Tensor) and a.meta.device != target:
+            if a.meta.device is not None and i not in lenient and (a.meta.device != "cpu" or a.meta.view.shape):
+                raise RuntimeError(f"{name}: Expected all tensors to be on the same device, but found at least two devices, {target} and "
+                                   f"{a.meta.device}. Move one of them: x.to('{target}'), or x.cpu().")
+            a = place(a, target)
+        placed.append(a)
+    return placed
+
+
+def settled(result, args):
+    """What an operator made on the CPU from values that are elsewhere, where these are."""
+    target = _elsewhere(args)
+    if target is None:
+        return result
+    if isinstance(result, core.Tensor):
+        return place(result, target) if result.meta.device is None else result
+    if isinstance(result, tuple):
+        parts = [settled(r, args) for r in result]
+        return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
+    return [settled(r, args) for r in result] if isinstance(result, list) else result
+
+
+def _elsewhere(args) -> str | None:
+    for a in args:
+        if isinstance(a, core.Tensor):
+            if a.meta.device not in (None, "cpu"):
+                return a.meta.device
+        elif isinstance(a, (tuple, list)):
+            found = _elsewhere(a)
+            if found is not None:
+                return found
+    return None
+
+
+def loose(t: Tensor) -> Tensor:
+    """Mark a tensor as made by an operator for its own use."""
+    t.meta = meta(t.meta.view, t.meta.dtype, None)
+    return t
+
+
+def _exchange_default(new) -> str:
+    """The device of new tensors, for `with device:`."""
+    old, core.default_device = core.default_device, device_name(new)
+    return old
+
+
+base_device.exchange_default = _exchange_default
