@@ -267,7 +267,7 @@ def scatter_reduce_(input: Tensor, dim, index, src: Tensor, reduce, include_self
     d = input.meta.dtype
     base = input
     if not include_self:    # an extreme of itself is itself; sums and products have a neutral element
-        start = src if reduce in ("amax", "amin") else core.full(index.shape, 1 if reduce == "prod" else 0, d, "cpu")
+        start = src if reduce in ("amax", "amin") else core.full(index.shape, 1 if reduce == "prod" else 0, d)
         base = _scatter("scatter_reduce", input, dim, index, start, "set")
     if d is dt.bool_ and reduce != "mean":      # as numbers 0 and 1
         kind = "sum" if reduce == "sum" else reduce
