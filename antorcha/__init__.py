@@ -33,6 +33,7 @@ from .random_api import (  # noqa: E402, F401
     Generator, default_generator, fork_rng, get_rng_state, initial_seed, manual_seed, seed, set_rng_state,
 )
 
+from .queries import *  # noqa: E402, F403
 from .type_info import finfo, iinfo  # noqa: E402, F401
 
 set_printoptions = _printing.set_printoptions
@@ -127,14 +128,16 @@ def synchronize():
 _LAZY = {       # namespaces in files of the same name, but for these
     **{name: f".{name}" for name in (
         "accelerator", "amp", "autograd", "backends", "compiler", "cpu", "cuda", "distributed", "distributions", "fft", "func", "hub", "io",
-        "jit", "linalg", "mps", "mtia", "multiprocessing", "nn", "optim", "overrides", "profiler", "return_types", "sparse", "special",
+        "jit", "linalg", "mps", "mtia", "multiprocessing", "nn", "optim", "overrides", "profiler", "return_types", "sparse", "special", "storage",
         "testing", "types", "utils", "version", "xpu")},
     "random": ".random_api", "serialization": ".io.serialization",
 }
 _FROM = {
     "vmap": ".func",
     "save": ".io", "load": ".io", "compile": ".compiler", "autocast": ".amp", "GradScaler": ".amp",
-    "explain": ".explaining",
+    "explain": ".explaining", "UntypedStorage": ".core.untyped", "TypedStorage": ".core.untyped",
+    **{kind + suffix: ".core.legacy" for suffix in ("Tensor", "Storage") for kind in (
+        "Float", "Double", "Half", "BFloat16", "Byte", "Char", "Short", "Int", "Long", "Bool", "ComplexFloat", "ComplexDouble")},
     **dict.fromkeys(["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution", "conv_tbc"],
                     ".ops.convolution"),
     **dict.fromkeys(["max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "avg_pool1d", "adaptive_avg_pool1d"],

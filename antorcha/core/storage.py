@@ -54,6 +54,21 @@ class Storage:
                                    "Compute it again.")
         return self.node.buffer
 
+    def __call__(self):
+        """`x.storage()`, PyTorch's older way to the numbers in memory."""
+        from .untyped import TypedStorage, UntypedStorage
+        return TypedStorage(wrap_storage=UntypedStorage.of(self), dtype=self.dtype)
+
+    def resize(self, numel: int) -> None:
+        """Room for `numel` elements: the first of them stay, new ones are zero."""
+        d = self.dtype
+        fresh, old = Buffer.allocate(max(1, numel * d.itemsize)), self.buffer()
+        kept = min(numel, self.numel) * d.itemsize
+        fresh.array("uint8", numel * d.itemsize)[:kept] = old.array("uint8", kept)
+        fresh.array("uint8", numel * d.itemsize)[kept:] = 0
+        fresh.exported = old.exported
+        _node.__set__(self, leaf(fresh, numel, d))
+
     def share(self) -> None:
         """From now on the value keeps its address, and what touches it is executed at once. What another cell or a pending node
         refers to stays theirs."""

@@ -7,7 +7,7 @@ from ..ops import arrange, bilinear, gamma, joining, numeric, scan, sorting, sta
 from ..ops import factory, random, record, reduction
 from ..ops import pointwise as pw
 from ..ops import linalg, norms, products, special, spectral  # noqa: F401 (they declare operators)
-from . import indexing
+from . import indexing, methods
 from .tensor import Tensor, inplace
 
 ALIASES = {
@@ -30,7 +30,8 @@ def torch_functions() -> dict:
     out["index_put"] = indexing.index_put
     out.update({a: out[n] for a, n in ALIASES.items() if n in out})
     out["clone"] = lambda input, *, memory_format=None: input.clone()
-    for name in ("numel", "is_floating_point", "is_complex", "is_signed", "detach", "equal", "allclose", "is_same_size"):
+    for name in ("numel", "is_floating_point", "is_complex", "is_signed", "detach", "detach_", "equal", "allclose", "is_same_size", "zero_",
+                 "resize_as_"):
         out.setdefault(name, _method(name))
     for name in list(out):
         if hasattr(Tensor, name + "_") and name not in ("requires_grad", "copy", "resize", "set", "detach"):
@@ -95,9 +96,7 @@ def install() -> None:
     Tensor.std, Tensor.var = reduction.std, reduction.var
     _install_operators()
     _install_views_inplace()
-    for name, d in dict(float=dt.float32, double=dt.float64, half=dt.float16, bfloat16=dt.bfloat16, int=dt.int32, long=dt.int64,
-                        short=dt.int16, char=dt.int8, byte=dt.uint8, bool=dt.bool_).items():
-        setattr(Tensor, name, lambda self, memory_format=None, d=d: self.to(d))
+    methods.install()
     Tensor.equal = lambda self, other: self.shape == other.shape and bool((self == other).all())
     Tensor.allclose = allclose
     Tensor.isclose = isclose
@@ -135,7 +134,6 @@ def _install_operators() -> None:
     for name, call in dict(neg=pw.neg, abs=pw.abs, invert=pw.bitwise_not).items():
         setattr(Tensor, f"__{name}__", lambda self, call=call: call(self))
     Tensor.__pos__ = numeric.positive
-    Tensor.__rdiv__ = Tensor.__rtruediv__
 
 
 def _install_views_inplace() -> None:

@@ -101,10 +101,8 @@ class Tensor:
     def __new__(cls, *args, **kwargs):
         if cls is not Tensor and args and isinstance(args[0], Tensor):
             return cls._make_subclass(cls, args[0])
-        if args and not all(isinstance(a, int) for a in args):
-            out = tensor(args[0], dtype=dt.default())
-        else:
-            out = factory.empty(args if args else (0,))
+        from .legacy import constructed
+        out = constructed(dt.default(), args)
         return out if cls is Tensor else cls._make_subclass(cls, out)
 
     @staticmethod
@@ -399,9 +397,7 @@ class Tensor:
 
     def untyped_storage(self):
         from .untyped import UntypedStorage
-        return UntypedStorage(self.storage)
-
-    typed_storage = untyped_storage
+        return UntypedStorage.of(self.storage)
 
     def __bool__(self) -> bool:
         n = self.meta.view.numel
@@ -520,9 +516,6 @@ class Tensor:
         self.meta = meta(want, self.meta.dtype, self.meta.device)
         return self
 
-    def resize_as_(self, other):
-        return self.resize_(other.shape)
-
     def set_(self, source=None, storage_offset=0, size=None, stride=None):
         if isinstance(source, Tensor):
             self.storage, self.meta = source.storage, source.meta
@@ -530,61 +523,12 @@ class Tensor:
             empty = factory.empty(0, dtype=self.dtype, device=self.device)
             self.storage, self.meta = empty.storage, empty.meta
         else:
-            size = tuple(size) if size is not None else (source.cell.numel,)
+            from .untyped import reread
+            cell = reread(source.cell, self.dtype)
+            size = tuple(size) if size is not None else (cell.numel,)
             stride = tuple(stride) if stride is not None else dense(size).strides
-            self.storage = source.cell
-            self.meta = meta(make_view(size, stride, storage_offset), source.cell.dtype, self.meta.device)
+            self.storage, self.meta = cell, meta(make_view(size, stride, storage_offset), cell.dtype, self.meta.device)
         return self
-
-    def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None):
-        for a in args:
-            if isinstance(a, dt.dtype):
-                dtype = a
-            elif isinstance(a, Tensor):
-                dtype, device = a.dtype, a.meta.device
-            elif isinstance(a, (str, Device, int)) and not isinstance(a, bool):
-                device = a
-        x = self if dtype is None or dtype is self.meta.dtype else pw.cast(self, dtype)
-        if device is not None:
-            x = placement.place(x, placement.device_name(device), not non_blocking)
-        return x.clone() if copy and x is self else x
-
-    def type(self, dtype=None, non_blocking=False):
-        if dtype is None:
-            return f"torch.{_TYPE_NAMES[self.meta.dtype]}"
-        if isinstance(dtype, str):
-            dtype = {f"torch.{n}": d for d, n in _TYPE_NAMES.items()}[dtype]
-        return self.to(dtype)
-
-    def type_as(self, other):
-        return self.to(other.dtype)
-
-    def cpu(self, memory_format=None):
-        return self if self.is_cpu else self.to("cpu")
-
-    def cuda(self, device=None, non_blocking=False, memory_format=None):
-        return self.to(device="cuda" if device is None else device, non_blocking=non_blocking)
-
-    def new_tensor(self, data, *, dtype=None, device=None, requires_grad=False):
-        return tensor(data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
-
-    def new_empty(self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **given):
-        size = given.get("size", size)
-        return factory.empty(*(size if isinstance(size, tuple) else (size,)), dtype=dtype or self.dtype, device=device or self.device,
-                            requires_grad=requires_grad)
-
-    def new_zeros(self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **given):
-        size = given.get("size", size)
-        return factory.zeros(*(size if isinstance(size, tuple) else (size,)), dtype=dtype or self.dtype, device=device or self.device,
-                            requires_grad=requires_grad)
-
-    def new_ones(self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **given):
-        size = given.get("size", size)
-        return factory.ones(*(size if isinstance(size, tuple) else (size,)), dtype=dtype or self.dtype, device=device or self.device,
-                           requires_grad=requires_grad)
-
-    def new_full(self, size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
-        return factory.full(size, fill_value, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
 
     @property
     def T(self):
@@ -623,11 +567,6 @@ class Tensor:
         return out
 
     __torch_function__ = classmethod(lambda cls, func, types, args=(), kwargs=None: func(*args, **(kwargs or {})))
-
-
-_TYPE_NAMES = {dt.float32: "FloatTensor", dt.float64: "DoubleTensor", dt.float16: "HalfTensor", dt.bfloat16: "BFloat16Tensor",
-               dt.uint8: "ByteTensor", dt.int8: "CharTensor", dt.int16: "ShortTensor", dt.int32: "IntTensor", dt.int64: "LongTensor",
-               dt.bool_: "BoolTensor", dt.complex64: "ComplexFloatTensor", dt.complex128: "ComplexDoubleTensor"}
 
 
 # -- making tensors ---------------------------------------------------------------------------------------------
@@ -1050,6 +989,11 @@ def _region(base, region, value, combine):
     return make(node, meta(whole, d, base.meta.device))
 
 
+def _bitcast(t: Tensor, d) -> Tensor:
+    from .untyped import reinterpret
+    return reinterpret(t, d)
+
+
 # -- what the operators need of this layer ----------------------------------------------------------------------
 
 def _loosely(make_one):
@@ -1068,7 +1012,7 @@ core.__dict__.update(
     arange=_loosely(factory.arange), eye=_loosely(factory.eye), is_grad_enabled=autograd.is_grad_enabled,
     add_region=add_region, overwrite_region=overwrite_region, from_numpy=lambda array: placement.loose(adopt(array)), tensor=_loosely(tensor), cast=pw.cast,
     cat=joining.cat, stack=joining.stack, conj=pw.conj_, store_out=record.store_out, inplace=inplace, broadcast_tensors=joining.broadcast_tensors,
-    bitcast=lambda t, d: placement.place(adopt(np.ascontiguousarray(host(t)).view(d.numpy)), t.meta.device),
+    bitcast=_bitcast, on_memory=from_numpy,
     together=placement.together, settled=placement.settled, fills=_dense_in_some_order, Storage=Storage, generator_of=generator_of)
 
 __all__ = ["Tensor", "Size", "tensor", "from_numpy", "extern", "index_ops", "reduction"]

@@ -92,15 +92,57 @@ def empty_strided(size, stride, *, dtype=None, layout=None, device=None, require
     return finish(empty(count, dtype=dtype, device=device).as_strided(size, stride), requires_grad)
 
 
+def empty_permuted(size, physical_layout, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
+    """An uninitialised tensor whose dimensions lie in memory in the given order, outermost first."""
+    size, order = sizes("empty_permuted", (size,)), [int(d) for d in physical_layout]
+    if len(order) != len(size):
+        raise RuntimeError(f"Number of dimensions in size does not match the length of the physical_layout; i.e. len(size) = {len(size)} is not "
+                           f"equal to len(physical_layout) = {len(order)}")
+    if any(not 0 <= d < len(size) for d in order):
+        raise RuntimeError(f"Dimension out of range (expected to be between 0 and {len(size) - 1}, but got {order}).")
+    if len(set(order)) < len(order):
+        raise RuntimeError(f"Duplicate dim not allowed: received {order}")
+    plain = empty(tuple(size[d] for d in order), dtype=dtype, device=device, requires_grad=requires_grad)
+    return plain.permute(tuple(order.index(d) for d in range(len(size))))
+
+
+def scalar_tensor(s, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
+    """A tensor without dimensions with one value, of the default dtype unless given."""
+    return full((), s, dtype=dtype or dt.default(), device=device, requires_grad=requires_grad)
+
+
+def frombuffer(buffer, *, dtype, count=-1, offset=0, requires_grad=False):
+    """A vector on the memory of an object with Python's buffer protocol, from byte `offset` on."""
+    import numpy as np
+    size = memoryview(buffer).nbytes
+    if not size:
+        raise ValueError("both buffer length (0) and count (-1) must not be 0")
+    if not 0 <= offset < size:
+        raise ValueError(f"offset ({offset} bytes) must be non-negative and no greater than buffer length ({size} bytes) minus 1")
+    if count < 0 and (size - offset) % dtype.itemsize:
+        raise ValueError(f"buffer length ({size - offset} bytes) after offset ({offset} bytes) must be a multiple of element size ({dtype.itemsize})")
+    if count > 0 and offset + count * dtype.itemsize > size:
+        raise ValueError(f"requested buffer length ({count} * {dtype.itemsize} bytes) after offset ({offset} bytes) must not be greater than actual "
+                         f"buffer length ({size} bytes)")
+    array = np.frombuffer(buffer, dtype.memory, count, offset)
+    shared = core.on_memory(array)
+    return finish(shared if dtype.numpy is not None else core.bitcast(shared, dtype), requires_grad)
+
+
 def arange(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     """Numbers from `start` (0) up to but excluding `end`, by `step`."""
     if end is None:
         start, end = 0, start
+    dtype = dtype or (out.dtype if out is not None else None)
     start, end, step = (x.item() if isinstance(x, core.Tensor) else number(x) for x in (start, end, step))
     if dtype is None:
         dtype = dt.default() if any(type(x) is float for x in (start, end, step)) else dt.int64
     if step == 0:
         raise RuntimeError("step must be nonzero")
+    if dtype.kind in "iu" and not int(step):
+        raise ValueError(f"step must be nonzero: expected one of at least 1 for {dtype}; received {step}")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
     if (end - start) * step < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     count = max(0, math.ceil((end - start) / step)) if any(type(x) is float for x in (start, end, step)) else -(-(end - start) // step)
@@ -125,10 +167,20 @@ def range_(start=0, end=None, step=1, **kwargs):
     return arange(start, end + step, step, **{"dtype": dt.default(), **kwargs})
 
 
+def _ends(name, start, end, steps):
+    """The ends of a sequence as numbers; TypeError for a number of steps that is none."""
+    if not isinstance(steps, int) or isinstance(steps, bool):
+        raise TypeError(f"{name}() received an invalid combination of arguments: expected steps to be an int; received {type(steps).__name__}")
+    for x in (start, end):
+        if isinstance(x, core.Tensor) and x.dim():
+            raise RuntimeError(f"{name} only supports 0-dimensional start and end tensors; received one of {x.dim()} dimensions")
+    return [x.item() if isinstance(x, core.Tensor) else x for x in (start, end)]
+
+
 def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     """`steps` numbers evenly spaced from `start` to `end`, both included."""
-    start, end = (x.item() if isinstance(x, core.Tensor) else x for x in (start, end))
-    dtype = dtype or dt.default()
+    start, end = _ends("linspace", start, end, steps)
+    dtype = dtype or (out.dtype if out is not None else dt.default())
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     gap = (end - start) / (steps - 1) if steps > 1 else 0.0
@@ -144,9 +196,14 @@ def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=Non
     return finish(result, requires_grad) if out is None else core.store_out("linspace", out, result)
 
 
-def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_grad=False, **ignored):
+def logspace(start, end, steps, base=10.0, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     """base to the powers linspace(start, end, steps)."""
-    return finish((float(base) ** linspace(start, end, steps, dtype=dt.float64, device=device)).to(dtype or dt.default()), requires_grad)
+    start, end = _ends("logspace", start, end, steps)
+    wide = dt.complex128 if any(isinstance(x, complex) for x in (start, end, base)) or dtype is not None and dtype.kind == "c" else dt.float64
+    powers = linspace(start, end, steps, dtype=wide, device=device)
+    result = (complex(base) if wide is dt.complex128 else float(base)) ** powers
+    result = result.to(dtype or (out.dtype if out is not None else dt.default()))
+    return finish(result, requires_grad) if out is None else core.store_out("logspace", out, result)
 
 
 def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
@@ -174,5 +231,5 @@ def triu_indices(row, col, offset=0, *, dtype=None, device=None, layout=None):
     return place(core.from_numpy(np.stack(np.triu_indices(row, offset, col))).to(dtype or dt.int64), device_name(device))
 
 
-FUNCTIONS = [zeros, zeros_like, ones, ones_like, empty, empty_like, full, full_like, empty_strided, arange, linspace, logspace, eye,
+FUNCTIONS = [zeros, zeros_like, ones, ones_like, empty, empty_like, full, full_like, empty_strided, empty_permuted, scalar_tensor, frombuffer, arange, linspace, logspace, eye,
              tril_indices, triu_indices]

@@ -240,6 +240,15 @@ def positive(input: Tensor) -> Tensor:
     return input
 
 
+@operator(name="fill", out=False, grad=dict(input=lambda g: g * 0, value=lambda g: g))
+def fill(input: Tensor, value: Tensor):
+    """A tensor like `input` with all elements of one value."""
+    if isinstance(value, core.Tensor) and value.dim():
+        raise RuntimeError(f"fill only supports 0-dimension value tensor but got tensor with {value.dim()} dimensions.")
+    m = input.meta
+    return core.full(m.view.shape, value.detach() if isinstance(value, core.Tensor) else number(value), m.dtype, m.device)
+
+
 # -- replacements -----------------------------------------------------------------------------------------------
 
 def _inside(g, input, eps):

@@ -1,0 +1,222 @@
+"""Methods of Tensor that are neither operators nor part of what a tensor is: new tensors like it, conversions, older names."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..base import dtype as dt
+from ..base.device import device as Device
+from ..ops import factory, placement, pointwise as pw
+from ..ops.record import core
+from ..ops.view import sizes
+from .tensor import Tensor, host, tensor
+
+
+# -- new tensors of the same dtype ------------------------------------------------------------------------------
+
+def _like(make, name):
+    def method(self, *size, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, **given):
+        shape = sizes(name, (given.pop("size"),) if not size and "size" in given else size)
+        if given:
+            raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(given))}'")
+        return make(shape, dtype=dtype or self.dtype, device=self.device if device is None else device, requires_grad=requires_grad)
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"`torch.{name[4:]}` of the given size, with this tensor's dtype and device unless given."
+    return method
+
+
+new_empty, new_zeros, new_ones = _like(factory.empty, "new_empty"), _like(factory.zeros, "new_zeros"), _like(factory.ones, "new_ones")
+
+
+def new_tensor(self, data, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
+    """`torch.tensor` with this tensor's dtype unless given."""
+    return tensor(data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+
+def new_full(self, size, fill_value, *, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
+    """`torch.full` with this tensor's dtype unless given."""
+    return factory.full(size, fill_value, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+
+def new_empty_strided(self, size, stride, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
+    """`torch.empty_strided` with this tensor's dtype unless given."""
+    return factory.empty_strided(size, stride, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+
+def new(self, *args, device=None):
+    """A tensor of this dtype, as the constructors such as FloatTensor make it."""
+    from .legacy import constructed
+    return constructed(self.dtype, args, device)
+
+
+# -- conversions ------------------------------------------------------------------------------------------------
+
+def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None):
+    """This tensor with another dtype or device: to(dtype), to(device, dtype), to(other). The tensor itself where nothing changes."""
+    for i, a in enumerate(args):
+        if isinstance(a, dt.dtype):
+            dtype = a
+        elif isinstance(a, Tensor):
+            dtype, device = a.dtype, a.meta.device
+        elif isinstance(a, bool):
+            copy = a if i == len(args) - 1 and i > 1 else copy
+        elif isinstance(a, (str, Device, int)):
+            device = a
+        elif a is not None:
+            raise TypeError(f"to(): expected a dtype, a device or a tensor; received {type(a).__name__}")
+    if dtype is not None and not isinstance(dtype, dt.dtype):
+        raise TypeError(f"to(): argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
+    x = self if dtype is None or dtype is self.meta.dtype else pw.cast(self, dtype)
+    if device is not None:
+        x = placement.place(x, placement.device_name(device), not non_blocking)
+    return x.clone() if copy and x is self else x
+
+
+def type(self, dtype=None, non_blocking=False, **kwargs):  # noqa: A001 (PyTorch's name)
+    """The name of the tensor's type, or the tensor converted to a dtype (also by such a name or type)."""
+    from . import legacy
+    if dtype is None:
+        return f"torch.{legacy.type_name(self.dtype)}"
+    if isinstance(dtype, str):
+        name = dtype.rpartition(".")[2]
+        if not dtype.startswith("torch.") or not hasattr(legacy, name):
+            raise ValueError(f"invalid type: '{dtype}'")
+        dtype = getattr(legacy, name)
+    return self.to(getattr(dtype, "dtype", dtype))
+
+
+def type_as(self, other):
+    """This tensor with the dtype of the other."""
+    return self.to(other.dtype)
+
+
+def cpu(self, memory_format=None):
+    """This tensor on the CPU."""
+    return self if self.is_cpu else self.to("cpu")
+
+
+def cuda(self, device=None, non_blocking=False, memory_format=None):
+    """This tensor on a GPU."""
+    return self.to(device="cuda" if device is None else device, non_blocking=non_blocking)
+
+
+def _converter(name, d):
+    def method(self, memory_format=None):
+        return self.to(d)
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"This tensor with dtype {d}."
+    return method
+
+
+_DTYPES = dict(float=dt.float32, double=dt.float64, half=dt.float16, bfloat16=dt.bfloat16, int=dt.int32, long=dt.int64, short=dt.int16,
+               char=dt.int8, byte=dt.uint8, bool=dt.bool_, cfloat=dt.complex64, cdouble=dt.complex128)
+
+
+def __array_wrap__(self, array, context=None, return_scalar=False):  # noqa: N807
+    """A NumPy function's result for this tensor, as a tensor."""
+    array = np.asarray(array)
+    return core.from_numpy(array.copy())
+
+
+def to_dense(self, dtype=None, *, masked_grad=True):
+    """This tensor: it is dense."""
+    return self if dtype is None else self.to(dtype)
+
+
+# -- elements by Python functions -------------------------------------------------------------------------------
+
+def _by_python(self, function, *tensors):
+    arrays = [np.broadcast_to(host(x.detach()), self.shape) for x in tensors]
+    values = [function(*xs) for xs in zip(*(a.ravel().tolist() for a in arrays))]
+    return self.copy_(tensor(values, dtype=self.dtype).reshape(self.shape))
+
+
+def apply_(self, callable):
+    """Every element replaced by `callable` of it. Slow: Python is called for each."""
+    return _by_python(self, callable, self)
+
+
+def map_(self, tensor, callable):
+    """Every element replaced by `callable` of it and the other tensor's."""
+    return _by_python(self, callable, self, tensor)
+
+
+def map2_(self, x, y, callable):
+    """Every element replaced by `callable` of it and those of two others."""
+    return _by_python(self, callable, self, x, y)
+
+
+# -- what it is -------------------------------------------------------------------------------------------------
+
+def is_nonzero(self) -> bool:
+    """Whether the only element is not zero."""
+    if self.numel() != 1:
+        raise RuntimeError(f"Boolean value of Tensor with {'no values' if not self.numel() else 'more than one value'} is ambiguous")
+    return self.item() != 0
+
+
+def dim_order(self, ambiguity_check=False) -> tuple:
+    """The dimensions from the outermost in memory to the innermost."""
+    strides = self.stride()
+    return tuple(sorted(range(self.dim()), key=lambda d: (-strides[d], d)))
+
+
+def is_distributed(self) -> bool:
+    """False: a tensor is whole here."""
+    return False
+
+
+def storage_type(self):
+    """The type of `storage()`."""
+    from . import legacy
+    return getattr(legacy, legacy.type_name(self.dtype)[:-6] + "Storage")
+
+
+# -- in place ---------------------------------------------------------------------------------------------------
+
+def fill_diagonal_(self, fill_value, wrap=False):
+    """The main diagonal set to a number; with `wrap` it starts anew below a tall matrix's last column."""
+    if self.dim() < 2:
+        raise RuntimeError(f"fill_diagonal_: dimensions must larger than 1; received {self.dim()}")
+    shape, strides = self.shape, self.stride()
+    if self.dim() > 2 and len(set(shape)) > 1:
+        raise RuntimeError(f"fill_diagonal_: all dimensions of input must be of equal length; received {list(shape)}")
+    count = min(shape)
+    self.as_strided((count,), (sum(strides),), self.storage_offset()).fill_(fill_value)
+    if wrap and self.dim() == 2 and shape[0] > shape[1] + 1:
+        self[shape[1] + 1:].fill_diagonal_(fill_value, True)
+    return self
+
+
+def resize_as_(self, the_template, *, memory_format=None):
+    """`resize_` to the shape of another tensor."""
+    return self.resize_(the_template.shape)
+
+
+def module_load(self, other, assign=False):
+    """What a module keeps of `other` when it loads it for this tensor."""
+    return other if assign else self.copy_(other).detach()
+
+
+def index(self, indices):
+    """`self[indices]` for a list of index tensors and None."""
+    return self[tuple(slice(None) if i is None else i for i in indices)]
+
+
+METHODS = [new_empty, new_zeros, new_ones, new_tensor, new_full, new_empty_strided, new, to, type, type_as, cpu, cuda, __array_wrap__, to_dense,
+           apply_, map_, map2_, is_nonzero, dim_order, is_distributed, storage_type, fill_diagonal_, resize_as_, module_load, index,
+           *(_converter(*x) for x in _DTYPES.items())]
+
+
+def install() -> None:
+    for f in METHODS:
+        setattr(Tensor, f.__name__, f)
+    for alias, name in dict(const_data_ptr="data_ptr", __nonzero__="__bool__", __long__="__int__", __div__="__truediv__",
+                            __idiv__="__itruediv__", __rdiv__="__rtruediv__").items():
+        setattr(Tensor, alias, getattr(Tensor, name))
+    for name in ("is_xla", "is_ipu", "is_maia", "is_mtia", "is_vulkan"):
+        setattr(Tensor, name, False)
+    Tensor.name = None
+
+
+__all__ = ["install"]
