@@ -130,9 +130,12 @@ _LAZY = {       # namespaces in files of the same name, but for these
         "accelerator", "amp", "autograd", "backends", "compiler", "cpu", "cuda", "distributed", "distributions", "fft", "func", "hub", "io",
         "jit", "linalg", "mps", "mtia", "multiprocessing", "nn", "optim", "overrides", "profiler", "return_types", "sparse", "special", "storage",
         "testing", "types", "utils", "version", "xpu")},
+    "signal": ".signal",
     "random": ".random_api", "serialization": ".io.serialization",
 }
 _FROM = {
+    "bartlett_window": ".signal.periodic", "blackman_window": ".signal.periodic", "hamming_window": ".signal.periodic",
+    "hann_window": ".signal.periodic", "kaiser_window": ".signal.periodic",
     "vmap": ".func",
     "save": ".io", "load": ".io", "compile": ".compiler", "autocast": ".amp", "GradScaler": ".amp",
     "explain": ".explaining", "UntypedStorage": ".core.untyped", "TypedStorage": ".core.untyped",

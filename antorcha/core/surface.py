@@ -6,7 +6,7 @@ from ..base import dtype as dt
 from ..ops import arrange, bilinear, gamma, joining, numeric, scan, sorting, statistics  # noqa: F401 (they declare operators)
 from ..ops import factory, random, record, reduction
 from ..ops import pointwise as pw
-from ..ops import linalg, norms, products, special, spectral  # noqa: F401 (they declare operators)
+from ..ops import linalg, lowrank, norms, products, short_time, special, spectral  # noqa: F401 (they declare operators)
 from . import indexing, methods
 from .tensor import Tensor, inplace
 

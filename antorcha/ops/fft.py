@@ -33,7 +33,8 @@ def _with_size(shape, dim: int, size: int) -> tuple:
     return tuple(shape[:dim]) + (size,) + tuple(shape[dim + 1:])
 
 
-@operator(name="fft_whole", title="FftC2C", public=False, holomorphic=False, grad=dict(input=lambda g, dims, forward: whole(g, dims, not forward)))
+@operator(name="fft_whole", title="FftC2C", public=False, holomorphic=False,
+          grad=dict(input=lambda g, dims, forward: whole(g, dims, not forward)))
 def whole(input: Tensor, dims, forward):
     """Complex to complex over `dims`."""
     return run(WHOLE, (input,), [(input.shape, input.meta.dtype)], dims=dims, forward=forward)[0]
@@ -166,6 +167,9 @@ def _complex_to_real(name, input, sizes, dims, norm, forward):
 
 # -- the transforms ---------------------------------------------------------------------------------------------
 
+functions: dict = {}
+
+
 def _declare(name: str, compute, forward: bool, text: str) -> None:
     """The transform over one dimension, over two and over several."""
 
@@ -182,7 +186,7 @@ def _declare(name: str, compute, forward: bool, text: str) -> None:
                                    (several, "n", "the dimensions `dim` (all), resized to `s`")):
         function.__doc__ = (f"{text}, over {over}. `norm`: \"forward\", \"backward\" (1 / n in that direction) or \"ortho\" "
                             "(1 / sqrt(n) in both).")
-        operator(name=f"fft_{name}{suffix}", namespace="fft")(function)
+        functions[name + suffix] = operator(name=f"fft_{name}{suffix}", namespace="fft")(function)
 
 
 _declare("fft", _complex_to_complex, True, "The Fourier transform")
