@@ -11,7 +11,7 @@ from .base.dtype import (  # noqa: F401
     bfloat16, complex64, complex128, dtype, float16, float32, float64, int8, int16, int32, int64, promote as promote_types, uint8, uint16,
     uint32, uint64,
 )
-from .core import surface as _surface
+from .core import override as _override, surface as _surface
 from .core.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
 from .core.tensor import (  # noqa: F401
     Size, Tensor, as_tensor, channels_last, channels_last_3d, contiguous_format, from_dlpack, from_numpy, layout,
@@ -125,6 +125,17 @@ def synchronize():
     tape.flush()
 
 
+def _overridable():
+    """The modules whose functions a class with `__torch_function__` can override, by their names in PyTorch."""
+    import importlib.util
+    from . import layers
+    globals().update({name: __getattr__(name) for name in (*_FROM, *layers.__all__) if name not in _override.IGNORED})
+    names = ("", ".nn.functional", ".autograd", ".linalg", ".fft", ".special")
+    return {f"torch{n}": importlib.import_module(n or __name__, __name__) for n in names
+            if not n or importlib.util.find_spec(__name__ + n) is not None}
+
+
+_override.modules = _overridable
 _LAZY = {       # namespaces in files of the same name, but for these
     **{name: f".{name}" for name in (
         "accelerator", "amp", "autograd", "backends", "compiler", "cpu", "cuda", "distributed", "distributions", "fft", "func", "hub", "io",
@@ -132,6 +143,7 @@ _LAZY = {       # namespaces in files of the same name, but for these
         "testing", "types", "utils", "version", "xpu")},
     "signal": ".signal",
     "random": ".random_api", "serialization": ".io.serialization",
+    "_C": "._C",
 }
 _FROM = {
     "bartlett_window": ".signal.periodic", "blackman_window": ".signal.periodic", "hamming_window": ".signal.periodic",

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from .core.override import overrides
 from .core.tensor import Tensor, host
 from .graph.node import Lanes
 
@@ -136,7 +137,7 @@ def tensor_text(t: Tensor) -> str:
 
     if type(t.storage.node.inputs) is Lanes:
         return _lanes_text(t)
-    prefix = "tensor("
+    prefix = f"{type(t).__name__}(" if overrides(type(t)) else "tensor("
     indent = len(prefix)
     suffixes = []
     d = t.dtype

@@ -24,7 +24,7 @@ from ..ops import pointwise as pw
 from ..ops import view as view_ops
 from ..ops.record import core, meta, number
 from ..runtime.buffer import Buffer
-from . import autograd
+from . import autograd, override
 from .autograd import GradNode, Handle, edge_of, mode
 from .generator import default_generator, generator_of
 from .storage import Storage, of_buffer
@@ -566,7 +566,11 @@ class Tensor:
             out.__dict__.update(copy.deepcopy(extra, memo))
         return out
 
-    __torch_function__ = classmethod(lambda cls, func, types, args=(), kwargs=None: func(*args, **(kwargs or {})))
+    __torch_function__ = classmethod(override.default)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        override.subclassed(cls)
 
 
 # -- making tensors ---------------------------------------------------------------------------------------------

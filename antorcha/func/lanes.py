@@ -222,6 +222,7 @@ def _for_each_lane(op: Record, size: int, mapped: tuple) -> Record:
     if found is None:
         def host(*arrays, **params):
             calls = [op.host(*[a[b] if m else a for a, m in zip(arrays, mapped)], **params) for b in range(size)]
+            calls = [c if isinstance(c, tuple) else (c,) for c in calls]
             return tuple(np.stack([np.asarray(x) for x in parts]) for parts in zip(*calls))
         found = known[size, mapped] = Record(op.name, "extern", host=host)
     return found

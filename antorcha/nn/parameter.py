@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 import antorcha as torch
 
+from ..core.override import disabled
 from ..core.tensor import Tensor
 
 
@@ -30,6 +31,8 @@ class Parameter(Tensor, metaclass=_ParameterType):
 
     `data`: its value (shared, not copied); `requires_grad`: whether it is learned.
     """
+
+    __torch_function__ = disabled
 
     def __new__(cls, data=None, requires_grad: bool = True):
         if data is None:
@@ -69,6 +72,8 @@ class Buffer(Tensor, metaclass=_BufferType):
     `persistent`: whether it belongs to the module's `state_dict`.
     """
 
+    __torch_function__ = disabled
+
     def __new__(cls, data=None, *, persistent: bool = True):
         if data is None:
             data = torch.empty(0)
@@ -80,6 +85,8 @@ class Buffer(Tensor, metaclass=_BufferType):
 
 class UninitializedTensorMixin:
     """A tensor without shape or data yet; a lazy module gives it both at its first call."""
+
+    __torch_function__ = disabled
 
     def materialize(self, shape, device=None, dtype=None) -> None:
         """Become an ordinary parameter or buffer of `shape`, with arbitrary values."""

@@ -1,0 +1,236 @@
+"""torch.autograd: functional, forward_ad, graph, Function."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import antorcha as torch
+from antorcha.autograd import forward_ad as fwAD, functional as AF, graph
+from antorcha.autograd.function import Function, FunctionCtx, once_differentiable
+
+
+def close(a, b, tolerance=1e-5):
+    assert a.shape == b.shape
+    np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), tolerance, tolerance)
+
+
+@pytest.fixture
+def x():
+    torch.manual_seed(0)
+    return torch.randn(4)
+
+
+# -- functional ---------------------------------------------------------------------------------------------------
+
+def test_jacobians(x):
+    y = torch.randn(3)
+
+    def f(x, y):
+        return torch.outer(x.sin(), y), y.prod()
+    for options in ({}, {"vectorize": True}, {"vectorize": True, "strategy": "forward-mode"}):
+        (a, b), (c, d) = AF.jacobian(f, (x, y), **options)
+        close(a, torch.einsum("ik,i,j->ijk", torch.eye(4), x.cos(), y))
+        close(b, torch.einsum("jk,i->ijk", torch.eye(3), x.sin()))
+        close(c, torch.zeros(4))
+        close(d, y.prod() / y)
+    one = AF.jacobian(torch.exp, x)
+    close(one, torch.diag(x.exp()))
+    leaf = x.clone().requires_grad_()
+    kept = AF.jacobian(lambda x: x ** 3, leaf, create_graph=True)
+    close(torch.autograd.grad(kept.sum(), leaf)[0], 6 * x)
+    assert not AF.jacobian(lambda x: x ** 3, leaf).requires_grad
+
+
+def test_products(x):
+    v, w = torch.randn(4), torch.randn(4)
+
+    def f(x):
+        return x.sin() * x.flip(0)
+    jacobian = AF.jacobian(f, x)
+    out, got = AF.vjp(f, x, v)
+    close(out, f(x))
+    close(got, jacobian.T @ v)
+    close(AF.jvp(f, x, w)[1], jacobian @ w)
+
+    def g(x, y):
+        return (x * y).exp().sum() + (x ** 3).sum()
+    (xx, xy), (yx, yy) = AF.hessian(g, (x, v))
+    close(xy, yx.T)
+    for product in (AF.hvp, AF.vhp):
+        out, (a, b) = product(g, (x, v), (w, v))
+        close(out, g(x, v))
+        close(a, xx @ w + xy @ v, 1e-4)
+        close(b, yx @ w + yy @ v, 1e-4)
+    close(AF.hessian(lambda x: (x ** 3).sum(), x), torch.diag(6 * x))
+    close(AF.hessian(lambda x: (x ** 3).sum(), x, vectorize=True, outer_jacobian_strategy="forward-mode"), torch.diag(6 * x))
+
+
+def test_functional_refuses(x):
+    for error, text, wrong in [
+            (TypeError, "The inputs given to jacobian must be", lambda: AF.jacobian(lambda x: x, 3)),
+            (TypeError, "The outputs of the user-provided function given to jacobian", lambda: AF.jacobian(lambda x: 3, x)),
+            (RuntimeError, "does not require gradients", lambda: AF.jacobian(lambda x: torch.ones(2), x, strict=True)),
+            (RuntimeError, "is independent of input 1", lambda: AF.jacobian(lambda x, y: x * 1, (x, x), strict=True)),
+            (RuntimeError, "should contain a single element", lambda: AF.hessian(lambda x: x * 1, x)),
+            (RuntimeError, "The vector v can only be None", lambda: AF.vjp(lambda x: x * 1, x)),
+            (RuntimeError, "v has invalid size", lambda: AF.vjp(lambda x: x * 1, x, torch.ones(2))),
+            (NotImplementedError, "vectorize=True", lambda: AF.jacobian(lambda x: x, x, strategy="forward-mode"))]:
+        with pytest.raises(error, match=text):
+            wrong()
+
+
+# -- forward_ad ---------------------------------------------------------------------------------------------------
+
+def test_dual_numbers(x):
+    t = torch.randn(4)
+    with fwAD.dual_level():
+        dual = fwAD.make_dual(x, t)
+        out = fwAD.unpack_dual(dual.exp() * dual)
+        close(out.tangent, x.exp() * (1 + x) * t)
+        close(out.primal, x.exp() * x)
+        assert not out.primal.requires_grad and not out.tangent.requires_grad
+        assert fwAD.unpack_dual(x).tangent is None
+        close(fwAD.unpack_dual(dual).tangent, t)
+        both = fwAD.make_dual(x * 2, t) * dual
+        close(fwAD.unpack_dual(both).tangent, t * x + 2 * x * t)
+        with pytest.raises(RuntimeError, match="different size"):
+            fwAD.make_dual(x, torch.ones(2))
+    with pytest.raises(RuntimeError, match="no level exists"):
+        fwAD.make_dual(x, t)
+    leaf = x.clone().requires_grad_()
+    with fwAD.dual_level():
+        tangent = fwAD.unpack_dual(fwAD.make_dual(leaf, t) ** 3).tangent
+    close(torch.autograd.grad(tangent.sum(), leaf)[0], 6 * x * t)
+
+
+# -- graph --------------------------------------------------------------------------------------------------------
+
+def test_hooks_on_what_is_kept(x):
+    x.requires_grad_()
+    packed = []
+
+    def pack(t):
+        packed.append(t)
+        return t.detach().numpy().copy()
+    with graph.saved_tensors_hooks(pack, lambda a: torch.from_numpy(a)):
+        y = (x.exp() * x.sin()).sum()       # exp keeps its result, mul both factors, sin its argument
+    assert len(packed) == 4
+    (g,) = torch.autograd.grad(y, x, create_graph=True)
+    close(g, x.exp() * (x.sin() + x.cos()))
+    (gg,) = torch.autograd.grad(g.sum(), x)
+    close(gg, 2 * x.exp() * x.cos())
+    with graph.save_on_cpu():
+        close(torch.autograd.grad((x.tanh() ** 2).sum(), x)[0], 2 * x.tanh() * (1 - x.tanh() ** 2))
+    with graph.disable_saved_tensors_hooks("no hooks here"), pytest.raises(RuntimeError, match="no hooks here"):
+        with graph.save_on_cpu():
+            pass
+
+
+def test_writes_to_what_is_kept(x):
+    x.requires_grad_()
+    y = x.clone()
+    with graph.allow_mutation_on_saved_tensors():
+        out = y.sin()
+        y.mul_(0)
+        out.sum().backward()
+    close(x.grad, x.cos())
+    z = x.clone()
+    out = z.sin()
+    graph.increment_version(z)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+def test_gradient_edges(x):
+    x.requires_grad_()
+    y = x * 2
+    edge = graph.get_gradient_edge(y)
+    (g,) = torch.autograd.grad(y.sin().sum(), edge)
+    close(g, y.cos())
+    a, b = x.split(2)
+    second = graph.get_gradient_edge(b)
+    (g,) = torch.autograd.grad(second, x, torch.ones(2))
+    close(g, torch.tensor([0.0, 0, 1, 1]))
+    torch.autograd.backward((graph.get_gradient_edge(y),), (torch.ones(4),))
+    close(x.grad, torch.full((4,), 2.0))
+
+
+def test_hooks_on_several_gradients(x):
+    a, b, c = (x.clone().requires_grad_() for _ in range(3))
+    seen = []
+    handle = graph.register_multi_grad_hook([a, b, c], lambda grads: seen.append([g is not None for g in grads]))
+    (a * b).sum().backward()
+    (a * b * c).sum().backward()
+    assert seen == [[True, True, False], [True, True, True]]
+    handle.remove()
+    (a * b).sum().backward()
+    assert len(seen) == 2
+    first = []
+    with graph.register_multi_grad_hook([a, b], first.append, mode="any"):
+        (a * b).sum().backward()
+    assert len(first) == 1
+
+
+def test_many_cotangents_at_once(x):
+    x.requires_grad_()
+    y = x.exp() * x.sum()
+    (rows,) = torch.autograd.grad(y, x, torch.eye(4), is_grads_batched=True)
+    close(rows, torch.diag(x.exp() * x.sum()) + x.exp()[:, None])
+
+
+def test_anomalies_are_found():
+    x = torch.tensor(0.0, requires_grad=True)
+    with torch.autograd.set_detect_anomaly(True), pytest.raises(RuntimeError, match="Function 'SqrtBackward0' returned nan values in its 0th output"):
+        (x.sqrt() * 0).backward()
+    (x.sqrt() * 0).backward()
+    assert torch.isnan(x.grad)
+
+
+# -- Function -----------------------------------------------------------------------------------------------------
+
+class Cube(Function):
+    @staticmethod
+    def forward(ctx, x):
+        assert isinstance(ctx, FunctionCtx)
+        ctx.save_for_backward(x)
+        return x ** 3
+
+    @staticmethod
+    def backward(ctx, g):
+        return 3 * ctx.saved_tensors[0] ** 2 * g
+
+
+def test_functions_within_transforms(x):
+    close(torch.func.grad(lambda x: Cube.apply(x).sum())(x), 3 * x ** 2)
+    close(torch.func.hessian(lambda x: Cube.apply(x).sum())(x), torch.diag(6 * x))
+    close(torch.func.jvp(Cube.apply, (x,), (torch.ones(4),))[1], 3 * x ** 2)
+    rows = torch.randn(3, 4)
+    close(torch.vmap(torch.func.grad(lambda x: Cube.apply(x).sum()))(rows), 3 * rows ** 2)
+    leaf = rows.clone().requires_grad_()
+    torch.vmap(Cube.apply)(leaf).sum().backward()
+    close(leaf.grad, 3 * rows ** 2)
+    seen = []
+    with graph.saved_tensors_hooks(lambda t: seen.append(t) or t, lambda t: t):
+        Cube.apply(leaf)
+    assert len(seen) == 1
+
+
+def test_once_differentiable(x):
+    class Once(Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx, g):
+            return g * 2
+    x.requires_grad_()
+    (g,) = torch.autograd.grad(Once.apply(x).sum(), x)
+    close(g, torch.full((4,), 2.0))
+    out = (Once.apply(x) ** 2).sum()
+    (g,) = torch.autograd.grad(out, x, create_graph=True)
+    close(g, 8 * x)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        g.sum().backward()
