@@ -26,7 +26,7 @@ from ..loops.ir import Contraction, Op, Program, floordiv, integer, maximum, min
 from ..runtime import jit, pool
 from . import llvm, microkernel
 from .llvm import Emitter, Kernel, evaluate
-from .microkernel import STAGE, Function, Shape
+from .microkernel import STAGE, STRIPE, Function, Shape
 
 STRIP = 18            # slivers of A (mr rows each) in a strip, where there are many
 WORK = 1 << 21        # multiply-adds that are worth a tile of their own
@@ -190,6 +190,19 @@ def _along_k(operand: Op, rows: tuple, k: tuple) -> bool:
     return _contiguous(offsets, k) > _contiguous(offsets, rows)
 
 
+def _in_runs(operand: Op, dims: tuple, dtype: dt.dtype) -> bool:
+    """Whether an operand is a plain load that lies in runs along the last of several dims, at places that are a sum of a part for
+    these and one for the others: the windows of a convolution."""
+    return (operand.kind == "load" and operand.dtype is dtype and len(dims) > 1 and _is_linear(operand.args[0])
+            and coefficient(operand.args[0], dims[-1][0]) == 1)
+
+
+def _is_linear(offset: Op) -> bool:
+    if offset.kind == "mul":
+        return any(a.kind in ("const", "arg") for a in offset.args) and all(map(_is_linear, offset.args))
+    return offset.kind in ("index", "const", "arg") or offset.kind in ("add", "sub") and all(map(_is_linear, offset.args))
+
+
 # -- the kernel -------------------------------------------------------------------------------------------------
 
 class ContractionKernel(Kernel):
@@ -239,12 +252,13 @@ def emit(program: Program, c: Contraction) -> str:
     s, b = _shape(c), blocking(c)
     writer = _Writer(program, c, s)
     along_a, along_b = _along_k(c.a, c.m, c.k), _along_k(c.b, c.n, c.k)
+    stripe = STAGE if _in_runs(c.b, c.n, c.dtype) and not along_b else STRIPE
     functions = [
         writer.fill("fill_a", c.a, c.m, *((s.kc, s.a_stride) if along_a else (s.mr, s.mr)), along_a),
         writer.fill("fill_b", c.b, c.n, *((STAGE, s.stage_stride) if along_b else (s.nr, s.nr)), along_b),
         writer.touch(),
         writer.finish(),
-        writer.kernel(b, along_a, along_b),
+        writer.kernel(b, along_a, along_b, stripe),
         "@multiply = global ptr null",     # set once loaded: the loops are a module of their own
     ]
     return llvm.module(functions, writer.emitters)
@@ -311,8 +325,58 @@ class _Writer:
             f.line(f"store {self.s.llvm} {emitter.expression(operand)}, ptr {at}{emitter._access()}")
 
         by_k, by_row = (self.c.k, "%k", "%count"), (rows, "%row", "%rows")
-        self._sweep(f, emitter, *((by_row, by_k) if along_k else (by_k, by_row)), full, element)
+        outer, inner = (by_row, by_k) if along_k else (by_k, by_row)
+        if _in_runs(operand, inner[0], self.c.dtype):
+            self._copy_runs(f, emitter, operand, outer, inner, full, stride)
+        else:
+            self._sweep(f, emitter, outer, inner, full, element)
         return f.text()
+
+    def _copy_runs(self, f: Function, emitter, operand: Op, outer: tuple, inner: tuple, full: int, stride: int) -> None:
+        """`_sweep` for an operand `_in_runs`: where the runs of the inner range are is found once, then each is copied for every
+        outer index as one vector, of which a mask says how much is there."""
+        offset, lanes, element = operand.args[0], self.s.lanes, self.s.llvm
+        dims, first, count = inner
+        tables = {name: f"%{name}" for name in ("places", "columns", "masks")}
+        emitter.allocas += [f"  {table} = alloca [{full} x i64], align 64" for table in tables.values()]
+
+        def at(dims: tuple, indices: list[str]) -> str:
+            emitter.indices.update(zip((name for name, _ in dims), indices))
+            return emitter.expression(offset)
+
+        def entry(table: str, number: str) -> str:
+            return f.pointer(tables[table], "i64", number)
+
+        emitter.indices.update((name, "0") for name, _ in outer[0])
+        extent = self._extents(f, emitter, dims)
+        with f.loop("0", count, carry=["0"], metadata=_compact_loop(emitter)) as run, f.scope():
+            indices = _split(f, f.let(f"add nsw i64 {first}, {run.index}"), extent)
+            run.step = f.least(f.least(f.let(f"sub nsw i64 {count}, {run.index}"), f.let(f"sub nsw i64 {extent[-1]}, {indices[-1]}")),
+                               str(lanes))
+            run.next = [f.let(f"add nsw i64 {run.carried[0]}, 1")]
+            bits = f.let(f"sub i64 {f.let(f'shl i64 1, {run.step}')}, 1")
+            for table, value in (("places", at(dims, indices)), ("columns", run.index), ("masks", bits)):
+                f.line(f"store i64 {value}, ptr {entry(table, run.carried[0])}")
+        runs = run.carried[0]
+        emitter.indices.update((name, "0") for name, _ in dims)
+        with f.scope():
+            origin = at((), [])
+        dims, first, count = outer
+        extent = self._extents(f, emitter, dims)
+        vector, mask = f"<{lanes} x {element}>", f"<{lanes} x i1>"
+        emitter.intrinsics |= {f"declare {vector} @llvm.masked.load.v{lanes}f{8 * self.s.bytes}.p0(ptr, i32, {mask}, {vector})",
+                               f"declare void @llvm.masked.store.v{lanes}f{8 * self.s.bytes}.p0({vector}, ptr, i32, {mask})"}
+        with f.loop("0", count, carry=_split(f, first, extent), metadata=_compact_loop(emitter)) as o, f.scope():
+            o.next = _odometer(f, o.carried, extent)
+            source = f.pointer(emitter.slots[operand.attr], element, f.let(f"sub nsw i64 {at(dims, o.carried)}, {origin}"))
+            row = f.pointer("%out", f"[{stride} x {element}]", o.index)
+            with f.loop("0", runs, metadata=_compact_loop(emitter)) as r:
+                place, column, bits = (f.let(f"load i64, ptr {entry(table, r.index)}") for table in tables)
+                present = f.let(f"bitcast i{lanes} {f.let(f'trunc i64 {bits} to i{lanes}')} to {mask}")
+                values = f.let(f"call {vector} @llvm.masked.load.v{lanes}f{8 * self.s.bytes}.p0(ptr {f.pointer(source, element, place)}, "
+                               f"i32 {self.s.bytes}, {mask} {present}, {vector} zeroinitializer)")
+                f.line(f"call void @llvm.masked.store.v{lanes}f{8 * self.s.bytes}.p0({vector} {values}, "
+                       f"ptr {f.pointer(row, element, column)}, i32 {self.s.bytes}, {mask} {present})")
 
     def touch(self) -> str:
         """Fetches the lines of a register tile that the epilogue writes or reads along n, while its sum is computed."""
@@ -401,7 +465,7 @@ class _Writer:
     def _extents(self, f: Function, emitter, dims: tuple) -> list[str]:
         return [emitter.expression(extent) for _, extent in dims] if len(dims) > 1 else [""] * len(dims)
 
-    def kernel(self, b: Blocking, along_a: bool, along_b: bool) -> str:
+    def kernel(self, b: Blocking, along_a: bool, along_b: bool, stripe: int) -> str:
         """Tiles [begin, end). Neighbouring strips of one block of columns are done in one go, which packs B once for all of them."""
         f, emitter = self._function(f"define {llvm.SIGNATURE}")
         m, n, k, depth, slivers, strips, panels, blocks = (
@@ -428,7 +492,7 @@ class _Writer:
             n0 = edge(block, panels, blocks, self.s.nr, n)
             n1 = edge(f.let(f"add nsw i64 {block}, 1"), panels, blocks, self.s.nr, n)
             f.line(f"call void {multiply}(ptr %args, ptr %scratch, i64 {m0}, i64 {m1}, i64 {n0}, i64 {n1}, i64 {k}, i64 {depth}, "
-                   f"ptr @fill_a, i1 {int(along_a)}, ptr @fill_b, i1 {int(along_b)}, ptr @touch, ptr @finish)")
+                   f"ptr @fill_a, i1 {int(along_a)}, ptr @fill_b, i1 {int(along_b)}, i64 {stripe}, ptr @touch, ptr @finish)")
         return f.text()
 
 

@@ -8,9 +8,9 @@ sliver and panel a *micro-kernel* adds kc outer products to an mr x nr tile of C
 Here one module of LLVM IR per dtype is written, with one exported function
 
     void multiply(ptr args, ptr scratch, i64 m0, i64 m1, i64 n0, i64 n1, i64 k, i64 kc,
-                  ptr fill_a, i1 along_k_a, ptr fill_b, i1 along_k_b, ptr touch, ptr finish)
+                  ptr fill_a, i1 along_k_a, ptr fill_b, i1 along_k_b, i64 stripe, ptr touch, ptr finish)
 
-which computes rows [m0, m1) and columns [n0, n1) of one product. What differs between products it calls by address:
+which computes rows [m0, m1) and columns [n0, n1) of one product; B is packed `stripe` rows at a time. What differs between products it calls by address:
 
     void fill(ptr args, ptr batch, i64 row, i64 rows, i64 k, i64 count, ptr out)
         writes rows [row, row + rows) x [k, k + count) of an operand as out[k][panel] or, where the operand is contiguous along
@@ -335,10 +335,10 @@ def pack(s: Shape) -> str:
     Columns that do not exist become zero, so that no arithmetic is done on chance bits.
     """
     f = Function("define internal void @pack(ptr %fill, ptr %args, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, ptr %out, "
-                 "i64 %width, i64 %step) noinline")
+                 "i64 %width, i64 %step, i64 %stripe) noinline")
     with f.loop("0", "%count") as at:
-        at.step = str(STRIPE)
-        length = f.least(f.let(f"sub nsw i64 %count, {at.index}"), str(STRIPE))
+        at.step = "%stripe"
+        length = f.least(f.let(f"sub nsw i64 %count, {at.index}"), "%stripe")
         size = f.let(f"mul nsw i64 {length}, %width")
         offset = f.let(f"mul nsw i64 {at.index}, %width")
         k = f.let(f"add nsw i64 %k, {at.index}")
@@ -360,7 +360,7 @@ def pack_a(s: Shape) -> str:
     f.line("br i1 %along_k, label %straight, label %side")
     f.label("side")
     f.line("call void @pack(ptr %fill, ptr %args, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, ptr %out, "
-           f"i64 {s.mr}, i64 {s.sliver})")
+           f"i64 {s.mr}, i64 {s.sliver}, i64 {STRIPE})")
     f.line("ret void")
     f.label("straight")
     rows = f.let("sub nsw i64 %stop, %row")
@@ -373,13 +373,13 @@ def pack_a(s: Shape) -> str:
 def pack_b(s: Shape) -> str:
     """Packs the panels of columns [row, stop) of B, b[k][nr] each, `kc` rows apart."""
     f = Function("define internal void @pack_b(ptr %fill, i1 %along_k, ptr %args, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, "
-                 "ptr %out, i64 %kc) noinline")
+                 "ptr %out, i64 %kc, i64 %stripe) noinline")
     step = f.let(f"mul nsw i64 %kc, {s.nr}")
     stage = f.pointer("%scratch", "i8", str(s.stage_at))
     f.line("br i1 %along_k, label %transposed, label %side")
     f.label("side")
     f.line("call void @pack(ptr %fill, ptr %args, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, ptr %out, "
-           f"i64 {s.nr}, i64 {step})")
+           f"i64 {s.nr}, i64 {step}, i64 %stripe)")
     f.line("ret void")
     f.label("transposed")
     with f.loop("%row", "%stop", carry=["0"]) as row:
@@ -404,7 +404,7 @@ def pack_b(s: Shape) -> str:
 def multiply(s: Shape) -> str:
     """The loops around the micro-kernel; see the top of the file."""
     f = Function("define void @multiply(ptr %args, ptr %scratch, i64 %m0, i64 %m1, i64 %n0, i64 %n1, i64 %k, i64 %kc, "
-                 "ptr %fill_a, i1 %along_k_a, ptr %fill_b, i1 %along_k_b, ptr %touch, ptr %finish)")
+                 "ptr %fill_a, i1 %along_k_a, ptr %fill_b, i1 %along_k_b, i64 %stripe, ptr %touch, ptr %finish)")
     a, b, c = (f.pointer("%scratch", "i8", str(at)) for at in (s.a_at, s.b_at, s.c_at))
     blocked = f.let("icmp sgt i64 %k, %kc")
     empty = f.let("icmp slt i64 %k, 1")
@@ -419,7 +419,7 @@ def multiply(s: Shape) -> str:
         last = f.let(f"icmp sle i64 {left}, %kc")
         further = f.let(f"icmp sgt i64 {p.index}, 0")
         f.line(f"call void @pack_b(ptr %fill_b, i1 %along_k_b, ptr %args, ptr %scratch, i64 %n0, i64 %n1, i64 {p.index}, i64 {depth}, "
-               f"ptr {b}, i64 %kc)")
+               f"ptr {b}, i64 %kc, i64 %stripe)")
         with f.loop("%m0", "%m1", carry=["0"]) as g:
             g.step = group
             stop = f.least("%m1", f.let(f"add nsw i64 {g.index}, {group}"))
