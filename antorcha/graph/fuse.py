@@ -25,6 +25,7 @@ from .node import Node, Static, row_major
 
 CHEAP = 4           # operations an element may cost and still be computed again rather than loaded
 DEFERRED = 48       # longest chain of deferred nodes
+TAPS = 4            # a value is not computed anew for each of its readers where it is made of so many large ones
 REPEATED = 2        # longest chain of deferred nodes computed several times for each element
 SMALL = 4096        # elements of a value that may be, however long the chain
 MEMBERS = 96        # most nodes in a group
@@ -42,6 +43,7 @@ class Fusion:
         count = len(nodes)
         self.groups: list[Group] = []
         self.place: list[Group | None] = [None] * count
+        self.taps: list = [frozenset()] * count
         self.stored = bytearray(count)
         self.uses = [0] * count
         self.chain = [0] * count
@@ -88,6 +90,7 @@ class Fusion:
                 self.materialise(i)
             return
         longest = 0
+        self.taps[i] = self._taps(n)
         for s in n.inputs:
             if isinstance(s, Node) and s.buffer is None:
                 j = s.index
@@ -102,6 +105,15 @@ class Fusion:
             self.materialise(i)
 
     _gather = _pointwise
+
+    def _taps(self, n: Node) -> frozenset:
+        """The large values in memory that an element of n is made of: (node, how it is read)."""
+        found: set = set()
+        for s, v in zip(n.inputs, n.views):
+            if isinstance(s, Node) and s.numel * 8 > n.numel and len(found) < TAPS:
+                taps = self.taps[s.index] if s.buffer is None else ()
+                found |= taps or {s} if v.dense and v.numel == s.numel else {(tap, v) for tap in taps or (s,)}
+        return frozenset(found)
 
     def _reduction(self, i: int, n: Node) -> None:
         if not n.numel:
@@ -265,6 +277,7 @@ class Fusion:
         self.place.append(None)
         self.uses.append(1)
         self.chain.append(0)
+        self.taps.append(frozenset())
         self.stored.append(0)
         return node
 
@@ -616,6 +629,8 @@ class Fusion:
         c = cost_of(n)
         t.cost += c
         if self.chain[n.index] > REPEATED and self._repeats(t, n, v):
+            return False
+        if len(self.taps[n.index]) >= TAPS and (self.uses[n.index] > 1 or not t.takes_members):
             return False
         return c <= CHEAP or self.uses[n.index] == 1 and v.numel <= n.numel and t.takes_members
 

@@ -5,7 +5,7 @@ A convolution is one trilinear form of an input x (N, C, *L), a weight w (O, C /
     T(x, w, y) = sum over n, o, c, p, k of  x[n, c, p * stride + k * dilation - padding] * w[o, c, k] * y[n, o, p]
 
 Its derivatives to y, x and w are the three operators here, `correlate`, `spread` and `weigh`; the derivatives of each are the
-other two, so that gradients of any order are contractions too, and nothing is ever scattered.
+other two, so that gradients of any order are contractions too.
 """
 
 from __future__ import annotations
@@ -50,14 +50,15 @@ def _repeated(v: View, n: int) -> View:
 @operator(name="convolution", title="Convolution", public=False, grad=dict(
     input=lambda g, input_shape, weight, stride, padding, dilation, groups:
         spread(g, weight, input_shape[2:], stride, padding, dilation, groups),
-    weight=lambda g, input, weight_shape, stride, padding, dilation, groups:
-        weigh(input, g, weight_shape[2:], stride, padding, dilation, groups)))
-def correlate(input: Tensor, weight: Tensor, count, stride, padding, dilation, groups):
-    """y: (N, C, *L) and (O, C / groups, *K) to (N, O, *count)."""
-    x = _padded(input, padding)
-    size = weight.meta.view.shape[2:]
-    v = windows(x.meta.view, size, stride, dilation, count)
-    return _product(x, v, weight, _grouped(weight.meta.view, 0, groups))
+    weight=lambda g, padded, weight_shape, stride, dilation, groups: weigh(padded, g, weight_shape[2:], stride, dilation, groups)))
+def convolution_(input: Tensor, weight: Tensor, padded, count, stride, padding, dilation, groups):
+    v = windows(padded.meta.view, weight.meta.view.shape[2:], stride, dilation, count)
+    return _product(padded, v, weight, _grouped(weight.meta.view, 0, groups))
+
+
+def correlate(input, weight, count, stride, padding, dilation, groups):
+    """y: (N, C, *L) and (O, C / groups, *K) to (N, O, *count). The padded input is kept for the derivative by the weight."""
+    return convolution_(input, weight, _padded(input, padding), count, stride, padding, dilation, groups)
 
 
 def _product(x, v: View, weight, w: View):
@@ -74,7 +75,7 @@ def _product(x, v: View, weight, w: View):
     input=lambda g, input_shape, weight, stride, padding, dilation, groups:
         correlate(g, weight, input_shape[2:], stride, padding, dilation, groups),
     weight=lambda g, input, weight_shape, stride, padding, dilation, groups:
-        weigh(g, input, weight_shape[2:], stride, padding, dilation, groups)))
+        weigh(_padded(g, padding), input, weight_shape[2:], stride, dilation, groups)))
 def spread(input: Tensor, weight: Tensor, length, stride, padding, dilation, groups):
     """x: (N, O, *P) and (O, C / groups, *K) to (N, C, *length).
 
@@ -128,13 +129,13 @@ def _phase(x, weight, w: View, phases: tuple, around: tuple):
 
 
 @operator(name="convolution_weight", title="ConvolutionWeight", public=False, grad=dict(
-    input=lambda g, input_shape, cotangent, stride, padding, dilation, groups:
-        spread(cotangent, g, input_shape[2:], stride, padding, dilation, groups),
-    cotangent=lambda g, input, cotangent_shape, stride, padding, dilation, groups:
-        correlate(input, g, cotangent_shape[2:], stride, padding, dilation, groups)))
-def weigh(input: Tensor, cotangent: Tensor, size, stride, padding, dilation, groups):
-    """w: (N, C, *L) and (N, O, *P) to (O, C / groups, *size). The sum over samples is cut into chunks, side by side."""
-    x, n = _padded(input, padding), len(size)
+    input=lambda g, input_shape, cotangent, stride, dilation, groups:
+        spread(cotangent, g, input_shape[2:], stride, (0,) * len(stride), dilation, groups),
+    cotangent=lambda g, input, cotangent_shape, stride, dilation, groups:
+        correlate(input, g, cotangent_shape[2:], stride, (0,) * len(stride), dilation, groups)))
+def weigh(input: Tensor, cotangent: Tensor, size, stride, dilation, groups):
+    """w: padded (N, C, *L) and (N, O, *P) to (O, C / groups, *size). The sum over samples is cut into chunks, side by side."""
+    x, n = _whole(input), len(size)
     count = cotangent.meta.view.shape[2:]
     v = _grouped(windows(x.meta.view, size, stride, dilation, count), 1, groups)        # N, groups, in, *P, *K
     g = _grouped(cotangent.meta.view, 1, groups)                                        # N, groups, out, *P

@@ -17,7 +17,7 @@ from ..graph.node import dense
 from . import pointwise as pw
 from .index import pick, put
 from .random import rand
-from .record import check_tensor, core, meta, operator
+from .record import check_tensor, comparison, core, meta, operator, pointwise
 from .reduction import reduce
 from .resampling import resample, spans
 from .view import viewed
@@ -73,6 +73,11 @@ def _lowest(d):
 
 # -- the largest element ----------------------------------------------------------------------------------------
 
+@pointwise(lambda a, b: (b < a) | a.ne(a), rule=comparison, name="later_maximum", public=False, out=False, inplace=False)
+def _later(input, other):
+    """Whether a further element becomes the maximum."""
+
+
 def _largest(candidates) -> tuple:
     """The largest of several (value, place), elementwise; the first of equal ones, but NaN before all."""
     best = place = None
@@ -80,10 +85,8 @@ def _largest(candidates) -> tuple:
         if best is None:
             best, place = value, where
             continue
-        later = value > best
-        if value.meta.dtype.kind == "f":
-            later = later | pw.isnan(value)
-        place, best = pw.where(later, where, place), pw.where(later, value, best)
+        later = _later(value, best)
+        place, best = pw.where(later, where, place).to(dt.int32), pw.where(later, value, best)
     return best, place
 
 
