@@ -21,7 +21,7 @@ from .record import check_tensor, comparison, core, meta, operator, pointwise
 from .reduction import reduce
 from .resampling import resample, spans
 from .view import viewed
-from .windows import UNROLLED, border, each, places, window_sum, windows
+from .windows import UNROLLED, border, each, places, surround, window_sum, windows
 
 Tensor = "Tensor"
 
@@ -104,23 +104,23 @@ def max_pool(input: Tensor, size, stride, padding, dilation, count):
     ends = tuple(max(0, (c - 1) * s + e * (k - 1) + 1 - m - p) for c, s, e, k, m, p in zip(count, stride, dilation, size, lengths, padding))
     steps = [math.prod(lengths[i + 1:]) for i in range(n)]
     x = input
-    for i in range(n):
-        x = border(x, lead + i, padding[i], ends[i], _lowest(d)) if padding[i] or ends[i] else x
+    if any(padding) or any(ends):
+        x = surround(x, tuple(zip(padding, ends)), _lowest(d))
     if max(size) > UNROLLED:
         values, offset = _largest_of_many(x, size, stride, dilation, count, steps)
     else:
         values, offset = x, 0
         for i in reversed(range(n)):
             values, offset = _largest(_along(values, offset, lead + i, t * dilation[i], steps[i], count[i], stride[i]) for t in range(size[i]))
-    first = 0
+    first, wide = 0, dt.int32 if math.prod(lengths) < 2 ** 31 else dt.int64
     for i in range(n):
-        starts = (core.arange(0, count[i], 1) * stride[i] - padding[i]) * steps[i]
+        starts = core.arange(0, count[i], 1).to(wide) * (stride[i] * steps[i]) - padding[i] * steps[i]
         first = starts.reshape((-1,) + (1,) * (n - 1 - i)) + first
     place = first + offset
     if any(padding):
         place = place.clamp(0, math.prod(lengths) - 1)      # a window of -inf alone
     place = place.expand(values.shape) if tuple(place.shape) != tuple(values.shape) else place
-    return (values if values is not x else core.contiguous(x)), place.to(dt.int32 if math.prod(lengths) < 2 ** 31 else dt.int64)
+    return (values if values is not x else core.contiguous(x)), place.to(wide)
 
 
 def _along(values, offset, dim: int, start: int, step: int, count: int, stride: int) -> tuple:
