@@ -9,6 +9,7 @@ class _Mode(threading.local):
     grad = True
     inference = False
     autocast = None     # the dtype of a 16-bit float, inside of torch.autocast
+    accumulates = True      # within a backward pass: whether it adds to the `.grad` of all leaves
 
 
 mode = _Mode()

@@ -571,7 +571,8 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
             heappush(ready, (-node.seq, id(node), node))
         _add(arrived, node, nr, g)
     retain = retain_graph or create_graph
-    before, mode.grad = mode.grad, create_graph
+    before = mode.grad, mode.accumulates
+    mode.grad, mode.accumulates = create_graph, accumulate
     passes.append((roots, needed))
     try:
         while ready:
@@ -593,7 +594,7 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
                 node.release()
             _send(node.edges, result, needed, arrived, waiting, ready)
     finally:
-        mode.grad = before
+        mode.grad, mode.accumulates = before
         passes.pop()
 
 

@@ -191,6 +191,18 @@ class Generator:
         self._next_normal = struct.unpack_from("<d", raw, 5024)[0] if struct.unpack_from("<i", raw, 5040)[0] else None
         return self
 
+    def snapshot(self) -> tuple:
+        """The state, for `rewind`."""
+        return self._seed, self._words.get_state() if "_words" in self.__dict__ else None, self._next_normal
+
+    def rewind(self, snapshot: tuple) -> None:
+        """Go back to the state that `snapshot` returned."""
+        self._seed, words, self._next_normal = snapshot
+        if words is None:
+            self.__dict__.pop("_words", None)
+        else:
+            self._words.set_state(words)
+
     def clone_state(self) -> Generator:
         return Generator().set_state(self.get_state())
 

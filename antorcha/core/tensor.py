@@ -783,6 +783,8 @@ def _array_of(data, dtype) -> np.ndarray:
         return array.astype(dt.default().numpy)
     if isinstance(data, (list, tuple)) and data and isinstance(data[0], np.generic):
         return array
+    if dtype is not None and array.dtype.kind in "fc":
+        return array        # rounded once, to the dtype that is wanted
     if array.dtype.kind == "f" and not isinstance(data, np.generic):
         return array.astype(dt.default().numpy)
     if array.dtype.kind == "c" and not isinstance(data, np.generic):

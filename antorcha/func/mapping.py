@@ -15,7 +15,7 @@ from ..core.autograd import RELEASED, TWICE, AccumulateGrad, GradNode, edge_of, 
 from ..core.tensor import Tensor
 from ..ops.joining import cat
 from ..ops.view import movedim
-from ..utils._pytree import TreeSpec, broadcast_to_and_flatten, tree_flatten, tree_unflatten
+from ..utils._pytree import TreeSpec, _broadcast_to_and_flatten, tree_flatten, tree_unflatten
 from . import lanes
 from .lanes import Level
 
@@ -175,7 +175,7 @@ def _inputs(func, in_dims, args: tuple) -> tuple[list, TreeSpec, list, int]:
         raise ValueError(f"vmap({_name(func)})(<inputs>): got no inputs. Maybe you forgot to add inputs, or you are trying to vmap over a "
                          "function with no inputs. The latter is unsupported.")
     leaves, spec = tree_flatten(args)
-    dims = broadcast_to_and_flatten(tuple(in_dims) if isinstance(in_dims, list) else in_dims, spec)
+    dims = _broadcast_to_and_flatten(tuple(in_dims) if isinstance(in_dims, list) else in_dims, spec)
     if dims is None:
         raise ValueError(f"{what}: in_dims is not compatible with the structure of `inputs`. in_dims has structure "
                          f"{tree_flatten(in_dims)[1]} but inputs has structure {spec}.")
@@ -215,7 +215,7 @@ def _run(func, leaves: list, spec: TreeSpec, dims: list, size: int, out_dims, ra
 
 def _out_dims(func, out_dims, outputs: list, spec: TreeSpec) -> list:
     what = f"vmap({_name(func)}, ..., out_dims={out_dims})(<inputs>)"
-    dims = broadcast_to_and_flatten(out_dims, spec)
+    dims = _broadcast_to_and_flatten(out_dims, spec)
     if dims is None and isinstance(out_dims, tuple) and len(out_dims) == 1 and spec.is_leaf():
         dims = list(out_dims)
     if dims is None:

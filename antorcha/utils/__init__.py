@@ -1,4 +1,4 @@
-"""`torch.utils`: data loading and hooks."""
+"""`torch.utils`: data loading, hooks, checkpointing, trees."""
 
 from . import data, hooks
 

@@ -28,10 +28,21 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
     grads = [p.grad for p in ([parameters] if isinstance(parameters, torch.Tensor) else parameters) if p.grad is not None]
     with torch.no_grad():
         total = get_total_norm(grads, norm_type, error_if_nonfinite)
+    _scale(grads, max_norm, total)
+    return total
+
+
+def clip_grads_with_norm_(parameters, max_norm, total_norm, foreach=None):
+    """Scale all gradients, whose norm together is `total_norm`, so that it is at most `max_norm`."""
+    parameters = [parameters] if isinstance(parameters, torch.Tensor) else parameters
+    _scale([p.grad for p in parameters if p.grad is not None], max_norm, total_norm)
+
+
+def _scale(grads: list, max_norm, total) -> None:
+    with torch.no_grad():
         factor = (float(max_norm) / (total + 1e-6)).clamp(max=1.0)
         for g in grads:
             g.mul_(factor)
-    return total
 
 
 def clip_grad_value_(parameters, clip_value, foreach=None):
