@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import antorcha as torch
-from antorcha.nn.functional import one_hot
 
 from . import constraints
 from .exp_family import ExponentialFamily
@@ -42,7 +41,8 @@ class Dirichlet(ExponentialFamily):
     def mode(self):
         above = (self.concentration - 1).clamp(min=0.0)
         inside = above / above.sum(-1, True)
-        corner = one_hot(self.concentration.argmax(-1), self.concentration.shape[-1]).to(inside.dtype)
+        # Where all concentrations are below 1, each corner is a mode; the first is told.
+        corner = torch.eye(1, above.size(-1), dtype=above.dtype)[0]
         return torch.where((self.concentration < 1).all(dim=-1, keepdim=True), corner, inside)
 
     @property
