@@ -156,19 +156,24 @@ def batched(node: Node, level: Level) -> Node:
         here = type(s) is Node and type(s.inputs) is Lanes and s.inputs.level is level
         inputs.append(s.inputs.node if here else s)
         steps.append(s.inputs.step if here else None)
-    family = node.form.op.family
+    own = node.form
+    family = own.op.family
     rule = _RULES.get(family)
     if rule is None:
         return _each_lane(node, level.size, inputs, steps)
     if family == "scatter":
-        inputs[0] = _side_by_side(inputs[0], steps[0], node.form.numel, level.size)
-        steps[0] = node.form.numel
-    key = (node.form, level.size, tuple(steps))
+        inputs[0] = _side_by_side(inputs[0], steps[0], own.numel, level.size)
+        steps[0] = own.numel
+    elif family == "contraction" and steps[0] is None and own.static.dims[0] == own.static.dims[2] == 0:
+        own = _turned(own)      # a matrix for all lanes times a vector of each: rows times the matrix
+        inputs.reverse()
+        steps.reverse()
+    key = (own, level.size, tuple(steps))
     whole = _forms.get(key)
     if whole is None:
         if len(_forms) > 20_000:
             _forms.clear()
-        whole = _forms[key] = rule(node.form, level.size, steps)
+        whole = _forms[key] = rule(own, level.size, steps)
     out = _node(whole, tuple(inputs))
     out.where = node.where
     return out
@@ -195,6 +200,12 @@ def _leading(f: Form, size: int, steps) -> Form:
 def _scatter(f: Form, size: int, steps) -> Form:
     views = (dense((size * f.numel,)), *[_ahead(v, size, s) for v, s in zip(f.views[1:], steps[1:])])
     return _more(f, size, views=views, static=f.static._replace(region=_ahead(f.static.region, size, f.numel)))
+
+
+def _turned(f: Form) -> Form:
+    """A contraction whose right operand has no columns, with the operands exchanged."""
+    nb, nm, nn, nk = f.static.dims
+    return form(f.op, f.views[::-1], f.static._replace(dims=(nb, nn, nm, nk)), f.shape, f.numel, f.dtype)
 
 
 def _contraction(f: Form, size: int, steps) -> Form:
