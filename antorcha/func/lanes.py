@@ -31,8 +31,10 @@ from ..graph.node import Form, Lanes, Node, Static, dense, form, view as make_vi
 from ..ops import pointwise as pw
 from ..ops.contraction import _collapse as collapse
 from ..ops.factory import full_of
-from ..ops.record import Record, meta
+from ..ops.joining import stack
+from ..ops.record import Record, by_lane, meta
 from ..ops.view import SCATTER
+from ..utils._pytree import tree_flatten, tree_unflatten
 
 IDENTITY = pw.identity.record
 _order = itertools.count(1).__next__
@@ -98,6 +100,20 @@ class Rewriter:
         """The generator to draw from within the levels."""
         from .randomness import draws
         return draws(rng)
+
+    def each_lane(self, function, args: tuple, kwargs: dict):
+        """The results of `function` called for each example, for all of them."""
+        from .randomness import lane_by_lane
+
+        leaves, spec = tree_flatten((args, kwargs))
+        level = max([x for t in leaves if isinstance(t, Tensor) for x in depth(t)], key=lambda x: x.order)
+        found = []
+        for b in lane_by_lane(level, kwargs.get("generator")):
+            one = [leave(level, t)[b] if isinstance(t, Tensor) and level in depth(t) else t for t in leaves]
+            lane_args, lane_kwargs = tree_unflatten(one, spec)
+            outputs, out_spec = tree_flatten(by_lane(function)(*lane_args, **lane_kwargs))
+            found.append(outputs)
+        return tree_unflatten([enter(level, stack(parts), 0) for parts in zip(*found)], out_spec)
 
     def check_write(self, t: Tensor, result: Tensor) -> None:
         """RuntimeError where a value with lanes is written into memory that has one for all of them, and was not made inside."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..base import dtype as dt
+from ..core.generator import default_generator
 from ..core.tensor import adopt
 from ..graph.node import Lanes, Node, Static
 from . import lanes
@@ -71,3 +72,17 @@ def draws(rng):
         if level.randomness == "different":
             mapped.insert(0, level)
     return LaneDraws(rng, tuple(mapped)) if mapped else rng
+
+
+def lane_by_lane(level: lanes.Level, generator=None):
+    """The numbers of the lanes, one after another, for a loop that draws for each: different numbers or the same."""
+    rng = default_generator if generator is None else generator
+    before, state = level.randomness, rng.get_state()
+    try:
+        for b in range(level.size):
+            if before == "same":
+                rng.set_state(state)
+            level.randomness = "error" if before == "error" else "same"
+            yield b
+    finally:
+        level.randomness = before

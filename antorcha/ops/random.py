@@ -13,7 +13,7 @@ from ..graph.node import Static, dense, view
 from ..loops import ir
 from . import factory
 from .placement import device_name, place
-from .record import Record, core, known, make, meta
+from .record import by_lane, Record, core, known, make, meta
 
 Tensor = "Tensor"
 
@@ -183,6 +183,7 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     return _finish("bernoulli", (draws < input.detach()).to(input.dtype), out, False, input.device)
 
 
+@by_lane
 def multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
     """Indices drawn with probabilities proportional to the last dimension of `input`."""
     if input.dim() not in (1, 2):
@@ -214,12 +215,14 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
     return _finish("multinomial", result, out, False, input.device)
 
 
+@by_lane
 def poisson(input, generator=None):
     """Poisson numbers with the given rates."""
     rates = np.asarray(core.host(input.detach()), np.float64)
     return place(_tensor(source(generator).poisson(rates.reshape(-1)), tuple(input.shape), input.dtype), str(input.device))
 
 
+@by_lane
 def binomial(count, prob, generator=None):
     """How many of `count` independent trials succeed, each with probability `prob` (broadcast)."""
     if count.dtype is not prob.dtype:

@@ -668,6 +668,16 @@ def known(t) -> bool:
     return tape.state.vmap is None or type(t.storage.node.inputs) is not Lanes
 
 
+def by_lane(function):
+    """Decorates a function that looks at values when it is called: within `vmap` it is called for each example."""
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        if tape.state.vmap is None or all(known(x) for x in (*args, *kwargs.values()) if isinstance(x, core.Tensor)):
+            return function(*args, **kwargs)
+        return tape.state.vmap.each_lane(function, args, kwargs)
+    return wrapped
+
+
 def check_tensor(what: str, name: str, x) -> None:
     if not isinstance(x, core.Tensor):
         raise TypeError(f"{what}(): argument '{name}' must be Tensor, not {type(x).__name__}")
