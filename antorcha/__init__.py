@@ -144,6 +144,7 @@ _LAZY = {       # namespaces in files of the same name, but for these
     "signal": ".signal",
     "random": ".random_api", "serialization": ".io.serialization",
     "_C": "._C",
+    "functional": ".functional",
 }
 _FROM = {
     "bartlett_window": ".signal.periodic", "blackman_window": ".signal.periodic", "hamming_window": ".signal.periodic",

@@ -16,6 +16,9 @@ override.install()
 
 def has_torch_function(relevant_args) -> bool:
     """Whether one of the arguments is of a class that overrides functions, or a mode is active."""
+    if state.skip:
+        state.skip = False
+        return False
     return bool(state.enabled and (state.modes or state.subclasses and override.overloaded(relevant_args)))
 
 
@@ -32,6 +35,15 @@ def has_torch_function_variadic(*args) -> bool:
 def handle_torch_function(public_api, relevant_args, *args, **kwargs):
     """Do public_api(*args, **kwargs) as the active mode, or the classes of `relevant_args`, want it. TypeError if none does."""
     return override.dispatch(public_api, override.overloaded(relevant_args) if state.subclasses else [], args, kwargs)
+
+
+def redispatch_function(func, types, args, kwargs):
+    """Within an override of `func`: call it without asking for an override of it again; of what it calls inside, yes."""
+    state.skip = True
+    try:
+        return func(*args, **(kwargs or {}))
+    finally:
+        state.skip = False
 
 
 def wrap_torch_function(dispatcher):
@@ -174,4 +186,4 @@ def _len_torch_function_stack() -> int:
 
 __all__ = ["BaseTorchFunctionMode", "TorchFunctionMode", "enable_reentrant_dispatch", "get_ignored_functions", "get_overridable_functions",
            "get_testing_overrides", "handle_torch_function", "has_torch_function", "has_torch_function_unary", "has_torch_function_variadic",
-           "is_tensor_like", "is_tensor_method_or_property", "resolve_name", "wrap_torch_function"]
+           "is_tensor_like", "is_tensor_method_or_property", "redispatch_function", "resolve_name", "wrap_torch_function"]

@@ -234,3 +234,33 @@ def test_once_differentiable(x):
     close(g, 8 * x)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         g.sum().backward()
+
+
+class Split(Function):
+    """In two parts: forward without a context, and the context set up afterwards."""
+
+    @staticmethod
+    def forward(x, n):
+        return x ** n, x.argmax()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, ctx.n = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(x)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def vjp(ctx, g, none):
+        assert none is None and ctx.needs_input_grad == (True, False) and ctx.requires_grad
+        return g * ctx.n * ctx.saved_tensors[0] ** (ctx.n - 1), None
+
+
+def test_setup_context(x):
+    leaf = x.clone().requires_grad_()
+    out, top = Split.apply(leaf, 3)
+    assert not top.requires_grad and top == x.argmax()
+    out.sum().backward()
+    close(leaf.grad, 3 * x ** 2)
+    close(torch.func.grad(lambda x: Split.apply(x, 4)[0].sum())(x), 4 * x ** 3)
+    close(torch.vmap(lambda x: Split.apply(x, 2)[0])(x[None]), x[None] ** 2)

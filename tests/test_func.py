@@ -441,6 +441,26 @@ def test_batch_norm_under_vmap():
     close(vmap(net)(x), torch.stack([F.batch_norm(t, None, None, training=True) for t in x]))
 
 
+@pytest.mark.parametrize("pattern, sizes, how", [
+    ("a b c -> c a b", {}, lambda x: x.permute(2, 0, 1)), ("a b c -> a (b c)", {}, lambda x: x.reshape(2, 12)),
+    ("a (b p) c -> (p a) b c", {"p": 3}, lambda x: x.reshape(2, 1, 3, 4).permute(2, 0, 1, 3).reshape(6, 1, 4)),
+    ("a ... -> ... a", {}, lambda x: x.permute(1, 2, 0)), ("a ... -> (...) a", {}, lambda x: x.permute(1, 2, 0).reshape(12, 2)),
+    ("a b c -> a 1 (c b) ()", {}, lambda x: x.transpose(1, 2).reshape(2, 1, 12, 1))])
+def test_rearrange(pattern, sizes, how):
+    x = torch.randn(2, 3, 4)
+    close(func.rearrange(x, pattern, **sizes), how(x))
+    close(func.rearrange([x, x], "n a b c -> a b c n"), torch.stack([x, x], -1))
+
+
+@pytest.mark.parametrize("pattern, sizes, text", [
+    ("a b c -> a b", {}, "only on one side"), ("a b -> b a", {}, "Number of dimensions"), ("a a c -> a c", {}, "duplicate"),
+    ("(a p) b c -> a p b c", {}, "cannot infer"), ("(a p) b c -> a p b c", {"p": 3}, "does not evenly fit"), ("a b c", {}, "expected one '->'"),
+    ("(a b c -> c b a", {}, "not closed"), ("a b c+ -> c b a", {}, "received")])
+def test_rearrange_refuses(pattern, sizes, text):
+    with pytest.raises(ValueError, match=text):
+        func.rearrange(torch.randn(2, 3, 4), pattern, **sizes)
+
+
 # -- PyTorch ------------------------------------------------------------------------------------------------------
 
 @pytest.mark.oracle

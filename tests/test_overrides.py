@@ -157,6 +157,24 @@ def test_overridable_functions_of_ones_own():
     assert join(1, 2) == "plain" and join(1, a) == (join, (1, a))
 
 
+def test_redispatch():
+    seen = []
+
+    class Mode(overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            seen.append(func)
+            with self:
+                return overrides.redispatch_function(func, types, args, kwargs)
+
+    def scaled(a):
+        if overrides.has_torch_function((a,)):
+            return overrides.handle_torch_function(scaled, (a,), a)
+        return torch.mul(a, 2)
+    with Mode():
+        out = scaled(torch.ones(1))
+    assert seen == [scaled, torch.mul] and out.item() == 2
+
+
 def test_what_can_be_overridden():
     functions = overrides.get_overridable_functions()
     assert torch.add in functions[torch] and torch.Tensor.add in functions[torch.Tensor] and F.relu in functions[F]

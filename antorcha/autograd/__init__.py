@@ -62,11 +62,11 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     return vmap(one, in_dims=dims, out_dims=tuple(None if g is None else 0 for g in used))(cotangents)
 
 
-class set_multithreading_enabled:
-    """Accepted for compatibility: the backward pass is recorded like everything else, and computed by all threads."""
+class _Policy:
+    """A setting that changes nothing here, as a function or a context."""
 
-    def __init__(self, mode: bool):
-        self.mode = mode
+    def __init__(self, enable: bool = True):
+        self.enable = enable
 
     def __enter__(self):
         pass
@@ -75,13 +75,16 @@ class set_multithreading_enabled:
         pass
 
 
-def enforce_grad_layout_policy(grad_tensor, variable):
-    """The gradient as it is: the layout of gradients is that of what computed them."""
-    return grad_tensor
+class set_multithreading_enabled(_Policy):
+    """Accepted for compatibility: the backward pass is recorded like everything else, and computed by all threads."""
+
+
+class enforce_grad_layout_policy(_Policy):
+    """Accepted for compatibility: the layout of gradients is that of what computed them."""
 
 
 def __getattr__(name):
     import importlib
-    if name in ("forward_ad", "function", "functional", "grad_mode", "graph", "variable", "gradcheck_module"):
+    if name in ("forward_ad", "function", "functional", "grad_mode", "graph", "profiler", "variable"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

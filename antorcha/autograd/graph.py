@@ -103,6 +103,20 @@ def increment_version(tensor) -> None:
         t.storage.version += 1
 
 
+def region_activation_memory_budget(budget: float):
+    """RuntimeError: what is stored and what recomputed is decided for each recording as a whole, not for regions."""
+    raise RuntimeError("region_activation_memory_budget: expected to be called in a region compiled by torch.compile; recordings are planned "
+                       "as a whole here. Use torch.utils.checkpoint to recompute the values of a part of a model.")
+
+
+def set_warn_on_accumulate_grad_stream_mismatch(enabled: bool) -> None:
+    """Accepted for compatibility: each device has one stream."""
+
+
+def set_override_stale_capture_stream(enabled: bool) -> None:
+    """Accepted for compatibility: each device has one stream."""
+
+
 def _visited(tensors) -> list[bool]:
     """Which of the tensors the backward pass that runs now comes by."""
     roots, needed = autograd.passes[-1]

@@ -9,46 +9,82 @@ from .tensor import Tensor, alias
 
 
 class FunctionCtx:
-    """What `forward` leaves for `backward`."""
+    """What `forward` leaves for `backward`, and the node of the graph that it belongs to."""
+
+    boxed_grads_call = clear_saved_tensors_on_access = False
+    _node: FunctionNode | None = None
 
     def __init__(self):
-        self._to_save = ()
-        self._dirty = ()
-        self._non_differentiable = ()
-        self._materialize = True
-        self.needs_input_grad = ()
+        self.to_save: tuple = ()
+        self.saved_for_forward: tuple = ()
+        self.dirty_tensors: tuple = ()
+        self.non_differentiable: tuple = ()
+        self.needs_input_grad: tuple = ()
+        self.materialize_grads = True
 
     def save_for_backward(self, *tensors) -> None:
-        self._to_save = tensors
+        """Keep tensors (inputs, results or others; None, too) for `backward`, which finds them in `saved_tensors`."""
+        self.to_save = tensors
 
     def save_for_forward(self, *tensors) -> None:
-        """Accepted: forward derivatives are taken from `backward`."""
+        """Keep tensors for `jvp`. (Forward derivatives are taken from `backward`: see `func.jvp`.)"""
+        self.saved_for_forward = tensors
 
     def mark_dirty(self, *tensors) -> None:
-        self._dirty = tensors
+        """Say which inputs `forward` has written; they are to be returned."""
+        self.dirty_tensors = tensors
 
     def mark_non_differentiable(self, *tensors) -> None:
-        self._non_differentiable = tensors
+        """Say which results have no derivative."""
+        self.non_differentiable = tensors
+
+    def mark_shared_storage(self, *pairs) -> None:
+        """Nothing is to be said: views share their storage, and it is known."""
 
     def set_materialize_grads(self, value: bool) -> None:
-        self._materialize = value
+        """Whether `backward` gets zeros (the default) or None for results that nothing was computed from."""
+        self.materialize_grads = value
 
     @property
-    def saved_tensors(self):
+    def saved_tensors(self) -> tuple:
         if self._node is None:
-            return tuple(self._to_save)
+            return tuple(self.to_save)
         saved = self._node.kept
         if saved is RELEASED:
             raise RuntimeError(TWICE)
         return tuple(s if s is None else s.unpack(self._node) for s in saved)
 
-    _node = None
+    saved_variables = saved_tensors
+
+    def maybe_clear_saved_tensors(self) -> None:
+        """Nothing: what is kept is let go when the backward pass has come by."""
+
+    @property
+    def requires_grad(self) -> bool:
+        return any(self.needs_input_grad)
+
+    @property
+    def metadata(self) -> dict:
+        return self._node.metadata if self._node is not None else {}
+
+    @property
+    def next_functions(self) -> tuple:
+        return self._node.next_functions if self._node is not None else ()
+
+    def name(self) -> str:
+        return self._node.name() if self._node is not None else type(self).__name__
+
+    def register_hook(self, hook):
+        return self._node.register_hook(hook)
+
+    def register_prehook(self, hook):
+        return self._node.register_prehook(hook)
 
 
 class FunctionNode(GradNode):
     """The node of a custom operator."""
 
-    __slots__ = ("context", "function", "input_metas")
+    __slots__ = ("context", "function", "input_metas")      # `derivative`: the function that computes the cotangents
 
     def name(self) -> str:
         return f"{self.function.__name__}Backward"
@@ -58,9 +94,9 @@ class FunctionNode(GradNode):
 
         if self.kept is RELEASED:
             raise RuntimeError(TWICE)
-        if self.context._materialize:
+        if self.context.materialize_grads:
             grads = [g if g is not None else full_of(m.view.shape, 0, m.dtype) for g, m in zip(grads, self.outputs)]
-        result = self.function.backward(self.context, *grads)
+        result = self.derivative(self.context, *grads)
         result = result if isinstance(result, tuple) else (result,)
         if len(result) < len(self.edges):
             raise RuntimeError(f"function {self.name()} returned an incorrect number of gradients (expected {len(self.edges)}, "
@@ -79,8 +115,15 @@ class FunctionNode(GradNode):
             self.kept = RELEASED
 
 
-class Function:
-    """Subclass it with static methods `forward(ctx, ...)` and `backward(ctx, *grads)`, and call `apply`."""
+class Function(FunctionCtx):
+    """Subclass it with static methods `forward(ctx, ...)` and `backward(ctx, *grads)`, and call `apply`.
+
+    Or with `forward(...)`, `setup_context(ctx, inputs, output)` and `backward`. Within `torch.func`'s transforms both forms work as they are:
+    `vmap` sees the operators that `forward` calls, and forward derivatives are those of `backward`; so neither a method `vmap` nor
+    `jvp` nor `generate_vmap_rule` is needed.
+    """
+
+    generate_vmap_rule = False
 
     @staticmethod
     def forward(*args, **kwargs):
@@ -91,12 +134,27 @@ class Function:
         raise NotImplementedError("You must implement either the backward or vjp method for your custom autograd.Function to use it with "
                                   "backward mode AD.")
 
+    vjp = backward
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        raise NotImplementedError("setup_context is not implemented.")
+
+    @staticmethod
+    def jvp(ctx, *grad_inputs):
+        raise NotImplementedError("You must implement the jvp function for custom autograd.Function to call it.")
+
+    @staticmethod
+    def vmap(info, in_dims, *args):
+        raise NotImplementedError("You must implement the vmap function for custom autograd.Function to call it.")
+
     @classmethod
     def apply(cls, *args, **kwargs):
         context = FunctionCtx()
         context.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
         tracked = mode.grad and any(context.needs_input_grad)
-        split = getattr(cls, "setup_context", None)
+        split = cls.setup_context if cls.setup_context is not Function.setup_context else None
+        backward = cls.backward if cls.backward is not Function.backward else cls.vjp
         with no_grad():
             result = cls.forward(*args, **kwargs) if split else cls.forward(context, *args, **kwargs)
             if split:
@@ -106,20 +164,20 @@ class Function:
         single = not isinstance(result, tuple)
         outputs = [result] if single else list(result)
         node = FunctionNode()
-        node.context, node.function = context, cls
+        node.context, node.function, node.derivative = context, cls, backward
         node.edges = tuple(edge_of(a) if isinstance(a, Tensor) and a._rg else None for a in args)
         node.input_metas = tuple(a.meta if isinstance(a, Tensor) else None for a in args)
         for i, t in enumerate(outputs):
-            if not isinstance(t, Tensor) or any(t is n for n in context._non_differentiable) or t.dtype.kind not in "fc":
+            if not isinstance(t, Tensor) or any(t is n for n in context.non_differentiable) or t.dtype.kind not in "fc":
                 continue
-            if any(t is a for a in args) and not any(t is d for d in context._dirty):
+            if any(t is a for a in args) and not any(t is d for d in context.dirty_tensors):
                 t = alias(t, t.meta)
             t._rg, t._grad_fn, t._nr = True, node, i
             outputs[i] = t
         node.outputs = tuple(t.meta if isinstance(t, Tensor) else None for t in outputs)
         places = {id(t): i for i, t in enumerate(outputs)}
-        node.kept = tuple(None if t is None else Saved(t, places.get(id(t))) for t in context._to_save)
-        context._node, context._to_save = node, ()
+        node.kept = tuple(None if t is None else Saved(t, places.get(id(t))) for t in context.to_save)
+        context._node, context.to_save = node, ()
         return outputs[0] if single else tuple(outputs)
 
 

@@ -20,6 +20,7 @@ class _State(threading.local):
     subclasses = True       # whether arguments' classes are asked
     enabled = True          # whether modes are, too
     modes: tuple = ()       # the active ones, the innermost last
+    skip = False            # whether the next function is to be computed without asking
 
 
 state = _State()
@@ -103,7 +104,9 @@ def overridable(function, public=None, classes=True):
 
     @functools.wraps(function)
     def asking(*args, **kwargs):
-        if state.enabled:
+        if state.skip:
+            state.skip = False
+        elif state.enabled:
             found = overloaded((*args, *kwargs.values()) if kwargs else args) if state.subclasses and classes else ()
             if found or state.modes:
                 return dispatch(public or asking, found, args, kwargs)
