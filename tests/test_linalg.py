@@ -25,7 +25,8 @@ def positive(n: int, *lead: int, dtype=torch.float64):
 
 
 def close(a, b, tolerance=1e-9):
-    np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy() if isinstance(b, torch.Tensor) else b, rtol=tolerance, atol=tolerance)
+    b = b.detach().numpy() if isinstance(b, torch.Tensor) else b
+    np.testing.assert_allclose(a.detach().numpy(), b, rtol=tolerance, atol=tolerance)
 
 
 # -- values -----------------------------------------------------------------------------------------------------
@@ -128,7 +129,8 @@ def test_functions_of_matrices():
         close(L.matrix_exp(A * scale), ((v * np.exp(w * scale)[:, None]) @ np.linalg.inv(v)).real, 1e-7 * np.exp(scale * 4))
     chain = [matrix(n, m, seed=n) for n, m in [(7, 2), (2, 9), (9, 3), (3, 5)]]
     close(L.multi_dot(chain), np.linalg.multi_dot([x.numpy() for x in chain]))
-    close(L.multi_dot([chain[0][0], *chain[1:], chain[3][0]]), np.linalg.multi_dot([chain[0][0].numpy(), *[x.numpy() for x in chain[1:]], chain[3][0].numpy()]))
+    between = [chain[0][0], *chain[1:], chain[3][0]]
+    close(L.multi_dot(between), np.linalg.multi_dot([x.numpy() for x in between]))
     T = matrix(2, 3, 6, seed=4)
     close(L.tensorinv(T), np.linalg.tensorinv(T.numpy()))
     close(L.tensorsolve(T, T[..., 0]), np.linalg.tensorsolve(T.numpy(), T[..., 0].numpy()))
@@ -189,7 +191,7 @@ def test_derivatives_of_decompositions(dtype):
         check(L.svdvals, x)
         check(lambda a: [t.abs() for t in L.svd(a, full_matrices=False)], x)
         check(L.pinv, x)
-        check(lambda a: L.lstsq(a, x.detach()).solution, x)
+        check(lambda a, b=x: L.lstsq(a, b).solution, x)
     check(lambda a: [t.abs() for t in L.eigh(a + a.mH)], A)
     check(lambda a: [t.abs() for t in L.eig(a)], A)
     check(lambda a: L.pinv(a + a.mH, hermitian=True), A)
@@ -231,13 +233,18 @@ def test_singular_matrices_are_told_at_the_call():
 
 @pytest.mark.parametrize("call, error, words", [
     (lambda: L.inv(torch.ones(3)), RuntimeError, "at least 2 dim"), (lambda: L.inv(torch.ones(2, 3)), RuntimeError, "square"),
-    (lambda: L.inv(torch.ones(2, 2, dtype=torch.int64)), RuntimeError, "floating point"), (lambda: L.eigh(torch.eye(2), "x"), RuntimeError, "UPLO"),
+    (lambda: L.inv(torch.ones(2, 2, dtype=torch.int64)), RuntimeError, "floating point"),
+    (lambda: L.eigh(torch.eye(2), "x"), RuntimeError, "UPLO"),
     (lambda: L.inv(torch.ones(2, 2, dtype=torch.float16)), RuntimeError, "Low precision"),
-    (lambda: L.solve(torch.eye(2), torch.ones(3, 1)), RuntimeError, "Incompatible"), (lambda: L.qr(torch.eye(2), "x"), RuntimeError, "mode"),
+    (lambda: L.solve(torch.eye(2), torch.ones(3, 1)), RuntimeError, "Incompatible"),
+    (lambda: L.qr(torch.eye(2), "x"), RuntimeError, "mode"),
     (lambda: L.solve(torch.eye(2), torch.ones(2, 1, dtype=torch.float64)), RuntimeError, "same dtype"),
-    (lambda: L.matrix_norm(torch.eye(2), 3), RuntimeError, "Order 3"), (lambda: L.matrix_power(torch.eye(2), 1.5), TypeError, "must be int"),
-    (lambda: L.vector_norm(torch.ones(0), np.inf), RuntimeError, "empty"), (lambda: L.multi_dot([torch.eye(2)]), RuntimeError, "at least 2"),
-    (lambda: L.cross(torch.ones(2), torch.ones(2)), RuntimeError, "length 3"), (lambda: torch.renorm(torch.ones(3), 2, 0, 1), RuntimeError, "2 dim"),
+    (lambda: L.matrix_norm(torch.eye(2), 3), RuntimeError, "Order 3"),
+    (lambda: L.matrix_power(torch.eye(2), 1.5), TypeError, "must be int"),
+    (lambda: L.vector_norm(torch.ones(0), np.inf), RuntimeError, "empty"),
+    (lambda: L.multi_dot([torch.eye(2)]), RuntimeError, "at least 2"),
+    (lambda: L.cross(torch.ones(2), torch.ones(2)), RuntimeError, "length 3"),
+    (lambda: torch.renorm(torch.ones(3), 2, 0, 1), RuntimeError, "2 dim"),
 ])
 def test_errors(call, error, words):
     with pytest.raises(error, match=words):

@@ -10,7 +10,8 @@ import antorcha as torch
 WINDOWS = torch.signal.windows
 
 
-@pytest.mark.parametrize("name, reference", [("hann", np.hanning), ("hamming", np.hamming), ("blackman", np.blackman), ("bartlett", np.bartlett)])
+@pytest.mark.parametrize("name, reference", [("hann", np.hanning), ("hamming", np.hamming), ("blackman", np.blackman),
+                                             ("bartlett", np.bartlett)])
 def test_windows_agree_with_numpy(name, reference):
     for M in (0, 1, 2, 7):
         symmetric, periodic = getattr(WINDOWS, name)(M, dtype=torch.float64), getattr(torch, name + "_window")(M, dtype=torch.float64)
@@ -21,7 +22,8 @@ def test_windows_agree_with_numpy(name, reference):
 
 
 def test_other_windows():
-    for window in (WINDOWS.cosine(6), WINDOWS.gaussian(6, std=2.0), WINDOWS.exponential(6, tau=3.0), WINDOWS.nuttall(6), WINDOWS.general_hamming(6)):
+    for window in (WINDOWS.cosine(6), WINDOWS.gaussian(6, std=2.0), WINDOWS.exponential(6, tau=3.0), WINDOWS.nuttall(6),
+                   WINDOWS.general_hamming(6)):
         assert torch.allclose(window, window.flip(0)) and window.argmax() in (2, 3)
     assert torch.allclose(WINDOWS.general_cosine(8, a=[0.5, 0.5]), WINDOWS.hann(8))
     for call, error in [(lambda: WINDOWS.hann(-1), ValueError), (lambda: WINDOWS.hann(3, dtype=torch.int64), ValueError),

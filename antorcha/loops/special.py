@@ -1,9 +1,9 @@
 """Special functions in the primitives of the loop program: Bessel and Airy functions, the normal distribution.
 
-Near the origin and towards infinity each is a Chebyshev expansion (`expansions.py`) of what is left when its logarithm, exponential or
-oscillation is taken out: C. W. Clenshaw, "Chebyshev Series for Mathematical Functions" (1962); Abramowitz and Stegun, "Handbook of
-Mathematical Functions" (1964), 9.2, 9.6 and 10.4. All work is done in float64. Oscillating functions are exact to about 1e-15 of their
-amplitude, the others to about 1e-15 of their value.
+Near the origin and towards infinity each is a Chebyshev expansion (`expansions.py`) of what is left when its logarithm,
+exponential or oscillation is taken out: C. W. Clenshaw, "Chebyshev Series for Mathematical Functions" (1962); Abramowitz and
+Stegun, "Handbook of Mathematical Functions" (1964), 9.2, 9.6 and 10.4. All work is done in float64. Oscillating functions are
+exact to about 1e-15 of their amplitude, the others to about 1e-15 of their value.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ def _k(x: Op, order: int, scaled: bool) -> Op:
     small, large = minimum(x, 2.0), maximum(x, 2.0)
     regular = chebyshev(small * small * 0.5 - 1.0, (table.K0_NEAR, table.K1_NEAR)[order])
     logarithm = log(small * 0.5)
-    near = regular - logarithm * _i0(small) if order == 0 else select(small.eq(0.0), INF, regular / small + logarithm * _i1(small))
+    if order == 0:
+        near = regular - logarithm * _i0(small)
+    else:
+        near = select(small.eq(0.0), INF, regular / small + logarithm * _i1(small))
     far = chebyshev(4.0 / large - 1.0, (table.K0E_FAR, table.K1E_FAR)[order]) / sqrt(large)
     near, far = (near * exp(small), far) if scaled else (near, far * exp(-large))
     return _or_nan(x, select(x < 0.0, const(NAN, x.dtype), select(x > 2.0, far, near)))

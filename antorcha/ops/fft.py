@@ -48,7 +48,8 @@ def half(input: Tensor, dim):
     return run(HALF, (input,), [(shape, input.meta.dtype.to_complex())], dim=dim)[0]
 
 
-@operator(name="fft_real", title="FftC2R", public=False, holomorphic=False, grad=dict(input=lambda g, dim, size: _real_grad(g, dim, size)))
+@operator(name="fft_real", title="FftC2R", public=False, holomorphic=False,
+          grad=dict(input=lambda g, dim, size: _real_grad(g, dim, size)))
 def real(input: Tensor, dim, size):
     """The backward transform along `dim` of half a Hermitian spectrum, to `size` real numbers."""
     return run(REAL, (input,), [(_with_size(input.shape, dim, size), input.meta.dtype.to_real())], dim=dim, size=size)[0]
@@ -76,8 +77,8 @@ def resized(x, dims, sizes):
 # -- arguments --------------------------------------------------------------------------------------------------
 
 def _dimensions(name, input, sizes, dims, halved=False):
-    """(dimensions, their sizes): `sizes` are those of `dims`, or of the last dimensions; None or -1 keeps the input's. `halved`: the
-    last dimension of the input holds half a spectrum."""
+    """(dimensions, their sizes): `sizes` are those of `dims`, or of the last dimensions; None or -1 keeps the input's. `halved`:
+    the last dimension of the input holds half a spectrum."""
     rank = input.dim()
     if dims is None:
         count = rank if sizes is None else len(sizes)
@@ -93,7 +94,8 @@ def _dimensions(name, input, sizes, dims, halved=False):
         dims = normalize_dims(name, dims, rank) if dims else ()
     sizes = (None,) * len(dims) if sizes is None else (sizes,) if isinstance(sizes, int) else tuple(sizes)
     if len(sizes) != len(dims):
-        raise RuntimeError(f"{name}: When given, dim and shape arguments must have the same length; received {len(dims)} and {len(sizes)}.")
+        raise RuntimeError(f"{name}: When given, dim and shape arguments must have the same length; received {len(dims)} and "
+                           f"{len(sizes)}.")
     own = [input.shape[d] for d in dims]
     if halved and own:
         own[-1] = 2 * (own[-1] - 1)
@@ -110,7 +112,8 @@ def _factor(name, norm, sizes, forward) -> float:
     if norm == "ortho":
         return 1 / math.sqrt(n)
     if norm not in (None, "backward", "forward"):
-        raise RuntimeError(f"{name}: Invalid normalization mode: expected norm 'backward', 'ortho' or 'forward'; received {norm!r}.")
+        raise RuntimeError(f"{name}: Invalid normalization mode: expected norm 'backward', 'ortho' or 'forward'; received "
+                           f"{norm!r}.")
     return 1 / n if (norm == "forward") == forward else 1.0
 
 
@@ -123,7 +126,8 @@ def _floating(name, input, kind):
     check_tensor(name, "input", input)
     d = input.meta.dtype
     if kind == "f" and d.kind == "c":
-        raise RuntimeError(f"{name} expects a real input tensor, but got {d}. Use input.real, or the transform of complex numbers.")
+        raise RuntimeError(f"{name} expects a real input tensor, but got {d}. Use input.real, or the transform of complex "
+                           "numbers.")
     if d.kind not in "fc":
         d = dt.default()
     if d.itemsize < 4:
@@ -191,9 +195,11 @@ def _declare(name: str, compute, forward: bool, text: str) -> None:
 
 _declare("fft", _complex_to_complex, True, "The Fourier transform")
 _declare("ifft", _complex_to_complex, False, "The inverse Fourier transform")
-_declare("rfft", _real_to_complex, True, "The Fourier transform of real numbers, without the negative frequencies of the last dimension")
+_declare("rfft", _real_to_complex, True, "The Fourier transform of real numbers, without the negative frequencies of the last "
+                                         "dimension")
 _declare("irfft", _complex_to_real, False, "The inverse of `rfft`, to real numbers")
-_declare("hfft", _complex_to_real, True, "The Fourier transform of a signal that is Hermitian, given by its first half, to real numbers")
+_declare("hfft", _complex_to_real, True, "The Fourier transform of a signal that is Hermitian, given by its first half, to real "
+                                         "numbers")
 _declare("ihfft", _real_to_complex, False, "The inverse of `hfft`")
 
 

@@ -1,7 +1,8 @@
-"""The incomplete gamma functions and Hurwitz' zeta function in NumPy, in double precision: iterations until all elements converged.
+"""The incomplete gamma functions and Hurwitz' zeta function in NumPy, in double precision: iterations until all elements
+converged.
 
-W. H. Press et al., "Numerical Recipes" (3rd edition, 2007), section 6.2: series, continued fraction (modified Lentz), and for large
-parameters quadrature. Zeta by the formula of Euler and Maclaurin.
+W. H. Press et al., "Numerical Recipes" (3rd edition, 2007), section 6.2: series, continued fraction (modified Lentz), and for
+large parameters quadrature. Zeta by the formula of Euler and Maclaurin.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def _by_quadrature(a, x):
     top = a - 1
     width = np.sqrt(top)
     above = x > top
-    end = np.where(above, np.maximum(top + 11.5 * width, x + 6 * width), np.maximum(0, np.minimum(top - 9 * width, x - 6 * width)))
+    highest, lowest = np.maximum(top + 11.5 * width, x + 6 * width), np.minimum(top - 9 * width, x - 6 * width)
+    end = np.where(above, highest, np.maximum(0, lowest))
     nodes, weights = np.polynomial.legendre.leggauss(64)
     t = x + (end - x) * (nodes[:, None] + 1) / 2
     u = (t - top) / top

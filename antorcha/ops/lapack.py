@@ -1,9 +1,9 @@
 """Factorisations that NumPy does not have, in NumPy, for stacks of matrices: LU, LDL, triangular systems, the matrix exponential.
 
 They are blocked by recursion over halves, so that most of the work is matrix products. Layouts and pivots are LAPACK's, counted
-from 1. Sources: S. Toledo, "Locality of Reference in LU Decomposition with Partial Pivoting" (1997); J. R. Bunch and L. Kaufman, "Some
-Stable Methods for Calculating Inertia and Solving Symmetric Linear Systems" (1977); N. J. Higham, "The Scaling and Squaring Method
-for the Matrix Exponential Revisited" (2005).
+from 1. Sources: S. Toledo, "Locality of Reference in LU Decomposition with Partial Pivoting" (1997); J. R. Bunch and L. Kaufman,
+"Some Stable Methods for Calculating Inertia and Solving Symmetric Linear Systems" (1977); N. J. Higham, "The Scaling and
+Squaring Method for the Matrix Exponential Revisited" (2005).
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def _solve_lower(a, b, unit):
 
 @quiet
 def solve_triangular(a, b, upper, unit):
-    """X of A X = B by substitution; the other triangle of A is not read. Turned by 180 degrees, an upper triangle is a lower one."""
+    """X of A X = B by substitution; the other triangle of A is not read. Turned by 180 degrees, an upper triangle is a lower
+    one."""
     if upper:
         return np.flip(_solve_lower(np.flip(a, (-2, -1)), np.flip(b, -2), unit), -2)
     return _solve_lower(a, b, unit)
@@ -158,7 +159,8 @@ def solve(a, b):
 
 
 def _cholesky(a):
-    """(the lower factor of one matrix, 0), or (its part that exists, the order of the first leading minor that is not positive)."""
+    """(the lower factor of one matrix, 0), or (its part that exists, the order of the first leading minor that is not
+    positive)."""
     low, high = 0, len(a) + 1
     while high - low > 1:
         k = (low + high) // 2

@@ -1,10 +1,11 @@
-"""Systems of linear equations: triangular, LU, Cholesky and LDL factors, inverses, determinants. Factors by LAPACK, in stacks of matrices.
+"""Systems of linear equations: triangular, LU, Cholesky and LDL factors, inverses, determinants. Factors by LAPACK, in stacks of
+matrices.
 
 Derivatives after M. B. Giles, "An Extended Collection of Matrix Derivative Results for Forward and Reverse Mode Automatic
 Differentiation" (2008), and I. Murray, "Differentiation of the Cholesky Decomposition" (2016). A^H is the conjugate transpose.
 
-Routines that can fail return `info`: 0, or the position of what vanished. Functions whose name does not end in `_ex` look at it at once
-and raise LinAlgError.
+Routines that can fail return `info`: 0, or the position of what vanished. Functions whose name does not end in `_ex` look at it
+at once and raise LinAlgError.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..base.errors import LinAlgError
-from . import lapack, pointwise as pw
+from . import lapack
+from . import pointwise as pw
 from .extern import host_op, run
 from .record import broadcast_shapes, check_tensor, core, operator
 from .results import named
@@ -41,7 +43,8 @@ def check_matrix(what: str, A, name: str = "A", square: bool = False) -> None:
     if len(shape) < 2:
         raise RuntimeError(f"{what}: The input tensor {name} must have at least 2 dimensions; received shape {list(shape)}.")
     if d.kind not in "fc":
-        raise RuntimeError(f"{what}: Expected a floating point or complex tensor as input; received {d}. Convert it first: {name}.float()")
+        raise RuntimeError(f"{what}: Expected a floating point or complex tensor as input; received {d}. Convert it first: "
+                           f"{name}.float()")
     if d.itemsize < 4:
         raise NotImplementedError(f"{what}: Low precision dtypes not supported; received {d}. Convert it first: {name}.float()")
     if square and shape[-1] != shape[-2]:
@@ -51,7 +54,8 @@ def check_matrix(what: str, A, name: str = "A", square: bool = False) -> None:
 def check_same(what: str, A, B, names=("A", "B")) -> None:
     check_tensor(what, names[1], B)
     if A.meta.dtype is not B.meta.dtype:
-        raise RuntimeError(f"{what}: Expected {names[0]} and {names[1]} to have the same dtype, but found {names[0]} of type {A.dtype} and "
+        raise RuntimeError(f"{what}: Expected {names[0]} and {names[1]} to have the same dtype, but found {names[0]} of type "
+                           f"{A.dtype} and "
                            f"{names[1]} of type {B.dtype} instead")
 
 
@@ -92,21 +96,22 @@ TRIANGULAR = host_op("linalg_solve_triangular", lapack.solve_triangular)
 
 
 @operator(name="linalg_solve_triangular", public=False, holomorphic=False,
-          grad=dict(A=lambda g, A, upper, unit, result: _triangular_grad(triangular(A.mH, g, not upper, unit), result, upper, unit),
+          grad=dict(A=lambda g, A, upper, unit, result: _triangular_grad(g, A, upper, unit, result),
                     B=lambda g, A, upper, unit: triangular(A.mH, g, not upper, unit)))
 def triangular(A: Tensor, B: Tensor, upper, unit):
     """X of A X = B for stacks of the same size."""
     return run(TRIANGULAR, (A, B), [(B.shape, B.meta.dtype)], upper=upper, unit=unit)[0]
 
 
-def _triangular_grad(gB, X, upper, unit):
-    gA = -gB @ X.mH
+def _triangular_grad(g, A, upper, unit, X):
+    gA = -triangular(A.mH, g, not upper, unit) @ X.mH
     return gA.triu(int(unit)) if upper else gA.tril(-int(unit))
 
 
 @operator(name="linalg_solve_triangular", namespace="linalg")
 def solve_triangular(A: Tensor, B: Tensor, *, upper, left=True, unitriangular=False) -> Tensor:
-    """X of A X = B (X A = B unless `left`) for a triangular A, whose other triangle is not read, nor the diagonal if `unitriangular`."""
+    """X of A X = B (X A = B unless `left`) for a triangular A, whose other triangle is not read, nor the diagonal if
+    `unitriangular`."""
     check_system("linalg.solve_triangular", A, B, left)
     A, B = common_batch("linalg.solve_triangular", A, B)
     if left:
@@ -129,13 +134,15 @@ def triangular_solve(input: Tensor, A: Tensor, upper=True, transpose=False, unit
 INV, SOLVE = host_op("linalg_inv", lapack.inv), host_op("linalg_solve", lapack.solve)
 
 
-@operator(name="linalg_inv_ex", public=False, holomorphic=False, grad=dict(A=lambda g, result: -result[0].mH @ g[0] @ result[0].mH))
+@operator(name="linalg_inv_ex", public=False, holomorphic=False,
+          grad=dict(A=lambda g, result: -result[0].mH @ g[0] @ result[0].mH))
 def inverse_(A: Tensor):
     return inv_ex_t(*run_square(INV, A))
 
 
 def _singular(info: int) -> str:
-    return f"linalg.inv: The diagonal element {info} is zero, the inversion could not be completed because the input matrix is singular."
+    return (f"linalg.inv: The diagonal element {info} is zero, the inversion could not be completed because the input matrix is "
+            "singular.")
 
 
 @operator(name="linalg_inv_ex", namespace="linalg")
@@ -179,7 +186,8 @@ def solve_ex(A: Tensor, B: Tensor, *, left=True, check_errors=False):
 
 @operator(name="linalg_solve", namespace="linalg")
 def solve(A: Tensor, B: Tensor, *, left=True) -> Tensor:
-    """X of A X = B (X A = B unless `left`), A (..., n, n), B a matrix (..., n, k) or vector (..., n). LinAlgError if A is singular."""
+    """X of A X = B (X A = B unless `left`), A (..., n, n), B a matrix (..., n, k) or vector (..., n). LinAlgError if A is
+    singular."""
     return solve_ex(A, B, left=left, check_errors=True)[0]
 
 
@@ -287,10 +295,11 @@ def lower_and_upper(LU):
     return LU[..., :k].tril(-1) + one, LU[..., :k, :].triu()
 
 
-@operator(name="linalg_lu_factor", public=False, holomorphic=False, grad=dict(A=lambda g, result: _lu_grad(g[0], result[0], result[1])))
+@operator(name="linalg_lu_factor", public=False, holomorphic=False,
+          grad=dict(A=lambda g, result: _lu_grad(g[0], result[0], result[1])))
 def lu_(A: Tensor):
-    shape = A.shape
-    return lu_factor_ex_t(*run(LU, (A,), [(shape, A.meta.dtype), ((*shape[:-2], min(shape[-2:])), dt.int32), (shape[:-2], dt.int32)]))
+    shape, lead = A.shape, tuple(A.shape[:-2])
+    return lu_factor_ex_t(*run(LU, (A,), [(shape, A.meta.dtype), ((*lead, min(shape[-2:])), dt.int32), (lead, dt.int32)]))
 
 
 def _lu_grad(g, LU, pivots):
@@ -321,13 +330,15 @@ def _check_pivot(what, A, pivot):
 
 
 def _zero_pivot(info: int) -> str:
-    return (f"linalg.lu_factor: U[{info},{info}] is zero and using it on lu_solve would result in a division by zero. If you still want to "
+    return (f"linalg.lu_factor: U[{info},{info}] is zero and using it on lu_solve would result in a division by zero. If you "
+            "still want to "
             "perform the factorization, consider calling linalg.lu(A) or linalg.lu_factor_ex(A)")
 
 
 @operator(name="linalg_lu_factor_ex", namespace="linalg")
 def lu_factor_ex(A: Tensor, *, pivot=True, check_errors=False):
-    """(LU, pivots, info): L below the diagonal and U of A = P L U, rows exchanged counted from 1, position of a zero on U's diagonal."""
+    """(LU, pivots, info): L below the diagonal and U of A = P L U, rows exchanged counted from 1, position of a zero on U's
+    diagonal."""
     _check_pivot("linalg.lu_factor", A, pivot)
     found = lu_(A)
     if check_errors:
@@ -364,7 +375,8 @@ def lu_unpack(LU_data: Tensor, LU_pivots, unpack_data=True, unpack_pivots=True):
     """(P, L, U) of what linalg.lu_factor returned; empty tensors where they are not asked for."""
     check_matrix("lu_unpack", LU_data, "LU_data")
     if unpack_pivots and LU_pivots.meta.dtype is not dt.int32:
-        raise RuntimeError("lu_unpack: LU_pivots is expected to be a contiguous tensor of torch.int32 dtype. Note: this function is intended "
+        raise RuntimeError("lu_unpack: LU_pivots is expected to be a contiguous tensor of torch.int32 dtype. Note: this "
+                           "function is intended "
                            "to be used with the output produced by torch.linalg.lu_factor")
     d = LU_data.meta.dtype
     nothing = core.full((0,), 0, d)
@@ -400,10 +412,11 @@ LDL, LDL_SOLVE = host_op("linalg_ldl_factor", lapack.ldl_factor), host_op("linal
 
 @operator(name="linalg_ldl_factor_ex", namespace="linalg")
 def ldl_factor_ex(A: Tensor, *, hermitian=False, check_errors=False):
-    """(LD, pivots, info) of a symmetric (Hermitian) matrix, by Bunch and Kaufman; its lower triangle is read. Has no derivative."""
+    """(LD, pivots, info) of a symmetric (Hermitian) matrix, by Bunch and Kaufman; its lower triangle is read. Has no
+    derivative."""
     check_matrix("linalg.ldl_factor_ex", A, square=True)
-    found = ldl_factor_ex_t(*run(LDL, (A.detach(),), [(A.shape, A.meta.dtype), (A.shape[:-1], dt.int32), (A.shape[:-2], dt.int32)],
-                                 hermitian=bool(hermitian) and A.is_complex()))
+    outputs = [(A.shape, A.meta.dtype), (A.shape[:-1], dt.int32), (A.shape[:-2], dt.int32)]
+    found = ldl_factor_ex_t(*run(LDL, (A.detach(),), outputs, hermitian=bool(hermitian) and A.is_complex()))
     if check_errors:
         raise_where(found.info, lambda k: f"linalg.ldl_factor: The factor D has a zero at position {k} of its diagonal.")
     return found
@@ -434,7 +447,8 @@ def ldl_solve(LD: Tensor, pivots, B: Tensor, *, hermitian=False) -> Tensor:
 CHOLESKY = host_op("linalg_cholesky", lapack.cholesky)
 
 
-@operator(name="linalg_cholesky_ex", public=False, holomorphic=False, grad=dict(A=lambda g, result: _cholesky_grad(g[0], result[0])))
+@operator(name="linalg_cholesky_ex", public=False, holomorphic=False,
+          grad=dict(A=lambda g, result: _cholesky_grad(g[0], result[0])))
 def cholesky_(A: Tensor):
     return cholesky_ex_t(*run_square(CHOLESKY, A))
 
@@ -448,7 +462,8 @@ def _cholesky_grad(g, L):
 
 
 def _not_positive(info: int) -> str:
-    return ("linalg.cholesky: The factorization could not be completed because the input is not positive-definite (the leading minor of order "
+    return ("linalg.cholesky: The factorization could not be completed because the input is not positive-definite (the leading "
+            "minor of order "
             f"{info} is not positive-definite).")
 
 
@@ -476,7 +491,8 @@ def cholesky(input: Tensor, upper=False) -> Tensor:
 
 def _common_factor(what, input, L, upper):
     if input.dim() < 2 or L.dim() < 2:
-        raise RuntimeError(f"{what}: b and u should have at least 2 dimensions, but have {input.dim()} and {L.dim()} dimensions instead")
+        raise RuntimeError(f"{what}: b and u should have at least 2 dimensions, but have {input.dim()} and {L.dim()} dimensions "
+                           "instead")
     check_system(what, L, input, True)
     return common_batch(what, L.mH if upper else L, input)
 

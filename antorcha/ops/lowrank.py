@@ -1,7 +1,7 @@
 """Approximations of low rank by random projections.
 
-N. Halko, P.-G. Martinsson and J. A. Tropp, "Finding Structure with Randomness: Probabilistic Algorithms for Constructing Approximate
-Matrix Decompositions" (2011), algorithms 4.4 and 5.1.
+N. Halko, P.-G. Martinsson and J. A. Tropp, "Finding Structure with Randomness: Probabilistic Algorithms for Constructing
+Approximate Matrix Decompositions" (2011), algorithms 4.4 and 5.1.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def basis(A, q: int, niter: int, M=None):
 
 @operator(method=False, out=False)
 def svd_lowrank(A: Tensor, q=6, niter=2, M: Tensor = None):
-    """(U, S, V) with A - M nearly U diag(S) V^H, of rank q: `niter` iterations make the subspace precise. q should be somewhat greater
-    than the rank that is wanted."""
+    """(U, S, V) with A - M nearly U diag(S) V^H, of rank q: `niter` iterations make the subspace precise. q should be somewhat
+    greater than the rank that is wanted."""
     check_matrix("svd_lowrank", A)
     q, niter = 6 if q is None else q, 2 if niter is None else niter
     M = None if M is None else M.broadcast_to(A.shape)
@@ -57,7 +57,8 @@ def svd_lowrank(A: Tensor, q=6, niter=2, M: Tensor = None):
 
 @operator(method=False, out=False)
 def pca_lowrank(A: Tensor, q=None, center=True, niter=2):
-    """(U, S, V) of the principal components: of A (..., m, n) less the mean of its rows, unless `center` is false, in V's columns."""
+    """(U, S, V) of the principal components: of A (..., m, n) less the mean of its rows, unless `center` is false, in V's
+    columns."""
     m, n = A.shape[-2:]
     if q is None:
         q = min(6, m, n)

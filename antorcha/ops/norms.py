@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import numbers
 
-from ..base import dtype as dt
 from . import pointwise as pw
 from .linalg import check_matrix, inverse_
 from .record import check_tensor, core, normalize_dim, normalize_dims, operator
@@ -67,12 +66,15 @@ def _in_dtype(what, x, dtype):
         if dtype.kind not in "fc":
             raise RuntimeError(f"{what}: dtype should be floating point or complex. Got {dtype}")
         if (dtype.kind == "c") != (d.kind == "c"):
-            raise RuntimeError(f"{what}: dtype should be {'complex' if d.kind == 'c' else 'real'} for {d} inputs, but got {dtype}")
+            raise RuntimeError(f"{what}: dtype should be {'complex' if d.kind == 'c' else 'real'} for {d} inputs, but got "
+                               f"{dtype}")
         if dtype.itemsize < d.itemsize:
-            raise RuntimeError(f"{what}: the dtype of the input ({d}) should be convertible without narrowing to the specified dtype ({dtype})")
+            raise RuntimeError(f"{what}: the dtype of the input ({d}) should be convertible without narrowing to the specified "
+                               f"dtype ({dtype})")
         return x.to(dtype)
     if d.kind not in "fc":
-        raise RuntimeError(f"{what}: Expected a floating point or complex tensor as input. Got {d}. Convert it first: input.float()")
+        raise RuntimeError(f"{what}: Expected a floating point or complex tensor as input. Got {d}. Convert it first: "
+                           "input.float()")
     return x
 
 
@@ -81,12 +83,14 @@ def _check_nonempty(what, x, ord, dim):
         return
     dims = range(x.dim()) if dim is None else normalize_dims(what, dim, x.dim())
     if dim is None or any(x.shape[d] == 0 for d in dims):
-        raise RuntimeError(f"{what} cannot compute the {float(ord)} norm on an empty tensor because the operation does not have an identity")
+        raise RuntimeError(f"{what} cannot compute the {float(ord)} norm on an empty tensor because the operation does not have "
+                           "an identity")
 
 
 @operator(name="linalg_vector_norm", namespace="linalg")
 def vector_norm(x: Tensor, ord=2, dim=None, keepdim=False, *, dtype=None) -> Tensor:
-    """The norm of all elements, or of vectors over `dim` (an int or several): (sum |x|^ord)^(1 / ord), any real `ord`, inf and 0 too."""
+    """The norm of all elements, or of vectors over `dim` (an int or several): (sum |x|^ord)^(1 / ord), any real `ord`, inf and
+    0 too."""
     if isinstance(ord, bool) or not isinstance(ord, numbers.Real):
         raise TypeError(f"linalg_vector_norm(): argument 'ord' must be Number, not {type(ord).__name__}")
     x = _in_dtype("linalg.vector_norm", x, dtype)
@@ -104,8 +108,11 @@ MATRIX_ORDERS = (1, -1, 2, -2, INF, -INF)
 
 @operator(name="linalg_matrix_norm", namespace="linalg")
 def matrix_norm(A: Tensor, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None) -> Tensor:
-    """"fro": of all elements; "nuc": sum of singular values; 2, -2: largest, smallest of them; 1, -1: largest, smallest sum of a column;
-    inf, -inf: of a row. Over the two dimensions `dim`."""
+    """The matrix norm `ord` over the two dimensions `dim`.
+
+    "fro": of all elements; "nuc": sum of singular values; 2, -2: largest, smallest of them; 1, -1: largest, smallest sum of a
+    column; inf, -inf: of a row.
+    """
     what = "linalg.matrix_norm"
     if isinstance(ord, str):
         if ord not in ("fro", "nuc"):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from . import lapack, pointwise as pw
+from . import lapack
+from . import pointwise as pw
 from .contraction import check_dtypes, matmul
 from .extern import host_op, run
-from .linalg import check_matrix, common_batch, inv, solve, triangular
+from .linalg import check_matrix, inv, solve, triangular
 from .record import broadcast_shapes, check_tensor, core, normalize_dim, operator
 
 Tensor = "Tensor"
@@ -70,7 +71,8 @@ def exponential(A: Tensor):
 
 
 def _exp_grad(g, A):
-    """The upper right block of exp([[A^H, g], [0, A^H]]); R. Mathias, "A Chain Rule for Matrix Functions and Applications" (1996)."""
+    """The upper right block of exp([[A^H, g], [0, A^H]]); R. Mathias, "A Chain Rule for Matrix Functions and Applications"
+    (1996)."""
     n = A.shape[-1]
     turned = A.mH
     block = core.cat([core.cat([turned, g], -1), core.cat([turned * 0, turned], -1)], -2)
@@ -92,13 +94,15 @@ def _chain(matrices, first, last, split):
 
 
 def _best_splits(sizes) -> dict:
-    """(first, last) -> where to split the product so that fewest multiplications are done; matrix i has sizes[i] rows, sizes[i + 1] columns."""
+    """(first, last) -> where to split the product so that fewest multiplications are done; matrix i has sizes[i] rows, sizes[i
+    + 1] columns."""
     count = len(sizes) - 1
     cost, split = {(i, i): 0 for i in range(count)}, {}
     for length in range(1, count):
         for i in range(count - length):
             j = i + length
-            cost[i, j], split[i, j] = min((cost[i, k] + cost[k + 1, j] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j))
+            options = [(cost[i, k] + cost[k + 1, j] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j)]
+            cost[i, j], split[i, j] = min(options)
     return split
 
 
@@ -120,7 +124,8 @@ def multi_dot(tensors: list[Tensor]) -> Tensor:
     check_dtypes("multi_dot", *tensors)
     for i, (a, b) in enumerate(zip(tensors, tensors[1:])):
         if a.shape[1] != b.shape[0]:
-            raise RuntimeError(f"multi_dot(): tensors {i} and {i + 1} with shapes {list(a.shape)} and {list(b.shape)} cannot be multiplied")
+            raise RuntimeError(f"multi_dot(): tensors {i} and {i + 1} with shapes {list(a.shape)} and {list(b.shape)} cannot be "
+                               "multiplied")
     result = _chain(tensors, 0, len(tensors) - 1, _best_splits([x.shape[0] for x in tensors] + [tensors[-1].shape[1]]))
     if first:
         result = result.squeeze(0)
@@ -146,11 +151,13 @@ def _reflections(what, A, tau):
     if m < n:
         raise RuntimeError(f"{what}: input.shape[-2] must be greater than or equal to input.shape[-1]; received {list(A.shape)}")
     if tau.dim() != A.dim() - 1 or tuple(tau.shape[:-1]) != tuple(A.shape[:-2]):
-        raise RuntimeError(f"{what}: Expected tau to have one dimension less than input and equal batch dimensions; received {list(tau.shape)} and "
+        raise RuntimeError(f"{what}: Expected tau to have one dimension less than input and equal batch dimensions; received "
+                           f"{list(tau.shape)} and "
                            f"{list(A.shape)}")
     k = tau.shape[-1]
     if k > n:
-        raise RuntimeError(f"{what}: input.shape[-1] must be greater than or equal to tau.shape[-1]; received {list(A.shape)} and {list(tau.shape)}")
+        raise RuntimeError(f"{what}: input.shape[-1] must be greater than or equal to tau.shape[-1]; received {list(A.shape)} "
+                           f"and {list(tau.shape)}")
     V = A[..., :k].tril(-1) + core.eye(m, k, dtype=A.meta.dtype)
     scale = tau.diag_embed()
     return V, triangular(scale @ (V.mH @ V).triu(1), scale, True, True)
@@ -158,7 +165,8 @@ def _reflections(what, A, tau):
 
 @operator(name="linalg_householder_product", namespace="linalg", torch_name="orgqr")
 def householder_product(input: Tensor, tau: Tensor) -> Tensor:
-    """The first columns of H_1 .. H_k, H_i = 1 - tau_i v_i v_i^H; v_i is column i of `input` below the diagonal, on it 1, above it 0."""
+    """The first columns of H_1 .. H_k, H_i = 1 - tau_i v_i v_i^H; v_i is column i of `input` below the diagonal, on it 1,
+    above it 0."""
     V, T = _reflections("linalg.householder_product", input, tau)
     n = input.shape[-1]
     return core.eye(*input.shape[-2:], dtype=input.meta.dtype) - V @ T @ V[..., :n, :].mH
@@ -170,7 +178,8 @@ def ormqr(input: Tensor, tau: Tensor, other: Tensor, left=True, transpose=False)
     check_matrix("ormqr", other, "other")
     V, T = _reflections("ormqr", input, tau)
     if other.shape[-2 if left else -1] != input.shape[-2]:
-        raise RuntimeError(f"ormqr: other.shape[{-2 if left else -1}] must be equal to input.shape[-2]; received {list(other.shape)} and "
+        raise RuntimeError(f"ormqr: other.shape[{-2 if left else -1}] must be equal to input.shape[-2]; received "
+                           f"{list(other.shape)} and "
                            f"{list(input.shape)}")
     T = T.mH if transpose else T
     return other - V @ (T @ (V.mH @ other)) if left else other - ((other @ V) @ T) @ V.mH
@@ -255,6 +264,7 @@ def tensorsolve(A: Tensor, B: Tensor, dims=None) -> Tensor:
         A = A.permute([d for d in range(A.dim()) if d not in moved] + moved)
     rest = tuple(A.shape[B.dim():])
     if math.prod(rest) != math.prod(B.shape):
-        raise RuntimeError("Expected self to satisfy the requirement prod(self.shape[other.ndim:]) == prod(self.shape[:other.ndim]), but got "
+        raise RuntimeError("Expected self to satisfy the requirement prod(self.shape[other.ndim:]) == "
+                           "prod(self.shape[:other.ndim]), but got "
                            f"{math.prod(rest)} != {math.prod(B.shape)}")
     return solve(A.reshape(-1, math.prod(rest)), B.reshape(-1)).reshape(rest)

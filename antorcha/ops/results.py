@@ -17,7 +17,8 @@ class Results(tuple):
         if len(values) == 1 != len(cls._fields):
             values = tuple(values[0])
         if len(values) != len(cls._fields):
-            raise TypeError(f"{cls.__name__}: expected {len(cls._fields)} results ({', '.join(cls._fields)}); received {len(values)}")
+            raise TypeError(f"{cls.__name__}: expected {len(cls._fields)} results ({', '.join(cls._fields)}); received "
+                            f"{len(values)}")
         return tuple.__new__(cls, values)
 
     def __repr__(self) -> str:

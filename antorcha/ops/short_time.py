@@ -1,7 +1,7 @@
 """The short-time Fourier transform: spectra of overlapping windows of a signal, and the signal back from them.
 
-J. B. Allen and L. R. Rabiner, "A Unified Approach to Short-Time Fourier Analysis and Synthesis" (1977); the inverse after D. W. Griffin
-and J. S. Lim, "Signal Estimation from Modified Short-Time Fourier Transform" (1984).
+J. B. Allen and L. R. Rabiner, "A Unified Approach to Short-Time Fourier Analysis and Synthesis" (1977); the inverse after D. W.
+Griffin and J. S. Lim, "Signal Estimation from Modified Short-Time Fourier Transform" (1984).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def _frame(name, input, n_fft, hop_length, win_length, window):
                       "torch.hann_window(n_fft) causes less.", stacklevel=4)
         window = core.full((length,), 1, input.meta.dtype.to_real())
     elif window.dim() != 1 or window.shape[0] != length:
-        raise RuntimeError(f"{name}: expected a 1D window tensor of size equal to win_length = {length}; received shape {list(window.shape)}")
+        raise RuntimeError(f"{name}: expected a 1D window tensor of size equal to win_length = {length}; received shape "
+                           f"{list(window.shape)}")
     if length < n_fft:
         left = (n_fft - length) // 2
         window = pad(window, (left, n_fft - length - left))
@@ -40,22 +41,27 @@ def _frame(name, input, n_fft, hop_length, win_length, window):
 
 
 @operator(out=False)
-def stft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor = None, center=True, pad_mode="reflect", normalized=False,
-         onesided=None, return_complex=None, align_to_window=None) -> Tensor:
-    """The spectra of windows of `n_fft` samples every `hop_length` (n_fft // 4): (n,) to (frequencies, windows), (b, n) to (b, ..).
+def stft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor = None, center=True, pad_mode="reflect",
+         normalized=False, onesided=None, return_complex=None, align_to_window=None) -> Tensor:
+    """The spectra of windows of `n_fft` samples every `hop_length` (n_fft // 4): (n,) to (frequencies, windows), (b, n) to (b,
+    ..).
 
-    `center`: window t is centred at sample t * hop_length, the signal being padded by `pad_mode`. `normalized`: divided by sqrt(n_fft).
-    `onesided`: without the negative frequencies, as is usual for real signals. `return_complex=False`: real and imaginary parts last.
+    `center`: window t is centred at sample t * hop_length, the signal being padded by `pad_mode`. `normalized`: divided by
+    sqrt(n_fft).
+    `onesided`: without the negative frequencies, as is usual for real signals. `return_complex=False`: real and imaginary parts
+    last.
     """
     check_tensor("stft", "input", input)
     turned = input.is_complex() or window is not None and window.is_complex()
     if return_complex is None:
         if not turned:
-            raise RuntimeError("stft requires the return_complex parameter be given for real inputs, and will further require that "
+            raise RuntimeError("stft requires the return_complex parameter be given for real inputs, and will further require "
+                               "that "
                                "return_complex=True in a future PyTorch release.")
         return_complex = True
     if input.meta.dtype.kind not in "fc" or input.dim() not in (1, 2):
-        raise RuntimeError(f"stft: expected a 1D or 2D tensor of floating point or complex values; received {input.dtype} of shape "
+        raise RuntimeError(f"stft: expected a 1D or 2D tensor of floating point or complex values; received {input.dtype} of "
+                           "shape "
                            f"{list(input.shape)}")
     if onesided and turned:
         raise RuntimeError("stft: Cannot have onesided output if window or input is complex")
@@ -80,9 +86,10 @@ def overlap_add(frames: Tensor, hop):
 
 
 @operator(out=False)
-def istft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor = None, center=True, normalized=False, onesided=None,
-          length=None, return_complex=False) -> Tensor:
-    """The signal whose `stft` is nearest to `input` (b, frequencies, windows): windows are added and divided by the sum of their squares.
+def istft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor = None, center=True, normalized=False,
+          onesided=None, length=None, return_complex=False) -> Tensor:
+    """The signal whose `stft` is nearest to `input` (b, frequencies, windows): windows are added and divided by the sum of their
+    squares.
 
     `length`: how many samples are returned (all that windows cover). RuntimeError where windows leave samples out.
     """
@@ -90,12 +97,14 @@ def istft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor
     if not input.is_complex():
         raise RuntimeError("istft requires a complex-valued input tensor matching the output from stft with return_complex=True.")
     if input.dim() not in (2, 3) or not input.numel():
-        raise RuntimeError(f"istft: expected a tensor with 2 or 3 dimensions that is not empty; received shape {list(input.shape)}")
+        raise RuntimeError("istft: expected a tensor with 2 or 3 dimensions that is not empty; received shape "
+                           f"{list(input.shape)}")
     hop, window = _frame("istft", input, n_fft, hop_length, win_length, window)
     spectrum = (input if input.dim() == 3 else input.unsqueeze(0)).transpose(1, 2)
     onesided = (spectrum.shape[-1] != n_fft) if onesided is None else onesided
     if spectrum.shape[-1] != (n_fft // 2 + 1 if onesided else n_fft):
-        raise RuntimeError(f"istft: expected the frequency dimension (3rd to the last) of the input tensor to match n_fft / 2 + 1 when "
+        raise RuntimeError("istft: expected the frequency dimension (3rd to the last) of the input tensor to match n_fft / 2 + "
+                           "1 when "
                            f"onesided=True, or n_fft else; received {spectrum.shape[-1]} and n_fft = {n_fft}")
     if return_complex and onesided:
         raise RuntimeError("istft: Cannot have onesided output if window or input is complex")

@@ -1,15 +1,18 @@
-"""Special functions: Bessel and Airy functions, the normal distribution, incomplete and higher gamma functions, orthogonal polynomials."""
+"""Special functions: Bessel and Airy functions, the normal distribution, incomplete and higher gamma functions, orthogonal
+polynomials."""
 
 from __future__ import annotations
 
 import math
 
-from ..base import dtype as dt
-from ..loops import ir, math as lm, special as ls
-from . import incomplete, pointwise as pw
+from ..loops import ir
+from ..loops import math as lm
+from ..loops import special as ls
+from . import incomplete
+from . import pointwise as pw
 from .extern import host_op, run
 from .record import broadcast_shapes, core, floating, operator, pointwise, result_dtype
-from .samples import Samples, binary, unary
+from .samples import Samples, unary
 
 Tensor = "Tensor"
 ROOT_2_PI = math.sqrt(2 / math.pi)
@@ -24,14 +27,20 @@ def real_floats(d):
 
 def special(scalar, grad, samples, name=None, **fields):
     """A function of the namespace torch.special, of one or two real numbers."""
-    return lambda function: pointwise(scalar, grad=grad, samples=samples, rule=real_floats, wide=True, inplace=False, namespace="special",
-                                      name="special_" + (name or function.__name__), **fields)(function)
+    return lambda function: pointwise(scalar, grad=grad, samples=samples, rule=real_floats, wide=True, inplace=False,
+                                      namespace="special", name="special_" + (name or function.__name__), **fields)(function)
 
 
 def _ratio(x, y):
     """y / x, and at 0 the limit 1/2 of I1(x) / x and J1(x) / x."""
     zero = x == 0
     return pw.where(zero, 0.5, y / pw.where(zero, 1.0, x))
+
+
+def _divided(y, x):
+    """y / x, 0 at 0."""
+    zero = x == 0
+    return pw.where(zero, 0.0, y / pw.where(zero, 1.0, x))
 
 
 # -- modified Bessel functions ----------------------------------------------------------------------------------
@@ -51,7 +60,8 @@ def i1(input: Tensor) -> Tensor:
     """The modified Bessel function of the first kind, of order 1."""
 
 
-@special(ls.i1e, dict(input=lambda g, input, result: g * (i0e(input) - pw.sgn(input) * result - _ratio(input, result))), unary(-9, 9))
+@special(ls.i1e, dict(input=lambda g, input, result: g * (i0e(input) - pw.sgn(input) * result - _ratio(input, result))),
+         unary(-9, 9))
 def i1e(input: Tensor) -> Tensor:
     """exp(-|x|) I1(x)."""
 
@@ -108,7 +118,7 @@ def bessel_y1(input: Tensor) -> Tensor:
     """The Bessel function of the second kind, of order 1, for positive x."""
 
 
-@special(ls.spherical_j0, dict(x=lambda g, x, result: g * pw.where(x == 0, 0.0, (pw.cos(x) - result) / pw.where(x == 0, 1.0, x))), unary(-9, 9))
+@special(ls.spherical_j0, dict(x=lambda g, x, result: g * _divided(pw.cos(x) - result, x)), unary(-9, 9))
 def spherical_bessel_j0(x: Tensor) -> Tensor:
     """sin(x) / x, 1 at 0."""
 
@@ -141,20 +151,22 @@ def _times_log(logarithm):
 
 
 @pointwise(_times_log(lm.log), rule=real_floats, wide=True, samples=Samples(0.1, 9, 2),
-           grad=dict(input=lambda g, input, other: g * pw.where((input == 0) & (other <= 0), 0.0, pw.log(_as_tensor(other, input))),
+           grad=dict(input=lambda g, input, other: g * _log_factor(pw.log, input, other, 0),
                      other=lambda g, input, other: g * input / other))
 def xlogy(input: Tensor, other: Tensor) -> Tensor:
     """x log(y), 0 where x is 0."""
 
 
-@special(_times_log(lm.log1p), dict(input=lambda g, input, other: g * pw.where((input == 0) & (other <= -1), 0.0, pw.log1p(_as_tensor(other, input))),
+@special(_times_log(lm.log1p), dict(input=lambda g, input, other: g * _log_factor(pw.log1p, input, other, -1),
                                     other=lambda g, input, other: g * input / (other + 1)), Samples(0.1, 9, 2))
 def xlog1py(input: Tensor, other: Tensor) -> Tensor:
     """x log(1 + y), 0 where x is 0."""
 
 
-def _as_tensor(x, like):
-    return x if isinstance(x, core.Tensor) else core.full((), x, like.meta.dtype)
+def _log_factor(logarithm, x, y, lowest):
+    """The derivative of x log(y) by x, 0 where x is and the logarithm is infinite or undefined."""
+    y = y if isinstance(y, core.Tensor) else core.full((), y, x.meta.dtype)
+    return pw.where((x == 0) & (y <= lowest), 0.0, logarithm(y))
 
 
 # -- error functions and the normal distribution ----------------------------------------------------------------
@@ -216,7 +228,8 @@ def _gammainc_grad(g, a, x, upper):
 
 @operator(inplace=True)
 def igamma(input: Tensor, other: Tensor) -> Tensor:
-    """The regularised lower incomplete gamma function: integral of t^(a - 1) exp(-t) / Gamma(a) from 0 to x; a = input, x = other."""
+    """The regularised lower incomplete gamma function: integral of t^(a - 1) exp(-t) / Gamma(a) from 0 to x; a = input, x =
+    other."""
     return gammainc_(*_promoted("igamma", input, other, numbers=False)[0], False)
 
 
@@ -298,7 +311,8 @@ def _shifted(x): return x + x - 1
 for kind, first, described in (("t", lambda x: x, "first"), ("u", lambda x: x + x, "second"), ("v", lambda x: x + x - 1, "third"),
                                ("w", lambda x: x + x + 1, "fourth")):
     _polynomial(f"chebyshev_polynomial_{kind}", f"The Chebyshev polynomial of the {described} kind, of degree n.", first, _twice)
-    _polynomial(f"shifted_chebyshev_polynomial_{kind}", f"The Chebyshev polynomial of the {described} kind, of 2 x - 1.", first, _twice, _shifted)
+    _polynomial(f"shifted_chebyshev_polynomial_{kind}", f"The Chebyshev polynomial of the {described} kind, of 2 x - 1.", first,
+                _twice, _shifted)
 
 _polynomial("hermite_polynomial_h", "The Hermite polynomial of degree n, orthogonal with the weight exp(-x^2).",
             lambda x: x + x, lambda k, x, p, q: (x + x) * p - 2 * k * q)

@@ -1,9 +1,10 @@
 """Decompositions by orthogonal matrices: QR, singular values, eigenvalues, and what is made of them.
 
-Derivatives of QR after S. F. Walter and L. Lehmann, "Algorithmic Differentiation of Linear Algebra Functions" (2012); of singular values
-and eigenvalues after J. Townsend, "Differentiating the Singular Value Decomposition" (2016), and Giles (2008), for complex matrices
-S.-X. Zhang and L. Wan (2019); of the pseudo-inverse after G. Golub and V. Pereyra, "The Differentiation of Pseudo-Inverses" (1973).
-Vectors are determined up to a factor (a sign, a phase), and so are their derivatives where singular values or eigenvalues coincide.
+Derivatives of QR after S. F. Walter and L. Lehmann, "Algorithmic Differentiation of Linear Algebra Functions" (2012); of
+singular values and eigenvalues after J. Townsend, "Differentiating the Singular Value Decomposition" (2016), and Giles (2008),
+for complex matrices S.-X. Zhang and L. Wan (2019); of the pseudo-inverse after G. Golub and V. Pereyra, "The Differentiation of
+Pseudo-Inverses" (1973). Vectors are determined up to a factor (a sign, a phase), and so are their derivatives where singular
+values or eigenvalues coincide.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..base.errors import LinAlgError
-from . import lapack, pointwise as pw
+from . import lapack
+from . import pointwise as pw
 from .extern import host_op, run
 from .linalg import check_matrix, check_same, common_batch, triangular
 from .record import core, operator
@@ -33,8 +35,8 @@ def _converging(what: str, routine):
         try:
             return routine(*arrays, **params)
         except np.linalg.LinAlgError:
-            raise LinAlgError(f"{what}: The algorithm failed to converge because the input matrix is ill-conditioned or contained "
-                              "non-finite values.") from None
+            raise LinAlgError(f"{what}: The algorithm failed to converge because the input matrix is ill-conditioned or "
+                              "contained non-finite values.") from None
     return lapack.quiet(host)
 
 
@@ -44,18 +46,20 @@ QR = host_op("linalg_qr", lambda A, complete: tuple(np.linalg.qr(A, "complete" i
 RAW = host_op("geqrf", lambda A: np.linalg.qr(A, "raw"))
 
 
-@operator(name="linalg_qr", public=False, holomorphic=False, partial=True, grad=dict(A=lambda g, A, complete, result: _qr_grad(g, A, complete, result)))
+@operator(name="linalg_qr", public=False, holomorphic=False, partial=True,
+          grad=dict(A=lambda g, A, complete, result: _qr_grad(g, A, complete, result)))
 def orthogonal(A: Tensor, complete):
-    m, n = A.shape[-2:]
+    (m, n), lead, d = A.shape[-2:], tuple(A.shape[:-2]), A.meta.dtype
     k = m if complete else min(m, n)
-    return linalg_qr_t(*run(QR, (A,), [((*A.shape[:-2], m, k), A.meta.dtype), ((*A.shape[:-2], k, n), A.meta.dtype)], complete=complete))
+    return linalg_qr_t(*run(QR, (A,), [(lead + (m, k), d), (lead + (k, n), d)], complete=complete))
 
 
 def _qr_grad(g, A, complete, result):
     """(gQ + Q S) R^-H with S Hermitian, whose upper triangle is that of R gR^H - gQ^H Q."""
     (gQ, gR), (Q, R) = g, result
     if complete and A.shape[-2] > A.shape[-1]:
-        raise RuntimeError("The QR decomposition is not differentiable when mode='complete' and nrows > ncols. Use mode='reduced'.")
+        raise RuntimeError("The QR decomposition is not differentiable when mode='complete' and nrows > ncols. Use "
+                           "mode='reduced'.")
     inner = 0
     if gR is not None:
         inner = R @ gR.mH
@@ -72,8 +76,8 @@ def _qr_grad(g, A, complete, result):
 
 @operator(name="linalg_qr", namespace="linalg")
 def linalg_qr(A: Tensor, mode="reduced"):
-    """(Q, R) of A (..., m, n): orthonormal columns, upper triangular. `mode`: "reduced" (Q has min(m, n) columns), "complete" (m), or "r"
-    (Q is empty, and there is no derivative)."""
+    """(Q, R) of A (..., m, n): orthonormal columns, upper triangular. `mode`: "reduced" (Q has min(m, n) columns), "complete"
+    (m), or "r" (Q is empty, and there is no derivative)."""
     check_matrix("linalg.qr", A)
     if mode not in ("reduced", "complete", "r"):
         raise RuntimeError(f"qr received unrecognized mode '{mode}' but expected one of 'reduced' (default), 'r', or 'complete'")
@@ -106,7 +110,8 @@ def qr(input: Tensor, some=True):
 
 @operator()
 def geqrf(input: Tensor):
-    """(a, tau): R on and above the diagonal of a, below it the Householder vectors of Q, as LAPACK returns them. Has no derivative."""
+    """(a, tau): R on and above the diagonal of a, below it the Householder vectors of Q, as LAPACK returns them. Has no
+    derivative."""
     check_matrix("geqrf", input, "input")
     m, n = input.shape[-2:]
     lead, d = input.shape[:-2], input.meta.dtype
@@ -120,12 +125,13 @@ SVD = host_op("linalg_svd", _converging("linalg.svd", lambda A, full: tuple(np.l
 SVDVALS = host_op("linalg_svdvals", _converging("linalg.svd", lambda A: (np.linalg.svd(A, compute_uv=False),)))
 
 
-@operator(name="linalg_svd", public=False, holomorphic=False, partial=True, grad=dict(A=lambda g, A, full, result: _svd_grad(g, A, full, result)))
+@operator(name="linalg_svd", public=False, holomorphic=False, partial=True,
+          grad=dict(A=lambda g, A, full, result: _svd_grad(g, A, full, result)))
 def singular(A: Tensor, full):
     (m, n), lead, d = A.shape[-2:], tuple(A.shape[:-2]), A.meta.dtype
     k = min(m, n)
-    return linalg_svd_t(*run(SVD, (A,), [(lead + (m, m if full else k), d), (lead + (k,), d.to_real()), (lead + (n if full else k, n), d)],
-                             full=full))
+    left, right = (m, n) if full else (k, k)
+    return linalg_svd_t(*run(SVD, (A,), [(lead + (m, left), d), (lead + (k,), d.to_real()), (lead + (right, n), d)], full=full))
 
 
 def _skew(x):
@@ -169,12 +175,14 @@ def _off_diagonal(n: int, like):
 
 def _check_driver(driver):
     if driver is not None:
-        raise RuntimeError(f"linalg.svd: keyword argument `driver=` is only supported on CUDA inputs with cuSOLVER backend; received {driver!r}")
+        raise RuntimeError("linalg.svd: keyword argument `driver=` is only supported on CUDA inputs with cuSOLVER backend; "
+                           f"received {driver!r}")
 
 
 @operator(name="linalg_svd", namespace="linalg")
 def linalg_svd(A: Tensor, full_matrices=True, *, driver=None):
-    """(U, S, Vh) of A = U diag(S) Vh, S decreasing. `full_matrices`: U and Vh square; else only as many vectors as S has values."""
+    """(U, S, Vh) of A = U diag(S) Vh, S decreasing. `full_matrices`: U and Vh square; else only as many vectors as S has
+    values."""
     check_matrix("linalg.svd", A)
     _check_driver(driver)
     return singular(A, bool(full_matrices))
@@ -218,7 +226,8 @@ EIG = host_op("linalg_eig", _finite("linalg.eig", lambda A: tuple(np.linalg.eig(
 EIGVALS = host_op("linalg_eigvals", _finite("linalg.eig", lambda A: (np.linalg.eigvals(A),)))
 
 
-@operator(name="linalg_eigh", public=False, holomorphic=False, partial=True, grad=dict(A=lambda g, result: _eigh_grad(g, *result)))
+@operator(name="linalg_eigh", public=False, holomorphic=False, partial=True,
+          grad=dict(A=lambda g, result: _eigh_grad(g, *result)))
 def hermitian_eigen(A: Tensor, triangle):
     return eigh_t(*run(EIGH, (A,), [(A.shape[:-1], A.meta.dtype.to_real()), (A.shape, A.meta.dtype)], triangle=triangle))
 
@@ -241,7 +250,8 @@ def _triangle(UPLO) -> str:
 
 @operator(name="linalg_eigh", namespace="linalg")
 def eigh(A: Tensor, UPLO="L"):
-    """(eigenvalues, increasing; eigenvectors in columns) of Hermitian matrices, of which the lower ("L") or upper triangle is read."""
+    """(eigenvalues, increasing; eigenvectors in columns) of Hermitian matrices, of which the lower ("L") or upper triangle is
+    read."""
     check_matrix("linalg.eigh", A, square=True)
     return hermitian_eigen(A, _triangle(UPLO))
 
@@ -328,8 +338,9 @@ def pinv_grad(g, A, P):
     return -Ph @ g @ Ph + left - A @ (P @ left) + right - (right @ P) @ A
 
 
-def _tolerances(what, A, atol, rtol, default=None):
-    """(atol, rtol) as tensors that broadcast with the leading dimensions; without either rtol is max(m, n) times the machine epsilon."""
+def _tolerances(what, A, atol, rtol):
+    """(atol, rtol) as tensors that broadcast with the leading dimensions; without either rtol is max(m, n) times the machine
+    epsilon."""
     d = A.meta.dtype.to_real()
     for x in (atol, rtol):
         if isinstance(x, core.Tensor) and x.is_complex():
@@ -341,8 +352,8 @@ def _tolerances(what, A, atol, rtol, default=None):
             rtol = pw.where(atol > 0, 0.0, rtol)
         elif absolute:
             rtol = 0.0
-    as_tensor = lambda x: x.to(d) if isinstance(x, core.Tensor) else core.full((), float(x), d)     # noqa: E731
-    return as_tensor(0.0 if atol is None else atol), as_tensor(rtol)
+    atol = 0.0 if atol is None else atol
+    return tuple(x.to(d) if isinstance(x, core.Tensor) else core.full((), float(x), d) for x in (atol, rtol))
 
 
 @operator(name="linalg_pinv", namespace="linalg")
@@ -394,8 +405,9 @@ LSTSQ = host_op("linalg_lstsq", _converging("linalg.lstsq", _lstsq_host))
 @operator(name="linalg_lstsq", public=False, holomorphic=False,
           grad=dict(A=lambda g, A, B: _lstsq_grad(g[0], A, B), B=lambda g, A: pinv(A).mH @ g[0]))
 def least_squares(A: Tensor, B: Tensor, rcond):
-    (m, n), lead = A.shape[-2:], tuple(A.shape[:-2])
-    return run(LSTSQ, (A, B), [((*lead, n, B.shape[-1]), A.meta.dtype), (lead, dt.int64), ((*lead, min(m, n)), A.meta.dtype.to_real())], rcond=rcond)
+    (m, n), lead, d = A.shape[-2:], tuple(A.shape[:-2]), A.meta.dtype
+    outputs = [((*lead, n, B.shape[-1]), d), (lead, dt.int64), ((*lead, min(m, n)), d.to_real())]
+    return run(LSTSQ, (A, B), outputs, rcond=rcond)
 
 
 def _lstsq_grad(g, A, B):
@@ -407,8 +419,9 @@ def _lstsq_grad(g, A, B):
 def lstsq(A: Tensor, B: Tensor, rcond=None, *, driver=None):
     """(solution, residuals, rank, singular values): X of least ||A X - B|| and, among several, of least norm.
 
-    A (..., m, n), B (..., m, k) or (..., m). Residuals are squared norms of columns, where m > n and A has full rank. The driver, one of
-    LAPACK's names, says what is returned: "gels" no rank, "gelsy" (default) no singular values, "gelsd" and "gelss" all.
+    A (..., m, n), B (..., m, k) or (..., m). Residuals are squared norms of columns, where m > n and A has full rank. The
+    driver, one of LAPACK's names, says what is returned: "gels" no rank, "gelsy" (default) no singular values, "gelsd" and
+    "gelss" all.
     """
     what = "linalg.lstsq"
     check_matrix(what, A)
@@ -422,7 +435,8 @@ def lstsq(A: Tensor, B: Tensor, rcond=None, *, driver=None):
     columns = B.unsqueeze(-1) if vector else B
     m, n = A.shape[-2:]
     if columns.dim() < 2 or columns.shape[-2] != m:
-        raise RuntimeError(f"{what}: input.size(-2) should match other.size(-2); received shapes {list(A.shape)} and {list(B.shape)}")
+        raise RuntimeError(f"{what}: input.size(-2) should match other.size(-2); received shapes {list(A.shape)} and "
+                           f"{list(B.shape)}")
     A, columns = common_batch(what, A, columns)
     if rcond is None:
         rcond = max(m, n) * float(np.finfo(A.meta.dtype.to_real().numpy).eps)

@@ -12,7 +12,7 @@ def _window(name, shape, window_length, periodic, dtype, requires_grad):
         raise RuntimeError(f"{name} expects floating point dtypes, got: {dtype}")
     if window_length < 0:
         raise RuntimeError(f"{name} requires non-negative window_length, got window_length={window_length}")
-    return sampled(shape, window_length, not periodic or window_length == 1, dtype, requires_grad)
+    return sampled(shape, window_length, not periodic, dtype, requires_grad)
 
 
 def bartlett_window(window_length, periodic=True, *, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
@@ -36,6 +36,7 @@ def hann_window(window_length, periodic=True, *, dtype=None, layout=None, device
     return _window("hann_window", cosines((0.5, 0.5)), window_length, periodic, dtype, requires_grad)
 
 
-def kaiser_window(window_length, periodic=True, beta=12.0, *, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
+def kaiser_window(window_length, periodic=True, beta=12.0, *, dtype=None, layout=None, device=None, pin_memory=False,
+                  requires_grad=False):
     """I0(beta sqrt(1 - x^2)) / I0(beta). Kaiser, 1974."""
     return _window("kaiser_window", kaiser_shape(beta), window_length, periodic, dtype, requires_grad)

@@ -9,14 +9,15 @@ import math
 
 from .. import arange, empty, float32, float64, get_default_dtype, ones, special
 
-__all__ = ["bartlett", "blackman", "cosine", "exponential", "gaussian", "general_cosine", "general_hamming", "hamming", "hann", "kaiser", "nuttall"]
+__all__ = ["bartlett", "blackman", "cosine", "exponential", "gaussian", "general_cosine", "general_hamming", "hamming", "hann",
+           "kaiser", "nuttall"]
 
 
 def sampled(shape, M, sym, d, requires_grad=False):
     """shape(k, steps) at k = 0 .. M - 1, the window being `steps` wide; computed in float64."""
     if M == 0:
         return empty((0,), dtype=d, requires_grad=requires_grad)
-    k, steps = arange(M, dtype=float64), M - 1 if sym else M
+    k, steps = arange(M, dtype=float64), M - 1 if sym or M == 1 else M
     window = shape(k, steps) if steps else ones(1, dtype=float64)
     return window.to(d).requires_grad_(requires_grad)
 
@@ -77,8 +78,9 @@ def exponential(M, *, center=None, tau=1.0, sym=True, dtype=None, layout=None, d
         raise ValueError(f"Tau must be positive, got: {tau} instead.")
     if sym and center is not None:
         raise ValueError("Center must be None for symmetric windows")
-    return _window("exponential", lambda k, steps: (-(k - (steps / 2 if center is None else center)).abs() / tau).exp(), M, sym, dtype, layout,
-                   requires_grad)
+    def shape(k, steps):
+        return (-(k - (steps / 2 if center is None else center)).abs() / tau).exp()
+    return _window("exponential", shape, M, sym, dtype, layout, requires_grad)
 
 
 def gaussian(M, *, std=1.0, sym=True, dtype=None, layout=None, device=None, requires_grad=False):
