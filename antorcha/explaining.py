@@ -38,7 +38,7 @@ class Recorder:
             tape.flush()
         self._execution.flush = self._flush
 
-    def _observe(self, nodes: list, timed: bool = True, device: str = "cpu") -> None:
+    def _observe(self, nodes: list, timed: bool = True, device: str = "cpu", wanted=None) -> None:
         from .graph.node import format_graph
 
         graph = format_graph(nodes)

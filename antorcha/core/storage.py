@@ -14,6 +14,7 @@ from operator import attrgetter
 
 from ..graph import tape
 from ..graph.node import Lanes, Node, held, leaf
+from ..runtime import flight
 from ..runtime.buffer import Buffer
 
 
@@ -48,11 +49,14 @@ class Storage:
         if self.node.buffer is None:
             if type(self.node.inputs) is Lanes:
                 raise RuntimeError(IN_VMAP)
-            tape.flush()
+            tape.flush(self.node)
             if self.node.buffer is None:
                 raise RuntimeError(f"{self.node.op.name}: this value was lost when an earlier error interrupted its computation. "
                                    "Compute it again.")
-        return self.node.buffer
+        buffer = self.node.buffer
+        if buffer in flight.awaited:
+            flight.finish()
+        return buffer
 
     def __call__(self):
         """`x.storage()`, PyTorch's older way to the numbers in memory."""
@@ -73,6 +77,7 @@ class Storage:
         """From now on the value keeps its address, and what touches it is executed at once. What another cell or a pending node
         refers to stays theirs."""
         buffer = self.buffer()
+        flight.finish()     # it may be read in the background still
         if held([self.node], [1])[0]:
             node = self.node
             fresh = buffer.copy()

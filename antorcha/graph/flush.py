@@ -16,9 +16,11 @@ from ..base import config
 from ..loops import template
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
+from ..runtime import flight
 from . import chain
 from .fuse import Fusion
 from .node import Lanes, Node, held, leaf_form, uses, verify
+from .tape import ALL
 
 PLANS = 256     # plans kept
 _plans: OrderedDict = OrderedDict()
@@ -38,12 +40,14 @@ def clear() -> None:
     template.clear()
 
 
-def flush(nodes: list[Node], timed: bool = False, device: str = "cpu") -> None:
-    """Compute every node of a recording that a tensor can still ask for, on the device where its leaves are.
+def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=ALL) -> None:
+    """Compute every node of a recording that a tensor can still ask for, on the device where its leaves are; of which `wanted` are
+    there on return, and the others soon (`tape.flush`).
 
     Raises IndexError for an index outside of its dimension; then nothing has changed.
     """
     with _lock:
+        flight.finish()     # it refers to memory, and references are counted
         key, leaves, numbers = identify(nodes)
         key = (device, key)
         plan = _plans.get(key)
@@ -56,7 +60,7 @@ def flush(nodes: list[Node], timed: bool = False, device: str = "cpu") -> None:
         else:
             counters["hits"] += 1
             _plans.move_to_end(key)
-        plan.run(nodes, leaves, numbers, timed)
+        plan.run(nodes, leaves, numbers, timed, None if wanted is ALL else -1 if wanted is None else nodes.index(wanted))
         _last[0] = plan
 
 

@@ -2,6 +2,7 @@
 
 A flush computes everything pending that a tensor can still ask for. It happens when a value is needed, when the
 recording has grown long, after each operation in `config.eager`, and at once for values that the outside can touch.
+What comes after the value that is needed is computed in the background, while recording goes on (`runtime.flight`).
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import time
 
 from ..base import config
+from ..runtime import flight
 from .node import Node
 
+ALL = object()   # all values are wanted, at once
 LONGEST = 4_000  # nodes; a program that never asks for a value must not grow without bound
 
 
@@ -42,23 +45,27 @@ def settle() -> None:
         flush()
         return
     if state.urgent or config.eager or len(nodes) > LONGEST:
+        now = state.urgent or config.eager
         state.urgent = False
-        flush()
+        flush(ALL if now else None)
 
 
 def begin_backward() -> None:
     """Called where a backward pass begins. One in the recording already: a training loop that asks for no value. Cutting here
     cuts each of its steps at the same place, so that one plan serves all."""
     if state.backwards:
-        flush()
+        flush(None)
     state.backwards = True
 
 
-def flush() -> None:
-    """Compute every pending value that can still be asked for."""
+def flush(wanted=ALL) -> None:
+    """Compute every pending value that can still be asked for. On return the value of node `wanted` is there, or ALL are, or with None
+    perhaps none: the others follow in the background."""
     state.backwards = False
     if state.vmap is not None:
         state.vmap.rewrite()
+    if wanted is ALL:
+        flight.finish()
     if not nodes:
         return
     if state.devices:
@@ -66,17 +73,24 @@ def flush() -> None:
         return
     pending = nodes.copy()
     nodes.clear()
-    _execute(pending, "cpu")
+    _execute(pending, "cpu", ALL if watchers else wanted)
 
 
-def _execute(pending: list[Node], device: str) -> None:
+def _execute(pending: list[Node], device: str, wanted=ALL) -> None:
     from . import flush as execution  # the compiler is loaded with the first value that is needed
 
     begin = time.perf_counter()
     try:
-        execution.flush(pending, device=device)
+        execution.flush(pending, device=device, wanted=wanted)
     except (KeyboardInterrupt, MemoryError):
         nodes[:0] = [n for n in pending if n.buffer is None]  # nothing is lost: it can be asked for again
+        raise
+    except Exception as error:
+        if hasattr(error, "node"):      # lost is what failed and what depends on it
+            lost = {error.node}
+            lost.update(n for n in pending if not lost.isdisjoint(s for s in n.inputs if type(s) is Node))
+            nodes[:0] = [n for n in pending if n.buffer is None and n not in lost]
+            del error.node
         raise
     for watch in watchers:
         watch(begin, time.perf_counter())

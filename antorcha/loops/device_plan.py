@@ -32,7 +32,7 @@ class DevicePlan(Plan):
         self.table_rows = np.array(tiles, np.int64).reshape(-1, 4)      # as `kernels` reads it
         self.times: dict = {}
 
-    def run(self, nodes: list, leaves: list, numbers: list, timed: bool = False) -> None:
+    def run(self, nodes: list, leaves: list, numbers: list, timed: bool = False, wanted: int | None = None) -> None:
         device = cuda.named(self.device)
         buffers = self._results(leaves, device.allocate)
         arena = device.allocate(self.arena_bytes) if self.arena_bytes else None

@@ -15,6 +15,7 @@ from ..base import dtype as dt
 from ..runtime.buffer import Buffer
 
 ALIGN = 64
+FEW = 4         # steps that are not worth handing to another thread
 _arena: Buffer | None = None
 
 
@@ -157,6 +158,7 @@ class Plan:
         for k, (i, _) in enumerate(self.results):
             self.rows["node", i] = leaves + k
         self.arena_row = leaves + len(self.results)
+        self.written = {b[1]: k for k, s in enumerate(steps) for b in s.writes if b[0] == "node" and b[1] in results}     # last by
         self.checks = [c for s in steps for c in s.checks]
         self.status = np.zeros(max(1, len(self.checks)), np.int64)
         self.status_address = self.status.ctypes.data
@@ -260,8 +262,12 @@ class Plan:
 
     # -- running ------------------------------------------------------------------------------------------------
 
-    def run(self, nodes: list, leaves: list, numbers: list, timed: bool = False) -> None:
-        """Compute; give the live nodes their buffers. Raises `late_error` of its operator for an index outside of its dimension."""
+    def run(self, nodes: list, leaves: list, numbers: list, timed: bool = False, wanted: int | None = None) -> None:
+        """Compute; give the live nodes their buffers. Raises `late_error` of its operator for an index outside of its dimension.
+
+        `wanted`: the number of a node; steps after the one that computes it may go on in the background. None: all steps are waited
+        for; -1: none needs be.
+        """
         buffers = self._results(leaves, Buffer.allocate)
         base = arena(self.arena_bytes).address if self.arena_bytes else 0
         addresses = [n.buffer.address for n in leaves]
@@ -271,14 +277,30 @@ class Plan:
         self._bind(addresses, numbers)
         if self.checks:
             self.status[:] = 0
+        later = None
         for n, segment in enumerate(self.segments):
             if isinstance(segment, Extern):
                 segment.run(lambda b: self._address(b, addresses), numbers)
             else:
+                if wanted is not None and n == len(self.segments) - 1 and n != self.check_after and not timed and self.target != "interp":
+                    segment, later = self._divide(segment, wanted)
                 self._native(segment, timed)
             if n == self.check_after and self.status.any():
                 self._raise(nodes)
         self._give(nodes, buffers)
+        if later:
+            from ..runtime import pool
+
+            missing = [b for (i, _), b in zip(self.results, buffers) if self.written.get(i, -1) >= later[2]]
+            pool.submit(self.steps_address + 32 * later[0], later[1], (self, leaves, buffers), missing)
+
+    def _divide(self, segment: list, wanted: int) -> tuple[list, list | None]:
+        """What must run now for the node `wanted`, and the rest, if it is worth handing over."""
+        first, count, a, b = segment
+        k = max(a, self.written.get(wanted, b) + 1) if wanted >= 0 else a
+        if b - k < FEW:
+            return segment, None
+        return [first, k - a, a, k], [first + k - a, b - k, k, b]
 
     def _results(self, leaves: list, allocate) -> list:
         """The buffer of each result."""
@@ -332,7 +354,9 @@ class Plan:
     def _raise(self, nodes: list) -> None:
         for code, (node, _, size) in zip(self.status.tolist(), self.checks):
             if code:
-                raise late_error(nodes[node].op, nodes[node].where, size, code)
+                error = late_error(nodes[node].op, nodes[node].where, size, code)
+                error.node = nodes[node]        # what does not depend on it can still be computed
+                raise error
 
 
 def late_error(op, where, size: int, code: int) -> Exception:

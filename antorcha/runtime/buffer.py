@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import flight
 from .memory import FINE, LARGE, allocator, size_class
 
 _new = object.__new__
@@ -74,6 +75,8 @@ class Buffer:
 
     @property
     def __array_interface__(self) -> dict:
+        if self in flight.awaited:
+            flight.finish()
         return {"data": (self.address, False), "typestr": "|u1", "shape": (self.nbytes,), "version": 3}
 
     def array(self, dtype, count: int, offset: int = 0) -> np.ndarray:

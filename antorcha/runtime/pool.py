@@ -9,12 +9,16 @@ A step's tiles are cut into chunks of `grain`, shared out among the caller and t
 chunks of the others. The next step begins when all chunks are done. A step of one chunk runs on the caller at once. Workers
 that find nothing to do look out for `SPIN_NS`, then sleep.
 
+`submit` leaves the calls to a thread of the pool's own, which stands for the caller; there is one such job at a time, and whoever
+needs the pool waits for it (`flight`).
+
 No result may depend on which thread computes a chunk. Workers know nothing of Python: signals stay with the main thread,
 and a process may end, or fork (the child starts its own workers when it needs them), whenever no call runs.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import signal
@@ -23,9 +27,11 @@ import threading
 
 import numpy as np
 
-from . import cpu, jit
+from . import cpu, flight, jit
 from .memory import allocator, map_pages, size_class
-from .pool_ir import CONDITION, MAX_THREADS, MUTEX, RECORD_SIZE, RECORDS, SCRATCH, SHUTDOWN, SPIN, STATE_SIZE, THREADS, make_ir
+from .pool_ir import (
+    CONDITION, JOB_CONDITION, JOB_MUTEX, MAX_THREADS, MUTEX, RECORD_SIZE, RECORDS, SCRATCH, SHUTDOWN, SPIN, STATE_SIZE, THREADS, make_ir,
+)
 
 SPIN_NS = 40_000
 
@@ -46,9 +52,13 @@ class Pool:
         self._put(THREADS, self.threads)
         self._put(SPIN, SPIN_NS)
         self._workers: list[int] = []
+        self._submitter: int | None = None
+        self._code = code
         self.reserve_scratch(scratch_bytes)
         if self.threads > 1:
             self._start(code["worker"])
+            self._submit = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(code["submit"])
+            self._finish = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(code["finish"])
 
     def _put(self, offset: int, value: int) -> None:
         ctypes.c_int64.from_address(self.state + offset).value = value
@@ -56,24 +66,45 @@ class Pool:
     def _start(self, entry: int) -> None:
         """Start the workers, with all signals but those of a fault of their own blocked."""
         self._libc = libc = ctypes.CDLL(None)
-        for name, offset in (("pthread_mutex_init", MUTEX), ("pthread_cond_init", CONDITION)):
+        for name, offset in (("pthread_mutex_init", MUTEX), ("pthread_cond_init", CONDITION), ("pthread_mutex_init", JOB_MUTEX),
+                             ("pthread_cond_init", JOB_CONDITION)):
             getattr(libc, name)(ctypes.c_void_p(self.state + offset), None)
         libc.pthread_create.argtypes = [ctypes.c_void_p] * 4
+        for i in range(1, self.threads):
+            thread = self._create(entry, i)
+            if thread is None:
+                self._put(THREADS, i)  # the system allows no more threads: work with those there are
+                self.threads = i
+                break
+            self._workers.append(thread)
+
+    def _create(self, entry: int, number: int) -> int | None:
+        """A thread that runs `entry`; None where the system allows no more."""
+        record = self.state + RECORDS + number * RECORD_SIZE
+        ctypes.c_int64.from_address(record).value = self.state
+        ctypes.c_int64.from_address(record + 8).value = number
+        thread = ctypes.c_uint64()
         faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
         outer = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
         try:
-            for i in range(1, self.threads):
-                record = self.state + RECORDS + i * RECORD_SIZE
-                ctypes.c_int64.from_address(record).value = self.state
-                ctypes.c_int64.from_address(record + 8).value = i
-                thread = ctypes.c_uint64()
-                if libc.pthread_create(ctypes.addressof(thread), None, entry, record):
-                    self._put(THREADS, i)  # the system allows no more threads: work with those there are
-                    self.threads = i
-                    break
-                self._workers.append(thread.value)
+            return None if self._libc.pthread_create(ctypes.addressof(thread), None, entry, record) else thread.value
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, outer)
+
+    def submit(self, steps: int, count: int) -> bool:
+        """Leave the steps to the submitter, which has no job. False where there cannot be one."""
+        if self.threads == 1:
+            return False
+        if self._submitter is None:
+            self._submitter = self._create(self._code["submitter"], 0)
+            if self._submitter is None:
+                return False
+        self._submit(self.state, steps, count)
+        return True
+
+    def finish(self) -> None:
+        """Wait until the submitter has no job."""
+        self._finish(self.state)
 
     def reserve_scratch(self, nbytes: int) -> None:
         """Give every thread at least `nbytes` of scratch memory. Not while a call runs."""
@@ -95,12 +126,13 @@ class Pool:
     def close(self) -> None:
         """End the workers and wait for them."""
         if self._workers:
-            lock, state = ctypes.c_void_p(self.state + MUTEX), ctypes.c_void_p(self.state + CONDITION)
-            self._libc.pthread_mutex_lock(lock)
-            self._put(SHUTDOWN, 1)
-            self._libc.pthread_cond_broadcast(state)
-            self._libc.pthread_mutex_unlock(lock)
-            for thread in self._workers:
+            for mutex, condition in ((MUTEX, CONDITION), (JOB_MUTEX, JOB_CONDITION)):
+                lock, state = ctypes.c_void_p(self.state + mutex), ctypes.c_void_p(self.state + condition)
+                self._libc.pthread_mutex_lock(lock)
+                self._put(SHUTDOWN, 1)
+                self._libc.pthread_cond_broadcast(state)
+                self._libc.pthread_mutex_unlock(lock)
+            for thread in (*self._workers, *([self._submitter] if self._submitter is not None else [])):
                 self._libc.pthread_join(ctypes.c_uint64(thread), None)
             self._workers.clear()
         self._release_scratch()
@@ -131,14 +163,27 @@ def run(steps: np.ndarray, count: int | None = None) -> None:
 def run_at(address: int, count: int) -> None:
     """As `run`, for steps whose address is known."""
     with _lock:
+        flight.finish()
         pool = _pool or _start()
         pool.run(pool.state, address, count, None)
+
+
+def submit(address: int, count: int, kept, buffers) -> None:
+    """As `run_at`, but perhaps in the background: until `flight.finish` returns, `kept` is held and `buffers` have no contents yet."""
+    with _lock:
+        flight.finish()
+        pool = _pool or _start()
+        if pool.submit(address, count):
+            flight.begin(pool.finish, kept, buffers)
+        else:
+            pool.run(pool.state, address, count, None)
 
 
 def run_timed(steps: np.ndarray) -> np.ndarray:
     """As `run`; returns each step's wall time in nanoseconds (int64 [n])."""
     times = np.zeros(len(steps), np.int64)
     with _lock:
+        flight.finish()
         pool = _pool or _start()
         pool.run(pool.state, steps.ctypes.data, len(steps), times.ctypes.data)
     return times
@@ -161,6 +206,7 @@ def set_num_threads(threads: int) -> None:
     if threads < 1:
         raise RuntimeError(f"set_num_threads: expected a positive number of threads; received {threads}.")
     with _lock:
+        flight.finish()
         if threads != get_num_threads():
             _threads = 1 if sys.platform == "win32" else threads
             if _pool is not None:
@@ -173,6 +219,7 @@ def reserve_scratch(nbytes: int) -> None:
     global _scratch_bytes
     if nbytes > _scratch_bytes:
         with _lock:
+            flight.finish()
             if _pool is not None:
                 _pool.reserve_scratch(nbytes)
             _scratch_bytes = max(_scratch_bytes, nbytes)
@@ -182,7 +229,9 @@ def _after_fork() -> None:
     """In the child: the workers are not there, and another thread of the parent may have held the lock."""
     global _lock, _pool
     _lock, _pool = threading.RLock(), None
+    flight.forget()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=flight.finish, after_in_child=_after_fork)
+atexit.register(flight.finish)

@@ -13,6 +13,9 @@ needed, a worker that sleeps through a step is not waited for, and a step is ove
 EPOCH changes when a step has been published: idle workers look at it alone. To sleep, a worker adds itself to SLEEPERS under
 the mutex, looks at the epoch once more and waits. The caller publishes the epoch, then reads SLEEPERS: in the one total
 order of these sequentially consistent accesses, either the worker sees the epoch or the caller sees the sleeper.
+
+A caller that need not wait leaves its steps to one more thread, the `submitter`, which runs them as a caller would: `submit` gives
+it a job, `finish` waits until it has none. There is one job at most.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ SCRATCH = 8 * LINE  # a pointer per thread
 RECORDS = SCRATCH + 8 * MAX_THREADS  # per thread: (address of the state, its number)
 RECORD_SIZE = 16
 RANGES = RECORDS + RECORD_SIZE * MAX_THREADS  # per thread: a word on a line of its own
-STATE_SIZE = RANGES + LINE * MAX_THREADS
+JOB_STEPS, JOB_COUNT, SUBMITTED, FINISHED = (RANGES + LINE * MAX_THREADS + 8 * i for i in range(4))  # counts of jobs
+JOB_MUTEX, JOB_CONDITION = (RANGES + LINE * (MAX_THREADS + 1 + i) for i in range(2))
+STATE_SIZE = RANGES + LINE * (MAX_THREADS + 3)
 
 BITS = 20
 MAX_CHUNKS = 1 << (BITS - 1)  # a step's grain is raised until it has no more
@@ -65,7 +70,7 @@ def make_ir() -> str:
     parts = [_externals(declare_pause, with_threads), _NOW if with_threads else _NO_CLOCK, _TAKE,
              _run(pause, with_threads)]
     if with_threads:
-        parts.append(_worker(pause))
+        parts += [_worker(pause), _SUBMITTER]
     return "\n".join(parts)
 
 
@@ -369,5 +374,88 @@ leave:
   %o3 = atomicrmw sub ptr %sleepers, i64 1 seq_cst, align 8
   %s4 = call i32 @pthread_mutex_unlock(ptr %mutex)
   ret ptr null
+}}
+"""
+
+
+_SUBMITTER = f"""
+; One more thread: runs the job it is given, with the workers, in place of the caller.
+define ptr @submitter(ptr %record) {{
+entry:
+  %state = load ptr, ptr %record
+{_field("steps.p", JOB_STEPS)}
+{_field("count.p", JOB_COUNT)}
+{_field("submitted.p", SUBMITTED)}
+{_field("finished.p", FINISHED)}
+{_field("mutex", JOB_MUTEX)}
+{_field("condition", JOB_CONDITION)}
+{_field("shutdown", SHUTDOWN)}
+  %l1 = call i32 @pthread_mutex_lock(ptr %mutex)
+  br label %check
+check:
+  %stop = load atomic i64, ptr %shutdown seq_cst, align 8
+  %stopping = icmp ne i64 %stop, 0
+  br i1 %stopping, label %leave, label %look
+look:
+  %submitted = load i64, ptr %submitted.p
+  %finished = load i64, ptr %finished.p
+  %idle = icmp eq i64 %submitted, %finished
+  br i1 %idle, label %block, label %work
+block:
+  %w = call i32 @pthread_cond_wait(ptr %condition, ptr %mutex)
+  br label %check
+work:
+  %steps = load ptr, ptr %steps.p
+  %count = load i64, ptr %count.p
+  %u1 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  call void @run(ptr %state, ptr %steps, i64 %count, ptr null)
+  %l2 = call i32 @pthread_mutex_lock(ptr %mutex)
+  store i64 %submitted, ptr %finished.p
+  %b = call i32 @pthread_cond_broadcast(ptr %condition)
+  br label %check
+leave:
+  %u2 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  ret ptr null
+}}
+
+; Give the submitter a job. It must have none.
+define void @submit(ptr %state, ptr %steps, i64 %count) {{
+entry:
+{_field("steps.p", JOB_STEPS)}
+{_field("count.p", JOB_COUNT)}
+{_field("submitted.p", SUBMITTED)}
+{_field("mutex", JOB_MUTEX)}
+{_field("condition", JOB_CONDITION)}
+  %l = call i32 @pthread_mutex_lock(ptr %mutex)
+  store ptr %steps, ptr %steps.p
+  store i64 %count, ptr %count.p
+  %submitted = load i64, ptr %submitted.p
+  %next = add i64 %submitted, 1
+  store i64 %next, ptr %submitted.p
+  %b = call i32 @pthread_cond_broadcast(ptr %condition)
+  %u = call i32 @pthread_mutex_unlock(ptr %mutex)
+  ret void
+}}
+
+; Wait until the submitter has no job.
+define void @finish(ptr %state) {{
+entry:
+{_field("submitted.p", SUBMITTED)}
+{_field("finished.p", FINISHED)}
+{_field("mutex", JOB_MUTEX)}
+{_field("condition", JOB_CONDITION)}
+  %l = call i32 @pthread_mutex_lock(ptr %mutex)
+  br label %look
+look:
+  %submitted = load i64, ptr %submitted.p
+  %finished = load i64, ptr %finished.p
+  %idle = icmp eq i64 %submitted, %finished
+  br i1 %idle, label %leave, label %block
+block:
+  %w = call i32 @pthread_cond_wait(ptr %condition, ptr %mutex)
+  br label %look
+leave:
+  %u = call i32 @pthread_mutex_unlock(ptr %mutex)
+  ret void
 }}
 """

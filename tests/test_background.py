@@ -1,0 +1,149 @@
+"""What is computed in the background is the same, and nobody sees it half done."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+import antorcha as torch
+from antorcha import nn
+from antorcha.base import config
+from antorcha.graph import tape
+from antorcha.loops import plan
+from antorcha.runtime import flight, pool
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the pool has one thread here")
+
+
+@pytest.fixture(autouse=True)
+def eager_to_leave(monkeypatch):
+    """Every step after the wanted one goes to the background, on two threads at least."""
+    monkeypatch.setattr(plan, "FEW", 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(2, threads))
+    yield
+    torch.set_num_threads(threads)
+
+
+def training(steps: int, read: str) -> tuple[list, list]:
+    """(losses, parameters) of a small training; `read`: which value is asked for in each step."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 30), nn.ReLU(), nn.Linear(30, 4))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    x, y = torch.randn(64, 20), torch.randint(0, 4, (64,))
+    losses, found = [], []
+    for _ in range(steps):
+        loss = nn.functional.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if read == "loss":
+            losses.append(loss.item())
+        elif read == "parameter":
+            found.append(model[2].weight.detach().numpy().copy())
+        elif read == "kept":
+            losses.append(loss.detach())
+    return [float(v) for v in losses], [p.detach().numpy().copy() for p in model.parameters()] + found
+
+
+@pytest.mark.parametrize("read", ["loss", "parameter", "kept", "nothing"])
+def test_training_gives_the_same_bits(read, monkeypatch):
+    losses, parameters = training(12, read)
+    monkeypatch.setattr(plan, "FEW", 1 << 60)
+    expected, weights = training(12, read)
+    assert losses == expected
+    for a, b in zip(parameters, weights):
+        np.testing.assert_array_equal(a, b)
+
+
+def in_flight(n: int = 300_000):
+    """(a value that is there, one that is still being computed)."""
+    a = torch.rand(n) + 1
+    total = a.sum()
+    rest = a
+    for _ in range(5):
+        rest = (rest * 1.5 + a).exp().log()
+        rest = rest - rest.mean()
+    assert total.item() > n
+    return a, rest
+
+
+def test_the_rest_follows_and_is_waited_for_when_asked():
+    a, rest = in_flight()
+    assert flight.awaited and rest.storage.node.buffer in flight.awaited
+    seen = rest.numpy()
+    assert not flight.awaited
+    x = a.numpy().astype(np.float64)
+    expected = x
+    for _ in range(5):
+        expected = expected * 1.5 + x
+        expected = expected - expected.mean()
+    np.testing.assert_allclose(seen, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("meanwhile", ["record", "draw", "threads", "synchronize", "drop", "share an input", "error", "explain"])
+def test_life_goes_on_meanwhile(meanwhile):
+    a, rest = in_flight()
+    kept = rest + 0
+    if meanwhile == "record":
+        b = (a * 2).sum()
+        assert b.item() > 0
+    elif meanwhile == "draw":
+        assert torch.rand(10_000).max().item() < 1
+    elif meanwhile == "threads":
+        torch.set_num_threads(3)
+    elif meanwhile == "synchronize":
+        torch.synchronize()
+        assert not flight.awaited
+    elif meanwhile == "drop":
+        del rest
+        junk = [torch.full((300_000,), float(i)) for i in range(4)]
+        assert [j[7].item() for j in junk] == [0.0, 1.0, 2.0, 3.0]
+    elif meanwhile == "share an input":
+        a.numpy()[:] = 0.0      # after the kernels that read it
+    elif meanwhile == "error":
+        with pytest.raises(IndexError):
+            torch.embedding(torch.ones(3, 2), torch.tensor([5])).sum().item()
+    elif meanwhile == "explain":
+        torch.explain(a * 3 + 1)
+    mean = kept.mean().item()
+    assert abs(mean) < 1e-2 and np.isfinite(kept.numpy()).all()
+
+
+def test_a_child_process_sees_it_whole():
+    _, rest = in_flight()
+    pid = os.fork()
+    if pid == 0:
+        ok = bool(torch.isfinite(rest).all()) and (torch.ones(100_000) * 2).sum().item() == 200_000
+        os._exit(0 if ok else 1)
+    assert os.waitpid(pid, 0)[1] == 0 and np.isfinite(rest.numpy()).all()
+
+
+def test_nothing_is_left_to_the_background_in_eager_mode(monkeypatch):
+    monkeypatch.setattr(config, "eager", True)
+    a = torch.rand(1000)
+    (a.exp() + 1).sum()
+    assert not flight.awaited
+
+
+def test_a_program_that_asks_for_nothing_does_not_grow():
+    from antorcha.runtime.memory import allocator
+
+    def run(steps):
+        training(steps, "nothing")
+        tape.flush()
+        return allocator.allocated
+
+    run(5)
+    before = run(5)
+    assert run(60) <= before * 1.5 + (1 << 20)
+
+
+def test_one_job_at_a_time():
+    steps = np.zeros((0, 4), np.int64)
+    pool.submit(steps.ctypes.data, 0, steps, [])
+    pool.submit(steps.ctypes.data, 0, steps, [])
+    flight.finish()
+    assert not flight.awaited
