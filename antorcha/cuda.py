@@ -66,7 +66,7 @@ def set_device(device) -> None:
         _cuda.set_current(index)
 
 
-class device:       # noqa: N801 (PyTorch's name)
+class device:
     """`with torch.cuda.device(1):` makes a device the one that "cuda" means."""
 
     def __init__(self, device):
@@ -81,7 +81,7 @@ class device:       # noqa: N801 (PyTorch's name)
         set_device(self.prev_idx)
 
 
-class device_of(device):    # noqa: N801
+class device_of(device):
     """`with torch.cuda.device_of(tensor):`; does nothing for a tensor on the CPU."""
 
     def __init__(self, obj):

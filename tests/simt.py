@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import re
 import struct
+from types import SimpleNamespace
 
 import numpy as np
+
+from antorcha.base import dtype as dt
+from antorcha.loops import interp
 
 KINDS = {"i1": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64, "ptr": np.int64, "half": np.float16,
          "bfloat": np.int16, "float": np.float32, "double": np.float64}
@@ -164,6 +168,8 @@ class Threads:
             elif op == "call" and "barrier0" in rest:
                 self.at[active], self.waiting[active] = number + 1, True
                 return
+            elif op == "store" and rest.startswith("<"):
+                self._store_vector(rest, active)
             elif op == "store":
                 self._store(rest, active)
             else:
@@ -246,18 +252,34 @@ class Threads:
         vector = re.match(r"<(\d+) x (\w+)>, (ptr[^,]*)", rest)
         if vector:
             kind = vector[2]
-            array, (group, at) = self._place(vector[3], kind, active)
+            array, at = self._place(vector[3], kind, active)
+            group = slice(None) if array.ndim == 1 else at[0]
+            at = at if array.ndim == 1 else at[1]
             if np.any(at % int(vector[1])):
                 raise Fault("a vector that is not aligned")
             out = []
+            if array.ndim == 1:
+                return [self._whole(array[at + i], active) for i in range(int(vector[1]))]
             for i in range(int(vector[1])):
-                whole = np.zeros(self.count, KINDS[kind])
-                whole[active] = array[group, at + i]
-                out.append(whole)
+                out.append(self._whole(array[group, at + i], active))
             return out
         kind, pointer = re.match(r"(\w+), (ptr[^,]*)", rest).groups()
         array, at = self._place(pointer, kind, active)
         return array[at].copy()
+
+    def _whole(self, values, active) -> np.ndarray:
+        """Values of some threads among those of all."""
+        whole = np.zeros(self.count, values.dtype)
+        whole[active] = values
+        return whole
+
+    def _store_vector(self, rest: str, active) -> None:
+        size, kind, name, pointer = re.match(r"<(\d+) x (\w+)> (\S+), (ptr addrspace\(3\) \S+?),", rest).groups()
+        array, (group, at) = self._place(pointer, kind, active)
+        if np.any(at % int(size)):
+            raise Fault("a vector that is not aligned")
+        for i, values in enumerate(self.values[name]):
+            array[group, at + i] = values[active]
 
     def _store(self, rest: str, active) -> None:
         kind, value, pointer = re.match(r"(?:atomic )?(\w+) (\S+), (ptr(?: addrspace\(3\))? \S+?)(?:,| monotonic|$)", rest).groups()
@@ -281,8 +303,21 @@ class Threads:
             return self._load(rest, active)
         if op == "atomicrmw":
             return self._atomic(rest, active)
+        if op == "call" and " asm " in rest:
+            return self._assembly(rest, active)
         if op == "call":
             return self._call(rest, active)
+        if op == "extractvalue":
+            name, i = re.search(r"} (\S+), (\d+)", rest).groups()
+            return self.values[name][int(i)][active]
+        if op == "insertelement":
+            size, vector, kind, value, i = re.match(r"<(\d+) x \w+> (\S+), (\w+) (\S+), i32 (\d+)", rest).groups()
+            parts = list(self.values[vector]) if vector != "undef" else [np.zeros(self.count, KINDS[kind])] * int(size)
+            parts[int(i)] = parts[int(i)].copy()
+            parts[int(i)][active] = self._get(value, kind, active)
+            return parts
+        if op == "ptrtoint":
+            return self._get(rest.split()[2], "ptr", active).astype(np.int32)
         if op == "getelementptr":
             kind, pointer, index = re.match(r"inbounds (\w+), (ptr.*?), i64 (\S+)", rest).groups()
             step = np.dtype(KINDS[kind]).itemsize
@@ -370,11 +405,55 @@ class Threads:
             x, y = (unsigned(v) for v in args) if base[0] == "u" else args
             return (np.minimum if base.endswith("min") else np.maximum)(x, y).view(a.dtype)
         if base == "fma":
-            wide = np.float64 if a.dtype == np.float32 else np.longdouble
-            return (a.astype(wide) * args[1] + args[2]).astype(a.dtype)
-        functions = {"minimum": np.minimum, "maximum": np.maximum, "fabs": np.abs, "abs": np.abs, "sqrt": np.sqrt, "floor": np.floor,
+            return interp._fma(SimpleNamespace(dtype=dt.of(a.dtype)), *args)
+        functions = {"minimum": np.minimum, "maximum": np.maximum, "fabs": np.abs, "abs": np.abs, "sqrt": np.sqrt, "copysign": np.copysign, "floor": np.floor,
                      "ceil": np.ceil, "trunc": np.trunc, "roundeven": np.rint}
-        return functions[base](*(args[:2] if base.startswith(("min", "max")) else args[:1]))
+        return functions[base](*(args[:2] if base in ("minimum", "maximum", "copysign") else args[:1]))
+
+    # -- tensor cores: what PTX's manual says of ldmatrix and mma.m16n8k16 ---------------------------------------------
+
+    def _assembly(self, rest: str, active) -> list[np.ndarray]:
+        code, text = re.search(r'"([^"]*)", "[^"]*"\((.*)\)', rest).groups()
+        args = [self._get(p.split()[-1], p.split()[0], active) for p in text.split(", ")]
+        if len(active) % WARP or np.any(self.lane[active] != np.arange(len(active)) % WARP):
+            raise Fault("an instruction of a whole warp without all of its lanes")
+        args = [a.reshape(-1, WARP) for a in args]
+        warp = self.group[active].reshape(-1, WARP)[:, 0]
+        results = self._ldmatrix(code, args[0], warp) if code.startswith("ldmatrix") else self._mma(code, args)
+        return [self._whole(r.reshape(-1), active) for r in results]
+
+    def _ldmatrix(self, code: str, addresses, group) -> list[np.ndarray]:
+        """Matrix j of 8 x 8 has the lines that lanes 8 j to 8 j + 7 name; lane l gets elements (l / 4, 2 (l % 4)) and the next."""
+        if np.any(addresses % 16) or np.any(addresses < 0) or np.any(addresses + 16 > self.kernel.shared_bytes):
+            raise Fault("a line that is not aligned, or outside of shared memory")
+        memory = self.shared.view(np.uint16)
+        found = []
+        for j in range(4):
+            first = addresses[:, 8 * j:8 * j + 8, None] // 2 + np.arange(8)
+            matrix = memory[group[:, None, None], first].astype(np.uint32)
+            if ".trans" in code:
+                matrix = matrix.swapaxes(1, 2)
+            pairs = matrix.reshape(-1, 32, 2)
+            found.append((pairs[..., 0] | pairs[..., 1] << 16).view(np.int32))
+        return found
+
+    def _mma(self, code: str, args) -> list[np.ndarray]:
+        def numbers(register):
+            halves = np.stack([register.view(np.uint32) & 0xFFFF, register.view(np.uint32) >> 16], -1).astype(np.uint32)
+            return (halves << 16).view(np.float32) if ".bf16" in code else halves.astype(np.uint16).view(np.float16).astype(np.float32)
+
+        lane, pair = np.arange(WARP)[:, None], np.arange(2)
+        row, column = lane // 4, 2 * (lane % 4) + pair
+        warps = args[0].shape[0]
+        a, b, c = (np.zeros((warps, *shape), np.float32) for shape in ((16, 16), (16, 8), (16, 8)))
+        for i in range(4):
+            a[:, row + 8 * (i % 2), column + 8 * (i // 2)] = numbers(args[i])
+        for i in range(2):
+            b[:, column + 8 * i, row] = numbers(args[4 + i])
+        for i in range(4):
+            c[:, row[:, 0] + 8 * (i // 2), column[:, i % 2]] = args[6 + i]
+        c += a @ b
+        return [c[:, row[:, 0] + 8 * (i // 2), column[:, i % 2]] for i in range(4)]
 
     def _present(self, members, active) -> None:
         """All lanes that a mask names must be here."""

@@ -19,16 +19,19 @@ class DevicePlan(Plan):
     def _segments(self) -> None:
         """Each step: an Extern, or (kernel, function's name, launch, first word, words)."""
         self.launches: list = []
+        properties = cuda.named(self.device).properties
+        self.architecture = architecture_for((properties.major, properties.minor))
+        self.words[self.pointer_at] = self.pointer_offset
         tiles = []
         for step, start in zip(self.steps, self.starts):
             if isinstance(step, Extern):
                 self.launches.append(step)
                 continue
             words = tuple(self.words[start:start + step.count].tolist())
-            launch = step.kernel.launch(words)
+            launch = step.kernel.launch(words, self.architecture)
             tiles.append([0, 0, launch.grid[0] * launch.grid[1] if launch else 0, 0])
             if launch:
-                self.launches.append((step.kernel, step.kernel.entry(words), launch, self.words.ctypes.data + 8 * start, step.count))
+                self.launches.append((step.kernel, step.kernel.entry(words, self.architecture), launch, self.words.ctypes.data + 8 * start, step.count))
         self.table_rows = np.array(tiles, np.int64).reshape(-1, 4)      # as `kernels` reads it
         self.times: dict = {}
 
@@ -48,16 +51,12 @@ class DevicePlan(Plan):
                 self._on_host(device, step, addresses, numbers)
             else:
                 kernel, entry, launch, words, count = step
-                function = device.function(kernel.key, entry, lambda kernel=kernel: kernel.ptx(self._architecture(device)))
+                function = device.function(kernel.key, entry, lambda kernel=kernel: kernel.ptx(self.architecture))
                 device.launch(function, launch.grid, launch.block, words, count)
         if status:
             told = [(nodes[n].op, nodes[n].where, size) for n, _, size in self.checks]
             device.check_later(status, len(told), lambda codes: _complain(codes, told))
         self._give(nodes, buffers)
-
-    @staticmethod
-    def _architecture(device) -> int:
-        return architecture_for((device.properties.major, device.properties.minor))
 
     def _on_host(self, device, step: Extern, addresses: list, numbers: list) -> None:
         """A step done by NumPy: what it reads is fetched, what it writes sent back."""

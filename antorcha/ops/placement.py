@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..base import device as base_device
-from ..base.device import TYPES, device as Device
+from ..base.device import TYPES
+from ..base.device import device as Device
 from ..graph import tape
 from ..graph.node import Node, leaf
 from ..runtime.buffer import Buffer

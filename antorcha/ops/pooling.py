@@ -395,7 +395,7 @@ def _fractional(n: int, with_indices: bool):
                                        f"kernel_size={list(size)}", f"{list(lengths)}", "(pool height or width too large relative to input)"))
         batch, channels = (1, input.shape[0]) if input.dim() == n + 1 else tuple(input.shape[:2])
         if samples is None:
-            samples = rand(batch, channels, n, dtype=input.dtype)
+            samples = rand(batch, channels, n, dtype=input.dtype, device=input.device)
         if samples.dim() != 3 or tuple(samples.shape[1:]) != (channels, n) or samples.shape[0] < batch:
             raise RuntimeError(message(what, f"_random_samples of shape ({batch}, {channels}, {n})", f"{list(samples.shape)}"))
         samples = samples[:batch] if input.dim() == n + 2 else samples[0]

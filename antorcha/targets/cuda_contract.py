@@ -7,6 +7,7 @@ registers. At the end the tile goes through shared memory to the epilogue, which
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from ..base import dtype as dt
@@ -14,7 +15,7 @@ from ..loops import ir
 from ..loops.ir import Contraction, Op
 from .cuda_schedule import walk
 from .llvm import evaluate, literal, llvm_type
-from .ptx import THREADS, Kernel, Launch, PtxEmitter, module
+from .ptx import ARCHITECTURES, THREADS, Kernel, Launch, PtxEmitter, module
 
 SIDE = 16               # threads along each side of a tile
 QUAD = 4                # elements that are read from shared memory at once
@@ -89,8 +90,7 @@ class TileEmitter:
         e, c, tile = self.e, self.c, self.tile
         e.load_slots()
         self.thread = e.wide(e.register("tid.x"))
-        self.tx = e.set(f"and i64 {self.thread}, {SIDE - 1}")
-        self.ty = e.set(f"lshr i64 {self.thread}, {SIDE.bit_length() - 1}")
+        self.position()
         self.m, self.n, self.k = (e.expression(flattened(dims)) for dims in (c.m, c.n, c.k))
         block = e.wide(e.register("ctaid.x"))
         rest, column = self._divided(block, self._tiles(self.n))
@@ -98,12 +98,18 @@ class TileEmitter:
         self.first_m = e.set(f"mul i64 {row}, {tile.size}")
         self.first_n = e.set(f"mul i64 {column}, {tile.size}")
         self.locate(c.batch, batch)
-        self.sums = [self.place(literal(0, self.d)) for _ in range(tile.own ** 2)]
         with e.only_if(e.set(f"icmp sgt i64 {self.k}, 0")):
             self.sum()
         self.finish()
         e.line("ret void")
         return e.function(e.signature(tile.name), "#1")
+
+    def position(self) -> None:
+        """Which part of the tile is this thread's; its sums, 0."""
+        e = self.e
+        self.tx = e.set(f"and i64 {self.thread}, {SIDE - 1}")
+        self.ty = e.set(f"lshr i64 {self.thread}, {SIDE.bit_length() - 1}")
+        self.sums = [self.place(literal(0, self.d)) for _ in range(self.tile.own ** 2)]
 
     # -- small parts --------------------------------------------------------------------------------------------
 
@@ -144,8 +150,7 @@ class TileEmitter:
 
     def sum(self) -> None:
         e, tile = self.e, self.tile
-        sides = [Side(self, self.c.a, self.c.m, self.m, self.first_m, self.a_at),
-                 Side(self, self.c.b, self.c.n, self.n, self.first_n, self.b_at)]
+        sides = self.sides()
         for side in sides:
             side.read("0")
         with e.steps("0", self.k, str(tile.depth)) as k:
@@ -156,9 +161,17 @@ class TileEmitter:
             with e.only_if(e.set(f"icmp slt i64 {ahead}, {self.k}")):
                 for side in sides:
                     side.read(ahead)
-            with e.steps("0", str(tile.depth), "1", unroll=4) as deep:
-                self.multiply(deep)
+            self.slice()
             e.call_void("llvm.nvvm.barrier0")
+
+    def sides(self) -> list:
+        return [Side(self, self.c.a, self.c.m, self.m, self.first_m, self.a_at),
+                Side(self, self.c.b, self.c.n, self.n, self.first_n, self.b_at)]
+
+    def slice(self) -> None:
+        """Multiply what lies in shared memory."""
+        with self.e.steps("0", str(self.tile.depth), "1", unroll=2) as deep:
+            self.multiply(deep)
 
     def multiply(self, deep: str) -> None:
         """One rank-1 update of the thread's sums."""
@@ -186,39 +199,57 @@ class TileEmitter:
 
     def finish(self) -> None:
         """The tile through shared memory, as many rows at a time as fit, to the program's epilogue."""
-        e, tile = self.e, self.tile
-        own = tile.own
-        fitting = self.shared_bytes // (SIDE * tile.size * self.d.itemsize)     # rows of a thread
-        rows = 1 << (min(own, fitting).bit_length() - 1)
-        with e.steps("0", str(own // rows), "1") as chunk:
-            for c in range(own // rows):
+        e = self.e
+        with e.steps("0", str(self.chunks), "1") as chunk:
+            for c in range(self.chunks):
                 with e.only_if(e.set(f"icmp eq i64 {chunk}, {c}")):
-                    self._put(range(c * rows, (c + 1) * rows))
+                    self.put(c)
             e.call_void("llvm.nvvm.barrier0")
-            with e.steps(self.thread, str(rows * SIDE * tile.size), str(THREADS)) as at:
-                self._element(at, rows, chunk)
+            with e.steps(self.thread, str(self.lines * self.tile.size), str(THREADS)) as at:
+                self._element(at, chunk)
             e.call_void("llvm.nvvm.barrier0")
 
-    def _put(self, rows: range) -> None:
-        e, own = self.e, self.tile.own
-        mine = e.set(f"mul i64 {self.ty}, {len(rows) * self.tile.size}")
+    @property
+    def rows(self) -> int:
+        """Rows of a thread that fit into shared memory at a time."""
+        fitting = self.shared_bytes // (SIDE * self.tile.size * self.d.itemsize)
+        return 1 << (min(self.tile.own, fitting).bit_length() - 1)
+
+    @property
+    def chunks(self) -> int:
+        return self.tile.own // self.rows
+
+    @property
+    def lines(self) -> int:
+        """Rows of the tile in a chunk."""
+        return self.rows * SIDE
+
+    def put(self, chunk: int) -> None:
+        """This thread's sums of a chunk into shared memory."""
+        e, own, rows = self.e, self.tile.own, self.rows
+        mine = e.set(f"mul i64 {self.ty}, {rows * self.tile.size}")
         corner = e.set(f"add i64 {mine}, {e.set(f'mul i64 {self.tx}, {QUAD}')}")
-        for k, i in enumerate(rows):
+        for k, i in enumerate(range(chunk * rows, (chunk + 1) * rows)):
             for j in range(own):
                 column = (j // QUAD) * QUAD * SIDE + j % QUAD
                 at = self.shared(e.set(f"add i64 {corner}, {k * self.tile.size + column}"))
                 v = e.set(f"load {self.t}, ptr {self.sums[i * own + j]}")
                 e.line(f"store {self.t} {v}, ptr addrspace(3) {at}, align {self.d.itemsize}")
 
-    def _element(self, at: str, rows: int, chunk: str) -> None:
-        """The epilogue for one element, `at` in the chunk that lies in shared memory."""
-        e, tile = self.e, self.tile
-        line, column = e.set(f"udiv i64 {at}, {tile.size}"), e.set(f"urem i64 {at}, {tile.size}")
+    def row_of(self, line: str, chunk: str) -> str:
+        """Which row of the tile a line of a chunk is."""
+        e, rows = self.e, self.rows
         thread, k = e.set(f"udiv i64 {line}, {rows}"), e.set(f"urem i64 {line}, {rows}")
         i = e.set(f"add i64 {e.set(f'mul i64 {chunk}, {rows}')}, {k}")
         quad = e.set(f"mul i64 {e.set(f'udiv i64 {i}, {QUAD}')}, {QUAD * SIDE}")
         within = e.set(f"add i64 {e.set(f'mul i64 {thread}, {QUAD}')}, {e.set(f'urem i64 {i}, {QUAD}')}")
-        m = e.set(f"add i64 {self.first_m}, {e.set(f'add i64 {quad}, {within}')}")
+        return e.set(f"add i64 {quad}, {within}")
+
+    def _element(self, at: str, chunk: str) -> None:
+        """The epilogue for one element, `at` in the chunk that lies in shared memory."""
+        e, tile = self.e, self.tile
+        line, column = e.set(f"udiv i64 {at}, {tile.size}"), e.set(f"urem i64 {at}, {tile.size}")
+        m = e.set(f"add i64 {self.first_m}, {self.row_of(line, chunk)}")
         n = e.set(f"add i64 {self.first_n}, {column}")
         inside = e.set(f"and i1 {e.set(f'icmp slt i64 {m}, {self.m}')}, {e.set(f'icmp slt i64 {n}, {self.n}')}")
         with e.only_if(inside):
@@ -280,29 +311,52 @@ class ContractionKernel(Kernel):
     def contraction(self) -> Contraction:
         return self.program.body[0].attr
 
-    def ir(self) -> str:
+    def ir(self, architecture: int = ARCHITECTURES[-1]) -> str:
+        from .cuda_mma import FIRST, MmaEmitter
+
         metadata: list[str] = []
-        emitters = [TileEmitter(self.program, tile, metadata) for tile in tiles_of(self.contraction.dtype)]
+        kind = MmaEmitter if self.halves and architecture >= FIRST else TileEmitter
+        emitters = [kind(self.program, tile, metadata) for tile in self.tiles(architecture)]
         emitters[0].e.meta("!{}")
         emitters[0].e.meta('!{!"branch_weights", i32 1, i32 2000}')
         functions = [emitter.function() for emitter in emitters]
         text = module(functions, [emitter.e for emitter in emitters], max(e.shared_bytes for e in emitters) // 8)
-        return text + f'attributes #1 = {{ nounwind "nvvm.maxntid"="{THREADS}" "nvvm.minctasm"="2" }}\n'
+        return (text + f'attributes #1 = {{ nounwind "nvvm.maxntid"="{THREADS}" "nvvm.minctasm"="2" }}\n'
+                'attributes #2 = { nounwind convergent }\n')
+
+    @functools.cached_property
+    def halves(self) -> dt.dtype | None:
+        """The 16-bit dtype of the operands, if tensor cores can multiply them."""
+        from .cuda_mma import half_of
+
+        return half_of(self.contraction)
+
+    def tiles(self, architecture: int) -> tuple[Tile, ...]:
+        from . import cuda_mma
+
+        if self.halves and architecture >= cuda_mma.FIRST:
+            return cuda_mma.tiles_of(self.contraction)
+        return tiles_of(self.contraction.dtype)
 
     def _sizes(self, words) -> tuple[int, int, int]:
         return tuple(evaluate(flattened(getattr(self.contraction, label)), words) for label in ("batch", "m", "n"))
 
-    def _tile(self, words) -> Tile:
+    def _tile(self, words, architecture: int) -> Tile:
+        from .cuda_mma import is_wide
+
         batch, m, n = self._sizes(words)
-        tiles = tiles_of(self.contraction.dtype)
+        tiles = self.tiles(architecture)
+        if any(getattr(t, "wide", False) for t in tiles):
+            wide = is_wide(self.contraction, words)
+            tiles = [t for t in tiles if t.wide is wide]
         return next((tile for tile in tiles if batch * -(-m // tile.size) * -(-n // tile.size) >= ENOUGH), tiles[-1])
 
-    def entry(self, words) -> str:
-        return self._tile(words).name
+    def entry(self, words, architecture: int = ARCHITECTURES[-1]) -> str:
+        return self._tile(words, architecture).name
 
-    def launch(self, words) -> Launch | None:
+    def launch(self, words, architecture: int = ARCHITECTURES[-1]) -> Launch | None:
         batch, m, n = self._sizes(words)
-        tile = self._tile(words)
+        tile = self._tile(words, architecture)
         blocks = batch * -(-m // tile.size) * -(-n // tile.size)
         return Launch((blocks, 1), (THREADS, 1)) if blocks > 0 else None
 

@@ -80,6 +80,10 @@ class PtxEmitter(Emitter):
     def wide(self, v: str) -> str:
         return self.set(f"zext i32 {v} to i64")
 
+    def i64(self, kind: str, a, b) -> str:
+        """An arithmetic instruction on indices."""
+        return self.set(f"{kind} i64 {a}, {b}")
+
     # -- control ------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -89,6 +93,18 @@ class PtxEmitter(Emitter):
         self.label(yes)
         yield
         self.line(f"br label %{end}")
+        self.label(end)
+
+    @contextmanager
+    def while_true(self, condition):
+        """A loop as long as what `condition()` emits holds."""
+        head, into, end = self.new_label("while"), self.new_label("body"), self.new_label("end")
+        self.line(f"br label %{head}")
+        self.label(head)
+        self.line(f"br i1 {condition()}, label %{into}, label %{end}")
+        self.label(into)
+        yield
+        self.line(f"br label %{head}")
         self.label(end)
 
     @contextmanager
@@ -354,7 +370,41 @@ class PtxEmitter(Emitter):
         self.line("ret void")
         return self.function(self.signature(), "#0")
 
-    # -- what the GPU does by itself ----------------------------------------------------------------------------
+    # -- arithmetic that differs from the processor's -----------------------------------------------------------
+
+    def float_binary(self, k: str, d: dt.dtype, a: str, b: str, flags: str = "") -> str:
+        return self._remainder(d, a, b) if k == "rem" else super().float_binary(k, d, a, b, flags)
+
+    def _remainder(self, d: dt.dtype, x: str, y: str) -> str:
+        """The exact remainder of a division that truncates, with the sign of x. As in long division, multiples q * t of t = y * 2**(20 n)
+        are taken away, q below 2**21: what is left is exact each time (LLVM's own expansion divides once, and is not)."""
+        t, infinity = llvm_type(d), literal(float("inf"), d)
+        left, b = (self.call(f"llvm.fabs.{d.code}", t, (t, v)) for v in (x, y))
+        valid = self.set(f"and i1 {self.set(f'fcmp ogt {t} {b}, 0.0')}, {self.set(f'fcmp olt {t} {left}, {infinity}')}")
+        places = []
+        for start in (left, b):
+            places.append(self.fresh())
+            self.allocas.append(f"  {places[-1]} = alloca {t}")
+            self.line(f"store {t} {start}, ptr {places[-1]}")
+        rest, scaled = places
+        with self.only_if(valid):
+            with self.while_true(lambda: self.set(f"fcmp oge {t} {self.set(f'load {t}, ptr {rest}')}, {b}")):
+                left = self.set(f"load {t}, ptr {rest}")
+                self.line(f"store {t} {b}, ptr {scaled}")
+
+                def larger() -> str:
+                    return self.set(f"fmul {t} {self.set(f'load {t}, ptr {scaled}')}, {literal(2.0 ** 20, d)}")
+
+                with self.while_true(lambda: self.set(f"fcmp ole {t} {larger()}, {left}")):
+                    self.line(f"store {t} {larger()}, ptr {scaled}")
+                step = self.set(f"load {t}, ptr {scaled}")
+                q = self.call(f"llvm.trunc.{d.code}", t, (t, self.set(f"fdiv {t} {left}, {step}")))
+                less = self.call(f"llvm.fma.{d.code}", t, (t, self.set(f"fneg {t} {q}")), (t, step), (t, left))
+                more = self.set(f"fadd {t} {less}, {step}")
+                negative = self.set(f"fcmp olt {t} {less}, 0.0")
+                self.line(f"store {t} {self.set(f'select i1 {negative}, {t} {more}, {t} {less}')}, ptr {rest}")
+        found = self.call(f"llvm.copysign.{d.code}", t, (t, self.set(f"load {t}, ptr {rest}")), (t, x))
+        return self.set(f"select i1 {valid}, {t} {found}, {t} {literal(float('nan'), d)}")
 
     def _narrow_bfloat(self, a: str) -> str:
         return self.set(f"bitcast bfloat {self.set(f'fptrunc float {a} to bfloat')} to i16")
@@ -422,22 +472,23 @@ class Kernel:
     def plan(self) -> Schedule:
         return schedule(self.program)
 
-    def ir(self) -> str:
+    def ir(self, architecture: int = ARCHITECTURES[-1]) -> str:
         e = new_emitter(self.program, self.plan)
         return module([e.kernel()], [e], e.shared_words)
 
     def ptx(self, architecture: int = ARCHITECTURES[-1]) -> str:
         """The kernel's code for GPUs from compute capability `architecture` (80 for 8.0) on."""
-        return assemble(self.key, self.ir, architecture, len(self.program.slots) > FEW_WORDS)
+        return assemble(self.key, lambda: self.ir(architecture), architecture, len(self.program.slots) > FEW_WORDS)
 
     assembly = ptx
 
-    def entry(self, words) -> str:
+    def entry(self, words, architecture: int = ARCHITECTURES[-1]) -> str:
         """The name of the function that serves these arguments."""
         return "kernel"
 
-    def launch(self, words) -> Launch | None:
-        """How to launch it for these arguments; None if there is nothing to do."""
+    def launch(self, words, architecture: int = ARCHITECTURES[-1]) -> Launch | None:
+        """How to launch it for these arguments; None if there is nothing to do. Of addresses in `words` only the offsets from
+        a buffer's beginning need be right."""
         count = evaluate(self.plan.top.args[0], words)
         if count <= 0:
             return None

@@ -1,0 +1,210 @@
+"""Kernels for NVIDIA GPUs without a GPU: in a simulator of threads, and through NVIDIA's assembler where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simt
+
+import antorcha as torch
+from antorcha.base import config
+from antorcha.graph import chain
+from antorcha.loops import interp, plan
+from antorcha.targets import ptx
+
+
+class HostMemory(simt.Memory):
+    """All memory of the process."""
+
+    def gather(self, addresses, kind):
+        size = np.dtype(kind).itemsize
+        low = int(addresses.min())
+        assert not np.any((addresses - low) % size)
+        count = (int(addresses.max()) - low) // size + 4        # the last may be the first of a vector
+        return plan.memory(low, count, np.dtype(kind)), (addresses - low) // size
+
+
+@pytest.fixture
+def simulated(monkeypatch):
+    """Kernels run in the simulator, in the interpreter's place. The value lists (kernel, words) of all that ran."""
+    class Ran(list):
+        order = "lockstep"
+
+    ran = Ran()
+
+    def run(program, words):
+        (kernel,) = ptx.build_all([program])
+        launch = kernel.launch(words)
+        if launch is None:
+            return
+        ran.append((kernel, words))
+        simt.Kernel(kernel.ir(), kernel.entry(words)).run(HostMemory(), words, launch.grid, launch.block, ran.order)
+
+    monkeypatch.setattr(interp, "run", run)
+    monkeypatch.setattr(config, "target", "interp")
+    monkeypatch.setattr(chain, "find", lambda fusion: [])
+    return ran
+
+
+def numbers(*shape, dtype=np.float32, seed=0):
+    return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape).astype(dtype))
+
+
+A, B = numbers(37, 50), numbers(50, seed=1)
+INDEX = torch.tensor([3, 1, 3, 0, 36, 1])
+SCATTERED = numbers(6, 50, seed=2)
+
+
+def layer_norm_gradient():
+    layer = torch.nn.LayerNorm(50)
+    x = A.clone().requires_grad_()
+    (layer(x) ** 3).sum().backward()
+    return torch.cat([x.grad, layer.weight.grad[None], layer.bias.grad[None]])
+
+
+CASES = {
+    "pointwise": lambda: (A + B).tanh() * torch.sin(A),
+    "one dimension": lambda: (numbers(20_000) * 2).exp(),
+    "float64": lambda: torch.erf(numbers(100, dtype=np.float64)),
+    "half": lambda: (A.half() * 2 + 1).float(),
+    "bfloat16": lambda: (A.bfloat16() * 3).float(),
+    "integers": lambda: (A * 10).int() // 3 + (A * 100).to(torch.int8),
+    "remainder": lambda: torch.fmod(A * 1e6, B) + torch.remainder(A, B * 1e-5) + torch.fmod(A[:, 0] * 1e30, 7.0)[:, None],
+    "remainder of float64": lambda: torch.fmod(numbers(50, dtype=np.float64) * 1e80, numbers(50, dtype=np.float64, seed=1)),
+    "complex": lambda: torch.view_as_real(torch.complex(A, A) * torch.complex(B.expand(37, 50), A)),
+    "transposition": lambda: numbers(70, 40).t().contiguous(),
+    "total": lambda: (numbers(20_000) * 2).sum(),
+    "total of float64": lambda: numbers(3000, dtype=np.float64).prod(),
+    "short rows": lambda: numbers(200, 3).sum(1),
+    "rows": lambda: torch.softmax(A, 1),
+    "long rows": lambda: torch.log_softmax(numbers(3, 1500), 1),
+    "rows of bool": lambda: (A > 2).any(1),
+    "rows of integers": lambda: (A * 100).long().amax(1) + (A * 100).to(torch.int16).sum(1),
+    "columns": lambda: numbers(700, 40).sum(0),
+    "many columns": lambda: numbers(100, 700).amax(0),
+    "columns of halves": lambda: A.half().float().mean(0),
+    "middle dimension": lambda: numbers(5, 60, 7).sum(1),
+    "argmax": lambda: A.argmax(1),
+    "scan": lambda: A.cumsum(1),
+    "gather": lambda: A[INDEX] + A[:, 3:4][INDEX],
+    "scatter": lambda: torch.zeros(40, 50).index_add(0, INDEX, SCATTERED),
+    "scatter of integers": lambda: torch.zeros(40, dtype=torch.int64).scatter_reduce(0, INDEX, INDEX * 3, "amax"),
+    "matmul": lambda: numbers(70, 33) @ numbers(33, 45, seed=3),
+    "matmul with epilogue": lambda: torch.relu(numbers(130, 40) @ numbers(40, 150, seed=3) + numbers(150)),
+    "batched matmul": lambda: numbers(2, 20, 33) @ numbers(2, 45, 33, seed=3).transpose(1, 2),
+    "matmul of float64": lambda: numbers(20, 33, dtype=np.float64) @ numbers(33, 45, dtype=np.float64, seed=3),
+    "matmul of halves": lambda: (numbers(20, 33).half() @ numbers(33, 45, seed=3).half()).float(),
+    "matmul of bfloat16 along rows": lambda: (numbers(72, 40).bfloat16() @ numbers(40, 48, seed=3).bfloat16()).float(),
+    "matmul of bfloat16 along k": lambda: (numbers(72, 40).bfloat16() @ numbers(48, 40, seed=3).bfloat16().t()).float(),
+    "matmul of transposed halves": lambda: (numbers(40, 72).half().t() @ numbers(40, 48, seed=3).half()).float(),
+    "matmul of many halves": lambda: torch.relu(numbers(4, 264, 19).half() @ numbers(4, 19, 260, seed=3).half() + numbers(260).half()).float(),
+    "matmul of integers": lambda: (numbers(20, 33) * 9).int() @ (numbers(33, 15) * 9).int(),
+    "convolution": lambda: torch.nn.functional.conv2d(numbers(2, 3, 9, 9), numbers(4, 3, 3, 3), padding=1),
+    "layer norm": layer_norm_gradient,
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_kernels_compute_what_the_processor_does(simulated, case, monkeypatch):
+    got = CASES[case]().detach().numpy()
+    assert simulated
+    with monkeypatch.context() as m:
+        m.setattr(config, "target", "llvm")
+        want = CASES[case]().detach().numpy()
+    last_bit = 1e-2 if "halves" in case or "bfloat16" in case else 2e-5     # sums in another order may round to a neighbour
+    np.testing.assert_allclose(got, want, rtol=last_bit, atol=last_bit)
+
+
+@pytest.mark.parametrize("case", ["total", "rows", "long rows", "rows of bool", "many columns", "matmul of float64",
+                                  "matmul of transposed halves", "layer norm"])
+def test_no_barrier_is_missing(simulated, case, monkeypatch):
+    """One warp after another, as far as each gets."""
+    simulated.order = "warps"
+    got = CASES[case]().detach().numpy()
+    with monkeypatch.context() as m:
+        m.setattr(config, "target", "llvm")
+        want = CASES[case]().detach().numpy()
+    np.testing.assert_allclose(got, want, rtol=1e-2 if "halves" in case else 2e-5, atol=2e-5)
+
+
+def test_sums_stay_in_registers(simulated):
+    """Partial sums of columns are not read and written for every row."""
+    numbers(700, 40).sum(0).tolist()
+    kernel, _ = simulated[0]
+    (serial,) = [o for o in ptx.walk(kernel.plan.top) if o.kind == "loop" and o.attr[1] == "serial"]
+    assert not any(o.kind == "store" for o in ptx.walk(serial))
+
+
+def test_scatters_are_parallel(simulated):
+    CASES["scatter"]().tolist()
+    kernels = [k for k, _ in simulated if any(o.kind == "atomic" for o in ptx.walk(k.plan.top))]
+    assert len(kernels) == 1 and "atom.global.add.f32" in kernels[0].ptx(80)
+    assert not any(o.kind == "loop" and o.attr[1] == "serial" for o in ptx.walk(kernels[0].plan.top))
+
+
+def test_products_of_halves_use_tensor_cores(simulated):
+    """Vectors of 16 bytes are read where everything lies at multiples of 8 elements."""
+    for case in ("matmul of bfloat16 along rows", "matmul of transposed halves", "matmul of halves"):
+        CASES[case]().tolist()
+    found = [(k.entry(words), k) for k, words in simulated if k.program.body[0].kind == "contract"]
+    assert [entry for entry, _ in found] == ["small_wide", "small_wide", "small"]
+    assert all("mma.sync" in k.ir(80) and "ldmatrix" in k.ir(80) and "mma.sync" not in k.ir(75) for _, k in found)
+
+
+def test_launches(simulated):
+    """Where there is much to do, a large GPU is filled; where there is nothing, nothing is launched."""
+    for count, width in [(1, 100_000_000), (1_000_000, 10), (100_000, 768), (8, 50_257), (65_536, 1)]:
+        split, rows = ptx.Kernel._split(count, width), ptx.Kernel._rows(count, width)
+        for found in (split, rows):
+            assert found.block[0] * found.block[1] <= 1024 and found.grid[0] * found.block[1] >= count
+            assert found.block[0] & (found.block[0] - 1) == 0
+        threads = split.grid[0] * split.grid[1] * split.block[0] * split.block[1]
+        assert threads >= min(ptx.FILLED, count * width / 8)
+
+
+# -- NVIDIA's assembler -----------------------------------------------------------------------------------------
+
+
+def assembler() -> str | None:
+    """ptxas: named by ANTORCHA_PTXAS, on the path, or of the package nvidia-cuda-nvcc."""
+    found = os.environ.get("ANTORCHA_PTXAS") or shutil.which("ptxas")
+    if not found and importlib.util.find_spec("nvidia") is not None:
+        for folder in importlib.util.find_spec("nvidia").submodule_search_locations or ():
+            found = next((str(p) for p in Path(folder).rglob("ptxas")), None) or found
+    return found
+
+
+PTXAS = assembler()
+SPILLS = 128        # bytes
+
+
+@pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed (it comes with nvidia-cuda-nvcc)")
+@pytest.mark.parametrize("architecture", [80, 90])
+def test_ptx_assembles(simulated, architecture, tmp_path):
+    for case in CASES.values():
+        case().tolist()
+    for number, kernel in enumerate({k.key: k for k, _ in simulated}.values()):
+        path = tmp_path / f"{number}.ptx"
+        path.write_text(kernel.ptx(architecture))
+        command = [PTXAS, f"-arch=sm_{architecture}", "-v", str(path), "-o", str(tmp_path / "code")]
+        run = subprocess.run(command, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        assert all(int(n) <= SPILLS for n in re.findall(r"(\d+) bytes spill stores", run.stderr)), kernel.key
+
+
+def test_every_architecture_has_code(simulated):
+    CASES["bfloat16"]().tolist()
+    CASES["rows"]().tolist()
+    for kernel, _ in simulated:
+        for architecture in ptx.ARCHITECTURES:
+            assert f".target sm_{architecture}" in kernel.ptx(architecture)
+    assert ptx.architecture_for((12, 0)) == 90 and ptx.architecture_for((8, 7)) == 86
+    with pytest.raises(RuntimeError, match="compute capability 7.0 or later; received one of 6.1"):
+        ptx.architecture_for((6, 1))
