@@ -406,8 +406,8 @@ class Threads:
             return (np.minimum if base.endswith("min") else np.maximum)(x, y).view(a.dtype)
         if base == "fma":
             return interp._fma(SimpleNamespace(dtype=dt.of(a.dtype)), *args)
-        functions = {"minimum": np.minimum, "maximum": np.maximum, "fabs": np.abs, "abs": np.abs, "sqrt": np.sqrt, "copysign": np.copysign, "floor": np.floor,
-                     "ceil": np.ceil, "trunc": np.trunc, "roundeven": np.rint}
+        functions = {"minimum": np.minimum, "maximum": np.maximum, "fabs": np.abs, "abs": np.abs, "sqrt": np.sqrt,
+                     "copysign": np.copysign, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "roundeven": np.rint}
         return functions[base](*(args[:2] if base in ("minimum", "maximum", "copysign") else args[:1]))
 
     # -- tensor cores: what PTX's manual says of ldmatrix and mma.m16n8k16 ---------------------------------------------

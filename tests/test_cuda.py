@@ -69,7 +69,8 @@ def test_questions_make_no_context(gpus):
 
 def test_there_and_back(gpus):
     x = A.cuda()
-    assert x.is_cuda and not x.is_cpu and x.device == torch.device("cuda:0") and x.get_device() == 0 and repr(x[0, :2]).endswith("device='cuda:0')")
+    assert x.is_cuda and not x.is_cpu and x.device == torch.device("cuda:0") and x.get_device() == 0
+    assert repr(x[0, :2]).endswith("device='cuda:0')")
     np.testing.assert_array_equal(x.cpu().numpy(), A.numpy())
     assert A.cpu() is A and x.cuda() is x and x.to("cuda:0") is x
     t = A.t().cuda()
@@ -90,9 +91,10 @@ def test_moving_is_differentiable(gpus):
     assert x.grad.is_cpu and x.grad.tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("mix", [lambda x, y: x + y, lambda x, y: x @ y.t(), lambda x, y: torch.cat([x, y]), lambda x, y: torch.where(x > 0, x, y)])
+@pytest.mark.parametrize("mix", [lambda x, y: x + y, lambda x, y: x @ y.t(), lambda x, y: torch.cat([x, y]),
+                                 lambda x, y: torch.where(x > 0, x, y)])
 def test_devices_are_not_mixed(gpus, mix):
-    with pytest.raises(RuntimeError, match=r"same device, but found at least two devices, cuda:0 and cpu. Move one of them: x.to\('cuda:0'\)"):
+    with pytest.raises(RuntimeError, match=r"same device, but found .* cuda:0 and cpu. Move one of them: x.to\('cuda:0'\)"):
         mix(A.cuda(), A)
 
 
@@ -113,7 +115,8 @@ def test_new_tensors(gpus):
             torch.full((2,), 1.5, device="cuda:0"), torch.randperm(4, device="cuda")]
     x = A.cuda()
     made += [torch.zeros_like(x), torch.randn_like(x), x.new_zeros(2), x.new_tensor([1]), torch.full_like(x, 2), x.clone(), x.tril(),
-             torch.nn.functional.one_hot(torch.tensor([1, 2]).cuda()), x.sort(1)[1], x.nonzero(), torch.bincount(torch.tensor([1, 2]).cuda()),
+             torch.nn.functional.one_hot(torch.tensor([1, 2]).cuda()), x.sort(1)[1], x.nonzero(),
+             torch.bincount(torch.tensor([1, 2]).cuda()),
              torch.nn.functional.dropout(x), torch.multinomial(x.softmax(1), 2), x.unique(), x.max(1).indices]
     assert [t.device for t in made] == [torch.device("cuda:0")] * len(made)
     with torch.device("cuda:1"):
@@ -180,7 +183,8 @@ def test_a_step_is_recorded_whole_and_its_plan_found_again(gpus):
             w -= 0.1 * w.grad
         w.grad = None
         tape.flush()
-        seen.append(([c[:4] for c in gpus.calls[before[1]:] if c[0] in ("launch", "HtoD", "DtoH", "cuMemAlloc")], flush.counters["made"] - before[0]["made"]))
+        asked = [c[:4] for c in gpus.calls[before[1]:] if c[0] in ("launch", "HtoD", "DtoH", "cuMemAlloc")]
+        seen.append((asked, flush.counters["made"] - before[0]["made"]))
     assert seen[2] == seen[3] and seen[3][1] == 0
     assert all(c[0] == "launch" for c in seen[3][0])        # nothing is copied, allocated or waited for
 

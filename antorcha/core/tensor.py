@@ -371,7 +371,8 @@ class Tensor:
         if self.is_cuda:
             if force:
                 return self.detach().cpu().numpy()
-            raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
+            raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory "
+                            "first.")
         if self.meta.dtype.numpy is None:
             raise TypeError(f"Got unsupported ScalarType BFloat16: NumPy has no dtype for {self.meta.dtype}. Convert it first: x.float().")
         self.storage.share()
@@ -1016,7 +1017,8 @@ core.__dict__.update(
     ones_like=lambda t, d=None: factory.full_of(t.meta.view.shape, 1, d or t.meta.dtype, t.meta.device), full=factory.full_of,
     blank=lambda shape, d, device=None: factory.full_of(shape, 0, d, device, factory.EMPTY),
     arange=_loosely(factory.arange), eye=_loosely(factory.eye), is_grad_enabled=autograd.is_grad_enabled,
-    add_region=add_region, overwrite_region=overwrite_region, from_numpy=lambda array: placement.loose(adopt(array)), tensor=_loosely(tensor), cast=pw.cast,
+    add_region=add_region, overwrite_region=overwrite_region,
+    from_numpy=lambda array: placement.loose(adopt(array)), tensor=_loosely(tensor), cast=pw.cast,
     cat=joining.cat, stack=joining.stack, conj=pw.conj_, store_out=record.store_out, inplace=inplace, broadcast_tensors=joining.broadcast_tensors,
     bitcast=_bitcast, on_memory=from_numpy,
     together=placement.together, settled=placement.settled, fills=_dense_in_some_order, Storage=Storage, generator_of=generator_of)

@@ -31,7 +31,8 @@ class DevicePlan(Plan):
             launch = step.kernel.launch(words, self.architecture)
             tiles.append([0, 0, launch.grid[0] * launch.grid[1] if launch else 0, 0])
             if launch:
-                self.launches.append((step.kernel, step.kernel.entry(words, self.architecture), launch, self.words.ctypes.data + 8 * start, step.count))
+                entry = step.kernel.entry(words, self.architecture)
+                self.launches.append((step.kernel, entry, launch, self.words.ctypes.data + 8 * start, step.count))
         self.table_rows = np.array(tiles, np.int64).reshape(-1, 4)      # as `kernels` reads it
         self.times: dict = {}
 

@@ -97,11 +97,16 @@ def driver() -> Driver:
             except OSError:
                 _missing = "there is no NVIDIA driver on this machine (libcuda was not found)"
     if _driver is None:
-        raise Unavailable(f"device 'cuda' is not available: {_missing}. Compute on the CPU (device='cpu'), or choose with torch.cuda.is_available().")
+        raise _not_there(_missing)
     _driver.start()
     if _driver.reason:
-        raise Unavailable(f"device 'cuda' is not available: {_driver.reason}. Compute on the CPU (device='cpu'), or choose with torch.cuda.is_available().")
+        raise _not_there(_driver.reason)
     return _driver
+
+
+def _not_there(reason: str | None) -> Unavailable:
+    return Unavailable(f"device 'cuda' is not available: {reason}. Compute on the CPU (device='cpu'), or choose with "
+                       "torch.cuda.is_available().")
 
 
 def unavailable() -> str | None:
