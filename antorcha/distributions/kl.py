@@ -66,8 +66,9 @@ def _dispatch_kl(type_p, type_q):
     by_p = min(matches, key=distance)
     by_q = min(matches, key=lambda pair: distance(pair)[::-1])
     if _KL_REGISTRY[by_p] is not _KL_REGISTRY[by_q]:
-        warnings.warn("Ambiguous kl_divergence({}, {}). Please register_kl({}, {})".format(
-            type_p.__name__, type_q.__name__, by_p[0].__name__, by_q[1].__name__), RuntimeWarning, stacklevel=3)
+        names = [cls.__name__ for cls in (type_p, type_q, by_p[0], by_q[1])]
+        warnings.warn(f"Ambiguous kl_divergence({names[0]}, {names[1]}). Please register_kl({names[2]}, {names[3]})", RuntimeWarning,
+                      stacklevel=3)
     return _KL_REGISTRY[by_p]
 
 

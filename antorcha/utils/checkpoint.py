@@ -260,8 +260,8 @@ def checkpoint(function, *args, use_reentrant: bool | None = None, context_fn=no
     `function`, are for use_reentrant=False.
     """
     if use_reentrant is None:
-        warnings.warn("torch.utils.checkpoint: the use_reentrant parameter should be passed explicitly. use_reentrant=False is recommended; "
-                      "without it, use_reentrant=True is assumed.", stacklevel=2)
+        warnings.warn("torch.utils.checkpoint: the use_reentrant parameter should be passed explicitly. use_reentrant=False is "
+                      "recommended; without it, use_reentrant=True is assumed.", stacklevel=2)
         use_reentrant = True
     preserve = kwargs.pop("preserve_rng_state", True)
     if not use_reentrant:

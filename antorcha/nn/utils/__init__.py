@@ -26,6 +26,7 @@ __all__ = [
 
 def __getattr__(name):
     if name not in _LATER:
-        raise AttributeError(f"module 'torch.nn.utils' has no attribute {name!r} in antorcha: if it is part of PyTorch, it is missing here so far")
+        raise AttributeError(f"module 'torch.nn.utils' has no attribute {name!r} in antorcha: if it is part of PyTorch, "
+                             "it is missing here so far")
     module = importlib.import_module("." + (_LATER[name] or name), __name__)
     return getattr(module, name) if _LATER[name] else module

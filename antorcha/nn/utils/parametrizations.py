@@ -7,8 +7,8 @@ from enum import Enum, auto
 import antorcha as torch
 
 from .. import functional as F
-from ..modules.module import Module
 from ..modules import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from ..modules.module import Module
 from . import parametrize
 from .weight_norm import norm_except_dim, scaled_to_norm
 

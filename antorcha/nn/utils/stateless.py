@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 
-from ...func.modules import functional_call as _functional_call, replaced as _reparametrize_module
+from ...func.modules import functional_call as _functional_call
+from ...func.modules import replaced as _reparametrize_module
 
 __all__ = ["functional_call"]
 
