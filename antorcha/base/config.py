@@ -6,6 +6,8 @@ at run time.
     config.verify = True          check every graph and every program after every pass
     config.fuse = False           give every operator a kernel of its own, computed together all the same
     config.cache = "/some/where"  where compiled code is kept
+    config.cpu = "avx2"           write code for "generic" (x86-64 as it began, or 64-bit ARM), "avx2", "avx512" or "neon" processors,
+                                  not for the one at hand; to be set before anything is computed
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import os
 
 TARGETS = ("llvm", "interp")
+PROCESSORS = ("host", "generic", "avx2", "avx512", "neon")
 
 
 def _flag(name: str) -> bool:
@@ -28,6 +31,7 @@ def _choice(name: str, choices: tuple[str, ...]) -> str:
 
 eager: bool = _flag("EAGER")
 target: str = _choice("TARGET", TARGETS)
+cpu: str = _choice("CPU", PROCESSORS)
 verify: bool = _flag("VERIFY")
 fuse: bool = not _flag("UNFUSED")
 cache: str | None = os.environ.get("ANTORCHA_CACHE") or None

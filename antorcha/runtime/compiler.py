@@ -1,6 +1,6 @@
-"""LLVM, through llvmlite: from the text of a module to object code for the processor at hand.
+"""LLVM, through llvmlite: from the text of a module to object code.
 
-Also a program, which compiles what it reads until its input ends: `python compiler.py FEATURES EMBEDDED`. llvmlite lets one thread
+Also a program, which compiles what it reads until its input ends: `python compiler.py MODEL FEATURES EMBEDDED`. llvmlite lets one thread
 of a process into LLVM at a time, so `jit` starts several of these where there is much to compile. It needs nothing of the package.
 """
 
@@ -14,19 +14,26 @@ LENGTH = struct.Struct("<q")
 
 
 class Compiler:
-    """`features`: what to ask for beyond the processor's own. `embedded`: object code for LLVM's own loader, not for an ELF loader."""
+    """For processors of a `model` (in LLVM's words; "" for the one at hand) with further `features`. `embedded`: object code for LLVM's
+    own loader, not for an ELF loader. `triple`: another system than this one."""
 
-    def __init__(self, features: str, embedded: bool):
+    def __init__(self, model: str, features: str, embedded: bool, triple: str = ""):
         import llvmlite.binding as llvm
 
         if hasattr(llvm, "initialize") and int(llvm.llvm_version_info[0]) < 20:
             llvm.initialize()
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
+        if triple:
+            llvm.initialize_all_targets()
+            llvm.initialize_all_asmprinters()
+        else:
+            llvm.initialize_native_target()
+            llvm.initialize_native_asmprinter()
         self.llvm = llvm
+        if not model:
+            model, features = llvm.get_host_cpu_name(), f"{llvm.get_host_cpu_features().flatten()},{features}".rstrip(",")
         options = dict(reloc="default", codemodel="jitdefault", jit=True) if embedded else dict(reloc="pic", codemodel="small")
-        self.machine = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten() + features, opt=OPTIMISATION, **options)
+        target = llvm.Target.from_triple(triple) if triple else llvm.Target.from_default_triple()
+        self.machine = target.create_target_machine(cpu=model, features=features, opt=OPTIMISATION, **options)
 
     def optimised(self, ir: str):
         """The module after LLVM's passes."""
@@ -60,9 +67,9 @@ def read_block(file) -> bytes:
     return file.read(LENGTH.unpack(head)[0])
 
 
-def serve(features: str, embedded: bool) -> None:
+def serve(model: str, features: str, embedded: bool) -> None:
     """Answer each module on standard input with its object code. A module that cannot be compiled ends the program."""
-    compiler = Compiler(features, embedded)
+    compiler = Compiler(model, features, embedded)
     while True:
         try:
             ir = read_block(sys.stdin.buffer)
@@ -73,4 +80,4 @@ def serve(features: str, embedded: bool) -> None:
 
 if __name__ == "__main__":
     del sys.path[0]     # this folder: its modules are no libraries
-    serve(sys.argv[1], sys.argv[2] == "1")
+    serve(sys.argv[1], sys.argv[2], sys.argv[3] == "1")

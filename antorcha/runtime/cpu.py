@@ -1,4 +1,4 @@
-"""The processor at hand: its vector instructions, caches and how many threads this process may use."""
+"""Processors: the vector instructions code is written for, the caches at hand, and how many threads this process may use."""
 
 from __future__ import annotations
 
@@ -6,13 +6,48 @@ import functools
 import os
 import platform
 import sys
+from dataclasses import dataclass
+
+from ..base import config
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What native code is written for. LLVM's names: `model` of a family of processors ("" for the one at hand), `features` of the
+    extensions of its instruction set ("avx2", "fma", "avx512f", "avx512bf16", "neon" ...)."""
+
+    machine: str        # the architecture: "x86_64", "aarch64" or what the platform calls itself
+    model: str
+    features: frozenset[str]
+
+    @property
+    def vector_bytes(self) -> int:
+        """The width of a vector register."""
+        return 64 if "avx512f" in self.features else 32 if "avx" in self.features else 16
+
+
+# The levels of the x86-64 psABI (1, 3 and 4), and the least that a 64-bit ARM has.
+_AVX2 = frozenset({"sse2", "sse41", "avx", "avx2", "f16c", "fma"})
+NAMED = {
+    "generic": Processor("x86_64", "x86-64", frozenset({"sse2"})),
+    "avx2": Processor("x86_64", "x86-64-v3", _AVX2),
+    "avx512": Processor("x86_64", "x86-64-v4", _AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}),
+    "neon": Processor("aarch64", "generic", frozenset({"neon"})),
+}
+
+
+def processor() -> Processor:
+    """The one that `config.cpu` names."""
+    if config.cpu == "host":
+        return host()
+    return NAMED["neon" if config.cpu == "generic" and host().machine == "aarch64" else config.cpu]
 
 
 @functools.cache
-def machine() -> str:
-    """The architecture: "x86_64", "aarch64" or what the platform calls itself."""
+def host() -> Processor:
+    """The processor at hand."""
     name = platform.machine().lower()
-    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
+    return Processor({"amd64": "x86_64", "arm64": "aarch64"}.get(name, name), "", _host_features())
 
 
 @functools.cache
@@ -31,9 +66,7 @@ def _cpuinfo() -> dict[str, str]:
         return {}
 
 
-@functools.cache
-def features() -> frozenset[str]:
-    """Instruction set extensions, named as LLVM names them: "avx2", "fma", "avx512f", "avx512bf16", "neon" ..."""
+def _host_features() -> frozenset[str]:
     info = _cpuinfo()
     flags = (info.get("flags") or info.get("Features") or "").split()
     if not flags:
@@ -45,24 +78,42 @@ def features() -> frozenset[str]:
     return frozenset(names)
 
 
-@functools.cache
+def machine() -> str:
+    """The architecture code is written for."""
+    return processor().machine
+
+
+def features() -> frozenset[str]:
+    """Its extensions of the instruction set."""
+    return processor().features
+
+
 def vector_bytes() -> int:
-    """The width of a vector register."""
-    present = features()
-    return 64 if "avx512f" in present else 32 if "avx2" in present or "avx" in present else 16
+    """The width of its vector registers."""
+    return processor().vector_bytes
+
+
+def check_runs() -> None:
+    """Raise RuntimeError where the processor at hand cannot run what is written for `processor()`."""
+    wanted, present = processor(), host()
+    if wanted.machine != present.machine or not wanted.features <= present.features:
+        lacking = " ".join(sorted(wanted.features - present.features))
+        raise RuntimeError(f"ANTORCHA_CPU: expected a processor that this machine ({present.machine}) can stand for; received "
+                           f"{config.cpu!r}, which needs {wanted.machine} with {lacking}. Its code can be looked at, not run: use 'host'.")
 
 
 @functools.cache
 def identity() -> str:
-    """Names this processor's instruction set: code compiled under one identity runs on every CPU with the same."""
+    """Names the instruction set code is written for: compiled under one identity, it runs on every CPU with the same."""
+    if processor().model:
+        return f"{sys.platform} {machine()} {processor().model}"
     info = _cpuinfo()
     parts = [sys.platform, machine()]
     if info:
         parts += [info.get(key, "") for key in ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part", "CPU variant")]
-        parts += sorted(features())
     else:
-        parts += [platform.processor(), *sorted(features())]
-    return " ".join(parts)
+        parts.append(platform.processor())
+    return " ".join([*parts, *sorted(features())])
 
 
 @functools.cache

@@ -25,7 +25,7 @@ from .cache import DiskCache, default_directory
 
 HELPERS = 15        # processes that compile beside this one, at most
 # Where vectors of 512 bits exist they are used: on server cores of the last years, clock frequency no longer drops for them.
-FEATURES = {"x86_64": ",-prefer-256-bit,-prefer-128-bit"}
+FEATURES = {"x86_64": "-prefer-256-bit,-prefer-128-bit"}
 
 
 @dataclass
@@ -71,6 +71,7 @@ def load_module(key: str, make_ir: Callable[[], str]) -> dict[str, int]:
 
 
 def _load(key: str, make_ir: Callable[[], str]) -> dict[str, int]:
+    cpu.check_runs()
     digest, disk = disk_name(key), disk_cache()
     code = _prepared.pop(digest, None) or disk.read(digest)
     if code is not None:
@@ -117,7 +118,7 @@ def prepare(modules: Iterable[tuple[str, Callable[[], str]]]) -> None:
 
 def _compile_in_helper(missing: deque, disk: DiskCache) -> None:
     """Have a process of its own compile modules until there are none left."""
-    command = [sys.executable, compiler.__file__, FEATURES.get(cpu.machine(), ""), "01"[not _own_loader()]]
+    command = [sys.executable, compiler.__file__, cpu.processor().model, FEATURES.get(cpu.machine(), ""), "01"[not _own_loader()]]
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     except OSError:
@@ -188,18 +189,24 @@ def _own_loader() -> bool:
     return sys.platform.startswith("linux") and cpu.machine() == "x86_64"
 
 
-@functools.cache
 def _compiler() -> compiler.Compiler:
-    return compiler.Compiler(FEATURES.get(cpu.machine(), ""), not _own_loader())
+    return _compiler_for(cpu.processor())
+
+
+@functools.cache
+def _compiler_for(processor: cpu.Processor) -> compiler.Compiler:
+    triple = "" if processor.machine == cpu.host().machine else f"{processor.machine}-unknown-linux-gnu"
+    return compiler.Compiler(processor.model, FEATURES.get(processor.machine, ""), not _own_loader(), triple)
 
 
 def host_features() -> dict[str, bool]:
     with _lock:
-        return dict(_compiler().llvm.get_host_cpu_features())
+        import llvmlite.binding as llvm
+        return dict(llvm.get_host_cpu_features())
 
 
 def compile_object(ir: str) -> bytes:
-    """Object code of a module, for this CPU."""
+    """Object code of a module, for the CPU that code is written for."""
     with _lock:
         start = time.perf_counter()
         code = _compiler().object_code(ir)
