@@ -498,6 +498,8 @@ class Tensor:
     def fill_(self, value):
         if isinstance(value, Tensor):
             return self.copy_(value)
+        if self._rg and mode.grad:
+            return inplace(self, record.RECORDS["fill"].call, (value,))
         value = number(value)
         d, shape = self.meta.dtype, self.meta.view.shape
         return _inplace_replacing(self, lambda _: factory.full_of(shape, value, d, self.meta.device), None)

@@ -232,7 +232,8 @@ def _owned(result):
 
 for _name in ("alias", "as_strided", "diagonal", "expand", "narrow", "permute", "select", "slice", "split", "split_with_sizes",
               "squeeze", "t", "transpose", "unbind", "unfold", "unsqueeze", "view"):
-    derived(_name + "_copy", RECORDS.get(_name) or RECORDS["_" + _name], _owned, method=_name == "narrow")
+    derived(_name + "_copy", RECORDS.get(_name) or RECORDS["_" + _name], _owned, method=_name == "narrow",
+            silent=_name in ("split", "split_with_sizes", "unbind"))
 
 
 @operator(method=False, out=False)

@@ -215,14 +215,34 @@ def combinations(input: Tensor, r=2, with_replacement=False) -> Tensor:
 @operator(name="_chunk_cat", method=False)
 def chunk_cat(tensors, dim, num_chunks) -> Tensor:
     """Each tensor padded with zeros to `num_chunks` equal parts along `dim`; the parts flattened after it and joined, as rows."""
+    d = _chunk_dim(tensors, dim, num_chunks)
     parts = []
     for x in tensors:
-        size = -(-x.shape[dim] // num_chunks) * num_chunks
-        if size != x.shape[dim]:
-            pad = x.shape[:dim] + (size - x.shape[dim],) + x.shape[dim + 1:]
-            x = cat([x, core.full(tuple(pad), 0, x.dtype)], dim)
-        parts.append(x.reshape(tuple(x.shape[:dim]) + (num_chunks, -1)))
-    return cat(parts, dim + 1)
+        size = -(-x.shape[d] // num_chunks) * num_chunks
+        if size != x.shape[d]:
+            x = cat([x, core.full(x.shape[:d] + (size - x.shape[d],) + x.shape[d + 1:], 0, x.dtype)], d)
+        parts.append(x.reshape(tuple(x.shape[:d]) + (num_chunks, -1)))
+    return cat(parts, d + 1)
+
+
+def _chunk_dim(tensors, dim, num_chunks) -> int:
+    """The dimension counted from 0, all arguments checked."""
+    if not tensors:
+        raise RuntimeError("_chunk_cat expects a non-empty input tensor list")
+    if num_chunks < 1:
+        raise RuntimeError(f"_chunk_cat expects positive num_chunks, got: {num_chunks}")
+    ranks = {x.dim() for x in tensors}
+    if dim < 0 and len(ranks) > 1:
+        raise RuntimeError("_chunk_cat expects non-negative dim when input tensors have different ndims")
+    d = dim + tensors[0].dim() if dim < 0 else dim
+    for x in tensors:
+        if not x.numel():
+            raise RuntimeError("_chunk_cat expects non-empty tensor")
+        if d >= x.dim():
+            raise RuntimeError("_chunk_cat expects dim < ndim for all input tensors")
+        if x.shape[:d] != tensors[0].shape[:d]:
+            raise RuntimeError("_chunk_cat expects same sizes of 0,...,dim-1 dimensions for all tensors")
+    return d
 
 
 @operator(out=False, method=False)

@@ -848,6 +848,7 @@ def gelu_backward(g: Tensor, input: Tensor):
 
 
 @pointwise(lambda x: x * 0.5 * (1.0 + lm.tanh(x * (1.0 + x * x * 0.044715) * SQRT_2_PI)), name="gelu_tanh", title="Gelu", public=False,
+           wide=True,
            rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, input: _gelu_tanh_grad(g, input)))
 def gelu_tanh(input: Tensor): ...
 

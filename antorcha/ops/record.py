@@ -75,6 +75,7 @@ class Record:
         self.out = True             # has the form with `out=`; "exact": of the result's dtype, "apart": on memory of its own
         self.public = True          # part of the API
         self.namespace = True       # a function of the torch namespace; "fft": of torch.fft, there without that prefix
+        self.silent = False         # with `out=` it returns None
         self.torch_name = None      # of one in another namespace: its name in torch, and as a method
         self.method = True          # a method of Tensor
         self.inplace = False        # has the form with a trailing underscore
@@ -450,7 +451,8 @@ def _definition(rec: Record, template: str) -> tuple:
     inputs = "".join(f"{n}, " for n in (*rec.names, *([rec.variadic] if rec.variadic else [])))
     if rec.family not in ("pointwise", "view") and rec.grad is None:
         lines.append(f"if state.devices: result = settled(result, ({inputs}))")
-    lines.append(f"return result if out is None else store_out(rec.name, out, result, ({inputs}), rec.out)" if has_out else "return result")
+    stored = f"store_out(rec.name, out, result, ({inputs}), rec.out)"
+    lines.append("return result" if not has_out else f"return result if out is None else {stored}{' and None' if rec.silent else ''}")
     parameters = [*positional, *(star or (["*"] if has_out or keywords else [])), *keywords, *(["out"] if has_out else []), *extra]
     keyword_defaults = {**(rec.function.__kwdefaults__ or {}), **({"out": None} if has_out else {})}
     return f"def {rec.name}({', '.join(parameters)}):\n    " + "\n    ".join(lines), defaults, keyword_defaults

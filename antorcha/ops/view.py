@@ -318,8 +318,8 @@ def movedim(input, source, destination):
 
 @operator(family="view")
 def adjoint(input):
-    """The last two dimensions exchanged."""
-    return transpose(input, -2, -1)
+    """The last two dimensions exchanged, and conjugated."""
+    return core.conj(transpose(input, -2, -1))
 
 
 # -- parts ------------------------------------------------------------------------------------------------------
@@ -344,7 +344,11 @@ def slice_(input: Tensor, dim, start, stop, step) -> Tensor:
 def narrow(input, dim, start, length):
     """`length` positions along `dim` from `start`."""
     shape = input.meta.view.shape
+    if not shape:
+        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     d = normalize_dim("narrow", dim, len(shape))
+    if isinstance(start, core.Tensor) and (start.dim() or start.dtype.kind not in "iu"):
+        raise RuntimeError(f"start must be an 0-dim integral Tensor; received {start.dtype} of {start.dim()} dimensions")
     start = int(start)
     n = shape[d]
     if not -n <= start <= n:
@@ -478,9 +482,14 @@ def alias(input: Tensor) -> Tensor:
     return viewed(input, input.meta.view)
 
 
+def _parts(gs) -> list:
+    """The cotangents of several results; of a single one it comes alone."""
+    return list(gs) if isinstance(gs, tuple) else [gs]
+
+
 # -- several at once --------------------------------------------------------------------------------------------
 
-@operator(family="view", name="split", public=False, grad=dict(input=lambda gs, dim: core.cat(list(gs), dim)))
+@operator(family="view", name="split", public=False, grad=dict(input=lambda gs, dim: core.cat(_parts(gs), dim)))
 def split_(input: Tensor, lengths, dim) -> Tensor:
     v, out, start = input.meta.view, [], 0
     for n in lengths:
@@ -550,6 +559,9 @@ def _stacked_split(name, rank, dim):
         if input.dim() < rank:
             raise RuntimeError(f"torch.{name} requires a tensor with at least {rank} dimension{'s' * (rank > 1)}, but got a tensor with "
                                f"{input.dim()} dimensions!")
+        if not isinstance(indices_or_sections, (int, tuple, list)):
+            raise TypeError(f"{name}() received an invalid combination of arguments: expected an int or a tuple of ints as indices_or_sections; "
+                            f"received {type(indices_or_sections).__name__}")
         d = dim if input.dim() > 1 else 0
         if isinstance(indices_or_sections, int) and (indices_or_sections <= 0 or input.shape[d] % indices_or_sections):
             raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size of the dimension {input.shape[d]} is not "
@@ -603,7 +615,7 @@ def sum_to_size(input, *size):
     return view_(input.sum(over, True) if over else input, want)
 
 
-@operator(family="view", name="unbind", public=False, grad=dict(input=lambda gs, dim: core.stack(list(gs), dim)))
+@operator(family="view", name="unbind", public=False, grad=dict(input=lambda gs, dim: core.stack(_parts(gs), dim)))
 def unbind_(input: Tensor, dim) -> Tensor:
     v = input.meta.view
     return tuple(viewed(input, select_view(v, dim, i)) for i in range(v.shape[dim]))
