@@ -12,7 +12,7 @@ import math
 
 from . import expansions as table
 from .ir import Op, absolute, const, fma, maximum, minimum, select, sqrt
-from .math import INF, NAN, _wide, copysign, cos, erfc, erfcx, erfinv, exp, log, log1p, sin
+from .math import INF, NAN, _wide, copysign, cos, erfc, erfcx, exp, log, log1p, sin
 
 SQRT_2 = math.sqrt(2.0)
 
@@ -176,5 +176,7 @@ def ndtri(p: Op) -> Op:
     far = chebyshev((minimum(u, 0.125) - 0.015625) * (128.0 / 7.0) - 1.0, table.QUANTILE_FAR)
     low = (select(w < 8.0, near, far) + log(w)) * u - w
     outer = select(tail.eq(0.0), const(-INF, p.dtype), low)
-    y = select(tail < math.exp(-2.0), select(p > 0.5, -outer, outer), erfinv(2.0 * p - 1.0) * SQRT_2)
+    centred = 2.0 * p - 1.0
+    inner = centred * chebyshev(centred * centred * (2.0 / (1.0 - 2.0 * math.exp(-2.0)) ** 2) - 1.0, table.QUANTILE_CENTRE)
+    y = select(tail < math.exp(-2.0), select(p > 0.5, -outer, outer), inner)
     return select((p < 0.0) | (p > 1.0) | p.ne(p), const(NAN, p.dtype), y)

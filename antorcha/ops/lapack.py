@@ -12,7 +12,8 @@ import math
 
 import numpy as np
 
-SMALL = 16      # rows below which a triangular system is solved row by row
+SMALL = 16      # rows up to which a triangular system is solved row by row,
+BLOCK = 64      # and up to which it is given to LAPACK's solver of general systems
 
 
 def quiet(function):
@@ -43,10 +44,16 @@ def each(function, *stacks):
 
 def _solve_lower(a, b, unit):
     n = a.shape[-1]
-    if n > SMALL:
+    if n > BLOCK:
         h = n // 2
         top = _solve_lower(a[..., :h, :h], b[..., :h, :], unit)
         return np.concatenate([top, _solve_lower(a[..., h:, h:], b[..., h:, :] - a[..., h:, :h] @ top, unit)], -2)
+    if n > SMALL:
+        low = np.tril(a, -1) + np.eye(n, dtype=a.dtype) if unit else np.tril(a)
+        try:
+            return np.linalg.solve(low, b)
+        except np.linalg.LinAlgError:
+            pass    # a zero on the diagonal: by rows, which gives infinities
     x = np.array(b)
     for i in range(n):
         if i:
@@ -67,34 +74,44 @@ def solve_triangular(a, b, upper, unit):
 
 # -- LU ---------------------------------------------------------------------------------------------------------
 
-def _swap(x, k, p):
-    """Exchange row k with row p[b] of each matrix b."""
-    all_ = np.arange(len(x))
-    kept = x[:, k].copy()
-    x[:, k] = x[all_, p]
-    x[all_, p] = kept
+def _reorder(x, order):
+    """Give each matrix b of the stack x its rows in the order order[b]."""
+    x[:] = np.take_along_axis(x, order[:, :, None], 1)
+
+
+def _exchanges(pivots, rows: int):
+    """The order of rows that the exchanges of row k with row pivots[:, k] leave, for k = 0, 1, .."""
+    order = np.tile(np.arange(rows), (len(pivots), 1))
+    all_ = np.arange(len(pivots))
+    for k in range(pivots.shape[1]):
+        p = pivots[:, k]
+        kept = order[:, k].copy()
+        order[:, k] = order[all_, p]
+        order[all_, p] = kept
+    return order
 
 
 def _factor(a, pivots):
-    """Replace a (count, m, n), n <= m, by its factors; the rows exchanged go to pivots (count, n), from 0."""
-    n = a.shape[2]
+    """Replace a (count, m, n), n <= m, by its factors; the rows exchanged go to pivots (count, n), from 0. Returns the order of rows."""
+    count, m, n = a.shape
     if n == 1:
         pivots[:, 0] = np.argmax(size(a[:, :, 0]), 1)
-        _swap(a, 0, pivots[:, 0])
+        order = _exchanges(pivots, m)
+        _reorder(a, order)
         top = a[:, :1, 0]
         a[:, 1:, 0] /= np.where(top == 0, 1, top)
-        return
+        return order
     h = n // 2
     left, right = a[:, :, :h], a[:, :, h:]
-    _factor(left, pivots[:, :h])
-    for k in range(h):
-        _swap(right, k, pivots[:, k])
+    order = _factor(left, pivots[:, :h])
+    _reorder(right, order)
     right[:, :h] = _solve_lower(left[:, :h], right[:, :h], True)
     right[:, h:] -= left[:, h:] @ right[:, :h]
-    _factor(right[:, h:], pivots[:, h:])
-    for k in range(n - h):
-        _swap(left[:, h:], k, pivots[:, h + k])
+    below = _factor(right[:, h:], pivots[:, h:])
+    _reorder(left[:, h:], below)
     pivots[:, h:] += h
+    order[:, h:] = np.take_along_axis(order[:, h:], below, 1)
+    return order
 
 
 @quiet
@@ -104,11 +121,10 @@ def lu_factor(a):
     k = min(m, n)
     lu, pivots = stacked(a), np.zeros((math.prod(lead), k), np.int64)
     if lu.size:
-        _factor(lu[:, :, :k], pivots)
-        rest = lu[:, :, k:]
+        order = _factor(lu[:, :, :k], pivots)
         if n > k:
-            for i in range(k):
-                _swap(rest, i, pivots[:, i])
+            rest = lu[:, :, k:]
+            _reorder(rest, order)
             rest[:] = _solve_lower(lu[:, :, :k], rest, True)
     zero = np.diagonal(lu, axis1=1, axis2=2) == 0
     info = np.where(zero.any(1), zero.argmax(1) + 1, 0) if k else np.zeros(len(lu), int)
@@ -118,9 +134,7 @@ def lu_factor(a):
 def permutation(pivots, rows):
     """The matrix P of A = P L U."""
     exchanged = pivots.reshape(math.prod(pivots.shape[:-1]), pivots.shape[-1]) - 1
-    order = np.tile(np.arange(rows), (len(exchanged), 1))
-    for k in range(exchanged.shape[1]):
-        _swap(order, k, exchanged[:, k])
+    order = _exchanges(exchanged, rows)
     p = np.zeros((len(order), rows, rows), np.float32)
     np.put_along_axis(p, order[:, None, :], 1, 1)
     return p.reshape(*pivots.shape[:-1], rows, rows)

@@ -29,15 +29,34 @@ eigh_t, eig_t = (named(name, "eigenvalues", "eigenvectors") for name in ("linalg
 lstsq_t = named("linalg_lstsq", "solution", "residuals", "rank", "singular_values")
 
 
-def _converging(what: str, routine):
-    """`routine` with NumPy's error as ours."""
-    def host(*arrays, **params):
-        try:
-            return routine(*arrays, **params)
-        except np.linalg.LinAlgError:
-            raise LinAlgError(f"{what}: The algorithm failed to converge because the input matrix is ill-conditioned or "
-                              "contained non-finite values.") from None
+FAILED, NOT_FINITE = 1, 2
+
+
+def _told(routine, not_finite=FAILED):
+    """`routine` with one result more: 0, or why the others are NaN."""
+    def host(A, *others, **params):
+        why = 0 if np.isfinite(A).all() else not_finite
+        if not why:
+            try:
+                return (*routine(A, *others, **params), np.int32(0))
+            except np.linalg.LinAlgError:
+                why = FAILED
+        shapes = routine(np.zeros_like(A), *others, **params)
+        return (*(np.full_like(x, np.nan if x.dtype.kind in "fc" else 0) for x in shapes), np.int32(max(why, 0)))
     return lapack.quiet(host)
+
+
+def _look(what: str, why) -> None:
+    """Raise at once what the routine told."""
+    code = int(core.host(why.detach()))
+    if code == NOT_FINITE:
+        raise RuntimeError(f"{what}: input tensor should not contain infs or NaNs.")
+    if code:
+        raise LinAlgError(f"{what}: The algorithm failed to converge because the input matrix is ill-conditioned or contained "
+                          "non-finite values.")
+
+
+WHY = ((), dt.int32)
 
 
 # -- QR ---------------------------------------------------------------------------------------------------------
@@ -121,8 +140,8 @@ def geqrf(input: Tensor):
 
 # -- singular values --------------------------------------------------------------------------------------------
 
-SVD = host_op("linalg_svd", _converging("linalg.svd", lambda A, full: tuple(np.linalg.svd(A, full))))
-SVDVALS = host_op("linalg_svdvals", _converging("linalg.svd", lambda A: (np.linalg.svd(A, compute_uv=False),)))
+SVD = host_op("linalg_svd", _told(lambda A, full: tuple(np.linalg.svd(A, full))))
+SVDVALS = host_op("linalg_svdvals", _told(lambda A: (np.linalg.svd(A, compute_uv=False),)))
 
 
 @operator(name="linalg_svd", public=False, holomorphic=False, partial=True,
@@ -131,7 +150,7 @@ def singular(A: Tensor, full):
     (m, n), lead, d = A.shape[-2:], tuple(A.shape[:-2]), A.meta.dtype
     k = min(m, n)
     left, right = (m, n) if full else (k, k)
-    return linalg_svd_t(*run(SVD, (A,), [(lead + (m, left), d), (lead + (k,), d.to_real()), (lead + (right, n), d)], full=full))
+    return run(SVD, (A,), [(lead + (m, left), d), (lead + (k,), d.to_real()), (lead + (right, n), d), WHY], full=full)
 
 
 def _skew(x):
@@ -144,7 +163,7 @@ def _gaps(values):
 
 
 def _svd_grad(g, A, full, result):
-    (gU, gS, gVh), (U, S, Vh) = g, result
+    (gU, gS, gVh, _), (U, S, Vh, _) = g, result
     m, n = A.shape[-2:]
     k = min(m, n)
     if full:        # vectors of the null space are arbitrary, and have no derivative
@@ -185,7 +204,9 @@ def linalg_svd(A: Tensor, full_matrices=True, *, driver=None):
     values."""
     check_matrix("linalg.svd", A)
     _check_driver(driver)
-    return singular(A, bool(full_matrices))
+    *found, why = singular(A, bool(full_matrices))
+    _look("linalg.svd", why)
+    return linalg_svd_t(*found)
 
 
 @operator(name="linalg_svdvals", namespace="linalg")
@@ -194,8 +215,10 @@ def svdvals(A: Tensor, *, driver=None) -> Tensor:
     check_matrix("linalg.svd", A)
     _check_driver(driver)
     if A.requires_grad and core.is_grad_enabled():
-        return singular(A, False).S
-    return run(SVDVALS, (A,), [((*A.shape[:-2], min(A.shape[-2:])), A.meta.dtype.to_real())])[0]
+        return linalg_svd(A, False).S
+    s, why = run(SVDVALS, (A,), [((*A.shape[:-2], min(A.shape[-2:])), A.meta.dtype.to_real()), WHY])
+    _look("linalg.svd", why)
+    return s
 
 
 @operator()
@@ -212,24 +235,24 @@ def svd(input: Tensor, some=True, compute_uv=True):
 
 # -- eigenvalues ------------------------------------------------------------------------------------------------
 
-def _finite(what, routine):
-    def host(A):
-        if not np.isfinite(A).all():
-            raise RuntimeError(f"{what}: input tensor should not contain infs or NaNs.")
-        return routine(A)
-    return _converging(what, host)
+NAN_FOR_NAN = -1     # no error: the results are NaN, too
+EIGH = host_op("linalg_eigh", _told(lambda A, triangle: tuple(np.linalg.eigh(A, triangle)), NAN_FOR_NAN))
+EIGVALSH = host_op("linalg_eigvalsh", _told(lambda A, triangle: (np.linalg.eigvalsh(A, triangle),), NAN_FOR_NAN))
 
 
-EIGH = host_op("linalg_eigh", _converging("linalg.eigh", lambda A, triangle: tuple(np.linalg.eigh(A, triangle))))
-EIGVALSH = host_op("linalg_eigvalsh", _converging("linalg.eigh", lambda A, triangle: (np.linalg.eigvalsh(A, triangle),)))
-EIG = host_op("linalg_eig", _finite("linalg.eig", lambda A: tuple(np.linalg.eig(A))))
-EIGVALS = host_op("linalg_eigvals", _finite("linalg.eig", lambda A: (np.linalg.eigvals(A),)))
+def _eig_host(A):
+    values, vectors = np.linalg.eig(A)
+    return values.astype(np.result_type(A.dtype, np.complex64)), vectors.astype(np.result_type(A.dtype, np.complex64))
+
+
+EIG = host_op("linalg_eig", _told(_eig_host, NOT_FINITE))
+EIGVALS = host_op("linalg_eigvals", _told(lambda A: (np.linalg.eigvals(A).astype(np.result_type(A.dtype, np.complex64)),), NOT_FINITE))
 
 
 @operator(name="linalg_eigh", public=False, holomorphic=False, partial=True,
-          grad=dict(A=lambda g, result: _eigh_grad(g, *result)))
+          grad=dict(A=lambda g, result: _eigh_grad(g[:2], *result[:2])))
 def hermitian_eigen(A: Tensor, triangle):
-    return eigh_t(*run(EIGH, (A,), [(A.shape[:-1], A.meta.dtype.to_real()), (A.shape, A.meta.dtype)], triangle=triangle))
+    return run(EIGH, (A,), [(A.shape[:-1], A.meta.dtype.to_real()), (A.shape, A.meta.dtype), WHY], triangle=triangle)
 
 
 def _eigh_grad(g, values, V):
@@ -253,7 +276,9 @@ def eigh(A: Tensor, UPLO="L"):
     """(eigenvalues, increasing; eigenvectors in columns) of Hermitian matrices, of which the lower ("L") or upper triangle is
     read."""
     check_matrix("linalg.eigh", A, square=True)
-    return hermitian_eigen(A, _triangle(UPLO))
+    values, vectors, why = hermitian_eigen(A, _triangle(UPLO))
+    _look("linalg.eigh", why)
+    return eigh_t(values, vectors)
 
 
 @operator(name="linalg_eigvalsh", namespace="linalg")
@@ -261,14 +286,17 @@ def eigvalsh(A: Tensor, UPLO="L") -> Tensor:
     """The eigenvalues of Hermitian matrices, increasing."""
     check_matrix("linalg.eigh", A, square=True)
     if A.requires_grad and core.is_grad_enabled():
-        return hermitian_eigen(A, _triangle(UPLO)).eigenvalues
-    return run(EIGVALSH, (A,), [(A.shape[:-1], A.meta.dtype.to_real())], triangle=_triangle(UPLO))[0]
+        return eigh(A, UPLO).eigenvalues
+    values, why = run(EIGVALSH, (A,), [(A.shape[:-1], A.meta.dtype.to_real()), WHY], triangle=_triangle(UPLO))
+    _look("linalg.eigh", why)
+    return values
 
 
-@operator(name="linalg_eig", public=False, holomorphic=False, partial=True, grad=dict(A=lambda g, result: _eig_grad(g, *result)))
+@operator(name="linalg_eig", public=False, holomorphic=False, partial=True,
+          grad=dict(A=lambda g, result: _eig_grad(g[:2], *result[:2])))
 def eigen(A: Tensor):
     d = A.meta.dtype.to_complex()
-    return eig_t(*run(EIG, (A,), [(A.shape[:-1], d), (A.shape, d)]))
+    return run(EIG, (A,), [(A.shape[:-1], d), (A.shape, d), WHY])
 
 
 def _eig_grad(g, values, V):
@@ -289,7 +317,9 @@ def _eig_grad(g, values, V):
 def eig(A: Tensor):
     """(eigenvalues, eigenvectors in columns), complex, of square matrices."""
     check_matrix("linalg.eig", A, square=True)
-    return eigen(A)
+    values, vectors, why = eigen(A)
+    _look("linalg.eig", why)
+    return eig_t(values, vectors)
 
 
 @operator(name="linalg_eigvals", namespace="linalg")
@@ -297,13 +327,15 @@ def eigvals(A: Tensor) -> Tensor:
     """The eigenvalues of square matrices, complex."""
     check_matrix("linalg.eigvals", A, square=True)
     if A.requires_grad and core.is_grad_enabled():
-        return eigen(A).eigenvalues
-    return run(EIGVALS, (A,), [(A.shape[:-1], A.meta.dtype.to_complex())])[0]
+        return eig(A).eigenvalues
+    values, why = run(EIGVALS, (A,), [(A.shape[:-1], A.meta.dtype.to_complex()), WHY])
+    _look("linalg.eigvals", why)
+    return values
 
 
 # -- the pseudo-inverse, rank, least squares --------------------------------------------------------------------
 
-PINV = host_op("linalg_pinv", _converging("linalg.pinv", lambda A, tolerance, hermitian: _pinv_host(A, tolerance, hermitian)))
+PINV = host_op("linalg_pinv", _told(lambda A, tolerance, hermitian: (_pinv_host(A, tolerance, hermitian),)))
 
 
 def _spectrum(A, hermitian):
@@ -326,9 +358,9 @@ def _pinv_host(A, tolerance, hermitian):
     return (Vh.conj().swapaxes(-1, -2) * inverse[..., None, :]) @ U.conj().swapaxes(-1, -2)
 
 
-@operator(name="linalg_pinv", public=False, holomorphic=False, grad=dict(A=lambda g, A, result: pinv_grad(g, A, result)))
+@operator(name="linalg_pinv", public=False, holomorphic=False, grad=dict(A=lambda g, A, result: pinv_grad(g[0], A, result[0])))
 def pseudo_inverse(A: Tensor, tolerance, hermitian):
-    return run(PINV, (A, tolerance), [((*A.shape[:-2], A.shape[-1], A.shape[-2]), A.meta.dtype)], hermitian=hermitian)[0]
+    return run(PINV, (A, tolerance), [((*A.shape[:-2], A.shape[-1], A.shape[-2]), A.meta.dtype), WHY], hermitian=hermitian)
 
 
 def pinv_grad(g, A, P):
@@ -365,7 +397,9 @@ def pinv(A: Tensor, rcond=None, hermitian=False, *, atol=None, rtol=None) -> Ten
     atol, rtol = _tolerances("linalg.pinv", A, atol, rtol)
     lead = tuple(A.shape[:-2])
     tolerance = core.stack([atol.expand(lead) if atol.dim() <= len(lead) else atol, rtol.expand(lead)], -1)
-    return pseudo_inverse(A, tolerance, bool(hermitian))
+    inverse, why = pseudo_inverse(A, tolerance, bool(hermitian))
+    _look("linalg.pinv", why)
+    return inverse
 
 
 @operator()
@@ -399,14 +433,14 @@ def _lstsq_host(A, B, rcond):
     return Vh.conj().swapaxes(-1, -2) @ scaled, kept.sum(-1), s
 
 
-LSTSQ = host_op("linalg_lstsq", _converging("linalg.lstsq", _lstsq_host))
+LSTSQ = host_op("linalg_lstsq", _told(_lstsq_host))
 
 
 @operator(name="linalg_lstsq", public=False, holomorphic=False,
           grad=dict(A=lambda g, A, B: _lstsq_grad(g[0], A, B), B=lambda g, A: pinv(A).mH @ g[0]))
 def least_squares(A: Tensor, B: Tensor, rcond):
     (m, n), lead, d = A.shape[-2:], tuple(A.shape[:-2]), A.meta.dtype
-    outputs = [((*lead, n, B.shape[-1]), d), (lead, dt.int64), ((*lead, min(m, n)), d.to_real())]
+    outputs = [((*lead, n, B.shape[-1]), d), (lead, dt.int64), ((*lead, min(m, n)), d.to_real()), WHY]
     return run(LSTSQ, (A, B), outputs, rcond=rcond)
 
 
@@ -440,7 +474,8 @@ def lstsq(A: Tensor, B: Tensor, rcond=None, *, driver=None):
     A, columns = common_batch(what, A, columns)
     if rcond is None:
         rcond = max(m, n) * float(np.finfo(A.meta.dtype.to_real().numpy).eps)
-    X, rank, s = least_squares(A, columns, 0.0 if driver == "gels" else float(rcond))
+    X, rank, s, why = least_squares(A, columns, 0.0 if driver == "gels" else float(rcond))
+    _look(what, why)
     real = A.meta.dtype.to_real()
     residuals = pw.real(X).reshape(-1)[:0]
     if m > n and (driver == "gels" or bool((rank == n).all())) and driver != "gelsy":
