@@ -170,8 +170,9 @@ def test_redispatch():
         if overrides.has_torch_function((a,)):
             return overrides.handle_torch_function(scaled, (a,), a)
         return torch.mul(a, 2)
+    one = torch.ones(1)
     with Mode():
-        out = scaled(torch.ones(1))
+        out = scaled(one)
     assert seen == [scaled, torch.mul] and out.item() == 2
 
 

@@ -6,8 +6,8 @@ from ..core import autograd as _engine
 from ..core.autograd import backward as _backward, enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
 from ..core.function import Function, NestedIOFunction, once_differentiable  # noqa: F401
 from ..core.gradcheck import gradcheck, gradgradcheck  # noqa: F401
-from ..core.tensor import Tensor as Variable
 from .anomaly_mode import detect_anomaly, set_detect_anomaly
+from .variable import Variable
 
 __all__ = ["Function", "NestedIOFunction", "Variable", "backward", "detect_anomaly", "enable_grad", "enforce_grad_layout_policy", "grad",
            "grad_mode", "gradcheck", "gradgradcheck", "inference_mode", "no_grad", "set_detect_anomaly", "set_grad_enabled",
@@ -62,6 +62,11 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     return vmap(one, in_dims=dims, out_dims=tuple(None if g is None else 0 for g in used))(cotangents)
 
 
+def variable(*args, **kwargs):
+    """RuntimeError: the oldest name of `torch.tensor`."""
+    raise RuntimeError("torch.autograd.variable(...) is deprecated, use torch.tensor(...) instead")
+
+
 class _Policy:
     """A setting that changes nothing here, as a function or a context."""
 
@@ -85,6 +90,6 @@ class enforce_grad_layout_policy(_Policy):
 
 def __getattr__(name):
     import importlib
-    if name in ("forward_ad", "function", "functional", "grad_mode", "graph", "profiler", "variable"):
+    if name in ("forward_ad", "function", "functional", "grad_mode", "graph", "profiler"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

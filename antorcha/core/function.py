@@ -12,15 +12,13 @@ class FunctionCtx:
     """What `forward` leaves for `backward`, and the node of the graph that it belongs to."""
 
     boxed_grads_call = clear_saved_tensors_on_access = False
+    to_save: tuple = ()
+    saved_for_forward: tuple = ()
+    dirty_tensors: tuple = ()
+    non_differentiable: tuple = ()
+    needs_input_grad: tuple = ()
+    materialize_grads = True
     _node: FunctionNode | None = None
-
-    def __init__(self):
-        self.to_save: tuple = ()
-        self.saved_for_forward: tuple = ()
-        self.dirty_tensors: tuple = ()
-        self.non_differentiable: tuple = ()
-        self.needs_input_grad: tuple = ()
-        self.materialize_grads = True
 
     def save_for_backward(self, *tensors) -> None:
         """Keep tensors (inputs, results or others; None, too) for `backward`, which finds them in `saved_tensors`."""

@@ -28,6 +28,7 @@ from ..core.storage import Storage
 from ..core.tensor import Tensor, tensor_on
 from ..graph import tape
 from ..graph.node import Form, Lanes, Node, Static, dense, form, view as make_view
+from ..graph.placement import device_of
 from ..ops import pointwise as pw
 from ..ops.contraction import _collapse as collapse
 from ..ops.factory import full_of
@@ -37,6 +38,7 @@ from ..ops.view import SCATTER
 from ..utils._pytree import tree_flatten, tree_unflatten
 
 IDENTITY = pw.identity.record
+_new = object.__new__
 _order = itertools.count(1).__next__
 _levels: list[Level] = []       # those whose function runs now, the innermost last
 
@@ -91,7 +93,10 @@ class Rewriter:
             fresh.append(nodes.pop())
         try:
             while fresh:
-                place(fresh.pop())
+                node = fresh.pop()
+                if not place(node):
+                    for level in _levels:
+                        level.inside.add(node)
         finally:
             self.mark()
             tape.state.urgent = self
@@ -144,20 +149,19 @@ def raw_node(t: Tensor) -> Node:
     return Storage.node.__get__(t.storage)
 
 
-def place(node: Node) -> None:
-    """Record `node`, for all lanes where it reads values with lanes."""
+def place(node: Node) -> bool:
+    """Record `node`, for all lanes where it reads values with lanes; whether it does."""
     level = None
     for s in node.inputs:
         if type(s) is Node and type(s.inputs) is Lanes and (level is None or s.inputs.level.order > level.order):
             level = s.inputs.level
     if level is None:
         tape.record(node)
-        for inside in _levels:
-            inside.inside.add(node)
-        return
+        return False
     whole = batched(node, level)
     place(whole)
     node.inputs = Lanes(level, whole, node.form.numel)
+    return True
 
 
 # -- one lane in, all lanes out -----------------------------------------------------------------------------------
@@ -190,13 +194,9 @@ def batched(node: Node, level: Level) -> Node:
         if len(_forms) > 20_000:
             _forms.clear()
         whole = _forms[key] = rule(own, level.size, steps)
-    out = _node(whole, tuple(inputs))
-    out.where = node.where
+    out = _new(Node)    # without the constructor, which would look the form up again
+    out.form, out.inputs, out.buffer, out.where = whole, tuple(inputs), None, node.where
     return out
-
-
-def _node(f: Form, inputs: tuple) -> Node:
-    return Node(f.op, inputs, f.views, f.static, f.shape, f.numel, f.dtype)
 
 
 def _ahead(v, size: int, step):
@@ -276,7 +276,7 @@ def _side_by_side(node: Node, step, numel: int, size: int) -> Node:
 def _each_lane(node: Node, size: int, inputs, steps) -> Node:
     """The operation recorded for each lane, and the results put side by side."""
     f = node.form
-    out = raw_node(full_of((size, f.numel), 0, f.dtype))
+    out = raw_node(full_of((size, f.numel), 0, f.dtype, device_of(node, {})))
     for b in range(size):
         views = tuple([v if s is None else make_view(v.shape, v.strides, v.offset + b * s) for v, s in zip(f.views, steps)])
         lane = Node(f.op, tuple(inputs), views, f.static, f.shape, f.numel, f.dtype)
