@@ -56,6 +56,8 @@ ONE = {
     "gram": lambda x: x.T @ x, "bmm": lambda x: torch.bmm(x[None].expand(2, 3, 4), WEIGHT.T[None].expand(2, 4, 3)),
     "linear": lambda x: F.linear(x, WEIGHT, torch.ones(3)), "outer": lambda x: torch.outer(x[0], x[1]), "dot": lambda x: x[0].dot(x[1]),
     "einsum": lambda x: torch.einsum("ij,kj->ik", x, WEIGHT), "einsum left": lambda x: torch.einsum("ij,kj->ik", WEIGHT, x),
+    "inv": lambda x: torch.linalg.inv(x @ x.T + torch.eye(3)), "solve": lambda x: torch.linalg.solve(x @ x.T + torch.eye(3), x),
+    "svd": lambda x: torch.linalg.svdvals(x), "cholesky": lambda x: torch.linalg.cholesky(x @ x.T + torch.eye(3)), "fft": torch.fft.rfft,
     "conv1d": lambda x: F.conv1d(x[None], WEIGHT[None, :, :2]), "max_pool": lambda x: F.max_pool1d(x, 2), "layer_norm": lambda x: F.layer_norm(x, (4,)),
     "batch_norm": lambda x: F.batch_norm(x, None, None, training=True), "cross_entropy": lambda x: F.cross_entropy(x, INDEX[:3]),
     "embedding": lambda x: F.embedding((x > 0).long(), WEIGHT), "one_hot": lambda x: F.one_hot((x > 0).long(), 2),
@@ -95,7 +97,7 @@ def _several(x):
     return x if isinstance(x, tuple) else (x,)
 
 
-@pytest.mark.parametrize("name", [n for n in ONE if n not in ("argmax", "any", "one_hot", "constant", "embedding", "complex", "half")])
+@pytest.mark.parametrize("name", [n for n in ONE if n not in ("argmax", "any", "one_hot", "constant", "embedding", "complex", "half", "fft")])
 def test_derivatives_within_lanes(name):
     """vmap of grad, and the derivative of vmap, against loops."""
     f = ONE[name]
@@ -217,6 +219,10 @@ def test_randomness():
     close(vmap(lambda c: torch.multinomial(c, 2), randomness="different")(chances), want)
     alike = vmap(lambda c: torch.poisson(c * 0 + 9), randomness="same")(chances)
     close(alike, alike[:1].expand(3, 6))
+    twice = vmap(lambda c: c.sum() * 0 + torch.poisson(torch.full((50,), 9.0)), randomness="different")(chances)
+    assert not twice[0].equal(twice[1])
+    with pytest.raises(RuntimeError, match="every probability in"):
+        vmap(torch.bernoulli, randomness="different")(chances + 1)
     rows = vmap(lambda a: a + torch.randperm(20), randomness="different")(x)
     close(rows.sort(1)[0], torch.arange(20.0).expand(3, 20))
     assert not rows[0].equal(rows[1])

@@ -106,12 +106,21 @@ class Rewriter:
         from .randomness import draws
         return draws(rng)
 
+    def whole(self, t: Tensor) -> Tensor:
+        """`t` of all examples, those of the outermost level along the first dimension."""
+        for level in depth(t):
+            t = leave(level, t)
+        return t
+
     def each_lane(self, function, args: tuple, kwargs: dict):
-        """The results of `function` called for each example, for all of them."""
+        """The results of `function` called for each example where its arguments are of one, or its numbers are to be different."""
         from .randomness import lane_by_lane
 
         leaves, spec = tree_flatten((args, kwargs))
-        level = max([x for t in leaves if isinstance(t, Tensor) for x in depth(t)], key=lambda x: x.order)
+        mapped = [x for t in leaves if isinstance(t, Tensor) for x in depth(t)] or [x for x in _levels if x.randomness == "different"]
+        if not mapped:
+            return function(*args, **kwargs)
+        level = max(mapped, key=lambda x: x.order)
         found = []
         for b in lane_by_lane(level, kwargs.get("generator")):
             one = [leave(level, t)[b] if isinstance(t, Tensor) and level in depth(t) else t for t in leaves]

@@ -48,9 +48,6 @@ class LaneDraws:
     def permutation(self, n: int) -> LaneNumbers:
         return self._split(np.stack([self._rng.permutation(n) for _ in range(self._count)]))
 
-    def poisson(self, rates) -> LaneNumbers:
-        return self._split(self._rng.poisson(np.tile(rates, self._count)))
-
     def words_leaf(self, n: int) -> Node:
         """A node of n pairs of words that stands for one lane."""
         node, step = self._rng.words_leaf(self._count * n), self._count * n

@@ -16,7 +16,7 @@ import numpy as np
 from ..base import dtype as dt
 from .pointwise import digamma, where
 from .random import source
-from .record import core, operator
+from .record import by_lane, core, operator
 
 Tensor = "Tensor"
 NODES = 48
@@ -110,6 +110,11 @@ def _require_float(name: str, x) -> None:
 def _standard_gamma(input: Tensor, generator=None) -> Tensor:
     """Samples of the gamma distributions with these concentrations and rate 1 (Marsaglia and Tsang 2000)."""
     _require_float("_standard_gamma", input)
+    return _draw_gamma(input, generator)
+
+
+@by_lane
+def _draw_gamma(input, generator):
     drawn = source(generator).gamma(_host(input).reshape(-1)).astype(np.float64 if input.meta.dtype is dt.float64 else np.float32)
     return _from(np.maximum(drawn, _smallest(input.meta.dtype)), input)
 
@@ -124,6 +129,11 @@ def _dirichlet_backward(g, input, result):
 def _sample_dirichlet(input: Tensor, generator=None) -> Tensor:
     """Samples of the Dirichlet distributions whose concentrations lie along the last dimension: gamma numbers over their sum."""
     _require_float("_sample_dirichlet", input)
+    return _draw_dirichlet(input, generator)
+
+
+@by_lane
+def _draw_dirichlet(input, generator):
     drawn = source(generator).gamma(_host(input).astype(np.float64).reshape(-1)).reshape(tuple(input.shape))
     share = (drawn / drawn.sum(-1, keepdims=True)).astype(_host(input).dtype)
     eps = np.finfo(share.dtype).eps

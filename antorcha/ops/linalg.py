@@ -17,7 +17,7 @@ from ..base.errors import LinAlgError
 from . import lapack
 from . import pointwise as pw
 from .extern import host_op, run
-from .record import broadcast_shapes, check_tensor, core, operator
+from .record import broadcast_shapes, check_tensor, core, everywhere, operator
 from .results import named
 
 Tensor = "Tensor"
@@ -77,7 +77,7 @@ def common_batch(what: str, *matrices) -> list:
 
 def raise_where(info, describe) -> None:
     """LinAlgError for the first matrix whose info is not 0; describe(info) says what happened to it."""
-    found = core.host(info.detach())
+    found = everywhere(info)
     bad = np.argwhere(found)
     if len(bad):
         place = tuple(int(i) for i in bad[0])

@@ -13,7 +13,7 @@ from ..graph.node import Static, dense, view
 from ..loops import ir
 from . import factory
 from .placement import device_name, place
-from .record import by_lane, Record, core, known, make, meta
+from .record import Record, by_lane, core, everywhere, make, meta
 
 Tensor = "Tensor"
 
@@ -162,7 +162,7 @@ def normal(mean, std=None, size=None, *, generator=None, out=None, dtype=None, d
         return _finish("normal", _tensor(x, tuple(size), d), out, requires_grad, device)
     # Draws have no derivative with respect to the parameters.
     mean, std = (v.detach() if isinstance(v, core.Tensor) else v for v in (mean, std))
-    if isinstance(std, core.Tensor) and std.numel() and known(std) and not (core.host(std) >= 0).all():
+    if isinstance(std, core.Tensor) and std.numel() and not (everywhere(std) >= 0).all():
         raise RuntimeError("normal expects all elements of std >= 0.0")
     like = mean if isinstance(mean, core.Tensor) else std
     shape = core.broadcast_tensors(mean, std)[0].shape if isinstance(std, core.Tensor) and isinstance(mean, core.Tensor) else like.shape
@@ -175,10 +175,9 @@ def bernoulli(input, p=None, *, generator=None, out=None):
         return mask(tuple(input.shape), p, generator, input).to(input.dtype)
     if not input.is_floating_point():
         raise RuntimeError("bernoulli: expected probabilities in a floating point tensor")
-    if known(input):
-        chances = core.host(input.detach())
-        if not ((chances >= 0) & (chances <= 1)).all():
-            raise RuntimeError("bernoulli: expected every probability in [0, 1]")
+    chances = everywhere(input)
+    if not ((chances >= 0) & (chances <= 1)).all():
+        raise RuntimeError("bernoulli: expected every probability in [0, 1]")
     draws = _tensor(source(generator).uniform(input.numel(), _numpy_float(input.dtype)), tuple(input.shape), input.dtype)
     return _finish("bernoulli", (draws < input.detach()).to(input.dtype), out, False, input.device)
 

@@ -670,13 +670,16 @@ def known(t) -> bool:
     return tape.state.vmap is None or type(t.storage.node.inputs) is not Lanes
 
 
+def everywhere(t) -> np.ndarray:
+    """The value of `t`, computed now; within `vmap` that of all examples, along first dimensions. For checks of values."""
+    return core.host((t if known(t) else tape.state.vmap.whole(t)).detach())
+
+
 def by_lane(function):
     """Decorates a function that looks at values when it is called: within `vmap` it is called for each example."""
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
-        if tape.state.vmap is None or all(known(x) for x in (*args, *kwargs.values()) if isinstance(x, core.Tensor)):
-            return function(*args, **kwargs)
-        return tape.state.vmap.each_lane(function, args, kwargs)
+        return function(*args, **kwargs) if tape.state.vmap is None else tape.state.vmap.each_lane(function, args, kwargs)
     return wrapped
 
 

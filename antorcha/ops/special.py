@@ -11,7 +11,7 @@ from ..loops import special as ls
 from . import incomplete
 from . import pointwise as pw
 from .extern import host_op, run
-from .record import broadcast_shapes, core, floating, operator, pointwise, result_dtype
+from .record import broadcast_shapes, core, everywhere, floating, operator, pointwise, result_dtype
 from .samples import Samples, unary
 
 Tensor = "Tensor"
@@ -284,7 +284,7 @@ def _polynomial(name: str, text: str, first, step, shift=None) -> None:
     def function(x: Tensor, n: Tensor) -> Tensor:
         (x, degree), d = _promoted(name, x, n)
         shape = broadcast_shapes(name, tuple(x.shape), tuple(degree.shape))
-        highest = int(n) if not isinstance(n, core.Tensor) else int(n.max()) if n.numel() else -1
+        highest = int(n) if not isinstance(n, core.Tensor) else int(everywhere(n).max()) if n.numel() else -1
         x = shift(x) if shift else x
         one = core.full(shape, 1, d)
         before, now = one, (first(x) + 0 * one if highest > 0 else one)

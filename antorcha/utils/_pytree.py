@@ -14,6 +14,8 @@ from collections import OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ..ops.results import Results
+
 __all__ = [
     "PyTree", "Context", "FlattenFn", "UnflattenFn", "DumpableContext", "ToDumpableContextFn", "FromDumpableContextFn", "PyTreeSpec",
     "TreeSpec", "LeafSpec", "keystr", "key_get", "register_pytree_node", "tree_is_leaf", "tree_flatten", "tree_flatten_with_path",
@@ -284,6 +286,8 @@ def is_constant_class(cls) -> bool:
 def _get_node_type(tree):
     """The key of a tree's type in SUPPORTED_NODES; its type where it has none."""
     cls = type(tree)
+    if cls not in SUPPORTED_NODES and issubclass(cls, Results):     # torch.return_types
+        register_pytree_node(cls, _tuple_flatten, lambda values, _: cls(*values), flatten_with_keys_fn=_tuple_flatten_with_keys)
     return namedtuple if cls not in SUPPORTED_NODES and is_namedtuple_class(cls) else cls
 
 

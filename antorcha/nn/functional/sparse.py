@@ -8,7 +8,7 @@ from ...base import dtype as dt
 from ...core.autograd import no_grad
 from ...ops.index import embedding as _embedding
 from ...ops.pointwise import where
-from ...ops.record import core, known, widened
+from ...ops.record import core, everywhere, widened
 
 
 def _limit_norms(weight, indices, max_norm: float, norm_type: float) -> None:
@@ -42,9 +42,10 @@ def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, sca
 
 def _checked_classes(tensor, num_classes: int) -> int:
     """The number of classes, of which `tensor` holds indices."""
-    if int(tensor.min()) < 0:
+    values = everywhere(tensor)
+    if values.min() < 0:
         raise RuntimeError("Class values must be non-negative.")
-    largest = int(tensor.max())
+    largest = int(values.max())
     if num_classes == -1:
         return largest + 1
     if num_classes < 1:
@@ -62,8 +63,7 @@ def one_hot(tensor, num_classes=-1):
         if num_classes <= 0:
             raise RuntimeError("Can not infer total number of classes from empty tensor. Give num_classes.")
         return core.full((*tensor.shape, num_classes), 0, dt.int64)
-    if num_classes == -1 or known(tensor):
-        num_classes = _checked_classes(tensor, num_classes)
+    num_classes = _checked_classes(tensor, num_classes)
     return (tensor.unsqueeze(-1) == core.arange(num_classes)).long()
 
 
