@@ -406,7 +406,7 @@ def empty_cache() -> None:
     """Give memory that is kept for reuse back to the driver."""
     if _cuda.is_initialized():
         for found in _cuda.in_use():
-            found.allocator.empty_cache()
+            found.empty_cache()
 
 
 def ipc_collect() -> None:

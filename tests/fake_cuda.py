@@ -39,6 +39,8 @@ class Library:
         self.parsed: dict[int, simt.Kernel] = {}
         self.used = self.handles = self.clock = 0
         self.events: dict[int, int] = {}
+        self.graphs: dict[int, list[int]] = {}
+        self.nodes: dict[int, tuple] = {}
         self.host: dict[int, np.ndarray] = {}
 
     def _new(self) -> int:
@@ -201,19 +203,66 @@ class Library:
         return 0
 
     def cuLaunchKernel(self, function, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra):
+        self._run(_number(function), (_number(gx), _number(gy)), (_number(bx), _number(by)), self._words(extra), _number(stream))
+        return 0
+
+    @staticmethod
+    def _words(extra) -> list[int]:
         assert (extra[0], extra[2]) == (cuda.BUFFER_POINTER, cuda.BUFFER_SIZE) and not extra[4]
         count = ctypes.c_size_t.from_address(extra[3]).value // 8
-        words = list((ctypes.c_int64 * count).from_address(extra[1]))
-        grid, block = (_number(gx), _number(gy)), (_number(bx), _number(by))
-        module, name = self.functions[_number(function)]
-        self.calls.append(("launch", name, grid, block, count, _number(stream)))
+        return list((ctypes.c_int64 * count).from_address(extra[1]))
+
+    def _run(self, function: int, grid: tuple, block: tuple, words: list[int], stream: int) -> None:
+        module, name = self.functions[function]
+        self.calls.append(("launch", name, grid, block, len(words), stream))
         text = self.modules[module]
         if self.execute == "interp":
             interp.run(next(k for k in ptx._kernels.values() if k.ptx() == text).program, words)
-            return 0
-        kernel = self.parsed.get(_number(function))
+            return
+        kernel = self.parsed.get(function)
         if kernel is None:
-            kernel = self.parsed[_number(function)] = simt.Kernel(text, name)
-        assert count == len(kernel.parameters)
+            kernel = self.parsed[function] = simt.Kernel(text, name)
+        assert len(words) == len(kernel.parameters)
         kernel.run(self.memory, words, grid, block)
+
+    # -- graphs
+
+    def cuGraphCreate(self, graph, flags):
+        handle = self._new()
+        self.graphs[handle] = []
+        _out(graph, handle)
+        return 0
+
+    def _node(self, parameters) -> tuple:
+        p = parameters._obj
+        return p.function, (p.gx, p.gy), (p.bx, p.by), self._words((ctypes.c_void_p * 5).from_address(p.extra))
+
+    def cuGraphAddKernelNode(self, node, graph, before, count, parameters):
+        nodes = self.graphs[_number(graph)]
+        assert (_number(count), [_number(b) for b in before or ()]) == ((1, [nodes[-1]]) if nodes else (0, []))
+        handle = self._new()
+        self.nodes[handle] = self._node(parameters)
+        nodes.append(handle)
+        _out(node, handle)
+        return 0
+
+    def cuGraphInstantiateWithFlags(self, executable, graph, flags):
+        self.calls.append(("cuGraphInstantiate", len(self.graphs[_number(graph)])))
+        _out(executable, _number(graph))
+        return 0
+
+    def cuGraphExecKernelNodeSetParams(self, executable, node, parameters):
+        self.nodes[_number(node)] = self._node(parameters)
+        self.calls.append(("cuGraphUpdate",))
+        return 0
+
+    def cuGraphLaunch(self, executable, stream):
+        self.calls.append(("cuGraphLaunch", _number(stream)))
+        at = len(self.calls)
+        for node in self.graphs[_number(executable)]:
+            self._run(*self.nodes[node], _number(stream))
+        del self.calls[at:]     # one call did it
+        return 0
+
+    def cuGraphExecDestroy(self, executable):
         return 0

@@ -171,22 +171,44 @@ def test_training(gpus):
     assert launched and flush.counters["hits"]
 
 
-def test_a_step_is_recorded_whole_and_its_plan_found_again(gpus):
-    w, x = torch.ones(8, 8, device="cuda").requires_grad_(), torch.ones(4, 8, device="cuda")
-    w.tolist(), x.tolist()
-    seen = []
-    for _ in range(4):
-        before = dict(flush.counters), len(gpus.calls)
-        loss = (x @ w).relu().mean()
+def test_a_step_that_repeats_is_one_graph(gpus):
+    """Its plan is found again; nothing is copied, allocated or waited for, and only arguments that changed are told."""
+    def step(device, scale, losses):
+        nonlocal w
+        h = (x @ w).relu()
+        loss = (torch.softmax(h @ w, 1) @ w).tanh().mean()
         loss.backward()
         with torch.no_grad():
-            w -= 0.1 * w.grad
+            w -= scale * w.grad
         w.grad = None
+        losses.append(loss)
         tape.flush()
-        asked = [c[:4] for c in gpus.calls[before[1]:] if c[0] in ("launch", "HtoD", "DtoH", "cuMemAlloc")]
-        seen.append((asked, flush.counters["made"] - before[0]["made"]))
-    assert seen[2] == seen[3] and seen[3][1] == 0
-    assert all(c[0] == "launch" for c in seen[3][0])        # nothing is copied, allocated or waited for
+
+    x, results, asked = torch.arange(32.0).reshape(4, 8), {}, []
+    for device in ("cpu", "cuda"):
+        w, losses = torch.ones(8, 8, device=device).requires_grad_(), []
+        w.tolist()
+        x = x.to(device)
+        for k in range(9):
+            before = len(gpus.calls)
+            step(device, 0.1 if k < 7 else 0.05, losses)
+            asked.append([c[0] for c in gpus.calls[before:]])
+        results[device] = [loss.item() for loss in losses], w.tolist()
+    np.testing.assert_allclose(*[np.concatenate([np.ravel(part) for part in r]) for r in results.values()], rtol=1e-5)
+    asked = asked[9:]
+    assert set(asked[1]) == {"launch"} and sum(calls.count("cuGraphInstantiate") for calls in asked) == 1
+    for calls in asked[6:]:
+        assert set(calls) <= {"cuGraphUpdate", "cuGraphLaunch"} and calls.count("cuGraphLaunch") == 1
+
+
+def test_explain_times_kernels(gpus):
+    from antorcha.explaining import Recorder
+
+    x = A.cuda()
+    with Recorder() as recorder:
+        (x.softmax(1) @ x.t()).tolist()
+    run = list(recorder.runs.values())[-1]
+    assert len(run.times) == 2 and all(run.times) and "ptx_kernel" in recorder.report(code=True)
 
 
 def test_a_bad_index_is_reported_when_somebody_waits(gpus):

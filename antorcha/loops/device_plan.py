@@ -1,4 +1,4 @@
-"""Plans whose buffers are on a GPU: the same steps, launched one after another in the current stream."""
+"""Plans whose buffers are on a GPU: the same steps, launched in the current stream; one CUDA graph where a plan repeats."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import numpy as np
 from ..runtime import cuda
 from ..targets.ptx import architecture_for
 from .plan import Extern, Plan, late_error
+
+REPEATED = 2        # runs after which a plan is worth a graph
+FEWEST = 3          # launches that are
 
 
 class DevicePlan(Plan):
@@ -17,29 +20,33 @@ class DevicePlan(Plan):
         super().__init__(*given)
 
     def _segments(self) -> None:
-        """Each step: an Extern, or (kernel, function's name, launch, first word, words)."""
-        self.launches: list = []
+        """How each step that has something to do is launched: an Extern, or (kernel, function's name, launch, first word, words)."""
         properties = cuda.named(self.device).properties
         self.architecture = architecture_for((properties.major, properties.minor))
         self.words[self.pointer_at] = self.pointer_offset
+        self.work: list = []        # (step's number, what is described above)
         tiles = []
-        for step, start in zip(self.steps, self.starts):
+        for k, (step, start) in enumerate(zip(self.steps, self.starts)):
             if isinstance(step, Extern):
-                self.launches.append(step)
+                self.work.append((k, step))
                 continue
             words = tuple(self.words[start:start + step.count].tolist())
             launch = step.kernel.launch(words, self.architecture)
             tiles.append([0, 0, launch.grid[0] * launch.grid[1] if launch else 0, 0])
             if launch:
                 entry = step.kernel.entry(words, self.architecture)
-                self.launches.append((step.kernel, entry, launch, self.words.ctypes.data + 8 * start, step.count))
+                self.work.append((k, (step.kernel, entry, launch, self.words.ctypes.data + 8 * start, step.count)))
         self.table_rows = np.array(tiles, np.int64).reshape(-1, 4)      # as `kernels` reads it
         self.times: dict = {}
+        self.calls: list | None = None      # the work, once its code is loaded
+        self.graph: cuda.Graph | None = None
+        self.runs = 0
 
     def run(self, nodes: list, leaves: list, numbers: list, timed: bool = False, wanted: int | None = None) -> None:
+        """See `Plan.run`. Nothing is waited for: whoever reads a value does."""
         device = cuda.named(self.device)
         buffers = self._results(leaves, device.allocate)
-        arena = device.allocate(self.arena_bytes) if self.arena_bytes else None
+        arena = device.arena(self.arena_bytes) if self.arena_bytes else None
         addresses = [n.buffer.address for n in leaves] + [b.address for b in buffers] + [arena.address if arena else 0]
         status = None
         if self.checks:
@@ -47,17 +54,64 @@ class DevicePlan(Plan):
             device.clear(status.address, status.nbytes)
         addresses.append(status.address if status else 0)
         self._bind(addresses, numbers)
-        for step in self.launches:
-            if isinstance(step, Extern):
-                self._on_host(device, step, addresses, numbers)
-            else:
-                kernel, entry, launch, words, count = step
-                function = device.function(kernel.key, entry, lambda kernel=kernel: kernel.ptx(self.architecture))
-                device.launch(function, launch.grid, launch.block, words, count)
+        if self.calls is None:
+            self.calls = [(k, self._loaded(device, what)) for k, what in self.work]
+        if timed:
+            self._timed(device, addresses, numbers)
+        elif not self._as_graph(device):
+            for _, call in self.calls:
+                if isinstance(call, Extern):
+                    self._on_host(device, call, addresses, numbers)
+                else:
+                    device.launch(call)
         if status:
             told = [(nodes[n].op, nodes[n].where, size) for n, _, size in self.checks]
             device.check_later(status, len(told), lambda codes: _complain(codes, told))
         self._give(nodes, buffers)
+
+    def _loaded(self, device, what):
+        if isinstance(what, Extern):
+            return what
+        kernel, entry, launch, words, count = what
+        function = device.function(kernel.key, entry, lambda: kernel.ptx(self.architecture))
+        return cuda.Call(function, launch.grid, launch.block, words, count)
+
+    def _timed(self, device, addresses: list, numbers: list) -> None:
+        marks = []
+        for k, call in self.calls:
+            start, end = cuda.Event(device, True), cuda.Event(device, True)
+            start.record(device.stream)
+            if isinstance(call, Extern):
+                self._on_host(device, call, addresses, numbers)
+            else:
+                device.launch(call)
+            end.record(device.stream)
+            marks.append((k, start, end))
+        device.wait_stream(device.stream)
+        self.times.update({k: 1e6 * start.milliseconds_to(end) for k, start, end in marks})
+
+    def _as_graph(self, device) -> bool:
+        """Launch everything as one graph, if the plan has repeated; only arguments that changed are told to the driver."""
+        self.runs += 1
+        if self.graph is None:
+            if self.runs <= REPEATED or len(self.calls) < FEWEST or any(isinstance(c, Extern) for _, c in self.calls):
+                return False
+            self.graph = device.graph([call for _, call in self.calls])
+            if self.graph is None:
+                self.runs = -1 << 60        # this driver has none
+                return False
+            self.sent = self.words.copy()
+            self.first_words = np.array([self.starts[k] for k, _ in self.calls])
+        changed = np.flatnonzero(self.words != self.sent)
+        if changed.size:
+            which = np.unique(np.searchsorted(self.first_words, changed, "right") - 1)
+            if 4 * which.size > 3 * len(self.calls):
+                return False                # as dear as launching
+            for i in which.tolist():
+                self.graph.update(i)
+            self.sent[:] = self.words
+        device.launch_graph(self.graph)
+        return True
 
     def _on_host(self, device, step: Extern, addresses: list, numbers: list) -> None:
         """A step done by NumPy: what it reads is fetched, what it writes sent back."""

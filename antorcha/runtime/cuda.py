@@ -251,6 +251,7 @@ class Device:
         self.allocator = Allocator(self.name, self._reserve, self._release)
         self.functions: dict[tuple[str, str], c_void_p] = {}
         self._modules: dict[str, c_void_p] = {}
+        self._arenas: dict[int, Buffer] = {}
         self.streams = threading.local()
         self._checks: list[tuple[np.ndarray, Buffer, Callable]] = []
         self._in_flight: list[tuple[Event, np.ndarray]] = []    # arrays that copies still read
@@ -285,6 +286,20 @@ class Device:
 
     def allocate(self, nbytes: int) -> Buffer:
         return Buffer(self, self.allocator.take(nbytes, self.stream), nbytes)
+
+    def arena(self, nbytes: int) -> Buffer:
+        """Memory for what lives only while a plan runs: one block for each stream, kept, grown when a plan needs more."""
+        found = self._arenas.get(self.stream)
+        if found is None or found.nbytes < nbytes:
+            found = None
+            self._arenas.pop(self.stream, None)
+            found = self._arenas[self.stream] = self.allocate(nbytes)
+        return found
+
+    def empty_cache(self) -> None:
+        """Give what is not in use back to the driver."""
+        self._arenas.clear()
+        self.allocator.empty_cache()
 
     def upload(self, source: np.ndarray, wait: bool = True) -> Buffer:
         """A buffer with the bytes of a contiguous array; see `upload_to`."""
@@ -371,12 +386,17 @@ class Device:
             raise CudaError(f"{e} {log.value.decode(errors='replace')}") from None
         return module
 
-    def launch(self, function: c_void_p, grid: tuple[int, int], block: tuple[int, int], words: int, count: int) -> None:
-        """Launch a kernel whose parameters are `count` words of 8 bytes at the address `words`, which are read at once."""
-        size = c_size_t(8 * count)
-        extra = (c_void_p * 5)(BUFFER_POINTER, words, BUFFER_SIZE, ctypes.addressof(size), 0)
-        self.call("cuLaunchKernel", function, c_uint(grid[0]), c_uint(grid[1]), c_uint(1), c_uint(block[0]), c_uint(block[1]), c_uint(1),
-                  c_uint(0), c_void_p(self.stream), None, extra)
+    def launch(self, call: Call) -> None:
+        """Launch a kernel in the current stream; its words are read at once."""
+        self.call("cuLaunchKernel", call.function, *call.shape, 0, c_void_p(self.stream), None, call.extra)
+        self.launches += 1
+
+    def graph(self, calls: list[Call]) -> Graph | None:
+        """Launches, in order, as one; None if the driver knows no graphs."""
+        return Graph(self, calls) if hasattr(self.driver.library, "cuGraphAddKernelNode") else None
+
+    def launch_graph(self, graph: Graph) -> None:
+        self.call("cuGraphLaunch", graph.executable, c_void_p(self.stream))
         self.launches += 1
 
     # -- what kernels note
@@ -431,6 +451,51 @@ class Buffer:
 
     def __repr__(self) -> str:
         return f"Buffer({self.nbytes} bytes at {self.address:#x} on {self.device})"
+
+
+# -- launches ---------------------------------------------------------------------------------------------------
+
+class Call:
+    """A kernel with its launch. Its parameters are `count` words of 8 bytes at the address `words`."""
+
+    __slots__ = ("function", "shape", "extra", "_size")
+
+    def __init__(self, function: c_void_p, grid: tuple[int, int], block: tuple[int, int], words: int, count: int):
+        self.function, self.shape = function, (*grid, 1, *block, 1)
+        self._size = c_size_t(8 * count)
+        self.extra = (c_void_p * 5)(BUFFER_POINTER, words, BUFFER_SIZE, ctypes.addressof(self._size), 0)
+
+
+class _KernelNode(ctypes.Structure):
+    """CUDA_KERNEL_NODE_PARAMS of cuda.h, as it was first."""
+
+    _fields_ = [("function", c_void_p), *((name, c_uint) for name in ("gx", "gy", "gz", "bx", "by", "bz", "shared")),
+                ("parameters", c_void_p), ("extra", c_void_p)]
+
+
+class Graph:
+    """Kernels that follow each other, launched as one."""
+
+    def __init__(self, device: Device, calls: list[Call]):
+        self.device, self.calls = device, calls     # the calls hold what the nodes point to
+        graph, self.executable = c_void_p(), c_void_p()
+        device.call("cuGraphCreate", byref(graph), c_uint(0))
+        self.nodes, self.parameters = [], []
+        for call in calls:
+            node, parameters = c_void_p(), _KernelNode(call.function, *call.shape, 0, None, ctypes.addressof(call.extra))
+            before = (c_void_p * 1)(self.nodes[-1]) if self.nodes else None
+            device.call("cuGraphAddKernelNode", byref(node), graph, before, c_size_t(1 if before else 0), byref(parameters))
+            self.nodes.append(node)
+            self.parameters.append(parameters)
+        device.call("cuGraphInstantiateWithFlags", byref(self.executable), graph, c_uint64(0))
+
+    def update(self, i: int) -> None:
+        """Read the words of one kernel anew, for the launches to come."""
+        self.device.call("cuGraphExecKernelNodeSetParams", self.executable, self.nodes[i], byref(self.parameters[i]))
+
+    def __del__(self) -> None:
+        if not self.device.lost and self.executable:
+            self.device.call("cuGraphExecDestroy", self.executable)
 
 
 # -- page-locked host memory ------------------------------------------------------------------------------------
