@@ -171,6 +171,26 @@ def test_training(gpus):
     assert launched and flush.counters["hits"]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision(gpus, dtype):
+    layer, x = torch.nn.Linear(16, 24).to("cuda"), numbers(9, 16).cuda()
+    scaler = torch.amp.GradScaler("cuda", init_scale=8.0)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    with torch.amp.autocast("cuda", dtype=dtype):
+        y = layer(x)
+    assert y.dtype is dtype and y.is_cuda
+    scaler.scale(y.float().square().mean()).backward()
+    want = torch.nn.Linear(16, 24)
+    want.load_state_dict(layer.cpu().state_dict())
+    layer.to("cuda")
+    want(x.cpu()).square().mean().backward()
+    scaler.unscale_(optimizer)
+    np.testing.assert_allclose(layer.weight.grad.cpu().numpy(), want.weight.grad.numpy(), rtol=0.1, atol=0.02)
+    scaler.step(optimizer)
+    scaler.update()
+    assert any("mma.sync" in text for text in gpus.modules.values())
+
+
 def test_a_step_that_repeats_is_one_graph(gpus):
     """Its plan is found again; nothing is copied, allocated or waited for, and only arguments that changed are told."""
     def step(device, scale, losses):

@@ -6,12 +6,20 @@ that the order of a program is that of its GPU.
 
 from __future__ import annotations
 
-from .base.device import device as _Device
-from .base.errors import OutOfMemoryError  # noqa: F401 (part of the API)
-from .core.generator import generator_of as _generator_of
-from .core.generator import seed_devices as _seed_devices
-from .graph import tape as _tape
-from .runtime import cuda as _cuda
+from ..base.device import device as _Device
+from ..base.errors import OutOfMemoryError  # noqa: F401 (part of the API)
+from ..core.generator import generator_of as _generator_of
+from ..core.generator import seed_devices as _seed_devices
+from ..graph import tape as _tape
+from ..runtime import cuda as _cuda
+
+
+def __getattr__(name: str):
+    if name == "amp":       # loaded when it is asked for
+        import importlib
+
+        return importlib.import_module(".amp", __name__)
+    raise AttributeError(f"module 'torch.cuda' has no attribute {name!r}")
 
 
 def _index(device, optional: bool = True) -> int:
@@ -106,7 +114,7 @@ def get_device_properties(device=None):
 
 def get_arch_list() -> list[str]:
     """The architectures that code is made for."""
-    from .targets.ptx import ARCHITECTURES
+    from ..targets.ptx import ARCHITECTURES
 
     return [f"sm_{a}" for a in ARCHITECTURES] if is_available() else []
 

@@ -1,0 +1,24 @@
+"""torch.cuda.amp: mixed precision on GPUs, under the names it had before torch.amp."""
+
+from __future__ import annotations
+
+from .. import amp as _amp
+from ..base import dtype as _dtypes
+from ..base.dtype import dtype as _DType
+
+__all__ = ["GradScaler", "autocast"]
+
+
+class autocast(_amp.autocast):
+    """`torch.amp.autocast("cuda", ...)`."""
+
+    def __init__(self, enabled: bool = True, dtype: _DType = _dtypes.float16, cache_enabled: bool = True):
+        super().__init__("cuda", dtype=dtype, enabled=enabled, cache_enabled=cache_enabled)
+
+
+class GradScaler(_amp.GradScaler):
+    """`torch.amp.GradScaler("cuda", ...)`."""
+
+    def __init__(self, init_scale: float = 2.0 ** 16, growth_factor: float = 2.0, backoff_factor: float = 0.5, growth_interval: int = 2000,
+                 enabled: bool = True):
+        super().__init__("cuda", init_scale, growth_factor, backoff_factor, growth_interval, enabled)
