@@ -139,7 +139,7 @@ _override.modules = _overridable
 _LAZY = {       # namespaces in files of the same name, but for these
     **{name: f".{name}" for name in (
         "accelerator", "amp", "autograd", "backends", "compiler", "cpu", "cuda", "distributed", "distributions", "fft", "func", "hub", "io",
-        "jit", "linalg", "mps", "mtia", "multiprocessing", "nn", "optim", "overrides", "profiler", "return_types", "sparse", "special", "storage",
+        "jit", "linalg", "masked", "mps", "mtia", "multiprocessing", "nn", "optim", "overrides", "profiler", "return_types", "sparse", "special", "storage",
         "testing", "types", "utils", "version", "xpu")},
     "signal": ".signal",
     "random": ".random_api", "serialization": ".io.serialization",
