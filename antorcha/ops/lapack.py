@@ -12,8 +12,7 @@ import math
 
 import numpy as np
 
-SMALL = 16      # rows up to which a triangular system is solved row by row,
-BLOCK = 64      # and up to which it is given to LAPACK's solver of general systems
+SMALL = 16      # rows (columns) up to which the recursion ends and they are taken one by one
 
 
 def quiet(function):
@@ -44,16 +43,10 @@ def each(function, *stacks):
 
 def _solve_lower(a, b, unit):
     n = a.shape[-1]
-    if n > BLOCK:
+    if n > SMALL:
         h = n // 2
         top = _solve_lower(a[..., :h, :h], b[..., :h, :], unit)
         return np.concatenate([top, _solve_lower(a[..., h:, h:], b[..., h:, :] - a[..., h:, :h] @ top, unit)], -2)
-    if n > SMALL:
-        low = np.tril(a, -1) + np.eye(n, dtype=a.dtype) if unit else np.tril(a)
-        try:
-            return np.linalg.solve(low, b)
-        except np.linalg.LinAlgError:
-            pass    # a zero on the diagonal: by rows, which gives infinities
     x = np.array(b)
     for i in range(n):
         if i:
@@ -76,31 +69,40 @@ def solve_triangular(a, b, upper, unit):
 
 def _reorder(x, order):
     """Give each matrix b of the stack x its rows in the order order[b]."""
-    x[:] = np.take_along_axis(x, order[:, :, None], 1)
+    x[:] = x[np.arange(len(x))[:, None], order]
 
 
-def _exchanges(pivots, rows: int):
-    """The order of rows that the exchanges of row k with row pivots[:, k] leave, for k = 0, 1, .."""
-    order = np.tile(np.arange(rows), (len(pivots), 1))
-    all_ = np.arange(len(pivots))
-    for k in range(pivots.shape[1]):
-        p = pivots[:, k]
-        kept = order[:, k].copy()
-        order[:, k] = order[all_, p]
-        order[all_, p] = kept
+def _swap(x, k, p):
+    """Exchange row k with row p[b] of each matrix (or column) b."""
+    all_ = np.arange(len(x))
+    kept = x[:, k].copy()
+    x[:, k] = x[all_, p]
+    x[all_, p] = kept
+
+
+def _in_order(count: int, rows: int):
+    return np.tile(np.arange(rows), (count, 1))
+
+
+def _factor_panel(a, pivots):
+    """`_factor` column by column."""
+    count, m, n = a.shape
+    order = _in_order(count, m)
+    for k in range(n):
+        pivots[:, k] = p = k + np.argmax(size(a[:, k:, k]), 1)
+        _swap(a, k, p)
+        _swap(order, k, p)
+        top = a[:, k:k + 1, k]
+        a[:, k + 1:, k] /= np.where(top == 0, 1, top)
+        a[:, k + 1:, k + 1:] -= a[:, k + 1:, k:k + 1] * a[:, k:k + 1, k + 1:]
     return order
 
 
 def _factor(a, pivots):
     """Replace a (count, m, n), n <= m, by its factors; the rows exchanged go to pivots (count, n), from 0. Returns the order of rows."""
-    count, m, n = a.shape
-    if n == 1:
-        pivots[:, 0] = np.argmax(size(a[:, :, 0]), 1)
-        order = _exchanges(pivots, m)
-        _reorder(a, order)
-        top = a[:, :1, 0]
-        a[:, 1:, 0] /= np.where(top == 0, 1, top)
-        return order
+    n = a.shape[2]
+    if n <= SMALL:
+        return _factor_panel(a, pivots)
     h = n // 2
     left, right = a[:, :, :h], a[:, :, h:]
     order = _factor(left, pivots[:, :h])
@@ -134,7 +136,9 @@ def lu_factor(a):
 def permutation(pivots, rows):
     """The matrix P of A = P L U."""
     exchanged = pivots.reshape(math.prod(pivots.shape[:-1]), pivots.shape[-1]) - 1
-    order = _exchanges(exchanged, rows)
+    order = _in_order(len(exchanged), rows)
+    for k in range(exchanged.shape[1]):
+        _swap(order, k, exchanged[:, k])
     p = np.zeros((len(order), rows, rows), np.float32)
     np.put_along_axis(p, order[:, None, :], 1, 1)
     return p.reshape(*pivots.shape[:-1], rows, rows)
