@@ -251,14 +251,15 @@ def emit(program: Program, c: Contraction) -> str:
         return _plain(program, c)
     s, b = _shape(c), blocking(c)
     writer = _Writer(program, c, s)
-    along_a, along_b = _along_k(c.a, c.m, c.k), _along_k(c.b, c.n, c.k)
-    stripe = STAGE if _in_runs(c.b, c.n, c.dtype) and not along_b else STRIPE
+    along_a = _along_k(c.a, c.m, c.k)
+    either = _in_runs(c.b, c.n, c.dtype) and _in_runs(c.b, c.k, c.dtype)     # the longer runs are known when the sizes are
+    ways = (False, True) if either else (_along_k(c.b, c.n, c.k),)
     functions = [
         writer.fill("fill_a", c.a, c.m, *((s.kc, s.a_stride) if along_a else (s.mr, s.mr)), along_a),
-        writer.fill("fill_b", c.b, c.n, *((STAGE, s.stage_stride) if along_b else (s.nr, s.nr)), along_b),
+        *(writer.fill(f"fill_b_{int(way)}", c.b, c.n, *((STAGE, s.stage_stride) if way else (s.nr, s.nr)), way) for way in ways),
         writer.touch(),
         writer.finish(),
-        writer.kernel(b, along_a, along_b, stripe),
+        writer.kernel(b, along_a, ways),
         "@multiply = global ptr null",     # set once loaded: the loops are a module of their own
     ]
     return llvm.module(functions, writer.emitters)
@@ -465,13 +466,18 @@ class _Writer:
     def _extents(self, f: Function, emitter, dims: tuple) -> list[str]:
         return [emitter.expression(extent) for _, extent in dims] if len(dims) > 1 else [""] * len(dims)
 
-    def kernel(self, b: Blocking, along_a: bool, along_b: bool, stripe: int) -> str:
+    def kernel(self, b: Blocking, along_a: bool, ways: tuple) -> str:
         """Tiles [begin, end). Neighbouring strips of one block of columns are done in one go, which packs B once for all of them."""
         f, emitter = self._function(f"define {llvm.SIGNATURE}")
         m, n, k, depth, slivers, strips, panels, blocks = (
             emitter.expression(e) for e in (b.m, b.n, b.k, b.depth, b.slivers, b.strips, b.panels, b.blocks))
         extents = [emitter.expression(e) for _, e in self.c.batch]
         multiply = f.let("load ptr, ptr @multiply")
+        along_b, fill_b = str(int(ways[0])), f"@fill_b_{int(ways[0])}"
+        if len(ways) > 1:
+            along_b = f.let(f"icmp sgt i64 {emitter.expression(self.c.k[-1][1])}, {emitter.expression(self.c.n[-1][1])}")
+            fill_b = f.let(f"select i1 {along_b}, ptr @fill_b_1, ptr @fill_b_0")
+        stripe = STAGE if _in_runs(self.c.b, self.c.n, self.c.dtype) else STRIPE
 
         def edge(number: str, units: str, parts: str, unit: int, end: str) -> str:
             """Where part `number` begins of so many units shared out evenly."""
@@ -492,7 +498,7 @@ class _Writer:
             n0 = edge(block, panels, blocks, self.s.nr, n)
             n1 = edge(f.let(f"add nsw i64 {block}, 1"), panels, blocks, self.s.nr, n)
             f.line(f"call void {multiply}(ptr %args, ptr %scratch, i64 {m0}, i64 {m1}, i64 {n0}, i64 {n1}, i64 {k}, i64 {depth}, "
-                   f"ptr @fill_a, i1 {int(along_a)}, ptr @fill_b, i1 {int(along_b)}, i64 {stripe}, ptr @touch, ptr @finish)")
+                   f"ptr @fill_a, i1 {int(along_a)}, ptr {fill_b}, i1 {along_b}, i64 {stripe}, ptr @touch, ptr @finish)")
         return f.text()
 
 
