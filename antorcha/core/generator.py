@@ -14,6 +14,7 @@ import struct
 import numpy as np
 
 from ..base import dtype as dt
+from ..graph import tape
 from ..graph.node import Node, leaf
 from ..base.device import device as Device
 from ..runtime.buffer import Buffer
@@ -62,6 +63,8 @@ class Generator:
 
     def words(self, n: int) -> np.ndarray:
         """The next n 32-bit words."""
+        if tape.state.watch is not None:
+            tape.state.watch.drew()
         if n < MANY:
             return self._words.randint(0, 2 ** 32, n, np.uint32)
         from . import twister
@@ -69,6 +72,8 @@ class Generator:
 
     def words_buffer(self, n: int) -> Buffer:
         """The next n words in a buffer of the engine's allocator, whose memory is used again and again."""
+        if tape.state.watch is not None:
+            tape.state.watch.drew()
         buffer = Buffer.allocate(4 * n)
         out = buffer.array(np.uint32, n)
         if n < MANY:

@@ -46,6 +46,8 @@ class Storage:
 
     def buffer(self) -> Buffer:
         """The value in memory, computed now if it was pending."""
+        if tape.state.watch is not None:
+            tape.state.watch.looked()
         if self.node.buffer is None:
             if type(self.node.inputs) is Lanes:
                 raise RuntimeError(IN_VMAP)
@@ -129,6 +131,8 @@ class SharedStorage(Storage):
 
 def of_buffer(buffer: Buffer, numel: int, dtype) -> Storage:
     storage = Storage(leaf(buffer, numel, dtype))
+    if tape.state.watch is not None:
+        tape.state.watch.made(storage.node)
     if buffer.exported:
         storage.share()
     return storage

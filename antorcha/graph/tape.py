@@ -20,13 +20,14 @@ LONGEST = 4_000  # nodes; a program that never asks for a value must not grow wi
 class State:
     """`urgent`: the next recorded node is to be computed at once. `backwards`: the recording holds a backward pass. `devices`: there are
     values elsewhere than on the CPU. `vmap`: what rewrites the nodes recorded for one lane of a batch (`func.lanes`), while a
-    function is mapped; `urgent` then calls it after each operation."""
+    function is mapped; `urgent` then calls it after each operation. `watch`: what is told of the recording of a function that
+    is to be replayed (`compiler.observe`)."""
 
-    __slots__ = ("urgent", "backwards", "devices", "vmap")
+    __slots__ = ("urgent", "backwards", "devices", "vmap", "watch")
 
     def __init__(self):
         self.urgent = self.backwards = self.devices = False
-        self.vmap = None
+        self.vmap = self.watch = None
 
 
 state = State()
@@ -68,6 +69,8 @@ def flush(wanted=ALL) -> None:
         flight.finish()
     if not nodes:
         return
+    if state.watch is not None:
+        state.watch.flushed()
     if state.devices:
         _flush_devices()
         return

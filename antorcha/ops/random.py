@@ -23,6 +23,8 @@ def source(generator, device=None):
     rng = generator
     if rng is None:
         rng = core.default_generator if device in (None, "cpu") else core.generator_of(device)
+    if tape.state.watch is not None:
+        return tape.state.watch.draws(rng)
     return rng if tape.state.vmap is None else tape.state.vmap.draws(rng)
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..base.grad_mode import mode
+from ..base.symbol import Symbol
 from ..graph import tape
 from ..graph.node import Form, Lanes, Static, dense, form, row_major
 from ..graph.node import view as make_view
@@ -145,7 +146,7 @@ def attach(record: Record, out, arguments: tuple):
 
 # -- numbers and dtypes -----------------------------------------------------------------------------------------
 
-NUMBERS = {bool: dt.bool_, int: dt.int64, float: dt.float64}
+NUMBERS = {bool: dt.bool_, int: dt.int64, float: None, Symbol: None}     # None: the default dtype
 
 
 def number(x):
@@ -169,7 +170,7 @@ def result_dtype(inputs) -> dt.dtype:
             place, d = (0 if x.meta.view.shape else 1), x.meta.dtype
         else:
             place = 2
-            d = dt.default() if type(x) is float else NUMBERS[type(x)]
+            d = NUMBERS[type(x)] or dt.default()
         groups[place] = d if groups[place] is None else dt.promote(groups[place], d)
     best = None
     for d in groups:

@@ -27,7 +27,9 @@ class Adam(Optimizer):
             state["max_exp_avg_sq"] = torch.zeros_like(p)
 
     def rule(self, p, g, state, group):
-        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+        lr, (beta1, beta2) = group["lr"], group["betas"]
+        if isinstance(lr, torch.Tensor):
+            lr = lr.item()
         t = next_step(state)
         g = decoupled(g, p, group)
         m, v = state["exp_avg"], state["exp_avg_sq"]

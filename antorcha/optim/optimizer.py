@@ -8,6 +8,8 @@ from itertools import chain
 
 import antorcha as torch
 
+from ..graph import tape
+
 required = object()
 
 
@@ -84,6 +86,8 @@ class Optimizer:
                 loss = closure()
         with torch.no_grad():
             for group in self.param_groups:
+                if tape.state.watch is not None:
+                    group = tape.state.watch.group(group)
                 self.update(group, [p for p in group["params"] if p.grad is not None])
         for hook in self._step_post_hooks.values():
             hook(self, (closure,), {})
@@ -186,6 +190,8 @@ def decoupled(g, p, group: dict):
 
 def next_step(state: dict) -> float:
     """Count the steps of a parameter."""
+    if tape.state.watch is not None and type(state["step"]) is float:
+        return tape.state.watch.step(state)
     state["step"] += 1.0
     return state["step"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...compiler import Compiled
 from .module import Module
 
 
@@ -12,9 +13,15 @@ class OptimizedModule(Module):
         super().__init__()
         self._orig_mod = module
         self.training = module.training
+        object.__setattr__(self, "compiled", Compiled(module))
 
     def forward(self, *args, **kwargs):
-        return self._orig_mod(*args, **kwargs)
+        return self.compiled(*args, **kwargs)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the last call was not replayed; None if it was."""
+        return self.compiled.reason
 
     def train(self, mode: bool = True):
         self.training = mode

@@ -1,0 +1,138 @@
+"""torch.compile and torch.compiler.
+
+Everything is compiled without being asked: what a function records is fused and turned into native code, and found again at the next
+call. What `compile` adds is that the function's Python does not run again: where all that it depends on is as it was, the recorded
+step is replayed. See docs/compile.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+from ..base import config
+from ..graph import tape
+
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", None)
+
+
+def compile(model=None, *, fullgraph=False, dynamic=None, backend="inductor", mode=None, options=None, disable=False):
+    """`model` (a function or module), or a decorator. The options are checked and change nothing."""
+    if mode not in MODES:
+        raise RuntimeError(f"Unrecognized mode={mode}, should be one of: {', '.join(map(str, MODES[:-1]))}")
+    if mode is not None and options is not None:
+        raise RuntimeError("Either mode or options can be specified, but both can't be specified at the same time.")
+    if model is None:
+        return functools.partial(compile, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options, disable=disable)
+    if not callable(model):
+        raise TypeError(f"torch.compile: expected a function or a module; received {type(model).__name__}")
+    if disable:
+        return model
+    from ..nn import Module
+
+    if isinstance(model, Module):
+        from ..nn.modules.compiled import OptimizedModule
+        return OptimizedModule(model)
+    return Compiled(model)
+
+
+class Compiled:
+    """A function that is replayed where that is proven to do the same. `reason`: why the last call was not, or None."""
+
+    RECORDINGS = 8      # ways through the function that are kept
+    FAILURES = 8        # vain attempts after which no more are made
+
+    def __init__(self, function):
+        functools.update_wrapper(self, function, updated=())
+        self.function = self._torchdynamo_orig_callable = function
+        self.recordings: list = []
+        self.reason: str | None = None
+        self._failures = 0
+        self._profile = None
+
+    def __get__(self, instance, owner=None):
+        if instance is None:
+            return self
+        bound = self.__dict__.setdefault("_bound", {})
+        found = bound.get(id(instance))
+        if found is None or found.function.__self__ is not instance:
+            found = bound[id(instance)] = Compiled(self.function.__get__(instance, owner))
+        return found
+
+    def __call__(self, *args, **kwargs):
+        if tape.state.watch is not None or config.eager or tape.state.vmap is not None or sys.getprofile() is not None:
+            self.reason = "it is called within another recording, a vmap or a profiler, or config.eager is set"
+            return self.function(*args, **kwargs)
+        recordings = self.recordings
+        for recording in recordings:
+            result = recording.replay(args, kwargs)
+            if result is not MISS:
+                if recording is not recordings[0]:
+                    recordings.remove(recording)
+                    recordings.insert(0, recording)
+                self.reason = None
+                return result
+        if self._failures >= self.FAILURES:
+            return self.function(*args, **kwargs)
+        return self._record(args, kwargs)
+
+    def _record(self, args: tuple, kwargs: dict):
+        from .replay import record
+
+        changed = f"; {self.recordings[0].why_not(args, kwargs)} has changed" if self.recordings else ""
+        result, self._profile, made = record(self.function, args, kwargs, self._profile)
+        if type(made) is str:
+            self._failures += 1
+            self.reason = made + changed
+            if self._failures == self.FAILURES:
+                self.reason += " (no more attempts are made)"
+        else:
+            self.recordings.insert(0, made)
+            self.reason = f"it was recorded{changed}"
+            if len(self.recordings) > self.RECORDINGS:
+                self.recordings.pop()
+                self._failures += 1
+        return result
+
+    def __repr__(self) -> str:
+        return f"<compiled {self.function!r}>"
+
+
+MISS = object()     # in place of a result: a recording does not apply
+
+
+def is_compiling() -> bool:
+    """Whether code is being traced instead of run: never, operators are recorded as they are called."""
+    return False
+
+
+is_dynamo_compiling = is_exporting = is_compiling
+
+
+def _as_it_is(fn=None, *args, **kwargs):
+    """`fn` itself, or a decorator that returns it."""
+    return fn if fn is not None else lambda f: f
+
+
+disable = allow_in_graph = assume_constant_result = substitute_in_graph = nested_compile_region = _as_it_is
+
+
+def reset() -> None:
+    """Forget all plans; kernels stay on disk."""
+    from ..graph import flush
+    flush.clear()
+
+
+def list_backends(exclude_tags=None) -> list[str]:
+    """The names that `backend=` may have a meaning for."""
+    return ["inductor"]
+
+
+def cudagraph_mark_step_begin() -> None:
+    """Nothing to mark."""
+
+
+def set_stance(stance="default", **ignored):
+    """A context that changes nothing."""
+    import contextlib
+    return contextlib.nullcontext()

@@ -1,0 +1,438 @@
+"""A recorded step: when it may be replayed, and how.
+
+What a function did is a piece of the tensor graph between storages: it reads the storages of tensors it can reach, numbers, and drawn
+random words, and leaves new values in storages, new `.grad`s and the tensors it returns. To replay is to compare the state it depends
+on (`state.Reach`), to draw the words anew, and to run the plan of the graph with the addresses of now. If something is still pending,
+or if somebody else refers to memory that the plan would write over, the graph is recorded again node by node instead.
+"""
+
+from __future__ import annotations
+
+from operator import is_
+from sys import getrefcount
+
+import numpy as np
+
+from ..base import dtype as dt
+from ..core import autograd
+from ..core.storage import Storage
+from ..core.tensor import Tensor
+from ..graph import flush, tape
+from ..graph.node import Node, leaf, leaf_form
+from ..ops.record import core
+from ..runtime.buffer import Buffer
+from . import MISS
+from .observe import Profile, Watch
+from .state import ATOMS, TENSOR_STATE, Reach, Unprovable, difference, same
+
+_new = object.__new__
+
+
+def record(function, args: tuple, kwargs: dict, before: Profile | None):
+    """(the result of the call, the profile of it, a `Recording` or the reason why there is none)."""
+    if before is None:
+        with Profile() as profile:
+            result = function(*args, **kwargs)
+        return result, profile, "it has run once; which code it runs is known now"
+    try:
+        if before.impure:
+            raise Unprovable(before.impure)
+        reach = Reach(before, function, args, kwargs)
+    except Unprovable as e:
+        with Profile() as profile:
+            result = function(*args, **kwargs)
+        return result, profile, str(e)
+    tape.flush()
+    for s in reach.slots:
+        s.node, s.version = s.storage.node, s.storage.version
+    watch = tape.state.watch = Watch()
+    try:
+        with Profile() as profile:
+            result = function(*args, **kwargs)
+    finally:
+        tape.state.watch = None
+    try:
+        if profile.impure or watch.refused:
+            raise Unprovable(profile.impure or watch.refused)
+        if not profile.within(before):
+            raise Unprovable("it ran code that it had not run before")
+        return result, profile, Recording(reach, watch, args, kwargs, result)
+    except Unprovable as e:
+        return result, profile, str(e)
+
+
+class Recording:
+    """One way through a function. `replay(args, kwargs)` gives the result, or MISS where the recording does not apply."""
+
+    def __init__(self, reach: Reach, watch: Watch, args: tuple, kwargs: dict, result):
+        self.reach, self.watch = reach, watch
+        self.plan = None
+        self.nodes = list(tape.nodes)
+        self.backwards = tape.state.backwards
+        self._exempt(args, kwargs)
+        self._sources()
+        self._graph()
+        self._effects(result)
+        self._comparison()
+        self.nodes = self.number_of = None
+
+    # -- what is compared ---------------------------------------------------------------------------------------
+
+    def _exempt(self, args: tuple, kwargs: dict) -> None:
+        """Counts of steps and learning rates may change; nothing else may have."""
+        reach, watch = self.reach, self.watch
+        if len({id(s) for s, _ in watch.counters}) != len(watch.counters):
+            raise Unprovable("an optimiser counts more than one step")
+        free: dict = {}
+        for d, _ in watch.counters:
+            free.setdefault(id(d), set()).add("step")
+        for d, key in watch.options:
+            if "param_groups" not in {n for code in reach.profile.user for n in code.co_names}:
+                free.setdefault(id(d), set()).add(key)
+        changed = reach.unchanged(args, kwargs, free)
+        if changed is not None:
+            raise Unprovable(f"it changes {changed}")
+        for p in reach.places:
+            keys = free.pop(id(p.container), None)
+            if keys is None:
+                continue
+            d, (test, name, _) = p.container, p.code.split(", ")
+            before = p.values[1:-1]
+            name = name[1:].partition(".")[0]
+            if len(before) != len(d) or any(v is not d[k] and k not in keys for k, v in zip(d, before)):
+                raise Unprovable(f"it changes {p.where}")
+            items = [f"type({name}[{k!r}])" if k in keys else f"{name}[{k!r}]" for k in d]
+            p.code = f"{test}, {', '.join(items)}, M"
+            p.values = [True, *[type(v) if k in keys else v for k, v in d.items()], p.values[-1]]
+        if free:
+            raise Unprovable("an optimiser that it cannot reach makes a step")
+
+    def _sources(self) -> None:
+        """Where the values come from: storages (by the first slot that has each), constants, draws."""
+        self.storages: list = []        # numbers of slots
+        self.leaf_at: dict = {}         # id of a leaf -> ("storage", number) | ("constant", number) | ("draw", number)
+        known: dict[int, int] = {}
+        for k, s in enumerate(self.reach.slots):
+            if id(s.storage) in known:
+                continue
+            known[id(s.storage)] = len(self.storages)
+            if id(s.node) in self.leaf_at:
+                self.leaf_at[id(s.node)] = None     # two storages with one value, for now
+            else:
+                self.leaf_at[id(s.node)] = ("storage", len(self.storages))
+            self.storages.append(k)
+        self.storage_number = known
+        self.constants: list[Node] = []
+        self.draws = self.watch.draws_made
+        for k, d in enumerate(self.draws):
+            if type(d.result) is Node:
+                self.leaf_at[id(d.result)] = ("draw", k)
+        for node in self.watch.made_leaves:
+            k = next((k for k, d in enumerate(self.draws) if d.is_leaf(node)), None)
+            if k is not None:
+                self.leaf_at[id(node)] = ("draw", k)
+            else:
+                self.leaf_at[id(node)] = ("constant", len(self.constants))
+                self.constants.append(node)
+        found = {where[1] for where in self.leaf_at.values() if where and where[0] == "draw"}
+        if len(found) != len(self.draws):
+            raise Unprovable("numbers that it draws are changed before they become a tensor")
+
+    def _place(self, node: Node):
+        """Where a value is from: ("storage" | "constant" | "draw" | "node", number)."""
+        k = self.number_of.get(id(node))
+        if k is not None:
+            return "node", k
+        where = self.leaf_at.get(id(node), MISS)
+        if where is None:
+            raise Unprovable("two tensors that it reads have one value between them (one is a clone of the other)")
+        if where is MISS:
+            raise Unprovable("it reads a tensor that cannot be found again")
+        return where
+
+    def _graph(self) -> None:
+        """The recorded nodes, as templates."""
+        self.number_of = {id(n): k for k, n in enumerate(self.nodes)}
+        self.leaves: list = []      # in the order of the plan
+        self.numbers: list[str] = []
+        self.sites, self.inputs = [], []
+        seen: dict = {}
+        for n in self.nodes:
+            if n.buffer is not None:
+                raise Unprovable("its recording was computed in the middle")
+            reads = []
+            for s in n.inputs:
+                if type(s) is not Node:
+                    name = getattr(s, "name", None)
+                    reads.append(("number", len(self.numbers)))
+                    self.numbers.append(name if name is not None else self.reach.constant(s))
+                    continue
+                where = self._place(s)
+                if where[0] != "node" and where not in seen:
+                    seen[where] = len(self.leaves)
+                    self.leaves.append(where)
+                reads.append(where if where[0] == "node" else ("leaf", seen[where]))
+            self.inputs.append(tuple(reads))
+            site = Node.__new__(Node)
+            site.form, site.inputs, site.buffer, site.index, site.where = n.form, (), None, -1, n.where
+            self.sites.append(site)
+        self.leaf_number = seen
+
+    # -- what it leaves behind ----------------------------------------------------------------------------------
+
+    def _effects(self, result) -> None:
+        """The lines that put the new values where they belong; `value[k]` are the nodes that they need."""
+        self.values: list = []          # what of the graph is needed: ("node" | "leaf", number)
+        self.made: dict = {}            # id of a fresh tensor or storage -> its variable
+        self.kept: list = []
+        lines: list[str] = []
+        slots = self.reach.slots
+        for number, k in enumerate(self.storages):
+            s = slots[k]
+            if s.tensor.storage is not s.storage or type(s.storage) is not Storage:
+                raise Unprovable(f"it gives {s.where} another memory")
+            if s.storage.node is not s.node:
+                lines.append(f"s{k}.node = {self._value(s.storage.node)}")
+            if s.storage.version != s.version:
+                lines.append(f"s{k}.version += {s.storage.version - s.version}")
+        self.early: list[str] = []      # tensors that are made
+        for k, s in enumerate(slots):
+            if s.tensor.storage is not s.storage:
+                raise Unprovable(f"it gives {s.where} another memory")
+            if s.is_grad and (s.tensor._grad_fn is not None or s.tensor._rg):
+                raise Unprovable("it differentiates gradients")
+            after = s.tensor._grad
+            if after is not s.grad:
+                lines.append(f"t{k}._grad = {'None' if after is None else self._tensor(after)}")
+        expression = self._result(result)
+        self.lines = [*self.early, *lines, f"return {expression}"]
+
+    def _value(self, node: Node) -> str:
+        where = self._place(node)
+        if where[0] != "node":
+            if where not in self.leaf_number:
+                self.leaf_number[where] = len(self.leaves)
+                self.leaves.append(where)
+            where = ("leaf", self.leaf_number[where])
+        if where not in self.values:
+            self.values.append(where)
+        return f"n{self.values.index(where)}"
+
+    def _tensor(self, t) -> str:
+        """The expression of a tensor that the function made, or had."""
+        known = self.reach.slot_of.get(id(t))
+        if known is not None:
+            return f"t{known}"
+        name = self.made.get(id(t))
+        if name is not None:
+            return name
+        if type(t) is not Tensor or t.__dict__.keys() - TENSOR_STATE or t._hooks or t._post_hooks or t._grad is not None:
+            raise Unprovable(f"a {type(t).__name__} that it makes is not a plain tensor")
+        if type(t.storage) is not Storage:
+            raise Unprovable("a tensor that it makes lies in memory that NumPy shares")
+        at = self.storage_number.get(id(t.storage))
+        storage = f"s{self.storages[at]}" if at is not None else self._storage(t.storage)
+        base = None if t._base is None else self._tensor(t._base)
+        name = self.made[id(t)] = f"x{len(self.made)}"
+        self.kept.append(t)
+        m = self.reach.constant(t.meta)
+        self.early.append(f"{name} = tensor_on({storage}, {m})" if base is None else f"{name} = view_of({base}, {m})")
+        if t._untracked:
+            self.early.append(f"{name}._untracked = True")
+        if t._grad_fn is not None:
+            self._finished(t._grad_fn)
+            self.early.append(f"{name}._rg, {name}._grad_fn, {name}._nr = True, finished({self.reach.constant(t._grad_fn)}), {t._nr}")
+        elif t._rg:
+            self.early.append(f"{name}._rg = True")
+        return name
+
+    def _storage(self, storage) -> str:
+        name = self.made.get(id(storage))
+        if name is None:
+            name = self.made[id(storage)] = f"y{len(self.made)}"
+            self.kept.append(storage)
+            self.early.append(f"{name} = Storage({self._value(storage.node)})")
+            if storage.version:
+                self.early.append(f"{name}.version = {storage.version}")
+        return name
+
+    def _finished(self, root) -> None:
+        """A history is repeated where it has been run through backwards: it keeps no values any more."""
+        stack, seen = [root], set()
+        ours = {id(s.tensor) for s in self.reach.slots if s.expression in self.reach.space}
+        while stack:
+            node = stack.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if type(node) is autograd.AccumulateGrad:
+                if id(node.variable) not in ours:
+                    raise Unprovable("its result is to be differentiated further, with respect to a tensor that is another at each call")
+                continue
+            if node.record is None or node.extras is not None or node.versions and node.kept is not autograd.RELEASED:
+                raise Unprovable("its result is to be differentiated outside of it (requires_grad): call backward() inside, or use no_grad()")
+            stack.extend([autograd.place_of(e)[0] for e in node.edges if e is not None])
+
+    def _result(self, x) -> str:
+        t = type(x)
+        if isinstance(x, Tensor):
+            return self._tensor(x)
+        if t in ATOMS:
+            return self.reach.constant(x)
+        if id(x) in self.reach.seen:
+            raise Unprovable("it returns an object that existed before")
+        if id(x) in self.made:
+            raise Unprovable("it returns one list or dict twice")
+        self.made[id(x)] = "a container"
+        self.kept.append(x)
+        if t is tuple:
+            return f"({''.join(self._result(v) + ', ' for v in x)})"
+        if t is list:
+            return f"[{', '.join(map(self._result, x))}]"
+        if t is dict:
+            if not all(type(k) in ATOMS for k in x):
+                raise Unprovable("it returns a dict with keys that are no strings or numbers")
+            return f"{{{', '.join(f'{self.reach.constant(k)}: {self._result(v)}' for k, v in x.items())}}}"
+        if issubclass(t, tuple) and hasattr(t, "_fields") and "__new__" not in vars(t).get("__annotations__", ()):
+            return f"tuple.__new__({self.reach.constant(t)}, ({''.join(self._result(v) + ', ' for v in x)}))"
+        raise Unprovable(f"it returns a {t.__name__}")
+
+    # -- replaying ----------------------------------------------------------------------------------------------
+
+    def _comparison(self) -> None:
+        """Two functions in Python, written for this recording: `read` the state, and `put` the new values in their places."""
+        reach, watch = self.reach, self.watch
+        self.places = [*reach.places, *reach.grads]
+        self.then = [v for p in self.places for v in p.values]
+        space = reach.space
+        self.tags = [(tag, value) for _, tag, value in reach.tags]
+        lines = [f"t{k} = {s.expression}" for k, s in enumerate(reach.slots)]
+        for k, (_, tag, value) in enumerate(reach.tags):
+            space[f"g{k}"] = tag
+        tags = " or ".join(f"g{k}.value != {v}" for k, (_, _, v) in enumerate(reach.tags))
+        lines += [f"if {tags}:", "    return None",
+                  f"now = [{', '.join(p.code for p in self.places)}]",
+                  "if not (len(now) == len(then) and all(map(is_, now, then)) or same(now, then)):", "    return None"]
+        for k, d in enumerate(watch.states):
+            space[f"S{k}"] = d
+        at = 0
+        for count, text in watch.demands:
+            lines += watch.formulas[at:count]
+            lines += [f"if not ({text}):", "    return None"]
+            at = count
+        lines += watch.formulas[at:]
+        tensors = "".join(f"t{k}, " for k in range(len(reach.slots)))
+        storages = "".join(f"t{k}.storage, " for k in self.storages)
+        steps = "".join(f"{name}, " for _, name in watch.counters)
+        lines.append(f"return ({tensors}), ({storages}), [{', '.join(self.numbers)}], ({steps})")
+        text = "def read(args, kwargs):\n    " + "\n    ".join(lines)
+        names = {id(d): k for k, d in enumerate(watch.states)}
+        put = [*[f"S{names[id(d)]}['step'] = steps[{i}]" for i, (d, _) in enumerate(watch.counters)], *self.lines]
+        unpack = [f"({tensors}) = tensors"] if tensors else []
+        unpack += [f"({''.join(f's{k}, ' for k in self.storages)}) = storages"] if storages else []
+        unpack += [f"({''.join(f'n{k}, ' for k in range(len(self.values)))}) = values"] if self.values else []
+        text += "\ndef put(tensors, storages, values, steps):\n    " + "\n    ".join(unpack + put)
+        space.update(then=self.then, is_=is_, same=same, Storage=Storage, tensor_on=core.tensor_on, view_of=core.view_of, finished=_finished_copy)
+        exec(text, space)
+        self.read, self.put = space["read"], space["put"]
+        self.results = [k for kind, k in self.values if kind == "node"]
+        known = {number: reach.slots[k].storage for number, k in enumerate(self.storages)}
+        self.forms = [leaf_form(known[k].numel, known[k].dtype) if kind == "storage" else None for kind, k in self.leaves]
+
+    def why_not(self, args: tuple, kwargs: dict) -> str:
+        """What is different now."""
+        try:
+            _, now = self.reach.reader(self.places, True)(args, kwargs)
+        except Exception:
+            return "the structure of the arguments"
+        if same(now, self.then):
+            return "a class, or the count of steps"
+        return difference(now, self.then, self.places)
+
+    def replay(self, args: tuple, kwargs: dict):
+        try:
+            found = self.read(args, kwargs)
+        except Exception:       # a place is not there any more
+            return MISS
+        if found is None:
+            return MISS
+        tensors, storages, numbers, steps = found
+        leaves = [storages[k].node if kind == "storage" else self.constants[k] if kind == "constant" else k for kind, k in self.leaves]
+        for n, form in zip(leaves, self.forms):
+            if form is not None and n.form is not form and (n.form.numel, n.form.dtype) != (form.numel, form.dtype):
+                return MISS     # the tensor is a view of a larger storage than it was
+        n = None
+        if self.draws:
+            drawn = [self._draw(d) for d in self.draws]
+            leaves = [drawn[n] if type(n) is int else n for n in leaves]
+            drawn = None
+        values = self._run(leaves, numbers) if self.plan is not None else None
+        if values is None:
+            values = self._record(leaves, numbers)
+            fresh = self.plan is None and len(tape.nodes) == len(self.sites)
+            result = self.put(tensors, storages, values, steps)
+            del leaves, values, found, storages, tensors
+            if fresh:
+                self._learn_plan()
+            else:
+                tape.settle()
+            return result
+        return self.put(tensors, storages, values, steps)
+
+    @staticmethod
+    def _draw(d) -> Node:
+        result = getattr(d.generator, d.method)(*d.args)
+        if type(result) is Node:
+            return result
+        array = np.ascontiguousarray(result)
+        buffer = Buffer.from_array(array)
+        buffer.exported = False
+        return leaf(buffer, array.size, dt.of(array.dtype))
+
+    def _record(self, leaves: list, numbers: list) -> list:
+        """Record the graph anew."""
+        if self.backwards:
+            tape.begin_backward()
+        nodes: list[Node] = []
+        for site, reads in zip(self.sites, self.inputs):
+            n = _new(Node)
+            n.form, n.where, n.buffer = site.form, site.where, None
+            n.inputs = tuple([nodes[k] if kind == "node" else leaves[k] if kind == "leaf" else numbers[k] for kind, k in reads])
+            nodes.append(n)
+        tape.nodes.extend(nodes)
+        return [nodes[k] if kind == "node" else leaves[k] for kind, k in self.values]
+
+    def _learn_plan(self) -> None:
+        """Compute what was recorded, and keep its plan for the next time."""
+        tape.flush()
+        plan = flush.last()
+        if plan is not None and sorted(i for i, _ in plan.results) == sorted(self.results) and plan.leaves <= len(self.leaves) \
+                and len(plan.number_at) == len(self.numbers):
+            self.plan = plan
+            self.given = sorted(set(plan.donated.values()))
+
+    def _run(self, leaves: list, numbers: list) -> list | None:
+        """Run the plan; None where it cannot be, for what is pending or would be overwritten and belongs to others, too."""
+        if None in [n.buffer for n in leaves]:
+            return None
+        for k in self.given:    # referred to by its storage, by `leaves`, and as an argument; the buffer by its node
+            if getrefcount(leaves[k]) != 3 or getrefcount(leaves[k].buffer) != 2 or leaves[k].buffer.exported:
+                return None
+        nodes = self.sites.copy()
+        for k in self.results:
+            n = nodes[k] = _new(Node)
+            site = self.sites[k]
+            n.form, n.where, n.buffer, n.inputs, n.index = site.form, site.where, None, (), -1
+        flush.run_again(self.plan, nodes, leaves[:self.plan.leaves], numbers)
+        return [nodes[k] if kind == "node" else leaves[k] for kind, k in self.values]
+
+
+def _finished_copy(root):
+    """The history's last node, whose hooks are its own."""
+    node = _new(type(root))
+    for name in ("edges", "outputs", "derivative", "kept", "versions"):
+        setattr(node, name, getattr(root, name))
+    node.seq, node.extras = root.seq, None
+    return node
+
+

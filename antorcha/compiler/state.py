@@ -1,0 +1,635 @@
+"""All state that a function can depend on, as one list of values to compare.
+
+A function sees its arguments, and through the names in its code globals, closures and the attributes of objects. Which code runs is
+known (`observe.Profile`); so from the function and its arguments on, everything that code with these names can reach is visited, and
+for each place a value was found at, an expression is noted that reads it again. The expressions of all places make one list display;
+a step can be replayed where the list has the values it had: the same objects, or equal numbers and strings. A list or dict ends with
+a marker that is found nowhere else, so that nothing can be moved from one to the next unseen.
+
+Tensors found at places that get other tensors at each call (arguments, globals, closures, `.grad`) are compared by what they are, not
+by identity. What is reached but not understood (an object written in C, an iterator, a lock) raises `Unprovable`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dis
+import enum
+import functools
+import sys
+import types
+from collections import OrderedDict, defaultdict, deque
+from operator import is_, itemgetter
+
+import numpy as np
+
+from ..base import config
+from ..base import dtype as dt
+from ..base.device import device as Device
+from ..base.grad_mode import mode
+from ..core import autograd, override
+from ..core.generator import Generator
+from ..core.storage import Storage
+from ..core.tensor import Size, Tensor, layout
+from ..graph import tape
+from ..nn import Module
+from ..nn.modules import _hooks
+from ..nn.modules.module import _fresh_state
+from ..nn.parameter import Parameter
+from ..optim import Optimizer
+from .observe import HIGHER, PATCHED, PURE_LIBRARY, PURE_TYPES, own, pure_native
+
+LARGEST = 100_000       # values compared
+ABSENT, MARK = object(), object()
+ATOMS = {type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented), range, slice, Size, dt.dtype, Device, layout,
+         types.CodeType, np.float32, np.float64, np.int32, np.int64, np.bool_}
+NUMBERS = {bool, int, float, complex, str, bytes, Size, range, slice}      # compared by value where they are not the same object
+FORBIDDEN = {"__dict__", "__getattribute__", "__setattr__", "__delattr__", "__globals__", "__code__", "__closure__", "__builtins__",
+             "__subclasses__", "__weakref__", "__reduce__", "__reduce_ex__", "__sizeof__", "_version", "f_locals", "f_globals", "gi_frame",
+             "__setitem__", "__delitem__", "__setstate__", "__init_subclass__", "__class_getitem__"}
+CONTAINERS = (list, dict, set, frozenset, tuple, deque, OrderedDict, defaultdict)
+TENSOR_STATE = {"storage", "meta", "_rg", "_grad", "_grad_fn", "_nr", "_base", "_views", "_accumulator", "_hooks", "_post_hooks", "_untracked"}
+_VERSION_TAG = 384      # where CPython keeps a type's version tag (type objects of 64-bit builds, 3.10 to 3.13)
+
+
+class Unprovable(Exception):
+    """The function depends on something that cannot be compared from call to call."""
+
+
+def environment() -> tuple:
+    """The settings that what is recorded depends on."""
+    forward_ad = sys.modules.get("antorcha.autograd.forward_ad")
+    return (mode.grad, mode.inference, mode.autocast, dt._default, config.eager, config.target, config.fuse, config.verify, tape.state.vmap,
+            tape.state.devices, autograd.GradNode._keep, autograd._cotangents, override.state.modes, override.state.enabled,
+            override.state.subclasses, _hooks.any_global(), bool(forward_ad and forward_ad._levels))
+
+
+# -- classes ----------------------------------------------------------------------------------------------------
+
+def version_of(cls: type) -> ctypes.c_uint32:
+    """Where the interpreter counts the changes of a class and its bases; 0 while none are known."""
+    return ctypes.c_uint32.from_address(id(cls) + _VERSION_TAG)
+
+
+@functools.cache
+def versions_work() -> bool:
+    """Whether `version_of` is where this interpreter keeps it: tried on a class that is changed."""
+    if sys.implementation.name != "cpython" or ctypes.sizeof(ctypes.c_void_p) != 8 or sys.version_info >= (3, 14) \
+            or not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return False
+    base = type("Base", (), {"x": 1})
+    child = type("Child", (base,), {})
+    seen = set()
+    for value in range(4):
+        if child.x != (value or 1):
+            return False
+        tag = version_of(child).value
+        if tag == 0 or tag in seen or tag != version_of(child).value:
+            return False
+        seen.add(tag)
+        base.x = value + 1
+        if version_of(child).value == tag:
+            return False
+    return True
+
+
+class _Plain:
+    pass
+
+
+class _Bare:
+    __slots__ = ()
+
+
+class _Weak:
+    __slots__ = ("__weakref__",)
+
+
+_WEAKREF = _Weak.__basicsize__ - _Bare.__basicsize__
+_DICT = _Plain.__basicsize__ - _Bare.__basicsize__ - _WEAKREF
+
+
+def hides_nothing(cls: type) -> bool:
+    """Whether instances have no state but attributes, slots, and the contents of a container: all of the class is written in Python."""
+    for base in cls.__mro__[:-1]:
+        if base in CONTAINERS or base in (int, float, str, BaseException) or issubclass(base, BaseException):
+            return issubclass(cls, CONTAINERS)
+        if not base.__flags__ & (1 << 9) or type(base.__dict__.get("__dict__")) not in (types.GetSetDescriptorType, type(None)):
+            return False
+    size = _Bare.__basicsize__
+    for base in cls.__mro__[:-1]:
+        slots = base.__dict__.get("__slots__", ())
+        slots = (slots,) if isinstance(slots, str) else slots
+        size += 8 * len([s for s in slots if s not in ("__dict__", "__weakref__")])
+        size += _WEAKREF * ("__weakref__" in base.__dict__) + _DICT * ("__dict__" in base.__dict__)
+    return cls.__basicsize__ <= size
+
+
+def in_python(cls: type) -> bool:
+    """Whether a class was made by a class statement."""
+    return bool(cls.__flags__ & (1 << 9)) and isinstance(cls.__dict__.get("__module__"), str)
+
+
+def is_own(x) -> bool:
+    """Whether a class or module belongs to this package."""
+    name = x.__name__ if type(x) is types.ModuleType else x.__module__
+    return type(name) is str and (name == "antorcha" or name.startswith("antorcha."))
+
+
+# -- code -------------------------------------------------------------------------------------------------------
+
+_GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"}
+_ATTRIBUTE = {"LOAD_ATTR", "LOAD_METHOD"}
+_SKIP = {"CACHE", "PUSH_NULL", "PRECALL", "NOP", "EXTENDED_ARG"}
+
+
+@functools.lru_cache(4096)
+def globals_read(code: types.CodeType) -> tuple[tuple[str, tuple], ...]:
+    """Each global in the code with the names of attributes that follow it: `a.b.c` as ("a", ("b", "c"))."""
+    found, name, chain = {}, None, []
+    for i in dis.get_instructions(code):
+        if i.opname in _SKIP:
+            continue
+        if i.opname == "IMPORT_NAME":
+            raise Unprovable(f"{code.co_name} imports {i.argval} when it runs")
+        if name is not None and i.opname in _ATTRIBUTE:
+            chain.append(i.argval)
+            continue
+        if name is not None:
+            found[name, tuple(chain)] = None
+            name = None
+        if i.opname in _GLOBAL:
+            name, chain = i.argval, []
+    return tuple(found)
+
+
+def nested(code: types.CodeType):
+    """The code of functions defined within."""
+    for c in code.co_consts:
+        if type(c) is types.CodeType:
+            yield c
+            yield from nested(c)
+
+
+# -- the walk ---------------------------------------------------------------------------------------------------
+
+class Place:
+    """Expressions (part of a list display) and the values they had. `container`: the dict or list they list, if one."""
+
+    __slots__ = ("code", "values", "where", "container")
+
+    def __init__(self, code, values, where, container=None):
+        self.code, self.values, self.where, self.container = code, values, where, container
+
+
+class Slot:
+    """A tensor that the function can reach: `expression` finds the one that is there now."""
+
+    def __init__(self, tensor, expression: str, where: str, is_grad: bool):
+        self.tensor, self.expression, self.where, self.is_grad = tensor, expression, where, is_grad
+        self.storage, self.node, self.version = tensor.storage, None, 0
+        self.grad = tensor._grad
+
+
+class Reach:
+    """What a function can reach, by the code that a `Profile` saw run."""
+
+    def __init__(self, profile, function, args: tuple, kwargs: dict):
+        self.profile = profile
+        self.names = profile.names()
+        self.space: dict = {"A": ABSENT, "M": MARK, "environment": environment, "version": None}
+        self.places: list[Place] = []
+        self.grads: list[Place] = []        # what may be different afterwards: the gradients
+        self.slots: list[Slot] = []
+        self.slot_of: dict[int, int] = {}
+        self.seen: dict = {}
+        self.reached_code: set = set()
+        self.tags: list = []
+        self.size = 0
+        if not versions_work():
+            raise Unprovable("this interpreter does not tell when a class is changed")
+        bad = FORBIDDEN & {n for code in profile.user for n in code.co_names}
+        if bad:
+            raise Unprovable(f"the code uses {min(bad)}")
+        self.higher = bool(HIGHER & self.names)
+        self.empty: list = []           # containers that have to stay empty
+        self.place(f"environment() == {self.constant(environment())}", [True], "the settings (grad mode, autocast, default dtype ...)")
+        self.cls(Tensor)
+        self.cls(Parameter)
+        self.visit(function, "the function")
+        self.arguments(args, kwargs)
+        for code, space in profile.user.items():
+            self.globals_of(code, space, deep=True)
+        for code, space in profile.own.items():
+            if (own(code) or "").startswith(PATCHED):
+                self.globals_of(code, space, deep=False)
+        if self.empty:
+            self.place(f"any({self.constant(tuple(self.empty))})", [False], "a list or dict (hooks, for example) that was empty")
+        self.check_code()
+        self.check_aliases()
+
+    # -- noting -------------------------------------------------------------------------------------------------
+
+    def constant(self, x) -> str:
+        name = f"c{len(self.space)}"
+        self.space[name] = x
+        return name
+
+    def place(self, code: str, values: list, where: str, container=None) -> None:
+        self.size += len(values)
+        if self.size > LARGEST:
+            raise Unprovable(f"it depends on more than {LARGEST} values")
+        self.places.append(Place(code, values, where, container))
+
+    def cls(self, cls: type) -> None:
+        """A class whose attributes may be looked up."""
+        if id(cls) in self.seen:
+            return
+        self.seen[id(cls)] = cls
+        getattr(cls, "__doc__", None), cls.__mro__
+        if not hasattr(cls, "_a_name_that_no_class_has_"):     # a look-up, by which the interpreter gives the class a version
+            tag = version_of(cls)
+            if tag.value == 0:
+                raise Unprovable(f"the class {cls.__qualname__} was changed too often")
+            self.tags.append((cls, tag, tag.value))
+        if type(cls) is not type and in_python(type(cls)):
+            self.cls(type(cls))
+        for base in cls.__mro__:
+            if in_python(base) and not is_own(base):
+                for name, value in list(vars(base).items()):
+                    if (self.profile.dynamic or name in self.names or name.startswith("__")) and name not in ("__dict__", "__weakref__"):
+                        self.attribute(value, f"{base.__qualname__}.{name}")
+
+    def attribute(self, value, where: str) -> None:
+        """What a class has: functions that never ran are no concern."""
+        if type(value) in (staticmethod, classmethod, property, functools.cached_property):
+            for part in ("__func__", "fget", "fset", "fdel", "func"):
+                self.visit(getattr(value, part, None), where)
+            return
+        if isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType,
+                                               types.MethodDescriptorType, types.ClassMethodDescriptorType)):
+            return
+        if where.rpartition(".")[2] in ("__annotations__", "__doc__", "__module__", "__qualname__", "__abstractmethods__", "_abc_impl", "__slots__",
+                                        "__match_args__", "__dataclass_fields__", "__dataclass_params__", "__parameters__", "__orig_bases__",
+                                        "__static_attributes__", "__firstlineno__", "__type_params__", "__annotate__"):
+            return
+        self.visit(value, where)
+
+    # -- the kinds of values ------------------------------------------------------------------------------------
+
+    def visit(self, x, where: str) -> None:
+        """A value whose identity is compared at the place where it was found."""
+        t = type(x)
+        if t in ATOMS or id(x) in self.seen:
+            return
+        if isinstance(x, Tensor):
+            self.slot(x, None, where)
+            return
+        self.seen[id(x)] = x
+        if isinstance(x, type):
+            if not in_python(x) and x not in PURE_TYPES and not issubclass(x, BaseException) and not is_own(x):
+                raise Unprovable(f"{where} is the type {x.__module__}.{x.__qualname__}, which is not known to be without hidden state")
+            if in_python(x) or is_own(x):
+                self.cls(x)
+        elif t is types.FunctionType:
+            self.function(x, where)
+        elif t is types.MethodType:
+            self.visit(x.__func__, where)
+            self.visit(x.__self__, where)
+        elif t in (types.BuiltinFunctionType, types.MethodWrapperType):
+            if self.higher and not pure_native(x):
+                raise Unprovable(f"{where} is {getattr(x, '__qualname__', x)}, which is not known to be pure and could be called by map, sorted ...")
+            if not isinstance(x.__self__, types.ModuleType):
+                self.visit(x.__self__, where)
+        elif t is types.ModuleType:
+            self.module(x, where)
+        elif t is functools.partial:
+            for part, name in ((x.func, "func"), (x.args, "args"), (x.keywords, "keywords")):
+                self.visit(part, f"{where}.{name}")
+        elif t in (staticmethod, classmethod, property):
+            self.attribute(x, where)
+        elif t is Generator or t.__name__ == "Compiled" and is_own(t):
+            if t is not Generator:
+                self.visit(x.function, where)
+        elif t is types.MappingProxyType:
+            raise Unprovable(f"{where} is a mappingproxy")
+        else:
+            self.instance(x, t, where)
+
+    def function(self, f, where: str) -> None:
+        code = f.__code__
+        if own(code) or code.co_filename in PURE_LIBRARY:
+            for cell in f.__closure__ or ():
+                content = _content(cell)
+                if type(content) in (types.FunctionType, types.MethodType, functools.partial):
+                    self.place(f"{self.constant(cell)}.cell_contents", [content], where)
+                    self.visit(content, where)
+            return
+        name = self.constant(f)
+        if f.__dict__:
+            self.place(f"*{name}.__dict__, *{name}.__dict__.values(), M", [*f.__dict__, *f.__dict__.values(), MARK], f"{where}.__dict__")
+            for key, value in f.__dict__.items():
+                if key in self.names or key == "__wrapped__":
+                    self.visit(value, f"{where}.{key}")
+        self.reached_code.add(code)
+        if code not in self.profile.user:
+            return
+        self.place(f"{name}.__code__, {name}.__defaults__, {name}.__kwdefaults__", [code, f.__defaults__, f.__kwdefaults__], f"the code of {where}")
+        self.visit(f.__defaults__, f"a default of {where}")
+        self.visit(f.__kwdefaults__, f"a default of {where}")
+        for variable, cell in zip(code.co_freevars, f.__closure__ or ()):
+            content, here = _content(cell), f"{variable} (a closure's variable of {where})"
+            cell = self.constant(cell)
+            if content is ABSENT:
+                raise Unprovable(f"{here} has no value yet")
+            self.variable(content, f"{cell}.cell_contents", here)
+
+    def variable(self, value, expression: str, where: str) -> None:
+        """A variable: another tensor of the same kind will do."""
+        if isinstance(value, Tensor):
+            self.slot(value, expression, where)
+        else:
+            self.place(expression, [value], where)
+            self.visit(value, where)
+
+    def globals_of(self, code, space: dict, deep: bool) -> None:
+        known = (id(space), code)
+        if known in self.seen:
+            return
+        self.seen[known] = space
+        builtins = space.get("__builtins__")
+        builtins = vars(builtins) if type(builtins) is types.ModuleType else builtins
+        try:
+            reads = globals_read(code)
+        except Unprovable:
+            if deep:
+                raise
+            return
+        for name, chain in reads:
+            key = (id(space), name)
+            value = space.get(name, ABSENT)
+            if key not in self.seen:
+                self.seen[key] = space
+                if value is ABSENT:
+                    self.place(f"{self.dictionary(space)}.get({name!r}, A), {self.dictionary(builtins)}.get({name!r}, A)",
+                               [ABSENT, builtins.get(name, ABSENT)], f"the global {name}")
+                elif deep and isinstance(value, Tensor):
+                    self.slot(value, f"{self.dictionary(space)}.get({name!r})", f"the global {name}")
+                else:
+                    self.place(f"{self.dictionary(space)}.get({name!r}, A)", [value], f"the global {name}")
+            value = builtins.get(name, ABSENT) if value is ABSENT else value
+            where = name
+            if type(value) is types.ModuleType and not chain and deep:
+                self.visit(value, where)
+            for attribute in chain:
+                if type(value) is not types.ModuleType:
+                    break
+                where = f"{where}.{attribute}"
+                value = self.member(value, attribute, where)
+            if deep and type(value) is not types.ModuleType and value is not ABSENT:
+                self.visit(value, where)
+
+    def member(self, module, attribute: str, where: str):
+        """An attribute of a module, which is compared."""
+        space = vars(module)
+        value = space.get(attribute, ABSENT)
+        key = (id(space), attribute)
+        if key not in self.seen:
+            self.seen[key] = space
+            if value is ABSENT and not is_own(module):
+                raise Unprovable(f"{where} is found by a function of the module")
+            self.place(f"{self.dictionary(space)}.get({attribute!r}, A)", [value], where)
+        return getattr(module, attribute, ABSENT) if value is ABSENT else value
+
+    def module(self, module, where: str) -> None:
+        """A module that the code has as a value."""
+        space, name = vars(module), self.dictionary(vars(module))
+        if is_own(module):
+            if self.profile.dynamic:
+                self.place(f"*{name}, *{name}.values(), M", [*space, *space.values(), MARK], where)
+            return
+        if self.profile.dynamic:
+            raise Unprovable(f"{where} is a module whose attributes are read by getattr")
+        for attribute in sorted(self.names & space.keys()):
+            self.place(f"{name}.get({attribute!r}, A)", [space[attribute]], f"{where}.{attribute}")
+            self.visit(space[attribute], f"{where}.{attribute}")
+
+    def dictionary(self, d: dict) -> str:
+        name = self.seen.get(("name", id(d)))
+        if name is None:
+            name = self.seen["name", id(d)] = self.constant(d)
+        return name
+
+    def instance(self, x, t: type, where: str) -> None:
+        """An object of a container's class, or of one written in Python."""
+        if not (t in CONTAINERS or hides_nothing(t) or isinstance(x, enum.Enum)):
+            raise Unprovable(f"{where} is a {t.__module__}.{t.__qualname__}, whose state cannot be compared")
+        name = None if t in (tuple, frozenset) else self.constant(x)
+        if t in CONTAINERS and not x and name is not None:
+            self.empty.append(x)
+        elif isinstance(x, dict):
+            if all(type(k) is str for k in x):
+                self.place(f"tuple({name}) == {self.constant(tuple(x))}, *{name}.values(), M", [True, *x.values(), MARK], where, x)
+            else:
+                self.place(f"*{name}, *{name}.values(), M", [*x, *x.values(), MARK], where)
+            for key, value in x.items():
+                self.visit(key, f"a key of {where}")
+                self.visit(value, f"{where}[{key if type(key) in (str, int) else type(key).__name__!r}]")
+        elif isinstance(x, (list, deque, set)):
+            self.place(f"*{name}, M", [*x, MARK], where)
+        if isinstance(x, defaultdict):
+            self.place(f"{name}.default_factory", [x.default_factory], where)
+            self.visit(x.default_factory, f"{where}.default_factory")
+        if isinstance(x, (list, deque, set, tuple, frozenset)):
+            for k, value in enumerate(x):
+                self.visit(value, f"{where}[{k}]")
+        if t not in CONTAINERS:
+            self.cls(t)
+            name = name or self.constant(x)
+            self.place(f"type({name})", [t], f"the class of {where}")
+            self.attributes(x, t, name, where)
+
+    def attributes(self, x, t: type, name: str, where: str) -> None:
+        for base in t.__mro__:
+            slots = base.__dict__.get("__slots__", ())
+            for s in (slots,) if isinstance(slots, str) else tuple(slots):
+                if s in ("__dict__", "__weakref__"):
+                    continue
+                s = f"_{base.__name__.lstrip('_')}{s}" if s.startswith("__") and not s.endswith("__") else s
+                value = getattr(x, s, ABSENT)
+                self.place(f"getattr({name}, {s!r}, A)", [value], f"{where}.{s}")
+                if value is not ABSENT:
+                    self.visit(value, f"{where}.{s}")
+        d = getattr(x, "__dict__", None)
+        if d is None:
+            return
+        names = self.names_of(x, t)
+        if names is None:
+            found = list(d)
+        else:
+            found = [n for n in d if n in names]
+        if len(found) > 1:
+            self.place(f"*{self.constant(itemgetter(*found))}({name}.__dict__)", [d[n] for n in found], where)
+        elif found:
+            self.place(f"{name}.__dict__.get({found[0]!r}, A)", [d[found[0]]], where)
+        if names is None or isinstance(x, (Module, Optimizer)):
+            self.place(f"tuple({name}.__dict__) == {self.constant(tuple(d))}", [True], f"the attributes of {where}")
+        else:
+            missing = self.constant(frozenset(names - d.keys()))
+            self.place(f"{name}.__dict__.keys().isdisjoint({missing})", [True], f"the attributes of {where}")
+        for n in found:
+            self.visit(d[n], f"{where}.{n}")
+
+    def names_of(self, x, t: type) -> set | None:
+        """The attributes that code can read of an object; None for all."""
+        if self.profile.dynamic:
+            return None
+        if isinstance(x, Module):
+            return self.names | {"_parameters", "_buffers", "_modules"} | self.own_attributes(x, t)
+        return None if is_own(t) and not isinstance(x, Optimizer) else self.names
+
+    @staticmethod
+    def own_attributes(x, t: type) -> set:
+        """What the modules of this package may read of an instance by names that are made at run time."""
+        modules = [b for b in t.__mro__[:-1] if is_own(b)]
+        return set() if len(modules) < len(Module.__mro__) else x.__dict__.keys() - _fresh_state.keys()
+
+    # -- arguments and tensors ----------------------------------------------------------------------------------
+
+    def arguments(self, args: tuple, kwargs: dict) -> None:
+        self.made: list = []
+        self.argument(args, "args", "the arguments")
+        self.argument(kwargs, "kwargs", "the keyword arguments")
+        if len({id(x) for x, _ in self.made}) != len(self.made):
+            raise Unprovable("one list or dict is given as several arguments")
+        self.place(f"len({{{', '.join(f'id({e})' for _, e in self.made)}}})", [len(self.made)], "the arguments")
+
+    def argument(self, x, expression: str, where: str) -> None:
+        t = type(x)
+        if t in (tuple, list, dict):
+            self.made.append((x, expression)) if x != () else None
+            self.place(f"type({expression}), len({expression})", [t, len(x)], f"the structure of {where}")
+            if t is dict:
+                if not all(type(k) in (str, int) for k in x):
+                    raise Unprovable(f"{where} has keys that are neither strings nor integers")
+                self.place(f"*{expression}", [*x], f"the keys of {where}")
+            for k, v in x.items() if t is dict else enumerate(x):
+                here = k if expression == "kwargs" else f"argument {k}" if expression == "args" else f"{where}[{k!r}]"
+                self.argument(v, f"{expression}[{k!r}]", here)
+        elif isinstance(x, Tensor):
+            self.slot(x, expression, where)
+        else:
+            self.place(expression, [x], where)
+            self.visit(x, where)
+
+    def slot(self, t, expression: str | None, where: str, places: list | None = None) -> None:
+        """A tensor. Without an expression it is always this one."""
+        known = self.slot_of.get(id(t))
+        places = self.places if places is None else places
+        if known is not None:
+            if expression is not None:
+                places.append(Place(f"{expression} is t{known}", [True], f"{where}, which is the same tensor as {self.slots[known].where}"))
+            elif self.slots[known].expression is not None:
+                places.append(Place(f"{self.constant(t)} is t{known}", [True], f"{where}, which is {self.slots[known].where}"))
+            return
+        if type(t) not in (Tensor, Parameter):
+            raise Unprovable(f"{where} is a {type(t).__name__}: of the tensors' classes Tensor and Parameter alone are known")
+        extra = t.__dict__.keys() - TENSOR_STATE
+        if extra and (self.profile.dynamic or extra & self.names):
+            raise Unprovable(f"{where} has attributes of the user's: {', '.join(sorted(extra))}")
+        k = self.slot_of[id(t)] = len(self.slots)
+        slot = Slot(t, expression or self.constant(t), where, places is self.grads)
+        self.slots.append(slot)
+        if type(t.storage) is not Storage:
+            raise Unprovable(f"{where} lies in memory that NumPy shares: what touches it is computed at once. Use a clone() of it")
+        if t._hooks or t._post_hooks:
+            raise Unprovable(f"{where} has hooks")
+        what = f"shape, strides, dtype, requires_grad or hooks of {where}"
+        places.append(Place(f"type(t{k}), t{k}.meta, type(t{k}.storage)", [type(t), t.meta, Storage], what))
+        fixed = expression is None or places is self.grads
+        if fixed:       # which attributes it has of its own tells that the others have their defaults
+            self.grads.append(Place(f"tuple(t{k}.__dict__) == {self.constant(tuple(t.__dict__))}", [True], what))
+        for name, check in (("_rg", "t{}._rg"), ("_grad_fn", "t{}._grad_fn is None"), ("_hooks", "not t{}._hooks"), ("_post_hooks", "not t{}._post_hooks"),
+                            ("_untracked", "t{}._untracked"), ("_base", "t{}._base is None")):
+            if not fixed or name in t.__dict__:
+                places.append(Place(check.format(k), [eval(check.format(""), {"t": t})], what))
+        if t._grad is not None:
+            self.slot(t._grad, f"t{k}._grad", f"the gradient of {where}", self.grads)
+        elif not fixed or "_grad" in t.__dict__:
+            self.grads.append(Place(f"t{k}._grad", [None], f"the gradient of {where}"))
+
+    def check_code(self) -> None:
+        """All code that ran belongs to functions that were reached, whose closures are compared, or was defined by such."""
+        known = set(self.reached_code)
+        for code in self.reached_code:
+            known.update(nested(code))
+        for code in self.profile.user.keys() - known:
+            if code.co_freevars or code.co_name == "<module>":
+                raise Unprovable(f"it is not known where {getattr(code, 'co_qualname', code.co_name)} ({code.co_filename}:{code.co_firstlineno}) comes from")
+
+    def check_aliases(self) -> None:
+        """Which slots are one tensor or share one storage."""
+        slots = self.slots
+        first: dict[int, int] = {}
+        for k, s in enumerate(slots):
+            j = first.setdefault(id(s.storage), k)
+            if j != k:
+                self.grads.append(Place(f"t{k}.storage is t{j}.storage", [True], f"whether {s.where} shares memory with {slots[j].where}"))
+        if len(first) < len(slots):
+            self.grads.append(Place(f"len({{{', '.join(f'id(t{k})' for k in range(len(slots)))}}})", [len(slots)], "which tensors are the same"))
+        if slots:
+            self.grads.append(Place(f"len({{{', '.join(f'id(t{k}.storage)' for k in first.values())}}})", [len(first)],
+                                    "which tensors share memory"))
+
+    # -- comparing ----------------------------------------------------------------------------------------------
+
+    def reader(self, places: list[Place], grads: bool):
+        """A function of (args, kwargs): (the tensors, the values of all places now)."""
+        slots = [(k, s) for k, s in enumerate(self.slots) if grads or not s.is_grad]
+        lines = ["def read(args, kwargs):", *[f"    t{k} = {s.expression}" for k, s in slots],
+                 f"    return ({''.join(f't{k}, ' for k, _ in slots)}), [{', '.join(p.code for p in places)}]"]
+        exec("\n".join(lines), self.space)
+        return self.space["read"]
+
+    def unchanged(self, args: tuple, kwargs: dict, except_for=()) -> str | None:
+        """What the function changed besides tensors, of what it can reach; None where nothing did."""
+        places = [p for p in self.places if id(p.container) not in except_for]
+        _, now = self.reader(places, False)(args, kwargs)
+        then = [v for p in places for v in p.values]
+        return None if same(now, then) else difference(now, then, places)
+
+
+def _content(cell):
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return ABSENT
+
+
+def same(now: list, then: list) -> bool:
+    """Whether a list has the values it had. Equal numbers that are other objects take their place, so that the next comparison is quick."""
+    if len(now) != len(then):
+        return False
+    changed = []
+    for k, (a, b) in enumerate(zip(now, then)):
+        if a is not b:
+            if type(a) is not type(b) or type(a) not in NUMBERS or a != b or repr(a) != repr(b):
+                return False
+            changed.append((k, a))
+    for k, a in changed:
+        then[k] = a
+    return True
+
+
+def difference(now: list, then: list, places: list[Place]) -> str:
+    """What is at the first place that has another value."""
+    at = 0
+    for p in places:
+        end = at + len(p.values)
+        if not same(now[at:end], then[at:end]):
+            return p.where
+        at = end
+    return "the state"
+
+
+__all__ = ["Reach", "Slot", "Unprovable", "same", "is_"]
