@@ -47,7 +47,7 @@ class Compiled:
         self.function = self._torchdynamo_orig_callable = function
         self.recordings: list = []
         self.reason: str | None = None
-        self._failures = 0
+        self._failures = self._misses = 0
         self._profile = None
 
     def __get__(self, instance, owner=None):
@@ -70,9 +70,12 @@ class Compiled:
                 if recording is not recordings[0]:
                     recordings.remove(recording)
                     recordings.insert(0, recording)
-                self.reason = None
+                self.reason, self._misses = None, 0
                 return result
         if self._failures >= self.FAILURES:
+            self._misses += 1
+            if self._misses > 100:
+                recordings.clear()      # comparing in vain costs time, too
             return self.function(*args, **kwargs)
         return self._record(args, kwargs)
 
@@ -93,6 +96,9 @@ class Compiled:
                 self.recordings.pop()
                 self._failures += 1
         return result
+
+    def __reduce__(self):
+        return Compiled, (self.function,)
 
     def __repr__(self) -> str:
         return f"<compiled {self.function!r}>"

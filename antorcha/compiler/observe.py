@@ -22,6 +22,7 @@ from ..core.generator import Generator
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
+_NUMPY = os.path.dirname(np.__file__) + os.sep
 
 # Parts of this package whose functions depend on nothing but their arguments, the tensors' state and `state.environment`
 PURE = {"base", "runtime", "targets", "loops", "graph", "ops", "core", "nn", "optim", "amp", "autograd", "distributions", "compiler", "__init__.py",
@@ -56,6 +57,19 @@ def own(code: types.CodeType) -> str | None:
     return name[len(PACKAGE):] if name.startswith(PACKAGE) else None
 
 
+def _in_library(code: types.CodeType) -> bool:
+    """Whether code belongs to Python's library or to NumPy."""
+    name = code.co_filename
+    return name.startswith(_NUMPY) or name.startswith(_LIBRARY) and "site-packages" not in name or name.startswith("<frozen ")
+
+
+def _for_package(frame) -> bool:
+    """Whether code of Python's library or NumPy runs because this package called it."""
+    while frame is not None and _in_library(frame.f_code):
+        frame = frame.f_back
+    return frame is not None and own(frame.f_code) is not None and _kind(frame.f_code)[0] == "own"
+
+
 def _kind(code: types.CodeType) -> tuple[str, str]:
     """("own" | "library" | "user" | "impure", what it is called)."""
     name = getattr(code, "co_qualname", code.co_name)
@@ -63,8 +77,6 @@ def _kind(code: types.CodeType) -> tuple[str, str]:
     if file is None:
         if code.co_filename in PURE_LIBRARY:
             return "library", name
-        if code.co_filename.startswith("<frozen importlib"):
-            return "impure", "import"
         return "user", name
     pure = file.split(os.sep)[0] in PURE and file not in IMPURE_FILES and code.co_name not in IMPURE_NAMES
     return ("own" if pure else "impure"), f"{file[:-3].replace(os.sep, '.')}.{code.co_name}"
@@ -94,10 +106,13 @@ class Profile:
         kind = self.kinds.get(code)
         if kind is None:
             kind = self.kinds[code] = _kind(code)
-            if kind[0] == "user":
-                self.user[code] = frame.f_globals
-            elif kind[0] == "own":
+            if kind[0] == "own":
                 self.own[code] = frame.f_globals
+        if kind[0] == "user":
+            if code not in self.user:
+                if _for_package(frame):
+                    return
+                self.user[code] = frame.f_globals
         if event == "call":
             if kind[0] == "impure" and self.impure is None:
                 self.impure = f"it calls {kind[1]}"

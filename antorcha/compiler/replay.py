@@ -23,7 +23,7 @@ from ..ops.record import core
 from ..runtime.buffer import Buffer
 from . import MISS
 from .observe import Profile, Watch
-from .state import ATOMS, TENSOR_STATE, Reach, Unprovable, difference, same
+from .state import ATOMS, TENSOR_STATE, Reach, Unprovable, difference, same, written
 
 _new = object.__new__
 
@@ -43,8 +43,12 @@ def record(function, args: tuple, kwargs: dict, before: Profile | None):
             result = function(*args, **kwargs)
         return result, profile, str(e)
     tape.flush()
+    first = {id(s.storage): s for s in reversed(reach.slots)}
+    for s in first.values():
+        s.begin()
     for s in reach.slots:
-        s.node, s.version = s.storage.node, s.storage.version
+        s.node, s.version = first[id(s.storage)].node, first[id(s.storage)].version
+    del first
     watch = tape.state.watch = Watch()
     try:
         with Profile() as profile:
@@ -66,7 +70,7 @@ class Recording:
 
     def __init__(self, reach: Reach, watch: Watch, args: tuple, kwargs: dict, result):
         self.reach, self.watch = reach, watch
-        self.plan = None
+        self.plan, self.attempts = None, 0
         self.nodes = list(tape.nodes)
         self.backwards = tape.state.backwards
         self._exempt(args, kwargs)
@@ -74,7 +78,12 @@ class Recording:
         self._graph()
         self._effects(result)
         self._comparison()
-        self.nodes = self.number_of = None
+        self.nodes = self.number_of = self.leaf_at = self.made = self.kept = None
+        for s in reach.slots:
+            s.release()
+        for d in self.draws:
+            d.result = None
+        reach.seen = reach.made = reach.profile = reach.slot_of = watch.made_leaves = None
 
     # -- what is compared ---------------------------------------------------------------------------------------
 
@@ -84,10 +93,12 @@ class Recording:
         if len({id(s) for s, _ in watch.counters}) != len(watch.counters):
             raise Unprovable("an optimiser counts more than one step")
         free: dict = {}
-        for d, _ in watch.counters:
-            free.setdefault(id(d), set()).add("step")
-        for d, key in watch.options:
-            if "param_groups" not in {n for code in reach.profile.user for n in code.co_names}:
+        names = {n for code in reach.profile.user for n in code.co_names}
+        if names.isdisjoint({"state", "state_dict", "load_state_dict"}):
+            for d, _ in watch.counters:
+                free.setdefault(id(d), set()).add("step")
+        if names.isdisjoint({"param_groups", "state_dict", "load_state_dict"}) and not any("lr_scheduler" in c.co_filename for c in reach.profile.own):
+            for d, key in watch.options:
                 free.setdefault(id(d), set()).add(key)
         changed = reach.unchanged(args, kwargs, free)
         if changed is not None:
@@ -232,7 +243,8 @@ class Recording:
             raise Unprovable("a tensor that it makes lies in memory that NumPy shares")
         at = self.storage_number.get(id(t.storage))
         storage = f"s{self.storages[at]}" if at is not None else self._storage(t.storage)
-        base = None if t._base is None else self._tensor(t._base)
+        base = None if t._base is None else next((f"t{k}._base" for k, s in enumerate(self.reach.slots) if s.tensor._base is t._base), None) \
+            or self._tensor(t._base)
         name = self.made[id(t)] = f"x{len(self.made)}"
         self.kept.append(t)
         m = self.reach.constant(t.meta)
@@ -325,16 +337,14 @@ class Recording:
         storages = "".join(f"t{k}.storage, " for k in self.storages)
         steps = "".join(f"{name}, " for _, name in watch.counters)
         lines.append(f"return ({tensors}), ({storages}), [{', '.join(self.numbers)}], ({steps})")
-        text = "def read(args, kwargs):\n    " + "\n    ".join(lines)
         names = {id(d): k for k, d in enumerate(watch.states)}
         put = [*[f"S{names[id(d)]}['step'] = steps[{i}]" for i, (d, _) in enumerate(watch.counters)], *self.lines]
         unpack = [f"({tensors}) = tensors"] if tensors else []
         unpack += [f"({''.join(f's{k}, ' for k in self.storages)}) = storages"] if storages else []
         unpack += [f"({''.join(f'n{k}, ' for k in range(len(self.values)))}) = values"] if self.values else []
-        text += "\ndef put(tensors, storages, values, steps):\n    " + "\n    ".join(unpack + put)
         space.update(then=self.then, is_=is_, same=same, Storage=Storage, tensor_on=core.tensor_on, view_of=core.view_of, finished=_finished_copy)
-        exec(text, space)
-        self.read, self.put = space["read"], space["put"]
+        self.read = written("read", "args, kwargs", lines, space)
+        self.put = written("put", "tensors, storages, values, steps", unpack + put, space)
         self.results = [k for kind, k in self.values if kind == "node"]
         known = {number: reach.slots[k].storage for number, k in enumerate(self.storages)}
         self.forms = [leaf_form(known[k].numel, known[k].dtype) if kind == "storage" else None for kind, k in self.leaves]
@@ -357,6 +367,8 @@ class Recording:
         if found is None:
             return MISS
         tensors, storages, numbers, steps = found
+        if tape.nodes and (self.plan is None and self.attempts < 4 or self.backwards):
+            tape.flush()    # a whole step is worth a plan of its own
         leaves = [storages[k].node if kind == "storage" else self.constants[k] if kind == "constant" else k for kind, k in self.leaves]
         for n, form in zip(leaves, self.forms):
             if form is not None and n.form is not form and (n.form.numel, n.form.dtype) != (form.numel, form.dtype):
@@ -369,7 +381,7 @@ class Recording:
         values = self._run(leaves, numbers) if self.plan is not None else None
         if values is None:
             values = self._record(leaves, numbers)
-            fresh = self.plan is None and len(tape.nodes) == len(self.sites)
+            fresh = self.plan is None and self.attempts < 4 and len(tape.nodes) == len(self.sites)
             result = self.put(tensors, storages, values, steps)
             del leaves, values, found, storages, tensors
             if fresh:
@@ -406,6 +418,7 @@ class Recording:
         """Compute what was recorded, and keep its plan for the next time."""
         tape.flush()
         plan = flush.last()
+        self.attempts += 1
         if plan is not None and sorted(i for i, _ in plan.results) == sorted(self.results) and plan.leaves <= len(self.leaves) \
                 and len(plan.number_at) == len(self.numbers):
             self.plan = plan
@@ -416,7 +429,7 @@ class Recording:
         if None in [n.buffer for n in leaves]:
             return None
         for k in self.given:    # referred to by its storage, by `leaves`, and as an argument; the buffer by its node
-            if getrefcount(leaves[k]) != 3 or getrefcount(leaves[k].buffer) != 2 or leaves[k].buffer.exported:
+            if getrefcount(leaves[k]) != (3 if self.leaves[k][0] == "storage" else 2) or getrefcount(leaves[k].buffer) != 2 or leaves[k].buffer.exported:
                 return None
         nodes = self.sites.copy()
         for k in self.results:

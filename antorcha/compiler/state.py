@@ -16,6 +16,7 @@ import ctypes
 import dis
 import enum
 import functools
+import re
 import sys
 import types
 from collections import OrderedDict, defaultdict, deque
@@ -23,6 +24,7 @@ from operator import is_, itemgetter
 
 import numpy as np
 
+from ..amp.autocast_mode import _chosen
 from ..base import config
 from ..base import dtype as dt
 from ..base.device import device as Device
@@ -32,10 +34,12 @@ from ..core.generator import Generator
 from ..core.storage import Storage
 from ..core.tensor import Size, Tensor, layout
 from ..graph import tape
+from ..graph.node import leaf
 from ..nn import Module
 from ..nn.modules import _hooks
 from ..nn.modules.module import _fresh_state
 from ..nn.parameter import Parameter
+from ..ops.record import core
 from ..optim import Optimizer
 from .observe import HIGHER, PATCHED, PURE_LIBRARY, PURE_TYPES, own, pure_native
 
@@ -61,7 +65,7 @@ def environment() -> tuple:
     forward_ad = sys.modules.get("antorcha.autograd.forward_ad")
     return (mode.grad, mode.inference, mode.autocast, dt._default, config.eager, config.target, config.fuse, config.verify, tape.state.vmap,
             tape.state.devices, autograd.GradNode._keep, autograd._cotangents, override.state.modes, override.state.enabled,
-            override.state.subclasses, _hooks.any_global(), bool(forward_ad and forward_ad._levels))
+            override.state.subclasses, _hooks.any_global(), bool(forward_ad and forward_ad._levels), core.default_device, *_chosen.values())
 
 
 # -- classes ----------------------------------------------------------------------------------------------------
@@ -190,6 +194,17 @@ class Slot:
         self.storage, self.node, self.version = tensor.storage, None, 0
         self.grad = tensor._grad
 
+    def begin(self) -> None:
+        """Note the value at the beginning, in a node of its own: a clone has that of the original until one is written."""
+        s = self.storage
+        if s.node.buffer is not None and type(s) is Storage:
+            s.node = leaf(s.node.buffer, s.numel, s.dtype)
+        self.node, self.version = s.node, s.version
+
+    def release(self) -> None:
+        """Let the tensors go that were there while recording."""
+        self.tensor = self.storage = self.node = self.grad = None
+
 
 class Reach:
     """What a function can reach, by the code that a `Profile` saw run."""
@@ -243,9 +258,9 @@ class Reach:
 
     def cls(self, cls: type) -> None:
         """A class whose attributes may be looked up."""
-        if id(cls) in self.seen:
+        if ("class", cls) in self.seen:
             return
-        self.seen[id(cls)] = cls
+        self.seen["class", cls] = cls
         getattr(cls, "__doc__", None), cls.__mro__
         if not hasattr(cls, "_a_name_that_no_class_has_"):     # a look-up, by which the interpreter gives the class a version
             tag = version_of(cls)
@@ -586,17 +601,27 @@ class Reach:
     def reader(self, places: list[Place], grads: bool):
         """A function of (args, kwargs): (the tensors, the values of all places now)."""
         slots = [(k, s) for k, s in enumerate(self.slots) if grads or not s.is_grad]
-        lines = ["def read(args, kwargs):", *[f"    t{k} = {s.expression}" for k, s in slots],
-                 f"    return ({''.join(f't{k}, ' for k, _ in slots)}), [{', '.join(p.code for p in places)}]"]
-        exec("\n".join(lines), self.space)
-        return self.space["read"]
+        lines = [*[f"t{k} = {s.expression}" for k, s in slots],
+                 f"return ({''.join(f't{k}, ' for k, _ in slots)}), [{', '.join(p.code for p in places)}]"]
+        return written("read", "args, kwargs", lines, self.space)
 
     def unchanged(self, args: tuple, kwargs: dict, except_for=()) -> str | None:
         """What the function changed besides tensors, of what it can reach; None where nothing did."""
+        for cls, tag, value in self.tags:
+            if tag.value != value:
+                return f"the class {cls.__qualname__}"
         places = [p for p in self.places if id(p.container) not in except_for]
         _, now = self.reader(places, False)(args, kwargs)
         then = [v for p in places for v in p.values]
         return None if same(now, then) else difference(now, then, places)
+
+
+def written(name: str, parameters: str, lines: list[str], space: dict):
+    """The function with these lines. What it takes from `space` are defaults of parameters: quick to read, however many they are."""
+    body = "\n    ".join(lines)
+    constants = [n for n in dict.fromkeys(re.findall(r"[A-Za-z_]\w*", body)) if n in space]
+    exec(f"def {name}({parameters}, {', '.join(f'{n}={n}' for n in constants)}):\n    {body}\n", space)
+    return space.pop(name)
 
 
 def _content(cell):
