@@ -15,7 +15,7 @@ from .core import override as _override, surface as _surface
 from .core.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
 from .core.tensor import (  # noqa: F401
     Size, Tensor, as_tensor, channels_last, channels_last_3d, contiguous_format, from_dlpack, from_numpy, layout,
-    memory_format, preserve_format, sparse_coo, sparse_csr, strided, tensor,
+    memory_format, preserve_format, sparse_bsc, sparse_bsr, sparse_coo, sparse_csc, sparse_csr, strided, tensor,
 )
 from .core.surface import allclose, isclose  # noqa: F401
 from .ops.record import broadcast_shapes as _broadcast_shapes, result_dtype as _result_dtype
@@ -161,6 +161,8 @@ _FROM = {
     **dict.fromkeys(["pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"], ".ops.folding"),
     **dict.fromkeys(["affine_grid_generator", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"], ".ops.sampling"),
     "constant_pad_nd": ".ops.padding",
+    **dict.fromkeys(["sparse_coo_tensor", "sparse_csr_tensor", "sparse_csc_tensor", "sparse_compressed_tensor"], ".core.sparse"),
+    **dict.fromkeys(["spmm"], ".core.sparse"),
     **dict.fromkeys(["is_autocast_enabled", "is_autocast_cpu_enabled", "is_autocast_cache_enabled", "get_autocast_dtype",
                      "get_autocast_gpu_dtype", "get_autocast_cpu_dtype", "set_autocast_dtype", "set_autocast_enabled",
                      "set_autocast_cache_enabled", "clear_autocast_cache"], ".amp.autocast_mode"),

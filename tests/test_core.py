@@ -292,3 +292,13 @@ def test_a_power_of_a_half_is_the_root_and_has_its_derivative():
     y = x ** 0.5
     y.sum().backward()
     assert y.tolist() == [2.0, 3.0] and x.grad.tolist() == pytest.approx([0.25, 1 / 6])
+
+
+def test_a_tensor_overwritten_with_constants_goes_on_requiring_grad():
+    for change in (lambda u: u.fill_(2.0), lambda u: u.zero_(), lambda u: u.copy_(torch.ones(2)), lambda u: u.__setitem__(slice(None), 3.0)):
+        x = torch.ones(2, requires_grad=True)
+        u = x * 2
+        change(u)
+        assert u.requires_grad and u.grad_fn is not None
+        (u * 5).sum().backward()
+        assert x.grad.tolist() == [0.0, 0.0]

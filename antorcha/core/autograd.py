@@ -393,6 +393,8 @@ class GradNode:
         for function, needs in self.derivative.steps:
             kept = [self._unpack(i) for i in needs]
             result = function(g, *(map(widened, kept) if wide else kept))
+            if wide and isinstance(result, Tensor):
+                result = core.cast(result, self.outputs[0].dtype)
             if turned:
                 result = conjugate(result)
             if result is None or isinstance(result, Tensor):
@@ -493,8 +495,8 @@ class AccumulateGrad(GradNode):
                 g = g if new is None else new
         if t._grad is None:
             t._grad = g if keep_graph else owned(g)
-        elif keep_graph:
-            t._grad = t._grad + g
+        elif keep_graph or g.is_sparse or t._grad.is_sparse:
+            t._grad = g + t._grad if g.is_sparse else t._grad + g
         else:
             with no_grad():
                 t._grad.add_(g)
@@ -505,6 +507,8 @@ class AccumulateGrad(GradNode):
 
 def owned(g):
     """`g` in a storage of its own, so that writing to it changes nothing else."""
+    if g.is_sparse:
+        return g.detach()
     v = g.meta.view
     if v.dense and v.numel == g.storage.numel:
         return core.tensor_on(g.storage.copy(), g.meta)
@@ -637,7 +641,8 @@ def _add(arrived: dict, node, nr: int, g) -> None:
     slots = arrived.get(node)
     if slots is None:
         slots = arrived[node] = [None] * len(node.outputs)
-    slots[nr] = g if slots[nr] is None else slots[nr] + g
+    there = slots[nr]
+    slots[nr] = g if there is None else g + there if g.is_sparse else there + g
 
 
 def _capture(captures: dict, node, grads: list) -> None:

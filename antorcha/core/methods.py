@@ -123,6 +123,35 @@ def to_dense(self, dtype=None, *, masked_grad=True):
     return self if dtype is None else self.to(dtype)
 
 
+def _sparse_form(name: str, layout_name: str):
+    def method(self, sparse_dim=None, *, layout=None, blocksize=None, dense_dim=None):
+        from . import sparse
+        return sparse.from_dense(self, sparse_dim, layout or getattr(sparse, layout_name))
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"The elements that are not zero, as a tensor of layout {layout_name}."
+    return method
+
+
+to_sparse, to_sparse_coo, to_sparse_csr, to_sparse_csc = (_sparse_form(name, layout) for name, layout in (
+    ("to_sparse", "sparse_coo"), ("to_sparse_coo", "sparse_coo"), ("to_sparse_csr", "sparse_csr"), ("to_sparse_csc", "sparse_csc")))
+
+
+def sparse_mask(self, mask):
+    """The elements at the places of a sparse tensor."""
+    c = mask.coalesce()
+    return c._like(self[tuple(c._at.unbind(0))])
+
+
+def sparse_dim(self) -> int:
+    """0: it is dense."""
+    return 0
+
+
+def dense_dim(self) -> int:
+    """The number of dimensions."""
+    return self.dim()
+
+
 # -- elements by Python functions -------------------------------------------------------------------------------
 
 def _by_python(self, function, *tensors):
@@ -204,6 +233,7 @@ def index(self, indices):
 
 
 METHODS = [new_empty, new_zeros, new_ones, new_tensor, new_full, new_empty_strided, new, to, type, type_as, cpu, cuda, __array_wrap__, to_dense,
+           to_sparse, to_sparse_coo, to_sparse_csr, to_sparse_csc, sparse_mask, sparse_dim, dense_dim,
            apply_, map_, map2_, is_nonzero, dim_order, is_distributed, storage_type, fill_diagonal_, resize_as_, module_load, index,
            *(_converter(*x) for x in _DTYPES.items())]
 

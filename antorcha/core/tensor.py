@@ -64,7 +64,7 @@ class Size(tuple):
 
 
 class layout:
-    """How a tensor's elements lie in memory; `strided` is the only one so far."""
+    """How a tensor's elements lie in memory."""
 
     def __init__(self, name):
         self.name = name
@@ -77,7 +77,8 @@ class memory_format(layout):
     """The order of dimensions in memory."""
 
 
-strided, sparse_coo, sparse_csr = layout("strided"), layout("sparse_coo"), layout("sparse_csr")
+strided, sparse_coo, sparse_csr, sparse_csc, sparse_bsr, sparse_bsc = (
+    layout(n) for n in ("strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc"))
 contiguous_format, preserve_format, channels_last, channels_last_3d = (
     memory_format(n) for n in ("contiguous_format", "preserve_format", "channels_last", "channels_last_3d"))
 
@@ -922,23 +923,43 @@ _NAMES = {dt.float32: "Float", dt.float64: "Double", dt.int64: "Long", dt.int32:
 class CopySlices(GradNode):
     """A write through a view: the base's cotangent without the region, and the region's for what was written."""
 
-    __slots__ = ("region", "shape", "value_meta")
+    __slots__ = ("region", "base", "value_meta")
 
     def backward(self, grads):
-        g = grads[0].contiguous()
-        region = self.region
+        g, region, base = grads[0], self.region, self.base
+        plain = base.offset == 0 and base.strides == record.row_major(base.shape)
+        if plain:
+            flat = g.contiguous()
+        else:       # the region is told in coordinates of the base's memory
+            extent = 1 + base.offset + sum((n - 1) * t for n, t in zip(base.shape, base.strides))
+            flat = core.overwrite_region(factory.full_of((extent,), 0, g.meta.dtype, g.meta.device), base, g)
         before = None
         if self.edges[0] is not None:
             zero = factory.full_of(region.shape, 0, g.meta.dtype, g.meta.device)
-            before = core.overwrite_region(g, region, zero)
-        after = view_ops.as_strided_(g, region.shape, region.strides, region.offset)
+            before = core.overwrite_region(flat, region, zero)
+            before = before if plain else view_ops.as_strided_(before, base.shape, base.strides, base.offset)
+        after = view_ops.as_strided_(flat, region.shape, region.strides, region.offset)
         return [before, autograd.reduce_to(after, self.value_meta)]
+
+
+class Overwritten(GradNode):
+    """All of a tensor replaced by constants: it goes on requiring grad, and what it was gets zeros."""
+
+    __slots__ = ()
+
+    def backward(self, grads):
+        return [core.zeros(self.outputs[0])]
 
 
 def _rewrite_history(t: Tensor, result: Tensor) -> None:
     base = t._base
     if base is None:
-        t._rg, t._grad_fn, t._nr = result._rg, result._grad_fn, result._nr
+        if t._rg and not result._rg:
+            node = Overwritten()
+            node.edges, node.outputs = (edge_of(t),), t.meta.alone
+            t._grad_fn, t._nr = node, 0
+        else:
+            t._rg, t._grad_fn, t._nr = result._rg, result._grad_fn, result._nr
         base = t
         changed = bool(base._views)
     else:
@@ -947,7 +968,7 @@ def _rewrite_history(t: Tensor, result: Tensor) -> None:
         node = CopySlices()
         node.edges = (edge_of(base) if base._rg else None, edge_of(result) if result._rg else None)
         node.outputs = (base.meta,)
-        node.region, node.value_meta = t.meta.view, result.meta
+        node.region, node.base, node.value_meta = t.meta.view, base.meta.view, result.meta
         base._rg, base._grad_fn, base._nr = True, node, 0
         changed = True
     if changed and base._rg:
@@ -1011,6 +1032,11 @@ def _loosely(make_one):
 
 
 
+def _sparse_rows(*args):
+    from .sparse import sparse_rows
+    return sparse_rows(*args)
+
+
 record.bind(Tensor, make, alias, GradNode)
 autograd.bind(Tensor)
 core.__dict__.update(
@@ -1022,7 +1048,7 @@ core.__dict__.update(
     add_region=add_region, overwrite_region=overwrite_region,
     from_numpy=lambda array: placement.loose(adopt(array)), tensor=_loosely(tensor), cast=pw.cast,
     cat=joining.cat, stack=joining.stack, conj=pw.conj_, store_out=record.store_out, inplace=inplace, broadcast_tensors=joining.broadcast_tensors,
-    bitcast=_bitcast, on_memory=from_numpy,
+    sparse_rows=_sparse_rows, bitcast=_bitcast, on_memory=from_numpy,
     together=placement.together, settled=placement.settled, fills=_dense_in_some_order, Storage=Storage, generator_of=generator_of)
 
 __all__ = ["Tensor", "Size", "tensor", "from_numpy", "extern", "index_ops", "reduction"]

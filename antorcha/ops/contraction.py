@@ -110,6 +110,8 @@ def _mismatch(what, a, b):
 @operator(autocast="lower")
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices."""
+    if input.is_sparse:
+        return input.matmul(mat2)
     a, b = input.meta.view.shape, mat2.meta.view.shape
     if len(a) != 2 or len(b) != 2:
         raise RuntimeError(f"mm: expected two matrices; received shapes {list(a)} and {list(b)}. (self must be a matrix) Use matmul for others.")
@@ -136,6 +138,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product: of vectors the inner product, of higher ranks over the last two dimensions, the others broadcast."""
     check_tensor("matmul", "input", input)
     check_tensor("matmul", "other", other)
+    if input.is_sparse or other.is_sparse:
+        return input.matmul(other) if input.is_sparse else other.__rmatmul__(input)
     a, b = input.meta.view.shape, other.meta.view.shape
     if not a or not b:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D")

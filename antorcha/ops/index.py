@@ -149,20 +149,22 @@ def take_along_dim(input: Tensor, indices: Tensor, dim=None) -> Tensor:
     return gather(a, d, b)
 
 
-def _embedding_grad(g, weight_shape, indices, padding_idx, scale_grad_by_freq):
+def _embedding_grad(g, weight_shape, indices, padding_idx, scale_grad_by_freq, sparse):
     if scale_grad_by_freq:
         flat = indices.reshape(-1)
         counts = core.zeros(meta(dense((weight_shape[0],)), g.meta.dtype, g.meta.device)).index_add(0, flat, core.ones_like(flat, g.meta.dtype))
         g = g / counts.index_select(0, flat).reshape(indices.shape).unsqueeze(-1)
     if padding_idx is not None and padding_idx >= 0:
         g = pw.where((indices == padding_idx).unsqueeze(-1), 0.0, g)
+    if sparse:
+        return core.sparse_rows(indices, g, weight_shape)
     shape = indices.meta.view.shape + (weight_shape[1],)
     zeros = core.zeros(meta(dense(weight_shape), g.meta.dtype, g.meta.device))
     return put(zeros, g, [indices.unsqueeze(-1)], shape, (("i", 0), ("d", len(shape) - 1)), "sum")
 
 
-@operator(method=False, grad=dict(weight=lambda g, weight_shape, indices, padding_idx, scale_grad_by_freq:
-                                  _embedding_grad(g, weight_shape, indices, padding_idx, scale_grad_by_freq)))
+@operator(method=False, grad=dict(weight=lambda g, weight_shape, indices, padding_idx, scale_grad_by_freq, sparse:
+                                  _embedding_grad(g, weight_shape, indices, padding_idx, scale_grad_by_freq, sparse)))
 def embedding(weight: Tensor, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=False) -> Tensor:
     """Rows of `weight` (n, d) at `indices` (any shape): indices.shape + (d,)."""
     check_tensor("embedding", "indices", indices)

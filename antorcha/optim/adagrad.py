@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import antorcha as torch
 
-from .optimizer import Optimizer, check, decayed, next_step
+from .optimizer import Optimizer, by_rows, check, decayed, next_step
 
 
 class Adagrad(Optimizer):
@@ -28,8 +28,17 @@ class Adagrad(Optimizer):
         for state in self.state.values():
             state["sum"].share_memory_()
 
+    takes_sparse = True
+
     def rule(self, p, g, state, group):
         t = next_step(state)
+        if g.is_sparse:
+            if group["weight_decay"]:
+                raise RuntimeError("weight_decay option is not compatible with sparse gradients")
+            rows, values = by_rows(g)
+            s = state["sum"].index_add_(0, rows, values * values).index_select(0, rows)
+            p.index_add_(0, rows, values / (s.sqrt() + group["eps"]), alpha=-group["lr"] / (1 + (t - 1) * group["lr_decay"]))
+            return
         g = decayed(g, p, group)
         s = state["sum"].addcmul_(g, g, value=1)
         p.addcdiv_(g, s.sqrt().add_(group["eps"]), value=-group["lr"] / (1 + (t - 1) * group["lr_decay"]))

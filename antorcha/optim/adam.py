@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import antorcha as torch
 
-from .optimizer import Optimizer, check, decayed, decoupled, next_step
+from .optimizer import Optimizer, by_rows, check, decayed, decoupled, next_step
 
 
 class Adam(Optimizer):
@@ -70,6 +70,36 @@ class Adamax(Optimizer):
         m, u = state["exp_avg"].lerp_(g, 1 - beta1), state["exp_inf"]
         u.copy_(torch.maximum(u.mul(beta2), g.abs().add(group["eps"])))
         p.addcdiv_(m, u, value=-group["lr"] / (1 - beta1**t))
+
+
+class SparseAdam(Optimizer):
+    """Adam whose averages and parameters move only in the rows that the sparse gradient has."""
+
+    takes_sparse = True
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, maximize=False):
+        check(lr=lr, betas=betas, eps=eps)
+        if not lr > 0:
+            raise ValueError(f"Invalid learning rate: expected a positive number; received {lr}")
+        if not eps > 0:
+            raise ValueError(f"Invalid epsilon value: expected a positive number; received {eps}")
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, maximize=maximize))
+
+    def start(self, p, state, group):
+        state.update(step=0, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+
+    def rule(self, p, g, state, group):
+        if not g.is_sparse:
+            raise RuntimeError("SparseAdam does not support dense gradients, please consider Adam instead")
+        beta1, beta2 = group["betas"]
+        t = next_step(state)
+        rows, g = by_rows(g)
+        m, v = (state[name].index_select(0, rows) for name in ("exp_avg", "exp_avg_sq"))
+        m, v = m + (g - m) * (1 - beta1), v + (g * g - v) * (1 - beta2)
+        state["exp_avg"].index_copy_(0, rows, m)
+        state["exp_avg_sq"].index_copy_(0, rows, v)
+        rate = group["lr"] * (1 - beta2**t) ** 0.5 / (1 - beta1**t)
+        p.index_add_(0, rows, m / (v.sqrt() + group["eps"]), alpha=-rate)
 
 
 class NAdam(Optimizer):

@@ -173,6 +173,14 @@ def _restored(name: str, value, p):
     return value
 
 
+def by_rows(g):
+    """(rows, their values) of the sparse gradient of a parameter, each row once."""
+    c = g.coalesce()
+    if c.sparse_dim() != 1:
+        raise RuntimeError(f"expected a sparse gradient with one sparse dimension, the rows; received {c.sparse_dim()}")
+    return c.indices()[0], c.values()
+
+
 def decayed(g, p, group: dict):
     """The gradient with weight decay added: that of `weight_decay / 2 * |p|^2`."""
     return g.add(p, alpha=group["weight_decay"]) if group["weight_decay"] else g

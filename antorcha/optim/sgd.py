@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import antorcha as torch
 
-from .optimizer import Optimizer, check, decayed, next_step
+from .optimizer import Optimizer, by_rows, check, decayed, next_step
 
 
 class SGD(Optimizer):
@@ -19,8 +19,16 @@ class SGD(Optimizer):
         super().__init__(params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov,
                                       maximize=maximize, foreach=foreach, differentiable=differentiable, fused=fused))
 
+    takes_sparse = True
+
     def rule(self, p, g, state, group):
         momentum = group["momentum"]
+        if g.is_sparse:
+            if momentum or group["weight_decay"]:
+                raise RuntimeError("SGD: expected momentum=0 and weight_decay=0 with sparse gradients; they would change every row")
+            rows, values = by_rows(g)
+            p.index_add_(0, rows, values, alpha=-group["lr"])
+            return
         g = decayed(g, p, group)
         if momentum:
             v = state.get("momentum_buffer")

@@ -1,0 +1,118 @@
+"""Random programs of indexing, expanding, arithmetic and sums, fused, against NumPy; and their derivatives against differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import antorcha as torch
+from antorcha.base import config
+
+OPERATORS = ["expand", "select", "pick", "gather", "add", "scatter", "put", "sum", "mul", "transpose", "exp", "mask"]
+
+
+def step(name: str, t, a: np.ndarray, rng) -> tuple:
+    """One operator on a tensor and on an array of the same values."""
+    axis = int(rng.integers(a.ndim)) if a.ndim else 0
+    if name == "expand":
+        return t.unsqueeze(-1).expand(*a.shape, 2), np.broadcast_to(a[..., None], (*a.shape, 2))
+    if name == "mul":
+        return t * t.detach(), a * a
+    if name == "exp":
+        return (t * 0.1).exp(), np.exp(a * 0.1)
+    if a.ndim == 0:
+        return t + 1, a + 1
+    size = a.shape[axis]
+    index = rng.integers(0, size, 3)
+    i = torch.tensor(index)
+    if name == "select":
+        return t.index_select(axis, i), a.take(index, axis)
+    if name == "pick":
+        return t[(slice(None),) * axis + (i,)], a[(slice(None),) * axis + (index,)]
+    if name == "gather":
+        places = rng.integers(0, size, a.shape)
+        return t.gather(axis, torch.tensor(places)), np.take_along_axis(a, places, axis)
+    if name == "add":
+        shape = (*a.shape[:axis], 3, *a.shape[axis + 1:])
+        out = np.zeros(shape)
+        places = rng.integers(0, 3, size)
+        np.add.at(out, (slice(None),) * axis + (places,), a)
+        return torch.zeros(shape, dtype=t.dtype).index_add(axis, torch.tensor(places), t), out
+    if name == "scatter":
+        places = rng.integers(0, size, a.shape)
+        out = np.zeros(a.shape)
+        where = list(np.indices(a.shape))
+        where[axis] = places
+        np.add.at(out, tuple(where), a)
+        return torch.zeros(a.shape, dtype=t.dtype).scatter_add(axis, torch.tensor(places), t), out
+    if name == "put":
+        out = a.copy()
+        out[(slice(None),) * axis + (slice(0, 1),)] = 2.0
+        u = t.clone()
+        u[(slice(None),) * axis + (slice(0, 1),)] = 2.0
+        return u, out
+    if name == "sum":
+        return t.sum(axis), a.sum(axis)
+    if name == "mask":
+        return torch.where(t > 0, t, t * 0.5), np.where(a > 0, a, a * 0.5)
+    return t.transpose(0, -1), a.swapaxes(0, -1)
+
+
+def run(names: list[str], seed: int):
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(1, 4, rng.integers(1, 4)))
+    a = rng.standard_normal(shape)
+    leaf = torch.tensor(a, requires_grad=True)
+    t, sums = leaf * 1.0, []
+    for name in names:
+        t, a = step(name, t, np.asarray(a), rng)
+        sums.append(t.detach().sum())
+    return leaf, t, a, sums
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(st.sampled_from(OPERATORS), min_size=1, max_size=7), st.integers(0, 2**20))
+def test_values_equal_numpy(names, seed):
+    _, t, a, _ = run(names, seed)
+    np.testing.assert_allclose(t.detach().numpy(), a, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([n for n in OPERATORS if n != "mul"]), min_size=1, max_size=6), st.integers(0, 2**20))
+def test_derivatives_equal_those_of_single_operators(names, seed):
+    found = []
+    for eager in (False, True):
+        before, config.eager = config.eager, eager
+        try:
+            leaf, t, *_ = run(names, seed)
+            (t * torch.arange(t.numel(), dtype=t.dtype).reshape(t.shape)).sum().backward()
+            found.append(leaf.grad.numpy())
+        finally:
+            config.eager = before
+    np.testing.assert_allclose(*found, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(), (2, 1), (1, 2)])
+def test_rows_of_an_expanded_tensor_are_written_whole(shape):
+    t = torch.ones(shape).expand(2, 2)
+    assert t.index_select(0, torch.tensor([0, 1, 1, 0])).tolist() == [[1.0, 1.0]] * 4
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from([n for n in OPERATORS if n not in ("mul", "mask")]), min_size=1, max_size=5), st.integers(0, 2**20))
+def test_derivatives_equal_differences(names, seed):
+    leaf, t, *_ = run(names, seed)
+    weights = np.random.default_rng(1).standard_normal(tuple(t.shape))
+    (t * torch.tensor(weights)).sum().backward()
+    direction = np.random.default_rng(2).standard_normal(tuple(leaf.shape))
+    values = []
+    for sign in (1, -1):
+        rng = np.random.default_rng(seed)
+        shape = tuple(int(n) for n in rng.integers(1, 4, rng.integers(1, 4)))
+        a = rng.standard_normal(shape) + sign * 1e-6 * direction
+        for name in names:
+            _, a = step(name, torch.tensor(np.asarray(a)), np.asarray(a), rng)
+        values.append((a * weights).sum())
+    slope = (values[0] - values[1]) / 2e-6
+    assert abs(slope - (leaf.grad.numpy() * direction).sum()) <= 1e-5 * max(1.0, abs(slope))
