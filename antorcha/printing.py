@@ -131,10 +131,31 @@ def _with_suffixes(text: str, suffixes: list[str], indent: int, own_line: bool) 
     return "".join(parts) + ")"
 
 
+def _sparse_text(t) -> str:
+    """`tensor(indices=..., values=..., size=...)`."""
+    from .base import dtype as dt
+    from .core.tensor import sparse_coo, sparse_csr
+
+    names = {sparse_coo: ("_indices",), sparse_csr: ("crow_indices", "col_indices")}.get(t.layout, ("ccol_indices", "row_indices"))
+    parts = [(name.lstrip("_"), getattr(t, name)()) for name in names] + [("values", t._values().detach())]
+    text = ",\n       ".join(f"{name}=" + repr(x).replace("\n", "\n" + " " * (len(name) + 8)) for name, x in parts)
+    suffixes = [f"size={tuple(t.shape)}", f"nnz={t._nnz()}"]
+    if t.dtype not in (dt.default(), dt.default().to_complex(), dt.int64, dt.bool_):
+        suffixes.append(f"dtype={t.dtype}")
+    suffixes.append(f"layout={t.layout}")
+    if t.grad_fn is not None:
+        suffixes.append(f"grad_fn=<{t.grad_fn.name()}>")
+    elif t.requires_grad:
+        suffixes.append("requires_grad=True")
+    return _with_suffixes("tensor(" + text, suffixes, 7, t.layout is sparse_coo)
+
+
 def tensor_text(t: Tensor) -> str:
     """`tensor(..., dtype=..., grad_fn=...)`."""
     from .base import dtype as dt
 
+    if t.is_sparse:
+        return _sparse_text(t)
     if type(t.storage.node.inputs) is Lanes:
         return _lanes_text(t)
     prefix = f"{type(t).__name__}(" if overrides(type(t)) else "tensor("

@@ -127,19 +127,6 @@ class SparseTensor(Tensor):
         self._compressed(1)
         return self._at[0]
 
-    def __repr__(self, *, tensor_contents=None) -> str:
-        if self._layout is sparse_coo:
-            places = [("indices", self._at)]
-        elif self._layout is sparse_csr:
-            places = [("crow_indices", self.crow_indices()), ("col_indices", self.col_indices())]
-        else:
-            places = [("ccol_indices", self.ccol_indices()), ("row_indices", self.row_indices())]
-        lines = [f"{name}={_indented(name, x.detach())}" for name, x in (*places, ("values", self._of))]
-        lines.append(f"size={tuple(self.shape)}, nnz={self._nnz()}" + (f", dtype={self.dtype}" if self.dtype is not dt.default() else "") +
-                     f", layout={self._layout}" + (", requires_grad=True" if self.requires_grad and self.is_leaf else
-                                                   f", grad_fn=<{self.grad_fn.name()}>" if self.grad_fn is not None else ""))
-        return "tensor(" + ",\n       ".join(lines) + ")"
-
     # -- other forms --------------------------------------------------------------------------------------------
 
     def to_dense(self, dtype=None, *, masked_grad=None):
@@ -366,10 +353,6 @@ def _power(self, exponent):
 
 
 SparseTensor.pow = SparseTensor.__pow__ = _power
-
-
-def _indented(name: str, x) -> str:
-    return repr(x).replace("\n", "\n" + " " * (len(name) + 8))
 
 
 # -- making them ------------------------------------------------------------------------------------------------
