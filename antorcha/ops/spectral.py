@@ -17,7 +17,7 @@ from . import lapack
 from . import pointwise as pw
 from .extern import host_op, run
 from .linalg import check_matrix, check_same, common_batch, triangular
-from .record import core, operator
+from .record import core, everywhere, operator
 from .results import named
 
 Tensor = "Tensor"
@@ -48,7 +48,7 @@ def _told(routine, not_finite=FAILED):
 
 def _look(what: str, why) -> None:
     """Raise at once what the routine told."""
-    code = int(core.host(why.detach()))
+    code = int(everywhere(why).max())
     if code == NOT_FINITE:
         raise RuntimeError(f"{what}: input tensor should not contain infs or NaNs.")
     if code:

@@ -10,7 +10,7 @@ from ..base import dtype as dt
 from . import pointwise as pw
 from .extern import host_op, run
 from .joining import cat
-from .record import core, normalize_dim, normalize_dims, operator
+from .record import by_lane, core, normalize_dim, normalize_dims, operator
 from .reduction import histogram_t, histogramdd_t
 from .sorting import sort
 
@@ -114,7 +114,12 @@ def histc(input: Tensor, bins=100, min=0, max=0) -> Tensor:
     """How many elements fall into each of `bins` equal intervals from `min` to `max` (those of the input where both are equal)."""
     if bins <= 0:
         raise RuntimeError(f"bins must be > 0, but got {bins}")
-    low, high = _limits("histc", input, float(min), float(max), 1.0)
+    return _histc(input, bins, float(min), float(max))
+
+
+@by_lane
+def _histc(input, bins, low, high):
+    low, high = _limits("histc", input, low, high, 1.0)
     return run(HISTC, (input.reshape(-1),), [((bins,), input.dtype)], bins=bins, low=low, high=high)[0]
 
 
@@ -144,6 +149,11 @@ def _edges(name, column, bins, low, high):
 @operator()
 def histogram(input: Tensor, bins, *, range=None, weight=None, density=False):
     """(counts, edges) of intervals: `bins` equal ones over `range`, or between given edges. Counts are sums of weights, or densities."""
+    return _histogram_of(input, bins, range, weight, density)
+
+
+@by_lane
+def _histogram_of(input, bins, range, weight, density):
     if isinstance(bins, core.Tensor):
         edges = bins
     else:
@@ -155,6 +165,11 @@ def histogram(input: Tensor, bins, *, range=None, weight=None, density=False):
 @operator(out=False, method=False)
 def histogramdd(input: Tensor, bins, *, range=None, weight=None, density=False):
     """(counts, list of edges) of points (..., k) in k-dimensional boxes; see `histogram`."""
+    return _histogramdd_of(input, bins, range, weight, density)
+
+
+@by_lane
+def _histogramdd_of(input, bins, range, weight, density):
     k = input.shape[-1]
     bins = [bins] * k if isinstance(bins, int) else list(bins)
     if len(bins) != k:

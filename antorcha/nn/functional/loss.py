@@ -9,7 +9,7 @@ from ...base import dtype as dt
 from ...base.errors import message
 from ...ops.contraction import linear
 from ...ops.pointwise import logsigmoid, where
-from ...ops.record import autocasts, broadcast_shapes, core, operator
+from ...ops.record import autocasts, broadcast_shapes, core, everywhere, operator
 from ...ops.reduction import along
 from .activation import log_softmax
 from .distance import cosine_similarity, pairwise_distance
@@ -279,7 +279,7 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
             raise ValueError(f"var is of incorrect size: expected {list(input.shape)} or a size of 1 in one dimension; received {list(var.shape)}")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(reduction + " is not valid")
-    if bool((var < 0).any()):
+    if (everywhere(var) < 0).any():
         raise ValueError("var has negative entry/entries")
     at_least = var + (var.detach().clamp_min(eps) - var.detach())      # the gradient passes where var is raised, too
     loss = 0.5 * (at_least.log() + (input - target) ** 2 / at_least)
