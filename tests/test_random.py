@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from golden_cases import CLOSE, EXACT, HERE, LARGE, RECORDED, SEEDS, SIZES
@@ -113,3 +115,34 @@ def test_bad_parameters_are_refused():
         torch.manual_seed(2 ** 64)
     with pytest.raises(NotImplementedError):
         torch.zeros(2, dtype=torch.int64).normal_()
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_gamma_numbers_are_those_of_the_method_step_by_step(seed):
+    """The loop program against Marsaglia and Tsang's method written with a generator's numbers one by one."""
+    generator, other = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
+    concentrations = np.concatenate([np.geomspace(0.01, 1000.0, 300), [1.0, 0.999, 1e-6, 0.0]])
+
+    def normal():
+        return float(other.single_normals(1)[0])
+
+    def uniform():
+        return float(other.uniform(1, np.float64)[0])
+
+    def one(a):
+        boost = (1.0 - uniform()) ** (1.0 / a) if a < 1 else 1.0
+        d = (a + 1.0 if a < 1 else a) - float(np.float32(1) / np.float32(3))
+        while True:
+            x = normal()
+            y = 1.0 + x / math.sqrt(9.0 * d)
+            if y <= 0.0:
+                continue
+            v, u = y ** 3, 1.0 - uniform()
+            if u < 1.0 - 0.0331 * x ** 4 or math.log(u) < 0.5 * x * x + d * (1.0 - v + math.log(v)):
+                return boost * d * v
+
+    found = generator.gamma(concentrations)
+    assert found[-1] == 0
+    np.testing.assert_allclose(found[:-1], [one(a) for a in concentrations[:-1].tolist()], rtol=1e-12)
+    one(1.0)    # what the number for a concentration of 0 has taken
+    assert generator.random() == other.random() and generator.single_normals(1) == other.single_normals(1)

@@ -159,9 +159,8 @@ class Generator:
 
     def gamma(self, concentrations: np.ndarray) -> np.ndarray:
         """A gamma number of rate 1 for each concentration, float64; its parameters are rounded to the dtype of `concentrations`."""
-        from . import rejection
-        numbers = rejection.sample(self, rejection.gamma, *rejection.gamma_parameters(concentrations))
-        return np.where(concentrations == 0, 0.0, numbers)
+        from . import gamma_numbers
+        return gamma_numbers.gamma(self, concentrations)
 
     def permutation(self, n: int) -> np.ndarray:
         """A random order of 0 .. n-1 (Fisher and Yates)."""

@@ -1,6 +1,6 @@
-"""Random numbers made one at a time, each from as many uniform and normal numbers as chance wants (rejection sampling).
+"""Random numbers made one at a time, each from as many uniform numbers as chance wants (rejection sampling).
 
-The rules take `draw`, which gives the next uniform or normal number, and the parameters of one number.
+The rules take `draw`, which gives the next uniform number, and the parameters of one number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ AHEAD = 1024    # uniforms drawn at once
 
 
 class Draws:
-    """Uniform and normal numbers, one at a time. `close` leaves the generator as if it had drawn exactly these."""
+    """Uniform numbers, one at a time. `close` leaves the generator as if it had drawn exactly these."""
 
     def __init__(self, generator):
         self.generator, self.before, self.used, self.ahead = generator, generator._words.get_state(), 0, iter(())
@@ -25,16 +25,6 @@ class Draws:
             value = next(self.ahead)
         self.used += 1
         return value
-
-    def normal(self) -> float:
-        kept = self.generator._next_normal
-        if kept is not None:
-            self.generator._next_normal = None
-            return kept
-        angle, u = 2.0 * math.pi * self.uniform(), self.uniform()
-        radius = math.sqrt(-2.0 * math.log1p(-u))
-        self.generator._next_normal = radius * math.sin(angle)
-        return radius * math.cos(angle)
 
     def close(self) -> None:
         self.generator._words.set_state(self.before)
@@ -73,33 +63,6 @@ def poisson(draw: Draws, rate: float) -> float:
         accepted = math.log(v) + math.log(inverse_alpha) - math.log(a / distance ** 2 + b)
         if accepted <= -rate + k * math.log(rate) - math.lgamma(k + 1):
             return float(k)
-
-
-def gamma(draw: Draws, inverse: float, d: float) -> float:
-    """A gamma number of rate 1: Marsaglia and Tsang (2000) with d = concentration - 1/3. Concentrations below 1 come with their
-    inverse, and a `d` of the concentration plus 1."""
-    boost = (1.0 - draw.uniform()) ** inverse if inverse else 1.0
-    c = 1.0 / math.sqrt(9.0 * d)
-    while True:
-        x = draw.normal()
-        y = 1.0 + c * x
-        if y <= 0.0:
-            continue
-        v = y * y * y
-        u = 1.0 - draw.uniform()
-        square = x * x
-        if u < 1.0 - 0.0331 * square * square or math.log(u) < 0.5 * square + d * (1.0 - v + math.log(v)):
-            return boost * d * v
-
-
-def gamma_parameters(concentration: np.ndarray):
-    """(inverse, d) of `gamma`, rounded to the dtype of the concentrations on the way as PyTorch does."""
-    kind = concentration.dtype.type
-    small = concentration < 1
-    third = kind(np.float32(1) / np.float32(3))
-    with np.errstate(divide="ignore"):
-        inverse = np.where(small, kind(1) / concentration, kind(0))
-    return inverse.astype(np.float64), (np.where(small, concentration + kind(1), concentration) - third).astype(np.float64)
 
 
 def binomial(draw: Draws, count: float, chance: float) -> float:

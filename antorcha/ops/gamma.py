@@ -15,6 +15,7 @@ import numpy as np
 
 from ..base import dtype as dt
 from .pointwise import digamma, where
+from .placement import place
 from .random import source
 from .record import by_lane, core, operator
 
@@ -97,8 +98,8 @@ def _host(x):
 
 
 def _from(array, x):
-    """A tensor of the shape and dtype of `x`."""
-    return core.from_numpy(np.ascontiguousarray(array).reshape(tuple(x.shape))).to(x.meta.dtype)
+    """A tensor of the shape and dtype of `x`, where `x` is."""
+    return place(core.from_numpy(np.ascontiguousarray(array).reshape(tuple(x.shape))).to(x.meta.dtype), str(x.device))
 
 
 def _require_float(name: str, x) -> None:

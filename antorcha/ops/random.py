@@ -13,7 +13,7 @@ from ..graph.node import Static, dense, view
 from ..loops import ir
 from . import factory
 from .placement import device_name, place
-from .record import Record, by_lane, core, everywhere, make, meta
+from .record import Record, by_lane, core, everywhere, make, meta, operator
 
 Tensor = "Tensor"
 
@@ -32,6 +32,26 @@ def _numpy_float(d: dt.dtype):
     if d.kind != "f":
         raise NotImplementedError(f"random: expected a floating point dtype; received {d}. Draw floats and convert them.")
     return np.float64 if d is dt.float64 else np.float32
+
+
+def _uniforms(rng, n: int, d: dt.dtype, low=0.0, high=1.0):
+    """Uniform numbers in [low, high); the parts of complex ones are drawn one after the other."""
+    if d.kind == "c":
+        return rng.uniform(2 * n, d.to_real().numpy, low, high).view(d.numpy)
+    return rng.uniform(n, _numpy_float(d), low, high)
+
+
+def _normals(rng, n: int, d: dt.dtype, mean=0.0, std=1.0):
+    """Normal numbers; of complex ones each part has half the variance (and, as in PyTorch, the mean)."""
+    if d.kind == "c":
+        return rng.normal(2 * n, d.to_real().numpy, mean, std / 2 ** 0.5).view(d.numpy)
+    return rng.normal(n, _numpy_float(d), mean, std)
+
+
+@operator(name="drawn", public=False, grad=dict(first=lambda g: g * 0, second=lambda g: g * 0))
+def _drawn(result, first: Tensor, second: Tensor = None):
+    """A draw, whose derivative by the parameters it was drawn with is 0."""
+    return result
 
 
 def _tensor(array, shape, d: dt.dtype):
@@ -100,7 +120,7 @@ def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, 
     """Uniform numbers in [0, 1)."""
     device = device_name(device)
     shape, d = _shape(size, given), dtype or dt.default()
-    return _finish("rand", _tensor(source(generator, device).uniform(_count(shape), _numpy_float(d)), shape, d), out, requires_grad, device)
+    return _finish("rand", _tensor(_uniforms(source(generator, device), _count(shape), d), shape, d), out, requires_grad, device)
 
 
 def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None,
@@ -108,7 +128,7 @@ def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None,
     """Normal numbers of mean 0 and variance 1."""
     device = device_name(device)
     shape, d = _shape(size, given), dtype or dt.default()
-    return _finish("randn", _tensor(source(generator, device).normal(_count(shape), _numpy_float(d)), shape, d), out, requires_grad, device)
+    return _finish("randn", _tensor(_normals(source(generator, device), _count(shape), d), shape, d), out, requires_grad, device)
 
 
 def randint(*args, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, low=None,
@@ -160,15 +180,18 @@ def normal(mean, std=None, size=None, *, generator=None, out=None, dtype=None, d
     std = 1.0 if std is None else std
     if size is not None:
         d = dtype or dt.default()
-        x = source(generator).normal(_count(size), _numpy_float(d), mean, std)
+        x = _normals(source(generator), _count(size), d, mean, std)
         return _finish("normal", _tensor(x, tuple(size), d), out, requires_grad, device)
-    # Draws have no derivative with respect to the parameters.
+    given = [v if isinstance(v, core.Tensor) else None for v in (mean, std)]
     mean, std = (v.detach() if isinstance(v, core.Tensor) else v for v in (mean, std))
+    if isinstance(std, core.Tensor) and std.is_complex():
+        raise RuntimeError("normal expects standard deviation to be non-complex")
     if isinstance(std, core.Tensor) and std.numel() and not (everywhere(std) >= 0).all():
         raise RuntimeError("normal expects all elements of std >= 0.0")
     like = mean if isinstance(mean, core.Tensor) else std
     shape = core.broadcast_tensors(mean, std)[0].shape if isinstance(std, core.Tensor) and isinstance(mean, core.Tensor) else like.shape
-    return _finish("normal", randn(*shape, generator=generator, dtype=like.dtype, device=like.device) * std + mean, out, requires_grad)
+    drawn = randn(*shape, generator=generator, dtype=like.dtype, device=like.device) * std + mean
+    return _finish("normal", _drawn(drawn, *given) if any(v is not None for v in given) else drawn, out, requires_grad)
 
 
 def bernoulli(input, p=None, *, generator=None, out=None):
@@ -181,7 +204,7 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     if not ((chances >= 0) & (chances <= 1)).all():
         raise RuntimeError("bernoulli: expected every probability in [0, 1]")
     draws = _tensor(source(generator).uniform(input.numel(), _numpy_float(input.dtype)), tuple(input.shape), input.dtype)
-    return _finish("bernoulli", (draws < input.detach()).to(input.dtype), out, False, input.device)
+    return _finish("bernoulli", _drawn((draws < input.detach()).to(input.dtype), input), out, False, input.device)
 
 
 @by_lane
@@ -191,6 +214,8 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         raise RuntimeError("prob_dist must be 1 or 2 dim")
     if not input.is_floating_point():
         raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {input.dtype}")
+    if input.dim() and input.shape[-1] > 2 ** 24:
+        raise RuntimeError("number of categories cannot exceed 2^24")
     weights = np.array(core.host(input.detach()), np.float64, ndmin=2)
     if not np.isfinite(weights).all() or (weights < 0).any():
         raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
@@ -220,7 +245,10 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
 def poisson(input, generator=None):
     """Poisson numbers with the given rates."""
     rates = np.asarray(core.host(input.detach()), np.float64)
-    return place(_tensor(source(generator).poisson(rates.reshape(-1)), tuple(input.shape), input.dtype), str(input.device))
+    if not input.is_floating_point():
+        raise NotImplementedError(f"poisson: expected rates in a floating point tensor; received {input.dtype}. Convert them: rates.float()")
+    drawn = _tensor(source(generator).poisson(rates.reshape(-1)), tuple(input.shape), input.dtype)
+    return _drawn(place(drawn, str(input.device)), input)
 
 
 @by_lane
@@ -247,16 +275,16 @@ def uniform_(self, from_=0.0, to=1.0, *, generator=None, **given):
     low = given.get("from", from_)
     if low > to:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={to}")
-    return _fill(self, source(generator, self.meta.device).uniform(self.numel(), _numpy_float(self.dtype), low, to))
+    return _fill(self, _uniforms(source(generator, self.meta.device), self.numel(), self.dtype, low, to))
 
 
 def normal_(self, mean=0.0, std=1.0, *, generator=None):
     """Fill with normal numbers."""
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    rng, kind = source(generator, self.meta.device), _numpy_float(self.dtype)
-    if self.is_contiguous():
-        return _fill(self, rng.normal(self.numel(), kind, mean, std))
+    rng = source(generator, self.meta.device)
+    if self.is_contiguous() or self.is_complex():
+        return _fill(self, _normals(rng, self.numel(), self.dtype, mean, std))
     return _fill(self, rng.single_normals(self.numel()) * std + mean)
 
 
