@@ -183,7 +183,6 @@ def meshgrid(*tensors, indexing="ij"):
     grids = [expand_(view_(x, (1,) * i + (-1,) + (1,) * (len(shape) - 1 - i)), shape) for i, x in enumerate(vectors)]
     if swap:
         grids[:2] = grids[1::-1]
-        grids = [g.transpose(0, 1) for g in grids]
     return tuple(grids)
 
 

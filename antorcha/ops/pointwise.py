@@ -328,10 +328,6 @@ def _pow_grad(g, input, exponent):
     return where(exponent == 0, 0.0, g * (exponent * power_(input, exponent - 1)))
 
 
-@pointwise(lambda x: x * x, rule=no_bool, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * (2 * input)), complex=True)
-def _square(input: Tensor): ...
-
-
 @operator(inplace=True)
 def square(input: Tensor) -> Tensor:
     """The square of every element."""
