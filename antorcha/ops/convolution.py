@@ -14,7 +14,8 @@ import itertools
 import math
 
 from ..base.errors import message
-from ..graph.node import View, dense, view as make_view
+from ..graph.node import View, dense
+from ..graph.node import view as make_view
 from .contraction import check_dtypes, contract
 from .record import autocasts, check_tensor, core, meta, operator
 from .view import slice_view
@@ -35,16 +36,12 @@ def _padded(x, padding: tuple):
 def _grouped(v: View, d: int, groups: int) -> View:
     """Dimension d read as (groups, rest)."""
     n, t = v.shape[d], v.strides[d]
-    return make_view(v.shape[:d] + (groups, n // groups) + v.shape[d + 1:], v.strides[:d] + (n // groups * t, t) + v.strides[d + 1:], v.offset)
+    shape, strides = (groups, n // groups), (n // groups * t, t)
+    return make_view(v.shape[:d] + shape + v.shape[d + 1:], v.strides[:d] + strides + v.strides[d + 1:], v.offset)
 
 
 def _order(v: View, *dims) -> View:
     return make_view(tuple(v.shape[d] for d in dims), tuple(v.strides[d] for d in dims), v.offset)
-
-
-def _repeated(v: View, n: int) -> View:
-    """The same value for each of n samples, as a first dimension."""
-    return make_view((n, *v.shape), (0, *v.strides), v.offset)
 
 
 @operator(name="convolution", title="Convolution", public=False, grad=dict(
@@ -62,7 +59,8 @@ def correlate(input, weight, count, stride, padding, dilation, groups):
 
 
 def _product(x, v: View, weight, w: View):
-    """Sums over channels and places of windows with weights: v (N, groups * in, *P, *K), w (groups, out, in, *K) to (N, groups * out, *P)."""
+    """Sums over channels and places of windows with weights: v (N, groups * in, *P, *K) and w (groups, out, in, *K) to
+    (N, groups * out, *P)."""
     n = (len(v.shape) - 2) // 2
     v = _grouped(v, 1, w.shape[0])
     right = _order(v, 1, 0, *range(3, 3 + n), 2, *range(3 + n, 3 + 2 * n))
@@ -79,7 +77,8 @@ def _product(x, v: View, weight, w: View):
 def spread(input: Tensor, weight: Tensor, length, stride, padding, dilation, groups):
     """x: (N, O, *P) and (O, C / groups, *K) to (N, C, *length).
 
-    Every stride-th place of the result meets the same places of the kernel: for each remainder it is a correlation with these, turned round.
+    Every stride-th place of the result meets the same places of the kernel: for each remainder it is a correlation with these,
+    turned round.
     """
     size, shape = weight.meta.view.shape[2:], input.meta.view.shape
     phases = [[_Phase(r, *each) for r in range(min(each[1], each[0]))] for each in zip(length, stride, padding, dilation, size)]
@@ -161,8 +160,8 @@ def _check(what: str, n: int, input, weight, bias, stride, dilation, groups, cha
     if weight.dim() != n + 2:
         raise RuntimeError(message(what, f"weight of {n + 2} dimensions", f"shape {list(weight.shape)}"))
     if input.dim() not in (n + 1, n + 2):
-        raise RuntimeError(message(what, f"{n + 1}D (unbatched) or {n + 2}D (batched) input", f"input of size: {list(input.shape)}",
-                                   f"It is (C, {AXES[n]}) or (N, C, {AXES[n]})."))
+        raise RuntimeError(message(what, f"{n + 1}D (unbatched) or {n + 2}D (batched) input",
+                                   f"input of size: {list(input.shape)}", f"It is (C, {AXES[n]}) or (N, C, {AXES[n]})."))
     positive(what, "stride", stride)
     positive(what, "dilation", dilation)
     if groups <= 0:
@@ -171,11 +170,12 @@ def _check(what: str, n: int, input, weight, bias, stride, dilation, groups, cha
         raise RuntimeError(message(what, f"the first dimension of weight to be divisible by groups={groups} and at least {groups}",
                                    f"weight of size {list(weight.shape)}"))
     if input.shape[-n - 1] != channels:
-        raise RuntimeError(message(what, f"input[{list(input.shape)}] to have {channels} channels to match weight {list(weight.shape)} with "
-                                   f"groups={groups}", f"{input.shape[-n - 1]} channels", "The dimension before the last "
-                                   f"{n} is the channels."))
+        raise RuntimeError(message(what, f"input[{list(input.shape)}] to have {channels} channels to match weight "
+                                   f"{list(weight.shape)} with groups={groups}", f"{input.shape[-n - 1]} channels",
+                                   f"The dimension before the last {n} is the channels."))
     if 0 in weight.shape[2:] or any(s == 0 for s in input.shape[-n - 1:]):
-        raise RuntimeError(message(what, "nonempty channels, lengths and kernel", f"input {list(input.shape)}, weight {list(weight.shape)}"))
+        raise RuntimeError(message(what, "nonempty channels, lengths and kernel",
+                                   f"input {list(input.shape)}, weight {list(weight.shape)}"))
     if bias is not None and tuple(bias.shape) != (out,):
         raise RuntimeError(message(what, f"bias to be 1-dimensional with {out} elements, as many as output channels of weight "
                                    f"{list(weight.shape)}", f"bias of size {list(bias.shape)}"))
@@ -239,16 +239,16 @@ def _convolve_transposed(n: int, input, weight, bias, stride, padding, output_pa
     if any(p < 0 for p in padding):
         raise RuntimeError(message(what, "padding of at least zero", f"{list(padding)}", "(negative padding is not supported)"))
     if any(e < 0 or e >= max(s, d) for e, s, d in zip(extra, stride, dilation)):
-        raise RuntimeError(message(what, f"output padding smaller than either stride or dilation, {list(stride)} and {list(dilation)}",
-                                   f"{list(extra)}"))
+        raise RuntimeError(message(what, "output padding smaller than either stride or dilation, "
+                                   f"{list(stride)} and {list(dilation)}", f"{list(extra)}"))
     single = input.dim() == n + 1
     x = input.unsqueeze(0) if single else input
     size = tuple(weight.shape[2:])
     length = tuple((p - 1) * s - 2 * q + d * (k - 1) + e + 1
                    for p, s, q, d, k, e in zip(x.shape[2:], stride, padding, dilation, size, extra))
     if any(m <= 0 for m in length):
-        raise RuntimeError(message(what, "an output of at least one element", f"output size {list(length)} for input {list(input.shape)}",
-                                   "Use less padding."))
+        raise RuntimeError(message(what, "an output of at least one element",
+                                   f"output size {list(length)} for input {list(input.shape)}", "Use less padding."))
     if not x.shape[0] or not out:
         y = _empty_result(x, weight, (x.shape[0], out, *length))
     else:

@@ -45,10 +45,12 @@ def columns_to_image(input: Tensor, length, size, dilation, padding, stride):
 
 
 def _arguments(what: str, kernel_size, dilation, padding, stride) -> tuple:
-    found = [each(what, name, x, 2) for name, x in (("kernel_size", kernel_size), ("dilation", dilation), ("padding", padding), ("stride", stride))]
-    for name, values, least in zip(("kernel_size", "dilation", "padding", "stride"), found, (1, 1, 0, 1)):
+    found = []
+    for name, x, least in (("kernel_size", kernel_size, 1), ("dilation", dilation, 1), ("padding", padding, 0), ("stride", stride, 1)):
+        values = each(what, name, x, 2)
         if min(values) < least:
             raise RuntimeError(message(what, f"{name} of at least {least} ({name} should be greater than zero)", f"{list(values)}"))
+        found.append(values)
     return tuple(found)
 
 
@@ -58,12 +60,13 @@ def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
     arguments = size, dilation, padding, stride = _arguments("unfold", kernel_size, dilation, padding, stride)
     single = input.dim() == 3
     if input.dim() not in (3, 4) or 0 in input.shape[-3:]:
-        raise RuntimeError(message("unfold", "3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero dimensions for input",
-                                   f"shape {list(input.shape)}"))
+        raise RuntimeError(message("unfold", "3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero dimensions "
+                                   "for input", f"shape {list(input.shape)}"))
     reach = [d * (k - 1) + 1 for k, d in zip(size, dilation)]
     if any(m + 2 * p < r for m, p, r in zip(input.shape[-2:], padding, reach)):
-        raise RuntimeError(message("unfold", f"a padded input at least as large as the kernel's extent {reach}", f"shape {list(input.shape)} with "
-                                   f"padding {list(padding)}", "(calculated shape of the array of sliding blocks, its components must be at least one)"))
+        raise RuntimeError(message("unfold", f"a padded input at least as large as the kernel's extent {reach}",
+                                   f"shape {list(input.shape)} with padding {list(padding)}",
+                                   "(calculated shape of the array of sliding blocks, its components must be at least one)"))
     x = input.unsqueeze(0) if single else input
     out = image_to_columns(x, *arguments)
     return out.squeeze(0) if single else out
@@ -77,15 +80,16 @@ def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
     if min(length) <= 0:
         raise RuntimeError(message("fold", "output_size greater than zero", f"{list(length)}"))
     if input.dim() not in (2, 3) or 0 in input.shape[-2:]:
-        raise RuntimeError(message("fold", "2D or 3D (batch mode) tensor for input with possibly 0 batch size and non-zero dimensions for input",
-                                   f"shape {list(input.shape)}"))
+        raise RuntimeError(message("fold", "2D or 3D (batch mode) tensor for input with possibly 0 batch size and non-zero dimensions "
+                                   "for input", f"shape {list(input.shape)}"))
     if input.shape[-2] % math.prod(size):
         raise RuntimeError(message("fold", f"size of input's dimension 1 to be divisible by the product of kernel_size {list(size)}",
                                    f"input.size(1)={input.shape[-2]}"))
     count = [(m + 2 * p - d * (k - 1) - 1) // s + 1 for m, p, d, k, s in zip(length, padding, dilation, size, stride)]
     if min(count) < 1 or math.prod(count) != input.shape[-1]:
-        raise RuntimeError(message("fold", f"size of input's dimension 2 to match the calculated number of sliding blocks {' * '.join(map(str, count))} = "
-                                   f"{math.prod(count)} for output_size={list(length)}, kernel_size={list(size)}, dilation={list(dilation)}, "
+        blocks = f"{' * '.join(map(str, count))} = {math.prod(count)}"
+        raise RuntimeError(message("fold", f"size of input's dimension 2 to match the calculated number of sliding blocks {blocks} for "
+                                   f"output_size={list(length)}, kernel_size={list(size)}, dilation={list(dilation)}, "
                                    f"padding={list(padding)}, stride={list(stride)}", f"input.size(2)={input.shape[-1]}"))
     single = input.dim() == 2
     out = columns_to_image(input.unsqueeze(0) if single else input, length, *arguments)
@@ -108,8 +112,8 @@ def pixel_shuffle(input, upscale_factor):
     r = _factor("pixel_shuffle", "upscale_factor", input, upscale_factor)
     *lead, channels, h, w = input.shape
     if channels % (r * r):
-        raise RuntimeError(message("pixel_shuffle", f"its input's 'channel' dimension to be divisible by the square of upscale_factor, {r * r}",
-                                   f"input.size(-3)={channels}"))
+        raise RuntimeError(message("pixel_shuffle", "its input's 'channel' dimension to be divisible by the square of upscale_factor, "
+                                   f"{r * r}", f"input.size(-3)={channels}"))
     parts = input.reshape((*lead, channels // (r * r), r, r, h, w))
     n = len(lead) + 1
     return parts.permute((*range(n), n + 2, n, n + 3, n + 1)).reshape((*lead, channels // (r * r), h * r, w * r))

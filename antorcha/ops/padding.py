@@ -60,23 +60,24 @@ def _padded(input, pad, mode, value):
     if len(pad) % 2:
         raise RuntimeError(message("pad", "an even number of paddings (Padding length must be divisible by 2)", f"{len(pad)}"))
     if len(pad) > 2 * input.dim():
-        raise RuntimeError(message("pad", f"at most {2 * input.dim()} paddings for an input of {input.dim()} dimensions (Padding length too large)",
-                                   f"{len(pad)}"))
+        raise RuntimeError(message("pad", f"at most {2 * input.dim()} paddings for an input of {input.dim()} dimensions (Padding length "
+                                   "too large)", f"{len(pad)}"))
     amounts = [(pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2)]
     lead = input.dim() - len(amounts)
     if mode == "constant":
         for d, (before, after) in enumerate(amounts, lead):
             if input.shape[d] + before + after < 0:
-                raise RuntimeError(message("pad", "an output of no negative dimension (negative output size)", f"padding ({before}, {after}) at "
-                                           f"dimension {d} of input {list(input.shape)}"))
+                raise RuntimeError(message("pad", "an output of no negative dimension (negative output size)",
+                                           f"padding ({before}, {after}) at dimension {d} of input {list(input.shape)}"))
         return _constant(input, amounts, 0 if value is None else value)
     if mode not in ("reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if value not in (None, 0):
         raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
     if input.dim() not in RANKS.get(len(pad), ()):
-        raise NotImplementedError(message("pad", f"in mode {mode!r} 2, 4 or 6 paddings for inputs of 2 to 5 dimensions (Only 2D, 3D, 4D, 5D padding "
-                                          "with non-constant padding are supported for now)", f"{len(pad)} for {input.dim()} dimensions"))
+        raise NotImplementedError(message("pad", f"in mode {mode!r} 2, 4 or 6 paddings for inputs of 2 to 5 dimensions (Only 2D, 3D, 4D, "
+                                          "5D padding with non-constant padding are supported for now)",
+                                          f"{len(pad)} for {input.dim()} dimensions"))
     out = input
     for d, (before, after) in enumerate(amounts, lead):
         _check_amount(mode, input, d, before, after)

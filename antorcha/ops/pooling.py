@@ -1,7 +1,7 @@
 """Pooling: the largest element, the mean or the p-norm of each window over the last dimensions.
 
-Windows are reduced one dimension at a time, over strided views of the input. The largest element is found together with its place,
-an offset into the plane of the pooled dimensions; its derivative adds the cotangent at that place.
+Windows are reduced one dimension at a time, over strided views of the input. The largest element is found together with its
+place, an offset into the plane of the pooled dimensions; its derivative adds the cotangent at that place.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def _check_input(what: str, n: int, input) -> None:
     check_tensor(what, "input", input)
     shape = tuple(input.shape)
     if len(shape) not in (n + 1, n + 2) or 0 in shape[-n - 1:]:
-        raise RuntimeError(message(what, f"a non-empty {n + 1}D or {n + 2}D (batch mode) tensor, (C, ...) or (N, C, ...)", f"shape {list(shape)}"))
+        raise RuntimeError(message(what, f"a non-empty {n + 1}D or {n + 2}D (batch mode) tensor, (C, ...) or (N, C, ...)",
+                                   f"shape {list(shape)}"))
 
 
 def _arguments(what: str, n: int, kernel_size, stride, padding, dilation=1) -> tuple:
@@ -43,14 +44,14 @@ def _arguments(what: str, n: int, kernel_size, stride, padding, dilation=1) -> t
         if min(values) <= 0:
             raise RuntimeError(message(what, f"{name} greater than zero", f"{list(values)}", f"({name} should not be zero)"))
     if any(p < 0 or p > ((k - 1) * d + 1) // 2 for p, k, d in zip(padding, size, dilation)):
-        raise RuntimeError(message(what, f"padding of at least 0 and at most half of the kernel's extent (pad should be at most half of effective "
-                                   f"kernel size), kernel_size={list(size)}, dilation={list(dilation)}", f"padding={list(padding)}",
-                                   "(pad must be non-negative)"))
+        raise RuntimeError(message(what, "padding of at least 0 and at most half of the kernel's extent (pad should be at most half of "
+                                   f"effective kernel size), kernel_size={list(size)}, dilation={list(dilation)}",
+                                   f"padding={list(padding)}", "(pad must be non-negative)"))
     return size, stride, padding, dilation
 
 
 def _counts(what: str, lengths, size, stride, padding, dilation, ceil_mode) -> tuple:
-    """How many windows there are. With `ceil_mode` the last one may reach beyond the padding, but begins within input or left padding."""
+    """How many windows there are. With `ceil_mode` the last one may reach beyond the padding, but does not begin in it."""
     found = []
     for n, k, s, p, d in zip(lengths, size, stride, padding, dilation):
         room = n + 2 * p - d * (k - 1) - 1
@@ -60,7 +61,8 @@ def _counts(what: str, lengths, size, stride, padding, dilation, ceil_mode) -> t
             count -= (count - 1) * s >= n + p
         if count < 1:
             raise RuntimeError(message(what, "an output of at least one element (Output size is too small)",
-                                       f"input {list(lengths)} with kernel_size={list(size)}, padding={list(padding)}", "Use a smaller kernel."))
+                                       f"input {list(lengths)} with kernel_size={list(size)}, padding={list(padding)}",
+                                       "Use a smaller kernel."))
         found.append(count)
     return tuple(found)
 
@@ -101,7 +103,8 @@ def max_pool(input: Tensor, size, stride, padding, dilation, count):
     n, d = len(size), input.meta.dtype
     shape = input.meta.view.shape
     lead, lengths = len(shape) - n, shape[-n:]
-    ends = tuple(max(0, (c - 1) * s + e * (k - 1) + 1 - m - p) for c, s, e, k, m, p in zip(count, stride, dilation, size, lengths, padding))
+    ends = tuple(max(0, (c - 1) * s + e * (k - 1) + 1 - m - p)
+                 for c, s, e, k, m, p in zip(count, stride, dilation, size, lengths, padding))
     steps = [math.prod(lengths[i + 1:]) for i in range(n)]
     x = input
     if any(padding) or any(ends):
@@ -111,7 +114,8 @@ def max_pool(input: Tensor, size, stride, padding, dilation, count):
     else:
         values, offset = x, 0
         for i in reversed(range(n)):
-            values, offset = _largest(_along(values, offset, lead + i, t * dilation[i], steps[i], count[i], stride[i]) for t in range(size[i]))
+            values, offset = _largest(_along(values, offset, lead + i, t * dilation[i], steps[i], count[i], stride[i])
+                                      for t in range(size[i]))
     first, wide = 0, dt.int32 if math.prod(lengths) < 2 ** 31 else dt.int64
     for i in range(n):
         starts = core.arange(0, count[i], 1).to(wide) * (stride[i] * steps[i]) - padding[i] * steps[i]
@@ -217,11 +221,12 @@ def _avg_pool(n: int):
         def pool(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
             return compute(input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
     else:
-        def pool(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None, *, out=None):
+        def pool(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None, *,
+                 out=None):
             result = compute(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
             return result if out is None else core.store_out(what, out, result)
-    return _named(pool, what, "The mean of each window: its sum divided by how many elements of the padded input it covers (of the input, "
-                  "without count_include_pad), or by divisor_override.")
+    return _named(pool, what, "The mean of each window: its sum divided by how many elements of the padded input it covers (of the "
+                  "input, without count_include_pad), or by divisor_override.")
 
 
 def _divided(x, divisors: list, override, d):
@@ -265,10 +270,12 @@ def _output_size(what: str, n: int, input, output_size) -> tuple:
     if len(shape) <= n:
         raise ValueError(message(what, f"an input of at least {n + 1} dimensions", f"shape {list(shape)}"))
     if len(shape) not in (n + 1, n + 2) or 0 in shape[-n:]:
-        raise RuntimeError(message(what, f"a non-empty {n + 1}D or {n + 2}D tensor (Expected {n + 1}D or {n + 2}D tensor)", f"shape {list(shape)}"))
+        raise RuntimeError(message(what, f"a non-empty {n + 1}D or {n + 2}D tensor (Expected {n + 1}D or {n + 2}D tensor)",
+                                   f"shape {list(shape)}"))
     sizes = tuple(m if s is None else int(s) for s, m in zip(sizes, shape[-n:]))
     if min(sizes) < 0:
-        raise RuntimeError(message(what, "output_size of at least 0 (elements of output_size must be greater than or equal to 0)", f"{list(sizes)}"))
+        raise RuntimeError(message(what, "output_size of at least 0 (elements of output_size must be greater than or equal to 0)",
+                                   f"{list(sizes)}"))
     return sizes
 
 
@@ -294,7 +301,7 @@ def _adaptive_avg(n: int):
                 start, stop = _bounds(length, size)
                 x = resample(x, d, spans(tuple(start), tuple(stop), tuple(stop - start), length))
         return x.to(input.dtype) if x is not input else input.clone()
-    return _named(pool, what, "Means of windows that share the input out evenly, output_size of them (None: as many as there are elements).")
+    return _named(pool, what, "Means of windows that share the input out evenly, output_size of them (None: one for each element).")
 
 
 adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (_adaptive_avg(n) for n in (1, 2, 3))
@@ -303,8 +310,8 @@ adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (_adaptive_avg(n
 @operator(name="window_max", title="WindowMax", public=False, grad=dict(
     input=lambda g, input_shape, starts, result: _spread_max(g[0], result[1], input_shape, len(starts))))
 def window_max(input: Tensor, starts, stops):
-    """(largest element, its offset in the plane) of windows given by where they begin and end in each of the last dimensions: int64
-    tensors that broadcast against (leading dimensions, windows)."""
+    """(largest element, its offset in the plane) of windows given by where they begin and end in each of the last dimensions:
+    int64 tensors that broadcast against (leading dimensions, windows)."""
     n, shape = len(starts), input.meta.view.shape
     values, offset = input, None
     for i in reversed(range(n)):
@@ -353,7 +360,7 @@ def _adaptive_max(n: int, with_indices: bool):
         found = compute(input, output_size, return_indices or with_indices)
         return found if return_indices or with_indices else found[0]
     return _named(pool, what + "_with_indices" * with_indices,
-                  "Largest elements of windows that share the input out evenly, output_size of them (None: as many as there are elements).")
+                  "Largest elements of windows that share the input out evenly, output_size of them (None: one for each element).")
 
 
 adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = (_adaptive_max(n, False) for n in (1, 2, 3))
@@ -364,7 +371,7 @@ adaptive_max_pool1d_with_indices, adaptive_max_pool2d_with_indices, adaptive_max
 # -- windows at random places -----------------------------------------------------------------------------------
 
 def _fractional_starts(samples, length: int, outputs: int, size: int):
-    """Where windows of a pseudorandom sequence begin, for each sample in [0, 1) (any shape): Graham, "Fractional Max-Pooling", 2014."""
+    """Where windows of a pseudorandom sequence begin, for each sample in [0, 1) (any shape). Graham, "Fractional Max-Pooling", 2014."""
     o = core.arange(0, outputs, 1).to(samples.dtype)
     step = (length - size) / (outputs - 1) if outputs > 1 else 0.0
     u = samples.unsqueeze(-1)
@@ -391,8 +398,9 @@ def _fractional(n: int, with_indices: bool):
             if min(values) <= 0:
                 raise RuntimeError(message(what, f"{name} greater than zero", f"{list(values)}"))
         if any(o + k - 1 > m for o, k, m in zip(outputs, size, lengths)):
-            raise RuntimeError(message(what, f"an input of at least output_size + kernel_size - 1 elements a dimension, output_size={list(outputs)}, "
-                                       f"kernel_size={list(size)}", f"{list(lengths)}", "(pool height or width too large relative to input)"))
+            raise RuntimeError(message(what, "an input of at least output_size + kernel_size - 1 elements a dimension, "
+                                       f"output_size={list(outputs)}, kernel_size={list(size)}", f"{list(lengths)}",
+                                       "(pool height or width too large relative to input)"))
         batch, channels = (1, input.shape[0]) if input.dim() == n + 1 else tuple(input.shape[:2])
         if samples is None:
             samples = rand(batch, channels, n, dtype=input.dtype, device=input.device)
@@ -407,8 +415,8 @@ def _fractional(n: int, with_indices: bool):
     def pool(input, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None):
         values, place = compute(input, kernel_size, output_size, output_ratio, _random_samples)
         return (values, place.to(dt.int64)) if return_indices or with_indices else values
-    return _named(pool, what + "_with_indices" * with_indices, "Largest elements of windows whose places are drawn at random, output_size of them, or "
-                  "output_ratio times the input's size. Graham, 2014.")
+    return _named(pool, what + "_with_indices" * with_indices, "Largest elements of windows whose places are drawn at random, "
+                  "output_size of them, or output_ratio times the input's size. Graham, 2014.")
 
 
 fractional_max_pool2d, fractional_max_pool3d = (_fractional(n, False) for n in (2, 3))
@@ -443,8 +451,8 @@ def _max_unpool(n: int):
             raise RuntimeError(message(what, "elements in indices to be of type int64", f"{indices.dtype}"))
         _check_input(what, n, input)
         if tuple(indices.shape) != tuple(input.shape):
-            raise RuntimeError(message(what, f"shape of indices to match that of input, {list(input.shape)} (Expected shape of indices to be same as "
-                                       "that of the input tensor)", f"{list(indices.shape)}"))
+            raise RuntimeError(message(what, f"shape of indices to match that of input, {list(input.shape)} (Expected shape of "
+                                       "indices to be same as that of the input tensor)", f"{list(indices.shape)}"))
         if min(stride) <= 0:
             raise RuntimeError(message(what, "strides greater than zero", f"{list(stride)}"))
         out = _unpool_size(what, n, input, size, stride, padding, output_size)

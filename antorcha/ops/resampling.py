@@ -1,7 +1,7 @@
 """Linear maps along one dimension given by a table of taps: padding by reflection, interpolation, average pooling.
 
-Element o of the result is a weighted sum of a few elements of the input, sum over t of weight[o, t] * x[index[o, t]]. The transpose
-of such a map is one too, so the derivative of `resample` is `resample` with the transposed table: nothing is scattered.
+Element o of the result is a weighted sum of a few elements of the input, sum over t of weight[o, t] * x[index[o, t]]. The
+transpose of such a map is one too, so the derivative of `resample` is `resample` with the transposed table: nothing is scattered.
 """
 
 from __future__ import annotations

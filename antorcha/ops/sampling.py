@@ -7,7 +7,8 @@ import warnings
 
 from ..base import dtype as dt
 from ..base.errors import message
-from . import pointwise as pw, resampling
+from . import pointwise as pw
+from . import resampling
 from .index import pick
 from .record import check_tensor, core
 from .resampling import resample
@@ -41,7 +42,8 @@ def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corne
     if antialias and (mode not in ("bilinear", "bicubic") or input.dim() != 4):
         raise ValueError("Anti-alias option is restricted to bilinear and bicubic modes and requires a 4-D tensor as input")
     if mode not in ("nearest", "nearest-exact", "area") and mode not in RANK:
-        raise NotImplementedError(f"interpolate: expected mode nearest, nearest-exact, linear, bilinear, bicubic, trilinear or area; received {mode!r}.")
+        raise NotImplementedError(message("interpolate", "mode nearest, nearest-exact, linear, bilinear, bicubic, trilinear or area",
+                                          repr(mode)))
     if not 1 <= n <= 3 or RANK.get(mode, input.dim()) != input.dim():
         raise NotImplementedError(message("interpolate", f"an input of {RANK.get(mode, '3 to 5')} dimensions for mode {mode!r}",
                                           f"{input.dim()} dimensions, shape {list(input.shape)}"))
@@ -61,8 +63,9 @@ def _sizes(n: int, lengths: tuple, size, scale_factor) -> tuple:
     given = size if size is not None else scale_factor
     given = tuple(given) if isinstance(given, (tuple, list)) else (given,) * n
     if len(given) != n:
-        raise ValueError(message("interpolate", f"{'size' if size is not None else 'scale_factor'} for each of the {n} spatial dimensions of input "
-                                 f"{list(lengths)}", f"{list(given)}", "Input and output must have the same number of spatial dimensions."))
+        raise ValueError(message("interpolate", f"{'size' if size is not None else 'scale_factor'} for each of the {n} spatial "
+                                 f"dimensions of input {list(lengths)}", f"{list(given)}",
+                                 "Input and output must have the same number of spatial dimensions."))
     if size is not None:
         for s in given:
             if isinstance(s, float):
@@ -121,8 +124,8 @@ def upsample_bilinear(input, size=None, scale_factor=None):
 # -- grids ------------------------------------------------------------------------------------------------------
 
 def affine_grid(theta, size, align_corners=None):
-    """The grid (N, H, W, 2) or (N, D, H, W, 3) that `theta` (N, 2, 3) or (N, 3, 4) maps the places of an output of `size` to: coordinates from -1
-    to 1, x first, for `grid_sample`. Jaderberg et al., "Spatial Transformer Networks", 2015."""
+    """The grid (N, H, W, 2) or (N, D, H, W, 3) that `theta` (N, 2, 3) or (N, 3, 4) maps the places of an output of `size` to:
+    coordinates from -1 to 1, x first, for `grid_sample`. Jaderberg et al., "Spatial Transformer Networks", 2015."""
     check_tensor("affine_grid", "theta", theta)
     if theta.meta.dtype.kind != "f":
         raise ValueError(f"Expected theta to have floating point type, but got {theta.dtype}")
@@ -162,7 +165,8 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
     if mode not in INTERPOLATION:
         raise ValueError(f"nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: '{mode}'")
     if padding_mode not in PADDING:
-        raise ValueError(f"nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or 'reflection', but got: '{padding_mode}'")
+        raise ValueError("nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or 'reflection', but got: "
+                         f"'{padding_mode}'")
     return _grid_sample(input, grid, mode, padding_mode, bool(align_corners))
 
 

@@ -7,7 +7,8 @@ Window p of a dimension covers the places p * stride + t * dilation for t < size
 from __future__ import annotations
 
 from ..base.errors import message
-from ..graph.node import View, dense, view as make_view
+from ..graph.node import View, dense
+from ..graph.node import view as make_view
 from .record import core, meta, operator
 from .reduction import reduce
 from .view import region_grad, slice_, slice_view, viewed
@@ -23,7 +24,8 @@ def each(what: str, name: str, x, n: int) -> tuple:
         if isinstance(v, (float, complex, str)) or v is None:
             raise TypeError(f"{what}(): argument '{name}' must be int or tuple of ints, not {type(v).__name__}")
     if len(values) not in (1, n):
-        raise RuntimeError(message(what, f"{name} to be one integer or {n} ({name} must be a single int or a tuple of {n} ints)", f"{list(x)}"))
+        raise RuntimeError(message(what, f"{name} to be one integer or {n} ({name} must be a single int or a tuple of {n} ints)",
+                                   f"{list(x)}"))
     values = tuple(int(v) for v in values)
     return values * n if len(values) == 1 else values
 
@@ -123,8 +125,8 @@ def window_spread(input: Tensor, dim, size, stride, length):
 
 
 def overlap_add(x, tap: int, dim: int, stride: int, dilation: int, length: int):
-    """Sums of parts that overlap: x holds part t at place t of dimension `tap` < dim, and along `dim` the positions p; the sum is over
-    all x[t, p] with t * dilation + p * stride at each place of the result. Without dimension `tap`."""
+    """Sums of parts that overlap: x holds part t at place t of dimension `tap` < dim, and along `dim` the positions p; each place of
+    the result is the sum over all x[t, p] with t * dilation + p * stride there. The result lacks dimension `tap`."""
     size, count = x.shape[tap], x.shape[dim]
     before, blocks = (size - 1) * dilation // stride, -(-length // stride)
     padded = border(x, dim, before, max(0, blocks - count))
@@ -132,11 +134,12 @@ def overlap_add(x, tap: int, dim: int, stride: int, dilation: int, length: int):
 
 
 def _interleaved(part, size: int, stride: int, dilation: int, dim: int, length: int, before: int):
-    """The sum of the parts t < size shifted by t * dilation, every stride-th place at a time. Zeros precede each part: `before` many."""
+    """The sum of the parts t < size shifted by t * dilation, every stride-th place at a time. `before` zeros precede each part."""
     blocks = -(-length // stride)
     out = None
     for r in range(stride):
-        terms = [places(part(t), dim, before - t * dilation // stride, blocks, 1) for t in range(size) if t * dilation % stride == r]
+        terms = [places(part(t), dim, before - t * dilation // stride, blocks, 1)
+                 for t in range(size) if t * dilation % stride == r]
         if not terms:
             continue
         total = terms[0]

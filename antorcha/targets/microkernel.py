@@ -10,7 +10,8 @@ Here one module of LLVM IR per dtype is written, with one exported function
     void multiply(ptr args, ptr scratch, i64 m0, i64 m1, i64 n0, i64 n1, i64 k, i64 kc,
                   ptr fill_a, i1 along_k_a, ptr fill_b, i1 along_k_b, i64 stripe, ptr touch, ptr finish)
 
-which computes rows [m0, m1) and columns [n0, n1) of one product; B is packed `stripe` rows at a time. What differs between products it calls by address:
+which computes rows [m0, m1) and columns [n0, n1) of one product; B is packed `stripe` rows at a time. What differs between
+products it calls by address:
 
     void fill(ptr args, ptr batch, i64 row, i64 rows, i64 k, i64 count, ptr out)
         writes rows [row, row + rows) x [k, k + count) of an operand as out[k][panel] or, where the operand is contiguous along
