@@ -274,6 +274,20 @@ def test_streams_and_events(gpus):
     assert pending.tolist() == [2, 2] and inside.tolist() == [3, 3]
 
 
+def test_memory_waits_for_streams_that_use_it(gpus):
+    stream, x = torch.cuda.Stream(), torch.ones(1000, device="cuda")
+    x.tolist()
+    with torch.cuda.stream(stream):
+        tape.flush()
+        y = x + 1
+        tape.flush()
+    x.record_stream(stream)
+    del x
+    before = len(gpus.calls)
+    torch.ones(1000, device="cuda").tolist()
+    assert ("cuStreamSynchronize", stream.cuda_stream) in gpus.calls[before:] and y[0].item() == 2
+
+
 def test_memory(gpus):
     assert torch.cuda.mem_get_info() == (fake_cuda.MEMORY, fake_cuda.MEMORY)
     x = torch.empty(1 << 20, device="cuda").fill_(1)

@@ -354,3 +354,15 @@ def test_nothing_and_one_element():
     reduce("sum", floats(), []).check()
     assert record(DOT, [floats(2, 0), floats(3, 0)], [dense((2, 0)), dense((3, 0))], F2._replace(dims=(0, 1, 1, 1)),
                   np.zeros((2, 3), np.float32)).value().tolist() == [[0] * 3] * 2
+
+
+def test_windows_that_overlap_add_up(monkeypatch):
+    """The cotangents of windows meet: what meets is no parallel loop, or threads would lose sums."""
+    import antorcha as torch
+
+    for target in ("llvm", "interp"):
+        monkeypatch.setattr(config, "target", target)
+        x = torch.arange(6.0).requires_grad_()
+        x.unfold(0, 3, 1).sum().backward()
+        assert x.grad.tolist() == [1, 2, 3, 3, 2, 1]
+    assert scatter.distinct(view((4, 3), (1, 1))) == {0} and scatter.distinct(view((4, 3), (3, 1))) == {0, 1}

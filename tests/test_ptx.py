@@ -71,6 +71,12 @@ def layer_norm_gradient():
     return torch.cat([x.grad, layer.weight.grad[None], layer.bias.grad[None]])
 
 
+def window_gradient():
+    x = A.clone().requires_grad_()
+    (x.unfold(0, 3, 1) ** 2).sum().backward()
+    return x.grad
+
+
 CASES = {
     "pointwise": lambda: (A + B).tanh() * torch.sin(A),
     "one dimension": lambda: (numbers(20_000) * 2).exp(),
@@ -97,6 +103,7 @@ CASES = {
     "scan": lambda: A.cumsum(1),
     "gather": lambda: A[INDEX] + A[:, 3:4][INDEX],
     "scatter": lambda: torch.zeros(40, 50).index_add(0, INDEX, SCATTERED),
+    "sum over windows": lambda: window_gradient(),
     "scatter of integers": lambda: torch.zeros(40, dtype=torch.int64).scatter_reduce(0, INDEX, INDEX * 3, "amax"),
     "matmul": lambda: numbers(70, 33) @ numbers(33, 45, seed=3),
     "matmul with epilogue": lambda: torch.relu(numbers(130, 40) @ numbers(40, 150, seed=3) + numbers(150)),
@@ -191,7 +198,8 @@ SPILLS = 128        # bytes
 @pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed (it comes with nvidia-cuda-nvcc)")
 @pytest.mark.parametrize("architecture, cases", [
     (80, ["rows", "matmul of transposed halves", "remainder"]),
-    (90, ["pointwise", "complex", "long rows", "many columns", "scatter", "matmul with epilogue", "matmul of transposed halves", "layer norm"])])
+    (90, ["pointwise", "complex", "long rows", "many columns", "scatter", "matmul with epilogue", "matmul of transposed halves",
+          "layer norm"])])
 def test_ptx_assembles(simulated, architecture, cases, tmp_path):
     simulated.order = None
     for case in cases:

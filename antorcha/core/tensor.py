@@ -209,6 +209,12 @@ class Tensor:
     def is_shared(self) -> bool:
         return False
 
+    def record_stream(self, stream) -> None:
+        """Keep this tensor's memory until a stream, which works with it too, has done what it has been given so far."""
+        if self.is_cpu:
+            raise RuntimeError(f"record_stream: expected a tensor on a GPU; received one on {self.device}.")
+        self.storage.buffer().used_in(stream.cuda_stream)
+
     def is_pinned(self, device=None) -> bool:
         if not _state.devices or self.is_cuda or self.storage.node.buffer is None:
             return False

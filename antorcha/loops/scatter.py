@@ -56,8 +56,9 @@ def updates(lowering, group, n) -> Call:
 
     value, picks = input_at(1), [input_at(j) for j in range(2, len(n.inputs))]
     indexed = bool(picks)
-    # dimensions that no index moves come first: they are parallel
-    free = [d for d in range(len(domain)) if region.strides[d] or not indexed]
+    # dimensions along which no two updates meet come first: they are parallel
+    apart = range(len(domain)) if n.static.combine == "set" else distinct(region)
+    free = [d for d in range(len(domain)) if (region.strides[d] if indexed else d in apart)]
     order = free + [d for d in range(len(domain)) if d not in free]
     views = list(dict.fromkeys([*views_of([value, *picks]), region]))
     permuted = {v: view(tuple(domain[d] for d in order), tuple(v.strides[d] for d in order), v.offset) for v in views}
@@ -89,7 +90,7 @@ def updates(lowering, group, n) -> Call:
         block = ir.rem(p, blocks) * ir.integer(COLUMNS)
         w.coords = decode(p / blocks, outer) + [block + i] + names
         before: list = []
-        if all(e.kind == "number" or e.kind == "load" and not e.view.strides[parallel - 1] for e in picks):
+        if picks and all(e.kind == "number" or e.kind == "load" and not e.view.strides[parallel - 1] for e in picks):
             w.variable("picked", "v", w.picked(n, picks), before)
         body = update(w, n, buffer, at, value, picks)
         body = [*before, ir.loop("i", "vector", ir.minimum(width - block, ir.integer(COLUMNS)), *body)]
@@ -99,6 +100,16 @@ def updates(lowering, group, n) -> Call:
     for d in range(len(extents) - 1, parallel - 1, -1):
         body = [ir.loop(f"s{d}", "serial", sizes[d], *body)]
     return w.finish([ir.loop("p", "parallel", count, *body)], group)
+
+
+def distinct(v: View) -> set[int]:
+    """Dimensions along which no two elements of a view are the same: their steps are longer than all that lies within."""
+    found, reach = set(), 0
+    for t, size, d in sorted((abs(t), -size, d) for d, (t, size) in enumerate(zip(v.strides, v.shape))):
+        if t > reach or size == -1:
+            found.add(d)
+            reach += t * (-size - 1)
+    return found
 
 
 def update(w: Writer, n, buffer, at: View, value, picks) -> list:

@@ -353,7 +353,7 @@ def _adaptive_max(n: int, with_indices: bool):
                 begin, end = _bounds(m, s)
                 starts.append((core.from_numpy(begin), int((end - begin).max())))
                 stops.append(core.from_numpy(end))
-            values, place = window_max(input, tuple(starts), tuple(stops))
+            values, place = core.settled(window_max(input, tuple(starts), tuple(stops)), (input,))
         return values, place.to(dt.int64) if return_indices else None
 
     def pool(input, output_size, return_indices=False):

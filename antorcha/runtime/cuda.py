@@ -248,7 +248,7 @@ class Device:
         context = c_void_p()
         driver.call("cuDevicePrimaryCtxRetain", byref(context), self.properties.handle)
         self.context = context
-        self.allocator = Allocator(self.name, self._reserve, self._release)
+        self.allocator = Allocator(self.name, self._reserve, self._release, self.wait_stream)
         self.functions: dict[tuple[str, str], c_void_p] = {}
         self._modules: dict[str, c_void_p] = {}
         self._arenas: dict[int, Buffer] = {}
@@ -433,6 +433,11 @@ class Buffer:
     def __del__(self) -> None:
         if not self.owner.lost:
             self.owner.allocator.give(self._block)
+
+    def used_in(self, stream: int) -> None:
+        """Another stream works with this memory: it must be done before the memory has another owner."""
+        if stream != self._block.stream:
+            self._block.users.add(stream)
 
     def copy(self) -> Buffer:
         """Another buffer with these bytes."""

@@ -2,7 +2,7 @@
 
 Asking the driver for memory waits for the GPU, so what is freed is kept. Memory comes in segments, cut into blocks; free neighbours
 join again. Blocks belong to the stream that they were made for: there, work on a block's next owner comes after that of its last,
-so a block may be used again at once.
+so a block may be used again at once. Who lets other streams work with a block names them in `users`; they are waited for.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ GRAIN = 2 << 20             # of larger segments
 class Block:
     """A run of bytes in a segment. `before` and `after` are its neighbours."""
 
-    __slots__ = ("address", "size", "stream", "free", "before", "after", "small", "wanted")
+    __slots__ = ("address", "size", "stream", "free", "before", "after", "small", "users")
 
     def __init__(self, address: int, size: int, stream: int, small: bool, before=None, after=None):
         self.address, self.size, self.stream, self.small = address, size, stream, small
         self.before, self.after = before, after
         self.free = True
-        self.wanted = 0     # bytes that were asked for
+        self.users: set[int] = set()    # other streams that work with it
 
     def __lt__(self, other) -> bool:
         return (self.size, self.address) < (other.size, other.address)
 
 
 class Allocator:
-    """`reserve(nbytes) -> address` and `release(address)` are the driver's; `reserve` raises MemoryError when there is none left."""
+    """`reserve(nbytes) -> address` and `release(address)` are the driver's; `reserve` raises MemoryError when there is none left. `wait`
+    waits for a stream."""
 
-    def __init__(self, name: str, reserve: Callable[[int], int], release: Callable[[int], None]):
-        self.name, self._reserve, self._release = name, reserve, release
+    def __init__(self, name: str, reserve: Callable[[int], int], release: Callable[[int], None], wait: Callable[[int], None] | None = None):
+        self.name, self._reserve, self._release, self._wait = name, reserve, release, wait
         self._free: dict[tuple[int, bool], list[Block]] = {}    # (stream, small) -> blocks by size
         self._returned: deque[Block] = deque()      # by finalisers, which may come at any moment
         self.allocated = self.peak = 0
@@ -54,7 +55,7 @@ class Allocator:
         small = size <= SMALL
         block = self._best(size, stream, small) or self._segment(size, stream, small)
         self._cut(block, size)
-        block.free, block.wanted = False, nbytes
+        block.free = False
         self.allocations += 1
         self.allocated += block.size
         self.peak = max(self.peak, self.allocated)
@@ -123,6 +124,8 @@ class Allocator:
     def _put(self, block: Block) -> None:
         self.allocated -= block.size
         free = self._free.setdefault((block.stream, block.small), [])
+        while block.users:
+            self._wait(block.users.pop())
         block.free = True
         after, before = block.after, block.before
         if after is not None and after.free:
