@@ -150,6 +150,8 @@ def test_norms(dtype):
         close(L.norm(A, order, (2, 0), True), np.linalg.norm(A.numpy(), order, (2, 0), True))
         close(L.cond(A[:, :, :4], order), np.linalg.cond(A[:, :, :4].numpy(), order))
     close(torch.norm(A), np.linalg.norm(A.numpy().reshape(-1)))
+    close(torch.frobenius_norm(A, (1, 2)), L.matrix_norm(A))
+    close(torch.nuclear_norm(A), L.matrix_norm(A, "nuc"))
     close(torch.dist(A, A * 0, 3), np.linalg.norm(A.numpy().reshape(-1), 3))
     close(torch.cov(A[0]), np.cov(A[0].numpy()))
     close(torch.corrcoef(A[0]), np.corrcoef(A[0].numpy()))
@@ -213,6 +215,29 @@ def test_derivatives_of_norms(order):
     x = torch.zeros(3, requires_grad=True)
     L.vector_norm(x, order).backward() if order > 0 else None
     assert x.grad is None or not bool(x.grad.isnan().any())
+
+
+# -- against torch ----------------------------------------------------------------------------------------------
+
+UNIQUE = ["inv", "det", "slogdet", "eigvalsh", "svdvals", "cholesky", "matrix_exp", "pinv", "lu_factor", "lu", "qr", "ldl_factor",
+          "matrix_norm"]
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", UNIQUE)
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_values_and_gradients_are_those_of_torch(name, dtype):
+    oracle = pytest.importorskip("torch")
+    A = positive(5, 2, dtype=getattr(torch, dtype)).numpy() / 4
+    inputs = torch.from_numpy(A.copy()).requires_grad_(), oracle.from_numpy(A.copy()).requires_grad_()
+    results = [getattr(module.linalg, name)(x) for module, x in zip((torch, oracle), inputs)]
+    results = [r if isinstance(r, tuple) else (r,) for r in results]
+    for received, expected in zip(*results):
+        np.testing.assert_allclose(received.detach().numpy(), expected.detach().numpy(), rtol=1e-8, atol=1e-8)
+    if name != "ldl_factor":
+        for r in results:
+            sum((abs(x) ** 2).sum() for x in r if x.requires_grad).backward()
+        np.testing.assert_allclose(inputs[0].grad.numpy(), inputs[1].grad.numpy(), rtol=1e-6, atol=1e-7)
 
 
 # -- errors and forms -------------------------------------------------------------------------------------------

@@ -172,6 +172,18 @@ def norm(input: Tensor, p="fro", dim=None, keepdim=False, dtype=None) -> Tensor:
     return vector_norm(input, 2 if p in ("fro", None) else p, dim, keepdim, dtype=dtype)
 
 
+@operator(method=False)
+def frobenius_norm(input: Tensor, dim=(), keepdim=False) -> Tensor:
+    """The square root of the sum of squares over `dim` (all)."""
+    return vector_norm(input, 2, dim or None, keepdim)
+
+
+@operator(method=False)
+def nuclear_norm(input: Tensor, dim=(-2, -1), keepdim=False) -> Tensor:
+    """The sum of the singular values of matrices."""
+    return matrix_norm(input, "nuc", dim, keepdim)
+
+
 @operator(name="linalg_cond", namespace="linalg")
 def cond(A: Tensor, p=None) -> Tensor:
     """The condition number ||A|| ||A^-1|| in the norm `p` (2); of a singular matrix inf."""

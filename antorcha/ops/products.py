@@ -71,12 +71,17 @@ def exponential(A: Tensor):
 
 
 def _exp_grad(g, A):
-    """The upper right block of exp([[A^H, g], [0, A^H]]); R. Mathias, "A Chain Rule for Matrix Functions and Applications"
-    (1996)."""
-    n = A.shape[-1]
-    turned = A.mH
-    block = core.cat([core.cat([turned, g], -1), core.cat([turned * 0, turned], -1)], -2)
-    return exponential(block)[..., :n, n:]
+    """The upper right block of exp([[A^H, g], [0, A^H]]); R. Mathias, "A Chain Rule for Matrix Functions and Applications" (1996).
+
+    That is linear in g, whose elements are brought to 1: its norm must not ask for more squarings than that of A.
+    """
+    if not A.numel():
+        return g
+    n, turned = A.shape[-1], A.mH
+    scale = g.detach().abs().amax((-2, -1), True)
+    scale = pw.where(scale == 0, 1.0, scale)
+    block = core.cat([core.cat([turned, g / scale], -1), core.cat([turned * 0, turned], -1)], -2)
+    return exponential(block)[..., :n, n:] * scale
 
 
 @operator(name="linalg_matrix_exp", namespace="linalg", torch_name="matrix_exp", out=False)
