@@ -200,7 +200,7 @@ def next_step(state: dict) -> float:
     """Count the steps of a parameter."""
     if tape.state.watch is not None and type(state["step"]) is float:
         return tape.state.watch.step(state)
-    state["step"] += 1.0
+    state["step"] += 1
     return state["step"]
 
 
