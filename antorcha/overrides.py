@@ -1,5 +1,5 @@
-"""torch.overrides: doing PyTorch's functions another way, for the arguments of a class (`__torch_function__`) or all of them within a
-block (`TorchFunctionMode`)."""
+"""torch.overrides: doing PyTorch's functions another way, for the arguments of a class (`__torch_function__`) or all of them
+within a block (`TorchFunctionMode`)."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def redispatch_function(func, types, args, kwargs):
 
 def wrap_torch_function(dispatcher):
     """A decorator that makes a function overridable: dispatcher(*args, **kwargs) gives the arguments whose classes are asked."""
+
     def decorate(function):
         @functools.wraps(function)
         def wrapped(*args, **kwargs):
@@ -55,7 +56,9 @@ def wrap_torch_function(dispatcher):
             if has_torch_function(relevant):
                 return handle_torch_function(wrapped, relevant, *args, **kwargs)
             return function(*args, **kwargs)
+
         return wrapped
+
     return decorate
 
 
@@ -98,8 +101,10 @@ def get_testing_overrides() -> dict:
     """Each overridable function -> one of its signature that returns -1."""
     found = {}
     for function in override.plain:
+
         def stand_in(*args, **kwargs):
             return -1
+
         try:
             stand_in.__signature__ = inspect.signature(function)
         except (TypeError, ValueError):
@@ -109,8 +114,8 @@ def get_testing_overrides() -> dict:
 
 
 class TorchFunctionMode:
-    """Inside the context, every overridable function is done by `__torch_function__(func, types, args, kwargs)` of the subclass; while that
-    runs, the mode is inactive."""
+    """Inside the context, every overridable function is done by `__torch_function__(func, types, args, kwargs)` of the subclass;
+    while that runs, the mode is inactive."""
 
     def __init__(self) -> None:
         pass
@@ -184,6 +189,20 @@ def _len_torch_function_stack() -> int:
     return len(state.modes)
 
 
-__all__ = ["BaseTorchFunctionMode", "TorchFunctionMode", "enable_reentrant_dispatch", "get_ignored_functions", "get_overridable_functions",
-           "get_testing_overrides", "handle_torch_function", "has_torch_function", "has_torch_function_unary", "has_torch_function_variadic",
-           "is_tensor_like", "is_tensor_method_or_property", "redispatch_function", "resolve_name", "wrap_torch_function"]
+__all__ = [
+    "BaseTorchFunctionMode",
+    "TorchFunctionMode",
+    "enable_reentrant_dispatch",
+    "get_ignored_functions",
+    "get_overridable_functions",
+    "get_testing_overrides",
+    "handle_torch_function",
+    "has_torch_function",
+    "has_torch_function_unary",
+    "has_torch_function_variadic",
+    "is_tensor_like",
+    "is_tensor_method_or_property",
+    "redispatch_function",
+    "resolve_name",
+    "wrap_torch_function",
+]

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import antorcha as torch
-from antorcha.autograd import forward_ad as fwAD, functional as AF, graph
+from antorcha.autograd import forward_ad as fwAD
+from antorcha.autograd import functional as AF
+from antorcha.autograd import graph
 from antorcha.autograd.function import Function, FunctionCtx, once_differentiable
 
 
@@ -23,11 +25,13 @@ def x():
 
 # -- functional ---------------------------------------------------------------------------------------------------
 
+
 def test_jacobians(x):
     y = torch.randn(3)
 
     def f(x, y):
         return torch.outer(x.sin(), y), y.prod()
+
     for options in ({}, {"vectorize": True}, {"vectorize": True, "strategy": "forward-mode"}):
         (a, b), (c, d) = AF.jacobian(f, (x, y), **options)
         close(a, torch.einsum("ik,i,j->ijk", torch.eye(4), x.cos(), y))
@@ -37,9 +41,9 @@ def test_jacobians(x):
     one = AF.jacobian(torch.exp, x)
     close(one, torch.diag(x.exp()))
     leaf = x.clone().requires_grad_()
-    kept = AF.jacobian(lambda x: x ** 3, leaf, create_graph=True)
+    kept = AF.jacobian(lambda x: x**3, leaf, create_graph=True)
     close(torch.autograd.grad(kept.sum(), leaf)[0], 6 * x)
-    assert not AF.jacobian(lambda x: x ** 3, leaf).requires_grad
+    assert not AF.jacobian(lambda x: x**3, leaf).requires_grad
 
 
 def test_products(x):
@@ -47,6 +51,7 @@ def test_products(x):
 
     def f(x):
         return x.sin() * x.flip(0)
+
     jacobian = AF.jacobian(f, x)
     out, got = AF.vjp(f, x, v)
     close(out, f(x))
@@ -54,7 +59,8 @@ def test_products(x):
     close(AF.jvp(f, x, w)[1], jacobian @ w)
 
     def g(x, y):
-        return (x * y).exp().sum() + (x ** 3).sum()
+        return (x * y).exp().sum() + (x**3).sum()
+
     (xx, xy), (yx, yy) = AF.hessian(g, (x, v))
     close(xy, yx.T)
     for product in (AF.hvp, AF.vhp):
@@ -62,25 +68,27 @@ def test_products(x):
         close(out, g(x, v))
         close(a, xx @ w + xy @ v, 1e-4)
         close(b, yx @ w + yy @ v, 1e-4)
-    close(AF.hessian(lambda x: (x ** 3).sum(), x), torch.diag(6 * x))
-    close(AF.hessian(lambda x: (x ** 3).sum(), x, vectorize=True, outer_jacobian_strategy="forward-mode"), torch.diag(6 * x))
+    close(AF.hessian(lambda x: (x**3).sum(), x), torch.diag(6 * x))
+    close(AF.hessian(lambda x: (x**3).sum(), x, vectorize=True, outer_jacobian_strategy="forward-mode"), torch.diag(6 * x))
 
 
 def test_functional_refuses(x):
     for error, text, wrong in [
-            (TypeError, "The inputs given to jacobian must be", lambda: AF.jacobian(lambda x: x, 3)),
-            (TypeError, "The outputs of the user-provided function given to jacobian", lambda: AF.jacobian(lambda x: 3, x)),
-            (RuntimeError, "does not require gradients", lambda: AF.jacobian(lambda x: torch.ones(2), x, strict=True)),
-            (RuntimeError, "is independent of input 1", lambda: AF.jacobian(lambda x, y: x * 1, (x, x), strict=True)),
-            (RuntimeError, "should contain a single element", lambda: AF.hessian(lambda x: x * 1, x)),
-            (RuntimeError, "The vector v can only be None", lambda: AF.vjp(lambda x: x * 1, x)),
-            (RuntimeError, "v has invalid size", lambda: AF.vjp(lambda x: x * 1, x, torch.ones(2))),
-            (NotImplementedError, "vectorize=True", lambda: AF.jacobian(lambda x: x, x, strategy="forward-mode"))]:
+        (TypeError, "The inputs given to jacobian must be", lambda: AF.jacobian(lambda x: x, 3)),
+        (TypeError, "The outputs of the user-provided function given to jacobian", lambda: AF.jacobian(lambda x: 3, x)),
+        (RuntimeError, "does not require gradients", lambda: AF.jacobian(lambda x: torch.ones(2), x, strict=True)),
+        (RuntimeError, "is independent of input 1", lambda: AF.jacobian(lambda x, y: x * 1, (x, x), strict=True)),
+        (RuntimeError, "should contain a single element", lambda: AF.hessian(lambda x: x * 1, x)),
+        (RuntimeError, "The vector v can only be None", lambda: AF.vjp(lambda x: x * 1, x)),
+        (RuntimeError, "v has invalid size", lambda: AF.vjp(lambda x: x * 1, x, torch.ones(2))),
+        (NotImplementedError, "vectorize=True", lambda: AF.jacobian(lambda x: x, x, strategy="forward-mode")),
+    ]:
         with pytest.raises(error, match=text):
             wrong()
 
 
 # -- forward_ad ---------------------------------------------------------------------------------------------------
+
 
 def test_dual_numbers(x):
     t = torch.randn(4)
@@ -106,6 +114,7 @@ def test_dual_numbers(x):
 
 # -- graph --------------------------------------------------------------------------------------------------------
 
+
 def test_hooks_on_what_is_kept(x):
     x.requires_grad_()
     packed = []
@@ -113,8 +122,9 @@ def test_hooks_on_what_is_kept(x):
     def pack(t):
         packed.append(t)
         return t.detach().numpy().copy()
+
     with graph.saved_tensors_hooks(pack, lambda a: torch.from_numpy(a)):
-        y = (x.exp() * x.sin()).sum()       # exp keeps its result, mul both factors, sin its argument
+        y = (x.exp() * x.sin()).sum()  # exp keeps its result, mul both factors, sin its argument
     assert len(packed) == 4
     (g,) = torch.autograd.grad(y, x, create_graph=True)
     close(g, x.exp() * (x.sin() + x.cos()))
@@ -181,7 +191,10 @@ def test_many_cotangents_at_once(x):
 
 def test_anomalies_are_found():
     x = torch.tensor(0.0, requires_grad=True)
-    with torch.autograd.set_detect_anomaly(True), pytest.raises(RuntimeError, match="Function 'SqrtBackward0' returned nan values in its 0th output"):
+    with (
+        torch.autograd.set_detect_anomaly(True),
+        pytest.raises(RuntimeError, match="Function 'SqrtBackward0' returned nan values in its 0th output"),
+    ):
         (x.sqrt() * 0).backward()
     (x.sqrt() * 0).backward()
     assert torch.isnan(x.grad)
@@ -189,12 +202,13 @@ def test_anomalies_are_found():
 
 # -- Function -----------------------------------------------------------------------------------------------------
 
+
 class Cube(Function):
     @staticmethod
     def forward(ctx, x):
         assert isinstance(ctx, FunctionCtx)
         ctx.save_for_backward(x)
-        return x ** 3
+        return x**3
 
     @staticmethod
     def backward(ctx, g):
@@ -202,14 +216,14 @@ class Cube(Function):
 
 
 def test_functions_within_transforms(x):
-    close(torch.func.grad(lambda x: Cube.apply(x).sum())(x), 3 * x ** 2)
+    close(torch.func.grad(lambda x: Cube.apply(x).sum())(x), 3 * x**2)
     close(torch.func.hessian(lambda x: Cube.apply(x).sum())(x), torch.diag(6 * x))
-    close(torch.func.jvp(Cube.apply, (x,), (torch.ones(4),))[1], 3 * x ** 2)
+    close(torch.func.jvp(Cube.apply, (x,), (torch.ones(4),))[1], 3 * x**2)
     rows = torch.randn(3, 4)
-    close(torch.vmap(torch.func.grad(lambda x: Cube.apply(x).sum()))(rows), 3 * rows ** 2)
+    close(torch.vmap(torch.func.grad(lambda x: Cube.apply(x).sum()))(rows), 3 * rows**2)
     leaf = rows.clone().requires_grad_()
     torch.vmap(Cube.apply)(leaf).sum().backward()
-    close(leaf.grad, 3 * rows ** 2)
+    close(leaf.grad, 3 * rows**2)
     seen = []
     with graph.saved_tensors_hooks(lambda t: seen.append(t) or t, lambda t: t):
         Cube.apply(leaf)
@@ -226,6 +240,7 @@ def test_once_differentiable(x):
         @once_differentiable
         def backward(ctx, g):
             return g * 2
+
     x.requires_grad_()
     (g,) = torch.autograd.grad(Once.apply(x).sum(), x)
     close(g, torch.full((4,), 2.0))
@@ -241,7 +256,7 @@ class Split(Function):
 
     @staticmethod
     def forward(x, n):
-        return x ** n, x.argmax()
+        return x**n, x.argmax()
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -261,6 +276,6 @@ def test_setup_context(x):
     out, top = Split.apply(leaf, 3)
     assert not top.requires_grad and top == x.argmax()
     out.sum().backward()
-    close(leaf.grad, 3 * x ** 2)
-    close(torch.func.grad(lambda x: Split.apply(x, 4)[0].sum())(x), 4 * x ** 3)
+    close(leaf.grad, 3 * x**2)
+    close(torch.func.grad(lambda x: Split.apply(x, 4)[0].sum())(x), 4 * x**3)
     close(torch.vmap(lambda x: Split.apply(x, 2)[0])(x[None]), x[None] ** 2)

@@ -8,7 +8,18 @@ import pytest
 import antorcha as torch
 from antorcha import func
 from antorcha.func import (
-    functional_call, grad, grad_and_value, hessian, jacfwd, jacrev, jvp, linearize, replace_all_batch_norm_modules_, stack_module_state, vjp, vmap,
+    functional_call,
+    grad,
+    grad_and_value,
+    hessian,
+    jacfwd,
+    jacrev,
+    jvp,
+    linearize,
+    replace_all_batch_norm_modules_,
+    stack_module_state,
+    vjp,
+    vmap,
 )
 from antorcha.nn import functional as F
 
@@ -40,30 +51,77 @@ ONE = {
     "pointwise": lambda x: x.sin() * 2 + 1,
     "promotion": lambda x: x + torch.arange(4),
     "where": lambda x: torch.where(x > 0, x, -2.0),
-    "sum": lambda x: x.sum(0), "all": lambda x: x.sum(), "mean": lambda x: x.mean(-1, keepdim=True), "var": lambda x: x.var(0),
-    "max": lambda x: x.max(1), "argmax": lambda x: x.argmax(), "logsumexp": lambda x: x.logsumexp(0), "softmax": lambda x: x.softmax(0),
-    "norm": lambda x: x.norm(), "prod": lambda x: x.prod(1), "any": lambda x: (x > 1).any(0),
-    "cumsum": lambda x: x.cumsum(0), "cummax": lambda x: x.cummax(1), "sort": lambda x: x.sort(0), "topk": lambda x: x.topk(2),
-    "median": lambda x: x.median(), "kthvalue": lambda x: x.kthvalue(2, 0),
-    "transpose": lambda x: x.T, "reshape": lambda x: x.T.reshape(-1), "slice": lambda x: x[1:, ::2], "newaxis": lambda x: x[None, :, 0],
-    "expand": lambda x: x[:1].expand(5, 4), "flip": lambda x: x.flip(0), "roll": lambda x: x.roll(1, 1), "diagonal": lambda x: x.diagonal(),
-    "tril": lambda x: x.tril(), "unfold": lambda x: x.unfold(1, 2, 1), "chunk": lambda x: x.chunk(2, 1), "unbind": lambda x: x.unbind(),
-    "cat": lambda x: torch.cat([x, torch.ones(1, 4), x * 2]), "stack": lambda x: torch.stack([x, WEIGHT], 1), "pad": lambda x: F.pad(x, (1, 2)),
-    "take": lambda x: x[INDEX % 3], "gather": lambda x: x.gather(1, INDEX[None, :3] % 3), "mask": lambda x: x.masked_fill(x > 0, 0.5),
-    "index_add": lambda x: torch.zeros(3, 3).index_add(1, INDEX, x), "scatter": lambda x: torch.zeros(3, 4).scatter(1, INDEX[None].expand(3, 4), x),
-    "index_put": lambda x: x.index_put((INDEX[:2],), torch.ones(4)), "own index": lambda x: x[x.argmax(0), torch.arange(4)],
-    "matmul": lambda x: x @ WEIGHT.T, "matmul turned": lambda x: WEIGHT.T @ x, "mv": lambda x: x @ torch.ones(4), "vm": lambda x: torch.ones(3) @ x,
-    "gram": lambda x: x.T @ x, "bmm": lambda x: torch.bmm(x[None].expand(2, 3, 4), WEIGHT.T[None].expand(2, 4, 3)),
-    "linear": lambda x: F.linear(x, WEIGHT, torch.ones(3)), "outer": lambda x: torch.outer(x[0], x[1]), "dot": lambda x: x[0].dot(x[1]),
-    "einsum": lambda x: torch.einsum("ij,kj->ik", x, WEIGHT), "einsum left": lambda x: torch.einsum("ij,kj->ik", WEIGHT, x),
-    "inv": lambda x: torch.linalg.inv(x @ x.T + torch.eye(3)), "solve": lambda x: torch.linalg.solve(x @ x.T + torch.eye(3), x),
-    "svd": lambda x: torch.linalg.svdvals(x), "cholesky": lambda x: torch.linalg.cholesky(x @ x.T + torch.eye(3)), "fft": torch.fft.rfft,
-    "conv1d": lambda x: F.conv1d(x[None], WEIGHT[None, :, :2]), "max_pool": lambda x: F.max_pool1d(x, 2), "layer_norm": lambda x: F.layer_norm(x, (4,)),
-    "batch_norm": lambda x: F.batch_norm(x, None, None, training=True), "cross_entropy": lambda x: F.cross_entropy(x, INDEX[:3]),
-    "embedding": lambda x: F.embedding((x > 0).long(), WEIGHT), "one_hot": lambda x: F.one_hot((x > 0).long(), 2),
-    "in place": lambda x: x.clone().add_(1).mul_(x), "write": lambda x: _written(x), "constant": lambda x: torch.ones(2),
-    "new": lambda x: x.new_zeros(2) + x[0, :2], "half": lambda x: x.half().sum(0), "complex": lambda x: torch.complex(x, -x) * 2j,
-    "view write": lambda x: _view_written(x), "none": lambda x: x, "nested": lambda x: vmap(lambda row: row * row.sum() + x[0])(x),
+    "sum": lambda x: x.sum(0),
+    "all": lambda x: x.sum(),
+    "mean": lambda x: x.mean(-1, keepdim=True),
+    "var": lambda x: x.var(0),
+    "max": lambda x: x.max(1),
+    "argmax": lambda x: x.argmax(),
+    "logsumexp": lambda x: x.logsumexp(0),
+    "softmax": lambda x: x.softmax(0),
+    "norm": lambda x: x.norm(),
+    "prod": lambda x: x.prod(1),
+    "any": lambda x: (x > 1).any(0),
+    "cumsum": lambda x: x.cumsum(0),
+    "cummax": lambda x: x.cummax(1),
+    "sort": lambda x: x.sort(0),
+    "topk": lambda x: x.topk(2),
+    "median": lambda x: x.median(),
+    "kthvalue": lambda x: x.kthvalue(2, 0),
+    "transpose": lambda x: x.T,
+    "reshape": lambda x: x.T.reshape(-1),
+    "slice": lambda x: x[1:, ::2],
+    "newaxis": lambda x: x[None, :, 0],
+    "expand": lambda x: x[:1].expand(5, 4),
+    "flip": lambda x: x.flip(0),
+    "roll": lambda x: x.roll(1, 1),
+    "diagonal": lambda x: x.diagonal(),
+    "tril": lambda x: x.tril(),
+    "unfold": lambda x: x.unfold(1, 2, 1),
+    "chunk": lambda x: x.chunk(2, 1),
+    "unbind": lambda x: x.unbind(),
+    "cat": lambda x: torch.cat([x, torch.ones(1, 4), x * 2]),
+    "stack": lambda x: torch.stack([x, WEIGHT], 1),
+    "pad": lambda x: F.pad(x, (1, 2)),
+    "take": lambda x: x[INDEX % 3],
+    "gather": lambda x: x.gather(1, INDEX[None, :3] % 3),
+    "mask": lambda x: x.masked_fill(x > 0, 0.5),
+    "index_add": lambda x: torch.zeros(3, 3).index_add(1, INDEX, x),
+    "scatter": lambda x: torch.zeros(3, 4).scatter(1, INDEX[None].expand(3, 4), x),
+    "index_put": lambda x: x.index_put((INDEX[:2],), torch.ones(4)),
+    "own index": lambda x: x[x.argmax(0), torch.arange(4)],
+    "matmul": lambda x: x @ WEIGHT.T,
+    "matmul turned": lambda x: WEIGHT.T @ x,
+    "mv": lambda x: x @ torch.ones(4),
+    "vm": lambda x: torch.ones(3) @ x,
+    "gram": lambda x: x.T @ x,
+    "bmm": lambda x: torch.bmm(x[None].expand(2, 3, 4), WEIGHT.T[None].expand(2, 4, 3)),
+    "linear": lambda x: F.linear(x, WEIGHT, torch.ones(3)),
+    "outer": lambda x: torch.outer(x[0], x[1]),
+    "dot": lambda x: x[0].dot(x[1]),
+    "einsum": lambda x: torch.einsum("ij,kj->ik", x, WEIGHT),
+    "einsum left": lambda x: torch.einsum("ij,kj->ik", WEIGHT, x),
+    "inv": lambda x: torch.linalg.inv(x @ x.T + torch.eye(3)),
+    "solve": lambda x: torch.linalg.solve(x @ x.T + torch.eye(3), x),
+    "svd": lambda x: torch.linalg.svdvals(x),
+    "cholesky": lambda x: torch.linalg.cholesky(x @ x.T + torch.eye(3)),
+    "fft": torch.fft.rfft,
+    "conv1d": lambda x: F.conv1d(x[None], WEIGHT[None, :, :2]),
+    "max_pool": lambda x: F.max_pool1d(x, 2),
+    "layer_norm": lambda x: F.layer_norm(x, (4,)),
+    "batch_norm": lambda x: F.batch_norm(x, None, None, training=True),
+    "cross_entropy": lambda x: F.cross_entropy(x, INDEX[:3]),
+    "embedding": lambda x: F.embedding((x > 0).long(), WEIGHT),
+    "one_hot": lambda x: F.one_hot((x > 0).long(), 2),
+    "in place": lambda x: x.clone().add_(1).mul_(x),
+    "write": lambda x: _written(x),
+    "constant": lambda x: torch.ones(2),
+    "new": lambda x: x.new_zeros(2) + x[0, :2],
+    "half": lambda x: x.half().sum(0),
+    "complex": lambda x: torch.complex(x, -x) * 2j,
+    "view write": lambda x: _view_written(x),
+    "none": lambda x: x,
+    "nested": lambda x: vmap(lambda row: row * row.sum() + x[0])(x),
     "chained": lambda x: vmap(vmap(torch.exp), in_dims=1, out_dims=1)(x),
 }
 
@@ -89,7 +147,7 @@ def test_vmap_is_a_loop(name):
     parts = [f(x[i]) for i in range(5)]
     want = [torch.stack(p) for p in zip(*parts)] if isinstance(parts[0], tuple) else [torch.stack(parts)]
     same(vmap(f)(x), want)
-    same(vmap(f, in_dims=2)(x.permute(1, 2, 0)), want)                  # lanes interleaved in memory
+    same(vmap(f, in_dims=2)(x.permute(1, 2, 0)), want)  # lanes interleaved in memory
     same(vmap(f)(torch.cat([x, x])[3:8]), [torch.stack(p) for p in zip(*[[*_several(f(t))] for t in torch.cat([x, x])[3:8]])])
 
 
@@ -97,7 +155,9 @@ def _several(x):
     return x if isinstance(x, tuple) else (x,)
 
 
-@pytest.mark.parametrize("name", [n for n in ONE if n not in ("argmax", "any", "one_hot", "constant", "embedding", "complex", "half", "fft")])
+@pytest.mark.parametrize(
+    "name", [n for n in ONE if n not in ("argmax", "any", "one_hot", "constant", "embedding", "complex", "half", "fft")]
+)
 def test_derivatives_within_lanes(name):
     """vmap of grad, and the derivative of vmap, against loops."""
     f = ONE[name]
@@ -118,8 +178,9 @@ def test_vmap_dims_and_trees():
     x, y = torch.randn(3, 2, 5), torch.randn(5)
     close(vmap(lambda a, b: a * b, in_dims=(1, None), out_dims=2)(x, y), (x * y).permute(0, 2, 1))
     close(vmap(lambda a, b: a * b, in_dims=(-1, 0), out_dims=-1)(x, y), x * y)
-    got = vmap(lambda d, k: {"a": d["x"] + k, "b": [d["y"].sum()]}, in_dims=({"x": 0, "y": None}, None), out_dims={"a": 1, "b": 0})(
-        {"x": x, "y": y}, 2)
+    got = vmap(
+        lambda d, k: {"a": d["x"] + k, "b": [d["y"].sum()]}, in_dims=({"x": 0, "y": None}, None), out_dims={"a": 1, "b": 0}
+    )({"x": x, "y": y}, 2)
     close(got["a"], (x + 2).movedim(0, 1))
     close(got["b"][0], y.sum().expand(3))
     close(vmap(lambda a, b=None: a * b)(x, b=y), x * y)
@@ -134,6 +195,7 @@ def test_vmap_writes_to_its_arguments():
     def double(x):
         x.mul_(2)
         return x.sum()
+
     x = torch.randn(3, 4)
     y, z = x.clone(), x.clone()
     close(vmap(double)(y), x.sum(1) * 2)
@@ -148,15 +210,18 @@ def test_vmap_refuses():
         vmap(lambda a: a.sum().item())(x)
     with pytest.raises(RuntimeError, match="data-dependent control flow"):
         vmap(lambda a: a if a.sum() > 0 else -a)(x)
-    for wrong, text in [(lambda: vmap(lambda a: a, in_dims=None)(x), "expected `in_dims` to be int"),
-                        (lambda: vmap(lambda a: a, in_dims=2)(x), "Got in_dim=2 for some input"),
-                        (lambda: vmap(lambda a: a, in_dims=(0, 0))(x), "in_dims is not compatible"),
-                        (lambda: vmap(lambda a: a, out_dims=(0, 0))(x), "out_dims is not compatible"),
-                        (lambda: vmap(lambda a, b: a)(x, 3), "Got in_dim=0 for an input but the input is of type"),
-                        (lambda: vmap(lambda a, b: a)(x, torch.ones(4)), "Expected all tensors to have the same size"),
-                        (lambda: vmap(lambda a: 3)(x), "must only return Tensors"), (lambda: vmap(lambda: x)(), "got no inputs"),
-                        (lambda: vmap(lambda a: a, out_dims=None)(x), "its out_dim is None"),
-                        (lambda: vmap(lambda a: a, chunk_size=0), "chunk_size should be None or greater")]:
+    for wrong, text in [
+        (lambda: vmap(lambda a: a, in_dims=None)(x), "expected `in_dims` to be int"),
+        (lambda: vmap(lambda a: a, in_dims=2)(x), "Got in_dim=2 for some input"),
+        (lambda: vmap(lambda a: a, in_dims=(0, 0))(x), "in_dims is not compatible"),
+        (lambda: vmap(lambda a: a, out_dims=(0, 0))(x), "out_dims is not compatible"),
+        (lambda: vmap(lambda a, b: a)(x, 3), "Got in_dim=0 for an input but the input is of type"),
+        (lambda: vmap(lambda a, b: a)(x, torch.ones(4)), "Expected all tensors to have the same size"),
+        (lambda: vmap(lambda a: 3)(x), "must only return Tensors"),
+        (lambda: vmap(lambda: x)(), "got no inputs"),
+        (lambda: vmap(lambda a: a, out_dims=None)(x), "its out_dim is None"),
+        (lambda: vmap(lambda a: a, chunk_size=0), "chunk_size should be None or greater"),
+    ]:
         with pytest.raises(ValueError, match=text):
             wrong()
     with pytest.raises(RuntimeError, match="randomness"):
@@ -172,6 +237,7 @@ def test_writing_lanes_into_shared_memory_is_refused():
         total.mul_(2)
         total.add_(a)
         return a
+
     with pytest.raises(RuntimeError, match="inplace arithmetic"):
         vmap(add)(x)
     close(total, torch.zeros(4))
@@ -192,22 +258,34 @@ def test_randomness():
     x = torch.zeros(3, 20)
     with pytest.raises(RuntimeError, match="randomness error mode"):
         vmap(lambda a: a + torch.rand(20))(x)
-    for draw in (lambda s: torch.randn(s), lambda s: torch.rand(s, dtype=torch.float64), lambda s: torch.randint(0, 99, s),
-                 lambda s: F.dropout(torch.ones(s)), lambda s: torch.zeros(s).uniform_(), lambda s: torch.zeros(s).log_normal_(),
-                 lambda s: torch.bernoulli(torch.full(s, 0.3))):
+    for draw in (
+        lambda s: torch.randn(s),
+        lambda s: torch.rand(s, dtype=torch.float64),
+        lambda s: torch.randint(0, 99, s),
+        lambda s: F.dropout(torch.ones(s)),
+        lambda s: torch.zeros(s).uniform_(),
+        lambda s: torch.zeros(s).log_normal_(),
+        lambda s: torch.bernoulli(torch.full(s, 0.3)),
+    ):
         torch.manual_seed(1)
         want = draw((20,))
         torch.manual_seed(1)
-        close(vmap(lambda a: a.to(want.dtype) + draw((20,)), randomness="same")(x), want.expand(3, 20))
+        close(vmap(lambda a, draw=draw, want=want: a.to(want.dtype) + draw((20,)), randomness="same")(x), want.expand(3, 20))
     for draw in (lambda s: torch.randn(s), lambda s: torch.rand(s, dtype=torch.float64), lambda s: torch.randint(0, 99, s)):
         torch.manual_seed(1)
         want = draw((3, 20))
         torch.manual_seed(1)
-        close(vmap(lambda a: a.to(want.dtype) + draw((20,)), randomness="different")(x), want)
+        close(vmap(lambda a, draw=draw, want=want: a.to(want.dtype) + draw((20,)), randomness="different")(x), want)
         torch.manual_seed(1)
         want = draw((3, 20, 2))
         torch.manual_seed(1)
-        close(vmap(vmap(lambda a: a.to(want.dtype) + draw((2,)), randomness="different"), randomness="different")(x), want)
+        close(
+            vmap(
+                vmap(lambda a, draw=draw, want=want: a.to(want.dtype) + draw((2,)), randomness="different"),
+                randomness="different",
+            )(x),
+            want,
+        )
     torch.manual_seed(1)
     want = F.dropout(torch.ones(3, 20), 0.4)
     torch.manual_seed(1)
@@ -230,13 +308,14 @@ def test_randomness():
 
 # -- derivatives --------------------------------------------------------------------------------------------------
 
+
 def curve(x):
-    return torch.stack([x.sin().sum(), (x ** 3).prod(), x[0] * x[1], torch.tanh(x @ x)])
+    return torch.stack([x.sin().sum(), (x**3).prod(), x[0] * x[1], torch.tanh(x @ x)])
 
 
 def test_grad_and_value():
     x, y = torch.randn(4), torch.randn(4)
-    close(grad(lambda x: (x ** 3).sum())(x), 3 * x ** 2)
+    close(grad(lambda x: (x**3).sum())(x), 3 * x**2)
     (gx, gy), (value, aux) = grad_and_value(lambda x, y: ((x * y).sum(), x.exp()), argnums=(0, 1), has_aux=True)(x, y)
     close(gx, y)
     close(gy, x)
@@ -253,23 +332,24 @@ def test_grad_and_value():
 def test_transforms_keep_apart():
     x = torch.tensor(2.0)
     close(grad(lambda x: x * grad(lambda y: x + y)(x))(x), torch.tensor(1.0))
-    close(grad(grad(grad(lambda x: x ** 4)))(x), torch.tensor(48.0))
+    close(grad(grad(grad(lambda x: x**4)))(x), torch.tensor(48.0))
     close(jvp(lambda x: x * grad(lambda y: x * y * y)(x), (x,), (torch.tensor(1.0),))[1], torch.tensor(24.0))
     w = torch.tensor(3.0, requires_grad=True)
     g = grad(lambda x: w * w * x)(x)
     (outer,) = torch.autograd.grad(g, w)
     close(outer, torch.tensor(6.0))
-    (through,) = torch.autograd.grad(grad(lambda x: x ** 3)(w), w)
+    (through,) = torch.autograd.grad(grad(lambda x: x**3)(w), w)
     close(through, torch.tensor(18.0))
     with torch.no_grad():
-        g = grad(lambda x: x ** 3 * w)(w)
+        g = grad(lambda x: x**3 * w)(w)
     assert not g.requires_grad
     close(g, torch.tensor(81.0))
 
     def stopped(x):
         with torch.no_grad():
-            y = x ** 2
+            y = x**2
         return x * y
+
     close(grad(stopped)(x), torch.tensor(4.0))
 
 
@@ -301,6 +381,7 @@ def test_jacobians_of_trees():
 
     def f(x, p):
         return {"a": torch.outer(x, p["y"]), "b": (x.sum(), p["y"] * 2)}
+
     for jac in (jacrev, jacfwd):
         got = jac(f, argnums=(0, 1))(x, {"y": y})
         close(got["a"][0], torch.einsum("ik,j->ijk", torch.eye(2), y))
@@ -316,6 +397,7 @@ def test_second_derivatives():
 
     def f(x):
         return (x.sin() * x.prod()).sum() + (x @ x).exp() * 0.1
+
     want = jacrev(jacrev(f))(x)
     close(want, want.T)
     for h in (hessian(f)(x), jacfwd(jacfwd(f))(x), jacrev(jacfwd(f))(x)):
@@ -353,19 +435,21 @@ def test_activations_outside_are_differentiated_once():
 
 def test_messages():
     x = torch.randn(3)
-    for wrong, text in [(lambda: grad(lambda x: x)(x), "Expected f.*to return a scalar Tensor, got tensor with 1 dims"),
-                        (lambda: grad(lambda x: (x.sum(), 1))(x), "Expected f.*to return a Tensor, got <class 'tuple'>"),
-                        (lambda: grad(lambda x: x.sum(), argnums=3)(x), "Got argnum=3, but only 1 positional inputs"),
-                        (lambda: grad(lambda x, y: x.sum(), argnums=(0, 0))(x, x), "must be unique"),
-                        (lambda: grad(lambda x: x.sum())(torch.ones(3, dtype=torch.int64)), "floating point dtype can require gradients"),
-                        (lambda: grad(lambda x: x.sum(), has_aux=True)(x), "should be a tuple"),
-                        (lambda: vjp(lambda x: 3, x), "expected f.*to return only tensors"),
-                        (lambda: vjp(lambda x: x, x)[1](torch.ones(2)), "Mismatch in shape"),
-                        (lambda: vjp(lambda x: x, x)[1](x, x), "structure of cotangents"),
-                        (lambda: jvp(lambda x: x, x, x), "Expected primals to be a tuple"),
-                        (lambda: jvp(lambda x: x, (x,), (x, x)), "same python structure"),
-                        (lambda: jvp(lambda x: x, (x,), (torch.ones(2),)), "different size"),
-                        (lambda: func.functionalize(lambda x: x, remove="all"), "functionalize")]:
+    for wrong, text in [
+        (lambda: grad(lambda x: x)(x), "Expected f.*to return a scalar Tensor, got tensor with 1 dims"),
+        (lambda: grad(lambda x: (x.sum(), 1))(x), "Expected f.*to return a Tensor, got <class 'tuple'>"),
+        (lambda: grad(lambda x: x.sum(), argnums=3)(x), "Got argnum=3, but only 1 positional inputs"),
+        (lambda: grad(lambda x, y: x.sum(), argnums=(0, 0))(x, x), "must be unique"),
+        (lambda: grad(lambda x: x.sum())(torch.ones(3, dtype=torch.int64)), "floating point dtype can require gradients"),
+        (lambda: grad(lambda x: x.sum(), has_aux=True)(x), "should be a tuple"),
+        (lambda: vjp(lambda x: 3, x), "expected f.*to return only tensors"),
+        (lambda: vjp(lambda x: x, x)[1](torch.ones(2)), "Mismatch in shape"),
+        (lambda: vjp(lambda x: x, x)[1](x, x), "structure of cotangents"),
+        (lambda: jvp(lambda x: x, x, x), "Expected primals to be a tuple"),
+        (lambda: jvp(lambda x: x, (x,), (x, x)), "same python structure"),
+        (lambda: jvp(lambda x: x, (x,), (torch.ones(2),)), "different size"),
+        (lambda: func.functionalize(lambda x: x, remove="all"), "functionalize"),
+    ]:
         with pytest.raises(RuntimeError, match=text):
             wrong()
     with pytest.raises(ValueError, match="must be Tensor"):
@@ -376,17 +460,19 @@ def test_messages():
 
 # -- modules ------------------------------------------------------------------------------------------------------
 
+
 def test_per_sample_gradients():
     net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
     x, y = torch.randn(6, 4), torch.randint(0, 3, (6,))
 
     def loss(parameters, x, y):
         return F.cross_entropy(functional_call(net, parameters, (x[None],)), y[None])
+
     parameters = {k: v.detach() for k, v in net.named_parameters()}
     got = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, x, y)
     for i in range(6):
         net.zero_grad()
-        F.cross_entropy(net(x[i:i + 1]), y[i:i + 1]).backward()
+        F.cross_entropy(net(x[i : i + 1]), y[i : i + 1]).backward()
         for name, p in net.named_parameters():
             close(got[name][i], p.grad)
 
@@ -427,12 +513,15 @@ def test_functional_call():
 
         def forward(self, x):
             return self.parts["a"](x) + self.parts["b"](x)
+
     both, new = Both(), torch.full((1, 2), 2.0)
     with torch.no_grad():
         base = both(torch.zeros(1, 2))
         close(functional_call(both, {"parts.a.weight": new}, torch.ones(1, 2)) - base, torch.full((1, 1), 8.0))
-        close(functional_call(both, {"parts.a.weight": new}, torch.ones(1, 2), tie_weights=False) - base,
-              4.0 + (weight @ torch.ones(2)).reshape(1, 1))
+        close(
+            functional_call(both, {"parts.a.weight": new}, torch.ones(1, 2), tie_weights=False) - base,
+            4.0 + (weight @ torch.ones(2)).reshape(1, 1),
+        )
     with pytest.raises(ValueError, match="tied"):
         functional_call(both, {"parts.a.weight": new, "parts.b.weight": new + 1}, torch.ones(1, 2))
 
@@ -447,27 +536,43 @@ def test_batch_norm_under_vmap():
     close(vmap(net)(x), torch.stack([F.batch_norm(t, None, None, training=True) for t in x]))
 
 
-@pytest.mark.parametrize("pattern, sizes, how", [
-    ("a b c -> c a b", {}, lambda x: x.permute(2, 0, 1)), ("a b c -> a (b c)", {}, lambda x: x.reshape(2, 12)),
-    ("a (b p) c -> (p a) b c", {"p": 3}, lambda x: x.reshape(2, 1, 3, 4).permute(2, 0, 1, 3).reshape(6, 1, 4)),
-    ("a ... -> ... a", {}, lambda x: x.permute(1, 2, 0)), ("a ... -> (...) a", {}, lambda x: x.permute(1, 2, 0).reshape(12, 2)),
-    ("a b c -> a 1 (c b) ()", {}, lambda x: x.transpose(1, 2).reshape(2, 1, 12, 1))])
+@pytest.mark.parametrize(
+    "pattern, sizes, how",
+    [
+        ("a b c -> c a b", {}, lambda x: x.permute(2, 0, 1)),
+        ("a b c -> a (b c)", {}, lambda x: x.reshape(2, 12)),
+        ("a (b p) c -> (p a) b c", {"p": 3}, lambda x: x.reshape(2, 1, 3, 4).permute(2, 0, 1, 3).reshape(6, 1, 4)),
+        ("a ... -> ... a", {}, lambda x: x.permute(1, 2, 0)),
+        ("a ... -> (...) a", {}, lambda x: x.permute(1, 2, 0).reshape(12, 2)),
+        ("a b c -> a 1 (c b) ()", {}, lambda x: x.transpose(1, 2).reshape(2, 1, 12, 1)),
+    ],
+)
 def test_rearrange(pattern, sizes, how):
     x = torch.randn(2, 3, 4)
     close(func.rearrange(x, pattern, **sizes), how(x))
     close(func.rearrange([x, x], "n a b c -> a b c n"), torch.stack([x, x], -1))
 
 
-@pytest.mark.parametrize("pattern, sizes, text", [
-    ("a b c -> a b", {}, "only on one side"), ("a b -> b a", {}, "Number of dimensions"), ("a a c -> a c", {}, "duplicate"),
-    ("(a p) b c -> a p b c", {}, "cannot infer"), ("(a p) b c -> a p b c", {"p": 3}, "does not evenly fit"), ("a b c", {}, "expected one '->'"),
-    ("(a b c -> c b a", {}, "not closed"), ("a b c+ -> c b a", {}, "received")])
+@pytest.mark.parametrize(
+    "pattern, sizes, text",
+    [
+        ("a b c -> a b", {}, "only on one side"),
+        ("a b -> b a", {}, "Number of dimensions"),
+        ("a a c -> a c", {}, "duplicate"),
+        ("(a p) b c -> a p b c", {}, "cannot infer"),
+        ("(a p) b c -> a p b c", {"p": 3}, "does not evenly fit"),
+        ("a b c", {}, "expected one '->'"),
+        ("(a b c -> c b a", {}, "not closed"),
+        ("a b c+ -> c b a", {}, "received"),
+    ],
+)
 def test_rearrange_refuses(pattern, sizes, text):
     with pytest.raises(ValueError, match=text):
         func.rearrange(torch.randn(2, 3, 4), pattern, **sizes)
 
 
 # -- PyTorch ------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.oracle
 def test_against_pytorch():
@@ -484,11 +589,12 @@ def test_against_pytorch():
         yield f.jvp(lambda a: torch.softmax(a, 1), (x_,), (x_.cos(),))[1]
         yield f.linearize(lambda a: a.tanh() @ a.T, x_)[1](x_.exp())
         yield torch.autograd.functional.jacobian(lambda a: (w @ a).exp(), x_[0])
-        yield torch.autograd.functional.hvp(lambda a: (a ** 3).sum(), x_, x_.cos())[1]
+        yield torch.autograd.functional.hvp(lambda a: (a**3).sum(), x_, x_.cos())[1]
         yield torch.autograd.grad(f.vmap(lambda a: (w @ a).sin().sum())(x_).sum(), w)[0]
         torch.manual_seed(3)
         yield f.vmap(lambda a: a + torch.randn(4) + torch.rand(4), randomness="different")(x_)
         yield f.vmap(lambda a: torch.nn.functional.dropout(a, 0.3), randomness="different")(x_)
         yield f.vmap(lambda a: torch.nn.functional.dropout(a, 0.3), randomness="same")(x_)
+
     for ours, theirs in zip(programs(torch), programs(oracle)):
         np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), 1e-4, 1e-5)

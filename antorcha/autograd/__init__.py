@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from ..core import autograd as _engine
-from ..core.autograd import backward as _backward, enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
-from ..core.function import Function, NestedIOFunction, once_differentiable  # noqa: F401
-from ..core.gradcheck import gradcheck, gradgradcheck  # noqa: F401
+from ..core.autograd import backward as _backward
+from ..core.autograd import enable_grad, inference_mode, no_grad, set_grad_enabled
+from ..core.autograd import is_grad_enabled as is_grad_enabled
+from ..core.function import Function, NestedIOFunction
+from ..core.function import once_differentiable as once_differentiable
+from ..core.gradcheck import gradcheck, gradgradcheck
 from .anomaly_mode import detect_anomaly, set_detect_anomaly
 from .variable import Variable
 
-__all__ = ["Function", "NestedIOFunction", "Variable", "backward", "detect_anomaly", "enable_grad", "enforce_grad_layout_policy", "grad",
-           "grad_mode", "gradcheck", "gradgradcheck", "inference_mode", "no_grad", "set_detect_anomaly", "set_grad_enabled",
-           "set_multithreading_enabled", "variable"]
+__all__ = [
+    "Function",
+    "NestedIOFunction",
+    "Variable",
+    "backward",
+    "detect_anomaly",
+    "enable_grad",
+    "enforce_grad_layout_policy",
+    "grad",
+    "grad_mode",
+    "gradcheck",
+    "gradgradcheck",
+    "inference_mode",
+    "no_grad",
+    "set_detect_anomaly",
+    "set_grad_enabled",
+    "set_multithreading_enabled",
+    "variable",
+]
 
 
 def _tuple(x) -> tuple:
@@ -29,33 +48,55 @@ def _places(tensors: tuple, cotangents) -> tuple[tuple, tuple]:
 def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, grad_variables=None, inputs=None) -> None:
     """Add the gradients of `tensors` (tensors or GradientEdges) to the `.grad` of the leaves, or of `inputs` alone.
 
-    grad_tensors: the cotangents, for those that have more than one element. retain_graph: the same can be differentiated once more.
-    create_graph: the gradients can be differentiated.
+    grad_tensors: the cotangents, for those that have more than one element. retain_graph: the same can be differentiated once
+    more. create_graph: the gradients can be differentiated.
     """
     tensors, cotangents = _places(_tuple(tensors), grad_tensors)
     _backward(tensors, cotangents, retain_graph, create_graph, None if inputs is None else _places(_tuple(inputs), None)[0])
 
 
-def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=False, only_inputs=True, allow_unused=None,
-         is_grads_batched=False, materialize_grads=False):
+def grad(
+    outputs,
+    inputs,
+    grad_outputs=None,
+    retain_graph=None,
+    create_graph=False,
+    only_inputs=True,
+    allow_unused=None,
+    is_grads_batched=False,
+    materialize_grads=False,
+):
     """The gradients of the sum of `outputs` with respect to `inputs` (tensors or GradientEdges), as a tuple.
 
-    grad_outputs: the cotangents; with is_grads_batched, many of each along a first dimension, and so are the gradients. allow_unused:
-    None for inputs that the outputs do not depend on; materialize_grads: zeros.
+    grad_outputs: the cotangents; with is_grads_batched, many of each along a first dimension, and so are the gradients.
+    allow_unused: None for inputs that the outputs do not depend on; materialize_grads: zeros.
     """
     if not only_inputs:
         raise ValueError("grad: expected only_inputs=True; the gradients of other leaves are accumulated by backward().")
     if materialize_grads and allow_unused is False:
-        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
+        raise ValueError(
+            "Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False."
+        )
     outputs, cotangents = _places(_tuple(outputs), grad_outputs)
     inputs, _ = _places(_tuple(inputs), None)
     if not is_grads_batched:
-        return _engine.grad(outputs, inputs, cotangents, retain_graph, create_graph, only_inputs, allow_unused,
-                            materialize_grads=materialize_grads)
+        return _engine.grad(
+            outputs,
+            inputs,
+            cotangents,
+            retain_graph,
+            create_graph,
+            only_inputs,
+            allow_unused,
+            materialize_grads=materialize_grads,
+        )
     from ..func import vmap
 
     def one(cotangents):
-        return _engine.grad(outputs, inputs, cotangents, True, create_graph, only_inputs, allow_unused, materialize_grads=materialize_grads)
+        return _engine.grad(
+            outputs, inputs, cotangents, True, create_graph, only_inputs, allow_unused, materialize_grads=materialize_grads
+        )
+
     dims = (tuple(None if g is None else 0 for g in cotangents),)
     given = [t for t in inputs]
     used = one(tuple(None if g is None else g[0] for g in cotangents)) if allow_unused else given
@@ -90,6 +131,7 @@ class enforce_grad_layout_policy(_Policy):
 
 def __getattr__(name):
     import importlib
+
     if name in ("forward_ad", "function", "functional", "grad_mode", "graph", "profiler"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,8 +16,8 @@ def _checked(node, grads: list, needed):
 
 
 class set_detect_anomaly:
-    """With mode=True, a backward pass raises RuntimeError where an operation's derivative has a NaN, and names the operation; each derivative
-    is computed at once for that, which takes time. check_nan=False: only switch."""
+    """With mode=True, a backward pass raises RuntimeError where an operation's derivative has a NaN, and names the operation;
+    each derivative is computed at once for that, which takes time. check_nan=False: only switch."""
 
     def __init__(self, mode: bool = True, check_nan: bool = True):
         self._before = autograd._cotangents
@@ -34,8 +34,10 @@ class detect_anomaly(set_detect_anomaly):
     """`set_detect_anomaly(True)`, with a warning that it takes time."""
 
     def __init__(self, check_nan: bool = True):
-        warnings.warn("Anomaly Detection has been enabled. This mode will increase the runtime and should only be enabled for debugging.",
-                      stacklevel=2)
+        warnings.warn(
+            "Anomaly Detection has been enabled. This mode will increase the runtime and should only be enabled for debugging.",
+            stacklevel=2,
+        )
         super().__init__(True, check_nan)
 
 

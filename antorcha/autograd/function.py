@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from ..core.function import Function, FunctionCtx, FunctionNode as BackwardCFunction, InplaceFunction, NestedIOFunction, once_differentiable
+from ..core.function import (
+    Function,
+    FunctionCtx,
+    InplaceFunction,
+    NestedIOFunction,
+    once_differentiable,
+)
+from ..core.function import (
+    FunctionNode as BackwardCFunction,
+)
 
 FunctionMeta = type(Function)
 
-__all__ = ["BackwardCFunction", "Function", "FunctionCtx", "FunctionMeta", "InplaceFunction", "NestedIOFunction", "once_differentiable"]
+__all__ = [
+    "BackwardCFunction",
+    "Function",
+    "FunctionCtx",
+    "FunctionMeta",
+    "InplaceFunction",
+    "NestedIOFunction",
+    "once_differentiable",
+]

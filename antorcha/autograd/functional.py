@@ -1,7 +1,7 @@
 """torch.autograd.functional: products with Jacobians and Hessians, and these themselves, of functions of one or several tensors.
 
-In all of them: func takes `inputs` (a tensor or a tuple) and returns a tensor or a tuple. create_graph: what is returned can be differentiated.
-strict: RuntimeError where a result does not depend on an input, instead of zeros.
+In all of them: func takes `inputs` (a tensor or a tuple) and returns a tensor or a tuple. create_graph: what is returned can be
+differentiated. strict: RuntimeError where a result does not depend on an input, instead of zeros.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ def _tensors(x, what: str) -> tuple[bool, tuple]:
     for i, t in enumerate(x if several else (x,)):
         if not isinstance(t, Tensor):
             if several:
-                raise TypeError(f"{what} must be either a Tensor or a tuple of Tensors but the value at index {i} of the given "
-                                f"{what.split(' given')[0].lower()} has type {type(t)}.")
+                raise TypeError(
+                    f"{what} must be either a Tensor or a tuple of Tensors but the value at index {i} of the given "
+                    f"{what.split(' given')[0].lower()} has type {type(t)}."
+                )
             kind = "outputs of the user-provided function" if what.startswith("The outputs") else "inputs"
             raise TypeError(f"{what} must be either a Tensor or a tuple of Tensors but the given {kind} has type {type(x)}.")
     return several, x if several else (x,)
@@ -35,7 +37,9 @@ class _Call:
         self.create_graph = create_graph
         with enable_grad():
             self.inputs = tuple(seed(x, create_graph) for x in given)
-            self.several_out, self.outputs = _tensors(func(*self.inputs), f"The outputs of the user-provided function given to {name}")
+            self.several_out, self.outputs = _tensors(
+                func(*self.inputs), f"The outputs of the user-provided function given to {name}"
+            )
         self.nodes = [x._grad_fn for x in self.inputs]
 
     def results(self):
@@ -49,8 +53,10 @@ class _Call:
     def check_outputs(self, strict: bool) -> None:
         for i, o in enumerate(self.outputs):
             if strict and not o._rg:
-                raise RuntimeError(f"Output {i} of the user-provided function does not require gradients. The outputs must be computed in a "
-                                   "differentiable manner from the input when running in strict mode.")
+                raise RuntimeError(
+                    f"Output {i} of the user-provided function does not require gradients. The outputs must be computed in a "
+                    "differentiable manner from the input when running in strict mode."
+                )
 
     def filled(self, found: list, strict: bool, what: str = "the user-provided function", output: int = 0) -> list:
         """Zeros for what is missing, or in strict mode an error."""
@@ -58,8 +64,10 @@ class _Call:
             if strict and g is None:
                 raise RuntimeError(f"Output {output} of {what} is independent of input {i}. This is not allowed in strict mode.")
             if strict and self.create_graph and not g._rg:
-                raise RuntimeError(f"The jacobian of {what} is independent of input {i}. This is not allowed in strict mode when "
-                                   "create_graph=True.")
+                raise RuntimeError(
+                    f"The jacobian of {what} is independent of input {i}. This is not allowed in strict mode when "
+                    "create_graph=True."
+                )
         return [core.zeros(x.meta) if g is None else g for g, x in zip(found, self.inputs)]
 
 
@@ -74,7 +82,9 @@ def _vector(v, like: tuple, several: bool, missing: str) -> list:
         raise RuntimeError(f"v is a tuple of invalid length: should be {len(like)} but got {len(vs)}.")
     for i, (a, x) in enumerate(zip(vs, like)):
         if a.shape != x.shape:
-            raise RuntimeError(f"{f'Entry {i} in v' if len(vs) > 1 else 'v'} has invalid size: should be {x.shape} but got {a.shape}.")
+            raise RuntimeError(
+                f"{f'Entry {i} in v' if len(vs) > 1 else 'v'} has invalid size: should be {x.shape} but got {a.shape}."
+            )
     return list(vs)
 
 
@@ -106,16 +116,24 @@ def jacobian(func, inputs, create_graph=False, strict=False, vectorize=False, st
     without `vectorize`.
     """
     if strategy not in ("reverse-mode", "forward-mode"):
-        raise AssertionError(f'Expected strategy to be either "forward-mode" or "reverse-mode". Hint: If your function has more outputs than '
-                             f'inputs, "forward-mode" tends to be more performant. Otherwise, prefer to use "reverse-mode". Got {strategy}.')
+        raise AssertionError(
+            f'Expected strategy to be either "forward-mode" or "reverse-mode". Hint: If your function has more outputs than '
+            f'inputs, "forward-mode" tends to be more performant. Otherwise, prefer to use "reverse-mode". Got {strategy}.'
+        )
     if strategy == "forward-mode" and not vectorize:
-        raise NotImplementedError("Computing Jacobian using forward-AD or forward-over-reverse Hessian is only implemented for `vectorize=True`.")
+        raise NotImplementedError(
+            "Computing Jacobian using forward-AD or forward-over-reverse Hessian is only implemented for `vectorize=True`."
+        )
     if strategy == "forward-mode" and create_graph:
-        raise NotImplementedError("torch.autograd.functional.jacobian: `create_graph=True` and `strategy=\"forward-mode\"` are not supported "
-                                  "together (yet). Please either set `create_graph=False` or `strategy=\"reverse-mode\"`.")
+        raise NotImplementedError(
+            'torch.autograd.functional.jacobian: `create_graph=True` and `strategy="forward-mode"` are not supported '
+            'together (yet). Please either set `create_graph=False` or `strategy="reverse-mode"`.'
+        )
     if strict and vectorize:
-        raise RuntimeError("torch.autograd.functional.jacobian: `strict=True` and `vectorized=True` are not supported together. Please either "
-                           "set `strict=False` or `vectorize=False`.")
+        raise RuntimeError(
+            "torch.autograd.functional.jacobian: `strict=True` and `vectorized=True` are not supported together. Please either "
+            "set `strict=False` or `vectorize=False`."
+        )
     call = _Call(func, inputs, "jacobian", create_graph)
     call.check_outputs(strict)
     rows = _columns(call) if strategy == "forward-mode" else [_rows(call, k, strict) for k in range(len(call.outputs))]
@@ -139,11 +157,15 @@ def _columns(call: _Call) -> list:
     """The Jacobian of each output by each input, in forward mode."""
     push, columns = Pushforward(list(call.outputs), call.nodes), []
     for i, x in enumerate(call.inputs):
+
         def column(t, i=i):
             return tuple(push([t if j == i else None for j in range(len(call.nodes))], False))
+
         columns.append(vmap(column, randomness="same")(_basis(x)))
-    return [[movedim(c[k], 0, -1).reshape((*o.shape, *x.shape)) for c, x in zip(columns, call.inputs)]
-            for k, o in enumerate(call.outputs)]
+    return [
+        [movedim(c[k], 0, -1).reshape((*o.shape, *x.shape)) for c, x in zip(columns, call.inputs)]
+        for k, o in enumerate(call.outputs)
+    ]
 
 
 def _single(call: _Call, name: str) -> None:
@@ -154,7 +176,8 @@ def _single(call: _Call, name: str) -> None:
 
 
 def hessian(func, inputs, create_graph=False, strict=False, vectorize=False, outer_jacobian_strategy="reverse-mode"):
-    """The Hessian of a function with one element as its result: of shape input.shape + input.shape, for several inputs a tuple of tuples."""
+    """The Hessian of a function with one element as its result: of shape input.shape + input.shape, for several inputs a tuple of
+    tuples."""
     several = _tensors(inputs, "The inputs given to hessian")[0]
     if outer_jacobian_strategy not in ("reverse-mode", "forward-mode"):
         raise AssertionError(f'Expected strategy to be either "forward-mode" or "reverse-mode". Got {outer_jacobian_strategy}.')
@@ -179,19 +202,23 @@ def _second(func, inputs, v, create_graph: bool, strict: bool, name: str):
         first = pull(call.outputs, [core.ones(call.outputs[0].meta)], call.nodes, True)
         for i, g in enumerate(first):
             if strict and (g is None or not g._rg):
-                raise RuntimeError(f"The jacobian of the user-provided function with respect to input {i} is independent of the input. This is "
-                                   "not allowed in strict mode.")
+                raise RuntimeError(
+                    f"The jacobian of the user-provided function with respect to input {i} is independent of the input. This is "
+                    "not allowed in strict mode."
+                )
         found = pull(first, vs, call.nodes, create_graph)
     return call.results(), call.like_inputs(call.filled(found, strict))
 
 
 def vhp(func, inputs, v=None, create_graph=False, strict=False):
-    """(func(inputs), v^T H): the vector v, shaped like the inputs, times the Hessian of a function with one element as its result."""
+    """(func(inputs), v^T H): the vector v, shaped like the inputs, times the Hessian of a function with one element as its
+    result."""
     return _second(func, inputs, v, create_graph, strict, "vhp")
 
 
 def hvp(func, inputs, v=None, create_graph=False, strict=False):
-    """(func(inputs), H v): the Hessian of a function with one element as its result, times the vector v, shaped like the inputs."""
+    """(func(inputs), H v): the Hessian of a function with one element as its result, times the vector v, shaped like the
+    inputs."""
     return _second(func, inputs, v, create_graph, strict, "hvp")
 
 

@@ -6,16 +6,17 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from ..core import autograd
-from ..core.autograd import GradNode as Node, edge_of, place_of
+from ..core.autograd import GradNode as Node
+from ..core.autograd import edge_of, place_of
 from ..core.tensor import Tensor, alias
 from ..ops.factory import full_of
 
-_forbidden: list[str] = []      # the messages of disable_saved_tensors_hooks, the innermost last
+_forbidden: list[str] = []  # the messages of disable_saved_tensors_hooks, the innermost last
 
 
 class saved_tensors_hooks:
-    """Inside, a tensor x that an operation keeps for the backward pass is kept as pack_hook(x); unpack_hook gives it back when it is
-    needed. Hooks within hooks: the innermost are used."""
+    """Inside, a tensor x that an operation keeps for the backward pass is kept as pack_hook(x); unpack_hook gives it back when it
+    is needed. Hooks within hooks: the innermost are used."""
 
     def __init__(self, pack_hook, unpack_hook) -> None:
         self._hooks = (pack_hook, unpack_hook)
@@ -61,7 +62,9 @@ def disable_saved_tensors_hooks(error_message: str):
 
 @contextmanager
 def allow_mutation_on_saved_tensors():
-    """Inside, what operations keep may be written in place: the backward pass sees the old values. (A copy that is not written costs nothing.)"""
+    """Inside, what operations keep may be written in place: the backward pass sees the old values. (A copy that is not written
+    costs nothing.)"""
+
     def pack(tensor):
         held = alias(tensor, tensor.meta)
         held.storage = tensor.storage.copy()
@@ -105,8 +108,10 @@ def increment_version(tensor) -> None:
 
 def region_activation_memory_budget(budget: float):
     """RuntimeError: what is stored and what recomputed is decided for each recording as a whole, not for regions."""
-    raise RuntimeError("region_activation_memory_budget: expected to be called in a region compiled by torch.compile; recordings are planned "
-                       "as a whole here. Use torch.utils.checkpoint to recompute the values of a part of a model.")
+    raise RuntimeError(
+        "region_activation_memory_budget: expected to be called in a region compiled by torch.compile; recordings are planned "
+        "as a whole here. Use torch.utils.checkpoint to recompute the values of a part of a model."
+    )
 
 
 def set_warn_on_accumulate_grad_stream_mismatch(enabled: bool) -> None:
@@ -147,12 +152,12 @@ class MultiHandle:
 
 
 def register_multi_grad_hook(tensors, fn, *, mode: str = "all"):
-    """Call `fn` in a backward pass. mode "all": when the gradients of all `tensors` that the pass comes by are known, with the list of them
-    (None for the others); "any": with the first of them. Returns a handle to remove the hook."""
+    """Call `fn` in a backward pass. mode "all": when the gradients of all `tensors` that the pass comes by are known, with the
+    list of them (None for the others); "any": with the first of them. Returns a handle to remove the hook."""
     if mode not in ("all", "any"):
         raise ValueError(f"Expects mode to be one of ('all', 'any') but got {mode}")
     tensors = list(tensors)
-    current: dict = {}      # of the running pass: what is awaited, and what has come
+    current: dict = {}  # of the running pass: what is awaited, and what has come
 
     def hook_of(i):
         def hook(g):
@@ -170,10 +175,20 @@ def register_multi_grad_hook(tensors, fn, *, mode: str = "all"):
                 grads = current["grads"]
                 current.clear()
                 fn(grads)
+
         return hook
 
     return MultiHandle(tuple(t.register_hook(hook_of(i)) for i, t in enumerate(tensors) if t.requires_grad))
 
 
-__all__ = ["GradientEdge", "Node", "allow_mutation_on_saved_tensors", "disable_saved_tensors_hooks", "get_gradient_edge", "increment_version",
-           "register_multi_grad_hook", "save_on_cpu", "saved_tensors_hooks"]
+__all__ = [
+    "GradientEdge",
+    "Node",
+    "allow_mutation_on_saved_tensors",
+    "disable_saved_tensors_hooks",
+    "get_gradient_edge",
+    "increment_version",
+    "register_multi_grad_hook",
+    "save_on_cpu",
+    "saved_tensors_hooks",
+]

@@ -163,8 +163,11 @@ def _stale(node, shape, version: int, expected: int) -> RuntimeError:
 
 
 class Packed:
-    """What a pack hook made of a tensor that is kept, and the history to give to what the unpack hook makes of it: `place`, the place of
-    the tensor's cotangent, or the output number of a result of the node itself."""
+    """What a pack hook made of a tensor that is kept.
+
+    `place`: the history to give to what the unpack hook makes of it: the place of the tensor's cotangent, or the output number of a
+    result of the node itself.
+    """
 
     __slots__ = ("value", "unpack", "place")
 
@@ -177,7 +180,8 @@ class Packed:
     def open(self, node):
         t = self.unpack(self.value)
         if not isinstance(t, Tensor):
-            raise TypeError(f"Output of saved tensor unpack_hook expected to be a Tensor but got result of type {type(t).__name__}")
+            raise TypeError("Output of saved tensor unpack_hook expected to be a Tensor but got result of type "
+                            f"{type(t).__name__}")
         if self.place is None:
             return t
         of, nr = (node, self.place) if type(self.place) is int else self.place

@@ -82,7 +82,7 @@ class FunctionCtx:
 class FunctionNode(GradNode):
     """The node of a custom operator."""
 
-    __slots__ = ("context", "function", "input_metas")      # `derivative`: the function that computes the cotangents
+    __slots__ = ("context", "function", "input_metas")  # `derivative`: the function that computes the cotangents
 
     def name(self) -> str:
         return f"{self.function.__name__}Backward"
@@ -97,16 +97,20 @@ class FunctionNode(GradNode):
         result = self.derivative(self.context, *grads)
         result = result if isinstance(result, tuple) else (result,)
         if len(result) < len(self.edges):
-            raise RuntimeError(f"function {self.name()} returned an incorrect number of gradients (expected {len(self.edges)}, "
-                               f"got {len(result)})")
+            raise RuntimeError(
+                f"function {self.name()} returned an incorrect number of gradients (expected {len(self.edges)}, "
+                f"got {len(result)})"
+            )
         for g, m in zip(result, self.input_metas):
             if g is not None and m is not None and tuple(g.shape) != m.view.shape:
                 try:
                     g.expand(m.view.shape)
                 except RuntimeError:
-                    raise RuntimeError(f"Function {self.name()} returned an invalid gradient: got {list(g.shape)} but expected shape compatible "
-                                       f"with {list(m.view.shape)}") from None
-        return list(result[:len(self.edges)])
+                    raise RuntimeError(
+                        f"Function {self.name()} returned an invalid gradient: got {list(g.shape)} but expected shape compatible "
+                        f"with {list(m.view.shape)}"
+                    ) from None
+        return list(result[: len(self.edges)])
 
     def release(self):
         if self.kept:
@@ -116,9 +120,9 @@ class FunctionNode(GradNode):
 class Function(FunctionCtx):
     """Subclass it with static methods `forward(ctx, ...)` and `backward(ctx, *grads)`, and call `apply`.
 
-    Or with `forward(...)`, `setup_context(ctx, inputs, output)` and `backward`. Within `torch.func`'s transforms both forms work as they are:
-    `vmap` sees the operators that `forward` calls, and forward derivatives are those of `backward`; so neither a method `vmap` nor
-    `jvp` nor `generate_vmap_rule` is needed.
+    Or with `forward(...)`, `setup_context(ctx, inputs, output)` and `backward`. Within `torch.func`'s transforms both forms work
+    as they are: `vmap` sees the operators that `forward` calls, and forward derivatives are those of `backward`; so neither a
+    method `vmap` nor `jvp` nor `generate_vmap_rule` is needed.
     """
 
     generate_vmap_rule = False
@@ -129,8 +133,10 @@ class Function(FunctionCtx):
 
     @staticmethod
     def backward(ctx, *grads):
-        raise NotImplementedError("You must implement either the backward or vjp method for your custom autograd.Function to use it with "
-                                  "backward mode AD.")
+        raise NotImplementedError(
+            "You must implement either the backward or vjp method for your custom autograd.Function to use it with "
+            "backward mode AD."
+        )
 
     vjp = backward
 
@@ -202,6 +208,7 @@ class NotTwice(GradNode):
 
 def once_differentiable(function):
     """The backward method is not differentiated itself; an attempt raises RuntimeError."""
+
     @functools.wraps(function)
     def wrapped(ctx, *grads):
         with no_grad():
@@ -217,4 +224,5 @@ def once_differentiable(function):
                 t._rg, t._grad_fn = True, node
                 outputs[i] = t
         return tuple(outputs) if isinstance(found, tuple) else outputs[0]
+
     return wrapped

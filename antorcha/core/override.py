@@ -1,8 +1,8 @@
 """`__torch_function__`: classes that do PyTorch's functions their own way.
 
 Nobody pays for it who does not use it: the public functions and methods are replaced by ones that look at the types of their
-arguments (`install`) when the first class that overrides them is defined, a `TorchFunctionMode` entered, or `torch.overrides` imported.
-What a function calls inside is not looked at: one dispatch for each call from outside.
+arguments (`install`) when the first class that overrides them is defined, a `TorchFunctionMode` entered, or `torch.overrides`
+imported. What a function calls inside is not looked at: one dispatch for each call from outside.
 
 A class that derives from Tensor and does not say otherwise keeps its type: `default` computes and gives the results that type.
 """
@@ -17,30 +17,91 @@ from ..ops.record import core
 
 
 class _State(threading.local):
-    subclasses = True       # whether arguments' classes are asked
-    enabled = True          # whether modes are, too
-    modes: tuple = ()       # the active ones, the innermost last
-    skip = False            # whether the next function is to be computed without asking
+    subclasses = True  # whether arguments' classes are asked
+    enabled = True  # whether modes are, too
+    modes: tuple = ()  # the active ones, the innermost last
+    skip = False  # whether the next function is to be computed without asking
 
 
 state = _State()
-modules = None              # () -> {name: module} of what can be overridden; told by the layer above
-names: dict = {}            # what has been made overridable -> its dotted name
-plain: dict = {}            # .. -> the function that it stands for
+modules = None  # () -> {name: module} of what can be overridden; told by the layer above
+names: dict = {}  # what has been made overridable -> its dotted name
+plain: dict = {}  # .. -> the function that it stands for
 _known: dict[type, bool] = {}
-_ABOUT_MODES = frozenset(["is_grad_enabled", "set_grad_enabled", "is_inference_mode_enabled", "get_default_dtype", "set_default_dtype",
-                          "get_default_device", "set_default_device", "manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state",
-                          "get_num_threads", "set_num_threads", "set_printoptions", "synchronize", "use_deterministic_algorithms",
-                          "are_deterministic_algorithms_enabled", "set_float32_matmul_precision", "fork_rng", "can_cast", "promote_types"])
-IGNORED = _ABOUT_MODES | frozenset([
-    "is_tensor", "save", "load", "compile", "explain", "vmap", "as_subclass", "__new__", "__init__", "__init_subclass__", "__torch_function__",
-    "__str__", "__getattr__", "__getattribute__", "__setattr__", "__class_getitem__", "__dir__", "__hash__", "__deepcopy__", "_make_subclass"])
+_ABOUT_MODES = frozenset(
+    [
+        "is_grad_enabled",
+        "set_grad_enabled",
+        "is_inference_mode_enabled",
+        "get_default_dtype",
+        "set_default_dtype",
+        "get_default_device",
+        "set_default_device",
+        "manual_seed",
+        "seed",
+        "initial_seed",
+        "get_rng_state",
+        "set_rng_state",
+        "get_num_threads",
+        "set_num_threads",
+        "set_printoptions",
+        "synchronize",
+        "use_deterministic_algorithms",
+        "are_deterministic_algorithms_enabled",
+        "set_float32_matmul_precision",
+        "fork_rng",
+        "can_cast",
+        "promote_types",
+    ]
+)
+IGNORED = _ABOUT_MODES | frozenset(
+    [
+        "is_tensor",
+        "save",
+        "load",
+        "compile",
+        "explain",
+        "vmap",
+        "as_subclass",
+        "__new__",
+        "__init__",
+        "__init_subclass__",
+        "__torch_function__",
+        "__str__",
+        "__getattr__",
+        "__getattribute__",
+        "__setattr__",
+        "__class_getitem__",
+        "__dir__",
+        "__hash__",
+        "__deepcopy__",
+        "_make_subclass",
+    ]
+)
 # They take what they are given as it is: modes are asked alone.
 CONVERSIONS = frozenset(["tensor", "as_tensor", "asarray", "from_numpy", "from_dlpack"])
 # What PyTorch says was called for an operator sign.
-_SIGNS = dict(__add__="add", __radd__="add", __sub__="sub", __mul__="mul", __rmul__="mul", __truediv__="div", __mod__="remainder",
-              __matmul__="matmul", __lt__="lt", __le__="le", __gt__="gt", __ge__="ge", __ne__="ne", __neg__="neg", __abs__="abs",
-              __iadd__="add_", __isub__="sub_", __imul__="mul_", __itruediv__="div_")
+_SIGNS = dict(
+    __add__="add",
+    __radd__="add",
+    __sub__="sub",
+    __mul__="mul",
+    __rmul__="mul",
+    __truediv__="div",
+    __mod__="remainder",
+    __matmul__="matmul",
+    __lt__="lt",
+    __le__="le",
+    __gt__="gt",
+    __ge__="ge",
+    __ne__="ne",
+    __neg__="neg",
+    __abs__="abs",
+    __iadd__="add_",
+    __isub__="sub_",
+    __imul__="mul_",
+    __itruediv__="div_",
+)
 
 
 def disabled(func, types, args=(), kwargs=None):
@@ -99,8 +160,8 @@ def dispatch(public, found: list, args: tuple, kwargs: dict):
 
 
 def overridable(function, public=None, classes=True):
-    """`function` made to ask modes and (with `classes`) the classes of its arguments first; `public` (itself) is what they are told was
-    called."""
+    """`function` made to ask modes and (with `classes`) the classes of its arguments first; `public` (itself) is what they are
+    told was called."""
 
     @functools.wraps(function)
     def asking(*args, **kwargs):
@@ -149,6 +210,7 @@ _NOT_TYPED: set = set()
 
 # -- installing ---------------------------------------------------------------------------------------------------
 
+
 def install() -> None:
     """Let every public function and method ask the classes of its arguments, from here on."""
     if names or modules is None:
@@ -160,11 +222,13 @@ def install() -> None:
         method, public = plain.get(getattr(core.Tensor, sign)), getattr(core.Tensor, name, None)
         if method is not None and public in names:
             setattr(core.Tensor, sign, overridable(method, public))
-    _NOT_TYPED.update(getattr(core.Tensor, n).__get__ for n in ("grad", "_base", "_grad") if isinstance(getattr(core.Tensor, n), property))
+    _NOT_TYPED.update(
+        getattr(core.Tensor, n).__get__ for n in ("grad", "_base", "_grad") if isinstance(getattr(core.Tensor, n), property)
+    )
 
 
 def _install(prefix: str, space: dict, holder) -> None:
-    made: dict = {}     # one for each function, so that two names of one stay the same
+    made: dict = {}  # one for each function, so that two names of one stay the same
     for name, function in list(space.items()):
         if not isinstance(function, FunctionType) or name in IGNORED or name.startswith("_") and not name.startswith("__"):
             continue
@@ -181,7 +245,7 @@ def subclassed(cls: type) -> None:
     if not overrides(cls) or core.Tensor is None:
         return
     install()
-    between = cls.__mro__[:cls.__mro__.index(core.Tensor)]
+    between = cls.__mro__[: cls.__mro__.index(core.Tensor)]
     for name, attribute in vars(core.Tensor).items():
         if isinstance(attribute, property) and not name.startswith("_") and not any(name in vars(c) for c in between):
             setattr(cls, name, _asking_property(name, attribute))

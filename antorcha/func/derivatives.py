@@ -1,13 +1,14 @@
 """Derivatives of functions, as functions: grad, vjp, jvp, linearize, jacrev, jacfwd, hessian.
 
-Each transform gives the function aliases of its arguments whose history ends at (or passes through) a `Seed` of its own, and asks the
-reverse pass for the cotangents that arrive there; so a transform within a transform, whose seeds are others, is no different. What is
-computed has a history of its own only where it leads on, to tensors outside that require grad or to the seeds of a transform outside.
+Each transform gives the function aliases of its arguments whose history ends at (or passes through) a `Seed` of its own, and asks
+the reverse pass for the cotangents that arrive there; so a transform within a transform, whose seeds are others, is no different.
+What is computed has a history of its own only where it leads on, to tensors outside that require grad or to the seeds of a
+transform outside.
 
-A forward derivative is the reverse one taken twice: the cotangents that arrive at the inputs are linear in those given to the outputs,
-u -> J^T u, and the derivative of that with respect to u, given tangents t as cotangents, is J t (Christianson, "Reverse accumulation and
-accurate rounding error estimates for Taylor series coefficients", 1992). Nothing is computed that does not lead to the tangents: the
-values at u are recorded, not needed.
+A forward derivative is the reverse one taken twice: the cotangents that arrive at the inputs are linear in those given to the
+outputs, u -> J^T u, and the derivative of that with respect to u, given tangents t as cotangents, is J t (Christianson, "Reverse
+accumulation and accurate rounding error estimates for Taylor series coefficients", 1992). Nothing is computed that does not lead
+to the tangents: the values at u are recorded, not needed.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Seed(GradNode):
 def seed(x: Tensor, onward: bool) -> Tensor:
     """An alias of `x` to differentiate by. `onward`: derivatives flow on into the history of x."""
     if x.meta.dtype.kind not in "fc":
-        raise RuntimeError(f"only Tensors of floating point dtype can require gradients; received {x.dtype}. Convert it first: x.float()")
+        raise RuntimeError(
+            f"only Tensors of floating point dtype can require gradients; received {x.dtype}. Convert it first: x.float()"
+        )
     out, node = alias(x, x.meta), Seed()
     node.outputs = x.meta.alone
     if onward and x._rg:
@@ -58,7 +61,8 @@ def pull(outputs: list, cotangents: list, nodes: list, record: bool) -> list:
 
 
 def escapes(outputs, own) -> bool:
-    """Whether the history of the outputs leads to tensors that require grad, or to transforms outside, and not to seeds in `own` alone."""
+    """Whether the history of the outputs leads to tensors that require grad, or to transforms outside, and not to seeds in `own`
+    alone."""
     stack = [edge_of(t) for t in outputs if isinstance(t, Tensor) and t._rg]
     stack, seen = [place_of(e)[0] for e in stack], set()
     while stack:
@@ -75,10 +79,12 @@ def escapes(outputs, own) -> bool:
 
 def released(tree, own, outer: bool):
     """Results without the history that ends at the transform's own seeds."""
+
     def release(t):
         if not isinstance(t, Tensor) or not t._rg or outer and escapes([t], own):
             return t
         return t.detach()
+
     return tree_map(release, tree)
 
 
@@ -87,6 +93,7 @@ def zeros_for(found: list, tensors: list) -> list:
 
 
 # -- arguments ----------------------------------------------------------------------------------------------------
+
 
 def _positions(argnums, count: int) -> tuple:
     """The places of the arguments to differentiate by, counted from 0."""
@@ -106,8 +113,8 @@ def _positions(argnums, count: int) -> tuple:
 
 
 class Seeded:
-    """The arguments of a call with seeds in place of those to differentiate by: `args`; `tensors` and `nodes`, the leaves and their seeds;
-    `spec`, the structure of the chosen arguments."""
+    """The arguments of a call with seeds in place of those to differentiate by: `args`; `tensors` and `nodes`, the leaves and
+    their seeds; `spec`, the structure of the chosen arguments."""
 
     def __init__(self, args: tuple, argnums, onward: bool):
         places = _positions(argnums, len(args))
@@ -146,10 +153,13 @@ def _only_tensors(what: str, leaves: list) -> None:
 
 # -- reverse ------------------------------------------------------------------------------------------------------
 
-def grad_and_value(func, argnums=0, has_aux=False):
-    """A function that gives (gradients, value) of `func`, which returns a tensor of one element (with has_aux, and something else).
 
-    argnums: the argument to differentiate by, or a tuple of several; arguments may be trees of tensors, and the gradients are like them.
+def grad_and_value(func, argnums=0, has_aux=False):
+    """A function that gives (gradients, value) of `func`, which returns a tensor of one element (with has_aux, and something
+    else).
+
+    argnums: the argument to differentiate by, or a tuple of several; arguments may be trees of tensors, and the gradients are
+    like them.
     """
     what = "grad_and_value(f)(*args)"
 
@@ -162,8 +172,10 @@ def grad_and_value(func, argnums=0, has_aux=False):
             if not isinstance(output, Tensor):
                 raise RuntimeError(f"{what}: Expected f(*args) to return a Tensor, got {type(output)}")
             if output.dim():
-                raise RuntimeError(f"{what}: Expected f(*args) to return a scalar Tensor, got tensor with {output.dim()} dims. Maybe you "
-                                   "wanted to use the vjp or jacrev APIs instead?")
+                raise RuntimeError(
+                    f"{what}: Expected f(*args) to return a scalar Tensor, got tensor with {output.dim()} dims. Maybe you "
+                    "wanted to use the vjp or jacrev APIs instead?"
+                )
             further = outer and escapes([output], given.own)
             found = zeros_for(pull([output], [core.ones(output.meta)], given.nodes, further), given.tensors)
         value = released((output, aux) if has_aux else output, given.own, outer)
@@ -173,8 +185,8 @@ def grad_and_value(func, argnums=0, has_aux=False):
 
 
 def grad(func, argnums=0, has_aux=False):
-    """A function that gives the gradient of `func`, which returns a tensor of one element; with has_aux, (gradient, what `func` returns
-    besides). See `grad_and_value`."""
+    """A function that gives the gradient of `func`, which returns a tensor of one element; with has_aux, (gradient, what `func`
+    returns besides). See `grad_and_value`."""
     both = grad_and_value(func, argnums, has_aux)
 
     @functools.wraps(func)
@@ -205,11 +217,15 @@ def vjp(func, *primals, has_aux=False):
             tree = cotangents
         found, have = tree_flatten(tree)
         if have != spec:
-            raise RuntimeError(f"Expected pytree structure of cotangents to be the same as pytree structure of outputs to the function. "
-                               f"cotangents: {have}, primal output: {spec}")
+            raise RuntimeError(
+                f"Expected pytree structure of cotangents to be the same as pytree structure of outputs to the function. "
+                f"cotangents: {have}, primal output: {spec}"
+            )
         for i, (g, o) in enumerate(zip(found, outputs)):
             if g.shape != o.shape:
-                raise RuntimeError(f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] has a shape of {o.shape}.")
+                raise RuntimeError(
+                    f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] has a shape of {o.shape}."
+                )
         record = mode.grad if create_graph is None else create_graph
         record = record and (further or any(g._rg for g in found))
         return _unwrap(zeros_for(pull(outputs, found, given.nodes, record), given.tensors), given, primals)
@@ -224,6 +240,7 @@ def _unwrap(leaves: list, given: Seeded, primals: tuple):
 
 
 # -- forward ------------------------------------------------------------------------------------------------------
+
 
 class Pushforward:
     """tangents of the seeds -> tangents of `outputs`, of which those without a derivative are zero."""
@@ -249,14 +266,18 @@ def _check_tangents(what: str, primals: tuple, tangents) -> tuple[list, list]:
     ps, spec = tree_flatten(primals)
     ts, have = tree_flatten(tangents)
     if spec != have:
-        raise RuntimeError(f"{what}: Expected primals and tangents to have the same python structure. For example, if primals is a tuple of "
-                           f"3 tensors, tangents also must be. Got primals with structure {spec} and tangents with structure {have}")
+        raise RuntimeError(
+            f"{what}: Expected primals and tangents to have the same python structure. For example, if primals is a tuple of "
+            f"3 tensors, tangents also must be. Got primals with structure {spec} and tangents with structure {have}"
+        )
     for p, t in zip(ps, ts):
         if not isinstance(p, Tensor) or not isinstance(t, Tensor):
             raise RuntimeError(f"{what}: expected primals and tangents to hold only tensors; received {type(p)} and {type(t)}")
         if p.shape != t.shape:
-            raise RuntimeError("Trying to set a forward gradient that has a different size than that of the original Tensor, this is not "
-                               f"supported. Tensor is of size {list(p.shape)} while the given forward gradient is of size {list(t.shape)}.")
+            raise RuntimeError(
+                "Trying to set a forward gradient that has a different size than that of the original Tensor, this is not "
+                f"supported. Tensor is of size {list(p.shape)} while the given forward gradient is of size {list(t.shape)}."
+            )
     return ps, ts
 
 
@@ -297,14 +318,15 @@ def linearize(func, *primals):
 
 # -- Jacobians ----------------------------------------------------------------------------------------------------
 
+
 def _basis(x: Tensor) -> Tensor:
     """All tensors like `x` with a single 1, along a first dimension."""
     return eye(x.numel(), dtype=x.dtype).reshape((x.numel(), *x.shape))
 
 
 def jacrev(func, argnums=0, *, has_aux=False, chunk_size=None, _preallocate_and_copy=False):
-    """A function that gives the Jacobian of `func`, row by row (reverse mode): for each result a tree like the chosen arguments, of tensors
-    of shape result.shape + argument.shape. chunk_size: how many rows at a time."""
+    """A function that gives the Jacobian of `func`, row by row (reverse mode): for each result a tree like the chosen arguments,
+    of tensors of shape result.shape + argument.shape. chunk_size: how many rows at a time."""
     if not (chunk_size is None or chunk_size > 0):
         raise ValueError("jacrev: `chunk_size` should be greater than 0.")
     what = "vjp(f, *primals)"
@@ -320,8 +342,10 @@ def jacrev(func, argnums=0, *, has_aux=False, chunk_size=None, _preallocate_and_
         further = outer and escapes(outputs, given.own)
         rows = []
         for o in outputs:
+
             def row(v, o=o):
                 return tuple(zeros_for(pull([o], [v], given.nodes, further), given.tensors))
+
             found = vmap(row, chunk_size=chunk_size, randomness="same")(_basis(o))
             rows.append(given.tree([g.reshape((*o.shape, *x.shape)) for g, x in zip(found, given.tensors)]))
         out = tree_unflatten(rows, spec)
@@ -345,8 +369,10 @@ def jacfwd(func, argnums=0, has_aux=False, *, randomness="error"):
         further = outer and escapes(outputs, given.own)
         push, columns = Pushforward(outputs, given.nodes), []
         for i, x in enumerate(given.tensors):
+
             def column(t, i=i):
                 return tuple(push([t if j == i else None for j in range(len(given.nodes))], further))
+
             found = vmap(column, randomness=randomness)(_basis(x))
             columns.append([movedim(c, 0, -1).reshape((*o.shape, *x.shape)) for c, o in zip(found, outputs)])
         out = tree_unflatten([given.tree([c[k] for c in columns]) for k in range(len(outputs))], spec)

@@ -1,9 +1,9 @@
 """Operators on a batch, told by what they are on one lane of it.
 
-While a function is mapped (`vmap`), its tensors have the shapes of one example. Behind such a tensor lies a node that stands for one
-lane: in place of its inputs it has `Lanes(level, node, step)`, which says where the values of all lanes are. An operation on it is
-recorded as always, for one lane; then `rewrite` replaces the recorded node by one for all lanes, and that is a matter of the node's
-family alone: a leading dimension is put before the index maps, and what has no lanes is read with stride 0 along it.
+While a function is mapped (`vmap`), its tensors have the shapes of one example. Behind such a tensor lies a node that stands for
+one lane: in place of its inputs it has `Lanes(level, node, step)`, which says where the values of all lanes are. An operation on
+it is recorded as always, for one lane; then `rewrite` replaces the recorded node by one for all lanes, and that is a matter of
+the node's family alone: a leading dimension is put before the index maps, and what has no lanes is read with stride 0 along it.
 
     pointwise, gather, scan       one more dimension
     reduction                     one more kept dimension
@@ -12,8 +12,8 @@ family alone: a leading dimension is put before the index maps, and what has no 
     extern                        the library's routine is called for each lane
     any other                     recorded for each lane, the results put side by side
 
-So composites, views, in-place writes and backward passes, being made of nodes, need no rules. A level within a level rewrites what the
-inner one has made.
+So composites, views, in-place writes and backward passes, being made of nodes, need no rules. A level within a level rewrites
+what the inner one has made.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from ..core.autograd import _count as next_number
 from ..core.storage import Storage
 from ..core.tensor import Tensor, tensor_on
 from ..graph import tape
-from ..graph.node import Form, Lanes, Node, Static, dense, form, view as make_view
+from ..graph.node import Form, Lanes, Node, Static, dense, form
+from ..graph.node import view as make_view
 from ..graph.placement import device_of
 from ..ops import pointwise as pw
 from ..ops.contraction import _collapse as collapse
@@ -40,19 +41,20 @@ from ..utils._pytree import tree_flatten, tree_unflatten
 IDENTITY = pw.identity.record
 _new = object.__new__
 _order = itertools.count(1).__next__
-_levels: list[Level] = []       # those whose function runs now, the innermost last
+_levels: list[Level] = []  # those whose function runs now, the innermost last
 
 
 class Level:
-    """One application of `vmap`: `size` lanes. A context: inside it, what is recorded is rewritten. It is entered again for the backward pass."""
+    """One application of `vmap`: `size` lanes. A context: inside it, what is recorded is rewritten. It is entered again for the
+    backward pass."""
 
     def __init__(self, size: int, randomness: str = "error"):
         self.size, self.randomness = size, randomness
         self.order = 0
-        self.spans: list = []               # the numbers of derivatives recorded inside: (first, last)
-        self.inside = weakref.WeakSet()     # values recorded inside that are the same for all lanes
-        self.outside = weakref.WeakSet()    # storages from outside that have been written inside
-        self.urgent = False                 # reads memory that the outside can change
+        self.spans: list = []  # the numbers of derivatives recorded inside: (first, last)
+        self.inside = weakref.WeakSet()  # values recorded inside that are the same for all lanes
+        self.outside = weakref.WeakSet()  # storages from outside that have been written inside
+        self.urgent = False  # reads memory that the outside can change
 
     def __enter__(self):
         if not _levels:
@@ -104,6 +106,7 @@ class Rewriter:
     def draws(self, rng):
         """The generator to draw from within the levels."""
         from .randomness import draws
+
         return draws(rng)
 
     def whole(self, t: Tensor) -> Tensor:
@@ -113,11 +116,14 @@ class Rewriter:
         return t
 
     def each_lane(self, function, args: tuple, kwargs: dict):
-        """The results of `function` called for each example where its arguments are of one, or its numbers are to be different."""
+        """The results of `function` called for each example where its arguments are of one, or its numbers are to be
+        different."""
         from .randomness import lane_by_lane
 
         leaves, spec = tree_flatten((args, kwargs))
-        mapped = [x for t in leaves if isinstance(t, Tensor) for x in depth(t)] or [x for x in _levels if x.randomness == "different"]
+        mapped = [x for t in leaves if isinstance(t, Tensor) for x in depth(t)] or [
+            x for x in _levels if x.randomness == "different"
+        ]
         if not mapped:
             return function(*args, **kwargs)
         level = max(mapped, key=lambda x: x.order)
@@ -139,10 +145,12 @@ class Rewriter:
         if level is None:
             return
         raise RuntimeError(
-            f"vmap: inplace arithmetic(self, *extra_args) is not possible because there exists a Tensor `other` in extra_args that has more "
-            f"elements than `self`: expected self to be mapped over; received one value of shape {list(t.shape)} for all {level.size} "
-            f"examples. output with shape {list(t.shape)} doesn't match the broadcast shape {[level.size, *result.shape]}. Use the form "
-            "without the trailing underscore, or pass the tensor with an in_dim.")
+            "vmap: inplace arithmetic(self, *extra_args) is not possible because there exists a Tensor `other` in extra_args "
+            "that has more elements than `self`: expected self to be mapped over; received one value of shape "
+            f"{list(t.shape)} for all {level.size} examples. output with shape {list(t.shape)} doesn't match the broadcast "
+            f"shape {[level.size, *result.shape]}. Use the form without the trailing underscore, or pass the tensor with an "
+            "in_dim."
+        )
 
 
 rewriter = Rewriter()
@@ -175,7 +183,7 @@ def place(node: Node) -> bool:
 
 # -- one lane in, all lanes out -----------------------------------------------------------------------------------
 
-_forms: dict = {}   # (form of a lane, number of lanes, steps of the inputs) -> form of all lanes
+_forms: dict = {}  # (form of a lane, number of lanes, steps of the inputs) -> form of all lanes
 
 
 def batched(node: Node, level: Level) -> Node:
@@ -194,7 +202,7 @@ def batched(node: Node, level: Level) -> Node:
         inputs[0] = _side_by_side(inputs[0], steps[0], own.numel, level.size)
         steps[0] = own.numel
     elif family == "contraction" and steps[0] is None and own.static.dims[0] == own.static.dims[2] == 0:
-        own = _turned(own)      # a matrix for all lanes times a vector of each: rows times the matrix
+        own = _turned(own)  # a matrix for all lanes times a vector of each: rows times the matrix
         inputs.reverse()
         steps.reverse()
     key = (own, level.size, tuple(steps))
@@ -203,7 +211,7 @@ def batched(node: Node, level: Level) -> Node:
         if len(_forms) > 20_000:
             _forms.clear()
         whole = _forms[key] = rule(own, level.size, steps)
-    out = _new(Node)    # without the constructor, which would look the form up again
+    out = _new(Node)  # without the constructor, which would look the form up again
     out.form, out.inputs, out.buffer, out.where = whole, tuple(inputs), None, node.where
     return out
 
@@ -243,12 +251,16 @@ def _contraction(f: Form, size: int, steps) -> Form:
         left, right, nb = _ahead(left, size, steps[0]), _ahead(right, size, steps[1]), nb + 1
     left, right, dims = collapse(left, right, nb, nm, nn, nk)
     b, m, n, _ = dims
-    return _more(f, size, views=(left, right), static=f.static._replace(dims=dims), shape=left.shape[:b + m] + right.shape[b:b + n])
+    return _more(
+        f, size, views=(left, right), static=f.static._replace(dims=dims), shape=left.shape[: b + m] + right.shape[b : b + n]
+    )
 
 
 def _extern(f: Form, size: int, steps) -> Form:
     views = tuple([v if s is None else _ahead(v, size, s) for v, s in zip(f.views, steps)])
-    return _more(f, size, op=_for_each_lane(f.op, size, tuple([s is not None for s in steps])), views=views, shape=f.shape, numel=f.numel)
+    return _more(
+        f, size, op=_for_each_lane(f.op, size, tuple([s is not None for s in steps])), views=views, shape=f.shape, numel=f.numel
+    )
 
 
 def _for_each_lane(op: Record, size: int, mapped: tuple) -> Record:
@@ -256,16 +268,26 @@ def _for_each_lane(op: Record, size: int, mapped: tuple) -> Record:
     known = op.__dict__.setdefault("lanes", {})
     found = known.get((size, mapped))
     if found is None:
+
         def host(*arrays, **params):
             calls = [op.host(*[a[b] if m else a for a, m in zip(arrays, mapped)], **params) for b in range(size)]
             calls = [c if isinstance(c, tuple) else (c,) for c in calls]
             return tuple(np.stack([np.asarray(x) for x in parts]) for parts in zip(*calls))
+
         found = known[size, mapped] = Record(op.name, "extern", host=host)
     return found
 
 
-_RULES = {"pointwise": _leading, "gather": _leading, "scan": _leading, "reduction": _leading, "scatter": _scatter,
-          "contraction": _contraction, "extern": _extern, "output": lambda f, size, steps: _more(f, size)}
+_RULES = {
+    "pointwise": _leading,
+    "gather": _leading,
+    "scan": _leading,
+    "reduction": _leading,
+    "scatter": _scatter,
+    "contraction": _contraction,
+    "extern": _extern,
+    "output": lambda f, size, steps: _more(f, size),
+}
 
 
 def _side_by_side(node: Node, step, numel: int, size: int) -> Node:
@@ -274,7 +296,7 @@ def _side_by_side(node: Node, step, numel: int, size: int) -> Node:
         return node
     f = node.form
     if step is None and node.buffer is None and f.op.family == "pointwise" and not f.op.uses_index and not any(f.views):
-        out = Node(f.op, node.inputs, f.views, f.static, (size, *f.shape), size * numel, f.dtype)   # a constant: fill more of it
+        out = Node(f.op, node.inputs, f.views, f.static, (size, *f.shape), size * numel, f.dtype)  # a constant: fill more of it
     else:
         lanes = make_view((size, numel), (step or 0, 1))
         out = Node(IDENTITY, (node,), (lanes,), Static(casts=(f.dtype,)), (size, numel), size * numel, f.dtype)
@@ -292,7 +314,15 @@ def _each_lane(node: Node, size: int, inputs, steps) -> Node:
         lane.where = node.where
         place(lane)
         static = Static(casts=(f.dtype, f.dtype), combine="set", region=make_view((f.numel,), (1,), b * f.numel))
-        put = Node(SCATTER, (out, lane), (dense((size * f.numel,)), dense((f.numel,))), static, (size * f.numel,), size * f.numel, f.dtype)
+        put = Node(
+            SCATTER,
+            (out, lane),
+            (dense((size * f.numel,)), dense((f.numel,))),
+            static,
+            (size * f.numel,),
+            size * f.numel,
+            f.dtype,
+        )
         if b < size - 1:
             place(put)
         out = put
@@ -300,6 +330,7 @@ def _each_lane(node: Node, size: int, inputs, steps) -> Node:
 
 
 # -- tensors into lanes and out -----------------------------------------------------------------------------------
+
 
 def enter(level: Level, x: Tensor, dim: int) -> Tensor:
     """The tensor that stands for x[.., lane, ..] along `dim`, sharing memory, without history."""
@@ -318,15 +349,17 @@ def enter(level: Level, x: Tensor, dim: int) -> Tensor:
 def leave(level: Level, t: Tensor) -> Tensor:
     """All lanes of `t`, along a first dimension, without history."""
     node, m, v = raw_node(t), t.meta, t.meta.view
-    above: list = []        # levels entered later hold this one's lanes within theirs
+    above: list = []  # levels entered later hold this one's lanes within theirs
     while type(node.inputs) is Lanes and node.inputs.level is not level:
         above.append(node.inputs)
         node = node.inputs.node
     if type(node.inputs) is not Lanes:
         return tensor_on(t.storage, meta(_ahead(v, level.size, 0), m.dtype, m.device))
     if above:
-        raise RuntimeError("vmap: expected the levels to be left in the reverse order of their entering; a tensor of an inner level has "
-                           "escaped its function.")
+        raise RuntimeError(
+            "vmap: expected the levels to be left in the reverse order of their entering; a tensor of an inner level has "
+            "escaped its function."
+        )
     return tensor_on(Storage(node.inputs.node), meta(_ahead(v, level.size, node.inputs.step), m.dtype, m.device))
 
 

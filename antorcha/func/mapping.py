@@ -1,8 +1,8 @@
 """vmap: a function of one example applied to a batch of them, without a loop.
 
-The function runs once, on tensors that stand for all lanes (`lanes`). To reverse-mode differentiation the whole application is one
-operation, `VmapBackward`: its derivative enters the same lanes again and runs the derivatives recorded within them; what a tensor from
-outside receives, used by every lane, is summed over the lanes.
+The function runs once, on tensors that stand for all lanes (`lanes`). To reverse-mode differentiation the whole application is
+one operation, `VmapBackward`: its derivative enters the same lanes again and runs the derivatives recorded within them; what a
+tensor from outside receives, used by every lane, is summed over the lanes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ..utils._pytree import TreeSpec, _broadcast_to_and_flatten, tree_flatten, t
 from . import lanes
 from .lanes import Level
 
-
 # -- derivatives --------------------------------------------------------------------------------------------------
+
 
 class LaneInput(GradNode):
     """Where the derivatives within the lanes end: one lane, along `dim`, of a tensor from outside, whose edge is `source`."""
@@ -36,7 +36,8 @@ class LaneInput(GradNode):
 class VmapBackward(GradNode):
     """The derivative of a function applied to all lanes.
 
-    `roots`: the places of its results, within the lanes; `mapped`: the LaneInputs and `shared`: the places outside that these lead to.
+    `roots`: the places of its results, within the lanes; `mapped`: the LaneInputs and `shared`: the places outside that these
+    lead to.
     """
 
     __slots__ = ("level", "roots", "mapped", "shared")
@@ -49,8 +50,15 @@ class VmapBackward(GradNode):
 
         def pull(cotangents):
             captures: dict = {place: [] for place in places}
-            autograd.run([root for root, _ in given], cotangents, True, mode.grad, captures, accumulate=False,
-                         final={node for node, _ in places})
+            autograd.run(
+                [root for root, _ in given],
+                cotangents,
+                True,
+                mode.grad,
+                captures,
+                accumulate=False,
+                final={node for node, _ in places},
+            )
             return [next(iter(captures[place]), None) for place in places]
 
         found = apply(self.level, pull, [g for _, g in given], [0] * len(given))
@@ -81,8 +89,11 @@ def apply(level: Level, function, tensors: list, dims: list) -> list:
         entered = [(x, lane, lane.storage.version) for x, lane, dim in zip(tensors, inputs, dims) if dim is not None]
         outputs = function(inputs)
         results = [lanes.leave(level, t) if isinstance(t, Tensor) else t for t in outputs]
-        written = [(x, dim, lanes.leave(level, lane)) for (x, lane, version), dim in zip(entered, [d for d in dims if d is not None])
-                   if lane.storage.version != version]
+        written = [
+            (x, dim, lanes.leave(level, lane))
+            for (x, lane, version), dim in zip(entered, [d for d in dims if d is not None])
+            if lane.storage.version != version
+        ]
     _attach(level, outputs, results)
     for x, dim, value in written:
         with autograd.no_grad():
@@ -128,12 +139,13 @@ def _ends(level: Level, roots: list) -> tuple[list, list]:
 
 # -- the function -------------------------------------------------------------------------------------------------
 
+
 def vmap(func, in_dims=0, out_dims=0, randomness="error", *, chunk_size=None):
     """`func` applied to each of a batch of examples.
 
-    func: from tensors (in trees of tuples, lists and dicts) to tensors. in_dims: for each positional argument, or a tree like it, the
-    dimension that counts the examples, or None for one value for all; keyword arguments are the same for all. out_dims: where that
-    dimension is in the results. randomness: what random operators inside do: "error", "different" numbers for each example,
+    func: from tensors (in trees of tuples, lists and dicts) to tensors. in_dims: for each positional argument, or a tree like it,
+    the dimension that counts the examples, or None for one value for all; keyword arguments are the same for all. out_dims: where
+    that dimension is in the results. randomness: what random operators inside do: "error", "different" numbers for each example,
     or the "same". chunk_size: how many examples at a time, to save memory.
 
     Errors: ValueError where dimensions do not fit; RuntimeError where `func` asks for the value of a tensor.
@@ -169,33 +181,46 @@ def _inputs(func, in_dims, args: tuple) -> tuple[list, TreeSpec, list, int]:
     """(leaves of the arguments, their structure, the dimension of each or None, how many lanes)."""
     what = f"vmap({_name(func)}, in_dims={in_dims}, ...)(<inputs>)"
     if not isinstance(in_dims, (int, tuple, list)):
-        raise ValueError(f"{what}: expected `in_dims` to be int or a (potentially nested) tuple matching the structure of inputs, "
-                         f"got: {type(in_dims)}.")
+        raise ValueError(
+            f"{what}: expected `in_dims` to be int or a (potentially nested) tuple matching the structure of inputs, "
+            f"got: {type(in_dims)}."
+        )
     if not args:
-        raise ValueError(f"vmap({_name(func)})(<inputs>): got no inputs. Maybe you forgot to add inputs, or you are trying to vmap over a "
-                         "function with no inputs. The latter is unsupported.")
+        raise ValueError(
+            f"vmap({_name(func)})(<inputs>): got no inputs. Maybe you forgot to add inputs, or you are trying to vmap over a "
+            "function with no inputs. The latter is unsupported."
+        )
     leaves, spec = tree_flatten(args)
     dims = _broadcast_to_and_flatten(tuple(in_dims) if isinstance(in_dims, list) else in_dims, spec)
     if dims is None:
-        raise ValueError(f"{what}: in_dims is not compatible with the structure of `inputs`. in_dims has structure "
-                         f"{tree_flatten(in_dims)[1]} but inputs has structure {spec}.")
+        raise ValueError(
+            f"{what}: in_dims is not compatible with the structure of `inputs`. in_dims has structure "
+            f"{tree_flatten(in_dims)[1]} but inputs has structure {spec}."
+        )
     for i, (x, d) in enumerate(zip(leaves, dims)):
         if d is None:
             continue
         if not isinstance(d, int):
             raise ValueError(f"{what}: Got in_dim={d} for an input but in_dim must be either an integer dimension or None.")
         if not isinstance(x, Tensor):
-            raise ValueError(f"{what}: Got in_dim={d} for an input but the input is of type {type(x)}. We cannot vmap over non-Tensor "
-                             "arguments, please use None as the respective in_dim")
+            raise ValueError(
+                f"{what}: Got in_dim={d} for an input but the input is of type {type(x)}. We cannot vmap over non-Tensor "
+                "arguments, please use None as the respective in_dim"
+            )
         if not -x.dim() <= d < x.dim():
-            raise ValueError(f"{what}: Got in_dim={d} for some input, but that input is a Tensor of dimensionality {x.dim()} so expected "
-                             f"in_dim to satisfy -{x.dim()} <= in_dim < {x.dim()}.")
+            raise ValueError(
+                f"{what}: Got in_dim={d} for some input, but that input is a Tensor of dimensionality {x.dim()} so expected "
+                f"in_dim to satisfy -{x.dim()} <= in_dim < {x.dim()}."
+            )
         dims[i] = d % x.dim()
     sizes = [x.shape[d] for x, d in zip(leaves, dims) if d is not None]
     if not sizes:
         raise ValueError(f"{what}: vmap must have at least one input to be mapped over; received None for all.")
     if any(n != sizes[0] for n in sizes):
-        raise ValueError(f"vmap: Expected all tensors to have the same size in the mapped dimension, got sizes {sizes} for the mapped dimension")
+        raise ValueError(
+            f"vmap: Expected all tensors to have the same size in the mapped dimension, got sizes {sizes} for the mapped "
+            "dimension"
+        )
     return leaves, spec, dims, sizes[0]
 
 
@@ -219,16 +244,22 @@ def _out_dims(func, out_dims, outputs: list, spec: TreeSpec) -> list:
     if dims is None and isinstance(out_dims, tuple) and len(out_dims) == 1 and spec.is_leaf():
         dims = list(out_dims)
     if dims is None:
-        raise ValueError(f"{what}: out_dims is not compatible with the structure of `outputs`. out_dims has structure "
-                         f"{tree_flatten(out_dims)[1]} but outputs has structure {spec}.")
+        raise ValueError(
+            f"{what}: out_dims is not compatible with the structure of `outputs`. out_dims has structure "
+            f"{tree_flatten(out_dims)[1]} but outputs has structure {spec}."
+        )
     for x, d in zip(outputs, dims):
         if d is not None and not isinstance(d, int):
             raise ValueError(f"{what}: expected out_dims to be int, None or a tree of them; received {d!r}.")
         if d is not None and not isinstance(x, Tensor):
-            raise ValueError(f"vmap({_name(func)}, ...): `{_name(func)}` must only return Tensors, got type {type(x)}. Did you mean to set "
-                             "out_dims= to None for output?")
+            raise ValueError(
+                f"vmap({_name(func)}, ...): `{_name(func)}` must only return Tensors, got type {type(x)}. Did you mean to set "
+                "out_dims= to None for output?"
+            )
         if d is None and isinstance(x, Tensor) and lanes.levels()[-1] in lanes.depth(x):
-            raise ValueError(f"{what}: a result is mapped over, one value for each example, but its out_dim is None: give its dimension.")
+            raise ValueError(
+                f"{what}: a result is mapped over, one value for each example, but its out_dim is None: give its dimension."
+            )
     return dims
 
 

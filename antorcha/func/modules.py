@@ -14,8 +14,8 @@ def functional_call(module, parameter_and_buffer_dicts, args=None, kwargs=None, 
     """module(*args, **kwargs) with the given values in place of its parameters and buffers, which are as before afterwards.
 
     parameter_and_buffer_dicts: {name: tensor}, or several of them without common names. args: a tuple, or the one argument.
-    tie_weights: a value given under one name of a shared parameter is used under all its names. strict: every name must be given, and
-    no other (RuntimeError).
+    tie_weights: a value given under one name of a shared parameter is used under all its names. strict: every name must be given,
+    and no other (RuntimeError).
     """
     if isinstance(parameter_and_buffer_dicts, dict):
         values = parameter_and_buffer_dicts
@@ -29,8 +29,10 @@ def functional_call(module, parameter_and_buffer_dicts, args=None, kwargs=None, 
                 raise ValueError(f"{sorted(again)[0]} appears in multiple dictionaries; behavior of functional call is ambiguous")
             values.update(part)
     else:
-        raise ValueError(f"Expected parameter_and_buffer_dicts to be a dict, or a list/tuple of dicts, but got "
-                         f"{type(parameter_and_buffer_dicts)}")
+        raise ValueError(
+            f"Expected parameter_and_buffer_dicts to be a dict, or a list/tuple of dicts, but got "
+            f"{type(parameter_and_buffer_dicts)}"
+        )
     args = () if args is None else args if isinstance(args, tuple) else (args,)
     with replaced(module, values, tie_weights, strict):
         return module(*args, **(kwargs or {}))
@@ -50,7 +52,9 @@ def _tied(names: dict, values: dict) -> dict:
     for group in groups.values():
         given = [n for n in group if n in values]
         if len({id(values[n]) for n in given}) > 1:
-            raise ValueError(f"functional_call got multiple values for keys {sorted(given)}, which are tied. Consider using tie_weights=False")
+            raise ValueError(
+                f"functional_call got multiple values for keys {sorted(given)}, which are tied. Consider using tie_weights=False"
+            )
         if given:
             out.update({n: values[given[0]] for n in group})
     return out
@@ -58,12 +62,17 @@ def _tied(names: dict, values: dict) -> dict:
 
 @contextmanager
 def replaced(module, values: dict, tie_weights: bool = True, strict: bool = False):
-    """Inside, `values` are the module's parameters and buffers of these names. Buffers that the module assigns anew are left in `values`."""
+    """Inside, `values` are the module's parameters and buffers of these names. Buffers that the module assigns anew are left in
+    `values`."""
     names = _names(module)
     every = _tied(names, values) if tie_weights else dict(values)
     if strict:
         missing, unexpected = sorted(names.keys() - every.keys()), sorted(every.keys() - names.keys())
-        text = [f"{what} key(s): {', '.join(map(repr, keys))}." for what, keys in (("Unexpected", unexpected), ("Missing", missing)) if keys]
+        text = [
+            f"{what} key(s): {', '.join(map(repr, keys))}."
+            for what, keys in (("Unexpected", unexpected), ("Missing", missing))
+            if keys
+        ]
         if text:
             raise RuntimeError("Error(s) in reparametrizing for {}:\n\t{}".format(type(module).__name__, "\n\t".join(text)))
     places = [(name, *_owner(module, name)) for name in every if name in names]
@@ -87,8 +96,8 @@ def _owner(module, name: str) -> tuple[dict, str]:
 
 
 def stack_module_state(models):
-    """(parameters, buffers) of several modules of one architecture, each stacked along a first dimension: for `vmap` over an ensemble
-    with `functional_call`. The stacks of parameters are leaves that require grad as the parameters do."""
+    """(parameters, buffers) of several modules of one architecture, each stacked along a first dimension: for `vmap` over an
+    ensemble with `functional_call`. The stacks of parameters are leaves that require grad as the parameters do."""
     models = list(models)
     if not models:
         raise RuntimeError("stack_module_state: Expected at least one model, got 0.")
@@ -112,8 +121,8 @@ def _stack(tensors: list[Tensor]) -> Tensor:
 
 
 def replace_all_batch_norm_modules_(root):
-    """Let every batch normalisation in `root` normalise by its batch alone and keep no running statistics, so that the module can be
-    mapped with `vmap`."""
+    """Let every batch normalisation in `root` normalise by its batch alone and keep no running statistics, so that the module can
+    be mapped with `vmap`."""
     from ..nn.modules import BatchNorm1d, BatchNorm2d, BatchNorm3d
 
     for module in root.modules():

@@ -12,7 +12,8 @@ from . import lanes
 
 
 class LaneNumbers(np.ndarray):
-    """Numbers for all lanes: the dimensions of `mapped` (levels, the outermost first), then the numbers of one lane in one dimension."""
+    """Numbers for all lanes: the dimensions of `mapped` (levels, the outermost first), then the numbers of one lane in one
+    dimension."""
 
     mapped: tuple = ()
 
@@ -29,7 +30,8 @@ class LaneNumbers(np.ndarray):
 
 
 class LaneDraws:
-    """A generator that draws for all lanes of `mapped` what it is asked for one, as if the lanes were dimensions of the result."""
+    """A generator that draws for all lanes of `mapped` what it is asked for one, as if the lanes were dimensions of the
+    result."""
 
     def __init__(self, rng, mapped: tuple):
         self._rng, self._mapped, self._count = rng, mapped, 1
@@ -60,12 +62,15 @@ class LaneDraws:
 
 
 def draws(rng):
-    """What to draw from in place of the generator `rng`. RuntimeError where the innermost function, or one outside, may not be random."""
+    """What to draw from in place of the generator `rng`. RuntimeError where the innermost function, or one outside, may not be
+    random."""
     mapped = []
     for level in reversed(lanes.levels()):
         if level.randomness == "error":
-            raise RuntimeError("vmap: called random operation while in randomness error mode. Please either use the 'same' or 'different' "
-                               "randomness flags on vmap or perform the randomness operation out of vmap")
+            raise RuntimeError(
+                "vmap: called random operation while in randomness error mode. Please either use the 'same' or 'different' "
+                "randomness flags on vmap or perform the randomness operation out of vmap"
+            )
         if level.randomness == "different":
             mapped.insert(0, level)
     return LaneDraws(rng, tuple(mapped)) if mapped else rng

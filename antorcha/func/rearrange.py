@@ -30,7 +30,9 @@ def _parse(side: str) -> list[list[str]]:
             else:
                 inside += names
         else:
-            raise ValueError(f"rearrange: expected names of dimensions, (, ), 1 and ... in the pattern; received {token!r} in {side!r}.")
+            raise ValueError(
+                f"rearrange: expected names of dimensions, (, ), 1 and ... in the pattern; received {token!r} in {side!r}."
+            )
     if inside is not None:
         raise ValueError(f"rearrange: a parenthesis is not closed in {side!r}.")
     return groups
@@ -48,20 +50,28 @@ def _sizes(groups: list[list[str]], shape: tuple, given: dict) -> dict:
     """The size of each name; of ..., several."""
     rank = len(shape) - (len(groups) - 1 if [ELLIPSIS] in groups else len(groups))
     if rank < 0 or rank and [ELLIPSIS] not in groups:
-        raise ValueError(f"Number of dimensions in pattern ({len(groups)}) must be equal to the number of dimensions in the tensor ({len(shape)})")
+        raise ValueError(
+            f"Number of dimensions in pattern ({len(groups)}) must be equal to the number of dimensions in the tensor "
+            f"({len(shape)})"
+        )
     sizes, d = dict(given), 0
     for group in groups:
         if group == [ELLIPSIS]:
-            sizes[ELLIPSIS] = shape[d:d + rank]
+            sizes[ELLIPSIS] = shape[d : d + rank]
             d += rank
             continue
         unknown = [n for n in group if n not in sizes]
         known = prod(sizes[n] for n in group if n in sizes)
         if len(unknown) > 1:
-            raise ValueError(f"rearrange: cannot infer the sizes of {len(unknown)} dimensions at once, {' and '.join(unknown)}: give all but one.")
+            raise ValueError(
+                f"rearrange: cannot infer the sizes of {len(unknown)} dimensions at once, {' and '.join(unknown)}: "
+                "give all but one."
+            )
         if known == 0 or shape[d] % known or not unknown and known != shape[d]:
-            raise ValueError(f"rearrange: inferred dimension does not evenly fit into larger dimension: expected ({' '.join(group)}) of size "
-                             f"{shape[d]}; received {known}.")
+            raise ValueError(
+                f"rearrange: inferred dimension does not evenly fit into larger dimension: expected ({' '.join(group)}) of size "
+                f"{shape[d]}; received {known}."
+            )
         if unknown:
             sizes[unknown[0]] = shape[d] // known
         d += 1
@@ -71,8 +81,8 @@ def _sizes(groups: list[list[str]], shape: tuple, given: dict) -> dict:
 def rearrange(tensor, pattern: str, **axes_lengths: int):
     """The elements of `tensor` (or of a sequence of tensors, stacked along a first dimension) in another order and shape.
 
-    pattern: the dimensions before and after, "b c h w -> b (h w) c"; axes_lengths: sizes of names that cannot be inferred. A view where
-    strides allow it. ValueError where the pattern does not fit.
+    pattern: the dimensions before and after, "b c h w -> b (h w) c"; axes_lengths: sizes of names that cannot be inferred. A view
+    where strides allow it. ValueError where the pattern does not fit.
     """
     if isinstance(tensor, (list, tuple)):
         tensor = stack(tuple(tensor))
