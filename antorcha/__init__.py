@@ -11,6 +11,7 @@ from .base.dtype import (  # noqa: F401
     bfloat16, complex64, complex128, dtype, float16, float32, float64, int8, int16, int32, int64, promote as promote_types, uint8, uint16,
     uint32, uint64,
 )
+from . import ops  # noqa: F401 (torch.ops)
 from .core import override as _override, surface as _surface
 from .core.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
 from .core.tensor import (  # noqa: F401
@@ -46,6 +47,17 @@ def _reduce(tensor, protocol):
 
 Tensor.__reduce_ex__ = _reduce
 asarray = as_tensor
+
+
+class _Aten:
+    """torch.ops.aten; see `aten.py`."""
+
+    def __getattr__(self, name):
+        from .aten import find
+        return find(name)
+
+
+ops.aten = _Aten()
 
 
 def is_tensor(obj):

@@ -25,7 +25,7 @@ T.meshgrid(v, v[:3], indexing='xy')[0]          T.tensor_split(x, (1, 3), 1)[1] 
 T.unflatten(x, 1, (5, 1))                       x.unfold(1, 3, 2)                           T.split(x, 5, 1)[0]
 T.copysign(x, y)                                T.hypot(x, y)                               T.logaddexp(x, y)
 T.logaddexp2(x, y)                              T.frexp(x)[0]                               T.ldexp(x, i[:1])
-T.heaviside(x.detach(), y)                          T.nan_to_num(x / (x > 0))                   T.float_power(x, 2)
+T.heaviside(x.detach(), y.detach())                     T.nan_to_num(x / (x > 0))                   T.float_power(x, 2)
 T.sinc(x)                                       T.logit(x.sigmoid())                        T.logit(x, 0.1)
 T.deg2rad(x)                                    T.lerp(x, y, 0.3)                           T.nextafter(x, y)
 T.div(x, y, rounding_mode='floor')              T.isclose(x, y)                             T.signbit(x)

@@ -378,7 +378,10 @@ def masked_fill(input: Tensor, mask, value: Tensor) -> Tensor:
         raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}")
     if isinstance(value, core.Tensor) and value.dim():
         raise RuntimeError(f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.dim()} dimension(s).")
-    if not isinstance(value, core.Tensor):
+    if isinstance(value, core.Tensor):
+        if value.meta.dtype.kind == "c" and input.meta.dtype.kind != "c":
+            raise RuntimeError(f"value cannot be converted to type {input.dtype} without overflow")
+    else:
         value = number(value)
         if input.meta.dtype is not dt.bool_ and dt.CATEGORY[result_dtype((value,)).kind] > dt.CATEGORY[input.meta.dtype.kind]:
             raise RuntimeError(f"value cannot be converted to type {input.dtype} without overflow")

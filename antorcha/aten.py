@@ -1,0 +1,67 @@
+"""torch.ops.aten: operators by the names of PyTorch's dispatcher, with their overloads (`aten.add.Tensor`), which are one function here."""
+
+from __future__ import annotations
+
+import math
+
+from .core.tensor import Tensor
+from .ops import pointwise as pw, record, reduction
+
+
+class Packet:
+    """All overloads of an operator: called itself, or by an overload's name."""
+
+    def __init__(self, name: str, function):
+        self.__name__ = self.__qualname__ = name
+        self._function = function
+
+    def __call__(self, *args, **kwargs):
+        return self._function(*args, **kwargs)
+
+    def __getattr__(self, overload):
+        if overload.startswith("__"):
+            raise AttributeError(overload)
+        return self._function
+
+    def __repr__(self) -> str:
+        return f"<OpOverloadPacket(op='aten.{self.__name__}')>"
+
+
+# -- operators that only the dispatcher names -------------------------------------------------------------------
+
+def _softmax_backward_data(grad_output, output, dim, input_dtype):
+    """The derivative of softmax from its result."""
+    g = output * (grad_output - (grad_output * output).sum(dim, True))
+    return g.to(input_dtype)
+
+
+def _log_softmax_backward_data(grad_output, output, dim, input_dtype):
+    """The derivative of log_softmax from its result."""
+    g = grad_output - pw.exp(output) * grad_output.sum(dim, True)
+    return g.to(input_dtype)
+
+
+def _safe_softmax(self, dim, dtype=None):
+    """Softmax, 0 along rows that are -inf throughout."""
+    out = reduction.softmax(self, dim, dtype)
+    return pw.where((self == -math.inf).all(dim, True), 0.0, out)
+
+
+def native_dropout_backward(grad_output, mask, scale):
+    """The derivative of dropout: the cotangents that its mask lets through."""
+    return grad_output * mask * scale
+
+
+def find(name: str) -> Packet:
+    """The operator of this name; AttributeError where there is none."""
+    function = globals().get(name) if not name.startswith("__") else None
+    if function is None or name in ("find", "Packet", "Tensor", "math", "pw", "record", "reduction"):
+        found = record.RECORDS.get(name)
+        if found is not None:
+            function = found.call
+        else:
+            import antorcha
+            function = getattr(antorcha, name, None) or getattr(Tensor, name, None)
+    if not callable(function):
+        raise AttributeError(f"'_OpNamespace' 'aten' object has no attribute '{name}'")
+    return Packet(name, function)
