@@ -6,7 +6,6 @@ and addresses are arguments.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from functools import partial
 from itertools import chain as chained
@@ -17,14 +16,13 @@ from ..loops import template
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
 from ..runtime import flight
-from . import chain
+from . import chain, tape
 from .fuse import Fusion
-from .node import Lanes, Node, held, leaf_form, uses, verify
+from .node import Lanes, Node, counted, leaf_form, uses, verify
 from .tape import ALL
 
 PLANS = 256     # plans kept
 _plans: OrderedDict = OrderedDict()
-_lock = threading.RLock()
 _last: list = [None]
 counters = {"hits": 0, "made": 0}
 
@@ -46,14 +44,14 @@ def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=AL
 
     Raises IndexError for an index outside of its dimension; then nothing has changed.
     """
-    with _lock:
+    with tape.computing:
         flight.finish()     # it refers to memory, and references are counted
         key, leaves, numbers = identify(nodes)
         key = (device, key)
         plan = _plans.get(key)
         if plan is None:
             counters["made"] += 1
-            plan = make(nodes, leaves, *fates(nodes, leaves), device)
+            plan = make(nodes, leaves, *fates(nodes, leaves, key[1]), device)
             _plans[key] = plan
             if len(_plans) > PLANS:
                 _plans.popitem(last=False)
@@ -106,12 +104,14 @@ def identify(nodes: list[Node]) -> tuple:
     return key, leaves, numbers
 
 
-def fates(nodes: list[Node], leaves: list[Node]) -> tuple[list[bool], list[int]]:
-    """(which nodes a tensor can still ask for, which leaves nobody can, so that their memory may be taken over)."""
-    count = uses(nodes, leaves)
-    live = held(nodes, [count[n] for n in nodes])
-    wanted = held(leaves, [count[n] for n in leaves])
-    shared = held([n.buffer for n in leaves], [1] * len(leaves))
+def fates(nodes: list[Node], leaves: list[Node], key: tuple) -> tuple[list[bool], list[int]]:
+    """(which nodes a tensor can still ask for, which leaves nobody can, so that their memory may be taken over). Told by the counts in
+    the key: another thread may have let go a tensor since."""
+    *_, references, _, _, of_leaves, of_buffers, _ = key
+    count = uses(nodes, leaves)     # a reference itself; when the nodes were counted there was none like it, but for leaves `number`
+    live = counted(references, [count[n] - 1 for n in nodes])
+    wanted = counted(of_leaves, [count[n] for n in leaves])
+    shared = counted(of_buffers, [1] * len(leaves))
     dying = [k for k, n in enumerate(leaves) if not (wanted[k] or shared[k] or n.buffer.exported)]
     return live, dying
 

@@ -129,7 +129,12 @@ _IN_A_LIST = next(map(sys.getrefcount, [object()]))     # what an object counts 
 
 def held(objects: list, known: list[int]) -> list[bool]:
     """Which objects have more references than this list's and `known[i]` others: somebody else can reach them."""
-    return [n > _IN_A_LIST + k for n, k in zip(map(sys.getrefcount, objects), known)]
+    return counted(map(sys.getrefcount, objects), known)
+
+
+def counted(references, known: list[int]) -> list[bool]:
+    """As `held`, by counts taken earlier."""
+    return [n > _IN_A_LIST + k for n, k in zip(references, known)]
 
 
 def uses(nodes: list[Node], leaves=()) -> dict[Node, int]:

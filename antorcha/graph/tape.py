@@ -3,13 +3,19 @@
 A flush computes everything pending that a tensor can still ask for. It happens when a value is needed, when the
 recording has grown long, after each operation in `config.eager`, and at once for values that the outside can touch.
 What comes after the value that is needed is computed in the background, while recording goes on (`runtime.flight`).
+
+All threads record into one list. One at a time computes, and whoever needs a value waits for it; so does a fork, and the child
+finds nothing half computed. Where computing is interrupted, what was pending is pending again.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 
 from ..base import config
+from ..base.errors import OutOfMemoryError
 from ..runtime import flight
 from .node import Node
 
@@ -62,57 +68,88 @@ def begin_backward() -> None:
 def flush(wanted=ALL) -> None:
     """Compute every pending value that can still be asked for. On return the value of node `wanted` is there, or ALL are, or with None
     perhaps none: the others follow in the background."""
-    state.backwards = False
-    if state.vmap is not None:
-        state.vmap.rewrite()
-    if wanted is ALL:
-        flight.finish()
-    if not nodes:
-        return
-    if state.watch is not None:
-        state.watch.flushed()
-    if state.devices:
-        _flush_devices()
-        return
-    pending = nodes.copy()
-    nodes.clear()
-    _execute(pending, "cpu", ALL if watchers else wanted)
+    with computing:
+        if wanted is not ALL and wanted is not None and wanted.buffer is not None:
+            return          # another thread was quicker
+        state.backwards = False
+        if state.vmap is not None:
+            state.vmap.rewrite()
+        if wanted is ALL:
+            flight.finish()
+        if not nodes:
+            return
+        if state.watch is not None:
+            state.watch.flushed()
+        if state.devices:
+            _flush_devices()
+            return
+        wanted = ALL if watchers else wanted
+        try:
+            _execute(nodes.copy(), "cpu", wanted)
+        except OutOfMemoryError:
+            needed = _needed(wanted)
+            if len(needed) in (0, len(nodes)):
+                raise
+            _execute(needed, "cpu", wanted)     # the value asked for may yet fit
 
 
 def _execute(pending: list[Node], device: str, wanted=ALL) -> None:
+    """Compute some of the recorded nodes."""
     from . import flush as execution  # the compiler is loaded with the first value that is needed
 
     begin = time.perf_counter()
     try:
+        _take(pending)
         execution.flush(pending, device=device, wanted=wanted)
-    except (KeyboardInterrupt, MemoryError):
-        nodes[:0] = [n for n in pending if n.buffer is None]  # nothing is lost: it can be asked for again
-        raise
-    except Exception as error:
-        if hasattr(error, "node"):      # lost is what failed and what depends on it
-            lost = {error.node}
-            lost.update(n for n in pending if not lost.isdisjoint(s for s in n.inputs if type(s) is Node))
-            nodes[:0] = [n for n in pending if n.buffer is None and n not in lost]
-            del error.node
+    except BaseException as error:
+        _put_back(pending, error)
         raise
     for watch in watchers:
         watch(begin, time.perf_counter())
+
+
+def _needed(wanted) -> list[Node]:
+    """The pending nodes that a value is computed from, its own included; none for ALL."""
+    found = {wanted}
+    for n in reversed(nodes):
+        if n in found:
+            found.update(s for s in n.inputs if type(s) is Node)
+    return [n for n in nodes if n in found]
+
+
+def _take(pending: list[Node]) -> None:
+    """Remove nodes from the recording, to which other threads may be adding."""
+    if nodes[0] is pending[0] and nodes[len(pending) - 1] is pending[-1]:
+        del nodes[:len(pending)]
+    else:
+        taken = set(pending)
+        nodes[:] = [n for n in nodes if n not in taken]
+
+
+def _put_back(pending: list[Node], error: BaseException) -> None:
+    """What was not computed can be asked for again, but for `error.node`, which failed, and what depends on it. An error that
+    does not tell, and would come again, takes all with it."""
+    lost = set()
+    if hasattr(error, "node"):
+        lost.add(error.node)
+        del error.node
+    elif not isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError, OutOfMemoryError)):
+        return
+    again, present = [], set(nodes)
+    for n in pending:
+        if not lost.isdisjoint(s for s in n.inputs if type(s) is Node):
+            lost.add(n)
+        elif n.buffer is None and n not in lost and n not in present:
+            again.append(n)
+    nodes[:0] = again
 
 
 def _flush_devices() -> None:
     """As `flush`, where the recording may be for several devices: one after another."""
     from .placement import divide
 
-    parts = divide(nodes)
-    nodes.clear()
-    while parts:
-        device = next(iter(parts))
-        try:
-            _execute(parts.pop(device), device)
-        except BaseException:
-            for rest in parts.values():     # theirs is another matter
-                nodes.extend(rest)
-            raise
+    for device, own in divide(nodes).items():
+        _execute(own, device)
 
 
 def flush_only(device: str) -> None:
@@ -122,9 +159,20 @@ def flush_only(device: str) -> None:
         return
     from .placement import divide
 
-    own = divide(nodes).get(device)
-    if own:
-        taken = set(own)
-        nodes[:] = [n for n in nodes if n not in taken]
-        taken.clear()
-        _execute(own, device)
+    with computing:
+        own = divide(nodes).get(device)
+        if own:
+            _execute(own, device)
+
+
+# Re-entrant: a signal handler or finaliser may ask for a value.
+computing = threading.RLock()
+
+
+def _in_child() -> None:
+    global computing
+    computing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=lambda: computing.acquire(), after_in_parent=lambda: computing.release(), after_in_child=_in_child)

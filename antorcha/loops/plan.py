@@ -12,6 +12,7 @@ import numpy as np
 
 from ..base import config
 from ..base import dtype as dt
+from ..runtime import pool
 from ..runtime.buffer import Buffer
 
 ALIGN = 64
@@ -241,6 +242,7 @@ class Plan:
         for n, s in enumerate(self.segments):
             if not isinstance(s, Extern) and last_check >= 0 and s[2] <= last_check < s[3]:
                 self.check_after = n
+        self.last_may_fail = bool(self.segments) and (isinstance(self.segments[-1], Extern) or self.check_after == len(self.segments) - 1)
         self.table_rows = np.array(rows, np.int64).reshape(-1, 4)
         self.steps_address = self.table_rows.ctypes.data
         self.scratch = scratch
@@ -277,22 +279,51 @@ class Plan:
         self._bind(addresses, numbers)
         if self.checks:
             self.status[:] = 0
-        later = None
+        last = self.segments[-1] if self.segments and not self.last_may_fail else None
         for n, segment in enumerate(self.segments):
+            if segment is last:
+                break
             if isinstance(segment, Extern):
-                segment.run(lambda b: self._address(b, addresses), numbers)
+                self._host(segment, addresses, numbers, nodes)
             else:
-                if wanted is not None and n == len(self.segments) - 1 and n != self.check_after and not timed and self.target != "interp":
-                    segment, later = self._divide(segment, wanted)
                 self._native(segment, timed)
             if n == self.check_after and self.status.any():
                 self._raise(nodes)
-        self._give(nodes, buffers)
-        if later:
-            from ..runtime import pool
+        if last is None or self.target == "interp":
+            if last is not None:
+                self._native(last, timed)
+            self._give(nodes, buffers)
+            return
+        now, later = self._divide(last, wanted) if wanted is not None and not timed else (last, None)
+        self._conclude(now, later, timed, nodes, leaves, buffers)
 
-            missing = [b for (i, _), b in zip(self.results, buffers) if self.written.get(i, -1) >= later[2]]
-            pool.submit(self.steps_address + 32 * later[0], later[1], (self, leaves, buffers), missing)
+    def _host(self, step: Extern, addresses: list, numbers: list, nodes: list) -> None:
+        try:
+            step.run(lambda b: self._address(b, addresses), numbers)
+        except Exception as error:
+            error.node = nodes[step.group.root]     # what does not depend on it can still be computed
+            raise
+
+    def _conclude(self, now: list, later: list | None, timed: bool, nodes: list, leaves: list, buffers: list) -> None:
+        """The last steps, `later` of them in the background. They may write over memory that results take over, and cannot be repeated:
+        an interrupt has to wait until they are done or handed over."""
+        missing = [b for (i, _), b in zip(self.results, buffers) if self.written.get(i, -1) >= later[2]] if later else []
+        ran, submitted = pool.counts()
+        interrupt = None
+        while True:
+            try:
+                if pool.counts()[0] == ran:
+                    self._native(now, timed)
+                if later and pool.counts() == (ran + 1, submitted):
+                    pool.submit(self.steps_address + 32 * later[0], later[1], (self, leaves, buffers), missing)
+                if interrupt:
+                    pool.wait()
+                self._give(nodes, buffers)
+                break
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt:
+            raise interrupt
 
     def _divide(self, segment: list, wanted: int) -> tuple[list, list | None]:
         """What must run now for the node `wanted`, and the rest, if it is worth handing over."""
@@ -341,8 +372,6 @@ class Plan:
                 program = self.steps[k].program
                 program.interpret(words) if hasattr(program, "interpret") else interp.run(program, words)
             return
-        from ..runtime import pool
-
         if self.scratch:
             pool.reserve_scratch(self.scratch)
         if timed:

@@ -21,14 +21,11 @@ def run(op: Record, inputs, outputs, **params):
         inputs = core.together(op.name, inputs)
     node = Node(op, tuple(x.storage.node for x in inputs), tuple(x.meta.view for x in inputs), Static(params=tuple(params.items())),
                 (), 0, dt.float32)
-    tape.record(node)
-    out = []
-    for i, (shape, d) in enumerate(outputs):
-        whole = dense(tuple(shape))
-        part = Node(OUTPUT, (node,), (None,), Static(position=i), whole.shape, whole.numel, d)
-        tape.record(part)
-        out.append(core.wrap(part, meta(whole, d, inputs[0].meta.device)))
+    wholes = [dense(tuple(shape)) for shape, _ in outputs]
+    parts = [Node(OUTPUT, (node,), (None,), Static(position=i), v.shape, v.numel, d) for i, (v, (_, d)) in enumerate(zip(wholes, outputs))]
+    tape.nodes.extend([node, *parts])       # at once: another thread may be about to compute what is recorded
+    out = tuple([core.wrap(part, meta(v, part.dtype, inputs[0].meta.device)) for part, v in zip(parts, wholes)])
     tape.settle()
-    return tuple(out)
+    return out
 
 

@@ -6,11 +6,13 @@ neither given back nor looked at: `kept` holds what they need, `awaited` the buf
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 awaited: set = set()        # buffers; one set for good
 _kept: list = []
 _wait: list[Callable[[], None]] = []
+lock = threading.RLock()
 
 
 def begin(wait: Callable[[], None], kept, buffers) -> None:
@@ -23,14 +25,18 @@ def begin(wait: Callable[[], None], kept, buffers) -> None:
 def finish() -> None:
     """Wait for the job, if there is one, and let go what was kept for it."""
     if _wait:
-        _wait[0]()
-        awaited.clear()
-        _wait.clear()
-        _kept.clear()
+        with lock:
+            if _wait:
+                _wait[0]()
+                awaited.clear()
+                _wait.clear()
+                _kept.clear()
 
 
 def forget() -> None:
     """In a process that has been forked: its parent has waited already."""
+    global lock
+    lock = threading.RLock()
     awaited.clear()
     _wait.clear()
     _kept.clear()

@@ -30,7 +30,21 @@ import numpy as np
 from . import cpu, flight, jit
 from .memory import allocator, map_pages, size_class
 from .pool_ir import (
-    CONDITION, JOB_CONDITION, JOB_MUTEX, MAX_THREADS, MUTEX, RECORD_SIZE, RECORDS, SCRATCH, SHUTDOWN, SPIN, STATE_SIZE, THREADS, make_ir,
+    COMPLETED,
+    CONDITION,
+    JOB_CONDITION,
+    JOB_MUTEX,
+    MAX_THREADS,
+    MUTEX,
+    RECORD_SIZE,
+    RECORDS,
+    SCRATCH,
+    SHUTDOWN,
+    SPIN,
+    STATE_SIZE,
+    SUBMITTED,
+    THREADS,
+    make_ir,
 )
 
 SPIN_NS = 40_000
@@ -111,6 +125,7 @@ class Pool:
         if nbytes <= self.scratch_bytes:
             return
         self._release_scratch()
+        self.scratch_bytes = 0          # until there is more: an error or an interrupt may come between
         capacity = size_class(nbytes)
         for i in range(self.threads):
             address = allocator.take(capacity)
@@ -173,10 +188,25 @@ def submit(address: int, count: int, kept, buffers) -> None:
     with _lock:
         flight.finish()
         pool = _pool or _start()
-        if pool.submit(address, count):
-            flight.begin(pool.finish, kept, buffers)
-        else:
-            pool.run(pool.state, address, count, None)
+        with flight.lock:       # nobody looks whether there is a job while it is half there
+            if pool.submit(address, count):
+                flight.begin(pool.finish, kept, buffers)
+                return
+        pool.run(pool.state, address, count, None)
+
+
+def counts() -> tuple[int, int]:
+    """How many lists of steps this pool has run to their end, and how many were submitted. Python may raise an interrupt after a native
+    call as well as before it: these tell which."""
+    if _pool is None:
+        return 0, 0
+    return tuple([ctypes.c_int64.from_address(_pool.state + at).value for at in (COMPLETED, SUBMITTED)])
+
+
+def wait() -> None:
+    """Wait for what was submitted, even if an interrupt kept `flight` from knowing."""
+    if _pool is not None and _pool._submitter is not None:
+        _pool.finish()
 
 
 def run_timed(steps: np.ndarray) -> np.ndarray:
@@ -220,9 +250,10 @@ def reserve_scratch(nbytes: int) -> None:
     if nbytes > _scratch_bytes:
         with _lock:
             flight.finish()
+            wanted, _scratch_bytes = max(_scratch_bytes, nbytes), 0     # should this fail, there is none
             if _pool is not None:
-                _pool.reserve_scratch(nbytes)
-            _scratch_bytes = max(_scratch_bytes, nbytes)
+                _pool.reserve_scratch(wanted)
+            _scratch_bytes = wanted
 
 
 def _after_fork() -> None:

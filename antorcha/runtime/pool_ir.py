@@ -32,7 +32,7 @@ EPOCH = 0
 DONE = LINE
 FUNCTION, ARGUMENTS, TILES, GRAIN = (2 * LINE + 8 * i for i in range(4))  # the current step
 SLEEPERS = 3 * LINE
-THREADS, SPIN, SHUTDOWN = (4 * LINE + 8 * i for i in range(3))
+THREADS, SPIN, SHUTDOWN, COMPLETED = (4 * LINE + 8 * i for i in range(4))  # the last: how many calls of `run` have ended
 MUTEX, CONDITION = 5 * LINE, 6 * LINE  # the system's types need at most 64 bytes
 SCRATCH = 8 * LINE  # a pointer per thread
 RECORDS = SCRATCH + 8 * MAX_THREADS  # per thread: (address of the state, its number)
@@ -220,6 +220,7 @@ entry:
 {_field("grain.p", GRAIN)}
 {_field("threads.p", THREADS)}
 {_field("scratch.p", SCRATCH)}
+{_field("completed.p", COMPLETED)}
   %threads = load i64, ptr %threads.p
   %alone = icmp eq i64 %threads, 1
   %scratch = load ptr, ptr %scratch.p
@@ -293,6 +294,9 @@ next:
   %more = icmp slt i64 %i.next, %n
   br i1 %more, label %step, label %exit
 exit:
+  %completed = load i64, ptr %completed.p
+  %completed.next = add i64 %completed, 1
+  store i64 %completed.next, ptr %completed.p
   ret void
 }}
 """

@@ -1,0 +1,474 @@
+"""What must hold whatever happens: any number of threads, interrupts, errors and forks, any shapes, bounded memory."""
+
+from __future__ import annotations
+
+import gc
+import linecache
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import antorcha as torch
+from antorcha.base import config
+from antorcha.base.errors import OutOfMemoryError
+from antorcha.graph import flush, tape
+from antorcha.loops import plan as plans
+from antorcha.ops import extern
+from antorcha.runtime import cpu
+from antorcha.runtime.buffer import Buffer
+from antorcha.runtime.memory import allocator
+from benchmarks import workloads
+
+F = torch.nn.functional
+
+
+def tensor(*shape, seed=0, **given):
+    return torch.tensor(np.random.default_rng(seed).standard_normal(shape).astype(np.float32), **given)
+
+
+# -- the same bits for any number of threads --------------------------------------------------------------------
+
+def reductions():
+    x = tensor(37, 211, 53)
+    return [x.sum(), x.sum(0), x.sum((0, 2)), x.var(1), x.logsumexp(2), x.cumsum(1), x.argmax(1), x.norm(), tensor(1_000_003).sum()]
+
+
+def contractions():
+    a, b = tensor(523, 701), tensor(701, 389, seed=1)
+    return [a @ b, a.t() @ a, a @ b[:, 0], torch.einsum("ij,jk->k", a, b), F.conv2d(tensor(4, 3, 31, 29), tensor(7, 3, 3, 3, seed=2))]
+
+
+def scatters():
+    x, index = tensor(5003, 67), torch.tensor(np.random.default_rng(3).integers(0, 97, 5003))
+    table = tensor(97, 67, seed=4, requires_grad=True)
+    F.embedding(index, table).mul(x).sum().backward()
+    return [torch.zeros(97, 67).index_add(0, index, x), torch.zeros(97, 67).scatter_reduce(0, index[:, None].expand(-1, 67), x, "prod"),
+            table.grad]
+
+
+def chains():
+    x, w, v = tensor(6007, 19), tensor(131, 19, seed=1, requires_grad=True), tensor(3, 131, seed=2, requires_grad=True)
+    F.linear(torch.tanh(F.linear(x, w)), v).square().mean().backward()
+    q = tensor(2, 3, 131, 16, seed=5)
+    return [w.grad, v.grad, F.scaled_dot_product_attention(q, q, q, is_causal=True)]
+
+
+def training():
+    torch.manual_seed(0)
+    model, inputs, targets, loss_of, make = workloads.language(torch, 65, 5, 31, width=24, layers=1, heads=3)
+    optimizer = make(list(model.parameters()))
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss_of(model(inputs), targets).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return list(model.parameters())
+
+
+@pytest.fixture
+def any_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("program", [reductions, contractions, scatters, chains, training])
+def test_the_same_bits_for_any_number_of_threads(program, any_threads):
+    def bits(threads):
+        any_threads(threads)
+        return [t.detach().numpy().tobytes() for t in program()]
+
+    one = bits(1)
+    for threads in (2, 3, 8):
+        assert bits(threads) == one, threads
+
+
+@pytest.mark.parametrize("allowed, quota, expected", [
+    (8, "300000 100000", 3), (2, "300000 100000", 2), (8, "50000 100000", 1), (8, "max 100000", 8), (4, "250000 100000", 2)])
+def test_threads_follow_affinity_and_the_control_group(allowed, quota, expected, monkeypatch, tmp_path):
+    group = tmp_path / "some" / "job"
+    group.mkdir(parents=True)
+    (group / "cpu.max").write_text(quota + "\n")
+    (tmp_path / "cgroup").write_text("0::/some/job\n")
+
+    def read(path, read=cpu._read):
+        return read(path.replace("/proc/self/cgroup", f"{tmp_path}/cgroup").replace("/sys/fs/cgroup", str(tmp_path)))
+
+    monkeypatch.setattr(cpu, "_read", read)
+    monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda process: set(range(allowed)), raising=False)
+    assert cpu.available_threads() == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
+def test_a_process_bound_to_one_processor_computes_with_one_thread():
+    script = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import antorcha; print(antorcha.get_num_threads())"
+    plain = {k: v for k, v in os.environ.items() if k not in ("ANTORCHA_NUM_THREADS", "OMP_NUM_THREADS")}
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=plain, timeout=60).stdout == "1\n"
+
+
+# -- interrupts and errors --------------------------------------------------------------------------------------
+
+class InterruptAt:
+    """Raises KeyboardInterrupt before the n-th line that is run in some modules (not where `with` is left: there Python raises none)."""
+
+    FILES = tuple(os.path.join("antorcha", *name) for name in (
+        ("graph", "tape.py"), ("graph", "flush.py"), ("loops", "plan.py"), ("runtime", "pool.py"), ("runtime", "flight.py")))
+
+    def __init__(self, n: int):
+        self.left = n
+
+    def __enter__(self):
+        sys.settrace(self._call)
+        return self
+
+    def __exit__(self, *error):
+        sys.settrace(None)
+
+    def _call(self, frame, event, argument):
+        return self._line if frame.f_code.co_filename.endswith(self.FILES) else None
+
+    def _line(self, frame, event, argument):
+        if event == "line" and not linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with "):
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self._line
+
+
+def test_an_interrupt_anywhere_neither_loses_nor_repeats_an_update(any_threads):
+    """An update in place takes over the parameter's memory: interrupted, it must be done once all the same."""
+    any_threads(2)
+    start = np.arange(200_000, dtype=np.float32)
+
+    def step():
+        p, g = torch.tensor(start), torch.full((200_000,), 0.5)
+        (p.sum() + g.sum()).item()
+        other = g.exp()
+        total = p.sum()
+        for _ in range(3):
+            p.sub_(g)
+            p.mul_(2.0)
+        return p, total, other
+
+    expected = [t.numpy().copy() for t in step()]
+    step()[1].item()            # this plan and that of `item` are found from now on
+    n, interrupted = 0, True
+    while interrupted:
+        n += 1
+        p, total, other = step()
+        try:
+            with InterruptAt(n) as lines:
+                total.item()
+        except KeyboardInterrupt:
+            pass
+        interrupted = lines.left <= 0
+        for got, wanted in zip((p, total, other), expected):
+            np.testing.assert_array_equal(got.numpy(), wanted, err_msg=f"interrupted before line {n}")
+        assert n < 2000
+    assert n > 30
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_an_interrupt_during_a_long_computation():
+    x = tensor(700, 700)
+    total = x
+    for _ in range(40):
+        total = (total @ x).softmax(-1)
+    timer = threading.Timer(0.03, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        while True:
+            (x @ x).sum().item()
+            time.sleep(0)
+    timer.join()
+    np.testing.assert_allclose(total.sum(-1).numpy(), 1, rtol=1e-4)
+    assert (x + 1).sum().item() == pytest.approx(x.numpy().sum() + 490_000, rel=1e-4)
+
+
+def fail(*arrays):
+    raise ArithmeticError("no")
+
+
+def test_an_error_while_computing_loses_only_what_depends_on_it():
+    x = tensor(5)
+    before = x * 2
+    (bad,) = extern.run(extern.host_op("bad", fail), (x,), [((5,), torch.float32)])
+    depends, after = bad + 1, before + x
+    with pytest.raises(ArithmeticError):
+        depends.tolist()
+    np.testing.assert_array_equal(after.numpy(), x.numpy() * 2 + x.numpy())
+    np.testing.assert_array_equal(before.numpy(), x.numpy() * 2)
+    with pytest.raises(RuntimeError, match="lost when an earlier error interrupted"):
+        depends.tolist()
+    index, y = torch.tensor([1, 9]), before * 3
+    with pytest.raises(IndexError):
+        x[index].tolist()
+    np.testing.assert_array_equal(y.numpy(), x.numpy() * 6)
+
+
+@pytest.mark.parametrize("error", [OutOfMemoryError, MemoryError])
+def test_after_running_out_of_memory_everything_can_be_asked_for_again(error, monkeypatch):
+    model = torch.nn.Linear(7, 5)
+    optimizer = torch.optim.Adam(model.parameters())
+    before = np.array(model.weight.tolist())
+    model(tensor(3, 7)).sum().backward()
+    optimizer.step()
+
+    def refuse(nbytes):
+        raise error("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plans.Buffer, "allocate", refuse)
+        with pytest.raises(error):
+            model.weight.tolist()
+    np.testing.assert_allclose(model.weight.detach().numpy(), before - 1e-3 * np.sign(model.weight.grad.numpy()), atol=1e-5)
+
+
+def test_what_does_not_fit_in_memory_keeps_nobody_from_the_rest():
+    x = tensor(3)
+    y = x * 2
+    large = torch.zeros(1 << 44) + y[0]
+    with pytest.raises(OutOfMemoryError):
+        large.sum().item(), large.tolist()
+    np.testing.assert_array_equal(y.numpy(), x.numpy() * 2)
+    del large
+    assert (y + 1).sum().item() == pytest.approx(float(x.numpy().sum()) * 2 + 3, rel=1e-5)
+
+
+# -- threads and processes --------------------------------------------------------------------------------------
+
+def little_program(seed: int, rounds: int) -> None:
+    """Recording, in-place writes, derivatives, NumPy's operators; checked at every turn."""
+    rng = np.random.default_rng(seed)
+    for _ in range(rounds):
+        a = rng.standard_normal((int(rng.integers(1, 40)), 7)).astype(np.float32)
+        x = torch.tensor(a, requires_grad=True)
+        y = (x * 2 + 1).tanh()
+        y.sum().backward()
+        z = torch.tensor(a)
+        z[:, 2] += 1
+        z.mul_(3)
+        order = torch.linalg.svdvals(z)
+        np.testing.assert_allclose(x.grad.numpy(), 2 * (1 - np.tanh(a * 2 + 1) ** 2), rtol=1e-3, atol=1e-5)
+        a[:, 2] += 1
+        np.testing.assert_allclose(z.numpy(), a * 3, rtol=1e-6)
+        np.testing.assert_allclose(order.numpy(), np.linalg.svd(a * 3, compute_uv=False), rtol=1e-3, atol=1e-3)
+
+
+def test_threads_record_side_by_side():
+    errors, interval = [], sys.getswitchinterval()
+
+    def work(seed):
+        try:
+            little_program(seed, 25)
+        except BaseException as e:
+            errors.append(e)
+
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not errors, errors[0]
+
+
+def test_a_thread_can_ask_for_what_another_recorded():
+    x = tensor(1000)
+    values = [x * k for k in range(50)]
+    found = []
+    threads = [threading.Thread(target=lambda part=part: found.extend(v.sum().item() for v in values[part::5])) for part in range(5)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sum(found) == pytest.approx(float(x.numpy().sum()) * sum(range(50)), rel=1e-3)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fork_while_threads_compute():
+    x = tensor(300, 300)
+    pending, stop = (x @ x).sum(), threading.Event()
+
+    def work():
+        while not stop.is_set():
+            (x @ x).exp().sum().item()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for t in threads:
+        t.start()
+    expected = float((x.numpy() @ x.numpy()).sum())
+    try:
+        for _ in range(4):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)
+                ok = False
+                try:
+                    little_program(1, 2)
+                    ok = abs(pending.item() - expected) < 1e-2 * abs(expected) + 1
+                finally:
+                    os._exit(0 if ok else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    assert pending.item() == pytest.approx(expected, rel=1e-2, abs=1)
+
+
+# -- other shapes -----------------------------------------------------------------------------------------------
+
+ACTIVATIONS = {"tanh": (np.tanh, lambda y: 1 - y * y), "relu": (lambda x: np.maximum(x, 0), lambda y: (y > 0) * 1.0),
+               "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y))}
+
+
+def by_numpy(weights, biases, x, y, activation, lr, momentum, steps):
+    """Steps of SGD on the mean squared error of a perceptron, in float64."""
+    f, slope = ACTIVATIONS[activation]
+    parameters = [np.array(p, np.float64) for pair in zip(weights, biases) for p in pair]
+    velocity = [np.zeros_like(p) for p in parameters]
+    losses = []
+    for _ in range(steps):
+        values = [x.astype(np.float64)]
+        for k in range(0, len(parameters), 2):
+            z = values[-1] @ parameters[k].T + parameters[k + 1]
+            values.append(f(z) if k + 2 < len(parameters) else z)
+        error = values[-1] - y
+        losses.append((error ** 2).mean())
+        g, grads = 2 * error / error.size, [None] * len(parameters)
+        for k in reversed(range(0, len(parameters), 2)):
+            if k + 2 < len(parameters):
+                g = g * slope(values[k // 2 + 1])
+            grads[k], grads[k + 1] = g.T @ values[k // 2], g.sum(0)
+            g = g @ parameters[k]
+        for p, v, d in zip(parameters, velocity, grads):
+            v *= momentum
+            v += d
+            p -= lr * v
+    return losses, parameters
+
+
+odd = st.sampled_from([1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 67, 97, 127, 131, 257])
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.sampled_from([1, 2, 3, 7, 61, 509, 2003, 10007]), st.lists(odd, min_size=2, max_size=6), st.sampled_from(sorted(ACTIVATIONS)),
+       st.sampled_from([0.0, 0.9]))
+def test_training_steps_of_any_shape(rows, sizes, activation, momentum):
+    rng = np.random.default_rng(rows)
+    x, y = rng.standard_normal((rows, sizes[0])).astype(np.float32), rng.standard_normal((rows, sizes[-1])).astype(np.float32)
+    weights = [(rng.standard_normal((b, a)) / np.sqrt(a)).astype(np.float32) for a, b in zip(sizes, sizes[1:])]
+    biases = [rng.standard_normal(b).astype(np.float32) for b in sizes[1:]]
+
+    def train(eager):
+        config.eager = eager
+        try:
+            parameters = [torch.nn.Parameter(torch.tensor(p)) for pair in zip(weights, biases) for p in pair]
+            optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=momentum)
+            losses = []
+            for _ in range(3):
+                z = torch.tensor(x)
+                for k in range(0, len(parameters), 2):
+                    z = F.linear(z, parameters[k], parameters[k + 1])
+                    z = getattr(torch, activation)(z) if k + 2 < len(parameters) else z
+                loss = F.mse_loss(z, torch.tensor(y))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss)
+            return [t.detach().numpy() for t in (*losses, *parameters)]
+        finally:
+            config.eager = False
+
+    losses, parameters = by_numpy(weights, biases, x, y, activation, 0.05, momentum, 3)
+    fused, eager = train(False), train(True)
+    for a, b, c in zip(fused, eager, [*losses, *parameters]):
+        scale = max(1.0, np.abs(c).max())
+        assert np.abs(a - c).max() <= 2e-4 * scale and np.abs(b - c).max() <= 2e-4 * scale
+
+
+# -- memory -----------------------------------------------------------------------------------------------------
+
+def test_a_program_that_never_asks_for_a_value_does_not_grow():
+    model = torch.nn.Sequential(torch.nn.Linear(50, 70), torch.nn.GELU(), torch.nn.Linear(70, 3))
+    optimizer = torch.optim.AdamW(model.parameters())
+    x, running = tensor(64, 50), torch.zeros(())
+
+    def steps(count):
+        nonlocal running
+        for _ in range(count):
+            loss = model(x).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            running = running * 0.9 + loss.detach() * 0.1
+            assert len(tape.nodes) < 2 * tape.LONGEST
+        gc.collect()
+        return allocator.allocated, len(gc.get_objects()), flush.counters["made"]
+
+    memory, objects, made = steps(20)
+    later, more, plans_made = steps(150)
+    assert later <= memory + (1 << 20) and more < objects + 2000 and plans_made <= made + 2
+    without = tensor(64, 50)
+    for _ in range(3 * tape.LONGEST):
+        without = without * 0.999 + 0.001
+    assert len(tape.nodes) <= tape.LONGEST + 1
+    assert running.item() > 0
+
+
+def language_step(batch: int, width: int = 64):
+    torch.manual_seed(0)
+    model, inputs, targets, loss_of, make = workloads.language(torch, 65, batch, 64, width=width, layers=3, heads=4)
+    optimizer = make(list(model.parameters()))
+
+    def step(rows=batch):
+        optimizer.zero_grad()
+        loss = loss_of(model(inputs[:rows]), targets[:rows * 64])
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def test_the_arena_is_much_smaller_than_all_that_is_computed():
+    step = language_step(8)
+    step()
+    step()
+    tape.flush()
+    plan = max(flush._plans.values(), key=lambda plan: plan.arena_bytes)
+    nodes = [node for kernel in plan.kernels() for node in kernel["nodes"]]
+    everything = sum(int(np.prod(shape)) * dtype.itemsize for _, _, shape, dtype, _ in nodes)
+    stored = sum(int(np.prod(shape)) * dtype.itemsize for _, _, shape, dtype, kept in nodes if kept)
+    assert plan.arena_bytes < everything / 4 and plan.arena_bytes < 0.75 * stored, (plan.arena_bytes, everything, stored)
+
+
+def test_a_new_batch_size_takes_no_more_memory():
+    step = language_step(12, 32)
+    step()
+    step()
+    tape.flush()
+    gc.collect()
+    before, arena = allocator.allocated, plans._arena.nbytes
+    for rows in (5, 9, 12, 11, 3, 7):
+        step(rows)
+    tape.flush()
+    gc.collect()
+    assert plans._arena.nbytes == arena and allocator.allocated <= before + (64 << 10)
+    large = Buffer.allocate(arena + 1)
+    del large
+    plans.arena(arena + 1)      # a larger one takes the place of the old
+    assert allocator.allocated <= before + arena // 4 + (64 << 10)
