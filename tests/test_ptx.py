@@ -99,7 +99,10 @@ CASES = {
     "many columns": lambda: numbers(100, 700).amax(0),
     "columns of halves": lambda: A.half().float().mean(0),
     "middle dimension": lambda: numbers(5, 60, 7).sum(1),
-    "argmax": lambda: A.argmax(1),
+    "argmax": lambda: A.argmax(1) + A.max(1).indices * (A > 0).int().argmax(1),
+    "argmin": lambda: torch.where(A > 2, float("nan"), A).argmin(1) + (A > 1).long().min(1)[1] + (A * 3).to(torch.uint8).argmin(1),
+    "argmax of long rows": lambda: torch.stack([numbers(2, 3000).argmax(1), torch.full((2, 300), -float("inf")).argmax(1)]),
+    "argmax of all": lambda: A[None].argmax() + numbers(5, 60, 7).transpose(1, 2).argmax(1).sum(),
     "scan": lambda: A.cumsum(1),
     "gather": lambda: A[INDEX] + A[:, 3:4][INDEX],
     "scatter": lambda: torch.zeros(40, 50).index_add(0, INDEX, SCATTERED),
@@ -152,6 +155,13 @@ def test_sums_stay_in_registers(simulated):
     assert not any(o.kind == "store" for o in ptx.walk(serial))
 
 
+def test_searches_are_parallel(simulated):
+    """A row's lanes share the search for its largest element."""
+    numbers(2, 3000).argmax(1).tolist()
+    (kernel, words), = simulated
+    assert not any(o.kind == "loop" and o.attr[1] == "serial" for o in ptx.walk(kernel.plan.top)) and kernel.launch(words).block[0] >= 512
+
+
 def test_scatters_are_parallel(simulated):
     CASES["scatter"]().tolist()
     kernels = [k for k, _ in simulated if any(o.kind == "atomic" for o in ptx.walk(k.plan.top))]
@@ -197,7 +207,7 @@ SPILLS = 128        # bytes
 
 @pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed (it comes with nvidia-cuda-nvcc)")
 @pytest.mark.parametrize("architecture, cases", [
-    (80, ["rows", "matmul of transposed halves", "remainder"]),
+    (80, ["rows", "matmul of transposed halves", "remainder", "argmin"]),
     (90, ["pointwise", "complex", "long rows", "many columns", "scatter", "matmul with epilogue", "matmul of transposed halves",
           "layer norm"])])
 def test_ptx_assembles(simulated, architecture, cases, tmp_path):

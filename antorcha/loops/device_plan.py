@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from ..runtime import cuda
@@ -55,6 +57,7 @@ class DevicePlan(Plan):
         addresses.append(status.address if status else 0)
         self._bind(addresses, numbers)
         if self.calls is None:
+            device.prepare([(what[0].key, partial(what[0].ptx, self.architecture)) for _, what in self.work if not isinstance(what, Extern)])
             self.calls = [(k, self._loaded(device, what)) for k, what in self.work]
         if timed:
             self._timed(device, addresses, numbers)
@@ -73,7 +76,7 @@ class DevicePlan(Plan):
         if isinstance(what, Extern):
             return what
         kernel, entry, launch, words, count = what
-        function = device.function(kernel.key, entry, lambda: kernel.ptx(self.architecture))
+        function = device.function(kernel.key, entry, partial(kernel.ptx, self.architecture))
         return cuda.Call(function, launch.grid, launch.block, words, count)
 
     def _timed(self, device, addresses: list, numbers: list) -> None:

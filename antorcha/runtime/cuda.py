@@ -22,6 +22,7 @@ from .cuda_memory import Allocator, Block
 OUT_OF_MEMORY, NOT_READY = 2, 600
 NON_BLOCKING, NO_TIMING = 1, 2      # flags of streams, of events
 BUFFER_POINTER, BUFFER_SIZE = 1, 2  # kinds of the extra arguments of a launch
+TRANSLATORS = 8     # threads in which the driver translates PTX
 MAJOR, MINOR, PROCESSORS, THREADS_OF_PROCESSOR, WARP = 75, 76, 16, 39, 10      # device attributes
 
 
@@ -375,6 +376,18 @@ class Device:
             found = self.functions[key, entry] = c_void_p()
             self.call("cuModuleGetFunction", byref(found), module, entry.encode())
         return found
+
+    def prepare(self, modules: list[tuple[str, Callable[[], str]]]) -> None:
+        """Load modules (key, what gives their PTX) that are not loaded yet: the driver translates several while the next is made."""
+        missing = {key: ptx for key, ptx in modules if key not in self._modules}
+        if len(missing) < 2:
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(len(missing), TRANSLATORS)) as pool:
+            loading = [(key, pool.submit(self._load, ptx())) for key, ptx in missing.items()]
+        for key, module in loading:
+            self._modules[key] = module.result()
 
     def _load(self, ptx: str) -> c_void_p:
         module, log = c_void_p(), ctypes.create_string_buffer(8192)

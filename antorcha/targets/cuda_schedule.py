@@ -6,6 +6,8 @@
                   so that partial sums of columns stay in registers
     scatter       parallel p: serial s: a[index[s], p] = ...    becomes     parallel (s, p): atomically
                   (colliding updates then come in any order, as they do in PyTorch on CUDA)
+    argument      serial i: if x[i] is better: best, where = x[i], i
+                  becomes     vector i: best = max(best, x[i]); vector i: where = min(where, i if x[i] is best)
 
 A statement of kind "atomic" (attr=(slot, instruction), args=(offset, value)) exists only here and in the emitter.
 """
@@ -40,7 +42,7 @@ class Schedule:
 
 
 def schedule(program: ir.Program) -> Schedule:
-    top = _interchanged(_scattered(program, program.body[0]))
+    top = _interchanged(_searched(_scattered(program, program.body[0])))
     s = Schedule(top)
     for loop in outer_vectors(top):
         s.widths.append(at_origin(loop.args[0]))
@@ -135,6 +137,86 @@ def _exchanged(top: Op) -> set[int]:
             if len({use[:2] for use in uses}) > 1 or uses[0][0] is None:
                 found.add(slot)
     return found
+
+
+# -- arguments of the largest or least ----------------------------------------------------------------------------
+
+NOWHERE = 2 ** 63 - 1
+
+
+def _searched(s: Op) -> Op:
+    """Serial searches for the best element as two vector loops: which it is, and where it first is."""
+    if s.kind not in ("loop", "when"):
+        return s
+    body, out = [_searched(b) for b in s.args[1:]], []
+    while body:
+        found = _search(body)
+        if found:
+            out += found
+            del body[:3]
+        else:
+            out.append(body.pop(0))
+    return Op(s.kind, None, (s.args[0], *out), s.attr)
+
+
+def _search(body: list) -> list | None:
+    """The statements that replace the first three of `body` (best and where declared, a nest of serial loops), if they are a search."""
+    if [b.kind for b in body[:3]] != ["accumulator", "accumulator", "loop"]:
+        return None
+    best, where = (b.attr[0] for b in body[:2])
+    nest, inner = [], body[2]
+    while inner.kind == "loop" and inner.attr[1] == "serial":
+        nest.append(inner)
+        if len(inner.args) != 2 or inner.args[1].kind != "loop":
+            break
+        inner = inner.args[1]
+    if not nest or len(nest[-1].args) < 4:
+        return None
+    *checks, flag, placed, kept = nest[-1].args[1:]
+    if any(c.kind != "check" for c in checks) or (flag.kind, placed.kind, kept.kind) != ("accumulator", "update", "update") or \
+            (placed.attr, kept.attr) != (where, best) or placed.args[0].kind != "select" or kept.args[0].kind != "select":
+        return None
+    position, value = placed.args[0].args[1], kept.args[0].args[1]
+    combine = _sense(flag.args[0], best)
+    if combine is None or depends(position, {best, where}) or depends(value, {best, where}):
+        return None
+    now = ir.value(best, value.dtype)
+    first = value.eq(now)
+    if value.dtype.kind == "f":
+        first = first | (value.ne(value) & now.ne(now))
+    look = ir.update(where, ir.select(first, position, ir.integer(NOWHERE)))
+    start = _least(value.dtype) if combine in ("max", "any") else _greatest(value.dtype)
+    return [ir.accumulator(best, combine, start), _nested(nest, [*checks, ir.update(best, value)]),
+            ir.accumulator(where, "min", ir.integer(NOWHERE)), _nested(nest, [look])]
+
+
+def _nested(nest: list[Op], body: list[Op]) -> Op:
+    loop = ir.loop(nest[-1].attr[0], "vector", nest[-1].args[0], *body)
+    for outer in nest[-2::-1]:
+        loop = ir.loop(*outer.attr, outer.args[0], loop)
+    return loop
+
+
+def _sense(better: Op, best: str) -> str | None:
+    """Whether a search is for the largest or the least."""
+    for o in walk(better):
+        if o.kind == "lt":
+            return "max" if o.args[0].kind == "value" and o.args[0].attr == best else "min"
+        if o.kind == "and" and o.args[1].kind == "not":
+            return "any" if o.args[1].args[0].kind == "value" else "all"
+    return None
+
+
+def _least(d: dt.dtype) -> Op:
+    if d.kind == "f":
+        return ir.const(float("-inf"), d)
+    return ir.const(False if d.kind == "b" else 0 if d.kind == "u" else -2 ** (8 * d.itemsize - 1), d)
+
+
+def _greatest(d: dt.dtype) -> Op:
+    if d.kind == "f":
+        return ir.const(float("inf"), d)
+    return ir.const(True if d.kind == "b" else 2 ** (8 * d.itemsize - (d.kind == "i")) - 1, d)
 
 
 # -- partial sums in registers ----------------------------------------------------------------------------------
