@@ -49,7 +49,7 @@ def check(c, f, *args, **kwargs):
 scale = 2.0
 table = [1.0, 2.0]
 settings = {"slope": 0.5}
-helper = lambda x: x + 1    # noqa: E731
+helper = lambda x: x + 1
 
 
 class Config:
@@ -244,7 +244,8 @@ def test_arguments():
     check(c, f, x3, k=1)
     check(c, f, x3, a=1.0)
     check(c, f, x3, b=1.0)
-    for other in (x3.double(), x3.t(), x3[:1], x3.to(torch.int64), torch.zeros(0, 3), x3.expand(2, 2, 3), x3[:, ::2], torch.arange(12.0).reshape(2, 6)[:, 1:4]):
+    for other in (x3.double(), x3.t(), x3[:1], x3.to(torch.int64), torch.zeros(0, 3), x3.expand(2, 2, 3), x3[:, ::2],
+                  torch.arange(12.0).reshape(2, 6)[:, 1:4]):
         for _ in range(3):
             got, want = c(other), f(other)
             assert torch.equal(got, want) and got.dtype is want.dtype and got.stride() == want.stride()
@@ -265,7 +266,8 @@ def test_aliases():
         x.add_(1)
         return x * y
     c = replayed(f, torch.ones(3), torch.ones(3))
-    for make in (lambda: (torch.ones(3),) * 2, lambda: (lambda t: (t, t[:]))(torch.ones(3)), lambda: (lambda t: (t, t.clone()))(torch.ones(3)),
+    for make in (lambda: (torch.ones(3),) * 2, lambda: (lambda t: (t, t[:]))(torch.ones(3)),
+                 lambda: (lambda t: (t, t.clone()))(torch.ones(3)),
                  lambda: (lambda t: (t.view(3), t.view(3)))(torch.ones(3))):
         for _ in range(3):
             assert torch.equal(c(*make()), f(*make()))
@@ -316,10 +318,11 @@ def test_train_and_eval_and_hooks():
         handle.remove()
 
 
-@pytest.mark.parametrize("draw", [lambda: torch.rand(5), lambda: torch.randn(20), lambda: torch.randn(3), lambda: torch.randint(0, 10, (4,)),
-                                  lambda: torch.randperm(6), lambda: torch.empty(3).uniform_(2, 3), lambda: torch.zeros(4).normal_(1, 2),
-                                  lambda: F.dropout(torch.ones(10), 0.3), lambda: torch.zeros(8).bernoulli_(0.4), lambda: torch.zeros(3).exponential_(),
-                                  lambda: torch.zeros(3).log_normal_(), lambda: torch.multinomial(torch.ones(4), 2)])
+@pytest.mark.parametrize("draw", [
+    lambda: torch.rand(5), lambda: torch.randn(20), lambda: torch.randn(3), lambda: torch.randint(0, 10, (4,)), lambda: torch.randperm(6),
+    lambda: torch.empty(3).uniform_(2, 3), lambda: torch.zeros(4).normal_(1, 2), lambda: F.dropout(torch.ones(10), 0.3),
+    lambda: torch.zeros(8).bernoulli_(0.4), lambda: torch.zeros(3).exponential_(), lambda: torch.zeros(3).log_normal_(),
+    lambda: torch.multinomial(torch.ones(4), 2)])
 def test_random_numbers_are_those_of_eager(draw):
     c = torch.compile(lambda: draw() * 2)
     torch.manual_seed(3)
@@ -397,12 +400,44 @@ def test_side_effects_happen_each_time():
 def test_impure_functions():
     iterator = iter(range(100))
     numbers = random.Random(0)
-    for f, match in ((lambda x: x + time.time(), "time"), (lambda x: x + random.random(), "random"), (lambda x: x + next(iterator), "iterator"),
-                     (lambda x: x + numbers.random(), "random"), (lambda x: x + id(x) * 0, "id"), (lambda x: x + eval("scale"), "eval"),
-                     (lambda x: x + list(map(time.sleep, [0]))[0:0].__len__(), "sleep"), (lambda x: x + len(globals()), "globals"),
-                     (lambda x: x + sum(map(numbers.uniform, [0], [1])), "random"), (lambda x: torch.manual_seed(0) and x + torch.rand(3), "seed"),
+    for f, match in ((lambda x: x + time.time(), "time"), (lambda x: x + random.random(), "random"),
+                     (lambda x: x + next(iterator), "iterator"), (lambda x: x + numbers.random(), "random"),
+                     (lambda x: x + id(x) * 0, "id"), (lambda x: x + eval("scale"), "eval"), (lambda x: x + len(globals()), "globals"),
+                     (lambda x: x + list(map(time.sleep, [0]))[0:0].__len__(), "sleep"),
+                     (lambda x: x + sum(map(numbers.uniform, [0], [1])), "random"),
+                     (lambda x: torch.manual_seed(0) and x + torch.rand(3), "seed"),
                      (lambda x: x + x._version, "_version"), (lambda x: x.__dict__ and x + 1, "__dict__")):
         never(f, x3, match=match)
+
+
+def test_attributes_by_names_made_at_run_time():
+    class Options:
+        def __init__(self):
+            self.mode, self.by = "by", 2.0
+
+    options = Options()
+
+    def by_getattr(x):
+        return x * getattr(options, options.mode)
+
+    def by_format(x):
+        return x * len(f"{options.by}")
+
+    def by_map(x):
+        return x * sum(map(getattr, [options], ["b" + "y"]))
+
+    for f in (by_getattr, by_format, by_map):
+        options.by = 2.0
+        c = replayed(f, x3)
+        options.by = 3.25
+        check(c, f, x3)
+
+    def tagged(x):
+        return x * getattr(x, "tag", 1.0)
+    c = replayed(tagged, x3)
+    y = x3.clone()
+    y.tag = 5.0
+    check(c, tagged, y)
 
 
 def test_values_decide():
@@ -520,7 +555,8 @@ def test_pending_inputs_and_memory_shared_with_numpy():
 # -- steps ------------------------------------------------------------------------------------------------------
 
 OPTIMIZERS = {
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.1), "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
     "adam": lambda p: torch.optim.Adam(p, lr=0.01), "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, amsgrad=True),
     "adamax": lambda p: torch.optim.Adamax(p), "nadam": lambda p: torch.optim.NAdam(p), "radam": lambda p: torch.optim.RAdam(p, lr=0.01),
     "rmsprop": lambda p: torch.optim.RMSprop(p, momentum=0.5), "adagrad": lambda p: torch.optim.Adagrad(p, lr_decay=0.1),

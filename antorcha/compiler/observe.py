@@ -25,26 +25,26 @@ _LIBRARY = os.path.dirname(os.__file__) + os.sep
 _NUMPY = os.path.dirname(np.__file__) + os.sep
 
 # Parts of this package whose functions depend on nothing but their arguments, the tensors' state and `state.environment`
-PURE = {"base", "runtime", "targets", "loops", "graph", "ops", "core", "nn", "optim", "amp", "autograd", "distributions", "compiler", "__init__.py",
-        "layers.py", "special.py", "linalg.py", "fft.py", "signal", "return_types.py", "queries.py", "types.py", "type_info.py"}
+PURE = {"base", "runtime", "targets", "loops", "graph", "ops", "core", "nn", "optim", "amp", "autograd", "distributions", "compiler",
+        "__init__.py", "layers.py", "special.py", "linalg.py", "fft.py", "signal", "return_types.py", "queries.py", "types.py", "type_info.py"}
 IMPURE_FILES = {os.path.join(*parts) for parts in (
     ("core", "untyped.py"), ("core", "gradcheck.py"), ("autograd", "graph.py"), ("autograd", "forward_ad.py"),
     ("autograd", "anomaly_mode.py"), ("nn", "modules", "lazy.py"))}
-IMPURE_NAMES = {"manual_seed", "seed", "initial_seed", "get_state", "set_state", "clone_state", "_version", "data_ptr", "numpy", "register_hook",
-                "register_post_accumulate_grad_hook", "retain_grad", "__dlpack__", "share_memory_", "set_default", "set_num_threads",
+IMPURE_NAMES = {"manual_seed", "seed", "initial_seed", "get_state", "set_state", "clone_state", "_version", "data_ptr", "numpy",
+                "register_hook", "register_post_accumulate_grad_hook", "retain_grad", "__dlpack__", "share_memory_", "set_default", "set_num_threads",
                 "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook", "register_full_backward_pre_hook",
                 "set_autocast_dtype"}
 PATCHED = ("nn" + os.sep, "optim" + os.sep, "amp" + os.sep)      # where users replace functions: what is read there is guarded
-PURE_LIBRARY = {_LIBRARY + name for name in ("contextlib.py", "functools.py", os.path.join("collections", "__init__.py"), "typing.py", "enum.py",
-                                             "abc.py", "types.py", "operator.py")} | {"<frozen abc>"}
+PURE_LIBRARY = {_LIBRARY + name for name in ("contextlib.py", "functools.py", os.path.join("collections", "__init__.py"), "typing.py",
+                                             "enum.py", "abc.py", "types.py", "operator.py")} | {"<frozen abc>"}
 
 PURE_BUILTINS = {"abs", "all", "any", "ascii", "bin", "callable", "chr", "divmod", "format", "getattr", "hasattr", "hex", "isinstance",
                  "issubclass", "iter", "len", "max", "min", "next", "oct", "ord", "pow", "repr", "round", "sorted", "sum", "__build_class__"}
-DYNAMIC = {"getattr", "hasattr"}        # read attributes whose names are not in the code
-HIGHER = {"map", "filter", "sorted", "min", "max", "reduce", "partial", "starmap", "accumulate", "iter", "groupby", "takewhile", "dropwhile",
-          "sort", "defaultdict", "filterfalse"}       # call functions unseen
+DYNAMIC = {"getattr", "hasattr", "format", "format_map"}      # read attributes whose names are not in the code
+HIGHER = {"map", "filter", "sorted", "min", "max", "reduce", "partial", "starmap", "accumulate", "iter", "groupby", "takewhile",
+          "dropwhile", "sort", "defaultdict", "filterfalse"}       # call functions unseen
 PURE_MODULES = {"math", "cmath", "_operator", "itertools", "_functools", "_collections", "_abc"}
-ITERATORS = {getattr(itertools, n) for n in dir(itertools) if isinstance(getattr(itertools, n), type)} | {zip, map, filter, enumerate, reversed}
+ITERATORS = {t for t in vars(itertools).values() if isinstance(t, type)} | {zip, map, filter, enumerate, reversed}
 VALUES = (str, bytes, int, float, complex, bool, tuple, list, dict, set, frozenset, range, slice, OrderedDict, defaultdict, deque, Counter,
           type(None), types.GeneratorType, types.MappingProxyType)
 PURE_TYPES = {*VALUES, *ITERATORS, object, type, super, property, staticmethod, classmethod, types.SimpleNamespace, operator.itemgetter,
@@ -90,7 +90,6 @@ class Profile:
         self.own: dict = {}
         self.kinds: dict = {}
         self.impure: str | None = None
-        self.dynamic = False
 
     def __enter__(self):
         sys.setprofile(self._event)
@@ -126,13 +125,12 @@ class Profile:
             if self.impure is None:
                 name = getattr(function, "__qualname__", repr(function))
                 module = getattr(function, "__module__", None)
-                self.impure = f"it calls {module + '.' if module and module != 'builtins' else ''}{name} ({frame.f_code.co_filename}:{frame.f_lineno})"
-        elif function.__name__ in DYNAMIC:
-            self.dynamic = True
+                name = name if module in (None, "builtins") else f"{module}.{name}"
+                self.impure = f"it calls {name} ({frame.f_code.co_filename}:{frame.f_lineno})"
 
     def within(self, other: Profile) -> bool:
         """Whether all code that ran is code that `other` has seen."""
-        return self.user.keys() <= other.user.keys() and self.own.keys() <= other.own.keys() and self.dynamic <= other.dynamic
+        return self.user.keys() <= other.user.keys() and self.own.keys() <= other.own.keys()
 
     def names(self) -> set:
         """All names of globals and attributes in the code that ran."""
@@ -209,8 +207,8 @@ class Watch:
 
     def looked(self) -> None:
         """A value was asked for."""
-        self.refuse("it reads the value of a tensor (item, tolist, numpy, bool, printing, a shape that depends on values): return the tensor "
-                    "and read it outside")
+        self.refuse("it reads the value of a tensor (item, tolist, numpy, bool, printing, a shape that depends on values): return the "
+                    "tensor and read it outside")
 
     def flushed(self) -> None:
         self.refuse("its recording was computed in the middle: a value was asked for, memory shared with NumPy was touched, or there were "

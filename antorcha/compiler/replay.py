@@ -22,8 +22,9 @@ from ..graph.node import Node, leaf, leaf_form
 from ..ops.record import core
 from ..runtime.buffer import Buffer
 from . import MISS
+from .code import Unprovable, written
 from .observe import Profile, Watch
-from .state import ATOMS, TENSOR_STATE, Reach, Unprovable, difference, same, written
+from .state import ATOMS, TENSOR_STATE, Reach, difference, same
 
 _new = object.__new__
 
@@ -97,7 +98,8 @@ class Recording:
         if names.isdisjoint({"state", "state_dict", "load_state_dict"}):
             for d, _ in watch.counters:
                 free.setdefault(id(d), set()).add("step")
-        if names.isdisjoint({"param_groups", "state_dict", "load_state_dict"}) and not any("lr_scheduler" in c.co_filename for c in reach.profile.own):
+        if names.isdisjoint({"param_groups", "state_dict", "load_state_dict"}) \
+                and not any("lr_scheduler" in code.co_filename for code in reach.profile.own):
             for d, key in watch.options:
                 free.setdefault(id(d), set()).add(key)
         changed = reach.unchanged(args, kwargs, free)
@@ -198,7 +200,7 @@ class Recording:
         self.kept: list = []
         lines: list[str] = []
         slots = self.reach.slots
-        for number, k in enumerate(self.storages):
+        for k in self.storages:
             s = slots[k]
             if s.tensor.storage is not s.storage or type(s.storage) is not Storage:
                 raise Unprovable(f"it gives {s.where} another memory")
@@ -253,7 +255,8 @@ class Recording:
             self.early.append(f"{name}._untracked = True")
         if t._grad_fn is not None:
             self._finished(t._grad_fn)
-            self.early.append(f"{name}._rg, {name}._grad_fn, {name}._nr = True, finished({self.reach.constant(t._grad_fn)}), {t._nr}")
+            root = self.reach.constant(t._grad_fn)
+            self.early.append(f"{name}._rg, {name}._grad_fn, {name}._nr = True, finished({root}), {t._nr}")
         elif t._rg:
             self.early.append(f"{name}._rg = True")
         return name
@@ -282,7 +285,7 @@ class Recording:
                     raise Unprovable("its result is to be differentiated further, with respect to a tensor that is another at each call")
                 continue
             if node.record is None or node.extras is not None or node.versions and node.kept is not autograd.RELEASED:
-                raise Unprovable("its result is to be differentiated outside of it (requires_grad): call backward() inside, or use no_grad()")
+                raise Unprovable("its result is to be differentiated outside: call backward() inside, or use no_grad()")
             stack.extend([autograd.place_of(e)[0] for e in node.edges if e is not None])
 
     def _result(self, x) -> str:
@@ -317,9 +320,8 @@ class Recording:
         self.places = [*reach.places, *reach.grads]
         self.then = [v for p in self.places for v in p.values]
         space = reach.space
-        self.tags = [(tag, value) for _, tag, value in reach.tags]
         lines = [f"t{k} = {s.expression}" for k, s in enumerate(reach.slots)]
-        for k, (_, tag, value) in enumerate(reach.tags):
+        for k, (_, tag, _) in enumerate(reach.tags):
             space[f"g{k}"] = tag
         tags = " or ".join(f"g{k}.value != {v}" for k, (_, _, v) in enumerate(reach.tags))
         lines += [f"if {tags}:", "    return None",
@@ -342,7 +344,8 @@ class Recording:
         unpack = [f"({tensors}) = tensors"] if tensors else []
         unpack += [f"({''.join(f's{k}, ' for k in self.storages)}) = storages"] if storages else []
         unpack += [f"({''.join(f'n{k}, ' for k in range(len(self.values)))}) = values"] if self.values else []
-        space.update(then=self.then, is_=is_, same=same, Storage=Storage, tensor_on=core.tensor_on, view_of=core.view_of, finished=_finished_copy)
+        space.update(then=self.then, is_=is_, same=same, Storage=Storage, tensor_on=core.tensor_on, view_of=core.view_of,
+                     finished=_finished_copy)
         self.read = written("read", "args, kwargs", lines, space)
         self.put = written("put", "tensors, storages, values, steps", unpack + put, space)
         self.results = [k for kind, k in self.values if kind == "node"]
@@ -429,7 +432,8 @@ class Recording:
         if None in [n.buffer for n in leaves]:
             return None
         for k in self.given:    # referred to by its storage, by `leaves`, and as an argument; the buffer by its node
-            if getrefcount(leaves[k]) != (3 if self.leaves[k][0] == "storage" else 2) or getrefcount(leaves[k].buffer) != 2 or leaves[k].buffer.exported:
+            others = 3 if self.leaves[k][0] == "storage" else 2
+            if getrefcount(leaves[k]) != others or getrefcount(leaves[k].buffer) != 2 or leaves[k].buffer.exported:
                 return None
         nodes = self.sites.copy()
         for k in self.results:

@@ -12,15 +12,12 @@ by identity. What is reached but not understood (an object written in C, an iter
 
 from __future__ import annotations
 
-import ctypes
-import dis
 import enum
 import functools
-import re
 import sys
 import types
-from collections import OrderedDict, defaultdict, deque
-from operator import is_, itemgetter
+from collections import defaultdict, deque
+from operator import itemgetter
 
 import numpy as np
 
@@ -41,23 +38,21 @@ from ..nn.modules.module import _fresh_state
 from ..nn.parameter import Parameter
 from ..ops.record import core
 from ..optim import Optimizer
-from .observe import HIGHER, PATCHED, PURE_LIBRARY, PURE_TYPES, own, pure_native
+from .code import CONTAINERS, Unprovable, globals_read, hides_nothing, in_python, is_own, nested, version_of, versions_work, written
+from .observe import DYNAMIC, HIGHER, PATCHED, PURE_LIBRARY, PURE_TYPES, own, pure_native
 
 LARGEST = 100_000       # values compared
 ABSENT, MARK = object(), object()
-ATOMS = {type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented), range, slice, Size, dt.dtype, Device, layout,
-         types.CodeType, np.float32, np.float64, np.int32, np.int64, np.bool_}
+ATOMS = {type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented), range, slice, Size, dt.dtype, Device,
+         layout, types.CodeType, np.float32, np.float64, np.int32, np.int64, np.bool_}
 NUMBERS = {bool, int, float, complex, str, bytes, Size, range, slice}      # compared by value where they are not the same object
 FORBIDDEN = {"__dict__", "__getattribute__", "__setattr__", "__delattr__", "__globals__", "__code__", "__closure__", "__builtins__",
              "__subclasses__", "__weakref__", "__reduce__", "__reduce_ex__", "__sizeof__", "_version", "f_locals", "f_globals", "gi_frame",
              "__setitem__", "__delitem__", "__setstate__", "__init_subclass__", "__class_getitem__"}
-CONTAINERS = (list, dict, set, frozenset, tuple, deque, OrderedDict, defaultdict)
+DESCRIPTIONS = {"__annotations__", "__doc__", "__module__", "__qualname__", "__abstractmethods__", "_abc_impl", "__slots__", "__match_args__",
+                "__dataclass_fields__", "__dataclass_params__", "__parameters__", "__orig_bases__", "__static_attributes__",
+                "__firstlineno__", "__type_params__", "__annotate__"}
 TENSOR_STATE = {"storage", "meta", "_rg", "_grad", "_grad_fn", "_nr", "_base", "_views", "_accumulator", "_hooks", "_post_hooks", "_untracked"}
-_VERSION_TAG = 384      # where CPython keeps a type's version tag (type objects of 64-bit builds, 3.10 to 3.13)
-
-
-class Unprovable(Exception):
-    """The function depends on something that cannot be compared from call to call."""
 
 
 def environment() -> tuple:
@@ -66,113 +61,6 @@ def environment() -> tuple:
     return (mode.grad, mode.inference, mode.autocast, dt._default, config.eager, config.target, config.fuse, config.verify, tape.state.vmap,
             tape.state.devices, autograd.GradNode._keep, autograd._cotangents, override.state.modes, override.state.enabled,
             override.state.subclasses, _hooks.any_global(), bool(forward_ad and forward_ad._levels), core.default_device, *_chosen.values())
-
-
-# -- classes ----------------------------------------------------------------------------------------------------
-
-def version_of(cls: type) -> ctypes.c_uint32:
-    """Where the interpreter counts the changes of a class and its bases; 0 while none are known."""
-    return ctypes.c_uint32.from_address(id(cls) + _VERSION_TAG)
-
-
-@functools.cache
-def versions_work() -> bool:
-    """Whether `version_of` is where this interpreter keeps it: tried on a class that is changed."""
-    if sys.implementation.name != "cpython" or ctypes.sizeof(ctypes.c_void_p) != 8 or sys.version_info >= (3, 14) \
-            or not getattr(sys, "_is_gil_enabled", lambda: True)():
-        return False
-    base = type("Base", (), {"x": 1})
-    child = type("Child", (base,), {})
-    seen = set()
-    for value in range(4):
-        if child.x != (value or 1):
-            return False
-        tag = version_of(child).value
-        if tag == 0 or tag in seen or tag != version_of(child).value:
-            return False
-        seen.add(tag)
-        base.x = value + 1
-        if version_of(child).value == tag:
-            return False
-    return True
-
-
-class _Plain:
-    pass
-
-
-class _Bare:
-    __slots__ = ()
-
-
-class _Weak:
-    __slots__ = ("__weakref__",)
-
-
-_WEAKREF = _Weak.__basicsize__ - _Bare.__basicsize__
-_DICT = _Plain.__basicsize__ - _Bare.__basicsize__ - _WEAKREF
-
-
-def hides_nothing(cls: type) -> bool:
-    """Whether instances have no state but attributes, slots, and the contents of a container: all of the class is written in Python."""
-    for base in cls.__mro__[:-1]:
-        if base in CONTAINERS or base in (int, float, str, BaseException) or issubclass(base, BaseException):
-            return issubclass(cls, CONTAINERS)
-        if not base.__flags__ & (1 << 9) or type(base.__dict__.get("__dict__")) not in (types.GetSetDescriptorType, type(None)):
-            return False
-    size = _Bare.__basicsize__
-    for base in cls.__mro__[:-1]:
-        slots = base.__dict__.get("__slots__", ())
-        slots = (slots,) if isinstance(slots, str) else slots
-        size += 8 * len([s for s in slots if s not in ("__dict__", "__weakref__")])
-        size += _WEAKREF * ("__weakref__" in base.__dict__) + _DICT * ("__dict__" in base.__dict__)
-    return cls.__basicsize__ <= size
-
-
-def in_python(cls: type) -> bool:
-    """Whether a class was made by a class statement."""
-    return bool(cls.__flags__ & (1 << 9)) and isinstance(cls.__dict__.get("__module__"), str)
-
-
-def is_own(x) -> bool:
-    """Whether a class or module belongs to this package."""
-    name = x.__name__ if type(x) is types.ModuleType else x.__module__
-    return type(name) is str and (name == "antorcha" or name.startswith("antorcha."))
-
-
-# -- code -------------------------------------------------------------------------------------------------------
-
-_GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"}
-_ATTRIBUTE = {"LOAD_ATTR", "LOAD_METHOD"}
-_SKIP = {"CACHE", "PUSH_NULL", "PRECALL", "NOP", "EXTENDED_ARG"}
-
-
-@functools.lru_cache(4096)
-def globals_read(code: types.CodeType) -> tuple[tuple[str, tuple], ...]:
-    """Each global in the code with the names of attributes that follow it: `a.b.c` as ("a", ("b", "c"))."""
-    found, name, chain = {}, None, []
-    for i in dis.get_instructions(code):
-        if i.opname in _SKIP:
-            continue
-        if i.opname == "IMPORT_NAME":
-            raise Unprovable(f"{code.co_name} imports {i.argval} when it runs")
-        if name is not None and i.opname in _ATTRIBUTE:
-            chain.append(i.argval)
-            continue
-        if name is not None:
-            found[name, tuple(chain)] = None
-            name = None
-        if i.opname in _GLOBAL:
-            name, chain = i.argval, []
-    return tuple(found)
-
-
-def nested(code: types.CodeType):
-    """The code of functions defined within."""
-    for c in code.co_consts:
-        if type(c) is types.CodeType:
-            yield c
-            yield from nested(c)
 
 
 # -- the walk ---------------------------------------------------------------------------------------------------
@@ -212,8 +100,9 @@ class Reach:
     def __init__(self, profile, function, args: tuple, kwargs: dict):
         self.profile = profile
         self.names = profile.names()
-        self.space: dict = {"A": ABSENT, "M": MARK, "environment": environment, "version": None}
+        self.space: dict = {"A": ABSENT, "M": MARK, "environment": environment}     # what the expressions refer to
         self.places: list[Place] = []
+        self.empty: list = []               # containers that have to stay empty
         self.grads: list[Place] = []        # what may be different afterwards: the gradients
         self.slots: list[Slot] = []
         self.slot_of: dict[int, int] = {}
@@ -226,8 +115,8 @@ class Reach:
         bad = FORBIDDEN & {n for code in profile.user for n in code.co_names}
         if bad:
             raise Unprovable(f"the code uses {min(bad)}")
+        self.dynamic = any(not DYNAMIC.isdisjoint(code.co_names) for code in profile.user)
         self.higher = bool(HIGHER & self.names)
-        self.empty: list = []           # containers that have to stay empty
         self.place(f"environment() == {self.constant(environment())}", [True], "the settings (grad mode, autocast, default dtype ...)")
         self.cls(Tensor)
         self.cls(Parameter)
@@ -272,7 +161,7 @@ class Reach:
         for base in cls.__mro__:
             if in_python(base) and not is_own(base):
                 for name, value in list(vars(base).items()):
-                    if (self.profile.dynamic or name in self.names or name.startswith("__")) and name not in ("__dict__", "__weakref__"):
+                    if (self.dynamic or name in self.names or name.startswith("__")) and name not in ("__dict__", "__weakref__"):
                         self.attribute(value, f"{base.__qualname__}.{name}")
 
     def attribute(self, value, where: str) -> None:
@@ -284,9 +173,7 @@ class Reach:
         if isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType,
                                                types.MethodDescriptorType, types.ClassMethodDescriptorType)):
             return
-        if where.rpartition(".")[2] in ("__annotations__", "__doc__", "__module__", "__qualname__", "__abstractmethods__", "_abc_impl", "__slots__",
-                                        "__match_args__", "__dataclass_fields__", "__dataclass_params__", "__parameters__", "__orig_bases__",
-                                        "__static_attributes__", "__firstlineno__", "__type_params__", "__annotate__"):
+        if where.rpartition(".")[2] in DESCRIPTIONS:
             return
         self.visit(value, where)
 
@@ -313,7 +200,7 @@ class Reach:
             self.visit(x.__self__, where)
         elif t in (types.BuiltinFunctionType, types.MethodWrapperType):
             if self.higher and not pure_native(x):
-                raise Unprovable(f"{where} is {getattr(x, '__qualname__', x)}, which is not known to be pure and could be called by map, sorted ...")
+                raise Unprovable(f"{where} is {getattr(x, '__qualname__', x)}, which is not known to be pure, and map, sorted ... could call it")
             if not isinstance(x.__self__, types.ModuleType):
                 self.visit(x.__self__, where)
         elif t is types.ModuleType:
@@ -342,14 +229,15 @@ class Reach:
             return
         name = self.constant(f)
         if f.__dict__:
-            self.place(f"*{name}.__dict__, *{name}.__dict__.values(), M", [*f.__dict__, *f.__dict__.values(), MARK], f"{where}.__dict__")
+            self.place(f"*{name}.__dict__, *{name}.__dict__.values(), M", [*f.__dict__, *f.__dict__.values(), MARK], f"attributes of {where}")
             for key, value in f.__dict__.items():
                 if key in self.names or key == "__wrapped__":
                     self.visit(value, f"{where}.{key}")
         self.reached_code.add(code)
         if code not in self.profile.user:
             return
-        self.place(f"{name}.__code__, {name}.__defaults__, {name}.__kwdefaults__", [code, f.__defaults__, f.__kwdefaults__], f"the code of {where}")
+        self.place(f"{name}.__code__, {name}.__defaults__, {name}.__kwdefaults__", [code, f.__defaults__, f.__kwdefaults__],
+                   f"the code of {where}")
         self.visit(f.__defaults__, f"a default of {where}")
         self.visit(f.__kwdefaults__, f"a default of {where}")
         for variable, cell in zip(code.co_freevars, f.__closure__ or ()):
@@ -420,10 +308,10 @@ class Reach:
         """A module that the code has as a value."""
         space, name = vars(module), self.dictionary(vars(module))
         if is_own(module):
-            if self.profile.dynamic:
+            if self.dynamic:
                 self.place(f"*{name}, *{name}.values(), M", [*space, *space.values(), MARK], where)
             return
-        if self.profile.dynamic:
+        if self.dynamic:
             raise Unprovable(f"{where} is a module whose attributes are read by getattr")
         for attribute in sorted(self.names & space.keys()):
             self.place(f"{name}.get({attribute!r}, A)", [space[attribute]], f"{where}.{attribute}")
@@ -497,7 +385,7 @@ class Reach:
 
     def names_of(self, x, t: type) -> set | None:
         """The attributes that code can read of an object; None for all."""
-        if self.profile.dynamic:
+        if self.dynamic:
             return None
         if isinstance(x, Module):
             return self.names | {"_parameters", "_buffers", "_modules"} | self.own_attributes(x, t)
@@ -543,14 +431,15 @@ class Reach:
         places = self.places if places is None else places
         if known is not None:
             if expression is not None:
-                places.append(Place(f"{expression} is t{known}", [True], f"{where}, which is the same tensor as {self.slots[known].where}"))
+                same_as = f"{where}, which is the same tensor as {self.slots[known].where}"
+                places.append(Place(f"{expression} is t{known}", [True], same_as))
             elif self.slots[known].expression is not None:
                 places.append(Place(f"{self.constant(t)} is t{known}", [True], f"{where}, which is {self.slots[known].where}"))
             return
         if type(t) not in (Tensor, Parameter):
             raise Unprovable(f"{where} is a {type(t).__name__}: of the tensors' classes Tensor and Parameter alone are known")
         extra = t.__dict__.keys() - TENSOR_STATE
-        if extra and (self.profile.dynamic or extra & self.names):
+        if extra and (self.dynamic or extra & self.names):
             raise Unprovable(f"{where} has attributes of the user's: {', '.join(sorted(extra))}")
         k = self.slot_of[id(t)] = len(self.slots)
         slot = Slot(t, expression or self.constant(t), where, places is self.grads)
@@ -562,10 +451,12 @@ class Reach:
         what = f"shape, strides, dtype, requires_grad or hooks of {where}"
         places.append(Place(f"type(t{k}), t{k}.meta, type(t{k}.storage)", [type(t), t.meta, Storage], what))
         fixed = expression is None or places is self.grads
+        if not fixed:
+            places.append(Place(f"t{k}.__dict__.keys() <= {self.constant(TENSOR_STATE)}", [not extra], f"attributes of {where}"))
         if fixed:       # which attributes it has of its own tells that the others have their defaults
             self.grads.append(Place(f"tuple(t{k}.__dict__) == {self.constant(tuple(t.__dict__))}", [True], what))
-        for name, check in (("_rg", "t{}._rg"), ("_grad_fn", "t{}._grad_fn is None"), ("_hooks", "not t{}._hooks"), ("_post_hooks", "not t{}._post_hooks"),
-                            ("_untracked", "t{}._untracked"), ("_base", "t{}._base is None")):
+        for name, check in (("_rg", "t{}._rg"), ("_grad_fn", "t{}._grad_fn is None"), ("_hooks", "not t{}._hooks"),
+                            ("_post_hooks", "not t{}._post_hooks"), ("_untracked", "t{}._untracked"), ("_base", "t{}._base is None")):
             if not fixed or name in t.__dict__:
                 places.append(Place(check.format(k), [eval(check.format(""), {"t": t})], what))
         if t._grad is not None:
@@ -580,7 +471,7 @@ class Reach:
             known.update(nested(code))
         for code in self.profile.user.keys() - known:
             if code.co_freevars or code.co_name == "<module>":
-                raise Unprovable(f"it is not known where {getattr(code, 'co_qualname', code.co_name)} ({code.co_filename}:{code.co_firstlineno}) comes from")
+                raise Unprovable(f"it is not known where {code.co_name} ({code.co_filename}:{code.co_firstlineno}) comes from")
 
     def check_aliases(self) -> None:
         """Which slots are one tensor or share one storage."""
@@ -593,7 +484,7 @@ class Reach:
         if len(first) < len(slots):
             self.grads.append(Place(f"len({{{', '.join(f'id(t{k})' for k in range(len(slots)))}}})", [len(slots)], "which tensors are the same"))
         if slots:
-            self.grads.append(Place(f"len({{{', '.join(f'id(t{k}.storage)' for k in first.values())}}})", [len(first)],
+            self.grads.append(Place(f"len({{*map(id, ({''.join(f't{k}.storage, ' for k in first.values())}))}})", [len(first)],
                                     "which tensors share memory"))
 
     # -- comparing ----------------------------------------------------------------------------------------------
@@ -614,14 +505,6 @@ class Reach:
         _, now = self.reader(places, False)(args, kwargs)
         then = [v for p in places for v in p.values]
         return None if same(now, then) else difference(now, then, places)
-
-
-def written(name: str, parameters: str, lines: list[str], space: dict):
-    """The function with these lines. What it takes from `space` are defaults of parameters: quick to read, however many they are."""
-    body = "\n    ".join(lines)
-    constants = [n for n in dict.fromkeys(re.findall(r"[A-Za-z_]\w*", body)) if n in space]
-    exec(f"def {name}({parameters}, {', '.join(f'{n}={n}' for n in constants)}):\n    {body}\n", space)
-    return space.pop(name)
 
 
 def _content(cell):
@@ -656,5 +539,3 @@ def difference(now: list, then: list, places: list[Place]) -> str:
         at = end
     return "the state"
 
-
-__all__ = ["Reach", "Slot", "Unprovable", "same", "is_"]

@@ -13,15 +13,15 @@ class OptimizedModule(Module):
         super().__init__()
         self._orig_mod = module
         self.training = module.training
-        object.__setattr__(self, "compiled", Compiled(module))
+        object.__setattr__(self, "_compiled", Compiled(module))
 
     def forward(self, *args, **kwargs):
-        return self.compiled(*args, **kwargs)
+        return self._compiled(*args, **kwargs)
 
     @property
     def reason(self) -> str | None:
         """Why the last call was not replayed; None if it was."""
-        return self.compiled.reason
+        return self._compiled.reason
 
     def train(self, mode: bool = True):
         self.training = mode
