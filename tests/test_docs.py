@@ -8,12 +8,15 @@ import os
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"```(python|text|on one machine)\n(.*?)```\n", re.DOTALL)
 
 
-def test_life_of_a_plus_b():
-    path = ROOT / "docs" / "life_of_a_plus_b.md"
+@pytest.mark.parametrize("name", ["life_of_a_plus_b", "compile"])
+def test_a_page_prints_what_it_says(name):
+    path = ROOT / "docs" / f"{name}.md"
     text = path.read_text()
     names: dict = {}
     printed = ""

@@ -26,20 +26,22 @@ _NUMPY = os.path.dirname(np.__file__) + os.sep
 
 # Parts of this package whose functions depend on nothing but their arguments, the tensors' state and `state.environment`
 PURE = {"base", "runtime", "targets", "loops", "graph", "ops", "core", "nn", "optim", "amp", "autograd", "distributions", "compiler",
-        "__init__.py", "layers.py", "special.py", "linalg.py", "fft.py", "signal", "return_types.py", "queries.py", "types.py", "type_info.py"}
+        "__init__.py", "layers.py", "special.py", "linalg.py", "fft.py", "signal", "return_types.py", "queries.py", "types.py",
+        "type_info.py"}
 IMPURE_FILES = {os.path.join(*parts) for parts in (
     ("core", "untyped.py"), ("core", "gradcheck.py"), ("autograd", "graph.py"), ("autograd", "forward_ad.py"),
     ("autograd", "anomaly_mode.py"), ("nn", "modules", "lazy.py"))}
 IMPURE_NAMES = {"manual_seed", "seed", "initial_seed", "get_state", "set_state", "clone_state", "_version", "data_ptr", "numpy",
-                "register_hook", "register_post_accumulate_grad_hook", "retain_grad", "__dlpack__", "share_memory_", "set_default", "set_num_threads",
-                "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook", "register_full_backward_pre_hook",
+                "register_hook", "register_post_accumulate_grad_hook", "retain_grad", "__dlpack__", "share_memory_", "set_default",
+                "set_num_threads", "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook", "register_full_backward_pre_hook",
                 "set_autocast_dtype"}
 PATCHED = ("nn" + os.sep, "optim" + os.sep, "amp" + os.sep)      # where users replace functions: what is read there is guarded
 PURE_LIBRARY = {_LIBRARY + name for name in ("contextlib.py", "functools.py", os.path.join("collections", "__init__.py"), "typing.py",
                                              "enum.py", "abc.py", "types.py", "operator.py")} | {"<frozen abc>"}
 
 PURE_BUILTINS = {"abs", "all", "any", "ascii", "bin", "callable", "chr", "divmod", "format", "getattr", "hasattr", "hex", "isinstance",
-                 "issubclass", "iter", "len", "max", "min", "next", "oct", "ord", "pow", "repr", "round", "sorted", "sum", "__build_class__"}
+                 "issubclass", "iter", "len", "max", "min", "next", "oct", "ord", "pow", "repr", "round", "sorted", "sum",
+                 "__build_class__"}
 DYNAMIC = {"getattr", "hasattr", "format", "format_map"}      # read attributes whose names are not in the code
 HIGHER = {"map", "filter", "sorted", "min", "max", "reduce", "partial", "starmap", "accumulate", "iter", "groupby", "takewhile",
           "dropwhile", "sort", "defaultdict", "filterfalse"}       # call functions unseen

@@ -109,14 +109,12 @@ class Recording:
             keys = free.pop(id(p.container), None)
             if keys is None:
                 continue
-            d, (test, name, _) = p.container, p.code.split(", ")
-            before = p.values[1:-1]
-            name = name[1:].partition(".")[0]
+            d, name, before = p.container, p.code[1:].partition(".")[0], p.values[:-1]
             if len(before) != len(d) or any(v is not d[k] and k not in keys for k, v in zip(d, before)):
                 raise Unprovable(f"it changes {p.where}")
             items = [f"type({name}[{k!r}])" if k in keys else f"{name}[{k!r}]" for k in d]
-            p.code = f"{test}, {', '.join(items)}, M"
-            p.values = [True, *[type(v) if k in keys else v for k, v in d.items()], p.values[-1]]
+            p.code = f"{', '.join(items)}, M"
+            p.values = [*[type(v) if k in keys else v for k, v in d.items()], p.values[-1]]
         if free:
             raise Unprovable("an optimiser that it cannot reach makes a step")
 
@@ -210,7 +208,7 @@ class Recording:
                 lines.append(f"s{k}.version += {s.storage.version - s.version}")
         self.early: list[str] = []      # tensors that are made
         for k, s in enumerate(slots):
-            if s.tensor.storage is not s.storage:
+            if s.tensor.storage is not s.storage or type(s.tensor) is not s.type:
                 raise Unprovable(f"it gives {s.where} another memory")
             if s.is_grad and (s.tensor._grad_fn is not None or s.tensor._rg):
                 raise Unprovable("it differentiates gradients")
@@ -245,8 +243,10 @@ class Recording:
             raise Unprovable("a tensor that it makes lies in memory that NumPy shares")
         at = self.storage_number.get(id(t.storage))
         storage = f"s{self.storages[at]}" if at is not None else self._storage(t.storage)
-        base = None if t._base is None else next((f"t{k}._base" for k, s in enumerate(self.reach.slots) if s.tensor._base is t._base), None) \
-            or self._tensor(t._base)
+        base = None
+        if t._base is not None:
+            shared = [f"t{k}._base" for k, s in enumerate(self.reach.slots) if s.tensor._base is t._base]
+            base = shared[0] if shared else self._tensor(t._base)
         name = self.made[id(t)] = f"x{len(self.made)}"
         self.kept.append(t)
         m = self.reach.constant(t.meta)
@@ -372,7 +372,8 @@ class Recording:
         tensors, storages, numbers, steps = found
         if tape.nodes and (self.plan is None and self.attempts < 4 or self.backwards):
             tape.flush()    # a whole step is worth a plan of its own
-        leaves = [storages[k].node if kind == "storage" else self.constants[k] if kind == "constant" else k for kind, k in self.leaves]
+        constants = self.constants
+        leaves = [storages[k].node if kind == "storage" else constants[k] if kind == "constant" else k for kind, k in self.leaves]
         for n, form in zip(leaves, self.forms):
             if form is not None and n.form is not form and (n.form.numel, n.form.dtype) != (form.numel, form.dtype):
                 return MISS     # the tensor is a view of a larger storage than it was

@@ -49,10 +49,11 @@ NUMBERS = {bool, int, float, complex, str, bytes, Size, range, slice}      # com
 FORBIDDEN = {"__dict__", "__getattribute__", "__setattr__", "__delattr__", "__globals__", "__code__", "__closure__", "__builtins__",
              "__subclasses__", "__weakref__", "__reduce__", "__reduce_ex__", "__sizeof__", "_version", "f_locals", "f_globals", "gi_frame",
              "__setitem__", "__delitem__", "__setstate__", "__init_subclass__", "__class_getitem__"}
-DESCRIPTIONS = {"__annotations__", "__doc__", "__module__", "__qualname__", "__abstractmethods__", "_abc_impl", "__slots__", "__match_args__",
-                "__dataclass_fields__", "__dataclass_params__", "__parameters__", "__orig_bases__", "__static_attributes__",
+DESCRIPTIONS = {"__annotations__", "__doc__", "__module__", "__qualname__", "__abstractmethods__", "_abc_impl", "__slots__",
+                "__match_args__", "__dataclass_fields__", "__dataclass_params__", "__parameters__", "__orig_bases__", "__static_attributes__",
                 "__firstlineno__", "__type_params__", "__annotate__"}
-TENSOR_STATE = {"storage", "meta", "_rg", "_grad", "_grad_fn", "_nr", "_base", "_views", "_accumulator", "_hooks", "_post_hooks", "_untracked"}
+TENSOR_STATE = {"storage", "meta", "_rg", "_grad", "_grad_fn", "_nr", "_base", "_views", "_accumulator", "_hooks", "_post_hooks",
+                "_untracked"}
 
 
 def environment() -> tuple:
@@ -80,7 +81,7 @@ class Slot:
     def __init__(self, tensor, expression: str, where: str, is_grad: bool):
         self.tensor, self.expression, self.where, self.is_grad = tensor, expression, where, is_grad
         self.storage, self.node, self.version = tensor.storage, None, 0
-        self.grad = tensor._grad
+        self.grad, self.type, self.fixed = tensor._grad, type(tensor), True
 
     def begin(self) -> None:
         """Note the value at the beginning, in a node of its own: a clone has that of the original until one is written."""
@@ -103,6 +104,8 @@ class Reach:
         self.space: dict = {"A": ABSENT, "M": MARK, "environment": environment}     # what the expressions refer to
         self.places: list[Place] = []
         self.empty: list = []               # containers that have to stay empty
+        self.keyed: list[dict] = []         # dicts whose keys are strings and have to stay
+        self.owners: list = []              # objects that have to keep the attributes they have, whatever the values
         self.grads: list[Place] = []        # what may be different afterwards: the gradients
         self.slots: list[Slot] = []
         self.slot_of: dict[int, int] = {}
@@ -127,10 +130,9 @@ class Reach:
         for code, space in profile.own.items():
             if (own(code) or "").startswith(PATCHED):
                 self.globals_of(code, space, deep=False)
-        if self.empty:
-            self.place(f"any({self.constant(tuple(self.empty))})", [False], "a list or dict (hooks, for example) that was empty")
+        self.together()
         self.check_code()
-        self.check_aliases()
+        self.check_tensors()
 
     # -- noting -------------------------------------------------------------------------------------------------
 
@@ -200,7 +202,7 @@ class Reach:
             self.visit(x.__self__, where)
         elif t in (types.BuiltinFunctionType, types.MethodWrapperType):
             if self.higher and not pure_native(x):
-                raise Unprovable(f"{where} is {getattr(x, '__qualname__', x)}, which is not known to be pure, and map, sorted ... could call it")
+                raise Unprovable(f"{where} is {x.__name__}, which is not known to be pure, and map, sorted ... could call it")
             if not isinstance(x.__self__, types.ModuleType):
                 self.visit(x.__self__, where)
         elif t is types.ModuleType:
@@ -229,7 +231,8 @@ class Reach:
             return
         name = self.constant(f)
         if f.__dict__:
-            self.place(f"*{name}.__dict__, *{name}.__dict__.values(), M", [*f.__dict__, *f.__dict__.values(), MARK], f"attributes of {where}")
+            self.place(f"*{name}.__dict__, *{name}.__dict__.values(), M", [*f.__dict__, *f.__dict__.values(), MARK],
+                       f"attributes of {where}")
             for key, value in f.__dict__.items():
                 if key in self.names or key == "__wrapped__":
                     self.visit(value, f"{where}.{key}")
@@ -332,7 +335,8 @@ class Reach:
             self.empty.append(x)
         elif isinstance(x, dict):
             if all(type(k) is str for k in x):
-                self.place(f"tuple({name}) == {self.constant(tuple(x))}, *{name}.values(), M", [True, *x.values(), MARK], where, x)
+                self.keyed.append(x)
+                self.place(f"*{name}.values(), M", [*x.values(), MARK], where, x)
             else:
                 self.place(f"*{name}, *{name}.values(), M", [*x, *x.values(), MARK], where)
             for key, value in x.items():
@@ -376,7 +380,7 @@ class Reach:
         elif found:
             self.place(f"{name}.__dict__.get({found[0]!r}, A)", [d[found[0]]], where)
         if names is None or isinstance(x, (Module, Optimizer)):
-            self.place(f"tuple({name}.__dict__) == {self.constant(tuple(d))}", [True], f"the attributes of {where}")
+            self.owners.append(x)
         else:
             missing = self.constant(frozenset(names - d.keys()))
             self.place(f"{name}.__dict__.keys().isdisjoint({missing})", [True], f"the attributes of {where}")
@@ -449,12 +453,10 @@ class Reach:
         if t._hooks or t._post_hooks:
             raise Unprovable(f"{where} has hooks")
         what = f"shape, strides, dtype, requires_grad or hooks of {where}"
-        places.append(Place(f"type(t{k}), t{k}.meta, type(t{k}.storage)", [type(t), t.meta, Storage], what))
-        fixed = expression is None or places is self.grads
+        places.append(Place(f"t{k}.meta", [t.meta], what))
+        fixed = slot.fixed = expression is None or places is self.grads
         if not fixed:
             places.append(Place(f"t{k}.__dict__.keys() <= {self.constant(TENSOR_STATE)}", [not extra], f"attributes of {where}"))
-        if fixed:       # which attributes it has of its own tells that the others have their defaults
-            self.grads.append(Place(f"tuple(t{k}.__dict__) == {self.constant(tuple(t.__dict__))}", [True], what))
         for name, check in (("_rg", "t{}._rg"), ("_grad_fn", "t{}._grad_fn is None"), ("_hooks", "not t{}._hooks"),
                             ("_post_hooks", "not t{}._post_hooks"), ("_untracked", "t{}._untracked"), ("_base", "t{}._base is None")):
             if not fixed or name in t.__dict__:
@@ -473,19 +475,38 @@ class Reach:
             if code.co_freevars or code.co_name == "<module>":
                 raise Unprovable(f"it is not known where {code.co_name} ({code.co_filename}:{code.co_firstlineno}) comes from")
 
-    def check_aliases(self) -> None:
-        """Which slots are one tensor or share one storage."""
-        slots = self.slots
-        first: dict[int, int] = {}
+    def together(self) -> None:
+        """What is quicker compared for many objects at once."""
+        if self.empty:
+            self.place(f"any({self.constant(tuple(self.empty))})", [False], "a list or dict (hooks, for example) that was empty")
+        for objects, expression, where in ((self.keyed, "map(tuple, {})", "the keys of a dict (modules, parameters, options)"),
+                                           (self.owners, "map(tuple, map(vars, {}))", "the attributes of a module or optimiser")):
+            if objects:
+                expression = f"list({expression.format(self.constant(tuple(objects)))})"
+                keys = self.constant(eval(expression, {**self.space}))
+                self.place(f"{expression} == {keys}", [True], where)
+
+    def check_tensors(self) -> None:
+        """Classes; which slots are one tensor or share one storage. Which attributes a tensor has of its own tells that the others
+        have their defaults."""
+        slots, first = self.slots, {}
         for k, s in enumerate(slots):
             j = first.setdefault(id(s.storage), k)
             if j != k:
                 self.grads.append(Place(f"t{k}.storage is t{j}.storage", [True], f"whether {s.where} shares memory with {slots[j].where}"))
+        if not slots:
+            return
+        tensors = f"({''.join(f't{k}, ' for k in range(len(slots)))})"
+        storages = f"({''.join(f't{k}.storage, ' for k in first.values())})"
+        self.grads.append(Place(f"*map(type, {tensors})", [s.type for s in slots], "a tensor's class"))
+        self.grads.append(Place(f"*map(type, {storages})", [Storage for _ in first], "whether NumPy shares a tensor's memory"))
+        self.grads.append(Place(f"len({{*map(id, {storages})}})", [len(first)], "which tensors share memory"))
         if len(first) < len(slots):
-            self.grads.append(Place(f"len({{{', '.join(f'id(t{k})' for k in range(len(slots)))}}})", [len(slots)], "which tensors are the same"))
-        if slots:
-            self.grads.append(Place(f"len({{*map(id, ({''.join(f't{k}.storage, ' for k in first.values())}))}})", [len(first)],
-                                    "which tensors share memory"))
+            self.grads.append(Place(f"len({{*map(id, {tensors})}})", [len(slots)], "which tensors are the same"))
+        fixed = [k for k, s in enumerate(slots) if s.fixed]
+        keys = self.constant([tuple(slots[k].tensor.__dict__) for k in fixed])
+        fixed = "".join(f"t{k}, " for k in fixed)
+        self.grads.append(Place(f"list(map(tuple, map(vars, ({fixed})))) == {keys}", [True], "hooks of a tensor"))
 
     # -- comparing ----------------------------------------------------------------------------------------------
 
