@@ -33,7 +33,8 @@ IMPURE_FILES = {os.path.join(*parts) for parts in (
     ("autograd", "anomaly_mode.py"), ("nn", "modules", "lazy.py"))}
 IMPURE_NAMES = {"manual_seed", "seed", "initial_seed", "get_state", "set_state", "clone_state", "_version", "data_ptr", "numpy",
                 "register_hook", "register_post_accumulate_grad_hook", "retain_grad", "__dlpack__", "share_memory_", "set_default",
-                "set_num_threads", "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook", "register_full_backward_pre_hook",
+                "set_num_threads", "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+                "register_full_backward_pre_hook",
                 "set_autocast_dtype"}
 PATCHED = ("nn" + os.sep, "optim" + os.sep, "amp" + os.sep)      # where users replace functions: what is read there is guarded
 PURE_LIBRARY = {_LIBRARY + name for name in ("contextlib.py", "functools.py", os.path.join("collections", "__init__.py"), "typing.py",

@@ -50,8 +50,8 @@ FORBIDDEN = {"__dict__", "__getattribute__", "__setattr__", "__delattr__", "__gl
              "__subclasses__", "__weakref__", "__reduce__", "__reduce_ex__", "__sizeof__", "_version", "f_locals", "f_globals", "gi_frame",
              "__setitem__", "__delitem__", "__setstate__", "__init_subclass__", "__class_getitem__"}
 DESCRIPTIONS = {"__annotations__", "__doc__", "__module__", "__qualname__", "__abstractmethods__", "_abc_impl", "__slots__",
-                "__match_args__", "__dataclass_fields__", "__dataclass_params__", "__parameters__", "__orig_bases__", "__static_attributes__",
-                "__firstlineno__", "__type_params__", "__annotate__"}
+                "__match_args__", "__dataclass_fields__", "__dataclass_params__", "__parameters__", "__orig_bases__",
+                "__static_attributes__", "__firstlineno__", "__type_params__", "__annotate__"}
 TENSOR_STATE = {"storage", "meta", "_rg", "_grad", "_grad_fn", "_nr", "_base", "_views", "_accumulator", "_hooks", "_post_hooks",
                 "_untracked"}
 
@@ -556,7 +556,8 @@ def difference(now: list, then: list, places: list[Place]) -> str:
     for p in places:
         end = at + len(p.values)
         if not same(now[at:end], then[at:end]):
-            return p.where
+            changed = [k for k, a, b in zip(p.container or (), now[at:end], then[at:end]) if not same([a], [b])]
+            return f"{p.where}[{changed[0]!r}]" if changed else p.where
         at = end
     return "the state"
 
