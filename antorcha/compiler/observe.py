@@ -6,6 +6,7 @@ told by the engine (`tape.state.watch`) of everything that a replay must repeat 
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import operator
@@ -95,11 +96,15 @@ class Profile:
         self.impure: str | None = None
 
     def __enter__(self):
+        self.collects = gc.isenabled()
+        gc.disable()        # or what it calls would seem to belong to the function
         sys.setprofile(self._event)
         return self
 
     def __exit__(self, *error):
         sys.setprofile(None)
+        if self.collects:
+            gc.enable()
 
     def _event(self, frame, event, arg) -> None:
         if event != "call" and event != "c_call":
@@ -122,7 +127,7 @@ class Profile:
             self._native(arg, frame)
 
     def _native(self, function, frame) -> None:
-        if function is sys.setprofile:
+        if function in (sys.setprofile, gc.enable):
             return
         if not pure_native(function):
             if self.impure is None:
