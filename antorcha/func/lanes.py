@@ -72,7 +72,7 @@ class Level:
         finally:
             _levels.remove(self)
             if not _levels:
-                tape.state.vmap, tape.state.urgent = None, False
+                tape.state.vmap, tape.state.urgent, rewriter.last = None, False, None
         if self.urgent and not error[0]:
             tape.flush()
 

@@ -1,0 +1,125 @@
+"""Whether derivatives are recorded: no_grad and its relatives, as contexts and decorators."""
+
+from __future__ import annotations
+
+from ..base.grad_mode import mode
+
+
+def is_grad_enabled() -> bool:
+    return mode.grad
+
+
+class _Decorator:
+    """A context manager that also decorates functions and generators' functions."""
+
+    def __call__(self, function):
+        import functools
+        import inspect
+
+        if inspect.isclass(function):
+            function.__init__ = self(function.__init__)
+            return function
+        if inspect.isgeneratorfunction(function):
+            @functools.wraps(function)
+            def generator(*args, **kwargs):
+                with self.clone():
+                    items = function(*args, **kwargs)
+                    try:
+                        item = next(items)
+                    except StopIteration as stop:
+                        return stop.value
+                while True:
+                    try:
+                        sent = yield item
+                    except BaseException as e:
+                        with self.clone():
+                            item = items.throw(e)
+                        continue
+                    with self.clone():
+                        try:
+                            item = items.send(sent)
+                        except StopIteration as stop:
+                            return stop.value
+            return generator
+
+        @functools.wraps(function)
+        def wrapped(*args, **kwargs):
+            with self.clone():
+                return function(*args, **kwargs)
+        return wrapped
+
+    def clone(self):
+        return type(self)()
+
+
+class no_grad(_Decorator):
+    """Operations inside record no derivative."""
+
+    def __new__(cls, function=None):
+        self = super().__new__(cls)
+        return self if function is None else self(function)
+
+    def __init__(self, function=None):
+        self._before = []
+
+    def __enter__(self):
+        self._before.append(mode.grad)
+        mode.grad = False
+
+    def __exit__(self, *exc):
+        mode.grad = self._before.pop()
+
+
+class enable_grad(no_grad):
+    """Operations inside record their derivative, also within `no_grad`."""
+
+    def __enter__(self):
+        self._before.append(mode.grad)
+        mode.grad = True
+
+
+class set_grad_enabled(_Decorator):
+    """Switch the recording of derivatives on or off, as a function, context manager or decorator."""
+
+    def __init__(self, mode_: bool):
+        self._previous = mode.grad
+        self.mode = mode_
+        mode.grad = bool(mode_)
+
+    def __call__(self, function):
+        mode.grad = self._previous
+        return super().__call__(function)
+
+    def __enter__(self):
+        mode.grad = bool(self.mode)
+
+    def __exit__(self, *exc):
+        mode.grad = self._previous
+
+    def clone(self):
+        return type(self)(self.mode)
+
+
+class inference_mode(_Decorator):
+    """Like `no_grad`; results made inside cannot take part in differentiation later."""
+
+    def __new__(cls, mode=True):
+        self = super().__new__(cls)
+        if callable(mode):
+            self.__init__(True)
+            return self(mode)
+        return self
+
+    def __init__(self, mode=True):
+        self.mode = mode if isinstance(mode, bool) else True
+
+    def __enter__(self):
+        self._before = mode.grad, mode.inference
+        if self.mode:
+            mode.grad, mode.inference = False, True
+
+    def __exit__(self, *exc):
+        mode.grad, mode.inference = self._before
+
+    def clone(self):
+        return type(self)(self.mode)
