@@ -4,7 +4,7 @@ A sample x of a distribution with cumulative distribution F(x; a) and density p 
 dx/da = -(dF/da) / p (implicit reparameterisation: Figurnov, Mohamed and Mnih 2018). For the densities here,
 dF/da is an integral of the density times a slowly varying factor. It is taken from x to the tail that holds less, over the
 distance s from x on the scale on which the density is log-concave (log t for gamma, the logit of t for beta), so the
-integrand falls from 1 at s = 0 without a bump and a fixed Gauss rule gives nine digits for all parameters.
+integrand falls from 1 at s = 0 without a bump and a fixed Gauss rule is precise for all parameters.
 """
 
 from __future__ import annotations
@@ -14,43 +14,48 @@ import functools
 import numpy as np
 
 from ..base import dtype as dt
-from .pointwise import digamma, where
 from .placement import place
+from .pointwise import digamma, where
 from .random import source
 from .record import by_lane, core, operator
 
 Tensor = "Tensor"
-NODES = 48
-FALL = 36.0     # the integrand is cut off where it has fallen by exp(-FALL)
+
+
+def _precision(d: dt.dtype) -> tuple[int, float]:
+    """(how many nodes, by which power of e the integrand has fallen where it is cut off): for nine digits, or for five."""
+    return (48, 36.0) if d is dt.float64 else (28, 27.0)
 
 
 @functools.cache
-def _rule():
+def _rule(count: int):
     """Nodes v**2 and weights on [0, 1], crowded near 0 (Gauss and Legendre, in v)."""
-    x, w = np.polynomial.legendre.leggauss(NODES)
+    x, w = np.polynomial.legendre.leggauss(count)
     v = (x + 1) / 2
     return core.from_numpy(v ** 2), core.from_numpy(w * v)
 
 
-def _integral(integrand, reach):
+def _integral(integrand, reach, count: int):
     """The integral of `integrand(s)` over s in [0, reach], for each element of `reach`."""
-    nodes, weights = _rule()
+    nodes, weights = _rule(count)
     reach = reach.unsqueeze(-1)
     return (integrand(reach * nodes) * (reach * weights)).sum(-1)
 
 
-def _gamma_reach(a, x, below):
-    """A distance at which the integrand of `_standard_gamma_grad` has fallen by at least FALL."""
-    left = (FALL / 3 + (FALL ** 2 / 9 + 2 * FALL * a).sqrt()) / a
-    right = core.Tensor.minimum((2 * FALL / x).sqrt(), (FALL / x).log1p() + 0.5)
+def _gamma_reach(a, x, below, fall: float):
+    """A distance at which the integrand of `_standard_gamma_grad` has fallen by at least exp(-fall)."""
+    left = (fall / 3 + (fall ** 2 / 9 + 2 * fall * a).sqrt()) / a
+    right = core.Tensor.minimum((2 * fall / x).sqrt(), (fall / x).log1p() + 0.5)
     return where(below, left, right)
 
 
 @operator(public=True, method=False, out=False)
 def _standard_gamma_grad(input: Tensor, output: Tensor) -> Tensor:
-    """How a sample `output` of Gamma(concentration `input`, rate 1) moves with the concentration, to 1e-8 relative."""
+    """How a sample `output` of Gamma(concentration `input`, rate 1) moves with the concentration."""
     a, x = input.double(), output.double()
+    count, fall = _precision(output.meta.dtype)
     below = x <= a
+    reach = _gamma_reach(a, x, below, fall)
     side = where(below, 1.0, -1.0)
     head = digamma(a) - x.log()
     a, x, head, sign = (t.unsqueeze(-1) for t in (a, x, head, side))
@@ -59,14 +64,15 @@ def _standard_gamma_grad(input: Tensor, output: Tensor) -> Tensor:
         # t = x exp(-s) below the mean, x exp(s) above
         return (-sign * a * s - x * (-sign * s).expm1()).exp() * (s + sign * head)
 
-    return (output.double() * _integral(integrand, _gamma_reach(input.double(), output.double(), below))).to(output.dtype)
+    return (output.double() * _integral(integrand, reach, count)).to(output.dtype)
 
 
-def _beta_reach(rate, total):
-    """A distance at which the integrand of `_dirichlet_grad` has fallen by at least FALL: by its slope far away, or its curvature at 0."""
-    far = (FALL - total * (-rate / total).log1p()) / rate
+def _beta_reach(rate, total, fall: float):
+    """A distance at which the integrand of `_dirichlet_grad` has fallen by at least exp(-fall): by its slope far away, or its
+    curvature at 0."""
+    far = (fall - total * (-rate / total).log1p()) / rate
     curvature = rate * (1 - rate / total)
-    near = (FALL / 3 + (FALL ** 2 / 9 + 2 * FALL * curvature).sqrt()) / curvature
+    near = (fall / 3 + (fall ** 2 / 9 + 2 * fall * curvature).sqrt()) / curvature
     return core.Tensor.minimum(far, near)
 
 
@@ -78,7 +84,8 @@ def _dirichlet_grad(x: Tensor, alpha: Tensor, total: Tensor) -> Tensor:
     rate = where(below, a, c - a)
     weight = where(below, p, 1 - p)
     head = digamma(a) - digamma(c) - p.log()
-    reach = _beta_reach(rate, c)
+    count, fall = _precision(x.meta.dtype)
+    reach = _beta_reach(rate, c, fall)
     below, rate, weight, head, c = (t.unsqueeze(-1) for t in (below, rate, weight, head, c))
 
     def integrand(s):
@@ -86,7 +93,7 @@ def _dirichlet_grad(x: Tensor, alpha: Tensor, total: Tensor) -> Tensor:
         m = (weight * (-s).expm1()).log1p()
         return (-rate * s - c * m).exp() * where(below, s + m + head, -m - head)
 
-    return (p * _integral(integrand, reach)).to(x.dtype)
+    return (p * _integral(integrand, reach, count)).to(x.dtype)
 
 
 def _smallest(d: dt.dtype) -> float:

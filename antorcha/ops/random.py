@@ -214,6 +214,8 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         raise RuntimeError("prob_dist must be 1 or 2 dim")
     if not input.is_floating_point():
         raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {input.dtype}")
+    if out is not None and out.dtype is not dt.int64:
+        raise RuntimeError(f"multinomial expects Long tensor out, got: {out.dtype}")
     if input.dim() and input.shape[-1] > 2 ** 24:
         raise RuntimeError("number of categories cannot exceed 2^24")
     weights = np.array(core.host(input.detach()), np.float64, ndmin=2)

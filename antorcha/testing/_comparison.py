@@ -29,7 +29,7 @@ class Options(NamedTuple):
 
     def tolerances(self, *dtypes) -> tuple[float, float]:
         """The given ones, or the larger ones of the dtypes."""
-        if self.rtol is not None:
+        if self.rtol is not None and self.atol is not None:
             return self.rtol, self.atol
         known = [TOLERANCES.get(d, (0.0, 0.0)) for d in dtypes]
         return max(r for r, _ in known), max(a for _, a in known)

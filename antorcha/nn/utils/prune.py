@@ -164,7 +164,7 @@ def _validate_pruning_amount(amount, tensor_size: int) -> None:
 
 
 def _compute_nparams_toprune(amount, tensor_size: int) -> int:
-    return amount if isinstance(amount, numbers.Integral) else round(amount * tensor_size)
+    return int(amount) if isinstance(amount, numbers.Integral) else round(amount * tensor_size)
 
 
 def _validate_structured_pruning(t) -> None:
