@@ -195,8 +195,8 @@ def test_a_step_that_repeats_is_one_graph(gpus):
     """Its plan is found again; nothing is copied, allocated or waited for, and only arguments that changed are told."""
     def step(device, scale, losses):
         nonlocal w
-        h = (x @ w).relu()
-        loss = (torch.softmax(h @ w, 1) @ w).tanh().mean()
+        h = (x * w[:4]).cumsum(0).relu()
+        loss = (torch.softmax(h, 1) * w[4:]).cumsum(1).tanh().mean()
         loss.backward()
         with torch.no_grad():
             w -= scale * w.grad

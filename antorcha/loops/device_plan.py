@@ -57,7 +57,8 @@ class DevicePlan(Plan):
         addresses.append(status.address if status else 0)
         self._bind(addresses, numbers)
         if self.calls is None:
-            device.prepare([(what[0].key, partial(what[0].ptx, self.architecture)) for _, what in self.work if not isinstance(what, Extern)])
+            kernels = [what[0] for _, what in self.work if not isinstance(what, Extern)]
+            device.prepare([(kernel.key, partial(kernel.ptx, self.architecture)) for kernel in kernels])
             self.calls = [(k, self._loaded(device, what)) for k, what in self.work]
         if timed:
             self._timed(device, addresses, numbers)
