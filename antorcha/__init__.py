@@ -162,6 +162,8 @@ _FROM = {
     "bartlett_window": ".signal.periodic", "blackman_window": ".signal.periodic", "hamming_window": ".signal.periodic",
     "hann_window": ".signal.periodic", "kaiser_window": ".signal.periodic",
     "vmap": ".func",
+    **dict.fromkeys(["SymInt", "SymFloat", "SymBool", "sym_int", "sym_float", "sym_not", "sym_max", "sym_min", "sym_sqrt", "sym_ite", "sym_sum"],
+                    ".symbols"),
     "save": ".io", "load": ".io", "compile": ".compiler", "autocast": ".amp", "GradScaler": ".amp",
     "explain": ".explaining", "UntypedStorage": ".core.untyped", "TypedStorage": ".core.untyped",
     **{kind + suffix: ".core.legacy" for suffix in ("Tensor", "Storage") for kind in (

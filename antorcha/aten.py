@@ -31,20 +31,20 @@ class Packet:
 
 def _softmax_backward_data(grad_output, output, dim, input_dtype):
     """The derivative of softmax from its result."""
-    g = output * (grad_output - (grad_output * output).sum(dim, True))
-    return g.to(input_dtype)
+    g, y = record.widened(grad_output), record.widened(output)
+    return (y * (g - (g * y).sum(dim, True))).to(input_dtype)
 
 
 def _log_softmax_backward_data(grad_output, output, dim, input_dtype):
     """The derivative of log_softmax from its result."""
-    g = grad_output - pw.exp(output) * grad_output.sum(dim, True)
-    return g.to(input_dtype)
+    g = record.widened(grad_output)
+    return (g - pw.exp(record.widened(output)) * g.sum(dim, True)).to(input_dtype)
 
 
 def _safe_softmax(self, dim, dtype=None):
     """Softmax, 0 along rows that are -inf throughout."""
-    out = reduction.softmax(self, dim, dtype)
-    return pw.where((self == -math.inf).all(dim, True), 0.0, out)
+    nothing = (self == -math.inf).all(dim, True)
+    return pw.where(nothing, 0.0, reduction.softmax(pw.where(nothing, 0.0, self), dim, dtype))
 
 
 def native_dropout_backward(grad_output, mask, scale):

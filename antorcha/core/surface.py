@@ -15,7 +15,7 @@ ALIASES = {
     "arctanh": "atanh", "clip": "clamp", "concat": "cat", "divide": "div", "multiply": "mul", "subtract": "sub", "negative": "neg",
     "true_divide": "div", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne", "fix": "trunc",
     "ger": "outer", "concatenate": "cat", "row_stack": "vstack",
-    "moveaxis": "movedim", "swapaxes": "transpose", "swapdims": "transpose",
+    "_segment_reduce": "segment_reduce", "moveaxis": "movedim", "swapaxes": "transpose", "swapdims": "transpose",
 }
 
 

@@ -236,6 +236,16 @@ for _name in ("alias", "as_strided", "diagonal", "expand", "narrow", "permute", 
             silent=_name in ("split", "split_with_sizes", "unbind"))
 
 
+for _name in ("view_as_real", "view_as_complex"):
+    derived(_name + "_copy", RECORDS[_name], lambda x: x, method=False)
+
+
+@operator(family="view")
+def unsafe_split_with_sizes(input, split_sizes, dim=0):
+    """`split_with_sizes`, whose parts are taken as tensors of their own."""
+    return views.split_with_sizes(input, split_sizes, dim)
+
+
 @operator(method=False, out=False)
 def detach_copy(input: Tensor) -> Tensor:
     """`detach`, in memory of its own."""

@@ -348,3 +348,42 @@ def cumulative_trapezoid(y: Tensor, x: Tensor = None, *, dx=None, dim=-1) -> Ten
 def trapz(y: Tensor, x: Tensor = None, *, dx=None, dim=-1) -> Tensor:
     """`trapezoid` by its older name."""
     return trapezoid(y, x, dx=dx, dim=dim)
+
+
+# -- segments ---------------------------------------------------------------------------------------------------
+
+_SEGMENTS = {"sum": ("sum", 0.0), "mean": ("sum", 0.0), "prod": ("prod", 1.0), "max": ("amax", -math.inf), "min": ("amin", math.inf)}
+
+
+def _segment_places(data, lengths, axis, unsafe):
+    """The number of its segment for each position along `axis`, as an index of the data's shape."""
+    counts = core.host(lengths)
+    rows = counts.reshape(-1, counts.shape[-1])
+    if not unsafe and ((rows < 0).any() or (rows.sum(1) != data.shape[axis]).any()):
+        raise RuntimeError(f"segment_reduce(): Expected all rows of lengths along axis to sum to data.size(lengths.dim()-1), {data.shape[axis]}, and "
+                           "to be non-negative")
+    places = np.stack([np.repeat(np.arange(len(row)), row) for row in rows]).reshape(counts.shape[:-1] + (-1,))
+    return core.from_numpy(places).reshape(tuple(places.shape) + (1,) * (data.dim() - axis - 1)).expand(data.shape)
+
+
+@operator(method=False, out=False)
+def segment_reduce(data: Tensor, reduce, *, lengths=None, indices=None, offsets=None, axis=0, unsafe=False, initial=None) -> Tensor:
+    """Consecutive segments along `axis` reduced by "sum", "mean", "prod", "max" or "min": of the given lengths, or between offsets.
+    `initial` goes into every segment; an empty one gives it, or else the neutral element (of "mean" NaN)."""
+    if reduce not in _SEGMENTS:
+        raise RuntimeError(f"segment_reduce(): expected reduce to be one of {', '.join(_SEGMENTS)}; received {reduce!r}")
+    if (lengths is None) == (offsets is None):
+        raise RuntimeError("segment_reduce(): Either lengths or offsets must be defined, and not both. (indices are not supported)")
+    if lengths is None:
+        lengths = diff(offsets)
+    axis = normalize_dim("segment_reduce", axis, data.dim())
+    name, neutral = _SEGMENTS[reduce]
+    count = lengths.shape[-1]
+    shape = tuple(data.shape[:axis]) + (count,) + tuple(data.shape[axis + 1:])
+    start = core.full(shape, neutral if initial is None else float(initial), data.dtype, data.meta.device)
+    out = start.scatter_reduce(axis, _segment_places(data, lengths, axis, unsafe), data, name)
+    if reduce != "mean":
+        return out
+    size = lengths.reshape(tuple(lengths.shape) + (1,) * (data.dim() - axis - 1)).to(data.dtype)
+    empty = math.nan if initial is None else float(initial)
+    return pw.where(size == 0, empty, out / pw.clamp_min(size, 1))
