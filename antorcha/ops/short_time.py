@@ -12,7 +12,7 @@ from . import pointwise as pw
 from .fft import functions
 from .padding import pad
 from .record import check_tensor, core, operator
-from .view import _unfold_view, region_grad
+from .view import unfold_view, region_grad
 
 Tensor = "Tensor"
 
@@ -82,7 +82,7 @@ def stft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor 
 def overlap_add(frames: Tensor, hop):
     """The sum of frames (b, count, size) laid `hop` apart: (b, (count - 1) * hop + size)."""
     batch, count, size = frames.shape
-    return region_grad(frames, (batch, (count - 1) * hop + size), lambda v: _unfold_view(v, 1, size, hop))
+    return region_grad(frames, (batch, (count - 1) * hop + size), lambda v: unfold_view(v, 1, size, hop))
 
 
 @operator(out=False)

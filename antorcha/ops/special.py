@@ -25,10 +25,10 @@ def real_floats(d):
     return floating(d)
 
 
-def special(scalar, grad, samples, name=None, **fields):
+def special(scalar, grad, samples):
     """A function of the namespace torch.special, of one or two real numbers."""
     return lambda function: pointwise(scalar, grad=grad, samples=samples, rule=real_floats, wide=True, inplace=False,
-                                      namespace="special", name="special_" + (name or function.__name__), **fields)(function)
+                                      namespace="special", name="special_" + function.__name__)(function)
 
 
 def _ratio(x, y):

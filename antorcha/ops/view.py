@@ -411,7 +411,7 @@ def diagonal(input, offset=0, dim1=0, dim2=1):
     return diagonal_(input, offset, a, b)
 
 
-def _unfold_view(v: View, dim: int, size: int, step: int) -> View:
+def unfold_view(v: View, dim: int, size: int, step: int) -> View:
     if not v.shape:
         return make_view((size,), (1,), v.offset)
     shape, strides = list(v.shape), list(v.strides)
@@ -423,9 +423,9 @@ def _unfold_view(v: View, dim: int, size: int, step: int) -> View:
 
 @operator(family="view", name="unfold", public=False,
           grad=dict(input=lambda g, input_shape, dim, size, step:
-                    region_grad(g, input_shape, lambda v: _unfold_view(v, dim, size, step))))
+                    region_grad(g, input_shape, lambda v: unfold_view(v, dim, size, step))))
 def unfold_(input: Tensor, dim, size, step) -> Tensor:
-    return viewed(input, _unfold_view(input.meta.view, dim, size, step))
+    return viewed(input, unfold_view(input.meta.view, dim, size, step))
 
 
 @operator(family="view", namespace=False)
