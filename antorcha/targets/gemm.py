@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from ..base import dtype as dt
 from ..loops import ir
 from ..loops.ir import Contraction, Op, Program, floordiv, integer, maximum, minimum
-from ..runtime import jit, pool
+from ..runtime import cpu, jit, pool
 from . import llvm, microkernel
 from .llvm import Emitter, Kernel, evaluate
 from .microkernel import STAGE, STRIPE, Function, Shape
@@ -194,7 +194,7 @@ def _in_runs(operand: Op, dims: tuple, dtype: dt.dtype) -> bool:
     """Whether an operand is a plain load that lies in runs along the last of several dims, at places that are a sum of a part for
     these and one for the others: the windows of a convolution."""
     return (operand.kind == "load" and operand.dtype is dtype and len(dims) > 1 and _is_linear(operand.args[0])
-            and coefficient(operand.args[0], dims[-1][0]) == 1)
+            and coefficient(operand.args[0], dims[-1][0]) == 1 and cpu.vector_bytes() >= 32)    # processors with masked loads
 
 
 def _is_linear(offset: Op) -> bool:
