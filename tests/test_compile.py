@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
+import enum
 import functools
 import math
 import random
 import time
+import weakref
+from typing import NamedTuple
 
 import pytest
 
@@ -700,3 +704,77 @@ def test_the_reason_tells_what_changed():
     assert "argument 0" in c.reason
     torch.compiler.reset()
     check(c, f, x3)
+
+
+def test_a_recording_keeps_no_tensors_of_its_calls():
+    def f(x):
+        return x * 2 + 1
+    x = torch.ones(1000)
+    cell = weakref.ref(x.storage)
+    c = replayed(f, x)
+    result = weakref.ref(c(x).storage)
+    del x
+    c(torch.ones(1000))
+    assert cell() is None and result() is None and c.reason is None
+
+
+def test_dataclasses_enums_and_named_tuples():
+    class Kind(enum.Enum):
+        DOUBLE, HALVE = 2.0, 0.5
+
+    class Pair(NamedTuple):
+        a: torch.Tensor
+        b: torch.Tensor
+
+    @dataclasses.dataclass
+    class Options:
+        kind: Kind = Kind.DOUBLE
+        sizes: list = dataclasses.field(default_factory=lambda: [1, 2])
+
+        @property
+        def factor(self):
+            return self.kind.value * len(self.sizes)
+
+    options = Options()
+
+    def f(x):
+        return Pair(x * options.factor, x + 1)
+    c = replayed(f, x3)
+    for change in (lambda: None, lambda: setattr(options, "kind", Kind.HALVE), lambda: options.sizes.append(3),
+                   lambda: setattr(Options, "factor", property(lambda self: 7.0))):
+        change()
+        got, want = c(x3), f(x3)
+        assert type(got) is Pair and torch.equal(got.a, want.a) and torch.equal(got.b, want.b)
+
+
+def test_custom_functions_and_recurrent_layers():
+    class Twice(torch.autograd.Function):
+        gain = 2.0
+
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * Twice.gain
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * Twice.gain
+
+    w = torch.ones(3, requires_grad=True)
+
+    def f(x):
+        w.grad = None
+        Twice.apply(w * x).sum().backward()
+        return x + 1
+    c = torch.compile(f)
+    for k in range(8):
+        Twice.gain = 2.0 if k < 5 else 3.0
+        c(torch.ones(3))
+        assert w.grad.tolist() == [Twice.gain] * 3
+    net = nn.LSTM(3, 4)
+    m = torch.compile(net)
+    with torch.no_grad():
+        for _ in range(5):
+            x = torch.randn(2, 1, 3)
+            assert torch.equal(m(x)[0], net(x)[0])
+    assert m.reason is None

@@ -117,8 +117,8 @@ class Profile:
                 self.own[code] = frame.f_globals
         if kind[0] == "user":
             if code not in self.user:
-                if _for_package(frame):
-                    return
+                if _for_package(frame) or code.co_filename == "<string>" and "_tuple_new" in frame.f_globals:
+                    return      # the latter makes a named tuple
                 self.user[code] = frame.f_globals
         if event == "call":
             if kind[0] == "impure" and self.impure is None:
@@ -127,8 +127,6 @@ class Profile:
             self._native(arg, frame)
 
     def _native(self, function, frame) -> None:
-        if function in (sys.setprofile, gc.enable):
-            return
         if not pure_native(function):
             if self.impure is None:
                 name = getattr(function, "__qualname__", repr(function))

@@ -472,8 +472,7 @@ class Reach:
         for code in self.reached_code:
             known.update(nested(code))
         for code in self.profile.user.keys() - known:
-            if code.co_freevars or code.co_name == "<module>":
-                raise Unprovable(f"it is not known where {code.co_name} ({code.co_filename}:{code.co_firstlineno}) comes from")
+            raise Unprovable(f"it is not known where {code.co_name} ({code.co_filename}:{code.co_firstlineno}) comes from")
 
     def together(self) -> None:
         """What is quicker compared for many objects at once."""
