@@ -228,3 +228,20 @@ def index_put(input, indices, values, accumulate=False):
     spec, tensors = _parse(input, tuple(indices))
     places, result, mapping = _places(input.meta.view.shape, tensors)
     return put(input, _fit(values, result), places, result, mapping, "sum" if accumulate else "set")
+
+
+def _clamped(input, indices) -> list:
+    """The index tensors (None: a whole dimension) with places outside of their dimensions moved to the nearest inside."""
+    return [slice(None) if i is None else pw.clamp(i, -n, n - 1) for i, n in zip(indices, input.shape)]
+
+
+@operator(name="_unsafe_masked_index", method=False, out=False)
+def unsafe_masked_index(input: Tensor, mask, indices, fill) -> Tensor:
+    """`input[indices]` where the mask holds, else `fill`; where it does not, an index may be out of range."""
+    return pw.where(mask, getitem(input, tuple(_clamped(input, indices))), fill)
+
+
+@operator(name="_unsafe_masked_index_put_accumulate", method=False, out=False)
+def unsafe_masked_index_put_accumulate(input: Tensor, mask, indices, values: Tensor) -> Tensor:
+    """`input` with `values` added at the places where the mask holds; where it does not, an index may be out of range."""
+    return index_put(input, _clamped(input, indices), pw.where(mask, values, 0), True)

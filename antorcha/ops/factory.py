@@ -24,7 +24,9 @@ ARANGE = Record("arange", "pointwise", scalar=_range, uses_index=True)
 def full_of(shape: tuple, value, d: dt.dtype, device=None, op=FULL):
     """A tensor of `shape` with one value (as `number` gives it), without any checks."""
     out = dense(shape)
-    if isinstance(value, core.Tensor):      # a complex number
+    if isinstance(value, complex):
+        value = number(value)
+    if isinstance(value, core.Tensor):
         return place(core.contiguous(core.cast(value, d).expand(shape)), device or "cpu")
     static = Static(casts=(d,), device=device or "cpu")
     return core.make(Node(op, (value,), (None,), static, shape, out.numel, d), meta(out, d, device))
