@@ -60,7 +60,7 @@ def test_tables_learn_from_sparse_gradients(name):
     options = dict(lr=0.1)
     ours = getattr(torch.optim, name)(sparse.parameters(), **options)
     theirs = getattr(torch.optim, name.replace("Sparse", ""))(dense.parameters(), **options)
-    for step in range(3):
+    for _ in range(3):
         for table, optimizer in ((sparse, ours), (dense, theirs)):
             optimizer.zero_grad()
             table(torch.tensor([1, 4, 1])).pow(2).sum().backward()

@@ -129,7 +129,8 @@ def dirac_(tensor, groups=1):
     tensor.zero_()
     for g in range(groups):
         for d in range(min(outputs, shape[1])):
-            tensor[(g * outputs + d, d, *(n // 2 for n in shape[2:]))] = 1
+            place = (g * outputs + d, d, *(n // 2 for n in shape[2:]))
+            tensor[place] = 1
     return tensor
 
 

@@ -180,6 +180,7 @@ def result_dtype(inputs) -> dt.dtype:
             best = d
         elif dt.CATEGORY[d.kind] > dt.CATEGORY[best.kind]:
             best = dt.promote(best, d)
+    assert best is not None, "expected at least one input"
     return best
 
 
