@@ -121,7 +121,7 @@ class Recording:
     def _sources(self) -> None:
         """Where the values come from: storages (by the first slot that has each), constants, draws."""
         self.storages: list = []        # numbers of slots
-        self.leaf_at: dict = {}         # id of a leaf -> ("storage", number) | ("constant", number) | ("draw", number)
+        self.leaf_at = {}         # id of a leaf -> ("storage", number) | ("constant", number) | ("draw", number)
         known: dict[int, int] = {}
         for k, s in enumerate(self.reach.slots):
             if id(s.storage) in known:
@@ -194,8 +194,8 @@ class Recording:
     def _effects(self, result) -> None:
         """The lines that put the new values where they belong; `value[k]` are the nodes that they need."""
         self.values: list = []          # what of the graph is needed: ("node" | "leaf", number)
-        self.made: dict = {}            # id of a fresh tensor or storage -> its variable
-        self.kept: list = []
+        self.made = {}                  # id of a fresh tensor or storage -> its variable
+        self.kept = []
         lines: list[str] = []
         slots = self.reach.slots
         for k in self.storages:

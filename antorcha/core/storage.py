@@ -98,7 +98,7 @@ class SharedStorage(Storage):
     __slots__ = ()
 
     @property
-    def node(self) -> Node:
+    def node(self) -> Node:     # type: ignore[override]
         tape.state.urgent = True
         return _node.__get__(self)
 

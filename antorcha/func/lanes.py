@@ -365,7 +365,8 @@ def leave(level: Level, t: Tensor) -> Tensor:
 
 def depth(t: Tensor) -> list[Level]:
     """The levels that `t` has lanes in, the innermost first."""
-    found, node = [], raw_node(t)
+    found: list[Level] = []
+    node = raw_node(t)
     while type(node.inputs) is Lanes:
         found.append(node.inputs.level)
         node = node.inputs.node

@@ -293,7 +293,7 @@ def fma(a: Op, b, c) -> Op:
     return Op("fma", a.dtype, (a, b, c))
 
 
-def select(condition: Op, a, b) -> Op:
+def select(condition: Op, a, b):
     if isinstance(a, Pair) or isinstance(b, Pair):
         a, b = (a, a._other(b)) if isinstance(a, Pair) else (b._other(a), b)
         return Pair(select(condition, a.re, b.re), select(condition, a.im, b.im))

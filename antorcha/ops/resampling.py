@@ -24,7 +24,8 @@ class Taps:
     __slots__ = ("index", "weight", "length", "_transposed")
 
     def __init__(self, index, weight, length: int):
-        self.index, self.weight, self.length, self._transposed = index, weight, length, None
+        self.index, self.weight, self.length = index, weight, length
+        self._transposed: Taps | None = None
 
     @property
     def transposed(self) -> Taps:

@@ -353,7 +353,7 @@ class Device:
     def new_stream(self, priority: int = 0) -> int:
         handle = c_void_p()
         self.call("cuStreamCreateWithPriority", byref(handle), c_uint(NON_BLOCKING), c_int(priority))
-        return handle.value
+        return handle.value or 0
 
     def wait_stream(self, handle: int) -> None:
         self.call("cuStreamSynchronize", c_void_p(handle))

@@ -200,7 +200,8 @@ def counts() -> tuple[int, int]:
     call as well as before it: these tell which."""
     if _pool is None:
         return 0, 0
-    return tuple([ctypes.c_int64.from_address(_pool.state + at).value for at in (COMPLETED, SUBMITTED)])
+    completed, submitted = (ctypes.c_int64.from_address(_pool.state + at).value for at in (COMPLETED, SUBMITTED))
+    return completed, submitted
 
 
 def wait() -> None:

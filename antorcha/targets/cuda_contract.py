@@ -339,7 +339,8 @@ class ContractionKernel(Kernel):
         return tiles_of(self.contraction.dtype)
 
     def _sizes(self, words) -> tuple[int, int, int]:
-        return tuple(evaluate(flattened(getattr(self.contraction, label)), words) for label in ("batch", "m", "n"))
+        batch, m, n = (evaluate(flattened(getattr(self.contraction, label)), words) for label in ("batch", "m", "n"))
+        return batch, m, n
 
     def _tile(self, words, architecture: int) -> Tile:
         from .cuda_mma import is_wide

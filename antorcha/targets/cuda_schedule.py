@@ -348,4 +348,4 @@ def _atomic(program: ir.Program, s: Op) -> Op | None:
             instruction = "u" + kind
     else:
         instruction = None
-    return instruction and Op("atomic", None, (s.args[0], _split(s)[1]), (s.attr, instruction))
+    return None if instruction is None else Op("atomic", None, (s.args[0], _split(s)[1]), (s.attr, instruction))

@@ -269,12 +269,9 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool) -> str:
         total[r, v] = f.let(f"fadd {vector} {before}, %sum_{r}_{v}")
     f.line("br label %store")
     f.label("store")
+    values = {(r, v): f.let(f"phi {vector} [ %sum_{r}_{v}, %done ], [ {total[r, v]}, %partial ]") for r, v in places}
     for p in places:
-        r, v = p
-        value = f.let(f"phi {vector} [ %sum_{r}_{v}, %done ], [ {total[p]}, %partial ]")
-        tile[p] = (tile[p], value)
-    for at, value in tile.values():
-        f.line(f"store {vector} {value}, ptr {at}, align {s.lanes * s.bytes}")
+        f.line(f"store {vector} {values[p]}, ptr {tile[p]}, align {s.lanes * s.bytes}")
     return f.text()
 
 

@@ -6,7 +6,7 @@ from collections import namedtuple
 
 import antorcha as torch
 
-_Fields = namedtuple("PackedSequence", ["data", "batch_sizes", "sorted_indices", "unsorted_indices"], defaults=[None, None, None])
+_Fields = namedtuple("_Fields", ["data", "batch_sizes", "sorted_indices", "unsorted_indices"], defaults=[None, None, None])
 
 
 class PackedSequence(_Fields):
