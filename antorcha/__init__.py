@@ -5,21 +5,54 @@ from __future__ import annotations
 import builtins
 import math
 
-from .base import config, dtype as _dtype
+from . import ops
+from .base import config
+from .base import dtype as _dtype
 from .base.device import device
 from .base.dtype import (  # noqa: F401
-    bfloat16, complex64, complex128, dtype, float16, float32, float64, int8, int16, int32, int64, promote as promote_types, uint8, uint16,
-    uint32, uint64,
+    bfloat16,
+    complex64,
+    complex128,
+    dtype,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
 )
-from . import ops  # noqa: F401 (torch.ops)
-from .core import override as _override, surface as _surface
+from .base.dtype import promote as promote_types  # noqa: F401
+from .core import override as _override
+from .core import surface as _surface
 from .core.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
-from .core.tensor import (  # noqa: F401
-    Size, Tensor, as_tensor, channels_last, channels_last_3d, contiguous_format, from_dlpack, from_numpy, layout,
-    memory_format, preserve_format, sparse_bsc, sparse_bsr, sparse_coo, sparse_csc, sparse_csr, strided, tensor,
-)
 from .core.surface import allclose, isclose  # noqa: F401
-from .ops.record import broadcast_shapes as _broadcast_shapes, result_dtype as _result_dtype
+from .core.tensor import (  # noqa: F401
+    Size,
+    Tensor,
+    as_tensor,
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    from_dlpack,
+    from_numpy,
+    layout,
+    memory_format,
+    preserve_format,
+    sparse_bsc,
+    sparse_bsr,
+    sparse_coo,
+    sparse_csc,
+    sparse_csr,
+    strided,
+    tensor,
+)
+from .ops.record import broadcast_shapes as _broadcast_shapes
+from .ops.record import result_dtype as _result_dtype
 
 __version__ = "2.13.0+antorcha"
 
@@ -30,19 +63,25 @@ newaxis = None
 
 globals().update(_surface.torch_functions())
 from . import printing as _printing  # noqa: E402 (shows the tensors defined above)
-from .random_api import (  # noqa: E402, F401
-    Generator, default_generator, fork_rng, get_rng_state, initial_seed, manual_seed, seed, set_rng_state,
-)
-
 from .queries import *  # noqa: E402, F403
+from .random_api import (  # noqa: E402, F401
+    Generator,
+    default_generator,
+    fork_rng,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    seed,
+    set_rng_state,
+)
 from .type_info import finfo, iinfo  # noqa: E402, F401
 
 set_printoptions = _printing.set_printoptions
 
 
-def _reduce(tensor, protocol):
+def _reduce(self, protocol):
     from .io.rebuild import reduce_tensor
-    return reduce_tensor(tensor)
+    return reduce_tensor(self)
 
 
 Tensor.__reduce_ex__ = _reduce
@@ -140,6 +179,7 @@ def synchronize():
 def _overridable():
     """The modules whose functions a class with `__torch_function__` can override, by their names in PyTorch."""
     import importlib.util
+
     from . import layers
     globals().update({name: __getattr__(name) for name in (*_FROM, *layers.__all__) if name not in _override.IGNORED})
     names = ("", ".nn.functional", ".autograd", ".linalg", ".fft", ".special")
@@ -148,38 +188,101 @@ def _overridable():
 
 
 _override.modules = _overridable
-_LAZY = {       # namespaces in files of the same name, but for these
-    **{name: f".{name}" for name in (
-        "accelerator", "amp", "autograd", "backends", "compiler", "cpu", "cuda", "distributed", "distributions", "fft", "func", "hub", "io",
-        "jit", "linalg", "masked", "mps", "mtia", "multiprocessing", "nn", "optim", "overrides", "profiler", "return_types", "sparse", "special", "storage",
-        "testing", "types", "utils", "version", "xpu")},
+_LAZY = {  # namespaces in files of the same name, but for these
+    **{
+        name: f".{name}"
+        for name in (
+            "accelerator",
+            "amp",
+            "autograd",
+            "backends",
+            "compiler",
+            "cpu",
+            "cuda",
+            "distributed",
+            "distributions",
+            "fft",
+            "func",
+            "hub",
+            "io",
+            "jit",
+            "linalg",
+            "masked",
+            "mps",
+            "mtia",
+            "multiprocessing",
+            "nn",
+            "optim",
+            "overrides",
+            "profiler",
+            "return_types",
+            "sparse",
+            "special",
+            "storage",
+            "testing",
+            "types",
+            "utils",
+            "version",
+            "xpu",
+        )
+    },
     "signal": ".signal",
-    "random": ".random_api", "serialization": ".io.serialization",
+    "random": ".random_api",
+    "serialization": ".io.serialization",
     "_C": "._C",
     "functional": ".functional",
 }
 _FROM = {
-    "bartlett_window": ".signal.periodic", "blackman_window": ".signal.periodic", "hamming_window": ".signal.periodic",
-    "hann_window": ".signal.periodic", "kaiser_window": ".signal.periodic",
+    "bartlett_window": ".signal.periodic",
+    "blackman_window": ".signal.periodic",
+    "hamming_window": ".signal.periodic",
+    "hann_window": ".signal.periodic",
+    "kaiser_window": ".signal.periodic",
     "vmap": ".func",
-    **dict.fromkeys(["SymInt", "SymFloat", "SymBool", "sym_int", "sym_float", "sym_not", "sym_max", "sym_min", "sym_sqrt", "sym_ite", "sym_sum"],
-                    ".symbols"),
-    "save": ".io", "load": ".io", "compile": ".compiler", "autocast": ".amp", "GradScaler": ".amp",
-    "explain": ".explaining", "UntypedStorage": ".core.untyped", "TypedStorage": ".core.untyped",
-    **{kind + suffix: ".core.legacy" for suffix in ("Tensor", "Storage") for kind in (
-        "Float", "Double", "Half", "BFloat16", "Byte", "Char", "Short", "Int", "Long", "Bool", "ComplexFloat", "ComplexDouble")},
-    **dict.fromkeys(["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution", "conv_tbc"],
-                    ".ops.convolution"),
-    **dict.fromkeys(["max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "avg_pool1d", "adaptive_avg_pool1d"],
-                    ".ops.pooling"),
+    **dict.fromkeys(
+        ["SymInt", "SymFloat", "SymBool", "sym_int", "sym_float", "sym_not", "sym_max", "sym_min", "sym_sqrt", "sym_ite", "sym_sum"],
+        ".symbols",
+    ),
+    "save": ".io",
+    "load": ".io",
+    "compile": ".compiler",
+    "autocast": ".amp",
+    "GradScaler": ".amp",
+    "explain": ".explaining",
+    "UntypedStorage": ".core.untyped",
+    "TypedStorage": ".core.untyped",
+    **{
+        kind + suffix: ".core.legacy"
+        for suffix in ("Tensor", "Storage")
+        for kind in ("Float", "Double", "Half", "BFloat16", "Byte", "Char", "Short", "Int", "Long", "Bool", "ComplexFloat", "ComplexDouble")
+    },
+    **dict.fromkeys(
+        ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution", "conv_tbc"],
+        ".ops.convolution",
+    ),
+    **dict.fromkeys(
+        ["max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "avg_pool1d", "adaptive_avg_pool1d"], ".ops.pooling"
+    ),
     **dict.fromkeys(["pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"], ".ops.folding"),
     **dict.fromkeys(["affine_grid_generator", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"], ".ops.sampling"),
     "constant_pad_nd": ".ops.padding",
     **dict.fromkeys(["sparse_coo_tensor", "sparse_csr_tensor", "sparse_csc_tensor", "sparse_compressed_tensor"], ".core.sparse"),
     **dict.fromkeys(["spmm"], ".core.sparse"),
-    **dict.fromkeys(["is_autocast_enabled", "is_autocast_cpu_enabled", "is_autocast_cache_enabled", "get_autocast_dtype",
-                     "get_autocast_gpu_dtype", "get_autocast_cpu_dtype", "set_autocast_dtype", "set_autocast_enabled",
-                     "set_autocast_cache_enabled", "clear_autocast_cache"], ".amp.autocast_mode"),
+    **dict.fromkeys(
+        [
+            "is_autocast_enabled",
+            "is_autocast_cpu_enabled",
+            "is_autocast_cache_enabled",
+            "get_autocast_dtype",
+            "get_autocast_gpu_dtype",
+            "get_autocast_cpu_dtype",
+            "set_autocast_dtype",
+            "set_autocast_enabled",
+            "set_autocast_cache_enabled",
+            "clear_autocast_cache",
+        ],
+        ".amp.autocast_mode",
+    ),
 }
 
 

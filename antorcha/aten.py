@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from .core.tensor import Tensor
-from .ops import pointwise as pw, record, reduction
+from .ops import pointwise as pw
+from .ops import record, reduction
 
 
 class Packet:

@@ -89,8 +89,10 @@ def _entry_points(folder: str):
 
 def _local(repo: str, source: str) -> str:
     if source != "local":
-        raise NotImplementedError(f"torch.hub: expected source='local', a folder with a hubconf.py; received {source!r}: repositories are not "
-                                  "fetched here. Clone it and give the folder.")
+        raise NotImplementedError(
+            f"torch.hub: expected source='local', a folder with a hubconf.py; received {source!r}: repositories are not "
+            "fetched here. Clone it and give the folder."
+        )
     return os.path.expanduser(repo)
 
 
@@ -99,11 +101,11 @@ def load(repo_or_dir, model, *args, source="github", trust_repo=None, force_relo
     return getattr(_entry_points(_local(repo_or_dir, source)), model)(*args, **kwargs)
 
 
-def list(github, force_reload=False, skip_validation=False, trust_repo=None, verbose=True, source="local"):     # noqa: A001
+def list(github, force_reload=False, skip_validation=False, trust_repo=None, verbose=True, source="local"):
     """The functions of a folder's hubconf.py."""
     return [name for name, value in vars(_entry_points(_local(github, source))).items() if callable(value) and not name.startswith("_")]
 
 
-def help(github, model, force_reload=False, skip_validation=False, trust_repo=None, source="local"):     # noqa: A001
+def help(github, model, force_reload=False, skip_validation=False, trust_repo=None, source="local"):
     """The documentation of one of them."""
     return getattr(_entry_points(_local(github, source)), model).__doc__

@@ -34,7 +34,7 @@ def is_scripting() -> bool:
 is_tracing = is_scripting
 
 
-def isinstance(obj, target_type) -> bool:       # noqa: A001 (PyTorch's name)
+def isinstance(obj, target_type) -> bool:
     """The builtin, with generic types reduced to their origin."""
     import builtins
     from typing import get_origin

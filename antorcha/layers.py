@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from .nn import functional as F
 from .nn.functional import (  # noqa: F401
-    alpha_dropout, bilinear, celu, celu_, cosine_similarity, feature_alpha_dropout, feature_dropout, pairwise_distance, pdist, prelu, rms_norm, rrelu, rrelu_, selu,
-    selu_, threshold, threshold_,
+    alpha_dropout,
+    bilinear,
+    celu,
+    celu_,
+    cosine_similarity,
+    feature_alpha_dropout,
+    feature_dropout,
+    pairwise_distance,
+    pdist,
+    prelu,
+    relu_,
+    rms_norm,
+    rrelu,
+    rrelu_,
+    selu,
+    selu_,
+    threshold,
+    threshold_,
 )
-from .nn.functional import relu_  # noqa: F401
 
 REDUCTIONS = ("none", "mean", "sum")
 

@@ -10,7 +10,8 @@ import math
 
 from .base import dtype as dt
 from .core.tensor import Tensor
-from .ops import norms, pointwise as pw, reduction, scan, sorting
+from .ops import norms, reduction, scan, sorting
+from .ops import pointwise as pw
 
 _plain = {name: vars(module)[name] for module, names in (
     (reduction, ("sum", "prod", "amax", "amin", "argmax", "argmin", "softmax", "log_softmax", "logsumexp", "mean")),
@@ -34,7 +35,9 @@ def _filled(input, mask, value):
     if mask is None:
         return input
     if mask.dim() > input.dim():
-        raise IndexError(f"_input_mask expected broadcastable mask (got mask dimensionality higher than of the input): {mask.dim()} > {input.dim()}")
+        raise IndexError(
+            f"_input_mask expected broadcastable mask (got mask dimensionality higher than of the input): {mask.dim()} > {input.dim()}"
+        )
     return pw.where(mask.to(dt.bool_), input, value).to(input.dtype)
 
 
@@ -165,5 +168,24 @@ def logaddexp(input: Tensor, other: Tensor, *, dtype=None, input_mask=None, othe
     return add(_filled(input.to(d), input_mask, -math.inf), _filled(other.to(d), other_mask, -math.inf))
 
 
-__all__ = ["sum", "prod", "amax", "amin", "argmax", "argmin", "cumsum", "cumprod", "softmax", "log_softmax", "softmin", "logsumexp", "mean", "median",
-           "norm", "normalize", "var", "std", "logaddexp"]
+__all__ = [
+    "sum",
+    "prod",
+    "amax",
+    "amin",
+    "argmax",
+    "argmin",
+    "cumsum",
+    "cumprod",
+    "softmax",
+    "log_softmax",
+    "softmin",
+    "logsumexp",
+    "mean",
+    "median",
+    "norm",
+    "normalize",
+    "var",
+    "std",
+    "logaddexp",
+]

@@ -6,7 +6,14 @@ import multiprocessing
 from multiprocessing import *  # noqa: F403
 from multiprocessing import get_context  # noqa: F401
 
-__all__ = [*multiprocessing.__all__, "get_all_sharing_strategies", "get_sharing_strategy", "set_sharing_strategy", "spawn", "start_processes"]
+__all__ = [
+    *multiprocessing.__all__,
+    "get_all_sharing_strategies",
+    "get_sharing_strategy",
+    "set_sharing_strategy",
+    "spawn",
+    "start_processes",
+]
 
 
 def set_sharing_strategy(new_strategy: str) -> None:

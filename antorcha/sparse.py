@@ -17,7 +17,7 @@ def addmm(mat, mat1, mat2, *, beta=1.0, alpha=1.0):
     return mat * beta + mm(mat1, mat2) * alpha
 
 
-def sum(input, dim=None, dtype=None):       # noqa: A001
+def sum(input, dim=None, dtype=None):
     """`input.sum`."""
     return input.sum(dim, dtype=dtype)
 
@@ -86,5 +86,16 @@ class check_sparse_tensor_invariants:
     enable = disable = staticmethod(lambda: None)
 
 
-__all__ = ["SparseTensor", "Tensor", "addmm", "check_sparse_tensor_invariants", "from_dense", "log_softmax", "mm", "sampled_addmm", "softmax",
-           "spdiags", "sum"]
+__all__ = [
+    "SparseTensor",
+    "Tensor",
+    "addmm",
+    "check_sparse_tensor_invariants",
+    "from_dense",
+    "log_softmax",
+    "mm",
+    "sampled_addmm",
+    "softmax",
+    "spdiags",
+    "sum",
+]

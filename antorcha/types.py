@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from .base.device import device as _device
-from .base.dtype import dtype as _dtype
 from .core.tensor import Size, Tensor
 
 Number = int | float | bool

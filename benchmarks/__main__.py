@@ -60,7 +60,9 @@ def describe(workload: str, row: dict) -> str:
             cells.append("| - | - | - |")
             continue
         times = "" if name == "antorcha" else f" ({ratio(row, name) or 0:.2f}x)"
-        cells.append(f"| {min(r['least'] for r in good):.2f}{times} | {min(r['first'] for r in good):.2f} | {max(r['memory'] for r in good):.0f} |")
+        cells.append(
+            f"| {min(r['least'] for r in good):.2f}{times} | {min(r['first'] for r in good):.2f} | {max(r['memory'] for r in good):.0f} |"
+        )
     return f"| {workload} " + "".join(c[:-1] for c in cells) + "|"
 
 
@@ -109,11 +111,28 @@ def main() -> None:
     if options.write:
         picture(found, options.write / "benchmarks.png")
         rule = "|" + "---|" * (1 + 3 * len(engines))
-        text = ["# Speed", "", f"Measured by `make bench` on {platform.processor() or platform.machine()} with {threads} threads, Python "
-                f"{platform.python_version()}. A ratio above 1 says that antorcha is faster; it is the median over {options.rounds} rounds in "
-                "which the engines take turns. The first step includes compiling what is not on disk yet.", "", *(f"- {b}" for b in bounds), "",
-                head, rule, *(describe(w, row) for w, row in found.items()), "", "![times as fast](benchmarks.png)", "",
-                "Matrix products, GFLOP/s:", "", "```", *products, "```", ""]
+        text = [
+            "# Speed",
+            "",
+            f"Measured by `make bench` on {platform.processor() or platform.machine()} with {threads} threads, Python "
+            f"{platform.python_version()}. A ratio above 1 says that antorcha is faster; it is the median over {options.rounds} rounds in "
+            "which the engines take turns. The first step includes compiling what is not on disk yet.",
+            "",
+            *(f"- {b}" for b in bounds),
+            "",
+            head,
+            rule,
+            *(describe(w, row) for w, row in found.items()),
+            "",
+            "![times as fast](benchmarks.png)",
+            "",
+            "Matrix products, GFLOP/s:",
+            "",
+            "```",
+            *products,
+            "```",
+            "",
+        ]
         (options.write / "benchmarks.md").write_text("\n".join(text))
 
 

@@ -120,7 +120,9 @@ def report(threads: int, seconds: float = 0.8) -> list[str]:
         x, y, z = (a, b, out) if shape[0] > 1 else (a[0], b[0], out[0])
         calls = [kernel_call(a, b, out), lambda x=x, y=y: np.matmul(x, y)]
         if torch:
-            calls.append(lambda x=torch.from_numpy(x), y=torch.from_numpy(y), z=torch.from_numpy(np.empty_like(z)): torch.matmul(x, y, out=z))
+            calls.append(
+                lambda x=torch.from_numpy(x), y=torch.from_numpy(y), z=torch.from_numpy(np.empty_like(z)): torch.matmul(x, y, out=z)
+            )
         speeds = [2e-9 * shape[0] * shape[1] * shape[2] * shape[3] / t for t in alternate(calls, seconds)]
         assert np.allclose(out[-1], np.matmul(a[-1], b[-1]), rtol=1e-3, atol=1e-2), name
         lines.append(f"{name:24}{speeds[0]:8.1f}{speeds[0] / peak:9.0%}" + "".join(f"{speed:8.1f}" for speed in speeds[1:]))

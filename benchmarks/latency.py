@@ -37,7 +37,7 @@ def imports() -> None:
 
 
 def operators(torch) -> dict:
-    x, y, w = torch.randn(8, 16), torch.randn(8, 16), torch.randn(16, 16)
+    x, y = torch.randn(8, 16), torch.randn(8, 16)
     p, b = torch.randn(8, 16, requires_grad=True), torch.randn(16, requires_grad=True)
     m = torch.randn(16, 16, requires_grad=True)
     f = torch.nn.functional
@@ -145,7 +145,9 @@ def step(libraries) -> None:
                     loss.item()
                     recording.append(middle - start)
                     computing.append(time.perf_counter() - middle)
-                line += f"  (recording {min(recording) * 1e3:.3f}, computing {min(computing) * 1e3:.3f}, {native() * 1e3:.3f} of it kernels)"
+                line += (
+                    f"  (recording {min(recording) * 1e3:.3f}, computing {min(computing) * 1e3:.3f}, {native() * 1e3:.3f} of it kernels)"
+                )
             print(line)
 
 

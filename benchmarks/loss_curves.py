@@ -16,7 +16,24 @@ from pathlib import Path
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 LINE = re.compile(r"epoch +(\d+) .*?train (?:loss )?([\d.]+)  valid (?:loss )?([\d.]+)")
-BACH = ["--steps", "300", "--width", "128", "--layers", "4", "--heads", "4", "--batch", "8", "--lr", "2e-3", "--warmup", "50", "--length", "50"]
+BACH = [
+    "--steps",
+    "300",
+    "--width",
+    "128",
+    "--layers",
+    "4",
+    "--heads",
+    "4",
+    "--batch",
+    "8",
+    "--lr",
+    "2e-3",
+    "--warmup",
+    "50",
+    "--length",
+    "50",
+]
 
 
 def run(command: list[str], log: Path) -> list[tuple[int, float, float]]:
@@ -46,11 +63,17 @@ def main() -> None:
     bach = [str(EXAMPLES / "bach_gpt.py"), *BACH]
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4))
     for axis, title, script in ((axes[0], "Fashion-MNIST perceptron", fashion), (axes[1], "Bach GPT", bach)):
-        for engine, launch, width, style in (("PyTorch", [options.torch], 5, "-"), ("antorcha", [sys.executable, "-m", "antorcha", "run"], 1.5, "--")):
+        for engine, launch, width, style in (
+            ("PyTorch", [options.torch], 5, "-"),
+            ("antorcha", [sys.executable, "-m", "antorcha", "run"], 1.5, "--"),
+        ):
             name = f"{Path(script[0]).stem}-{engine.lower()}"
             extra = ["--out", str(options.logs / name)] if script is bach else []
             rows = run([*launch, *script, *extra], options.logs / f"{name}.txt")
-            for losses, label, colour in (((t for _, t, _ in rows), "training", "#c0504d"), ((v for _, _, v in rows), "validation", "#1f4e79")):
+            for losses, label, colour in (
+                ((t for _, t, _ in rows), "training", "#c0504d"),
+                ((v for _, _, v in rows), "validation", "#1f4e79"),
+            ):
                 axis.plot([e for e, _, _ in rows], list(losses), style, lw=width, color=colour, alpha=0.35 if width > 2 else 1.0,
                           label=f"{label}, {engine}")
         axis.set(title=title, xlabel="epoch", ylabel="loss")

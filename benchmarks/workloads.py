@@ -58,7 +58,9 @@ def transformer(torch, vocabulary, context, width, layers, heads, dropout=0.1):
 
 def convolutions(torch):
     nn = torch.nn
-    blocks = [layer for a, b in ((1, 32), (32, 64)) for layer in (nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))]
+    blocks = [
+        layer for a, b in ((1, 32), (32, 64)) for layer in (nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))
+    ]
     return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(64 * 7 * 7, 128), nn.ReLU(), nn.Linear(128, 10))
 
 
@@ -123,9 +125,18 @@ def main() -> None:
         losses.append(step())
         times.append(time.perf_counter() - begin)
     settled = times[4:]
-    print(json.dumps({
-        "least": min(settled) * 1e3, "median": statistics.median(settled) * 1e3, "first": times[0], "import": imported, "losses": losses[:6],
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(
+        json.dumps(
+            {
+                "least": min(settled) * 1e3,
+                "median": statistics.median(settled) * 1e3,
+                "first": times[0],
+                "import": imported,
+                "losses": losses[:6],
+                "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -41,9 +41,22 @@ def test_arithmetic_agrees_with_numpy(dtype, mode):
     kind, tolerance = DTYPES[dtype]
     a, b, c = numbers(6, 4, dtype=kind), numbers(6, 4, seed=1, dtype=kind), numbers(3, 4, seed=2, dtype=kind)
     x, y, z = map(torch.from_numpy, (a, b, c))
-    pairs = [(x + 2 * y, a + 2 * b), (x * y - 1j, a * b - 1j), (x / y, a / b), (x**y, a**b), (x**2, a**2), (x.real * y.imag, a.real * b.imag),
-             (x @ z.t(), a @ c.T), (x @ z.mH, a @ c.conj().T), (x.sum(1), a.sum(1)), (x.mean(), a.mean()), (x.cumsum(0), a.cumsum(0)),
-             (torch.where(x.abs() > 1, x, y), np.where(abs(a) > 1, a, b)), (torch.cat([x, z]), np.concatenate([a, c])), (x[[0, 2, 2]], a[[0, 2, 2]])]
+    pairs = [
+        (x + 2 * y, a + 2 * b),
+        (x * y - 1j, a * b - 1j),
+        (x / y, a / b),
+        (x**y, a**b),
+        (x**2, a**2),
+        (x.real * y.imag, a.real * b.imag),
+        (x @ z.t(), a @ c.T),
+        (x @ z.mH, a @ c.conj().T),
+        (x.sum(1), a.sum(1)),
+        (x.mean(), a.mean()),
+        (x.cumsum(0), a.cumsum(0)),
+        (torch.where(x.abs() > 1, x, y), np.where(abs(a) > 1, a, b)),
+        (torch.cat([x, z]), np.concatenate([a, c])),
+        (x[[0, 2, 2]], a[[0, 2, 2]]),
+    ]
     for received, expected in pairs:
         np.testing.assert_allclose(received.numpy(), expected.astype(received.numpy().dtype), rtol=tolerance * 20, atol=tolerance * 4)
     assert torch.equal(x == x, torch.ones(6, 4, dtype=torch.bool))

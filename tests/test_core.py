@@ -10,7 +10,8 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import antorcha as torch
 from antorcha.base import config
@@ -184,17 +185,42 @@ def test_derivatives_of_records(r):
     assert torch.autograd.gradgradcheck(lambda *xs: r.raw(*xs, *extra), tuple(inputs), atol=1e-4)
 
 
-@pytest.mark.parametrize("function", [
-    lambda x: x.softmax(-1), lambda x: x.log_softmax(0), lambda x: x.logsumexp(1), lambda x: x.cumsum(1), lambda x: x.var(0), lambda x: x.std(),
-    lambda x: x.prod(1), lambda x: x.max(1)[0], lambda x: x.amax(), lambda x: x.norm(), lambda x: x @ x.t(), lambda x: x[:, [0, 2, 0]],
-    lambda x: x.gather(1, torch.tensor([[0, 1], [2, 2], [1, 0]])), lambda x: torch.cat([x, x * 2], 1), lambda x: x.tril(),
-    lambda x: x.sort(1)[0], lambda x: x.topk(2)[0], lambda x: torch.einsum("ij,kj->ik", x, x), lambda x: x.unfold(1, 2, 1),
-    lambda x: x.repeat(2, 1), lambda x: x.expand(2, 3, 4).sum(0), lambda x: torch.stack(x.unbind(1)), lambda x: x.split(2, 1)[0],
-    lambda x: x.masked_fill(x > 0, 0.0), lambda x: x.scatter_add(1, torch.tensor([[0, 0], [1, 1], [2, 2]]), x[:, :2] * 3),
-    lambda x: torch.nn.functional.layer_norm(x, (4,)), lambda x: torch.nn.functional.gelu(x), lambda x: x.flip(0).roll(1, 1),
-    lambda x: torch.nn.functional.scaled_dot_product_attention(x[None], x[None], x[None], is_causal=True),
-    lambda x: torch.nn.functional.cross_entropy(x, torch.tensor([0, 3, 1])), lambda x: x.permute(1, 0).contiguous().view(-1)[::2],
-])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.softmax(-1),
+        lambda x: x.log_softmax(0),
+        lambda x: x.logsumexp(1),
+        lambda x: x.cumsum(1),
+        lambda x: x.var(0),
+        lambda x: x.std(),
+        lambda x: x.prod(1),
+        lambda x: x.max(1)[0],
+        lambda x: x.amax(),
+        lambda x: x.norm(),
+        lambda x: x @ x.t(),
+        lambda x: x[:, [0, 2, 0]],
+        lambda x: x.gather(1, torch.tensor([[0, 1], [2, 2], [1, 0]])),
+        lambda x: torch.cat([x, x * 2], 1),
+        lambda x: x.tril(),
+        lambda x: x.sort(1)[0],
+        lambda x: x.topk(2)[0],
+        lambda x: torch.einsum("ij,kj->ik", x, x),
+        lambda x: x.unfold(1, 2, 1),
+        lambda x: x.repeat(2, 1),
+        lambda x: x.expand(2, 3, 4).sum(0),
+        lambda x: torch.stack(x.unbind(1)),
+        lambda x: x.split(2, 1)[0],
+        lambda x: x.masked_fill(x > 0, 0.0),
+        lambda x: x.scatter_add(1, torch.tensor([[0, 0], [1, 1], [2, 2]]), x[:, :2] * 3),
+        lambda x: torch.nn.functional.layer_norm(x, (4,)),
+        lambda x: torch.nn.functional.gelu(x),
+        lambda x: x.flip(0).roll(1, 1),
+        lambda x: torch.nn.functional.scaled_dot_product_attention(x[None], x[None], x[None], is_causal=True),
+        lambda x: torch.nn.functional.cross_entropy(x, torch.tensor([0, 3, 1])),
+        lambda x: x.permute(1, 0).contiguous().view(-1)[::2],
+    ],
+)
 def test_derivatives_of_functions(function):
     x = torch.tensor(np.random.RandomState(1).standard_normal((3, 4)), dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(function, (x,))
@@ -295,7 +321,12 @@ def test_a_power_of_a_half_is_the_root_and_has_its_derivative():
 
 
 def test_a_tensor_overwritten_with_constants_goes_on_requiring_grad():
-    for change in (lambda u: u.fill_(2.0), lambda u: u.zero_(), lambda u: u.copy_(torch.ones(2)), lambda u: u.__setitem__(slice(None), 3.0)):
+    for change in (
+        lambda u: u.fill_(2.0),
+        lambda u: u.zero_(),
+        lambda u: u.copy_(torch.ones(2)),
+        lambda u: u.__setitem__(slice(None), 3.0),
+    ):
         x = torch.ones(2, requires_grad=True)
         u = x * 2
         change(u)

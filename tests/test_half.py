@@ -24,7 +24,9 @@ def hard_floats() -> np.ndarray:
     with np.errstate(invalid="ignore"):
         middles = (halves[:-1] + halves[1:]) / 2
     brains = dt.decode(np.arange(0, 65536, 7, dtype=np.uint16))
-    values = np.concatenate([halves, middles, np.nextafter(middles, np.float32(np.inf)), np.nextafter(middles, np.float32(-np.inf)), brains])
+    values = np.concatenate(
+        [halves, middles, np.nextafter(middles, np.float32(np.inf)), np.nextafter(middles, np.float32(-np.inf)), brains]
+    )
     return np.concatenate([values, np.random.default_rng(0).standard_normal(4000).astype(np.float32) * 1e-6])
 
 
@@ -121,8 +123,14 @@ def test_layers_round_once(dtype):
 
     generator = np.random.default_rng(1)
     x, w, b = (torch.tensor(generator.standard_normal(shape), dtype=dtype) for shape in ((6, 8), (5, 8), (5,)))
-    for layer, inputs in ((lambda x: F.softmax(x, -1), (x,)), (lambda x: F.layer_norm(x, (8,)), (x,)), (F.linear, (x, w, b)), (lambda x: x.mean(1), (x,)),
-                          (lambda x: F.gelu(x, approximate="tanh"), (x,)), (lambda x: x.std(1), (x,))):
+    for layer, inputs in (
+        (lambda x: F.softmax(x, -1), (x,)),
+        (lambda x: F.layer_norm(x, (8,)), (x,)),
+        (F.linear, (x, w, b)),
+        (lambda x: x.mean(1), (x,)),
+        (lambda x: F.gelu(x, approximate="tanh"), (x,)),
+        (lambda x: x.std(1), (x,)),
+    ):
         halves, floats = ([t.detach().to(kind).requires_grad_() for t in inputs] for kind in (dtype, torch.float32))
         out, expected = layer(*halves), layer(*floats)
         assert out.dtype is dtype and torch.equal(out, expected.to(dtype))

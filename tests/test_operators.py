@@ -11,8 +11,9 @@ import pytest
 import antorcha as at
 from antorcha.ops.record import RECORDS
 
-# Expressions of T (the module), x (4, 5), y (4, 5), v (5,), i (indices), b (a mask); each is a value and, where it is a float, differentiable.
-EXPRESSIONS = """
+# Expressions of T (the module), x (4, 5), y (4, 5), v (5,), i (indices), b (a mask); each is a value and, where a float, differentiable.
+EXPRESSIONS = (
+    """
 T.roll(x, (1, -2), (0, 1))                      T.roll(x, 3)                                T.rot90(x, 1)
 T.flip(x, (0, 1))                               T.fliplr(x)                                 T.tile(x, (2, 1))
 x.repeat(2, 1, 2)                               T.repeat_interleave(x, 2, 1)                T.diag_embed(v, 1)
@@ -54,10 +55,13 @@ T.tril(x, -1)                                   T.triu(b)                       
 T.addmm(x, y[:, :4], x, alpha=0.5)              T.addmv(v[:4], x, v, beta=2)                T.addr(x, y[:, 0], v)
 T.outer(v, v)                                   T.inner(x, y)                               T.vdot(v, v)
 T.kron(x, y[:2, :2])                            T.tensordot(x, y, ([0, 1], [0, 1]))         T.einsum('ij,kj->ik', x, y)
-T.baddbmm(x[None, :, :4], y[None, :, :3], x[None, :3, :4])                                  T.addbmm(x[:, :4], y[None, :, :3], x[None, :3, :4])
+T.baddbmm(x[None, :, :4], y[None, :, :3], x[None, :3, :4])    T.addbmm(x[:, :4], y[None, :, :3], x[None, :3, :4])
 T.masked.mean(x, 1, mask=b)                     T.masked.softmax(x, 1, mask=b | ~b)         T.masked.var(x, mask=b)
 T.fill(x, 2.0)                                  T.logspace(0, 2, 5)                         T.empty_permuted((2, 3), (1, 0)).shape
-""".strip().replace("\n", "  ").split("  ")
+""".strip()
+    .replace("\n", "  ")
+    .split("  ")
+)
 EXPRESSIONS = [e.strip() for e in EXPRESSIONS if e.strip()]
 
 

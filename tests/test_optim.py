@@ -15,7 +15,12 @@ from antorcha import nn, optim
 from antorcha.optim import lr_scheduler
 
 CASES = {
-    "SGD": [{}, dict(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01), dict(lr=0.1, momentum=0.9, dampening=0.5), dict(maximize=True)],
+    "SGD": [
+        {},
+        dict(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+        dict(lr=0.1, momentum=0.9, dampening=0.5),
+        dict(maximize=True),
+    ],
     "Adam": [{}, dict(amsgrad=True, weight_decay=0.1), dict(betas=(0.5, 0.9), eps=1e-3)],
     "AdamW": [{}, dict(weight_decay=0.3, amsgrad=True)],
     "Adamax": [{}, dict(weight_decay=0.1)],
@@ -30,10 +35,18 @@ CASES = {
     "LBFGS": [dict(lr=0.1), dict(line_search_fn="strong_wolfe", max_iter=3)],
 }
 SCHEDULES = {
-    "LambdaLR": dict(lr_lambda=lambda e: 0.9**e), "MultiplicativeLR": dict(lr_lambda=lambda e: 0.9), "StepLR": dict(step_size=3),
-    "MultiStepLR": dict(milestones=[2, 2, 7]), "ConstantLR": {}, "LinearLR": {}, "ExponentialLR": dict(gamma=0.8),
-    "PolynomialLR": dict(total_iters=8, power=2.0), "CosineAnnealingLR": dict(T_max=5), "CosineAnnealingWarmRestarts": dict(T_0=3, T_mult=2),
-    "CyclicLR": dict(base_lr=0.01, max_lr=0.2, step_size_up=3, mode="triangular2"), "OneCycleLR": dict(max_lr=0.3, total_steps=20),
+    "LambdaLR": dict(lr_lambda=lambda e: 0.9**e),
+    "MultiplicativeLR": dict(lr_lambda=lambda e: 0.9),
+    "StepLR": dict(step_size=3),
+    "MultiStepLR": dict(milestones=[2, 2, 7]),
+    "ConstantLR": {},
+    "LinearLR": {},
+    "ExponentialLR": dict(gamma=0.8),
+    "PolynomialLR": dict(total_iters=8, power=2.0),
+    "CosineAnnealingLR": dict(T_max=5),
+    "CosineAnnealingWarmRestarts": dict(T_0=3, T_mult=2),
+    "CyclicLR": dict(base_lr=0.01, max_lr=0.2, step_size_up=3, mode="triangular2"),
+    "OneCycleLR": dict(max_lr=0.3, total_steps=20),
 }
 RANDOM = np.random.RandomState(0)
 X, Y, START = RANDOM.randn(20, 3).astype(np.float32), RANDOM.randn(20, 2).astype(np.float32), RANDOM.randn(3, 2).astype(np.float32)

@@ -13,14 +13,16 @@ import antorcha as torch
 import antorcha.fft
 import antorcha.linalg
 import antorcha.nn.functional
-import antorcha.special  # noqa: F401 (their records)
+import antorcha.special
 from antorcha.base import config
 from antorcha.ops.record import RECORDS
 
 UNEVEN = {"empty", "empty_like", "new_empty", "resize_as_", "empty_permuted", "empty_strided"}      # values are not told
 KINDS = ["shares", "square", "large", "integers", "flags", "vector"]
 # They read one triangle and take the other for granted: inputs are made so.
-HALVES = {name: lambda x: (x + x.mT) / 2 for name in ("cholesky", "linalg_cholesky", "linalg_cholesky_ex", "linalg_eigh", "linalg_eigvalsh")}
+HALVES = {
+    name: lambda x: (x + x.mT) / 2 for name in ("cholesky", "linalg_cholesky", "linalg_cholesky_ex", "linalg_eigh", "linalg_eigvalsh")
+}
 HALVES |= {name: lambda x: x.tril() for name in ("cholesky_inverse", "cholesky_solve")}
 # Without a derivative that differences could show: columns beyond the rank are arbitrary; arguments that are numbers.
 EXCEPT = {"linalg_svd", "threshold", "_dirichlet_grad"}

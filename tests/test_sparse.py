@@ -34,7 +34,11 @@ def test_arithmetic():
     s, _ = example()
     d = torch.tensor(DENSE)
     other = torch.arange(12.0).reshape(3, 4)
-    assert torch.equal(s @ other, d @ other) and torch.equal(torch.sparse.mm(s, other), d @ other) and torch.equal(torch.mm(s, other), d @ other)
+    assert (
+        torch.equal(s @ other, d @ other)
+        and torch.equal(torch.sparse.mm(s, other), d @ other)
+        and torch.equal(torch.mm(s, other), d @ other)
+    )
     assert torch.equal(s @ other[:, 0], d @ other[:, 0]) and torch.equal(other.t() @ s.t(), other.t() @ d.t())
     assert torch.equal((s + s).to_dense(), d + d) and torch.equal((s * 2 - s).to_dense(), d) and torch.equal(s + d, d + d)
     assert torch.equal((s * d).to_dense(), d * d) and s.sum() == d.sum() and torch.equal(torch.sparse.sum(s, 0).to_dense(), d.sum(0))

@@ -43,12 +43,28 @@ class _CPU(_Backend):
 
 
 cpu = _CPU("cpu", True)
-cuda = _Backend("cuda", matmul=_Backend("cuda.matmul", allow_tf32=False, allow_fp16_reduced_precision_reduction=True,
-                                        allow_bf16_reduced_precision_reduction=True, allow_fp16_accumulation=False, fp32_precision="ieee"),
-                cufft_plan_cache=_Backend("cuda.cufft_plan_cache", max_size=0, size=0), preferred_linalg_library=lambda backend=None: "default",
-                preferred_blas_library=lambda backend=None: "default", flash_sdp_enabled=lambda: True, mem_efficient_sdp_enabled=lambda: True,
-                math_sdp_enabled=lambda: True, cudnn_sdp_enabled=lambda: True, enable_flash_sdp=lambda enabled: None,
-                enable_mem_efficient_sdp=lambda enabled: None, enable_math_sdp=lambda enabled: None, enable_cudnn_sdp=lambda enabled: None)
+cuda = _Backend(
+    "cuda",
+    matmul=_Backend(
+        "cuda.matmul",
+        allow_tf32=False,
+        allow_fp16_reduced_precision_reduction=True,
+        allow_bf16_reduced_precision_reduction=True,
+        allow_fp16_accumulation=False,
+        fp32_precision="ieee",
+    ),
+    cufft_plan_cache=_Backend("cuda.cufft_plan_cache", max_size=0, size=0),
+    preferred_linalg_library=lambda backend=None: "default",
+    preferred_blas_library=lambda backend=None: "default",
+    flash_sdp_enabled=lambda: True,
+    mem_efficient_sdp_enabled=lambda: True,
+    math_sdp_enabled=lambda: True,
+    cudnn_sdp_enabled=lambda: True,
+    enable_flash_sdp=lambda enabled: None,
+    enable_mem_efficient_sdp=lambda enabled: None,
+    enable_math_sdp=lambda enabled: None,
+    enable_cudnn_sdp=lambda enabled: None,
+)
 cudnn = _Backend("cudnn", enabled=True, benchmark=False, deterministic=False, allow_tf32=True, benchmark_limit=10, fp32_precision="ieee",
                  version=lambda: None)
 mkl = _Backend("mkl", VERBOSE_OFF=0, VERBOSE_ON=1)

@@ -14,9 +14,9 @@ import struct
 import numpy as np
 
 from ..base import dtype as dt
+from ..base.device import device as Device
 from ..graph import tape
 from ..graph.node import Node, leaf
-from ..base.device import device as Device
 from ..runtime.buffer import Buffer
 
 DEFAULT_SEED = 67280421310721

@@ -7,8 +7,20 @@ from ..ops import factory, placement
 from .tensor import Size, Tensor, tensor
 from .untyped import TypedStorage, UntypedStorage, reread
 
-_KINDS = {"Float": dt.float32, "Double": dt.float64, "Half": dt.float16, "BFloat16": dt.bfloat16, "Byte": dt.uint8, "Char": dt.int8,
-          "Short": dt.int16, "Int": dt.int32, "Long": dt.int64, "Bool": dt.bool_, "ComplexFloat": dt.complex64, "ComplexDouble": dt.complex128}
+_KINDS = {
+    "Float": dt.float32,
+    "Double": dt.float64,
+    "Half": dt.float16,
+    "BFloat16": dt.bfloat16,
+    "Byte": dt.uint8,
+    "Char": dt.int8,
+    "Short": dt.int16,
+    "Int": dt.int32,
+    "Long": dt.int64,
+    "Bool": dt.bool_,
+    "ComplexFloat": dt.complex64,
+    "ComplexDouble": dt.complex128,
+}
 _NAMES = {d: f"{kind}Tensor" for kind, d in _KINDS.items()}
 
 

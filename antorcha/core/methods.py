@@ -6,11 +6,11 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..base.device import device as Device
-from ..ops import factory, placement, pointwise as pw
+from ..ops import factory, placement
+from ..ops import pointwise as pw
 from ..ops.record import core
 from ..ops.view import sizes
 from .tensor import Tensor, host, tensor
-
 
 # -- new tensors of the same dtype ------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, mem
     return x.clone() if copy and x is self else x
 
 
-def type(self, dtype=None, non_blocking=False, **kwargs):  # noqa: A001 (PyTorch's name)
+def type(self, dtype=None, non_blocking=False, **kwargs):
     """The name of the tensor's type, or the tensor converted to a dtype (also by such a name or type)."""
     from . import legacy
     if dtype is None:
@@ -112,7 +112,7 @@ _DTYPES = dict(float=dt.float32, double=dt.float64, half=dt.float16, bfloat16=dt
                char=dt.int8, byte=dt.uint8, bool=dt.bool_, cfloat=dt.complex64, cdouble=dt.complex128)
 
 
-def __array_wrap__(self, array, context=None, return_scalar=False):  # noqa: N807
+def __array_wrap__(self, array, context=None, return_scalar=False):
     """A NumPy function's result for this tensor, as a tensor."""
     array = np.asarray(array)
     return core.from_numpy(array.copy())
@@ -232,10 +232,41 @@ def index(self, indices):
     return self[tuple(slice(None) if i is None else i for i in indices)]
 
 
-METHODS = [new_empty, new_zeros, new_ones, new_tensor, new_full, new_empty_strided, new, to, type, type_as, cpu, cuda, __array_wrap__, to_dense,
-           to_sparse, to_sparse_coo, to_sparse_csr, to_sparse_csc, sparse_mask, sparse_dim, dense_dim,
-           apply_, map_, map2_, is_nonzero, dim_order, is_distributed, storage_type, fill_diagonal_, resize_as_, module_load, index,
-           *(_converter(*x) for x in _DTYPES.items())]
+METHODS = [
+    new_empty,
+    new_zeros,
+    new_ones,
+    new_tensor,
+    new_full,
+    new_empty_strided,
+    new,
+    to,
+    type,
+    type_as,
+    cpu,
+    cuda,
+    __array_wrap__,
+    to_dense,
+    to_sparse,
+    to_sparse_coo,
+    to_sparse_csr,
+    to_sparse_csc,
+    sparse_mask,
+    sparse_dim,
+    dense_dim,
+    apply_,
+    map_,
+    map2_,
+    is_nonzero,
+    dim_order,
+    is_distributed,
+    storage_type,
+    fill_diagonal_,
+    resize_as_,
+    module_load,
+    index,
+    *(_converter(*x) for x in _DTYPES.items()),
+]
 
 
 def install() -> None:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 
 from ..base import dtype as dt
-from ..ops import factory, pointwise as pw
+from ..graph.node import view as make_view
+from ..ops import factory
+from ..ops import pointwise as pw
 from ..ops.contraction import check_dtypes
 from ..ops.joining import cat, stack
-from ..ops.record import core, meta, normalize_dim, normalize_dims
+from ..ops.record import meta, normalize_dim, normalize_dims
 from ..ops.sorting import unique
-from ..graph.node import view as make_view
 from .override import disabled
 from .tensor import Size, Tensor, sparse_coo, sparse_csc, sparse_csr, tensor
 
@@ -106,7 +107,9 @@ class SparseTensor(Tensor):
         if self._layout is not (sparse_csr, sparse_csc)[kept]:
             raise RuntimeError(f"expected a tensor of layout {(sparse_csr, sparse_csc)[kept]}; received {self._layout}. Convert it: "
                                f"{('to_sparse_csr', 'to_sparse_csc')[kept]}()")
-        counts = factory.zeros(self.shape[kept] + 1, dtype=dt.int64).index_add(0, self._at[kept] + 1, factory.ones(self._nnz(), dtype=dt.int64))
+        counts = factory.zeros(self.shape[kept] + 1, dtype=dt.int64).index_add(
+            0, self._at[kept] + 1, factory.ones(self._nnz(), dtype=dt.int64)
+        )
         return counts.cumsum(0)
 
     def crow_indices(self):
@@ -191,8 +194,8 @@ class SparseTensor(Tensor):
     def type(self, dtype=None):
         return super().type() if dtype is None else self._like(self._of.type(dtype))
 
-    float, double, half, bfloat16, long, int = (  # noqa: A003
-        (lambda d: lambda self: self.to(d))(d) for d in (dt.float32, dt.float64, dt.float16, dt.bfloat16, dt.int64, dt.int32))
+    float, double, half, bfloat16, long, int = (
+        (lambda wanted: lambda self: self.to(wanted))(d) for d in (dt.float32, dt.float64, dt.float16, dt.bfloat16, dt.int64, dt.int32))
 
     def cpu(self):
         return self
@@ -232,7 +235,9 @@ class SparseTensor(Tensor):
         if not other.is_sparse:
             return self.to_dense() + other * alpha if alpha != 1 else self.to_dense() + other
         d = dt.promote(self.dtype, other.dtype)
-        sum_ = SparseTensor(cat([self._at, other._at], 1), cat([self._of.to(d), (other._of * alpha if alpha != 1 else other._of).to(d)], 0), self.shape)
+        sum_ = SparseTensor(
+            cat([self._at, other._at], 1), cat([self._of.to(d), (other._of * alpha if alpha != 1 else other._of).to(d)], 0), self.shape
+        )
         return sum_ if self._layout is sparse_coo else sum_.to_sparse(layout=self._layout)
 
     __radd__ = __add__
@@ -284,7 +289,7 @@ class SparseTensor(Tensor):
     def zero_(self):
         return self._become(SparseTensor(self._at[:, :0], self._of.detach()[:0], self.shape, True))
 
-    def sum(self, dim=None, keepdim=False, *, dtype=None):      # noqa: A003
+    def sum(self, dim=None, keepdim=False, *, dtype=None):
         """The sum of everything (dense), or over dimensions (sparse, while sparse dimensions are left)."""
         if dim is None:
             return self._of.sum(dtype=dtype)
@@ -308,7 +313,9 @@ class SparseTensor(Tensor):
     def matmul(self, other):
         """(n, m) times (m, ...) or (m,), dense; the product of two sparse matrices is sparse."""
         if self.sparse_dim() != 2 or self.dense_dim():
-            raise RuntimeError(f"matmul: expected a sparse matrix; received {self.sparse_dim()} sparse and {self.dense_dim()} dense dimensions")
+            raise RuntimeError(
+                f"matmul: expected a sparse matrix; received {self.sparse_dim()} sparse and {self.dense_dim()} dense dimensions"
+            )
         if other.is_sparse:
             product = self.matmul(other.to_dense())
             return product.to_sparse(layout=self._layout) if self._layout is not sparse_coo else product.to_sparse()
@@ -338,8 +345,29 @@ def _on_values(name: str):
     return method
 
 
-for _name in ("abs", "sqrt", "sin", "tan", "asin", "atan", "sinh", "tanh", "asinh", "atanh", "expm1", "log1p", "relu", "sign", "sgn", "ceil", "floor", "round",
-              "trunc", "erf", "square"):
+for _name in (
+    "abs",
+    "sqrt",
+    "sin",
+    "tan",
+    "asin",
+    "atan",
+    "sinh",
+    "tanh",
+    "asinh",
+    "atanh",
+    "expm1",
+    "log1p",
+    "relu",
+    "sign",
+    "sgn",
+    "ceil",
+    "floor",
+    "round",
+    "trunc",
+    "erf",
+    "square",
+):
     if hasattr(pw, _name):
         setattr(SparseTensor, _name, _on_values(_name))
 SparseTensor.__abs__ = SparseTensor.abs
@@ -366,7 +394,9 @@ def _checked(what: str, at, of, shape) -> None:
     """That coordinates, values and shape go together."""
     n = at.shape[0]
     if at.dim() != 2 or of.dim() < 1 or at.shape[1] != of.shape[0]:
-        raise RuntimeError(f"{what}: expected indices (sparse dimensions, n) and values (n, ...); received {list(at.shape)} and {list(of.shape)}")
+        raise RuntimeError(
+            f"{what}: expected indices (sparse dimensions, n) and values (n, ...); received {list(at.shape)} and {list(of.shape)}"
+        )
     if len(shape) != n + of.dim() - 1 or tuple(shape[n:]) != tuple(of.shape[1:]):
         raise RuntimeError(f"{what}: number of dimensions must be sparse_dim ({n}) + dense_dim ({of.dim() - 1}), the latter "
                            f"{list(of.shape[1:])}, but got size {list(shape)}")
@@ -420,8 +450,19 @@ def sparse_csc_tensor(ccol_indices, row_indices, values, size=None, *, dtype=Non
     return _from_compressed("sparse_csc_tensor", sparse_csc, ccol_indices, row_indices, values, size, dtype, requires_grad)
 
 
-def sparse_compressed_tensor(compressed_indices, plain_indices, values, size=None, *, dtype=None, layout=None, device=None, pin_memory=False,
-                             requires_grad=False, check_invariants=None):
+def sparse_compressed_tensor(
+    compressed_indices,
+    plain_indices,
+    values,
+    size=None,
+    *,
+    dtype=None,
+    layout=None,
+    device=None,
+    pin_memory=False,
+    requires_grad=False,
+    check_invariants=None,
+):
     """`sparse_csr_tensor` or `sparse_csc_tensor`, by the layout."""
     make = {sparse_csr: sparse_csr_tensor, sparse_csc: sparse_csc_tensor}.get(layout)
     if make is None:

@@ -17,7 +17,6 @@ from ..graph.node import Lanes, Node, held, leaf
 from ..runtime import flight
 from ..runtime.buffer import Buffer
 
-
 IN_VMAP = ("vmap: It looks like you're calling .item() on a Tensor, or asking in another way for the value of one that stands for a "
            "whole batch. Expected operations that need no value; use torch.where in place of data-dependent control flow, and read "
            "values outside of vmap.")

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from ..base import dtype as dt
-from ..ops import arrange, bilinear, gamma, joining, numeric, scan, sorting, statistics  # noqa: F401 (they declare operators)
-from ..ops import factory, random, record, reduction
+from ..ops import (  # noqa: F401 (they declare operators)  # noqa: F401 (they declare operators)
+    arrange,
+    bilinear,
+    factory,
+    gamma,
+    joining,
+    linalg,
+    lowrank,
+    norms,
+    numeric,
+    products,
+    random,
+    record,
+    reduction,
+    scan,
+    short_time,
+    sorting,
+    special,
+    spectral,
+    statistics,
+)
 from ..ops import pointwise as pw
-from ..ops import linalg, lowrank, norms, products, short_time, special, spectral  # noqa: F401 (they declare operators)
 from . import indexing, methods
 from .tensor import Tensor, inplace
 
@@ -105,7 +123,9 @@ def install() -> None:
 def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     """Where |input - other| <= atol + rtol * |other|, or both are equal."""
     if input.dtype is not other.dtype:
-        raise RuntimeError(f"isclose: expected input and other of one dtype; received {input.dtype} and {other.dtype}. Convert one of them.")
+        raise RuntimeError(
+            f"isclose: expected input and other of one dtype; received {input.dtype} and {other.dtype}. Convert one of them."
+        )
     for name, value in (("rtol", rtol), ("atol", atol)):
         if not value >= 0:
             raise RuntimeError(f"{name} must be greater than or equal to zero, but got {value}")

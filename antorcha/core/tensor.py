@@ -255,7 +255,9 @@ class Tensor:
 
     def requires_grad_(self, requires_grad=True):
         if requires_grad and self.meta.dtype.kind not in "fc":
-            raise RuntimeError(f"only Tensors of floating point dtype can require gradients; received {self.dtype}. Convert it first: x.float()")
+            raise RuntimeError(
+                f"only Tensors of floating point dtype can require gradients; received {self.dtype}. Convert it first: x.float()"
+            )
         if not requires_grad and self._grad_fn is not None:
             raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
                                "subgraph that doesn't require differentiation use var_no_grad = var.detach().")
@@ -365,8 +367,10 @@ class Tensor:
 
     def item(self):
         if self.meta.view.numel != 1:
-            raise RuntimeError(f"a Tensor with {self.meta.view.numel} elements cannot be converted to Scalar: expected one element; received shape "
-                               f"{list(self.shape)}. Reduce it first, or use tolist().")
+            raise RuntimeError(
+                f"a Tensor with {self.meta.view.numel} elements cannot be converted to Scalar: expected one element; received shape "
+                f"{list(self.shape)}. Reduce it first, or use tolist()."
+            )
         return host(self).reshape(()).item()
 
     def tolist(self):
@@ -743,8 +747,10 @@ def from_numpy(array: np.ndarray) -> Tensor:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
     if array.dtype.name not in dt._BY_NAME:
-        raise TypeError(f"can't convert np.ndarray of type {array.dtype}. The only supported types are: float64, float32, float16, complex64, "
-                        "complex128, int64, int32, int16, int8, uint64, uint32, uint16, uint8, and bool.")
+        raise TypeError(
+            f"can't convert np.ndarray of type {array.dtype}. The only supported types are: float64, float32, float16, complex64, "
+            "complex128, int64, int32, int16, int8, uint64, uint32, uint16, uint8, and bool."
+        )
     d = dt.of(array.dtype)
     if any(s < 0 for s in array.strides):
         raise ValueError("At least one stride in the given numpy array is negative, and tensors with negative strides are not currently "
@@ -867,8 +873,10 @@ def _inplace_replacing(t: Tensor, function, src) -> Tensor:
 
 def _check_inplace(t: Tensor) -> None:
     if t._rg and t._grad_fn is None:
-        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation. Do it inside torch.no_grad(), or use "
-                           "the form without the trailing underscore.")
+        raise RuntimeError(
+            "a leaf Variable that requires grad is being used in an in-place operation. Do it inside torch.no_grad(), or use "
+            "the form without the trailing underscore."
+        )
     if t._base is not None and t._base._rg and t._base._grad_fn is None:
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
 
@@ -891,7 +899,9 @@ def write(t: Tensor, result: Tensor) -> None:
             raise RuntimeError(f"output with shape {list(m.view.shape)} doesn't match the broadcast shape {list(r.view.shape)}")
     if r.dtype is not m.dtype:
         if dt.CATEGORY[r.dtype.kind] > dt.CATEGORY[m.dtype.kind]:
-            raise RuntimeError(f"result type {_NAMES.get(r.dtype, r.dtype)} can't be cast to the desired output type {_NAMES.get(m.dtype, m.dtype)}")
+            raise RuntimeError(
+                f"result type {_NAMES.get(r.dtype, r.dtype)} can't be cast to the desired output type {_NAMES.get(m.dtype, m.dtype)}"
+            )
         with autograd.no_grad():
             result = pw.cast(result, m.dtype)
         r = result.meta
@@ -1046,15 +1056,44 @@ def _sparse_rows(*args):
 record.bind(Tensor, make, alias, GradNode)
 autograd.bind(Tensor)
 core.__dict__.update(
-    Node=Node, record=record_form, tensor_on=tensor_on, wrap=wrap, default_generator=default_generator, view_of=view_of, reread=reread, contiguous=contiguous, no_grad=autograd.no_grad, default_device="cpu", host=host,
-    zeros=lambda m: factory.full_of(m.view.shape, 0, m.dtype, m.device), ones=lambda m: factory.full_of(m.view.shape, 1, m.dtype, m.device),
-    ones_like=lambda t, d=None: factory.full_of(t.meta.view.shape, 1, d or t.meta.dtype, t.meta.device), full=factory.full_of,
+    Node=Node,
+    record=record_form,
+    tensor_on=tensor_on,
+    wrap=wrap,
+    default_generator=default_generator,
+    view_of=view_of,
+    reread=reread,
+    contiguous=contiguous,
+    no_grad=autograd.no_grad,
+    default_device="cpu",
+    host=host,
+    zeros=lambda m: factory.full_of(m.view.shape, 0, m.dtype, m.device),
+    ones=lambda m: factory.full_of(m.view.shape, 1, m.dtype, m.device),
+    ones_like=lambda t, d=None: factory.full_of(t.meta.view.shape, 1, d or t.meta.dtype, t.meta.device),
+    full=factory.full_of,
     blank=lambda shape, d, device=None: factory.full_of(shape, 0, d, device, factory.EMPTY),
-    arange=_loosely(factory.arange), eye=_loosely(factory.eye), is_grad_enabled=autograd.is_grad_enabled,
-    add_region=add_region, overwrite_region=overwrite_region,
-    from_numpy=lambda array: placement.loose(adopt(array)), tensor=_loosely(tensor), cast=pw.cast,
-    cat=joining.cat, stack=joining.stack, conj=pw.conj_, store_out=record.store_out, inplace=inplace, broadcast_tensors=joining.broadcast_tensors,
-    sparse_rows=_sparse_rows, bitcast=_bitcast, on_memory=from_numpy,
-    together=placement.together, settled=placement.settled, fills=_dense_in_some_order, Storage=Storage, generator_of=generator_of)
+    arange=_loosely(factory.arange),
+    eye=_loosely(factory.eye),
+    is_grad_enabled=autograd.is_grad_enabled,
+    add_region=add_region,
+    overwrite_region=overwrite_region,
+    from_numpy=lambda array: placement.loose(adopt(array)),
+    tensor=_loosely(tensor),
+    cast=pw.cast,
+    cat=joining.cat,
+    stack=joining.stack,
+    conj=pw.conj_,
+    store_out=record.store_out,
+    inplace=inplace,
+    broadcast_tensors=joining.broadcast_tensors,
+    sparse_rows=_sparse_rows,
+    bitcast=_bitcast,
+    on_memory=from_numpy,
+    together=placement.together,
+    settled=placement.settled,
+    fills=_dense_in_some_order,
+    Storage=Storage,
+    generator_of=generator_of,
+)
 
 __all__ = ["Tensor", "Size", "tensor", "from_numpy", "extern", "index_ops", "reduction"]

@@ -33,8 +33,10 @@ def reinterpret(t: Tensor, dtype: dt.dtype) -> Tensor:
         if strides[-1] != 1:
             raise RuntimeError(f"self.stride(-1) must be 1 to view {m.dtype} as {dtype} (different element sizes), but got {strides[-1]}")
         if any(n * old % new for n in (shape[-1], offset, *strides[:-1])):
-            raise RuntimeError(f"view: expected the last dimension, strides and offset of {m.dtype} to be multiples of {new // old} to be read as "
-                               f"{dtype}; received shape {shape}, strides {strides}, offset {offset}")
+            raise RuntimeError(
+                f"view: expected the last dimension, strides and offset of {m.dtype} to be multiples of {new // old} to be read as "
+                f"{dtype}; received shape {shape}, strides {strides}, offset {offset}"
+            )
         shape[-1] = shape[-1] * old // new
         strides[:-1] = [s * old // new for s in strides[:-1]]
         offset = offset * old // new

@@ -180,6 +180,6 @@ def verify(nodes: list[Node]) -> None:
                 first = v.offset + sum((s - 1) * min(t, 0) for s, t in zip(v.shape, v.strides))
                 assert 0 <= first and last < source.numel, f"{n.op.name}: {v} leaves a value of {source.numel} elements"
         if n.op.family == "pointwise":
-            for source, v in zip(n.inputs, n.views):
+            for v in n.views:
                 assert v is None or v.shape == n.shape, f"{n.op.name}: reads {v} for a shape {n.shape}"
         seen.add(id(n))

@@ -12,7 +12,6 @@ from pickle import UnpicklingError
 
 import numpy as np
 
-from ..base import dtype as dtypes
 from ..base.dtype import dtype as DType
 from ..core.tensor import Tensor, from_storage
 from ..ops.placement import device_name, place

@@ -221,7 +221,9 @@ class Loops:
     def _row_body(self, body: list, parts: dict) -> None:
         """All stages of one row. `parts`: crossing reduction -> how to update it."""
         w = self.w
-        row_values = [s for s in self.stores if w.invariant(s[0]) and not any(s[3].strides[self.wall:])] if self.wall < len(self.domain) else []
+        row_values = (
+            [s for s in self.stores if w.invariant(s[0]) and not any(s[3].strides[self.wall :])] if self.wall < len(self.domain) else []
+        )
         in_row = [s for s in self.stores if s not in row_values]
         for stage in range(self.last + 1):
             w.stage = stage

@@ -58,7 +58,9 @@ def repeat_interleave(input: Tensor, repeats=None, dim=None, *, output_size=None
         wide = shape[:d + 1] + (repeats,) + shape[d + 1:]
         return reshape(expand_(unsqueeze(input, d + 1), wide), shape[:d] + (shape[d] * repeats,) + shape[d + 1:])
     if repeats.dim() > 1 or repeats.numel() != shape[d]:
-        raise RuntimeError(f"repeats must have the same size as input along dim: expected {shape[d]} counts; received {list(repeats.shape)}")
+        raise RuntimeError(
+            f"repeats must have the same size as input along dim: expected {shape[d]} counts; received {list(repeats.shape)}"
+        )
     return input.index_select(d, core.from_numpy(np.repeat(np.arange(shape[d]), core.host(repeats))))
 
 

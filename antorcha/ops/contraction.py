@@ -5,8 +5,8 @@ from __future__ import annotations
 from ..base.errors import message
 from ..graph.node import Static, View, dense, form
 from ..graph.node import view as make_view
-from . import pointwise as pw
 from ..graph.tape import state
+from . import pointwise as pw
 from .record import Record, broadcast_shapes, broadcast_view, check_tensor, core, meta, operator
 
 Tensor = "Tensor"
@@ -86,7 +86,9 @@ def _turned(v: View) -> View:
     key = "turned"
     found = v.memo.get(key)
     if found is None:
-        found = v.memo[key] = make_view(v.shape[:-2] + (v.shape[-1], v.shape[-2]), v.strides[:-2] + (v.strides[-1], v.strides[-2]), v.offset)
+        found = v.memo[key] = make_view(
+            v.shape[:-2] + (v.shape[-1], v.shape[-2]), v.strides[:-2] + (v.strides[-1], v.strides[-2]), v.offset
+        )
     return found
 
 
@@ -102,9 +104,11 @@ def batched(input: Tensor, mat2: Tensor):
 
 
 def _mismatch(what, a, b):
-    return RuntimeError(f"{what}: mat1 and mat2 shapes cannot be multiplied ({'x'.join(map(str, a))} and {'x'.join(map(str, b))}): expected the "
-                        f"last dimension of the first, {a[-1]}, to equal the {'last' if len(b) == 1 else 'second to last'} of the second, "
-                        f"{b[-2] if len(b) > 1 else b[-1]}.")
+    return RuntimeError(
+        f"{what}: mat1 and mat2 shapes cannot be multiplied ({'x'.join(map(str, a))} and {'x'.join(map(str, b))}): expected the "
+        f"last dimension of the first, {a[-1]}, to equal the {'last' if len(b) == 1 else 'second to last'} of the second, "
+        f"{b[-2] if len(b) > 1 else b[-1]}."
+    )
 
 
 @operator(autocast="lower")
@@ -114,7 +118,9 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
         return input.matmul(mat2)
     a, b = input.meta.view.shape, mat2.meta.view.shape
     if len(a) != 2 or len(b) != 2:
-        raise RuntimeError(f"mm: expected two matrices; received shapes {list(a)} and {list(b)}. (self must be a matrix) Use matmul for others.")
+        raise RuntimeError(
+            f"mm: expected two matrices; received shapes {list(a)} and {list(b)}. (self must be a matrix) Use matmul for others."
+        )
     if a[1] != b[0]:
         raise _mismatch("mm", a, b)
     check_dtypes("mm", input, mat2)
@@ -197,7 +203,9 @@ def _parse(equation: str, operands):
     left, arrow, right = equation.partition("->")
     terms = left.split(",")
     if len(terms) != len(operands):
-        raise ValueError(f"einsum(): expected as many terms as operands; received {len(terms)} in '{equation}' and {len(operands)} operands")
+        raise ValueError(
+            f"einsum(): expected as many terms as operands; received {len(terms)} in '{equation}' and {len(operands)} operands"
+        )
     rank = 0
     for term, x in zip(terms, operands):
         plain = term.replace("...", "")

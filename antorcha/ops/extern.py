@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..base import dtype as dt
 from ..graph import tape
-from ..graph.tape import state
 from ..graph.node import Node, Static, dense
+from ..graph.tape import state
 from .record import Record, core, meta
 
 OUTPUT = Record("output", "output")

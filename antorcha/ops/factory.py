@@ -78,14 +78,24 @@ def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, re
     if value is None:
         raise TypeError(f"full(): argument 'fill_value' must be Number, not {type(fill_value).__name__}")
     if dtype is None:
-        dtype = value.dtype if isinstance(value, core.Tensor) else dt.bool_ if type(value) is bool else dt.int64 if type(value) is int else dt.default()
+        dtype = (
+            value.dtype
+            if isinstance(value, core.Tensor)
+            else dt.bool_
+            if type(value) is bool
+            else dt.int64
+            if type(value) is int
+            else dt.default()
+        )
     result = full_of(_shape("full", (size,) if isinstance(size, int) else (tuple(size),)), value, dtype, device_name(device))
     return finish(result, requires_grad) if out is None else core.store_out("full", out, result)
 
 
 def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
     """A tensor with the shape and dtype of `input` filled with one value."""
-    return full(input.meta.view.shape, fill_value, dtype=dtype or input.meta.dtype, device=device or input.meta.device, requires_grad=requires_grad)
+    return full(
+        input.meta.view.shape, fill_value, dtype=dtype or input.meta.dtype, device=device or input.meta.device, requires_grad=requires_grad
+    )
 
 
 def empty_strided(size, stride, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
@@ -98,8 +108,10 @@ def empty_permuted(size, physical_layout, *, dtype=None, layout=None, device=Non
     """An uninitialised tensor whose dimensions lie in memory in the given order, outermost first."""
     size, order = sizes("empty_permuted", (size,)), [int(d) for d in physical_layout]
     if len(order) != len(size):
-        raise RuntimeError(f"Number of dimensions in size does not match the length of the physical_layout; i.e. len(size) = {len(size)} is not "
-                           f"equal to len(physical_layout) = {len(order)}")
+        raise RuntimeError(
+            f"Number of dimensions in size does not match the length of the physical_layout; i.e. len(size) = {len(size)} is not "
+            f"equal to len(physical_layout) = {len(order)}"
+        )
     if any(not 0 <= d < len(size) for d in order):
         raise RuntimeError(f"Dimension out of range (expected to be between 0 and {len(size) - 1}, but got {order}).")
     if len(set(order)) < len(order):
@@ -122,10 +134,14 @@ def frombuffer(buffer, *, dtype, count=-1, offset=0, requires_grad=False):
     if not 0 <= offset < size:
         raise ValueError(f"offset ({offset} bytes) must be non-negative and no greater than buffer length ({size} bytes) minus 1")
     if count < 0 and (size - offset) % dtype.itemsize:
-        raise ValueError(f"buffer length ({size - offset} bytes) after offset ({offset} bytes) must be a multiple of element size ({dtype.itemsize})")
+        raise ValueError(
+            f"buffer length ({size - offset} bytes) after offset ({offset} bytes) must be a multiple of element size ({dtype.itemsize})"
+        )
     if count > 0 and offset + count * dtype.itemsize > size:
-        raise ValueError(f"requested buffer length ({count} * {dtype.itemsize} bytes) after offset ({offset} bytes) must not be greater than actual "
-                         f"buffer length ({size} bytes)")
+        raise ValueError(
+            f"requested buffer length ({count} * {dtype.itemsize} bytes) after offset ({offset} bytes) must not be greater than actual "
+            f"buffer length ({size} bytes)"
+        )
     array = np.frombuffer(buffer, dtype.memory, count, offset)
     shared = core.on_memory(array)
     return finish(shared if dtype.numpy is not None else core.bitcast(shared, dtype), requires_grad)
@@ -172,7 +188,9 @@ def range_(start=0, end=None, step=1, **kwargs):
 def _ends(name, start, end, steps):
     """The ends of a sequence as numbers; TypeError for a number of steps that is none."""
     if not isinstance(steps, int) or isinstance(steps, bool):
-        raise TypeError(f"{name}() received an invalid combination of arguments: expected steps to be an int; received {type(steps).__name__}")
+        raise TypeError(
+            f"{name}() received an invalid combination of arguments: expected steps to be an int; received {type(steps).__name__}"
+        )
     for x in (start, end):
         if isinstance(x, core.Tensor) and x.dim():
             raise RuntimeError(f"{name} only supports 0-dimensional start and end tensors; received one of {x.dim()} dimensions")
@@ -201,7 +219,9 @@ def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=Non
 def logspace(start, end, steps, base=10.0, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     """base to the powers linspace(start, end, steps)."""
     start, end = _ends("logspace", start, end, steps)
-    wide = dt.complex128 if any(isinstance(x, complex) for x in (start, end, base)) or dtype is not None and dtype.kind == "c" else dt.float64
+    wide = (
+        dt.complex128 if any(isinstance(x, complex) for x in (start, end, base)) or dtype is not None and dtype.kind == "c" else dt.float64
+    )
     powers = linspace(start, end, steps, dtype=wide, device=device)
     result = (complex(base) if wide is dt.complex128 else float(base)) ** powers
     result = result.to(dtype or (out.dtype if out is not None else dt.default()))
@@ -233,5 +253,23 @@ def triu_indices(row, col, offset=0, *, dtype=None, device=None, layout=None):
     return place(core.from_numpy(np.stack(np.triu_indices(row, offset, col))).to(dtype or dt.int64), device_name(device))
 
 
-FUNCTIONS = [zeros, zeros_like, ones, ones_like, empty, empty_like, full, full_like, empty_strided, empty_permuted, scalar_tensor, frombuffer, arange, linspace, logspace, eye,
-             tril_indices, triu_indices]
+FUNCTIONS = [
+    zeros,
+    zeros_like,
+    ones,
+    ones_like,
+    empty,
+    empty_like,
+    full,
+    full_like,
+    empty_strided,
+    empty_permuted,
+    scalar_tensor,
+    frombuffer,
+    arange,
+    linspace,
+    logspace,
+    eye,
+    tril_indices,
+    triu_indices,
+]

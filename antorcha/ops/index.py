@@ -152,7 +152,9 @@ def take_along_dim(input: Tensor, indices: Tensor, dim=None) -> Tensor:
 def _embedding_grad(g, weight_shape, indices, padding_idx, scale_grad_by_freq, sparse):
     if scale_grad_by_freq:
         flat = indices.reshape(-1)
-        counts = core.zeros(meta(dense((weight_shape[0],)), g.meta.dtype, g.meta.device)).index_add(0, flat, core.ones_like(flat, g.meta.dtype))
+        counts = core.zeros(meta(dense((weight_shape[0],)), g.meta.dtype, g.meta.device)).index_add(
+            0, flat, core.ones_like(flat, g.meta.dtype)
+        )
         g = g / counts.index_select(0, flat).reshape(indices.shape).unsqueeze(-1)
     if padding_idx is not None and padding_idx >= 0:
         g = pw.where((indices == padding_idx).unsqueeze(-1), 0.0, g)
@@ -187,11 +189,15 @@ def _fitted(what, input, d, index, src):
         raise RuntimeError(f"{what}(): Expected self.dtype to be equal to src.dtype; received {input.dtype} and {src.dtype}")
     for name, x in (("self", input), ("src", src)):
         if x.dim() != len(shape):
-            raise RuntimeError(f"{what}(): Index tensor must have the same number of dimensions as {name} tensor; received {len(shape)} and {x.dim()}")
+            raise RuntimeError(
+                f"{what}(): Index tensor must have the same number of dimensions as {name} tensor; received {len(shape)} and {x.dim()}"
+            )
     for i, (n, m) in enumerate(zip(shape, src.shape)):
         if n > m or (i != d and n > input.shape[i]):
-            raise RuntimeError(f"Expected index {list(shape)} to be no larger than self {list(input.shape)} apart from dimension {d} and to "
-                               f"be no larger size than src {list(src.shape)}")
+            raise RuntimeError(
+                f"Expected index {list(shape)} to be no larger than self {list(input.shape)} apart from dimension {d} and to "
+                f"be no larger size than src {list(src.shape)}"
+            )
     return src[tuple(slice(0, n) for n in shape)] if tuple(src.shape) != shape else src
 
 
@@ -262,9 +268,18 @@ def _terms(input, dim, index, include_self):
     return pw.clamp_min(_scatter("scatter_reduce", start, dim, index, ones, "sum"), 1)
 
 
-@operator(name="scatter_reduce", public=False, grad=dict(
-    input=lambda g, input, dim, index, src, reduce, include_self, result: _reduce_base_grad(g, input, dim, index, src, reduce, include_self, result),
-    src=lambda g, input, dim, index, src, reduce, include_self, result: _reduce_source_grad(g, input, dim, index, src, reduce, include_self, result)))
+@operator(
+    name="scatter_reduce",
+    public=False,
+    grad=dict(
+        input=lambda g, input, dim, index, src, reduce, include_self, result: _reduce_base_grad(
+            g, input, dim, index, src, reduce, include_self, result
+        ),
+        src=lambda g, input, dim, index, src, reduce, include_self, result: _reduce_source_grad(
+            g, input, dim, index, src, reduce, include_self, result
+        ),
+    ),
+)
 def scatter_reduce_(input: Tensor, dim, index, src: Tensor, reduce, include_self):
     d = input.meta.dtype
     base = input
@@ -358,8 +373,10 @@ def put_flat(input: Tensor, index, source: Tensor, accumulate=False) -> Tensor:
     if source.dtype is not input.dtype:
         raise RuntimeError(f"put_(): self and source expected to have the same dtype, but got {input.dtype} and {source.dtype}")
     if index.numel() != source.numel():
-        raise IndexError(f"put_(): Expected source and index to have the same number of elements, but got source.numel() = {source.numel()}, "
-                         f"index.numel() = {index.numel()}")
+        raise IndexError(
+            f"put_(): Expected source and index to have the same number of elements, but got source.numel() = {source.numel()}, "
+            f"index.numel() = {index.numel()}"
+        )
     flat = put(input.reshape(-1), source.reshape(-1), [index.reshape(-1)], (index.numel(),), (("i", 0),), "sum" if accumulate else "set")
     return flat.reshape(input.shape)
 
@@ -401,8 +418,10 @@ def masked_select(input: Tensor, mask) -> Tensor:
 def masked_scatter(input: Tensor, mask, source: Tensor) -> Tensor:
     """Elements of `source`, in order, where the mask holds."""
     if mask.dtype is not dt.bool_ or source.dtype is not input.dtype:
-        raise RuntimeError(f"masked_scatter_: expected a bool mask and a source of the input's dtype {input.dtype}; received {mask.dtype} and "
-                           f"{source.dtype}")
+        raise RuntimeError(
+            f"masked_scatter_: expected a bool mask and a source of the input's dtype {input.dtype}; received {mask.dtype} and "
+            f"{source.dtype}"
+        )
     input, mask = core.broadcast_tensors(input, mask)
     order = (mask.reshape(-1).cumsum(0) - 1).clamp(min=0).reshape(mask.shape)
     if not source.numel():

@@ -89,12 +89,16 @@ def ldexp(input: Tensor, other: Tensor) -> Tensor:
     return pw.mul(input, pw.pow(2.0, other))
 
 
-@pointwise(lambda x: ir.absolute(x).eq(math.inf) & (x > 0) if x.dtype.kind == "f" else ir.const(False, dt.bool_), rule=comparison, inplace=False)
+@pointwise(
+    lambda x: ir.absolute(x).eq(math.inf) & (x > 0) if x.dtype.kind == "f" else ir.const(False, dt.bool_), rule=comparison, inplace=False
+)
 def isposinf(input: Tensor) -> Tensor:
     """Where the element is positive infinity."""
 
 
-@pointwise(lambda x: ir.absolute(x).eq(math.inf) & (x < 0) if x.dtype.kind == "f" else ir.const(False, dt.bool_), rule=comparison, inplace=False)
+@pointwise(
+    lambda x: ir.absolute(x).eq(math.inf) & (x < 0) if x.dtype.kind == "f" else ir.const(False, dt.bool_), rule=comparison, inplace=False
+)
 def isneginf(input: Tensor) -> Tensor:
     """Where the element is negative infinity."""
 
@@ -126,15 +130,29 @@ def _float_or_complex(d):
     return (d, d) if d.kind == "c" else floats_only(d)
 
 
-@pointwise(lambda a, b: _complex_log_sum(a, b) if isinstance(a, ir.Pair) else _log_sum(lm.exp, 1.0)(a, b), rule=_float_or_complex,
-           tensors=BOTH, complex=True, samples=binary(), inplace=False,
-           grad=dict(input=lambda g, input, other: g / (1 + pw.exp(other - input)), other=lambda g, input, other: g / (1 + pw.exp(input - other))))
+@pointwise(
+    lambda a, b: _complex_log_sum(a, b) if isinstance(a, ir.Pair) else _log_sum(lm.exp, 1.0)(a, b),
+    rule=_float_or_complex,
+    tensors=BOTH,
+    complex=True,
+    samples=binary(),
+    inplace=False,
+    grad=dict(input=lambda g, input, other: g / (1 + pw.exp(other - input)), other=lambda g, input, other: g / (1 + pw.exp(input - other))),
+)
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     """log(exp(input) + exp(other)), without overflow."""
 
 
-@pointwise(_log_sum(lm.exp2, 1 / math.log(2)), rule=floats_only, tensors=BOTH, samples=binary(), inplace=False,
-           grad=dict(input=lambda g, input, other: g / (1 + pw.exp2(other - input)), other=lambda g, input, other: g / (1 + pw.exp2(input - other))))
+@pointwise(
+    _log_sum(lm.exp2, 1 / math.log(2)),
+    rule=floats_only,
+    tensors=BOTH,
+    samples=binary(),
+    inplace=False,
+    grad=dict(
+        input=lambda g, input, other: g / (1 + pw.exp2(other - input)), other=lambda g, input, other: g / (1 + pw.exp2(input - other))
+    ),
+)
 def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
     """log2(2**input + 2**other), without overflow."""
 
@@ -157,8 +175,10 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
     check_tensor("heaviside", "input", input)
     check_tensor("heaviside", "values", values)
     if input.dtype is not values.dtype:
-        raise RuntimeError(f"heaviside: expected input and values of one dtype; received {input.dtype} and {values.dtype}. Convert one of them. "
-                           "(heaviside is not yet implemented for tensors with different dtypes)")
+        raise RuntimeError(
+            f"heaviside: expected input and values of one dtype; received {input.dtype} and {values.dtype}. Convert one of them. "
+            "(heaviside is not yet implemented for tensors with different dtypes)"
+        )
     return heaviside_(input, values)
 
 
@@ -292,4 +312,6 @@ def nan_to_num(input: Tensor, nan=None, posinf=None, neginf=None) -> Tensor:
     if d.kind != "f":
         return input.clone()
     top = largest(d)
-    return replaced_(input, 0.0 if nan is None else float(nan), top if posinf is None else float(posinf), -top if neginf is None else float(neginf))
+    return replaced_(
+        input, 0.0 if nan is None else float(nan), top if posinf is None else float(posinf), -top if neginf is None else float(neginf)
+    )

@@ -30,7 +30,15 @@ def _mul(a, b): return (a & b) if a.dtype is dt.bool_ else a * b
 def add_(input: Tensor, other: Tensor): ...
 
 
-@pointwise(lambda a, b: a - b, name="sub", public=False, rule=no_bool, samples=binary(), grad=dict(input=lambda g: g, other=lambda g: -g), complex=True)
+@pointwise(
+    lambda a, b: a - b,
+    name="sub",
+    public=False,
+    rule=no_bool,
+    samples=binary(),
+    grad=dict(input=lambda g: g, other=lambda g: -g),
+    complex=True,
+)
 def sub_(input: Tensor, other: Tensor): ...
 
 
@@ -187,7 +195,9 @@ def _joined(d): return d, d.to_complex()
 def complex_(real: Tensor, imag: Tensor): ...
 
 
-@pointwise(lambda x: x, name="conj_physical", public=False, complex=lambda z: z.conj(), holomorphic=False, grad=dict(input=lambda g: conj_(g)))
+@pointwise(
+    lambda x: x, name="conj_physical", public=False, complex=lambda z: z.conj(), holomorphic=False, grad=dict(input=lambda g: conj_(g))
+)
 def conj_physical_(input: Tensor): ...
 
 
@@ -196,9 +206,18 @@ def conj_(x):
     return conj_physical_(x) if x.meta.dtype.kind == "c" else x
 
 
-@pointwise(lambda x: ir.select(x < 0.0, ir.const(math.pi, x.dtype), ir.select(x.ne(x), x, ir.const(0.0, x.dtype))) if x.dtype.kind == "f" else
-           ir.select(x < 0, ir.const(math.pi, dt.float32), ir.const(0.0, dt.float32)), name="angle", rule=lambda d: _angle_rule(d),
-           complex=cx.angle, holomorphic=False, grad=dict(input=lambda g, input: _angle_grad(g, input)))
+@pointwise(
+    lambda x: (
+        ir.select(x < 0.0, ir.const(math.pi, x.dtype), ir.select(x.ne(x), x, ir.const(0.0, x.dtype)))
+        if x.dtype.kind == "f"
+        else ir.select(x < 0, ir.const(math.pi, dt.float32), ir.const(0.0, dt.float32))
+    ),
+    name="angle",
+    rule=lambda d: _angle_rule(d),
+    complex=cx.angle,
+    holomorphic=False,
+    grad=dict(input=lambda g, input: _angle_grad(g, input)),
+)
 def angle(input: Tensor) -> Tensor:
     """The argument of every element, in radians, in (-pi, pi]; of negative real numbers pi."""
 
@@ -283,7 +302,9 @@ def view_as_real(input: Tensor) -> Tensor:
 def view_as_complex(input: Tensor) -> Tensor:
     """From (..., 2), real and imaginary parts. A copy here, not a view."""
     if not input.meta.dtype.is_floating_point:
-        raise RuntimeError(f"view_as_complex is only supported for floating point tensors, but got a tensor of scalar type: {input.meta.dtype}")
+        raise RuntimeError(
+            f"view_as_complex is only supported for floating point tensors, but got a tensor of scalar type: {input.meta.dtype}"
+        )
     if not input.dim() or input.shape[-1] != 2:
         raise RuntimeError("Tensor must have a last dimension of size 2")
     return complex_(input.select(-1, 0), input.select(-1, 1))
@@ -356,7 +377,14 @@ def _power_as(input, exponent, body):
     """`body(input)`, with the derivative and the name of a power."""
     kept = _powers.get(exponent)
     if kept is None:
-        @operator(name=f"pow_{exponent}".replace(".", "_"), title="Pow", public=False, wide=True, grad=dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent)))
+
+        @operator(
+            name=f"pow_{exponent}".replace(".", "_"),
+            title="Pow",
+            public=False,
+            wide=True,
+            grad=dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent)),
+        )
         def constant_power(input: Tensor, exponent):
             out = body(input)
             wanted = result_dtype((input, exponent))
@@ -437,12 +465,16 @@ def tan(input: Tensor) -> Tensor:
     """Tangent of every element, in radians."""
 
 
-@pointwise(lm.asin, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: g * rsqrt(1 - input * input)), complex=cx.asin)
+@pointwise(
+    lm.asin, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: g * rsqrt(1 - input * input)), complex=cx.asin
+)
 def asin(input: Tensor) -> Tensor:
     """Arcsine of every element."""
 
 
-@pointwise(lm.acos, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: -g * rsqrt(1 - input * input)), complex=cx.acos)
+@pointwise(
+    lm.acos, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: -g * rsqrt(1 - input * input)), complex=cx.acos
+)
 def acos(input: Tensor) -> Tensor:
     """Arccosine of every element."""
 
@@ -469,7 +501,9 @@ def cosh(input: Tensor) -> Tensor:
     """Hyperbolic cosine of every element."""
 
 
-@pointwise(lm.tanh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, result: g * (1 - result * result)), complex=cx.tanh, wide=True)
+@pointwise(
+    lm.tanh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, result: g * (1 - result * result)), complex=cx.tanh, wide=True
+)
 def tanh(input: Tensor) -> Tensor:
     """Hyperbolic tangent of every element."""
 
@@ -479,7 +513,13 @@ def asinh(input: Tensor) -> Tensor:
     """Inverse hyperbolic sine of every element."""
 
 
-@pointwise(lm.acosh, rule=floating, samples=unary(1.5, 9), grad=dict(input=lambda g, input: g * (rsqrt(input - 1) * rsqrt(input + 1))), complex=cx.acosh)
+@pointwise(
+    lm.acosh,
+    rule=floating,
+    samples=unary(1.5, 9),
+    grad=dict(input=lambda g, input: g * (rsqrt(input - 1) * rsqrt(input + 1))),
+    complex=cx.acosh,
+)
 def acosh(input: Tensor) -> Tensor:
     """Inverse hyperbolic cosine of every element."""
 
@@ -501,7 +541,9 @@ def erfc(input: Tensor) -> Tensor:
     """1 - erf(x), precise for large x."""
 
 
-@pointwise(lm.erfinv, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, result: g * (exp(result * result) * (SQRT_PI / 2))))
+@pointwise(
+    lm.erfinv, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, result: g * (exp(result * result) * (SQRT_PI / 2)))
+)
 def erfinv(input: Tensor) -> Tensor:
     """The inverse of the error function."""
 
@@ -525,7 +567,14 @@ def digamma(input: Tensor) -> Tensor:
     """The derivative of lgamma."""
 
 
-@pointwise(lm.sigmoid, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * ((1 - result) * result)), complex=cx.sigmoid, wide=True)
+@pointwise(
+    lm.sigmoid,
+    rule=floating,
+    samples=unary(-9, 9),
+    grad=dict(input=lambda g, result: g * ((1 - result) * result)),
+    complex=cx.sigmoid,
+    wide=True,
+)
 def sigmoid(input: Tensor) -> Tensor:
     """The logistic function 1 / (1 + exp(-x))."""
 
@@ -654,7 +703,12 @@ def bitwise_right_shift(input: Tensor, other: Tensor) -> Tensor:
     """input / 2**other rounded down, on integers."""
 
 
-@pointwise(lambda x: x.ne(x) if x.dtype.kind == "f" else ir.const(False, dt.bool_), rule=comparison, inplace=False, complex=cx.is_any(lambda x: x.ne(x)))
+@pointwise(
+    lambda x: x.ne(x) if x.dtype.kind == "f" else ir.const(False, dt.bool_),
+    rule=comparison,
+    inplace=False,
+    complex=cx.is_any(lambda x: x.ne(x)),
+)
 def isnan(input: Tensor) -> Tensor:
     """Where the element is NaN."""
 
@@ -668,7 +722,12 @@ def isinf(input: Tensor) -> Tensor:
     """Where the element is infinite."""
 
 
-@pointwise(lambda x: ir.absolute(x) < math.inf if x.dtype.kind == "f" else ir.const(True, dt.bool_), rule=comparison, inplace=False, complex=cx.is_all(lambda x: ir.absolute(x) < math.inf))
+@pointwise(
+    lambda x: ir.absolute(x) < math.inf if x.dtype.kind == "f" else ir.const(True, dt.bool_),
+    rule=comparison,
+    inplace=False,
+    complex=cx.is_all(lambda x: ir.absolute(x) < math.inf),
+)
 def isfinite(input: Tensor) -> Tensor:
     """Where the element is neither infinite nor NaN."""
 
@@ -683,8 +742,15 @@ def _where_casts(args):
     return (dt.bool_, d, d), d
 
 
-@pointwise(ir.select, name="where", public=False, selects=_where_casts, inplace=False,
-           grad=dict(input=lambda g, condition: where(condition, g, 0.0), other=lambda g, condition: where(condition, 0.0, g)), complex=True)
+@pointwise(
+    ir.select,
+    name="where",
+    public=False,
+    selects=_where_casts,
+    inplace=False,
+    grad=dict(input=lambda g, condition: where(condition, g, 0.0), other=lambda g, condition: where(condition, 0.0, g)),
+    complex=True,
+)
 def where_(condition: Tensor, input: Tensor, other: Tensor): ...
 
 
@@ -957,7 +1023,9 @@ def cast(input, to: dt.dtype):
         def selects(args, to=to):
             return (to,), to
 
-        @pointwise(lambda x: x, selects=selects, name=f"to_{to.name}", title="ToCopy", public=False, complex=True, grad=dict(input=lambda g: g))
+        @pointwise(
+            lambda x: x, selects=selects, name=f"to_{to.name}", title="ToCopy", public=False, complex=True, grad=dict(input=lambda g: g)
+        )
         def convert(input: Tensor): ...
         _casts[to] = convert
     return convert(input)

@@ -147,7 +147,13 @@ def randint(*args, generator=None, out=None, dtype=None, layout=None, device=Non
     if high <= low:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     shape = tuple(size) if not isinstance(size, int) else (size,)
-    return _finish("randint", _tensor(source(generator, device).integers(_count(shape), low, high), shape, dtype or dt.int64), out, requires_grad, device)
+    return _finish(
+        "randint",
+        _tensor(source(generator, device).integers(_count(shape), low, high), shape, dtype or dt.int64),
+        out,
+        requires_grad,
+        device,
+    )
 
 
 def randperm(n, *, generator=None, out=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
@@ -248,7 +254,9 @@ def poisson(input, generator=None):
     """Poisson numbers with the given rates."""
     rates = np.asarray(core.host(input.detach()), np.float64)
     if not input.is_floating_point():
-        raise NotImplementedError(f"poisson: expected rates in a floating point tensor; received {input.dtype}. Convert them: rates.float()")
+        raise NotImplementedError(
+            f"poisson: expected rates in a floating point tensor; received {input.dtype}. Convert them: rates.float()"
+        )
     drawn = _tensor(source(generator).poisson(rates.reshape(-1)), tuple(input.shape), input.dtype)
     return _drawn(place(drawn, str(input.device)), input)
 

@@ -9,7 +9,8 @@ The tensor class lies in a layer above; it registers itself here when it is defi
 
 Derivatives (`grad=`) map the name of an input to a function from the cotangent `g` (first parameter) to that input's cotangent.
 Its other parameters are names of arguments of the operator, or `result`; exactly these are kept for the backward pass (of an
-argument `x`, `x_shape` and `x_view` keep only the shape and the index map). Sums over broadcast dimensions and casts back to the input's dtype are added here.
+argument `x`, `x_shape` and `x_view` keep only the shape and the index map). Sums over broadcast dimensions and casts back to the
+input's dtype are added here.
 """
 
 from __future__ import annotations
@@ -430,7 +431,8 @@ SYNONYMS = {"axis": "dim", "keepdims": "keepdim"}
 
 
 def _definition(rec: Record, template: str) -> tuple:
-    """(source, defaults, keyword defaults) of a record's function. A parameter `*shape` may be given as `shape=`, too, and `dim` as `axis`."""
+    """(source, defaults, keyword defaults) of a record's function. A parameter `*shape` may be given as `shape=`, too, and `dim` as
+    `axis`."""
     has_out = rec.family != "view" and rec.out
     positional, keywords = rec.names[:rec.positional], rec.names[rec.positional:]
     defaults = rec.function.__defaults__ or ()
@@ -500,8 +502,12 @@ def store_out(name: str, out, result, inputs=(), rule=True):
     if out.meta.view.shape != result.meta.view.shape:
         if out.meta.view.numel:
             import warnings
-            warnings.warn(f"{name}: An output with one or more elements was resized since it had shape {list(out.shape)}, which does not match "
-                          f"the required output shape {list(result.shape)}. Resize it first: out.resize_(0).", stacklevel=3)
+
+            warnings.warn(
+                f"{name}: An output with one or more elements was resized since it had shape {list(out.shape)}, which does not match "
+                f"the required output shape {list(result.shape)}. Resize it first: out.resize_(0).",
+                stacklevel=3,
+            )
         out.resize_(result.meta.view.shape)
     out.copy_(result)
     return out
@@ -511,15 +517,19 @@ def _check_memory(name: str, out, result, inputs, apart: bool) -> None:
     """Refuse an `out` whose elements share memory with each other or, unless it is one of the inputs, with an input."""
     v = out.meta.view
     if v.numel and any(t == 0 and n > 1 for n, t in zip(v.shape, v.strides)):
-        raise RuntimeError(f"{name}(): unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
-                           "Clone it first: out.clone()")
+        raise RuntimeError(
+            f"{name}(): unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+            "Clone it first: out.clone()"
+        )
     for x in inputs:
         if isinstance(x, (list, tuple)):
             _check_memory(name, out, result, x, apart)
         elif isinstance(x, core.Tensor) and x.storage is out.storage and v.shape != (0,) and (
                 apart or x.meta.view is not v or v.shape != result.meta.view.shape) and _meet(v, x.meta.view) or apart and x is out:
-            raise RuntimeError(f"{name}(): unsupported operation: some elements of the input tensor and the written-to tensor refer to a single "
-                               "memory location. Clone one of them first.")
+            raise RuntimeError(
+                f"{name}(): unsupported operation: some elements of the input tensor and the written-to tensor refer to a single "
+                "memory location. Clone one of them first."
+            )
 
 
 def _meet(a, b) -> bool:

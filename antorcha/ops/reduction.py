@@ -43,7 +43,7 @@ def _complex_reduce(name: str, input, dim, keepdim: bool, accumulate: dt.dtype, 
         shape = _plan(name, input.meta, dim, keepdim, accumulate, out)[1].view.shape
         return run(PROD, (input.to(out),), [(shape, out)], dim=normalize_dims(name, dim, input.dim()), keepdim=keepdim)[0]
     if name != "sum":
-        raise NotImplementedError(f"\"{name}\" not implemented for complex tensors: reduce the real and imaginary parts, or the magnitudes.")
+        raise NotImplementedError(f'"{name}" not implemented for complex tensors: reduce the real and imaginary parts, or the magnitudes.')
     real = out.to_real()
     return pw.complex_(*[reduce(name, part(input), dim, keepdim, real, real) for part in (pw.real_, pw.imag_)])
 
@@ -129,8 +129,14 @@ def _nonempty(name, input, dim):
     shape = input.meta.view.shape
     if input.meta.view.numel == 0 and builtins.any(shape[d] == 0 for d in normalize_dims(name, dim, len(shape))):
         dim = None if dim == () else dim
-        hint = f"Expected reduction dim {dim} to have non-zero size." if dim is not None else "Specify the reduction dim with the 'dim' argument."
-        raise (IndexError if dim is not None else RuntimeError)(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. {hint}")
+        hint = (
+            f"Expected reduction dim {dim} to have non-zero size."
+            if dim is not None
+            else "Specify the reduction dim with the 'dim' argument."
+        )
+        raise (IndexError if dim is not None else RuntimeError)(
+            f"{name}(): Expected reduction dim to be specified for input.numel() == 0. {hint}"
+        )
 
 
 def _extreme_grad(g, input, dim, keepdim, result):
@@ -204,14 +210,18 @@ aminmax_t = named("aminmax", "min", "max")
 frexp_t = named("frexp", "mantissa", "exponent")
 
 
-@operator(name="max", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result: _pick_grad(g, dim, keepdim, input_shape, result)))
+@operator(
+    name="max", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result: _pick_grad(g, dim, keepdim, input_shape, result))
+)
 def max_along(input: Tensor, dim, keepdim):
     d = input.meta.dtype
     _nonempty("max", input, dim)
     return _max_t(reduce("max", input, dim, keepdim, d, d), _arg("argmax", input, dim, keepdim))
 
 
-@operator(name="min", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result: _pick_grad(g, dim, keepdim, input_shape, result)))
+@operator(
+    name="min", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result: _pick_grad(g, dim, keepdim, input_shape, result))
+)
 def min_along(input: Tensor, dim, keepdim):
     d = input.meta.dtype
     _nonempty("min", input, dim)
@@ -259,7 +269,9 @@ def _split_variance_args(dim, unbiased):
     return (None, dim) if isinstance(dim, bool) else (dim, unbiased)
 
 
-@operator(grad=dict(input=lambda g, input, dim, correction, keepdim: _var_grad(g, input, dim, correction, keepdim)), name="var", public=False)
+@operator(
+    grad=dict(input=lambda g, input, dim, correction, keepdim: _var_grad(g, input, dim, correction, keepdim)), name="var", public=False
+)
 def var_(input: Tensor, dim, correction, keepdim):
     n = _count(input.meta.view.shape, dim)
     x = widened(input)
@@ -275,7 +287,9 @@ def _squares(x):
 def _var_grad(g, input, dim, correction, keepdim):
     n = _count(input.meta.view.shape, dim)
     scale = 2.0 / (n - correction) if n > correction else math.inf
-    return (scale * _restore(g, dim, keepdim, input.dim())) * (input - input.mean(dim if dim is not None else tuple(range(input.dim())), True))
+    return (scale * _restore(g, dim, keepdim, input.dim())) * (
+        input - input.mean(dim if dim is not None else tuple(range(input.dim())), True)
+    )
 
 
 @operator(name="std", public=False, grad=dict(input=lambda g, input, dim, correction, keepdim, result: _var_grad(
@@ -362,8 +376,10 @@ def _float_input(input, dtype):
     if dtype is not None:
         return input.to(dtype)
     if input.meta.dtype.kind != "f":
-        raise NotImplementedError(f"\"softmax_lastdim_kernel_impl\" not implemented for '{input.meta.dtype.name}': expected a floating point "
-                                  "tensor. Convert it first: input.float()")
+        raise NotImplementedError(
+            f"\"softmax_lastdim_kernel_impl\" not implemented for '{input.meta.dtype.name}': expected a floating point "
+            "tensor. Convert it first: input.float()"
+        )
     return input
 
 

@@ -36,7 +36,9 @@ def scan(name: str, input, dim: int, accumulate: dt.dtype, out: dt.dtype):
     for i, s in zip(order, row_major(shape)):
         strides[i] = s
     out_meta = meta(make_view(v.shape, tuple(strides)), out, input.meta.device)
-    return core.record(form(_SCANS[name], (source,), Static(casts=(accumulate.compute,)), shape, v.numel, out), (input.storage.node,), out_meta)
+    return core.record(
+        form(_SCANS[name], (source,), Static(casts=(accumulate.compute,)), shape, v.numel, out), (input.storage.node,), out_meta
+    )
 
 
 def _from_the_end(g, dim):

@@ -12,7 +12,7 @@ from . import pointwise as pw
 from .fft import functions
 from .padding import pad
 from .record import check_tensor, core, operator
-from .view import unfold_view, region_grad
+from .view import region_grad, unfold_view
 
 Tensor = "Tensor"
 

@@ -94,7 +94,9 @@ def sort_(input: Tensor, dim, descending):
 def sort(input: Tensor, dim=-1, descending=False, stable=False):
     """(sorted values, their positions) along `dim`; equal elements keep their order."""
     if input.meta.dtype.kind == "c":
-        raise RuntimeError("sort: expected real numbers, which have an order; received a complex tensor. Sort by its magnitude: input.abs()")
+        raise RuntimeError(
+            "sort: expected real numbers, which have an order; received a complex tensor. Sort by its magnitude: input.abs()"
+        )
     d = normalize_dim("sort", dim, input.dim())
     return sort_(input, d, bool(descending)) if input.dim() else _alone(sort_t, input)
 
@@ -149,7 +151,9 @@ def _ranked(op, kind):
     return call
 
 
-_kthvalue, _median, _nanmedian, _mode = (_ranked(*x) for x in ((KTH, kthvalue_t), (MEDIAN, median_t), (NANMEDIAN, nanmedian_t), (MODE, mode_t)))
+_kthvalue, _median, _nanmedian, _mode = (
+    _ranked(*x) for x in ((KTH, kthvalue_t), (MEDIAN, median_t), (NANMEDIAN, nanmedian_t), (MODE, mode_t))
+)
 
 
 @operator()
@@ -168,7 +172,12 @@ def _among_equals(g, input, result):
 
 
 def _of_all(name, search):
-    @operator(name=f"{name}_of_all", title=name.capitalize(), public=False, grad=dict(input=lambda g, input, result: _among_equals(g, input, result)))
+    @operator(
+        name=f"{name}_of_all",
+        title=name.capitalize(),
+        public=False,
+        grad=dict(input=lambda g, input, result: _among_equals(g, input, result)),
+    )
     def middle(input: Tensor):
         if not input.numel():
             return core.full((), float("nan"), input.meta.dtype)
@@ -201,7 +210,9 @@ def mode(input: Tensor, dim=-1, keepdim=False):
 
 def _answers(values, inverse, counts, dtype, return_inverse, return_counts):
     out = [core.from_numpy(np.ascontiguousarray(values)).to(dtype)]
-    out += [core.from_numpy(np.ascontiguousarray(x, np.int64)) for x, wanted in ((inverse, return_inverse), (counts, return_counts)) if wanted]
+    out += [
+        core.from_numpy(np.ascontiguousarray(x, np.int64)) for x, wanted in ((inverse, return_inverse), (counts, return_counts)) if wanted
+    ]
     return out[0] if len(out) == 1 else tuple(out)
 
 
@@ -226,8 +237,14 @@ def unique_consecutive(input: Tensor, return_inverse=False, return_counts=False,
     starts = np.flatnonzero(changed)
     inverse = np.cumsum(changed) - 1
     counts = np.diff(np.append(starts, len(rows)))
-    return _answers(np.moveaxis(rows[starts], 0, axis) if dim is not None else rows[starts], inverse.reshape(x.shape) if dim is None else inverse,
-                    counts, input.dtype, return_inverse, return_counts)
+    return _answers(
+        np.moveaxis(rows[starts], 0, axis) if dim is not None else rows[starts],
+        inverse.reshape(x.shape) if dim is None else inverse,
+        counts,
+        input.dtype,
+        return_inverse,
+        return_counts,
+    )
 
 
 # -- places -----------------------------------------------------------------------------------------------------
@@ -258,16 +275,22 @@ def searchsorted(sorted_sequence: Tensor, input, *, right=False, side=None, out_
         raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
     values = input if isinstance(input, core.Tensor) else core.tensor(number(input), dtype=sorted_sequence.dtype)
     if values.dtype is not sorted_sequence.dtype:
-        raise RuntimeError(f"torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary tensor dtype "
-                           f"{sorted_sequence.dtype} and input value tensor dtype {values.dtype}")
+        raise RuntimeError(
+            f"torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary tensor dtype "
+            f"{sorted_sequence.dtype} and input value tensor dtype {values.dtype}"
+        )
     if sorted_sequence.dim() != 1 and tuple(sorted_sequence.shape[:-1]) != tuple(values.shape[:-1]):
-        raise RuntimeError(f"torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and "
-                           f"input value tensor must match, but we got boundaries tensor {list(sorted_sequence.shape)} and input value tensor "
-                           f"{list(values.shape)}")
+        raise RuntimeError(
+            f"torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and "
+            f"input value tensor must match, but we got boundaries tensor {list(sorted_sequence.shape)} and input value tensor "
+            f"{list(values.shape)}"
+        )
     if sorter is not None:
         if sorter.shape != sorted_sequence.shape or sorter.dtype is not dt.int64:
-            raise RuntimeError(f"torch.searchsorted(): expected sorter to be an int64 tensor of the sequence's shape {list(sorted_sequence.shape)}; "
-                               f"received {sorter.dtype} of shape {list(sorter.shape)}")
+            raise RuntimeError(
+                f"torch.searchsorted(): expected sorter to be an int64 tensor of the sequence's shape {list(sorted_sequence.shape)}; "
+                f"received {sorter.dtype} of shape {list(sorter.shape)}"
+            )
         sorted_sequence = sorted_sequence.gather(-1, sorter)
     side = "right" if right or side == "right" else "left"
     d = dt.int32 if out_int32 else dt.int64

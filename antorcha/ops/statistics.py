@@ -32,8 +32,10 @@ def _quantile(name, input, q, dim, keepdim, interpolation, skip_nan):
     if not isinstance(q, core.Tensor):
         q = core.tensor(float(q), dtype=input.dtype)
     if q.dtype is not input.dtype or q.dim() > 1:
-        raise RuntimeError(f"{name}() q must be a scalar or 1D tensor of the same dtype as the input tensor, {input.dtype}; received {q.dtype} of "
-                           f"{q.dim()} dimensions")
+        raise RuntimeError(
+            f"{name}() q must be a scalar or 1D tensor of the same dtype as the input tensor, {input.dtype}; received {q.dtype} of "
+            f"{q.dim()} dimensions"
+        )
     if q.numel() and not 0 <= float(q.detach().min()) <= float(q.detach().max()) <= 1:
         raise RuntimeError(f"{name}() q values must be in the range [0, 1]")
     rank = input.dim()
@@ -173,11 +175,15 @@ def _histogramdd_of(input, bins, range, weight, density):
     k = input.shape[-1]
     bins = [bins] * k if isinstance(bins, int) else list(bins)
     if len(bins) != k:
-        raise RuntimeError(f"histogramdd: The size of bins must be equal to the innermost dimension of the input: expected {k}; received {len(bins)}")
+        raise RuntimeError(
+            f"histogramdd: The size of bins must be equal to the innermost dimension of the input: expected {k}; received {len(bins)}"
+        )
     limits = range or (0, 0) * k
     columns = input.reshape(-1, k)
-    edges = [b if isinstance(b, core.Tensor) else _edges("histogramdd", columns.select(1, i), b, float(limits[2 * i]), float(limits[2 * i + 1]))
-             for i, b in enumerate(bins)]
+    edges = [
+        b if isinstance(b, core.Tensor) else _edges("histogramdd", columns.select(1, i), b, float(limits[2 * i]), float(limits[2 * i + 1]))
+        for i, b in enumerate(bins)
+    ]
     counts = _histogram(core.host(columns.detach()), [core.host(e) for e in edges], weight, density, input.dtype)
     return histogramdd_t(counts, tuple(edges))
 
@@ -190,7 +196,9 @@ def _frequency(name, w, count, kinds, kind_text):
     if w.dtype.kind not in kinds:
         raise RuntimeError(f"cov(): expected {name} to have {kind_text} dtype but got {name} with {w.dtype} dtype")
     if w.numel() != count:
-        raise RuntimeError(f"cov(): expected {name} to have the same numel as there are observations in the input but got {w.numel()} != {count}")
+        raise RuntimeError(
+            f"cov(): expected {name} to have the same numel as there are observations in the input but got {w.numel()} != {count}"
+        )
     if bool((w < 0).any()):
         raise RuntimeError(f"cov(): {name} cannot be negative")
     return w
@@ -277,8 +285,9 @@ def gradient(input: Tensor, *, spacing=1, dim=None, edge_order=1):
     if edge_order not in (1, 2):
         raise RuntimeError(f"torch.gradient only supports edge_order=1 and edge_order=2; received {edge_order}.")
     listed = isinstance(spacing, (list, tuple))
-    dims = normalize_dims("gradient", dim if dim is not None else tuple(range(len(spacing))) if listed and len(spacing) < input.dim() else None,
-                          input.dim())
+    dims = normalize_dims(
+        "gradient", dim if dim is not None else tuple(range(len(spacing))) if listed and len(spacing) < input.dim() else None, input.dim()
+    )
     for d in dims:
         if input.shape[d] < edge_order + 1:
             raise RuntimeError(f"torch.gradient expected each dimension size to be at least edge_order+1; received {input.shape[d]}")
@@ -360,8 +369,10 @@ def _segment_places(data, lengths, axis, unsafe):
     counts = core.host(lengths)
     rows = counts.reshape(-1, counts.shape[-1])
     if not unsafe and ((rows < 0).any() or (rows.sum(1) != data.shape[axis]).any()):
-        raise RuntimeError(f"segment_reduce(): Expected all rows of lengths along axis to sum to data.size(lengths.dim()-1), {data.shape[axis]}, and "
-                           "to be non-negative")
+        raise RuntimeError(
+            f"segment_reduce(): Expected all rows of lengths along axis to sum to data.size(lengths.dim()-1), {data.shape[axis]}, and "
+            "to be non-negative"
+        )
     places = np.stack([np.repeat(np.arange(len(row)), row) for row in rows]).reshape(counts.shape[:-1] + (-1,))
     return core.from_numpy(places).reshape(tuple(places.shape) + (1,) * (data.dim() - axis - 1)).expand(data.shape)
 

@@ -196,8 +196,10 @@ def expand_(input: Tensor, shape) -> Tensor:
 def _expanded(v: View, shape: tuple) -> View:
     lead = len(shape) - len(v.shape)
     if lead < 0:
-        raise RuntimeError(f"expand: the number of sizes provided ({len(shape)}) must be greater or equal to the number of dimensions in the "
-                           f"tensor ({len(v.shape)})")
+        raise RuntimeError(
+            f"expand: the number of sizes provided ({len(shape)}) must be greater or equal to the number of dimensions in the "
+            f"tensor ({len(v.shape)})"
+        )
     full = list(shape)
     for i, n in enumerate(full):
         have = v.shape[i - lead] if i >= lead else None
@@ -206,8 +208,10 @@ def _expanded(v: View, shape: tuple) -> View:
                 raise RuntimeError(f"expand: -1 is not allowed for the new dimension {i}")
             full[i] = have
         elif have not in (None, 1, n):
-            raise RuntimeError(f"The expanded size of the tensor ({n}) must match the existing size ({have}) at non-singleton dimension {i}. "
-                               f"Target sizes: {list(shape)}. Tensor sizes: {list(v.shape)}")
+            raise RuntimeError(
+                f"The expanded size of the tensor ({n}) must match the existing size ({have}) at non-singleton dimension {i}. "
+                f"Target sizes: {list(shape)}. Tensor sizes: {list(v.shape)}"
+            )
     return broadcast_view(v, tuple(full))
 
 
@@ -540,8 +544,10 @@ def tensor_split(input, indices_or_sections, dim=0):
     n = shape[d]
     if isinstance(indices_or_sections, core.Tensor):
         if indices_or_sections.dtype is not dt.int64 or indices_or_sections.dim() > 1:
-            raise RuntimeError("tensor_split expected tensor_indices_or_sections to be a zero-dimensional or one-dimensional int64 tensor, but "
-                               f"got one of {indices_or_sections.dtype} and {indices_or_sections.dim()} dims")
+            raise RuntimeError(
+                "tensor_split expected tensor_indices_or_sections to be a zero-dimensional or one-dimensional int64 tensor, but "
+                f"got one of {indices_or_sections.dtype} and {indices_or_sections.dim()} dims"
+            )
         indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, int):
         k = indices_or_sections
@@ -560,12 +566,16 @@ def _stacked_split(name, rank, dim):
             raise RuntimeError(f"torch.{name} requires a tensor with at least {rank} dimension{'s' * (rank > 1)}, but got a tensor with "
                                f"{input.dim()} dimensions!")
         if not isinstance(indices_or_sections, (int, tuple, list)):
-            raise TypeError(f"{name}() received an invalid combination of arguments: expected an int or a tuple of ints as indices_or_sections; "
-                            f"received {type(indices_or_sections).__name__}")
+            raise TypeError(
+                f"{name}() received an invalid combination of arguments: expected an int or a tuple of ints as indices_or_sections; "
+                f"received {type(indices_or_sections).__name__}"
+            )
         d = dim if input.dim() > 1 else 0
         if isinstance(indices_or_sections, int) and (indices_or_sections <= 0 or input.shape[d] % indices_or_sections):
-            raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size of the dimension {input.shape[d]} is not "
-                               f"divisible by the split_size {indices_or_sections}!")
+            raise RuntimeError(
+                f"torch.{name} attempted to split along dimension {d}, but the size of the dimension {input.shape[d]} is not "
+                f"divisible by the split_size {indices_or_sections}!"
+            )
         return tensor_split(input, indices_or_sections, d)
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"`tensor_split` along dimension {dim}."

@@ -92,7 +92,7 @@ class LBFGS(Optimizer):
                 if group["line_search_fn"] != "strong_wolfe":
                     raise RuntimeError("only 'strong_wolfe' is supported")
                 origin = [p.clone() for p in self._params]
-                loss, g, t, used = strong_wolfe(lambda a: self._at(closure, origin, a, d), t, d, loss, g, slope)
+                loss, g, t, used = strong_wolfe(lambda a, origin=origin, d=d: self._at(closure, origin, a, d), t, d, loss, g, slope)
                 self._move(t, d)
                 converged = g.abs().max() <= group["tolerance_grad"]
             else:

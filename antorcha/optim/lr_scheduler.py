@@ -426,7 +426,9 @@ class ReduceLROnPlateau(LRScheduler):
     ("abs"). After a reduction nothing is counted for `cooldown` epochs.
     """
 
-    def __init__(self, optimizer, mode="min", factor=0.1, patience=10, threshold=1e-4, threshold_mode="rel", cooldown=0, min_lr=0, eps=1e-8):
+    def __init__(
+        self, optimizer, mode="min", factor=0.1, patience=10, threshold=1e-4, threshold_mode="rel", cooldown=0, min_lr=0, eps=1e-8
+    ):
         if factor >= 1.0:
             raise ValueError(f"Factor should be < 1.0; received {factor}")
         if not isinstance(optimizer, Optimizer):

@@ -135,7 +135,10 @@ class Optimizer:
             for p in group["params"]:
                 number.setdefault(id(p), len(number))
             groups.append({**{k: v for k, v in group.items() if k != "params"}, "params": [number[id(p)] for p in group["params"]]})
-        state = {number[id(p)]: {k: torch.tensor(v) if k == "step" and type(v) is float else v for k, v in s.items()} for p, s in self.state.items()}
+        state = {
+            number[id(p)]: {k: torch.tensor(v) if k == "step" and type(v) is float else v for k, v in s.items()}
+            for p, s in self.state.items()
+        }
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict) -> None:

@@ -59,7 +59,8 @@ def get_swa_multi_avg_fn():
 
 
 class AveragedModel(Module):
-    """A copy of `model` whose parameters (with `use_buffers` buffers too) are averages; `update_parameters(model)` takes one more value in."""
+    """A copy of `model` whose parameters (with `use_buffers` buffers too) are averages; `update_parameters(model)` takes one more
+    value in."""
 
     def __init__(self, model, device=None, avg_fn=None, multi_avg_fn=None, use_buffers=False):
         super().__init__()

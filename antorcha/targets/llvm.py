@@ -11,8 +11,23 @@ from ..base import dtype as dt
 from ..loops import ir
 from ..runtime import cpu, jit, pool
 
-_TYPES = {"i1": "i1", "u8": "i8", "i8": "i8", "i16": "i16", "u16": "i16", "i32": "i32", "u32": "i32", "i64": "i64", "u64": "i64",
-          "f16": "i16", "bf16": "i16", "f32": "float", "f64": "double", "c64": "i64", "c128": "i128"}     # complex and 16-bit floats are kept, not computed
+_TYPES = {
+    "i1": "i1",
+    "u8": "i8",
+    "i8": "i8",
+    "i16": "i16",
+    "u16": "i16",
+    "i32": "i32",
+    "u32": "i32",
+    "i64": "i64",
+    "u64": "i64",
+    "f16": "i16",
+    "bf16": "i16",
+    "f32": "float",
+    "f64": "double",
+    "c64": "i64",
+    "c128": "i128",
+}  # complex and 16-bit floats are kept, not computed
 _WORK = 8192        # elementary operations worth a chunk of their own
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ... import ops  # noqa: F401
 from ...ops.contraction import linear  # noqa: F401
 from ...ops.pointwise import gelu, hardshrink, logsigmoid, sigmoid, softplus, softshrink, tanh  # noqa: F401
+from . import recurrent  # noqa: F401
 from .activation import (  # noqa: F401
     celu,
     celu_,
@@ -36,7 +37,6 @@ from .activation import (  # noqa: F401
     threshold,
     threshold_,
 )
-from . import recurrent  # noqa: F401
 from .affine import bilinear  # noqa: F401
 from .attention import multi_head_attention_forward, scaled_dot_product_attention  # noqa: F401
 from .convolution import (  # noqa: F401

@@ -6,7 +6,8 @@ from ...base import dtype as dt
 from ...ops import random
 from ...ops.pointwise import celu, elu, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, relu, relu6, selu, silu, threshold, where
 from ...ops.record import core
-from ...ops.reduction import log_softmax as _log_softmax, softmax as _softmax
+from ...ops.reduction import log_softmax as _log_softmax
+from ...ops.reduction import softmax as _softmax
 
 
 def _last_dim(dim, rank: int) -> int:

@@ -11,7 +11,9 @@ def bilinear(input1, input2, weight, bias=None):
     """x1 A x2 + b for each matrix A of `weight` (out, in1, in2): (..., in1) and (..., in2) to (..., out)."""
     out, first, second = weight.shape
     if tuple(input1.shape[:-1]) != tuple(input2.shape[:-1]):
-        raise RuntimeError(message("bilinear", f"inputs of the same batch dimensions {list(input1.shape[:-1])}", f"{list(input2.shape[:-1])}"))
+        raise RuntimeError(
+            message("bilinear", f"inputs of the same batch dimensions {list(input1.shape[:-1])}", f"{list(input2.shape[:-1])}")
+        )
     for name, x, features in (("input1", input1, first), ("input2", input2, second)):
         if x.shape[-1] != features:
             raise RuntimeError(message("bilinear", f"{name} of shape (..., {features}) to match weight {list(weight.shape)}",

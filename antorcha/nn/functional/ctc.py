@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from ...base import dtype as dt
+from ...ops.joining import cat, stack
 from ...ops.pointwise import where
 from ...ops.record import core
-from ...ops.joining import cat, stack
 from .loss import _reduced
 
 IMPOSSIBLE = -1e30      # the logarithm of zero: finite, so that derivatives stay numbers

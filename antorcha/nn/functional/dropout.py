@@ -58,8 +58,10 @@ def dropout1d(input, p=0.5, training=True, inplace=False):
     """`dropout` of whole channels of (N, C, L) or (C, L)."""
     _probability(p)
     if input.dim() not in (2, 3):
-        raise RuntimeError(f"dropout1d: Expected 2D or 3D input, but received a {input.dim()}D input. Note that dropout1d exists to provide "
-                           "channel-wise dropout on inputs with 1 spatial dimension, a channel dimension, and an optional batch dimension.")
+        raise RuntimeError(
+            f"dropout1d: Expected 2D or 3D input, but received a {input.dim()}D input. Note that dropout1d exists to provide "
+            "channel-wise dropout on inputs with 1 spatial dimension, a channel dimension, and an optional batch dimension."
+        )
     return (feature_dropout if input.dim() == 3 else _without_batch)(input, p, training, inplace)
 
 
@@ -67,8 +69,11 @@ def dropout2d(input, p=0.5, training=True, inplace=False):
     """`dropout` of whole channels of (N, C, H, W); of (N, C, L), too, with a warning where it is another rank."""
     _probability(p)
     if input.dim() not in (3, 4):
-        warnings.warn(f"dropout2d: Received a {input.dim()}-D input to dropout2d, which is deprecated and will result in an error in a future "
-                      "release. Consider using dropout instead.", stacklevel=2)
+        warnings.warn(
+            f"dropout2d: Received a {input.dim()}-D input to dropout2d, which is deprecated and will result in an error in a future "
+            "release. Consider using dropout instead.",
+            stacklevel=2,
+        )
     return feature_dropout(input, p, training, inplace)
 
 
@@ -76,8 +81,11 @@ def dropout3d(input, p=0.5, training=True, inplace=False):
     """`dropout` of whole channels of (N, C, D, H, W) or (C, D, H, W)."""
     _probability(p)
     if input.dim() not in (4, 5):
-        warnings.warn(f"dropout3d: Received a {input.dim()}-D input to dropout3d, which is deprecated and will result in an error in a future "
-                      "release. Consider using dropout instead.", stacklevel=2)
+        warnings.warn(
+            f"dropout3d: Received a {input.dim()}-D input to dropout3d, which is deprecated and will result in an error in a future "
+            "release. Consider using dropout instead.",
+            stacklevel=2,
+        )
     return (feature_dropout if input.dim() != 4 else _without_batch)(input, p, training, inplace)
 
 

@@ -276,7 +276,9 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
             var = var.unsqueeze(-1)
         elif not (input.dim() == var.dim() and sum(a != b for a, b in zip(input.shape, var.shape)) <= 1
                   and all(b in (a, 1) for a, b in zip(input.shape, var.shape))):
-            raise ValueError(f"var is of incorrect size: expected {list(input.shape)} or a size of 1 in one dimension; received {list(var.shape)}")
+            raise ValueError(
+                f"var is of incorrect size: expected {list(input.shape)} or a size of 1 in one dimension; received {list(var.shape)}"
+            )
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(reduction + " is not valid")
     if (everywhere(var) < 0).any():
@@ -299,8 +301,10 @@ def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=No
 def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """max(0, -target * (x1 - x2) + margin)."""
     if not input1.dim() == input2.dim() == target.dim():
-        raise RuntimeError(f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: {input1.shape}, input2: "
-                           f"{input2.shape}, target: {target.shape} ")
+        raise RuntimeError(
+            f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: {input1.shape}, input2: "
+            f"{input2.shape}, target: {target.shape} "
+        )
     return _reduced((-target * (input1 - input2) + margin).clamp_min(0), reduction, size_average, reduce)
 
 

@@ -104,8 +104,10 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     """Normalisation of groups of channels of each sample. Wu and He, 2018."""
     n, c = input.shape[:2]
     if c % num_groups:
-        raise RuntimeError(f"Expected number of channels in input to be divisible by num_groups, but got input of shape {list(input.shape)} and "
-                           f"num_groups={num_groups}")
+        raise RuntimeError(
+            f"Expected number of channels in input to be divisible by num_groups, but got input of shape {list(input.shape)} and "
+            f"num_groups={num_groups}"
+        )
     out = _standard(input.reshape(n, num_groups, -1), (2,), eps)[0].reshape(input.shape)
     out = out if weight is None else out * _per_channel(weight, input.dim())
     return out if bias is None else out + _per_channel(bias, input.dim())

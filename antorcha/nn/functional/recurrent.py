@@ -89,9 +89,9 @@ def _direction(step, x, state, weights, bias: bool, reverse: bool, batch_sizes):
             outputs.append(_hidden(state))
             continue
         # Sequences are sorted, longest first: the others have ended, or (backwards) not begun.
-        new = step(part, _each(state, lambda s: s[:n]), w_hh, b_hh, *extra)
+        new = step(part, _each(state, lambda s, n=n: s[:n]), w_hh, b_hh, *extra)
         outputs.append(_hidden(new))
-        state = _joined([new, _each(state, lambda s: s[n:])], lambda s: cat(s, 0))
+        state = _joined([new, _each(state, lambda s, n=n: s[n:])], lambda s: cat(s, 0))
     return outputs[::-1] if reverse else outputs, state
 
 
@@ -111,7 +111,7 @@ def run(mode, x, states, weights, directions: int, bias: bool, dropout: float, b
         sides = []
         for d in range(directions):
             k = layer * directions + d
-            outputs, final = _direction(step, x, _each(states, lambda s: s[k]), weights[k], bias, d == 1, sizes)
+            outputs, final = _direction(step, x, _each(states, lambda s, k=k: s[k]), weights[k], bias, d == 1, sizes)
             sides.append(stack(outputs, 0) if sizes is None else cat(outputs, 0))
             finals.append(final)
         x = sides[0] if directions == 1 else cat(sides, -1)

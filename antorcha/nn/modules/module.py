@@ -6,10 +6,9 @@ from collections import OrderedDict
 
 import antorcha as torch
 
-from ..parameter import Buffer, Parameter, is_lazy
+from ..parameter import Buffer, Parameter
 from ._hooks import (
     HooksMixin,
-    RemovableHandle,
     after_registration,
     call,
     global_backward_hooks,
@@ -28,7 +27,7 @@ from ._hooks import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
-from ._state import EXTRA_STATE, StateMixin, _IncompatibleKeys
+from ._state import EXTRA_STATE, StateMixin
 
 _EXTRA_STATE_KEY_SUFFIX = EXTRA_STATE
 

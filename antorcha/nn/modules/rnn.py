@@ -7,7 +7,8 @@ import warnings
 
 import antorcha as torch
 
-from .. import functional as F, init
+from .. import functional as F
+from .. import init
 from ..parameter import Parameter
 from .module import Module
 

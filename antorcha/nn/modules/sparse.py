@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import antorcha as torch
 
-from .. import functional as F, init
+from .. import functional as F
+from .. import init
 from ..parameter import Parameter
 from .module import Module
 

@@ -7,7 +7,8 @@ import math
 
 import antorcha as torch
 
-from .. import functional as F, init
+from .. import functional as F
+from .. import init
 from .activation import MultiheadAttention
 from .container import ModuleList
 from .dropout import Dropout
