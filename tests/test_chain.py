@@ -83,6 +83,18 @@ def test_a_perceptron_in_blocks_of_rows_equals_the_one_computed_operator_by_oper
     agree(chained, computed(program, seed, eager=True)[0])
 
 
+@pytest.mark.parametrize("rows", [577, 1153])
+def test_a_last_block_of_one_row_is_written_whole(rows):
+    """Its products are vectors times matrices, which are grouped as sums: other nodes in place of those recorded."""
+    program = perceptron(rows, [2, 37, 11])
+    junk = [torch.full((rows, 2), float("nan")) + 0 for _ in range(8)]
+    assert all(j[0, 0].isnan() for j in junk)
+    del junk        # memory that shows what was not written
+    chained, kinds = computed(program, 0)
+    assert "chain" in kinds
+    agree(chained, computed(program, 0, eager=True)[0])
+
+
 @settings(max_examples=8, deadline=None)
 @given(batch=st.integers(1, 4), heads=st.integers(2, 5), length=st.integers(2, 33), width=st.integers(2, 9), causal=st.booleans(),
        seed=st.integers(0, 99))

@@ -73,6 +73,8 @@ class _Body:
         def buffer_of(n):
             if id(n) in self.windows:
                 return ("window", id(n))
+            if n.buffer is None and n.index < len(body.nodes) and id(body.nodes[n.index]) in self.windows:
+                return ("window", id(body.nodes[n.index]))      # grouping has put another node in its place
             return ("inner", n.index)
 
         inner = Lowering(fusion, buffer_of)
