@@ -180,8 +180,7 @@ def _overridable():
     """The modules whose functions a class with `__torch_function__` can override, by their names in PyTorch."""
     import importlib.util
 
-    from . import layers
-    globals().update({name: __getattr__(name) for name in (*_FROM, *layers.__all__) if name not in _override.IGNORED})
+    globals().update({name: __getattr__(name) for name in _FROM if name not in _override.IGNORED})
     names = ("", ".nn.functional", ".autograd", ".linalg", ".fft", ".special")
     return {f"torch{n}": importlib.import_module(n or __name__, __name__) for n in names
             if not n or importlib.util.find_spec(__name__ + n) is not None}
@@ -263,11 +262,20 @@ _FROM = {
     **dict.fromkeys(
         ["max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "avg_pool1d", "adaptive_avg_pool1d"], ".ops.pooling"
     ),
+    **dict.fromkeys(
+        [
+            "alpha_dropout", "batch_norm", "bilinear", "binary_cross_entropy_with_logits", "celu", "celu_",
+            "cosine_embedding_loss", "cosine_similarity", "ctc_loss", "dropout", "dropout_", "embedding", "embedding_bag",
+            "feature_alpha_dropout", "feature_dropout", "group_norm", "hinge_embedding_loss", "instance_norm", "kl_div",
+            "layer_norm", "margin_ranking_loss", "pairwise_distance", "pdist", "poisson_nll_loss", "prelu", "relu_",
+            "rms_norm", "rrelu", "rrelu_", "selu", "selu_", "threshold", "threshold_", "triplet_margin_loss",
+        ],
+        ".layers",
+    ),
     **dict.fromkeys(["pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"], ".ops.folding"),
     **dict.fromkeys(["affine_grid_generator", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"], ".ops.sampling"),
     "constant_pad_nd": ".ops.padding",
-    **dict.fromkeys(["sparse_coo_tensor", "sparse_csr_tensor", "sparse_csc_tensor", "sparse_compressed_tensor"], ".core.sparse"),
-    **dict.fromkeys(["spmm"], ".core.sparse"),
+    **dict.fromkeys(["sparse_coo_tensor", "sparse_csr_tensor", "sparse_csc_tensor", "sparse_compressed_tensor", "spmm"], ".core.sparse"),
     **dict.fromkeys(
         [
             "is_autocast_enabled",
@@ -292,8 +300,6 @@ def __getattr__(name):
         return importlib.import_module(_LAZY[name], __name__)
     if name in _FROM:
         return getattr(importlib.import_module(_FROM[name], __name__), name)
-    if not name.startswith("_") and name in (layers := importlib.import_module(".layers", __name__)).__all__:
-        return getattr(layers, name)
     raise AttributeError(f"module 'torch' has no attribute '{name}' in antorcha: if it is part of PyTorch, it is missing here so far")
 
 

@@ -85,5 +85,3 @@ def _reduced(name: str):
  triplet_margin_loss) = map(_reduced, (
      "binary_cross_entropy_with_logits", "cosine_embedding_loss", "ctc_loss", "hinge_embedding_loss", "kl_div", "margin_ranking_loss",
      "poisson_nll_loss", "triplet_margin_loss"))
-
-__all__ = [name for name, value in globals().items() if callable(value) and not name.startswith("_")]

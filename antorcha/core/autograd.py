@@ -13,7 +13,6 @@ import weakref
 from collections import OrderedDict
 from heapq import heappop, heappush
 
-from ..base import dtype as dt
 from ..base.grad_mode import mode
 from ..graph import tape
 from ..ops.derivative import ARGUMENT, RESULT, SHAPE
@@ -25,7 +24,6 @@ _count = itertools.count().__next__
 
 # -- nodes ------------------------------------------------------------------------------------------------------
 
-NARROW = (dt.float16, dt.bfloat16)
 RELEASED = object()     # in place of what a node kept
 _new = object.__new__
 
@@ -270,7 +268,7 @@ class GradNode:
         turned = self.record is not None and self.record.holomorphic and self.outputs[0].dtype.kind == "c"
         if turned:      # g conj(f'), from a formula for g f' (Kreutz-Delgado, "The Complex Gradient Operator and the CR-Calculus", 2009)
             g = conjugate(g)
-        wide = self.kept and self.outputs[0].dtype in NARROW and self.record is not None and self.record.wide
+        wide = self.kept and (d := self.outputs[0].dtype).compute is not d and self.record is not None and self.record.wide
         if wide:        # rounded once, below
             g = widened(g)
         for function, needs in self.derivative.steps:

@@ -6,7 +6,7 @@ import antorcha as torch
 
 from . import constraints
 from .distribution import Distribution
-from .utils import ProbsOrLogits, broadcast_all
+from .utils import ProbsOrLogits
 
 __all__ = ["Binomial"]
 
@@ -23,11 +23,8 @@ class Binomial(ProbsOrLogits, Distribution):
     has_enumerate_support = True
 
     def __init__(self, total_count=1, probs=None, logits=None, validate_args=None):
-        name = self._given(probs, logits)
-        total_count, given = broadcast_all(total_count, probs if name == "probs" else logits)
-        self.total_count = total_count.type_as(given)
-        setattr(self, name, given)
-        super().__init__(given.size(), validate_args=validate_args)
+        (self.total_count,) = self._take(probs, logits, total_count)
+        super().__init__(self._param.size(), validate_args=validate_args)
 
     def expand(self, batch_shape, _instance=None):
         return self._expanded(Binomial, batch_shape, _instance)

@@ -8,7 +8,7 @@ from antorcha.nn import functional as F
 from . import constraints
 from .distribution import Distribution
 from .gamma import Gamma
-from .utils import ProbsOrLogits, broadcast_all, lazy_property
+from .utils import ProbsOrLogits, lazy_property
 
 __all__ = ["NegativeBinomial"]
 
@@ -21,11 +21,8 @@ class NegativeBinomial(ProbsOrLogits, Distribution):
     support = constraints.nonnegative_integer
 
     def __init__(self, total_count, probs=None, logits=None, validate_args=None):
-        name = self._given(probs, logits)
-        total_count, given = broadcast_all(total_count, probs if name == "probs" else logits)
-        self.total_count = total_count.type_as(given)
-        setattr(self, name, given)
-        super().__init__(given.size(), validate_args=validate_args)
+        (self.total_count,) = self._take(probs, logits, total_count)
+        super().__init__(self._param.size(), validate_args=validate_args)
 
     def expand(self, batch_shape, _instance=None):
         return self._expanded(NegativeBinomial, batch_shape, _instance)

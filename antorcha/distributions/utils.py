@@ -78,6 +78,13 @@ class ProbsOrLogits:
             raise ValueError("Either `probs` or `logits` must be specified, but not both.")
         return "logits" if probs is None else "probs"
 
+    def _take(self, probs, logits, *others):
+        """Keep the one given, broadcast with `others`, which are returned in its dtype."""
+        name = self._given(probs, logits)
+        *others, given = broadcast_all(*others, probs if name == "probs" else logits)
+        setattr(self, name, given)
+        return [t.type_as(given) for t in others]
+
     @lazy_property
     def logits(self):
         return probs_to_logits(self.probs, is_binary=self._binary)

@@ -324,22 +324,26 @@ def _basis(x: Tensor) -> Tensor:
     return eye(x.numel(), dtype=x.dtype).reshape((x.numel(), *x.shape))
 
 
+def _recorded(what: str, func, args, kwargs, argnums, has_aux: bool):
+    """A call of `func` on seeds: (the seeds, its results as a list, their structure, whether derivatives have a history, the
+    auxiliary output)."""
+    outer = mode.grad
+    given = Seeded(args, argnums, outer)
+    with enable_grad():
+        result, aux = _with_aux(what, func(*given.args, **kwargs), has_aux)
+    outputs, spec = tree_flatten(result)
+    _only_tensors(what, outputs)
+    return given, outputs, spec, outer and escapes(outputs, given.own), released(aux, given.own, outer)
+
+
 def jacrev(func, argnums=0, *, has_aux=False, chunk_size=None, _preallocate_and_copy=False):
     """A function that gives the Jacobian of `func`, row by row (reverse mode): for each result a tree like the chosen arguments,
     of tensors of shape result.shape + argument.shape. chunk_size: how many rows at a time."""
     if not (chunk_size is None or chunk_size > 0):
         raise ValueError("jacrev: `chunk_size` should be greater than 0.")
-    what = "vjp(f, *primals)"
-
     @functools.wraps(func)
     def wrapper(*args, **kwargs):
-        outer = mode.grad
-        given = Seeded(args, argnums, outer)
-        with enable_grad():
-            result, aux = _with_aux("jacrev(f)(*args)", func(*given.args, **kwargs), has_aux)
-        outputs, spec = tree_flatten(result)
-        _only_tensors(what, outputs)
-        further = outer and escapes(outputs, given.own)
+        given, outputs, spec, further, aux = _recorded("jacrev(f)(*args)", func, args, kwargs, argnums, has_aux)
         rows = []
         for o in outputs:
 
@@ -349,24 +353,16 @@ def jacrev(func, argnums=0, *, has_aux=False, chunk_size=None, _preallocate_and_
             found = vmap(row, chunk_size=chunk_size, randomness="same")(_basis(o))
             rows.append(given.tree([g.reshape((*o.shape, *x.shape)) for g, x in zip(found, given.tensors)]))
         out = tree_unflatten(rows, spec)
-        return (out, released(aux, given.own, outer)) if has_aux else out
+        return (out, aux) if has_aux else out
 
     return wrapper
 
 
 def jacfwd(func, argnums=0, has_aux=False, *, randomness="error"):
     """A function that gives the Jacobian of `func`, column by column (forward mode), shaped like that of `jacrev`."""
-    what = "jvp(f, primals, tangents)"
-
     @functools.wraps(func)
     def wrapper(*args, **kwargs):
-        outer = mode.grad
-        given = Seeded(args, argnums, outer)
-        with enable_grad():
-            result, aux = _with_aux("jacfwd(f)(*args)", func(*given.args, **kwargs), has_aux)
-        outputs, spec = tree_flatten(result)
-        _only_tensors(what, outputs)
-        further = outer and escapes(outputs, given.own)
+        given, outputs, spec, further, aux = _recorded("jacfwd(f)(*args)", func, args, kwargs, argnums, has_aux)
         push, columns = Pushforward(outputs, given.nodes), []
         for i, x in enumerate(given.tensors):
 
@@ -376,7 +372,7 @@ def jacfwd(func, argnums=0, has_aux=False, *, randomness="error"):
             found = vmap(column, randomness=randomness)(_basis(x))
             columns.append([movedim(c, 0, -1).reshape((*o.shape, *x.shape)) for c, o in zip(found, outputs)])
         out = tree_unflatten([given.tree([c[k] for c in columns]) for k in range(len(outputs))], spec)
-        return (out, released(aux, given.own, outer)) if has_aux else out
+        return (out, aux) if has_aux else out
 
     return wrapper
 

@@ -4,7 +4,62 @@ from __future__ import annotations
 
 from ... import ops  # noqa: F401
 from ...ops.contraction import linear  # noqa: F401
+from ...ops.convolution import (  # noqa: F401
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+)
+from ...ops.folding import (  # noqa: F401
+    channel_shuffle,
+    fold,
+    native_channel_shuffle,
+    pixel_shuffle,
+    pixel_unshuffle,
+    unfold,
+)
+from ...ops.padding import pad  # noqa: F401
 from ...ops.pointwise import gelu, hardshrink, logsigmoid, sigmoid, softplus, softshrink, tanh  # noqa: F401
+from ...ops.pooling import (  # noqa: F401
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool1d_with_indices,
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_with_indices,
+    adaptive_max_pool3d,
+    adaptive_max_pool3d_with_indices,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    fractional_max_pool2d,
+    fractional_max_pool2d_with_indices,
+    fractional_max_pool3d,
+    fractional_max_pool3d_with_indices,
+    lp_pool1d,
+    lp_pool2d,
+    lp_pool3d,
+    max_pool1d,
+    max_pool1d_with_indices,
+    max_pool2d,
+    max_pool2d_with_indices,
+    max_pool3d,
+    max_pool3d_with_indices,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
+)
+from ...ops.sampling import (  # noqa: F401
+    affine_grid,
+    grid_sample,
+    interpolate,
+    upsample,
+    upsample_bilinear,
+    upsample_nearest,
+)
 from . import recurrent  # noqa: F401
 from .activation import (  # noqa: F401
     celu,
@@ -39,14 +94,6 @@ from .activation import (  # noqa: F401
 )
 from .affine import bilinear  # noqa: F401
 from .attention import multi_head_attention_forward, scaled_dot_product_attention  # noqa: F401
-from .convolution import (  # noqa: F401
-    conv1d,
-    conv2d,
-    conv3d,
-    conv_transpose1d,
-    conv_transpose2d,
-    conv_transpose3d,
-)
 from .ctc import ctc_loss  # noqa: F401
 from .distance import (  # noqa: F401
     cosine_similarity,
@@ -94,55 +141,8 @@ from .normalization import (  # noqa: F401
     normalize,
     rms_norm,
 )
-from .padding import (  # noqa: F401
-    pad,
-)
-from .pooling import (  # noqa: F401
-    adaptive_avg_pool1d,
-    adaptive_avg_pool2d,
-    adaptive_avg_pool3d,
-    adaptive_max_pool1d,
-    adaptive_max_pool1d_with_indices,
-    adaptive_max_pool2d,
-    adaptive_max_pool2d_with_indices,
-    adaptive_max_pool3d,
-    adaptive_max_pool3d_with_indices,
-    avg_pool1d,
-    avg_pool2d,
-    avg_pool3d,
-    fractional_max_pool2d,
-    fractional_max_pool2d_with_indices,
-    fractional_max_pool3d,
-    fractional_max_pool3d_with_indices,
-    lp_pool1d,
-    lp_pool2d,
-    lp_pool3d,
-    max_pool1d,
-    max_pool1d_with_indices,
-    max_pool2d,
-    max_pool2d_with_indices,
-    max_pool3d,
-    max_pool3d_with_indices,
-    max_unpool1d,
-    max_unpool2d,
-    max_unpool3d,
-)
 from .sparse import (  # noqa: F401
     embedding,
     embedding_bag,
     one_hot,
-)
-from .vision import (  # noqa: F401
-    affine_grid,
-    channel_shuffle,
-    fold,
-    grid_sample,
-    interpolate,
-    native_channel_shuffle,
-    pixel_shuffle,
-    pixel_unshuffle,
-    unfold,
-    upsample,
-    upsample_bilinear,
-    upsample_nearest,
 )

@@ -8,11 +8,11 @@ import warnings
 from ...base import dtype as dt
 from ...ops.contraction import linear
 from ...ops.factory import tril_mask
+from ...ops.padding import pad
 from ...ops.pointwise import where
 from ...ops.record import autocasts, core, wide
 from .activation import softmax
 from .dropout import dropout
-from .padding import pad
 
 
 @autocasts("lower")

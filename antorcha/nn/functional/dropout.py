@@ -18,6 +18,18 @@ def _or_inplace(input, result, inplace: bool):
     return core.inplace(input, lambda _: result, ()) if inplace else result
 
 
+def _dropped(drop, shape, input, p, training, inplace):
+    """`drop` with a mask of shape(input), unless nothing is dropped."""
+    _probability(p)
+    if not training or p == 0.0 or not input.numel():
+        return input
+    return _or_inplace(input, drop(input, p, shape(input)), inplace)
+
+
+def _elements(input) -> tuple:
+    return tuple(input.shape)
+
+
 def _drop(input, p, shape):
     if p == 1.0:
         return input * 0.0
@@ -34,18 +46,12 @@ def _channels(input) -> tuple:
 
 def dropout(input, p=0.5, training=True, inplace=False):
     """Zeroes elements with probability p and scales the others by 1 / (1 - p)."""
-    _probability(p)
-    if not training or p == 0.0 or not input.numel():
-        return input
-    return _or_inplace(input, _drop(input, p, tuple(input.shape)), inplace)
+    return _dropped(_drop, _elements, input, p, training, inplace)
 
 
 def feature_dropout(input, p=0.5, training=True, inplace=False):
     """`dropout` of whole channels of (N, C, ...)."""
-    _probability(p)
-    if not training or p == 0.0 or not input.numel():
-        return input
-    return _or_inplace(input, _drop(input, p, _channels(input)), inplace)
+    return _dropped(_drop, _channels, input, p, training, inplace)
 
 
 def _without_batch(input, p, training, inplace):
@@ -101,15 +107,9 @@ def _alpha_drop(input, p, shape):
 
 def alpha_dropout(input, p=0.5, training=False, inplace=False):
     """Dropout that keeps mean and variance under SELU. Klambauer et al., 2017."""
-    _probability(p)
-    if not training or p == 0.0 or not input.numel():
-        return input
-    return _or_inplace(input, _alpha_drop(input, p, tuple(input.shape)), inplace)
+    return _dropped(_alpha_drop, _elements, input, p, training, inplace)
 
 
 def feature_alpha_dropout(input, p=0.5, training=False, inplace=False):
     """`alpha_dropout` of whole channels of (N, C, ...)."""
-    _probability(p)
-    if not training or p == 0.0 or not input.numel():
-        return input
-    return _or_inplace(input, _alpha_drop(input, p, _channels(input)), inplace)
+    return _dropped(_alpha_drop, _channels, input, p, training, inplace)

@@ -7,8 +7,8 @@ import math
 from ...base import dtype as dt
 from ...base.errors import message
 from ...core.autograd import no_grad
+from ...ops.padding import pad
 from ...ops.record import operator, wide, widened
-from .padding import pad
 
 Tensor = "Tensor"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import antorcha as torch
 
 from ..parameter import Parameter
+from .hooks import undo
 
 __all__ = ["SpectralNorm", "SpectralNormLoadStateDictPreHook", "SpectralNormStateDictHook", "spectral_norm", "remove_spectral_norm"]
 
@@ -109,13 +110,9 @@ def spectral_norm(module, name: str = "weight", n_power_iterations: int = 1, eps
 
 def remove_spectral_norm(module, name: str = "weight"):
     """Make the weight an ordinary parameter again. ValueError where it has no spectral normalisation."""
-    for key, hook in module._forward_pre_hooks.items():
-        if isinstance(hook, SpectralNorm) and hook.name == name:
-            hook.remove(module)
-            del module._forward_pre_hooks[key]
-            for hooks, kind in ((module._state_dict_hooks, SpectralNormStateDictHook),
-                                (module._load_state_dict_pre_hooks, SpectralNormLoadStateDictPreHook)):
-                for k in [k for k, h in hooks.items() if isinstance(h, kind) and h.fn.name == name]:
-                    del hooks[k]
-            return module
-    raise ValueError(f"spectral_norm of '{name}' not found in {module}")
+    undo(module, lambda hook: isinstance(hook, SpectralNorm) and hook.name == name, f"spectral_norm of '{name}' not found in {module}")
+    for hooks, kind in ((module._state_dict_hooks, SpectralNormStateDictHook),
+                        (module._load_state_dict_pre_hooks, SpectralNormLoadStateDictPreHook)):
+        for k in [k for k, h in hooks.items() if isinstance(h, kind) and h.fn.name == name]:
+            del hooks[k]
+    return module

@@ -7,6 +7,7 @@ import warnings
 import antorcha as torch
 
 from ..parameter import Parameter
+from .hooks import undo
 
 __all__ = ["WeightNorm", "weight_norm", "remove_weight_norm"]
 
@@ -73,9 +74,5 @@ def weight_norm(module, name: str = "weight", dim: int = 0):
 
 def remove_weight_norm(module, name: str = "weight"):
     """Make the weight an ordinary parameter again. ValueError where it has no weight normalisation."""
-    for key, hook in module._forward_pre_hooks.items():
-        if isinstance(hook, WeightNorm) and hook.name == name:
-            hook.remove(module)
-            del module._forward_pre_hooks[key]
-            return module
-    raise ValueError(f"weight_norm of '{name}' not found in {module}")
+    return undo(module, lambda hook: isinstance(hook, WeightNorm) and hook.name == name,
+                f"weight_norm of '{name}' not found in {module}")
