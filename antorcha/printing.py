@@ -131,14 +131,21 @@ def _with_suffixes(text: str, suffixes: list[str], indent: int, own_line: bool) 
     return "".join(parts) + ")"
 
 
+def _elements(t: Tensor, indent: int) -> str:
+    """The numbers, in brackets."""
+    x = host(t.detach())
+    summarise = t.numel() > options.threshold
+    return _nested(x, indent, summarise, _formatter(_summarised(x) if summarise else x))
+
+
 def _sparse_text(t) -> str:
     """`tensor(indices=..., values=..., size=...)`."""
     from .base import dtype as dt
     from .core.tensor import sparse_coo, sparse_csr
 
     names = {sparse_coo: ("_indices",), sparse_csr: ("crow_indices", "col_indices")}.get(t.layout, ("ccol_indices", "row_indices"))
-    parts = [(name.lstrip("_"), getattr(t, name)()) for name in names] + [("values", t._values().detach())]
-    text = ",\n       ".join(f"{name}=" + repr(x).replace("\n", "\n" + " " * (len(name) + 8)) for name, x in parts)
+    parts = [(name.lstrip("_") + "=tensor(", getattr(t, name)()) for name in names] + [("values=tensor(", t._values())]
+    text = ",\n       ".join(name + (_elements(x, 7 + len(name)) if x.numel() else f"[], size={tuple(x.shape)}") + ")" for name, x in parts)
     suffixes = [f"size={tuple(t.shape)}", f"nnz={t._nnz()}"]
     if t.dtype not in (dt.default(), dt.default().to_complex(), dt.int64, dt.bool_):
         suffixes.append(f"dtype={t.dtype}")
@@ -172,9 +179,7 @@ def tensor_text(t: Tensor) -> str:
     else:
         if not obvious:
             suffixes.append(f"dtype={d}")
-        x = host(t.detach())
-        summarise = t.numel() > options.threshold
-        body = _nested(x, indent, summarise, _formatter(_summarised(x) if summarise else x))
+        body = _elements(t, indent)
     if t.is_cuda:
         suffixes.insert(0, f"device='{t.device}'")
     if t.grad_fn is not None:

@@ -84,6 +84,11 @@ t.nn.Parameter(t.zeros(2, 3))
 t.ones(2, 3).shape
 t.tensor([[1., 2], [3, 4]]).max(1)
 t.tensor([3., 1, 2]).sort()
+t.sparse_coo_tensor(t.arange(60).view(2, 30) * 37 % 50, t.arange(30.) / 7, (50, 50))
+t.sparse_coo_tensor(t.zeros(2, 0, dtype=t.int64), t.rand(0), (50, 50))
+t.sparse_coo_tensor(t.arange(2000).view(1, -1) % 9, t.ones(2000, 2, dtype=t.float64), (9, 2))
+t.eye(40).to_sparse_csr()
+t.optim.SGD([{"params": [t.ones(1)]}, {"params": [t.ones(2)], "lr": 1}])
 t.finfo(t.float32)
 t.iinfo(t.int64)
 t.float32
