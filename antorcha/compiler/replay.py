@@ -22,8 +22,10 @@ from ..graph.node import Node, leaf, leaf_form
 from ..ops.record import core
 from ..runtime.buffer import Buffer
 from . import MISS
+from .backward import History, differentiable
 from .code import Unprovable, written
 from .observe import Profile, Watch
+from .piece import Piece
 from .state import ATOMS, TENSOR_STATE, Reach, difference, same
 
 _new = object.__new__
@@ -50,6 +52,7 @@ def record(function, args: tuple, kwargs: dict, before: Profile | None):
     for s in reach.slots:
         s.node, s.version = first[id(s.storage)].node, first[id(s.storage)].version
     del first
+    count = autograd._count()
     watch = tape.state.watch = Watch()
     try:
         with Profile() as profile:
@@ -61,7 +64,7 @@ def record(function, args: tuple, kwargs: dict, before: Profile | None):
             raise Unprovable(profile.impure or watch.refused)
         if not profile.within(before):
             raise Unprovable("it ran code that it had not run before")
-        return result, profile, Recording(reach, watch, args, kwargs, result)
+        return result, profile, Recording(reach, watch, args, kwargs, result, count)
     except Unprovable as e:
         return result, profile, str(e)
 
@@ -69,16 +72,18 @@ def record(function, args: tuple, kwargs: dict, before: Profile | None):
 class Recording:
     """One way through a function. `replay(args, kwargs)` gives the result, or MISS where the recording does not apply."""
 
-    def __init__(self, reach: Reach, watch: Watch, args: tuple, kwargs: dict, result):
+    def __init__(self, reach: Reach, watch: Watch, args: tuple, kwargs: dict, result, count: int):
         self.reach, self.watch = reach, watch
+        self.history: History | None = None     # of a result that is differentiated outside
         self.plan, self.attempts = None, 0
         self.nodes = list(tape.nodes)
         self.backwards = tape.state.backwards
         self._exempt(args, kwargs)
         self._sources()
         self._graph()
-        self._effects(result)
+        self._effects(result, count)
         self._comparison()
+        self.piece.close(len(self.leaves), len(self.numbers))
         self.nodes = self.number_of = self.leaf_at = self.made = self.kept = None
         for s in reach.slots:
             s.release()
@@ -166,8 +171,7 @@ class Recording:
         self.number_of = {id(n): k for k, n in enumerate(self.nodes)}
         self.leaves: list = []      # in the order of the plan
         self.numbers: list[str] = []
-        self.sites, self.inputs = [], []
-        seen: dict = {}
+        inputs, seen = [], {}
         for n in self.nodes:
             if n.buffer is not None:
                 raise Unprovable("its recording was computed in the middle")
@@ -183,16 +187,15 @@ class Recording:
                     seen[where] = len(self.leaves)
                     self.leaves.append(where)
                 reads.append(where if where[0] == "node" else ("leaf", seen[where]))
-            self.inputs.append(tuple(reads))
-            site = Node.__new__(Node)
-            site.form, site.inputs, site.buffer, site.index, site.where = n.form, (), None, -1, n.where
-            self.sites.append(site)
+            inputs.append(tuple(reads))
+        self.piece = Piece(self.nodes, inputs)
         self.leaf_number = seen
 
     # -- what it leaves behind ----------------------------------------------------------------------------------
 
-    def _effects(self, result) -> None:
-        """The lines that put the new values where they belong; `value[k]` are the nodes that they need."""
+    def _effects(self, result, count: int) -> None:
+        """The lines that put the new values where they belong; `value[k]` are the nodes that they need. Derivatives recorded since the
+        `count`-th are the function's."""
         self.values: list = []          # what of the graph is needed: ("node" | "leaf", number)
         self.made = {}                  # id of a fresh tensor or storage -> its variable
         self.kept = []
@@ -207,16 +210,20 @@ class Recording:
             if s.storage.version != s.version:
                 lines.append(f"s{k}.version += {s.storage.version - s.version}")
         self.early: list[str] = []      # tensors that are made
+        self.roots: dict = {}           # places of the histories of results -> their variables
         for k, s in enumerate(slots):
             if s.tensor.storage is not s.storage or type(s.tensor) is not s.type:
                 raise Unprovable(f"it gives {s.where} another memory")
             if s.is_grad and (s.tensor._grad_fn is not None or s.tensor._rg):
                 raise Unprovable("it differentiates gradients")
+            if s.history != (s.tensor._rg, s.tensor._grad_fn, s.tensor._nr):
+                raise Unprovable(f"it gives {s.where} another history")
             after = s.tensor._grad
             if after is not s.grad:
                 lines.append(f"t{k}._grad = {'None' if after is None else self._tensor(after)}")
         expression = self._result(result)
-        self.lines = [*self.early, *lines, f"return {expression}"]
+        history = self._open(count) if self.roots else []
+        self.lines = [*self.early, *lines, *history, f"return {expression}"]
 
     def _value(self, node: Node) -> str:
         where = self._place(node)
@@ -253,7 +260,9 @@ class Recording:
         self.early.append(f"{name} = tensor_on({storage}, {m})" if base is None else f"{name} = view_of({base}, {m})")
         if t._untracked:
             self.early.append(f"{name}._untracked = True")
-        if t._grad_fn is not None:
+        if t._grad_fn is not None and not self.backwards:
+            self.roots.setdefault((t._grad_fn, t._nr), []).append(name)
+        elif t._grad_fn is not None:
             self._finished(t._grad_fn)
             root = self.reach.constant(t._grad_fn)
             self.early.append(f"{name}._rg, {name}._grad_fn, {name}._nr = True, finished({root}), {t._nr}")
@@ -271,6 +280,29 @@ class Recording:
                 self.early.append(f"{name}.version = {storage.version}")
         return name
 
+    def _open(self, count: int) -> list[str]:
+        """The lines that give the results a history."""
+        slots = self.reach.slots
+        inputs: dict = {}
+        for k, s in enumerate(slots):
+            if s.tensor._rg:
+                inputs.setdefault(autograd.place_of(autograd.edge_of(s.tensor)), k)
+        history = self.history = History(list(self.roots), inputs, self.reach.slot_of, count)
+        order, storages, private = [], [], []
+        for s in history.storages:
+            at = self.storage_number.get(id(s))
+            name = self.made.get(id(s)) if at is None else f"s{self.storages[at]}"
+            (private if name is None else storages).append(self._value(s.node) if name is None else name)
+            order.append((name is None, len(private if name is None else storages) - 1))
+        first = self.storage_number
+        homes = [f"s{self.storages[first[id(slots[k].storage)]]}" for k in history.tensors]
+        lists = [[f"edge_of(t{inputs[place]})" for place in history.reached], [f"t{k}" for k in history.tensors], homes, storages, private]
+        lines = [f"h = differentiable({self.reach.constant(history)}, {', '.join(f'({x})' for x in map(_listed, lists))})"]
+        for nr, names in enumerate(self.roots.values()):
+            lines += [f"{name}._rg, {name}._grad_fn, {name}._nr = True, h, {nr}" for name in names]
+        history.close([k + len(storages) * hidden for hidden, k in order])
+        return lines
+
     def _finished(self, root) -> None:
         """A history is repeated where it has been run through backwards: it keeps no values any more."""
         stack, seen = [root], set()
@@ -285,7 +317,7 @@ class Recording:
                     raise Unprovable("its result is to be differentiated further, with respect to a tensor that is another at each call")
                 continue
             if node.record is None or node.extras is not None or node.versions and node.kept is not autograd.RELEASED:
-                raise Unprovable("its result is to be differentiated outside: call backward() inside, or use no_grad()")
+                raise Unprovable("a result is to be differentiated outside, and there is a backward pass inside")
             stack.extend([autograd.place_of(e)[0] for e in node.edges if e is not None])
 
     def _result(self, x) -> str:
@@ -345,7 +377,7 @@ class Recording:
         unpack += [f"({''.join(f's{k}, ' for k in self.storages)}) = storages"] if storages else []
         unpack += [f"({''.join(f'n{k}, ' for k in range(len(self.values)))}) = values"] if self.values else []
         space.update(then=self.then, is_=is_, same=same, Storage=Storage, tensor_on=core.tensor_on, view_of=core.view_of,
-                     finished=_finished_copy)
+                     finished=_finished_copy, differentiable=differentiable, edge_of=autograd.edge_of)
         self.read = written("read", "args, kwargs", lines, space)
         self.put = written("put", "tensors, storages, values, steps", unpack + put, space)
         self.results = [k for kind, k in self.values if kind == "node"]
@@ -370,7 +402,8 @@ class Recording:
         if found is None:
             return MISS
         tensors, storages, numbers, steps = found
-        if tape.nodes and (self.plan is None and self.attempts < 4 or self.backwards):
+        learns = self.plan is None and self.attempts < 4 and self.history is None
+        if tape.nodes and (learns or self.backwards):
             tape.flush()    # a whole step is worth a plan of its own
         constants = self.constants
         leaves = [storages[k].node if kind == "storage" else constants[k] if kind == "constant" else k for kind, k in self.leaves]
@@ -385,7 +418,7 @@ class Recording:
         values = self._run(leaves, numbers) if self.plan is not None else None
         if values is None:
             values = self._record(leaves, numbers)
-            fresh = self.plan is None and self.attempts < 4 and len(tape.nodes) == len(self.sites)
+            fresh = learns and len(tape.nodes) == len(self.piece)
             result = self.put(tensors, storages, values, steps)
             del leaves, values, found, storages, tensors
             if fresh:
@@ -409,14 +442,8 @@ class Recording:
         """Record the graph anew."""
         if self.backwards:
             tape.begin_backward()
-        nodes: list[Node] = []
-        for site, reads in zip(self.sites, self.inputs):
-            n = _new(Node)
-            n.form, n.where, n.buffer = site.form, site.where, None
-            n.inputs = tuple([nodes[k] if kind == "node" else leaves[k] if kind == "leaf" else numbers[k] for kind, k in reads])
-            nodes.append(n)
-        tape.nodes.extend(nodes)
-        return [nodes[k] if kind == "node" else leaves[k] for kind, k in self.values]
+        table, first = self.piece.record(leaves, numbers), self.piece.first
+        return [table[first + k] if kind == "node" else leaves[k] for kind, k in self.values]
 
     def _learn_plan(self) -> None:
         """Compute what was recorded, and keep its plan for the next time."""
@@ -436,13 +463,16 @@ class Recording:
             others = 3 if self.leaves[k][0] == "storage" else 2
             if getrefcount(leaves[k]) != others or getrefcount(leaves[k].buffer) != 2 or leaves[k].buffer.exported:
                 return None
-        nodes = self.sites.copy()
+        nodes = self.piece.blank.copy()
         for k in self.results:
             n = nodes[k] = _new(Node)
-            site = self.sites[k]
-            n.form, n.where, n.buffer, n.inputs, n.index = site.form, site.where, None, (), -1
+            (n.form, n.where), n.buffer, n.inputs, n.index = self.piece.forms[k], None, (), -1
         flush.run_again(self.plan, nodes, leaves[:self.plan.leaves], numbers)
         return [nodes[k] if kind == "node" else leaves[k] for kind, k in self.values]
+
+
+def _listed(names: list[str]) -> str:
+    return "".join(f"{n}, " for n in names)
 
 
 def _finished_copy(root):

@@ -82,6 +82,7 @@ class Slot:
         self.tensor, self.expression, self.where, self.is_grad = tensor, expression, where, is_grad
         self.storage, self.node, self.version = tensor.storage, None, 0
         self.grad, self.type, self.fixed = tensor._grad, type(tensor), True
+        self.history = tensor._rg, tensor._grad_fn, tensor._nr
 
     def begin(self) -> None:
         """Note the value at the beginning, in a node of its own: a clone has that of the original until one is written."""
@@ -92,7 +93,7 @@ class Slot:
 
     def release(self) -> None:
         """Let the tensors go that were there while recording."""
-        self.tensor = self.storage = self.node = self.grad = None
+        self.tensor = self.storage = self.node = self.grad = self.history = None
 
 
 class Reach:
@@ -120,6 +121,7 @@ class Reach:
             raise Unprovable(f"the code uses {min(bad)}")
         self.dynamic = any(not DYNAMIC.isdisjoint(code.co_names) for code in profile.user)
         self.higher = bool(HIGHER & self.names)
+        self.gradients = self.dynamic or "_grad" in self.names      # whether the code looks at the `.grad` of tensors or writes it
         self.place(f"environment() == {self.constant(environment())}", [True], "the settings (grad mode, autocast, default dtype ...)")
         self.cls(Tensor)
         self.cls(Parameter)
@@ -450,17 +452,19 @@ class Reach:
         self.slots.append(slot)
         if type(t.storage) is not Storage:
             raise Unprovable(f"{where} lies in memory that NumPy shares: what touches it is computed at once. Use a clone() of it")
-        if t._hooks or t._post_hooks:
+        if self.gradients and (t._hooks or t._post_hooks):
             raise Unprovable(f"{where} has hooks")
         what = f"shape, strides, dtype, requires_grad or hooks of {where}"
         places.append(Place(f"t{k}.meta", [t.meta], what))
-        fixed = slot.fixed = expression is None or places is self.grads
-        if not fixed:
+        fixed = slot.fixed = self.gradients and (expression is None or places is self.grads)
+        if not fixed and expression is not None:
             places.append(Place(f"t{k}.__dict__.keys() <= {self.constant(TENSOR_STATE)}", [not extra], f"attributes of {where}"))
         for name, check in (("_rg", "t{}._rg"), ("_grad_fn", "t{}._grad_fn is None"), ("_hooks", "not t{}._hooks"),
                             ("_post_hooks", "not t{}._post_hooks"), ("_untracked", "t{}._untracked"), ("_base", "t{}._base is None")):
-            if not fixed or name in t.__dict__:
+            if (not fixed or name in t.__dict__) and (self.gradients or name not in ("_hooks", "_post_hooks")):
                 places.append(Place(check.format(k), [eval(check.format(""), {"t": t})], what))
+        if not self.gradients:
+            return
         if t._grad is not None:
             self.slot(t._grad, f"t{k}._grad", f"the gradient of {where}", self.grads)
         elif not fixed or "_grad" in t.__dict__:
@@ -503,6 +507,8 @@ class Reach:
         if len(first) < len(slots):
             self.grads.append(Place(f"len({{*map(id, {tensors})}})", [len(slots)], "which tensors are the same"))
         fixed = [k for k, s in enumerate(slots) if s.fixed]
+        if not fixed:
+            return
         keys = self.constant([tuple(slots[k].tensor.__dict__) for k in fixed])
         fixed = "".join(f"t{k}, " for k in fixed)
         self.grads.append(Place(f"list(map(tuple, map(vars, ({fixed})))) == {keys}", [True], "hooks of a tensor"))

@@ -452,7 +452,7 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
         if needed is not None and node not in needed:
             continue
         if not waiting.get(node) and node not in arrived:
-            heappush(ready, (-node.seq, id(node), node))
+            heappush(ready, (-node.seq, _count(), node))
         _add(arrived, node, nr, g)
     retain = retain_graph or create_graph
     before = mode.grad, mode.accumulates
@@ -515,7 +515,7 @@ def _send(edges: tuple, result: list, needed, arrived: dict, waiting: dict, read
             _add(arrived, node, nr, g)
         left = waiting[node] = waiting[node] - 1
         if not left:
-            heappush(ready, (-node.seq, id(node), node))
+            heappush(ready, (-node.seq, _count(), node))
 
 
 def _add(arrived: dict, node, nr: int, g) -> None:

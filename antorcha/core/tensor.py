@@ -652,7 +652,7 @@ def view_of(t: Tensor, m) -> Tensor:
     out.storage = t.storage
     out.meta = m
     base = out._base = t._base if t._base is not None else t
-    if mode.grad:
+    if base._rg or mode.grad:
         views = base._views
         if views is None:
             views = base._views = []
@@ -991,7 +991,7 @@ def _rewrite_history(t: Tensor, result: Tensor) -> None:
         for reference in base._views or ():
             v = reference()
             if v is not None and v.storage is base.storage:
-                m = v.meta.view
+                m, v._nr = v.meta.view, 0
                 record.attach(view_ops.as_strided_.record, v, (base, m.shape, m.strides, m.offset))
 
 

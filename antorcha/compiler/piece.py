@@ -1,0 +1,55 @@
+"""A piece of the tensor graph that is recorded again and again, with other inputs."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+
+from ..graph import tape
+from ..graph.node import Node
+
+_new = object.__new__
+
+
+class Piece:
+    """Nodes, each with where its inputs are found: ("leaf" | "number" | "node", k)."""
+
+    def __init__(self, nodes: list[Node], inputs: list[tuple]):
+        self.forms = [(n.form, n.where) for n in nodes]
+        self.inputs = inputs
+        self.blank: list[Node] = []         # stand for the nodes where a plan is run
+        for form, where in self.forms:
+            n = _new(Node)
+            n.form, n.where, n.inputs, n.buffer, n.index = form, where, (), None, -1
+            self.blank.append(n)
+
+    def __len__(self) -> int:
+        return len(self.forms)
+
+    def close(self, leaves: int, numbers: int) -> None:
+        """Say how many leaves and numbers there are; before the first `record`."""
+        first = {"leaf": 0, "number": leaves, "node": leaves + numbers}
+        self.first = leaves + numbers
+        self.sites = [(form, where, _taker([first[kind] + k for kind, k in reads]))
+                      for (form, where), reads in zip(self.forms, self.inputs)]
+
+    def record(self, leaves: list, numbers: list) -> list:
+        """Record the nodes, in one list after the leaves and numbers; node k is at `first + k`."""
+        table = [*leaves, *numbers]
+        add = table.append
+        for form, where, take in self.sites:
+            n = _new(Node)
+            n.form, n.where, n.buffer = form, where, None
+            n.inputs = take(table)
+            add(n)
+        tape.nodes.extend(table[self.first:])
+        return table
+
+
+def _taker(at: list[int]):
+    """A function from a list to the tuple of its items at these places."""
+    if len(at) > 1:
+        return itemgetter(*at)
+    if at:
+        k = at[0]
+        return lambda table: (table[k],)
+    return lambda table: ()
