@@ -227,6 +227,7 @@ _LAZY = {  # namespaces in files of the same name, but for these
     },
     "signal": ".signal",
     "random": ".random_api",
+    "torch": ".",
     "serialization": ".io.serialization",
     "_C": "._C",
     "functional": ".functional",
@@ -274,6 +275,8 @@ _FROM = {
     ),
     **dict.fromkeys(["pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"], ".ops.folding"),
     **dict.fromkeys(["affine_grid_generator", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"], ".ops.sampling"),
+    "native_batch_norm": ".nn.functional.normalization",
+    "_native_batch_norm_legit": ".nn.functional.normalization",
     "constant_pad_nd": ".ops.padding",
     **dict.fromkeys(["sparse_coo_tensor", "sparse_csr_tensor", "sparse_csc_tensor", "sparse_compressed_tensor", "spmm"], ".core.sparse"),
     **dict.fromkeys(

@@ -6,7 +6,7 @@ import math
 
 from .core.tensor import Tensor
 from .ops import pointwise as pw
-from .ops import record, reduction
+from .ops import pooling, record, reduction, sampling
 
 
 class Packet:
@@ -53,10 +53,25 @@ def native_dropout_backward(grad_output, mask, scale):
     return grad_output * mask * scale
 
 
+def _upsampled(mode):
+    def upsample(input, output_size, align_corners, scales_h=None, scales_w=None, *, scale_factors=None):
+        if isinstance(scales_h, (list, tuple)):
+            scale_factors = scales_h
+        if output_size is None:
+            output_size = [math.floor(m * f) for m, f in zip(input.shape[2:], scale_factors)]
+        return sampling.interpolated(input, tuple(output_size), scale_factors or (scales_h, scales_w), mode, align_corners, True)
+    upsample.__name__ = f"_upsample_{mode}2d_aa"
+    return upsample
+
+
+OPERATORS = {f.__name__: f for f in (_softmax_backward_data, _log_softmax_backward_data, _safe_softmax, native_dropout_backward,
+                                     pooling.max_pool2d_with_indices_backward, _upsampled("bilinear"), _upsampled("bicubic"))}
+
+
 def find(name: str) -> Packet:
     """The operator of this name; AttributeError where there is none."""
-    function = globals().get(name) if not name.startswith("__") else None
-    if function is None or name in ("find", "Packet", "Tensor", "math", "pw", "record", "reduction"):
+    function = OPERATORS.get(name)
+    if function is None:
         found = record.RECORDS.get(name)
         if found is not None:
             function = found.call

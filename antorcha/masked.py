@@ -78,18 +78,18 @@ def _position(name, neutral):
 argmax, argmin = _position("argmax", _least), _position("argmin", _greatest)
 
 
-def _along(name, neutral, dtype_of=lambda d: d, sign=1):
+def _along(name, neutral, sign=1):
     """An operation along one dimension that keeps the shape."""
     def function(input: Tensor, dim, *, dtype=None, mask=None):
-        d = dtype or dtype_of(input.dtype)
+        d = dtype or input.dtype
         x = _filled(input.to(d), mask, neutral(d))
-        return _plain[name.replace("min", "max")](x if sign > 0 else -x, dim)
+        return _plain[name.replace("min", "max")](x if sign > 0 else -x, dim, dtype=d)
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"`torch.{name}` along `dim` of the elements where the mask is True."
     return function
 
 
-cumsum, cumprod = _along("cumsum", lambda d: 0, _summed_dtype), _along("cumprod", lambda d: 1, _summed_dtype)
+cumsum, cumprod = _along("cumsum", lambda d: 0), _along("cumprod", lambda d: 1)
 softmax, log_softmax, softmin = _along("softmax", _least), _along("log_softmax", _least), _along("softmin", _greatest, sign=-1)
 
 

@@ -268,7 +268,7 @@ class GradNode:
         turned = self.record is not None and self.record.holomorphic and self.outputs[0].dtype.kind == "c"
         if turned:      # g conj(f'), from a formula for g f' (Kreutz-Delgado, "The Complex Gradient Operator and the CR-Calculus", 2009)
             g = conjugate(g)
-        wide = self.kept and (d := self.outputs[0].dtype).compute is not d and self.record is not None and self.record.wide
+        wide = self.kept and (d := self.outputs[0].dtype).compute is not d and self.record is not None and self.record.wide is True
         if wide:        # rounded once, below
             g = widened(g)
         for function, needs in self.derivative.steps:

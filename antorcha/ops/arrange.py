@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..base import dtype as dt
 from ..graph.node import Static, dense
 from ..graph.node import view as make_view
 from . import pointwise as pw
@@ -262,7 +263,7 @@ def unravel_index(indices: Tensor, shape):
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     if any(n < 0 for n in shape):
         raise ValueError(f"'shape' cannot have negative values, but got {shape}")
-    out, step = [], 1
+    indices, out, step = indices.to(dt.int64), [], 1
     for n in reversed(shape):
         out.append(indices.div(step, rounding_mode="floor").remainder(n) if n else indices)
         step *= n

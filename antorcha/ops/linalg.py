@@ -36,8 +36,8 @@ triangular_solve_t = named("triangular_solve", "solution", "cloned_coefficient")
 
 # -- arguments --------------------------------------------------------------------------------------------------
 
-def check_matrix(what: str, A, name: str = "A", square: bool = False) -> None:
-    """Refuse what is not a stack of (square) matrices of float32, float64 or their complex counterparts."""
+def check_matrix(what: str, A, name: str = "A", square: bool = False, narrow: bool = False) -> None:
+    """Refuse what is not a stack of (square) matrices of float32, float64 or their complex counterparts; `narrow`: or 16-bit floats."""
     check_tensor(what, name, A)
     shape, d = A.meta.view.shape, A.meta.dtype
     if len(shape) < 2:
@@ -45,7 +45,7 @@ def check_matrix(what: str, A, name: str = "A", square: bool = False) -> None:
     if d.kind not in "fc":
         raise RuntimeError(f"{what}: Expected a floating point or complex tensor as input; received {d}. Convert it first: "
                            f"{name}.float()")
-    if d.itemsize < 4:
+    if d.itemsize < 4 and not narrow:
         raise NotImplementedError(f"{what}: Low precision dtypes not supported; received {d}. Convert it first: {name}.float()")
     if square and shape[-1] != shape[-2]:
         raise RuntimeError(f"{what}: {name} must be batches of square matrices, but they are {shape[-2]} by {shape[-1]} matrices")
@@ -449,16 +449,16 @@ CHOLESKY = host_op("linalg_cholesky", lapack.cholesky)
 
 @operator(name="linalg_cholesky_ex", public=False, holomorphic=False,
           grad=dict(A=lambda g, result: _cholesky_grad(g[0], result[0])))
-def cholesky_(A: Tensor):
-    return cholesky_ex_t(*run_square(CHOLESKY, A))
+def cholesky_(A: Tensor, upper):
+    """The lower factor, from the upper triangle of A if `upper`."""
+    return cholesky_ex_t(*run_square(CHOLESKY, A.mH if upper else A))
 
 
 def _cholesky_grad(g, L):
-    """The Hermitian part of L^-H phi(L^H g) L^-1, where phi takes the lower triangle and half of the diagonal."""
+    """Half of L^-H phi(L^H g) L^-1, where phi puts the conjugate of the lower triangle in place of the upper one."""
     inner = L.mH @ g
-    inner = inner.tril() - (inner.diagonal(0, -2, -1) * 0.5).diag_embed()
-    inner = triangular(L.mH, triangular(L.mH, inner.mH, True, False).mH, True, False)
-    return (inner + inner.mH) * 0.5
+    inner = inner.tril() + inner.tril(-1).mH
+    return triangular(L.mH, triangular(L.mH, inner.mH, True, False).mH, True, False) * 0.5
 
 
 def _not_positive(info: int) -> str:
@@ -471,7 +471,7 @@ def _not_positive(info: int) -> str:
 def cholesky_ex(A: Tensor, *, upper=False, check_errors=False):
     """(factor, info): info is the order of the first leading minor that is not positive, or 0."""
     check_matrix("linalg.cholesky", A, square=True)
-    L, info = cholesky_(A.mH if upper else A)
+    L, info = cholesky_(A, bool(upper))
     if check_errors:
         raise_where(info, _not_positive)
     return cholesky_ex_t(L.mH if upper else L, info)

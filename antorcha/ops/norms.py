@@ -17,7 +17,7 @@ INF = math.inf
 
 # -- of vectors -------------------------------------------------------------------------------------------------
 
-@operator(name="linalg_vector_norm", public=False, holomorphic=False,
+@operator(name="linalg_vector_norm", public=False, wide="forward", holomorphic=False,
           grad=dict(input=lambda g, input, ord, dim, keepdim, result: _vector_norm_grad(g, input, ord, dim, keepdim, result)))
 def vector_norm_(input: Tensor, ord, dim, keepdim):
     """(sum of |x|^ord)^(1 / ord) over `dim`; also in the limits of ord."""
@@ -46,7 +46,7 @@ def _vector_norm_grad(g, x, ord, dim, keepdim, result):
     if ord == 0:
         return x * 0
     if ord == 2:
-        return x * pw.where(length == 0, 0.0, g / length)
+        return g * pw.where(length == 0, 0.0, x / length)
     if ord == 1:
         return pw.sgn(x) * g
     size = x.abs()
@@ -238,5 +238,5 @@ def renorm(input: Tensor, p, dim, maxnorm) -> Tensor:
     if maxnorm < 0:
         raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     d = normalize_dim("renorm", dim, input.dim())
-    length = vector_norm(input, p, tuple(i for i in range(input.dim()) if i != d), True)
-    return input * pw.where(length > maxnorm, maxnorm / (length + 1e-7), 1.0)
+    length = vector_norm(input, p, tuple(i for i in range(input.dim()) if i != d), True, dtype=input.meta.dtype.compute)
+    return input * pw.where(length > maxnorm, maxnorm / (length + 1e-7), 1.0).to(input.meta.dtype.to_real())

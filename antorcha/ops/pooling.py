@@ -97,7 +97,7 @@ def _planes(lead: tuple) -> tuple:
 
 
 @operator(name="max_pool_with_indices", title="MaxPoolWithIndices", public=False, grad=dict(
-    input=lambda g, input_shape, size, result: _spread_max(g[0], result[1], input_shape, len(size))))
+    input=lambda g, input_shape, size, result: spread_max(g[0], result[1], input_shape, len(size))))
 def max_pool(input: Tensor, size, stride, padding, dilation, count):
     """(largest element, its offset in the plane) of each window over the last dimensions."""
     n, d = len(size), input.meta.dtype
@@ -149,12 +149,18 @@ def _largest_of_many(x, size, stride, dilation, count, steps) -> tuple:
     return values, offset
 
 
-def _spread_max(g, place, shape: tuple, n: int):
+def spread_max(g, place, shape: tuple, n: int):
     """The cotangents added where their elements came from."""
     lead, plane, count = shape[:-n], math.prod(shape[-n:]), math.prod(place.shape[-n:])
     zeros = core.zeros(meta(dense(lead + (plane,)), g.meta.dtype, g.meta.device))
     at = lead + (count,)
     return put(zeros, g.reshape(at), [place.reshape(at)], at, _planes(lead), "sum").reshape(shape)
+
+
+@operator(public=False, out=False, grad=dict(
+    self=lambda g: g * 0, grad_output=lambda g, indices: g.flatten(-2).gather(-1, indices.flatten(-2)).reshape(indices.shape)))
+def max_pool2d_with_indices_backward(grad_output: Tensor, self: Tensor, kernel_size, stride, padding, dilation, ceil_mode, indices):
+    return spread_max(grad_output, indices, tuple(self.shape), 2)
 
 
 def _max_pool(n: int, with_indices: bool):
@@ -308,7 +314,7 @@ adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (_adaptive_avg(n
 
 
 @operator(name="window_max", title="WindowMax", public=False, grad=dict(
-    input=lambda g, input_shape, starts, result: _spread_max(g[0], result[1], input_shape, len(starts))))
+    input=lambda g, input_shape, starts, result: spread_max(g[0], result[1], input_shape, len(starts))))
 def window_max(input: Tensor, starts, stops):
     """(largest element, its offset in the plane) of windows given by where they begin and end in each of the last dimensions:
     int64 tensors that broadcast against (leading dimensions, windows)."""

@@ -65,7 +65,7 @@ def _identity_like(input: Tensor):
 EXP = host_op("linalg_matrix_exp", lapack.matrix_exp)
 
 
-@operator(name="linalg_matrix_exp", public=False, holomorphic=False, grad=dict(A=lambda g, A: _exp_grad(g, A)))
+@operator(name="linalg_matrix_exp", public=False, wide=True, holomorphic=False, grad=dict(A=lambda g, A: _exp_grad(g, A)))
 def exponential(A: Tensor):
     return run(EXP, (A,), [(A.shape, A.meta.dtype)])[0]
 
@@ -87,7 +87,7 @@ def _exp_grad(g, A):
 @operator(name="linalg_matrix_exp", namespace="linalg", torch_name="matrix_exp", out=False)
 def matrix_exp(input: Tensor) -> Tensor:
     """The exponential of square matrices, sum of A^k / k!."""
-    check_matrix("linalg.matrix_exp", input, square=True)
+    check_matrix("linalg.matrix_exp", input, square=True, narrow=True)
     return exponential(input)
 
 

@@ -89,6 +89,24 @@ def sum(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     return reduce("sum", input, dim, keepdim, d, d)
 
 
+HASH = host_op("hash_tensor", lambda x, dim, keepdim: (np.bitwise_xor.reduce(x.view(np.uint64), axis=dim, keepdims=keepdim),))
+
+
+@operator()
+def hash_tensor(input: Tensor, dim=(), keepdim=False, *, mode=0) -> Tensor:
+    """The exclusive or, over `dim` (all), of the bits of the elements as int64 or float64: a check sum, of dtype uint64."""
+    if mode != 0:
+        raise RuntimeError(f"hash_tensor: expected mode 0, the exclusive or; received {mode}")
+    kind = input.meta.dtype.kind
+    if kind == "c":
+        raise NotImplementedError("\"hash_tensor\" not implemented for complex tensors: hash view_as_real(input).")
+    _nonempty("hash_tensor", input, dim)
+    dims = normalize_dims("hash_tensor", dim, input.dim())
+    bits = input.detach().to(dt.float64 if kind == "f" else dt.int64)
+    shape = _plan("sum", input.meta, dim, keepdim, input.meta.dtype, input.meta.dtype)[1].view.shape
+    return run(HASH, (bits,), [(shape, dt.uint64)], dim=dims, keepdim=bool(keepdim))[0]
+
+
 def _count(shape, dim) -> int:
     n = 1
     for d in normalize_dims("mean", dim, len(shape)):

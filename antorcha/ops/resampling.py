@@ -82,6 +82,15 @@ def resample(input: Tensor, dim, taps):
 # -- tables -----------------------------------------------------------------------------------------------------
 
 @functools.lru_cache(maxsize=512)
+def fixed_point(taps: Taps) -> tuple:
+    """(taps with integer weights, bits): the weights times 2**bits, as many bits as leave the largest within 16 with its sign."""
+    largest = np.abs(taps.weight).max()
+    bits = next((b for b in range(22) if int(0.5 + largest * 2 ** (b + 1)) >= 2 ** 15), 22)
+    scaled = taps.weight * 2 ** bits
+    return Taps(taps.index, np.trunc(scaled + np.copysign(0.5, scaled)).astype(np.int32), taps.length), bits
+
+
+@functools.lru_cache(maxsize=512)
 def selection(index: tuple, length: int) -> Taps:
     """Each output is one element of the input."""
     return Taps(np.array(index, np.int64).reshape(-1, 1), None, length)

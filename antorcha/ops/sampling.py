@@ -52,7 +52,7 @@ def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corne
     if mode == "area":
         from . import pooling
         return (pooling.adaptive_avg_pool1d, pooling.adaptive_avg_pool2d, pooling.adaptive_avg_pool3d)[n - 1](input, out)
-    return _interpolated(input, out, factors, mode, bool(align_corners), antialias)
+    return interpolated(input, out, factors, mode, bool(align_corners), antialias)
 
 
 def _sizes(n: int, lengths: tuple, size, scale_factor) -> tuple:
@@ -74,20 +74,28 @@ def _sizes(n: int, lengths: tuple, size, scale_factor) -> tuple:
     return tuple(math.floor(m * f) for m, f in zip(lengths, given)), tuple(float(f) for f in given)
 
 
-def _interpolated(input, out: tuple, factors: tuple, mode: str, align_corners: bool, antialias: bool):
+def interpolated(input, out: tuple, factors: tuple, mode: str, align_corners: bool, antialias: bool):
     d = input.meta.dtype
     rounded = d is dt.uint8 and "nearest" not in mode
     if d.kind != "f" and not rounded and not (d is dt.uint8 and "nearest" in mode):
         raise NotImplementedError(f"\"upsample_{mode}\" not implemented for '{d.name}': convert the input first: input.float()")
-    x = input.to(dt.float32) if rounded else input if "nearest" in mode or d.compute is d else input.to(d.compute)
-    for dim, (m, o, f) in enumerate(zip(input.shape[2:], out, factors), 2):
+    fixed = d is dt.uint8 and mode in ("bilinear", "bicubic")
+    x = input.to(dt.int32) if fixed else input.to(dt.float32) if rounded else input if "nearest" in mode or d.compute is d else input.to(d.compute)
+    for dim, (m, o, f) in reversed(list(enumerate(zip(input.shape[2:], out, factors), 2))):
         if align_corners:
             scale = (m - 1) / (o - 1) if o > 1 else 0.0
         else:
             scale = 1 / f if f else m / o
         if o == m and scale == 1:
             continue
-        x = resample(x, dim, _taps(mode, m, o, scale, align_corners, antialias))
+        taps = _taps(mode, m, o, scale, align_corners, antialias)
+        if fixed:
+            taps, bits = resampling.fixed_point(taps)
+            x = ((resample(x, dim, taps) + (1 << bits - 1)) >> bits).clamp(0, 255)
+        else:
+            x = resample(x, dim, taps)
+    if fixed:
+        return x.to(dt.uint8)
     if rounded:
         return x.round().clamp(0, 255).to(dt.uint8)
     return x.to(d) if x is not input else input.clone()

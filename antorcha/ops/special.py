@@ -27,8 +27,8 @@ def real_floats(d):
 
 def special(scalar, grad, samples):
     """A function of the namespace torch.special, of one or two real numbers."""
-    return lambda function: pointwise(scalar, grad=grad, samples=samples, rule=real_floats, wide=True, inplace=False,
-                                      namespace="special", name="special_" + function.__name__)(function)
+    return lambda function: pointwise(scalar, grad=grad, samples=samples, rule=real_floats, inplace=False, namespace="special",
+                                      name="special_" + function.__name__)(function)
 
 
 def _ratio(x, y):
@@ -45,7 +45,7 @@ def _divided(y, x):
 
 # -- modified Bessel functions ----------------------------------------------------------------------------------
 
-@pointwise(ls.i0, rule=real_floats, wide=True, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * i1(input)))
+@pointwise(ls.i0, rule=real_floats, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * i1(input)))
 def i0(input: Tensor) -> Tensor:
     """The modified Bessel function of the first kind, of order 0."""
 
@@ -150,7 +150,7 @@ def _times_log(logarithm):
     return scalar
 
 
-@pointwise(_times_log(lm.log), rule=real_floats, wide=True, samples=Samples(0.1, 9, 2),
+@pointwise(_times_log(lm.log), rule=real_floats, samples=Samples(0.1, 9, 2),
            grad=dict(input=lambda g, input, other: g * _log_factor(pw.log, input, other, 0),
                      other=lambda g, input, other: g * input / other))
 def xlogy(input: Tensor, other: Tensor) -> Tensor:

@@ -323,14 +323,14 @@ def _edge(f0, f1, f2, a, b):
 
 
 def _trapezoids(name, y, x, dx, dim):
-    """The areas of the trapezoids between neighbours along `dim`."""
+    """Twice the areas of the trapezoids between neighbours along `dim`."""
     if x is not None and dx is not None:
         raise RuntimeError(f"{name}: expected either x or dx; received both")
     d = normalize_dim(name, dim, y.dim())
     n = y.shape[d]
     if not n:
         return y, d
-    heights = (y.narrow(d, 0, n - 1) + y.narrow(d, 1, n - 1)) / 2.0
+    heights = y.narrow(d, 0, n - 1) + y.narrow(d, 1, n - 1)
     if x is None:
         return heights * (1 if dx is None else dx), d
     if x.dim() == 1 and x.shape[0] != n:
@@ -343,14 +343,14 @@ def _trapezoids(name, y, x, dx, dim):
 def trapezoid(y: Tensor, x: Tensor = None, *, dx=None, dim=-1) -> Tensor:
     """The integral along `dim` by the trapezoidal rule; samples are `dx` (1) apart or at `x`."""
     areas, d = _trapezoids("trapezoid", y, x, dx, dim)
-    return areas.sum(d)
+    return areas.sum(d) / 2.0
 
 
 @operator(out=False, method=False)
 def cumulative_trapezoid(y: Tensor, x: Tensor = None, *, dx=None, dim=-1) -> Tensor:
     """The running integral along `dim` by the trapezoidal rule."""
     areas, d = _trapezoids("cumulative_trapezoid", y, x, dx, dim)
-    return areas.cumsum(d)
+    return areas.cumsum(d) / 2.0
 
 
 @operator(out=False, method=False, name="trapz")

@@ -19,5 +19,5 @@ def bilinear(input1, input2, weight, bias=None):
             raise RuntimeError(message("bilinear", f"{name} of shape (..., {features}) to match weight {list(weight.shape)}",
                                        f"{list(x.shape)}"))
     halfway = input1 @ weight.permute(1, 0, 2).reshape(first, out * second)
-    result = (halfway.unflatten(-1, (out, second)) * input2.unsqueeze(-2)).sum(-1)
+    result = (halfway.unflatten(-1, (out, second)) @ input2.unsqueeze(-1)).squeeze(-1)
     return result if bias is None else result + bias

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ...ops.record import core, wide
+from ...ops.record import core
 
 
-@wide
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     """The cosine of the angle between vectors along `dim`, each norm taken as at least `eps`."""
     a, b = (x / x.norm(2, dim, True).clamp_min(eps) for x in (x1, x2))

@@ -22,6 +22,8 @@ Tensor = "Tensor"
 def reduction_name(size_average, reduce, reduction: str) -> str:
     """'none', 'mean' or 'sum' also from the older pair of options `size_average` and `reduce`."""
     if size_average is None and reduce is None:
+        if reduction not in ("none", "mean", "sum"):
+            raise ValueError(f"{reduction} is not a valid value for reduction: expected 'none', 'mean' or 'sum'")
         return reduction
     average, reduced = size_average is None or size_average, reduce is None or reduce
     name = "none" if not reduced else "mean" if average else "sum"
@@ -35,8 +37,6 @@ def _reduced(loss, reduction: str, size_average=None, reduce=None):
         return loss.mean()
     if reduction == "sum":
         return loss.sum()
-    if reduction != "none":
-        raise ValueError(f"{reduction} is not a valid value for reduction: expected 'none', 'mean' or 'sum'")
     return loss
 
 
@@ -364,6 +364,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
         raise ValueError("only p == 1 and p == 2 supported")
     if weight is not None and weight.dim() != 1:
         raise ValueError(f"weight must be one-dimensional, got {weight.dim()} dimensions.")
+    reduction = reduction_name(size_average, reduce, reduction)
     if input.dim() not in (0, 1, 2) or input.dim() == 2 and input.shape[1] == 0 or input.dim() == 1 and not input.numel():
         raise RuntimeError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(input.shape)}")
     single = input.dim() < 2
@@ -379,7 +380,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
     if weight is not None:
         slack = slack * weight.index_select(0, index.reshape(-1)).unsqueeze(1)
     loss = where(along(classes, 1, 2) == index, 0.0, slack).sum(1) / classes
-    return _reduced(loss.squeeze(0) if single and not target.dim() else loss, reduction, size_average, reduce)
+    return _reduced(loss.squeeze(0) if single and not target.dim() else loss, reduction)
 
 
 @autocasts("full")
@@ -388,6 +389,7 @@ def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduct
 
     Each row of `target` lists classes up to its first negative number.
     """
+    reduction = reduction_name(size_average, reduce, reduction)
     if input.dim() > 2 or not input.dim() == target.dim() and input.numel() != 1 or input.shape != target.shape and input.dim() == 2:
         raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}")
     if input.dim() and input.shape[-1] == 0:
@@ -400,7 +402,7 @@ def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduct
     wanted = core.full(tuple(rows.shape), 0, dt.int64).scatter_add(1, index, listed.long()) > 0
     slack = (1 - rows.gather(1, index).unsqueeze(2) + rows.unsqueeze(1)).clamp_min(0)
     loss = where(listed.unsqueeze(2) & ~wanted.unsqueeze(1), slack, 0.0).sum((1, 2)) / rows.shape[1]
-    return _reduced(loss if input.dim() == 2 else loss.squeeze(0), reduction, size_average, reduce)
+    return _reduced(loss if input.dim() == 2 else loss.squeeze(0), reduction)
 
 
 def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
