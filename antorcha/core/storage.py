@@ -128,6 +128,16 @@ class SharedStorage(Storage):
         pass
 
 
+class BorrowedStorage(SharedStorage):
+    """A storage on the memory of a NumPy array: it cannot become larger."""
+
+    __slots__ = ()
+
+    def resize(self, numel: int) -> None:
+        raise RuntimeError(f"resize: expected a tensor with memory of its own to make room for {numel} elements; received one that shares the "
+                           "memory of a NumPy array. Clone it first: x.clone(). (Trying to resize storage that is not resizable)")
+
+
 def of_buffer(buffer: Buffer, numel: int, dtype) -> Storage:
     storage = Storage(leaf(buffer, numel, dtype))
     if tape.state.watch is not None:

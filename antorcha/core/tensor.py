@@ -27,7 +27,7 @@ from ..runtime.buffer import Buffer
 from . import autograd, override
 from .autograd import GradNode, Handle, edge_of, mode
 from .generator import default_generator, generator_of
-from .storage import Storage, of_buffer
+from .storage import BorrowedStorage, Storage, of_buffer
 
 
 class Size(tuple):
@@ -522,7 +522,9 @@ class Tensor:
         shape = view_ops.sizes("resize_", shape)
         want = dense(shape)
         have = self.storage.numel
-        if want.numel > have:
+        if want.numel > have and self.storage.shared:
+            self.storage.resize(want.numel)
+        elif want.numel > have:
             grown = factory.full_of((want.numel,), 0, self.meta.dtype, self.meta.device)
             if have:
                 grown.as_strided((have,), (1,), 0).copy_(_flat(self.storage, self.meta))
@@ -761,6 +763,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
     buffer = Buffer.from_array(flat)
     storage = of_buffer(buffer, span, d)
     storage.share()
+    storage.__class__ = BorrowedStorage
     if array.size and array.flags.c_contiguous:
         strides = dense(array.shape).strides
     return from_storage(storage, d, array.shape, strides, 0)
