@@ -12,13 +12,42 @@ import antorcha as torch
 from antorcha.core import shuffle, twister
 
 
-@pytest.mark.parametrize("n", [1, 100, 624, 1248, 5000, 30_001])
-@pytest.mark.parametrize("before", [0, 7, 623, 624])
+def _twisters(before: int) -> tuple:
+    """Ours and NumPy's, after so many words."""
+    ours, theirs = twister.Twister(5), np.random.RandomState(5)
+    ours.words(before), theirs.randint(0, 2 ** 32, before, np.uint32)
+    return ours, theirs
+
+
+def _same_state(ours, theirs) -> bool:
+    (keys, position), (_, expected, place, *_) = ours.saved(), theirs.get_state()
+    return position == place and (keys == expected).all()
+
+
+@pytest.mark.parametrize("n", [1, 100, 624, 1248, 4992, 5000, 30_001])
+@pytest.mark.parametrize("before", [0, 7, 623, 624, 4991])
 def test_twister_equals_numpy(n, before):
-    a, b = np.random.RandomState(5), np.random.RandomState(5)
-    a.randint(0, 2 ** 32, before, np.uint32), b.randint(0, 2 ** 32, before, np.uint32)
-    np.testing.assert_array_equal(twister.words(a, n), b.randint(0, 2 ** 32, n, np.uint32))
-    np.testing.assert_array_equal(a.randint(0, 2 ** 32, 700, np.uint32), b.randint(0, 2 ** 32, 700, np.uint32))
+    ours, theirs = _twisters(before)
+    np.testing.assert_array_equal(ours.words(n), theirs.randint(0, 2 ** 32, n, np.uint32))
+    assert _same_state(ours, theirs)
+    again = twister.Twister(0)
+    again.restore(ours.saved())
+    np.testing.assert_array_equal(again.words(700), theirs.randint(0, 2 ** 32, 700, np.uint32))
+
+
+@pytest.mark.parametrize("n", [1, 311, 2496, 2497, 9000])
+@pytest.mark.parametrize("before", [0, 7, 623, 4990, 4991])
+def test_comparisons_of_pairs_of_words(n, before):
+    ours, theirs = _twisters(before)
+    words = theirs.randint(0, 2 ** 32, 2 * n, np.uint32).astype(np.uint64)
+    numbers = (words[::2] & np.uint64(2 ** 21 - 1)) << np.uint64(32) | words[1::2]
+    for threshold in (0, int(0.37 * 2 ** 53), int(numbers[0]), int(numbers[0]) + 1, 2 ** 53):
+        start = twister.Twister(0)
+        start.restore(ours.saved())
+        out = np.full(n + 1, 9, np.uint8)
+        start.below(n, threshold, out.ctypes.data)
+        np.testing.assert_array_equal(out[:n], numbers < threshold)
+        assert out[n] == 9 and _same_state(start, theirs)
 
 
 def test_pytorchs_numbers():

@@ -178,7 +178,7 @@ class _Draws:
 
     def __getattr__(self, name):
         method = getattr(self._generator, name)
-        if name not in ("words_leaf", "uniform", "normal", "integers", "whole_range", "permutation", "exponential"):
+        if name not in ("below_leaf", "uniform", "normal", "integers", "whole_range", "permutation", "exponential"):
             self._watch.refuse(f"it draws random numbers ({name}) in a way that is not noted")
             return method
 

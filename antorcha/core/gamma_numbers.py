@@ -120,13 +120,13 @@ def gamma(generator, concentration: np.ndarray) -> np.ndarray:
         counters[COUNTERS.index("paired")], floats[FLOATS.index("second")] = 1, generator._next_normal
     while counters[0] < n:
         attempts = int((n - counters[0]) * 1.05) + 16
-        before = generator._words.get_state()
+        before = generator._words.saved()
         words = generator.words(2 * USED * attempts)
         counters[1] = 0
         arrays = [words.ctypes.data, inverse.ctypes.data, d.ctypes.data, out.ctypes.data, attempts, n, counters.ctypes.data,
                   floats.ctypes.data]
         _kernel()(np.array(arrays, np.int64).ctypes.data, 0, 1, None)
-        generator._words.set_state(before)
+        generator._words.restore(before)
         generator.words(2 * int(counters[1]))
     generator._next_normal = float(floats[FLOATS.index("second")]) if counters[COUNTERS.index("paired")] else None
     return np.where(bad, np.where(concentration == 0, 0.0, np.nan), out)

@@ -1,7 +1,7 @@
 """Random numbers: the Mersenne Twister of PyTorch's CPU generator, and how its words become numbers.
 
-The same seed gives the same numbers as PyTorch. The twister (Matsumoto and Nishimura, 1998) is NumPy's; the ways from its 32-bit words
-to uniform, normal and integer numbers are PyTorch's: 24 bits for a float32, 53 for a float64, Box and Muller (1958) for normals.
+The same seed gives the same numbers as PyTorch: so do the twister (`twister.py`) and the ways from its 32-bit words to uniform, normal
+and integer numbers: 24 bits for a float32, 53 for a float64, Box and Muller (1958) for normals.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from ..base.device import device as Device
 from ..graph import tape
 from ..graph.node import Node, leaf
 from ..runtime.buffer import Buffer
+from .twister import Twister
 
 DEFAULT_SEED = 67280421310721
 _STATE_BYTES = 5056
-MANY = 20_000       # words from which the compiled twister is quicker than NumPy's
+MANY = 20_000       # numbers from which a permutation is made by a compiled loop
 
 
 class Generator:
@@ -55,9 +56,9 @@ class Generator:
         return self._seed
 
     @functools.cached_property
-    def _words(self):
-        """The twister; made with the first draw, since numpy.random is slow to load."""
-        return np.random.RandomState(self._seed & 0xFFFFFFFF)
+    def _words(self) -> Twister:
+        """The twister; made with the first draw."""
+        return Twister(self._seed)
 
     # -- words --------------------------------------------------------------------------------------------------
 
@@ -65,27 +66,15 @@ class Generator:
         """The next n 32-bit words."""
         if tape.state.watch is not None:
             tape.state.watch.drew()
-        if n < MANY:
-            return self._words.randint(0, 2 ** 32, n, np.uint32)
-        from . import twister
-        return twister.words(self._words, n)
+        return self._words.words(n)
 
-    def words_buffer(self, n: int) -> Buffer:
-        """The next n words in a buffer of the engine's allocator, whose memory is used again and again."""
+    def below_leaf(self, n: int, threshold: int) -> Node:
+        """Which of the next n 53-bit numbers are less than the threshold: a bool value in memory that is used again and again."""
         if tape.state.watch is not None:
             tape.state.watch.drew()
-        buffer = Buffer.allocate(4 * n)
-        out = buffer.array(np.uint32, n)
-        if n < MANY:
-            out[:] = self.words(n)
-        else:
-            from . import twister
-            twister.words(self._words, n, out)
-        return buffer
-
-    def words_leaf(self, n: int) -> Node:
-        """The next n pairs of words as a value in memory, int64, the first of each as the low half."""
-        return leaf(self.words_buffer(2 * n), n, dt.int64)
+        buffer = Buffer.allocate(n)
+        self._words.below(n, threshold, buffer.address)
+        return leaf(buffer, n, dt.bool_)
 
     def words64(self, n: int) -> np.ndarray:
         """The next n pairs of words, the first of each as the high half."""
@@ -178,7 +167,7 @@ class Generator:
     def get_state(self):
         """The state as a uint8 tensor of PyTorch's layout."""
         from .tensor import tensor
-        _, keys, position, _, _ = self._words.get_state()
+        keys, position = self._words.saved()
         raw = struct.pack("<QiiQ", self._seed, 625 - position, 1, position % 624) + keys.astype("<u8").tobytes()
         raw += struct.pack("<dddi", 0.0, self._next_normal or 0.0, 0.0, self._next_normal is not None)
         raw += b"\0" * (_STATE_BYTES - len(raw))
@@ -191,13 +180,13 @@ class Generator:
         self._seed = struct.unpack_from("<Q", raw)[0]
         position = 625 - struct.unpack_from("<i", raw, 8)[0]
         keys = np.frombuffer(raw, "<u8", 624, 24).astype(np.uint32)
-        self._words.set_state(("MT19937", keys, position, 0, 0.0))
+        self._words.restore((keys, position))
         self._next_normal = struct.unpack_from("<d", raw, 5024)[0] if struct.unpack_from("<i", raw, 5040)[0] else None
         return self
 
     def snapshot(self) -> tuple:
         """The state, for `rewind`."""
-        return self._seed, self._words.get_state() if "_words" in self.__dict__ else None, self._next_normal
+        return self._seed, self._words.saved() if "_words" in self.__dict__ else None, self._next_normal
 
     def rewind(self, snapshot: tuple) -> None:
         """Go back to the state that `snapshot` returned."""
@@ -205,7 +194,7 @@ class Generator:
         if words is None:
             self.__dict__.pop("_words", None)
         else:
-            self._words.set_state(words)
+            self._words.restore(words)
 
     def clone_state(self) -> Generator:
         return Generator().set_state(self.get_state())

@@ -16,7 +16,7 @@ class Draws:
     """Uniform numbers, one at a time. `close` leaves the generator as if it had drawn exactly these."""
 
     def __init__(self, generator):
-        self.generator, self.before, self.used, self.ahead = generator, generator._words.get_state(), 0, iter(())
+        self.generator, self.before, self.used, self.ahead = generator, generator._words.saved(), 0, iter(())
 
     def uniform(self) -> float:
         value = next(self.ahead, None)
@@ -27,7 +27,7 @@ class Draws:
         return value
 
     def close(self) -> None:
-        self.generator._words.set_state(self.before)
+        self.generator._words.restore(self.before)
         self.generator.words(2 * self.used)
 
 

@@ -1,7 +1,8 @@
-"""Many words of the Mersenne Twister at once, by a loop program of our own.
+"""The Mersenne Twister of Matsumoto and Nishimura (1998), by loop programs of our own.
 
-The generator of Matsumoto and Nishimura (1998) makes 624 words from the last 624. Each depends on words 1 and 397 further on, so the
-new block is made in three stretches whose words are independent of each other, which LLVM turns into vector instructions.
+Word n+624 of its state is made of the words n, n+1 and n+397. So 224 words on end do not depend on each other: LLVM makes them by vector
+instructions. The state kept here is eight blocks of 624 words, made at once, behind the last block before them; what is drawn are
+words of the state, tempered.
 """
 
 from __future__ import annotations
@@ -14,18 +15,16 @@ import numpy as np
 from ..base import dtype as dt
 from ..loops import ir
 
-N, M = 624, 397
+N, M = 624, 397     # words of a block; how far the middle word is
+AHEAD = 8 * N       # words made at once
+STRIDE = 224        # words that are independent of each other: less than N - M, and whole vectors
 _U32 = dt.uint32
-
-
-def _word(value: int) -> ir.Op:
-    return ir.const(value, _U32)
 
 
 def _mixed(upper: ir.Op, lower: ir.Op) -> ir.Op:
     """The top bit of one word before the other bits of the next, times the twist matrix."""
     y = (upper & 0x80000000) | (lower & 0x7FFFFFFF)
-    return (y >> 1) ^ ir.select((y & 1).ne(0), _word(0x9908B0DF), _word(0))
+    return (y >> 1) ^ ir.select((y & 1).ne(0), ir.const(0x9908B0DF, _U32), ir.const(0, _U32))
 
 
 def _tempered(y: ir.Op) -> ir.Op:
@@ -35,60 +34,99 @@ def _tempered(y: ir.Op) -> ir.Op:
     return y ^ (y >> 18)
 
 
-def _block(source: int, target: int, out: int, tag: str, first: ir.Op) -> list[ir.Op]:
-    """One new block of 624 words, and its tempered form."""
-    def at(slot, i):
-        return ir.load(slot, i, _U32)
+def _twist(state: int) -> list[ir.Op]:
+    """The next `AHEAD` words of the state."""
+    k, j = ir.index("k"), ir.index("j")
+    here = ir.index("c") * STRIDE + j
 
-    def stretch(name, start, stop, other):
-        i = ir.index(f"{name}{tag}") + start
-        value = other(i) ^ _mixed(at(source, i), at(source, i + 1))
-        return ir.loop(f"{name}{tag}", "vector", ir.integer(stop - start), ir.store(target, i, value))
+    def at(i):
+        return ir.load(state, i, _U32)
 
-    last = ir.integer(N - 1)
-    t = ir.index(f"t{tag}")
-    return [
-        stretch("a", 0, N - M, lambda i: at(source, i + M)),
-        stretch("b", N - M, 2 * (N - M), lambda i: at(target, i - (N - M))),
-        stretch("c", 2 * (N - M), N - 1, lambda i: at(target, i - (N - M))),
-        ir.store(target, last, at(target, ir.integer(M - 1)) ^ _mixed(at(source, last), at(target, ir.integer(0)))),
-        ir.loop(f"t{tag}", "vector", ir.integer(N), ir.store(out, first + t, _tempered(at(target, t)))),
-    ]
+    count = ir.minimum(ir.integer(AHEAD) - ir.index("c") * STRIDE, ir.integer(STRIDE))
+    return [ir.loop("k", "vector", ir.integer(N), ir.store(state, k, at(k + AHEAD))),
+            ir.loop("c", "serial", ir.integer(-(-AHEAD // STRIDE)),
+                    ir.loop("j", "vector", count, ir.store(state, here + N, at(here + M) ^ _mixed(at(here), at(here + 1)))))]
 
 
-def program() -> ir.Program:
-    """Pairs of blocks: from one half of the state to the other and back."""
+def _program(results: dt.dtype, each: int, result, *constants: str) -> ir.Program:
+    """n results of `each` words, `result(i, *constants)` of those from word i of the state on: of the words there are, then of new
+    ones."""
     p = ir.Program()
-    a, b = p.slot("inout", _U32, "state"), p.slot("inout", _U32, "other")
-    out, pairs = p.slot("out", _U32, "words"), p.slot("extent", dt.int64, "pairs")
-    first = ir.index("pair") * (2 * N)
-    body = _block(a, b, out, "0", first) + _block(b, a, out, "1", first + N)
-    p.body = [ir.loop("once", "parallel", ir.integer(1), ir.loop("pair", "serial", ir.arg(pairs), *body))]
+    p.slot("inout", _U32, "state")
+    out = p.slot("out", results, "out")
+    position, n = (ir.arg(p.slot("extent", dt.int64, name)) for name in ("position", "n"))
+    given = [ir.arg(p.slot("scalar", _U32, name), _U32) for name in constants]
+    i, first, per = ir.index("i"), ir.value("first", dt.int64), ir.integer(AHEAD // each)
+    done = first + ir.index("s") * per
+    left = ir.rem(position, ir.integer(each))       # words at the end that make no whole result
+
+    def store(place, word):
+        return ir.store(out, place, result(word, *given))
+
+    p.body = [ir.loop("once", "parallel", ir.integer(1),
+                      ir.accumulator("first", "set", ir.minimum(n, (ir.integer(AHEAD) - position) / ir.integer(each))),
+                      ir.loop("i", "vector", first, store(i, position + N + i * each)),
+                      ir.loop("s", "serial", (n - first + per - 1) / per, *_twist(0),
+                              ir.loop("i", "vector", ir.minimum(n - done, per), store(done + i, ir.integer(N) - left + i * each))))]
     return p
 
 
+def words_program() -> ir.Program:
+    """n words."""
+    return _program(_U32, 1, lambda i: _tempered(ir.load(0, i, _U32)))
+
+
+def below_program() -> ir.Program:
+    """Whether each of n 53-bit numbers (21 bits of one word before all of the next) lies below a threshold, likewise in two words."""
+    def result(i, high, low):
+        top, rest = _tempered(ir.load(0, i, _U32)) & 0x1FFFFF, _tempered(ir.load(0, i + 1, _U32))
+        return (top < high) | (top.eq(high) & (rest < low))
+    return _program(dt.bool_, 2, result, "high", "low")
+
+
 @functools.cache
-def _kernel():
+def _kernel(program):
     from ..targets import llvm
 
     kernel = llvm.build(program())
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(kernel.address)
 
 
-def words(state: np.random.RandomState, n: int, out: np.ndarray | None = None) -> np.ndarray:
-    """The next n words of NumPy's generator, which is left as if it had drawn them."""
-    out = np.empty(n, np.uint32) if out is None else out
-    done = min(n, N - state.get_state()[2])
-    out[:done] = state.randint(0, 2 ** 32, done, np.uint32)
-    pairs = (n - done) // (2 * N)
-    if pairs:
-        keys = state.get_state()[1].astype(np.uint32)
-        other = np.empty(N + 1, np.uint32)
-        keys = np.append(keys, np.uint32(0))    # reading one past a block is harmless
-        arguments = np.array([keys.ctypes.data, other.ctypes.data, out.ctypes.data + 4 * done, pairs], np.int64)
-        _kernel()(arguments.ctypes.data, 0, 1, None)
-        state.set_state(("MT19937", keys[:N], N, 0, 0.0))
-        done += pairs * 2 * N
-    if done < n:
-        out[done:] = state.randint(0, 2 ** 32, n - done, np.uint32)
-    return out
+class Twister:
+    """A twister seeded with 32 bits. `state`: the block before, then `AHEAD` words, of which `position` have been drawn."""
+
+    def __init__(self, seed: int):
+        word = seed & 0xFFFFFFFF
+        keys = [word] + [word := (1812433253 * (word ^ word >> 30) + i) & 0xFFFFFFFF for i in range(1, N)]
+        self.state, self.position = np.zeros(N + AHEAD, np.uint32), AHEAD
+        self._address = self.state.ctypes.data
+        self.restore((keys, N))
+
+    def _draw(self, program, n: int, each: int, address: int, *constants: int) -> None:
+        _kernel(program)((ctypes.c_int64 * 6)(self._address, address, self.position, n, *constants), 0, 1, None)
+        end = self.position + n * each
+        self.position = end if end <= AHEAD else (end - 1) % AHEAD + 1
+
+    def words(self, n: int, out: np.ndarray | None = None) -> np.ndarray:
+        """The next n words, in `out` (uint32) if it is given."""
+        out = np.empty(n, np.uint32) if out is None else out
+        if n:
+            self._draw(words_program, n, 1, out.__array_interface__["data"][0])
+        return out
+
+    def below(self, n: int, threshold: int, address: int) -> None:
+        """Write at `address`, as n bytes, which of the next n 53-bit numbers are less than the threshold; of each pair of words the
+        first is the high half."""
+        if n:
+            self._draw(below_program, n, 2, address, threshold >> 32, threshold & 0xFFFFFFFF)
+
+    def saved(self) -> tuple[np.ndarray, int]:
+        """(the 624 words of the block that is being drawn from, how many of them have been drawn)."""
+        block = max(self.position - 1, 0) // N
+        return self.state[N * (block + 1):N * (block + 2)].copy(), self.position - N * block
+
+    def restore(self, state: tuple) -> None:
+        """Go back to what `saved` returned."""
+        keys, position = state
+        self.state[AHEAD:] = keys
+        self.position = AHEAD - N + position

@@ -50,12 +50,12 @@ class LaneDraws:
     def permutation(self, n: int) -> LaneNumbers:
         return self._split(np.stack([self._rng.permutation(n) for _ in range(self._count)]))
 
-    def words_leaf(self, n: int) -> Node:
-        """A node of n pairs of words that stands for one lane."""
-        node, step = self._rng.words_leaf(self._count * n), self._count * n
+    def below_leaf(self, n: int, threshold: int) -> Node:
+        """A node of n comparisons that stands for one lane."""
+        node, step = self._rng.below_leaf(self._count * n, threshold), self._count * n
         for level in self._mapped:
             step //= level.size
-            lane = Node(lanes.IDENTITY, (), (), Static(), (step,), step, dt.int64)
+            lane = Node(lanes.IDENTITY, (), (), Static(), (step,), step, dt.bool_)
             lane.inputs = Lanes(level, node, step)
             node = lane
         return node

@@ -9,11 +9,10 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..graph import tape
-from ..graph.node import Static, dense, view
-from ..loops import ir
+from ..graph.node import dense, view
 from . import factory
 from .placement import device_name, place
-from .record import Record, by_lane, core, everywhere, make, meta, operator
+from .record import by_lane, core, everywhere, meta, operator
 
 Tensor = "Tensor"
 
@@ -66,15 +65,6 @@ def _count(shape) -> int:
     return n
 
 
-def _bernoulli(words, threshold):
-    """Whether the 53-bit number of two words (the first, in the low half, on top) lies below the threshold."""
-    number = ((words & ((1 << 21) - 1)) << 32) | ((words >> 32) & 0xFFFFFFFF)
-    return number < threshold
-
-
-BERNOULLI = Record("bernoulli", "pointwise", scalar=_bernoulli)
-
-
 def _memory_order(t) -> list[int]:
     """The dimensions of `t`, the one with the longest steps in memory first: numbers are drawn in this order."""
     strides = t.stride()
@@ -90,17 +80,14 @@ def _places(t):
 
 
 def mask(shape: tuple, p: float, generator=None, like=None):
-    """A bool tensor, each element true with probability p; the draws are kept as words and compared where the mask is read.
+    """A bool tensor, each element true with probability p.
 
-    The words go to the elements in the order in which `like`, a tensor of this shape, lies in memory."""
-    n = _count(shape)
+    The draws go to the elements in the order in which `like`, a tensor of this shape, lies in memory."""
     places = dense(shape) if like is None or like.is_contiguous() else _places(like)
     device = None if like is None else like.meta.device
-    words = core.tensor_on(core.Storage(source(generator, device).words_leaf(n)), meta(dense((n,)), dt.int64))
-    if device is not None:
-        words = place(words, device)
     threshold = int(np.ceil(p * 2.0 ** 53))
-    return make(BERNOULLI, (words.storage.node, threshold), (places, None), Static(casts=(dt.int64, dt.int64)), shape, dt.bool_, device)
+    drawn = core.tensor_on(core.Storage(source(generator, device).below_leaf(_count(shape), threshold)), meta(places, dt.bool_))
+    return drawn if device is None else place(drawn, device)
 
 
 def _shape(size, given):
@@ -364,5 +351,3 @@ def log_normal_(self, mean=1.0, std=2.0, *, generator=None):
 
 FUNCTIONS = [rand, randn, randint, randperm, rand_like, randn_like, randint_like, normal, bernoulli, multinomial, poisson, binomial]
 METHODS = [uniform_, normal_, random_, bernoulli_, exponential_, geometric_, cauchy_, log_normal_, bernoulli, multinomial]
-
-__all__ = ["ir", "meta"]
