@@ -23,6 +23,7 @@ from ..core.generator import Generator
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
+_LLVMLITE = f"{os.sep}llvmlite{os.sep}"
 _NUMPY = os.path.dirname(np.__file__) + os.sep
 
 # Parts of this package whose functions depend on nothing but their arguments, the tensors' state and `state.environment`
@@ -62,16 +63,23 @@ def own(code: types.CodeType) -> str | None:
 
 
 def _in_library(code: types.CodeType) -> bool:
-    """Whether code belongs to Python's library or to NumPy."""
+    """Whether code belongs to Python's library, to NumPy or to llvmlite."""
     name = code.co_filename
-    return name.startswith(_NUMPY) or name.startswith(_LIBRARY) and "site-packages" not in name or name.startswith("<frozen ")
+    return _LLVMLITE in name or name.startswith(_NUMPY) or name.startswith(_LIBRARY) and "site-packages" not in name or name.startswith("<frozen ")
 
 
 def _for_package(frame) -> bool:
-    """Whether code of Python's library or NumPy runs because this package called it."""
+    """Whether code of Python's library, NumPy or llvmlite runs because this package called it."""
     while frame is not None and _in_library(frame.f_code):
         frame = frame.f_back
     return frame is not None and own(frame.f_code) is not None and _kind(frame.f_code)[0] == "own"
+
+
+def _generated(frame) -> bool:
+    """Whether code was generated for a named tuple or for a data class of this package."""
+    names = frame.f_globals
+    return frame.f_code.co_filename == "<string>" and (
+        "_tuple_new" in names or str(names.get("__name__")).startswith(__name__.partition(".")[0] + "."))
 
 
 def _kind(code: types.CodeType) -> tuple[str, str]:
@@ -117,8 +125,8 @@ class Profile:
                 self.own[code] = frame.f_globals
         if kind[0] == "user":
             if code not in self.user:
-                if _for_package(frame) or code.co_filename == "<string>" and "_tuple_new" in frame.f_globals:
-                    return      # the latter makes a named tuple
+                if _for_package(frame) or _generated(frame):
+                    return
                 self.user[code] = frame.f_globals
         if event == "call":
             if kind[0] == "impure" and self.impure is None:

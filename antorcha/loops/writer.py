@@ -33,6 +33,8 @@ class Call:
     def assemble(self) -> None:
         """Called when the kernels are there."""
 
+INTERLEAVED = 4     # steps between elements up to which they are loaded as whole vectors, and picked out of these
+
 
 class Writer:
     """The program being written over a domain. `coords` holds the index expression of each dimension."""
@@ -84,7 +86,7 @@ class Writer:
 
     def stride(self, v: View, d: int) -> ir.Op:
         n = v.strides[d]
-        if n in (0, 1):
+        if 0 <= n <= INTERLEAVED:
             return ir.integer(n)
         return ir.arg(self._slot(("stride", v.strides, d), "stride", INT, ("int", n)))
 

@@ -13,6 +13,17 @@ OPTIMISATION = 3  # of the passes on IR and of code generation
 LENGTH = struct.Struct("<q")
 
 
+_options_set: list = []
+
+
+def _set_options(llvm) -> None:
+    """Vector code for steps of a few elements in loops whose rest is masked: one load of a whole vector for several of them, not a gather.
+    LLVM takes options once in a process."""
+    if not _options_set:
+        _options_set.append(True)
+        llvm.set_option("antorcha", "-enable-masked-interleaved-mem-accesses")
+
+
 class Compiler:
     """For processors of a `model` (in LLVM's words; "" for the one at hand) with further `features`. `embedded`: object code for LLVM's
     own loader, not for an ELF loader. `triple`: another system than this one."""
@@ -28,6 +39,7 @@ class Compiler:
         else:
             llvm.initialize_native_target()
             llvm.initialize_native_asmprinter()
+        _set_options(llvm)
         self.llvm = llvm
         if not model:
             model, features = llvm.get_host_cpu_name(), f"{llvm.get_host_cpu_features().flatten()},{features}".rstrip(",")
