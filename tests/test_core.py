@@ -303,6 +303,19 @@ def test_new_sizes_compile_nothing():
     assert jit.counters.compiled + jit.counters.loaded == before
 
 
+def test_sums_of_ever_more_parts_share_their_kernels():
+    def total(count):
+        parts = [torch.full((5, 7), float(k)).sum(1) for k in range(count)]
+        return sum(parts[1:], parts[0]).tolist()
+
+    for count in range(2, 20):
+        total(count)
+    before = jit.counters.compiled + jit.counters.loaded
+    for count in (40, 23, 61):
+        assert total(count) == [7.0 * count * (count - 1) / 2] * 5
+    assert jit.counters.compiled + jit.counters.loaded == before
+
+
 def test_a_second_process_compiles_nothing(tmp_path):
     script = ("import antorcha as torch; from antorcha.runtime import jit; torch.manual_seed(0)\n"
               "x = torch.randn(5, 7, requires_grad=True); y = (x @ x.t()).softmax(-1).log().sum(); y.backward(); x.grad.tolist()\n"

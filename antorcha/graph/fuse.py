@@ -25,12 +25,14 @@ from .node import Node, Static, row_major
 
 CHEAP = 4           # operations an element may cost and still be computed again rather than loaded
 DEFERRED = 48       # longest chain of deferred nodes
+WIDEST = 16         # stored values that a deferred node may be made of; kernels of longer sums would differ with their length
 TAPS = 4            # a value is not computed anew for each of its readers where it is made of so many large ones
 REPEATED = 2        # longest chain of deferred nodes computed several times for each element
 SMALL = 4096        # elements of a value that may be, however long the chain
 MEMBERS = 96        # most nodes in a group
 ONE_ROW = 16_384    # elements up to which a whole reduction is done by one thread, and its result used in the same kernel
 INFINITE = 1 << 60
+_NOTHING: frozenset = frozenset()
 CROSSING = ("sum", "prod", "max", "min", "any", "all")
 
 
@@ -43,7 +45,8 @@ class Fusion:
         count = len(nodes)
         self.groups: list[Group] = []
         self.place: list[Group | None] = [None] * count
-        self.taps: list = [frozenset()] * count
+        self.taps: list = [_NOTHING] * count
+        self.loads: list = [_NOTHING] * count
         self.stored = bytearray(count)
         self.uses = [0] * count
         self.chain = [0] * count
@@ -89,19 +92,24 @@ class Fusion:
             if n.inputs and any(isinstance(s, Node) for s in n.inputs):
                 self.materialise(i)
             return
-        longest = 0
+        longest, loads = 0, _NOTHING
         self.taps[i] = self._taps(n)
         for s in n.inputs:
-            if isinstance(s, Node) and s.buffer is None:
+            if isinstance(s, Node) and s.buffer is not None:
+                loads |= {s}
+            elif isinstance(s, Node):
                 j = s.index
                 g = self.place[j]
                 if g is None:
                     longest = max(longest, self.chain[j])
+                    loads |= self.loads[j]
                 elif g.kind == "contraction" and self.uses[j] == 1 and not self.live[j] and n.op.family == "pointwise" \
                         and self.join(g, i):
                     return
-        self.chain[i] = longest + 1
-        if longest >= DEFERRED:
+                else:
+                    loads |= {s}
+        self.chain[i], self.loads[i] = longest + 1, loads
+        if longest >= DEFERRED or len(loads) >= WIDEST:
             self.materialise(i)
 
     _gather = _pointwise
@@ -277,7 +285,8 @@ class Fusion:
         self.place.append(None)
         self.uses.append(1)
         self.chain.append(0)
-        self.taps.append(frozenset())
+        self.taps.append(_NOTHING)
+        self.loads.append(_NOTHING)
         self.stored.append(0)
         return node
 
