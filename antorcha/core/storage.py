@@ -134,8 +134,9 @@ class BorrowedStorage(SharedStorage):
     __slots__ = ()
 
     def resize(self, numel: int) -> None:
-        raise RuntimeError(f"resize: expected a tensor with memory of its own to make room for {numel} elements; received one that shares the "
-                           "memory of a NumPy array. Clone it first: x.clone(). (Trying to resize storage that is not resizable)")
+        raise RuntimeError(f"resize: expected a tensor with memory of its own, to make room for {numel} elements; received one that "
+                           "shares the memory of a NumPy array. Clone it first: x.clone(). (Trying to resize storage that is not "
+                           "resizable)")
 
 
 def of_buffer(buffer: Buffer, numel: int, dtype) -> Storage:

@@ -17,7 +17,7 @@ from ..base.errors import message
 from ..graph.node import View, dense
 from ..graph.node import view as make_view
 from .contraction import check_dtypes, contract
-from .record import autocasts, check_tensor, core, meta, operator
+from .record import autocasts, check_tensor, core, meta, operator, widened
 from .view import slice_view
 from .windows import each, positive, surround, window_count, windows
 
@@ -182,8 +182,9 @@ def _check(what: str, n: int, input, weight, bias, stride, dilation, groups, cha
     check_dtypes(what, input, weight, *([] if bias is None else [bias]))
 
 
-def _with_bias(y, bias, n: int, single: bool):
-    y = y if bias is None else y + bias.reshape((1, -1) + (1,) * n)
+def _with_bias(y, bias, n: int, single: bool, d):
+    """The result in dtype `d`, the bias added before it is rounded."""
+    y = y if bias is None else core.cast(y + bias.reshape((1, -1) + (1,) * n), d)
     return y.squeeze(0) if single else y
 
 
@@ -203,6 +204,8 @@ def _convolve(n: int, input, weight, bias, stride, padding, dilation, groups):
     _check(what, n, input, weight, bias, stride, dilation, groups, channels, weight.shape[0] if weight.dim() else 0, False)
     single = input.dim() == n + 1
     x = input.unsqueeze(0) if single else input
+    if bias is not None:
+        x, weight, bias = widened(x), widened(weight), widened(bias)
     size = tuple(weight.shape[2:])
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
@@ -221,7 +224,7 @@ def _convolve(n: int, input, weight, bias, stride, padding, dilation, groups):
         y = _empty_result(x, weight, (x.shape[0], weight.shape[0], *count))
     else:
         y = correlate(x, weight, count, stride, padding, dilation, groups)
-    return _with_bias(y, bias, n, single)
+    return _with_bias(y, bias, n, single, input.meta.dtype)
 
 
 def _empty_result(x, weight, shape: tuple):
@@ -243,6 +246,8 @@ def _convolve_transposed(n: int, input, weight, bias, stride, padding, output_pa
                                    f"{list(stride)} and {list(dilation)}", f"{list(extra)}"))
     single = input.dim() == n + 1
     x = input.unsqueeze(0) if single else input
+    if bias is not None:
+        x, weight, bias = widened(x), widened(weight), widened(bias)
     size = tuple(weight.shape[2:])
     length = tuple((p - 1) * s - 2 * q + d * (k - 1) + e + 1
                    for p, s, q, d, k, e in zip(x.shape[2:], stride, padding, dilation, size, extra))
@@ -253,7 +258,7 @@ def _convolve_transposed(n: int, input, weight, bias, stride, padding, output_pa
         y = _empty_result(x, weight, (x.shape[0], out, *length))
     else:
         y = spread(x, weight, length, stride, padding, dilation, groups)
-    return _with_bias(y, bias, n, single)
+    return _with_bias(y, bias, n, single, input.meta.dtype)
 
 
 @autocasts("lower")

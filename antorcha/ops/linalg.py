@@ -37,7 +37,7 @@ triangular_solve_t = named("triangular_solve", "solution", "cloned_coefficient")
 # -- arguments --------------------------------------------------------------------------------------------------
 
 def check_matrix(what: str, A, name: str = "A", square: bool = False, narrow: bool = False) -> None:
-    """Refuse what is not a stack of (square) matrices of float32, float64 or their complex counterparts; `narrow`: or 16-bit floats."""
+    """Refuse what is not a stack of (square) matrices of float32, float64, their complex counterparts or (`narrow`) 16-bit floats."""
     check_tensor(what, name, A)
     shape, d = A.meta.view.shape, A.meta.dtype
     if len(shape) < 2:

@@ -159,7 +159,8 @@ def spread_max(g, place, shape: tuple, n: int):
 
 @operator(public=False, out=False, grad=dict(
     self=lambda g: g * 0, grad_output=lambda g, indices: g.flatten(-2).gather(-1, indices.flatten(-2)).reshape(indices.shape)))
-def max_pool2d_with_indices_backward(grad_output: Tensor, self: Tensor, kernel_size, stride, padding, dilation, ceil_mode, indices):
+def max_pool2d_with_indices_backward(grad_output: Tensor, self: Tensor, kernel_size, stride, padding, dilation, ceil_mode,
+                                     indices):
     return spread_max(grad_output, indices, tuple(self.shape), 2)
 
 

@@ -69,7 +69,7 @@ class Record:
         self.complex = None         # scalar code on complex numbers (ir.Pair), or True: `scalar` does; without, they are refused
         self.holomorphic = True     # the derivative by a complex input is the formula's conjugate
         self.tensors = ()           # inputs that may not be numbers
-        self.wide = False           # of 16-bit floats: body and derivative ("forward": the body) are computed in float32, rounded once
+        self.wide = False           # of 16-bit floats: body and derivative ("forward": body) are computed in float32, rounded once
         self.autocast = None        # inside of torch.autocast inputs are cast: "lower" to its dtype, "full" to float32
         self.late_error = IndexError        # what an index out of its dimension raises when the value is computed
         self.partial = False        # of several results: the derivative takes None for cotangents that did not arrive, not zeros

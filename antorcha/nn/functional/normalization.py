@@ -76,8 +76,8 @@ def _rsqrt_in(input: Tensor, d):
 
 
 def _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps) -> tuple:
-    """(the normalised input, mean, 1 / standard deviation). Those of the batch have shape (1, channels, 1, ...) and the values they have
-    in the dtype of the weight; without `training` there is no mean."""
+    """(the normalised input, mean, 1 / standard deviation). Those of the batch have shape (1, channels, 1, ...) and the values
+    they have in the dtype of the weight; without `training` there is no mean."""
     if eps < 0 or training and not eps:
         raise ValueError(f"batch_norm eps must be {'positive during training' if training else 'non-negative'}, but got {eps}")
     rank, dtype = input.dim(), input.dtype
@@ -107,8 +107,8 @@ def _batch_norm(input, running_mean, running_var, weight, bias, training, moment
 
 @operator(method=False)
 def native_batch_norm(input: Tensor, weight: Tensor, bias: Tensor, running_mean, running_var, training, momentum, eps):
-    """`nn.functional.batch_norm` with the statistics of the batch, (result, means, 1 / standard deviations); without `training` they are
-    empty."""
+    """`nn.functional.batch_norm` with the statistics of the batch, (result, means, 1 / standard deviations); without `training`
+    they are empty."""
     out, mean, scale = _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     kept = weight.dtype if weight is not None else input.dtype
     if mean is None:
