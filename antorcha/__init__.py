@@ -299,6 +299,8 @@ _FROM = {
 
 def __getattr__(name):
     import importlib
+    if name == "torch":     # as in PyTorch, whose package imports itself
+        return importlib.import_module(__name__)
     if name in _LAZY:
         return importlib.import_module(_LAZY[name], __name__)
     if name in _FROM:

@@ -7,8 +7,14 @@ from .core.tensor import Tensor
 from .ops import factory
 
 
-def mm(mat1, mat2):
-    """The product of matrices of which at least one is sparse."""
+def mm(mat1, mat2, reduce=None):
+    """The product of matrices of which at least one is sparse.
+
+    With `reduce`, of a sparse matrix by a dense one: the products of a row's values are reduced by "sum", "mean" (over the values there
+    are), "amax" or "amin".
+    """
+    if reduce is not None:
+        return mat1.matmul(mat2, reduce)
     return mat1.matmul(mat2) if mat1.is_sparse else mat2.__rmatmul__(mat1)
 
 

@@ -43,6 +43,12 @@ class dtype:
     def to_complex(self) -> dtype:
         return {float32: complex64, float64: complex128}.get(self, self)
 
+    def round(self, value: float) -> float:
+        """The nearest number of a floating point dtype; `value` itself for other dtypes."""
+        if self.kind != "f":
+            return value
+        return float(self.numpy.type(value)) if self.numpy is not None else float(decode(encode(np.float32(value))))
+
     def __repr__(self) -> str:
         return f"torch.{self.name}"
 

@@ -24,6 +24,7 @@ _count = itertools.count().__next__
 
 # -- nodes ------------------------------------------------------------------------------------------------------
 
+WIDE = (True, "derivative")      # of records whose derivatives of 16-bit floats are computed in float32
 RELEASED = object()     # in place of what a node kept
 _new = object.__new__
 
@@ -268,7 +269,7 @@ class GradNode:
         turned = self.record is not None and self.record.holomorphic and self.outputs[0].dtype.kind == "c"
         if turned:      # g conj(f'), from a formula for g f' (Kreutz-Delgado, "The Complex Gradient Operator and the CR-Calculus", 2009)
             g = conjugate(g)
-        wide = self.kept and (d := self.outputs[0].dtype).compute is not d and self.record is not None and self.record.wide is True
+        wide = self.kept and (d := self.outputs[0].dtype).compute is not d and self.record is not None and self.record.wide in WIDE
         if wide:        # rounded once, below
             g = widened(g)
         for function, needs in self.derivative.steps:

@@ -16,7 +16,7 @@ from ..ops import factory
 from ..ops import pointwise as pw
 from ..ops.contraction import check_dtypes
 from ..ops.joining import cat, stack
-from ..ops.record import meta, normalize_dim, normalize_dims
+from ..ops.record import meta, normalize_dim, normalize_dims, widened
 from ..ops.sorting import unique
 from .override import disabled
 from .tensor import Size, Tensor, sparse_coo, sparse_csc, sparse_csr, tensor
@@ -310,8 +310,9 @@ class SparseTensor(Tensor):
             _refused(self)
         return self.coalesce()._of.norm(p)
 
-    def matmul(self, other):
-        """(n, m) times (m, ...) or (m,), dense; the product of two sparse matrices is sparse."""
+    def matmul(self, other, reduce="sum"):
+        """(n, m) times (m, ...) or (m,), dense; the product of two sparse matrices is sparse. The products of a row's values are added, or
+        reduced by "mean", "amax" or "amin"."""
         if self.sparse_dim() != 2 or self.dense_dim():
             raise RuntimeError(
                 f"matmul: expected a sparse matrix; received {self.sparse_dim()} sparse and {self.dense_dim()} dense dimensions"
@@ -324,8 +325,13 @@ class SparseTensor(Tensor):
                                f"{'x'.join(map(str, other.shape))})")
         check_dtypes("matmul", self, other)
         rows = other.index_select(0, self._at[1])
-        terms = rows * (self._of.unsqueeze(1) if other.dim() == 2 else self._of)
-        return factory.zeros((self.shape[0], *other.shape[1:]), dtype=terms.dtype).index_add(0, self._at[0], terms)
+        terms = widened(rows) * widened(self._of.unsqueeze(1) if other.dim() == 2 else self._of)
+        out = factory.zeros((self.shape[0], *other.shape[1:]), dtype=terms.dtype)
+        if reduce == "sum":
+            out = out.index_add(0, self._at[0], terms)
+        else:
+            out = out.index_reduce(0, self._at[0], terms, reduce, include_self=False)
+        return out.to(other.dtype)
 
     mm = mv = smm = __matmul__ = matmul
 

@@ -84,6 +84,11 @@ def _reflected(call):
     return method
 
 
+def _quotient(other, x):
+    """other / x for a number, as PyTorch computes it."""
+    return pw.mul(pw.reciprocal(x), other)
+
+
 def _inplace_operator(call):
     def method(self, other):
         return inplace(self, call, (other,))
@@ -154,6 +159,7 @@ def _install_operators() -> None:
     for name, call in dict(neg=pw.neg, abs=pw.abs, invert=pw.bitwise_not).items():
         setattr(Tensor, f"__{name}__", lambda self, call=call: call(self))
     Tensor.__pos__ = numeric.positive
+    Tensor.__rtruediv__ = _reflected(_quotient)
 
 
 def _install_views_inplace() -> None:

@@ -123,11 +123,11 @@ def acosh(z: Pair) -> Pair:
 
 
 def atanh(z: Pair) -> Pair:
-    """(log1p(z) - log1p(-z)) / 2, by its parts."""
-    x, y = z.re, z.im
+    """(log1p(z) - log1p(-z)) / 2, by its parts; the logarithm is taken of numbers above 1 only."""
+    x, y = absolute(z.re), z.im
     re = lm.log1p(4.0 * x / ((1.0 - x) * (1.0 - x) + y * y)) * 0.25
     im = lm.atan2(2.0 * y, (1.0 - x) * (1.0 + x) - y * y) * 0.5
-    return Pair(re, im)
+    return Pair(_signed(re, z.re), im)
 
 
 atan = _turned(atanh)

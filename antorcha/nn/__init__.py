@@ -1,12 +1,14 @@
 """torch.nn."""
 
 from . import functional, init, modules, utils
+from .functional.loss import LinearCrossEntropyOptions
 from .modules import *  # noqa: F403
 from .parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
 
 __all__ = [
     *modules.__all__,
     "Buffer",
+    "LinearCrossEntropyOptions",
     "Parameter",
     "UninitializedBuffer",
     "UninitializedParameter",

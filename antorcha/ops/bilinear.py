@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import pointwise as pw
 from .contraction import bmm, check_dtypes, contract_dims, matmul, mm
-from .record import broadcast_shapes, check_tensor, core, normalize_dim, operator
+from .record import broadcast_shapes, check_tensor, core, normalize_dim, operator, result_dtype
 from .view import expand_
 
 Tensor = "Tensor"
@@ -101,9 +101,13 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta=1, alpha=1) -> Tensor
     return _combined("addmv", input, mv(mat, vec), beta, alpha)
 
 
-@operator(inplace=True)
+@operator(inplace=True, grad=dict(input=lambda g, beta: _scaled(g, beta), vec1=lambda g, vec2, alpha: _scaled(mv(g, vec2), alpha),
+                                  vec2=lambda g, vec1, alpha: _scaled(mv(g.t(), vec1), alpha)))
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * outer(vec1, vec2)."""
+    d = result_dtype((input, vec1, vec2))
+    if not isinstance(alpha, complex) and not isinstance(beta, complex):
+        alpha, beta = d.round(alpha), d.round(beta)
     return _combined("addr", input, outer(_scaled(vec1, alpha), vec2), beta, 1)
 
 

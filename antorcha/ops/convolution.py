@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 
+from ..base import dtype as dt
 from ..base.errors import message
 from ..graph.node import View, dense
 from ..graph.node import view as make_view
@@ -134,12 +135,13 @@ def _phase(x, weight, w: View, phases: tuple, around: tuple):
         correlate(input, g, cotangent_shape[2:], stride, (0,) * len(stride), dilation, groups)))
 def weigh(input: Tensor, cotangent: Tensor, size, stride, dilation, groups):
     """w: padded (N, C, *L) and (N, O, *P) to (O, C / groups, *size). The sum over samples is cut into chunks, side by side."""
-    x, n = _whole(input), len(size)
+    x, n, d = _whole(input), len(size), input.meta.dtype
     count = cotangent.meta.view.shape[2:]
     v = _grouped(windows(x.meta.view, size, stride, dilation, count), 1, groups)        # N, groups, in, *P, *K
     g = _grouped(cotangent.meta.view, 1, groups)                                        # N, groups, out, *P
     batch = v.shape[0]
-    chunks = next(c for c in range(min(batch, CHUNKS), 0, -1) if batch % c == 0) if batch else 1
+    most = CHUNKS if d.compute is d else 1      # the sums of chunks would be rounded to 16 bits
+    chunks = next(c for c in range(min(batch, most), 0, -1) if batch % c == 0) if batch else 1
     v, g = _grouped(v, 0, chunks), _grouped(g, 0, chunks)
     positions = range(4, 4 + n)
     right = _order(v, 0, 2, 3, *range(4 + n, 4 + 2 * n), 1, *positions)
@@ -223,7 +225,8 @@ def _convolve(n: int, input, weight, bias, stride, padding, dilation, groups):
     if not x.shape[0] or not weight.shape[0]:
         y = _empty_result(x, weight, (x.shape[0], weight.shape[0], *count))
     else:
-        y = correlate(x, weight, count, stride, padding, dilation, groups)
+        wide = dt.complex128 if x.dtype is dt.complex64 else x.dtype        # differences of products of the parts lose digits
+        y = correlate(x.to(wide), weight.to(wide), count, stride, padding, dilation, groups).to(x.dtype)
     return _with_bias(y, bias, n, single, input.meta.dtype)
 
 

@@ -203,11 +203,8 @@ def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=Non
     dtype = dtype or (out.dtype if out is not None else dt.default())
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
-    gap = (end - start) / (steps - 1) if steps > 1 else 0.0
-    # As in PyTorch, the second half counts back from the end, so that both ends are exact.
-    if dtype is dt.float32:
-        import numpy as np
-        gap = float(np.float32(np.float32(end) - np.float32(start)) / np.float32(steps - 1)) if steps > 1 else 0.0
+    # As in PyTorch, the gap is rounded to the dtype, and the second half counts back from the end, so that both ends are exact.
+    gap = dtype.round(dtype.round(end - start) / dtype.round(steps - 1)) if steps > 1 else 0.0
     device = device_name(device)
     low = ramp(start, gap, steps // 2, dt.float64, device)
     high = ramp(end - gap * (steps - steps // 2 - 1), gap, steps - steps // 2, dt.float64, device)

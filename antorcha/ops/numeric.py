@@ -11,8 +11,8 @@ from ..loops import complex as cx
 from ..loops import ir
 from ..loops import math as lm
 from . import pointwise as pw
-from .record import check_tensor, comparison, core, floating, number, operator, pointwise, same
-from .samples import binary
+from .record import check_tensor, comparison, core, floating, number, operator, pointwise, same, widened
+from .samples import binary, unary
 
 Tensor = "Tensor"
 BOTH = ("input", "other")
@@ -81,7 +81,7 @@ def frexp(input: Tensor):
     return frexp_t(mantissa_(input), exponent_(input))
 
 
-@operator(inplace=True)
+@operator(inplace=True, grad=dict(input=lambda g, other: g * pw.pow(2.0, other), other=lambda g, result: g * result * math.log(2.0)))
 def ldexp(input: Tensor, other: Tensor) -> Tensor:
     """input * 2**other."""
     check_tensor("ldexp", "input", input)
@@ -244,12 +244,23 @@ def _not_complex(name, x):
     return x
 
 
-@operator(inplace=True)
+def _sinc_grad(g, x):
+    """g times (pi x cos(pi x) - sin(pi x)) / (pi x^2), 0 at 0."""
+    angle, below = x * math.pi, x * x * math.pi
+    zero = below == 0
+    return pw.where(zero, 0.0, g * ((angle * pw.cos(angle) - pw.sin(angle)) / pw.where(zero, 1.0, below)))
+
+
+def _sinc(x):
+    """sin(pi x) / (pi x), of 16-bit floats rounded once."""
+    angle = pw.where(x == 0, 1.0, widened(x) * math.pi)
+    return pw.where(x == 0, 1.0, pw.sin(angle) / angle)
+
+
+@operator(inplace=True, grad=dict(input=lambda g, input: _sinc_grad(g, input)), samples=unary(-3, 3))
 def sinc(input: Tensor) -> Tensor:
     """sin(pi x) / (pi x), 1 at 0."""
-    zero = input == 0
-    angle = pw.where(zero, 1.0, input * math.pi)
-    return pw.where(zero, 1.0, pw.sin(angle) / angle)
+    return core.cast(_sinc(input), floating(input.meta.dtype)[0])
 
 
 @operator(inplace=True)
@@ -273,24 +284,15 @@ def fill(input: Tensor, value: Tensor):
 
 def _inside(g, input, eps):
     """The cotangent of a logit: only where the input was not clamped, NaN outside of [0, 1]."""
-    low, high = (0.0, 1.0) if eps < 0 else (eps, 1.0 - eps)
-    return pw.where((input >= low) & (input <= high), g / (input * (1 - input)), math.nan if eps < 0 else 0.0)
+    low, high = (0.0, 1.0) if eps is None else (eps, 1.0 - eps)
+    return pw.where((input >= low) & (input <= high), g / (input * (1 - input)), math.nan if eps is None else 0.0)
 
 
-def _logit(x, eps):
-    z = ir.select(eps < 0.0, x, ir.minimum(ir.maximum(x, eps), 1.0 - eps))
-    return lm.log(z / (1.0 - z))
-
-
-@pointwise(_logit, name="logit", public=False, rule=floating, wide=True,
-           grad=dict(input=lambda g, input, eps: _inside(g, input, eps)))
-def logit_(input: Tensor, eps): ...
-
-
-@operator(inplace=True)
+@operator(inplace=True, grad=dict(input=lambda g, input, eps: _inside(g, input, eps)), samples=unary(0.1, 0.9))
 def logit(input: Tensor, eps=None) -> Tensor:
     """log(x / (1 - x)), x clamped to [eps, 1 - eps] first if `eps` is given."""
-    return logit_(input, -1.0 if eps is None else float(eps))
+    x = _not_complex("logit", input) if eps is None else pw.clamp(input, float(eps), 1.0 - float(eps))
+    return pw.log(x / (1 - x))
 
 
 @pointwise(lambda x, nan, high, low: ir.select(x.ne(x), nan, ir.select(x.eq(math.inf), high, ir.select(x.eq(-math.inf), low, x))),

@@ -340,7 +340,9 @@ def _real(x):
 
 
 def _log_of(base):
-    return log(base if isinstance(base, core.Tensor) else core.full((), float(base), dt.float64))
+    if isinstance(base, core.Tensor):
+        return log(base)
+    return math.log(base) if base > 0 else math.nan if base else -math.inf
 
 
 def _pow_grad(g, input, exponent):
@@ -931,7 +933,7 @@ def gelu(input: Tensor, *, approximate="none") -> Tensor:
     return gelu_tanh(input)
 
 
-@pointwise(lambda x: x * lm.sigmoid(x), rule=floating, samples=unary(-9, 9),
+@pointwise(lambda x: x * lm.sigmoid(x), rule=floating, samples=unary(-9, 9), complex=lambda z: z * cx.sigmoid(z),
            grad=dict(input=lambda g, input: g * (sigmoid(input) * (1 + input * (1 - sigmoid(input))))), wide=True)
 def silu(input: Tensor) -> Tensor:
     """x * sigmoid(x)."""
@@ -1005,10 +1007,17 @@ def hardshrink(input: Tensor, lambd=0.5) -> Tensor:
     """x outside [-lambd, lambd], else 0."""
 
 
-@pointwise(lambda x, l: ir.select(x > l, x - l, ir.select(x < -l, x + l, ir.const(0.0, x.dtype))), rule=floating,
-           grad=dict(input=lambda g, input, lambd: where((input > lambd) | (input < -lambd), g, 0.0)))
+@pointwise(lambda x, l: ir.select(x > l, x - l, ir.select(x < -l, x + l, ir.const(0.0, x.dtype))), rule=floating, name="softshrink",
+           public=False, grad=dict(input=lambda g, input, lambd: where((input > lambd) | (input < -lambd), g, 0.0)))
+def softshrink_(input: Tensor, lambd): ...
+
+
+@operator()
 def softshrink(input: Tensor, lambd=0.5) -> Tensor:
-    """x moved towards 0 by lambd, 0 within [-lambd, lambd]."""
+    """x moved towards 0 by lambd >= 0, 0 within [-lambd, lambd]."""
+    if lambd < 0:
+        raise RuntimeError(f"softshrink: expected lambda at least 0 (lambda must be in range [0, inf) for the input dtype); found {lambd}")
+    return softshrink_(input, lambd)
 
 
 @pointwise(lambda x, t, v: ir.select(x > t, x, v), rule=no_bool,

@@ -229,10 +229,8 @@ def linalg_vander(x: Tensor, N=None) -> Tensor:
         raise RuntimeError("linalg.vander: Expected a numeric tensor; received bool")
     if N <= 1:
         raise RuntimeError(f"N must be greater than 1; received {N}.")
-    powers = [pw.pow(x, 0)]
-    for k in range(1, N):
-        powers.append(x if k == 1 else powers[-1] * x)
-    return core.stack(powers, -1)
+    x = x.unsqueeze(-1).expand(tuple(x.shape) + (N - 1,))
+    return core.cat([core.ones_like(x[..., :1]), x], -1).cumprod(-1)
 
 
 @operator(method=False, out=False)

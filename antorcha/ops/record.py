@@ -69,7 +69,7 @@ class Record:
         self.complex = None         # scalar code on complex numbers (ir.Pair), or True: `scalar` does; without, they are refused
         self.holomorphic = True     # the derivative by a complex input is the formula's conjugate
         self.tensors = ()           # inputs that may not be numbers
-        self.wide = False           # of 16-bit floats: body and derivative ("forward": body) are computed in float32, rounded once
+        self.wide = False           # of 16-bit floats the "forward" body, the "derivative" or both (True) are computed in float32
         self.autocast = None        # inside of torch.autocast inputs are cast: "lower" to its dtype, "full" to float32
         self.late_error = IndexError        # what an index out of its dimension raises when the value is computed
         self.partial = False        # of several results: the derivative takes None for cotangents that did not arrive, not zeros
@@ -547,7 +547,7 @@ def operator(grad=None, samples=None, family="composite", out=True, name=None, *
 
     def declare(function):
         rec = Record(name or function.__name__, family, function, grad, samples, out=out, **fields)
-        body = wide(function) if rec.wide else function
+        body = wide(function) if rec.wide in (True, "forward") else function
         rec.raw = rec.call = _public(rec, "result = body({passed})\n" if grad is None else _differentiable(rec), body=body)
         rec.call.record = rec
         register(rec)

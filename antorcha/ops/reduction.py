@@ -408,11 +408,15 @@ def softmax_(input: Tensor, dim):
     return e / e.sum(dim, True)
 
 
-@operator(name="log_softmax", public=False, wide=True, grad=dict(input=lambda g, dim, result: g - result.exp() * g.sum(dim, True)))
+@operator(name="log_softmax", public=False, wide="derivative",
+          grad=dict(input=lambda g, dim, result: g - result.exp() * g.sum(dim, True)))
 def log_softmax_(input: Tensor, dim):
-    d = input.meta.dtype
-    shifted = input - reduce("max", input, dim, True, d, d)
-    return shifted - shifted.exp().sum(dim, True).log()
+    d, x = input.meta.dtype, widened(input)
+    shifted = x - reduce("max", x, dim, True, x.meta.dtype, x.meta.dtype)
+    total = shifted.exp().sum(dim, True)
+    # Along the last dimension PyTorch takes the sum, and its logarithm, in the input's dtype.
+    log = (core.cast(total, d) if dim == input.dim() - 1 else total).log()
+    return core.cast(shifted - widened(log), d)
 
 
 @operator()

@@ -10,7 +10,7 @@ from ..graph.node import view as make_view
 from . import pointwise as pw
 from .extern import host_op, run
 from .numeric import largest
-from .record import Record, core, meta, normalize_dim, operator
+from .record import Record, core, meta, normalize_dim, operator, widened
 from .reduction import cummax_t, cummin_t, sum_dtype
 
 Tensor = "Tensor"
@@ -73,7 +73,7 @@ def cumprod(input: Tensor, dim, *, dtype=None) -> Tensor:
 def _extreme_grad(g, dim, input_shape, result):
     if not input_shape:
         return g[0]
-    return core.zeros(meta(dense(input_shape), g[0].dtype, g[0].meta.device)).scatter_add(dim, result[1], g[0])
+    return core.zeros(meta(dense(input_shape), g[0].dtype.compute, g[0].meta.device)).scatter_add(dim, result[1], widened(g[0]))
 
 
 @operator(grad=dict(input=lambda g, dim, input_shape, result: _extreme_grad(g, dim, input_shape, result)))
@@ -107,14 +107,14 @@ LOG_SUMS = host_op("logcumsumexp", _log_sums_host)
 
 def _log_sums_grad(g, input, dim, result):
     """The sum over later positions of g exp(input - result), in logarithms: of the positive and the negative part of g."""
-    if g.meta.dtype.kind == "c":
-        return _from_the_end(g * (-result).exp(), dim) * input.exp()
-    lowest = -largest(g.meta.dtype)
+    if not g.dim():
+        return g
+    lowest = -largest(g.meta.dtype.to_real())
 
-    def part(g):
-        logs = pw.where(g > 0, pw.where(g > 0, g, 1.0).log(), lowest) - result
-        return ((logs.flip(dim).logcumsumexp(dim).flip(dim) if g.dim() else logs) + input).exp()
-    return part(g) - part(-g)
+    def part(g, there):
+        logs = pw.where(there, pw.where(there, g, 1.0).log(), lowest) - result
+        return (logs.flip(dim).logcumsumexp(dim).flip(dim) + input).exp()
+    return part(g, g != 0) if g.meta.dtype.kind == "c" else part(g, g > 0) - part(-g, g < 0)
 
 
 @operator(grad=dict(input=lambda g, input, dim, result: _log_sums_grad(g, input, dim, result)))

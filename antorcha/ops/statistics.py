@@ -336,7 +336,7 @@ def _trapezoids(name, y, x, dx, dim):
     if x.dim() == 1 and x.shape[0] != n:
         raise RuntimeError(f"{name}(): There must be one `x` value for each sample point: expected {n}; received {x.shape[0]}")
     widths = diff(x).reshape((-1,) + (1,) * (y.dim() - 1 - d)) if x.dim() == 1 else diff(x, 1, dim if x.dim() == y.dim() else dim)
-    return heights * widths, d
+    return widths * heights, d
 
 
 @operator(out=False, method=False)

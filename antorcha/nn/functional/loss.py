@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 import warnings
 
 from ...base import dtype as dt
 from ...base.errors import message
 from ...ops.contraction import linear
 from ...ops.pointwise import logsigmoid, where
-from ...ops.record import autocasts, broadcast_shapes, core, everywhere, operator
+from ...ops.record import autocasts, broadcast_shapes, core, everywhere, operator, widened
 from ...ops.reduction import along
 from .activation import log_softmax
-from .distance import cosine_similarity, pairwise_distance
+from .distance import pairwise_distance
 
 Tensor = "Tensor"
+TINY = 1e-12     # added to squared lengths, so that a vector of zeros has a cosine
 
 
 # -- reduction --------------------------------------------------------------------------------------------------
@@ -193,13 +196,40 @@ def _soft_cross_entropy(input, target, weight, ignore_index, reduction, label_sm
     return _reduced(loss, reduction)
 
 
+@dataclasses.dataclass(frozen=True)
+class LinearCrossEntropyOptions:
+    """How PyTorch is to divide the work of `linear_cross_entropy` into chunks of rows, and in which dtype to add them up."""
+
+    allow_retain_graph: bool = False
+    batch_chunk_size: int | None = None
+    chunking_method: str | None = "auto"
+    acc_policy: str = "auto"
+    acc_dtype: dt.dtype | None = None
+
+    def __post_init__(self):
+        if self.acc_policy not in ("auto", "accurate", "balanced", "compact"):
+            raise ValueError(f"invalid acc_policy: expected 'auto', 'accurate', 'balanced' or 'compact'; received {self.acc_policy!r}")
+        if self.chunking_method not in (None, "auto") and not re.fullmatch("aspect_ratio(:0*[1-9][0-9]*)?", self.chunking_method):
+            raise ValueError("invalid chunking_method: expected None, 'auto', 'aspect_ratio' or 'aspect_ratio:N' with N > 0; received "
+                             f"{self.chunking_method!r}")
+        if self.batch_chunk_size is not None and not (isinstance(self.batch_chunk_size, int) and self.batch_chunk_size > 0):
+            raise ValueError(f"batch_chunk_size must be positive int or None, got {self.batch_chunk_size!r}")
+        if self.acc_dtype not in (None, dt.float16, dt.bfloat16, dt.float32, dt.float64):
+            raise ValueError(f"acc_dtype must be a floating point dtype or None, got {self.acc_dtype!r}")
+
+
 def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean", ignore_index=None,
                          label_smoothing=0.0, options=None):
     """`cross_entropy` of the logits input (N, in) times linear_weight (C, ..., in) with classes (N, ...).
 
-    The product and the loss are recorded together, so `options` (how to divide the work) has nothing to choose.
+    The product and the loss are recorded together and computed block by block, so `options` has nothing to choose.
     """
     features, classes = linear_weight.shape[-1], linear_weight.shape[0]
+    if input.dim() not in (1, 2):
+        raise RuntimeError(f"linear_cross_entropy: expected input with dimensionality 1 or 2, got {input.dim()}")
+    if input.dim() == 1 and linear_weight.dim() > 2:
+        raise RuntimeError(f"linear_cross_entropy: K-dimensional loss defined by linear_weight shape {list(linear_weight.shape)} requires "
+                           f"batched input, [N, {features}], got unbatched input with shape {list(input.shape)}")
     if input.shape[-1] != features:
         raise RuntimeError("linear_cross_entropy: expected equal input and linear_weight last dimensions (in_features), got "
                            f"{input.shape[-1]} and {features}, respectively")
@@ -209,6 +239,11 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
         raise RuntimeError(f"linear_cross_entropy: expected label_smoothing to be in range [0, 1], got {label_smoothing}")
     if ignore_index is not None and target.is_floating_point():
         raise RuntimeError("linear_cross_entropy: ignore_index is not supported for floating point target")
+    if options is not None and linear_weight.dim() == 2 and input.dtype.compute is not input.dtype:     # as PyTorch's chunks
+        loss = linear_cross_entropy(widened(input), widened(linear_weight), widened(target), linear_bias=widened(linear_bias),
+                                    weight=widened(weight), reduction=reduction, ignore_index=ignore_index,
+                                    label_smoothing=label_smoothing)
+        return loss.to(input.dtype)
     shape = tuple(linear_weight.shape[:-1])
     bias = None if linear_bias is None else linear_bias.reshape(-1)
     logits = linear(input, linear_weight.reshape(-1, features), bias).unflatten(-1, shape)
@@ -325,7 +360,8 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
     if target.dim() == 0 and (input1.dim() != 1 or input2.dim() != 1):
         raise RuntimeError("0D target tensor expects 1D input tensors, but found inputs with sizes "
                            f"{list(input1.shape)} and {list(input2.shape)}.")
-    c = cosine_similarity(input1, input2, -1)
+    dots, squares1, squares2 = ((a * b).sum(-1) for a, b in ((input1, input2), (input1, input1), (input2, input2)))
+    c = dots / ((squares1 + TINY) * (squares2 + TINY)).sqrt()
     loss = where(target == 1, 1 - c, 0.0) + where(target == -1, (c - margin).clamp_min(0), 0.0)
     return _reduced(loss, reduction, size_average, reduce)
 

@@ -14,25 +14,51 @@ from ...ops.record import core, operator, wide, widened
 Tensor = "Tensor"
 
 
+def _moments(input, dims, eps):
+    """(mean over `dims`, which stay, the input less it, 1 / sqrt(variance + eps))."""
+    mean = input.mean(dims, True)
+    centred = input - mean
+    return mean, centred, ((centred * centred).mean(dims, True) + eps).rsqrt()
+
+
 def _standard(input, dims, eps):
-    centred = input - input.mean(dims, True)
-    scale = ((centred * centred).mean(dims, True) + eps).rsqrt()
+    _, centred, scale = _moments(input, dims, eps)
+    return centred * scale
+
+
+def _kept_standard(input, dims, eps):
+    """(standardised input, scale) in float32 or more; of 16-bit floats from moments that, as in PyTorch, are kept in 16 bits."""
+    x = widened(input)
+    mean, centred, scale = _moments(x, dims, eps)
+    if x is not input:
+        centred, scale = x - widened(mean.to(input.dtype)), widened(scale.to(input.dtype))
     return centred * scale, scale
 
 
-def _layer_norm_grad(g, input, dims, weight, eps):
-    unit, scale = _standard(input, dims, eps)
-    g = g if weight is None else g * weight
+def _standard_grad(g, input, dims, eps):
+    """The cotangent of what was standardised, from that of the result."""
+    unit, scale = _kept_standard(input, dims, eps)
     return scale * (g - g.mean(dims, True) - unit * (g * unit).mean(dims, True))
 
 
-@operator(wide=True, name="layer_norm", title="NativeLayerNorm", public=False, grad=dict(
-    input=lambda g, input, dims, weight, eps: _layer_norm_grad(g, input, dims, weight, eps),
-    weight=lambda g, input, dims, eps: g * _standard(input, dims, eps)[0], bias=lambda g: g))
+@operator(name="layer_norm", title="NativeLayerNorm", public=False, grad=dict(
+    input=lambda g, input, dims, weight, eps: _standard_grad(_times(widened(g), widened(weight)), input, dims, eps),
+    weight=lambda g, input, dims, eps: widened(g) * _kept_standard(input, dims, eps)[0], bias=lambda g: widened(g)), wide="forward")
 def _layer_norm(input: Tensor, dims, weight: Tensor, bias: Tensor, eps):
-    out = _standard(input, dims, eps)[0]
-    out = out if weight is None else out * weight
+    out = _times(_standard(input, dims, eps), weight)
     return out if bias is None else out + bias
+
+
+def _times(x, weight):
+    return x if weight is None else x * weight
+
+
+def native_layer_norm(input, normalized_shape, weight, bias, eps):
+    """(layer_norm, mean, 1 / sqrt(variance + eps)). No derivative goes through the moments."""
+    out = layer_norm(input, normalized_shape, weight, bias, eps)
+    d = input.dtype if weight is None else weight.dtype
+    mean, _, scale = _moments(widened(input.detach()), tuple(range(-len(tuple(normalized_shape)), 0)), eps)
+    return out, mean.to(d), scale.to(d)
 
 
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
@@ -47,7 +73,15 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
 @wide
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """x / sqrt(mean(x**2) + eps) over the last dimensions, times weight. Zhang and Sennrich, 2019."""
-    dims = tuple(range(-len(tuple(normalized_shape)), 0))
+    shape = tuple(normalized_shape)
+    if not shape:
+        raise RuntimeError("rms_norm: Expected normalized_shape to be at least 1-dimensional; received ()")
+    if weight is not None and tuple(weight.shape) != shape:
+        raise RuntimeError(message("rms_norm", f"weight to be of same shape as normalized_shape {list(shape)}", f"{list(weight.shape)}"))
+    if tuple(input.shape[-len(shape):]) != shape:
+        raise RuntimeError(message("rms_norm", f"input of shape (..., {', '.join(map(str, shape))}), the normalized_shape {list(shape)}",
+                                   f"{list(input.shape)}", "Given normalized_shape must be the input's last dimensions."))
+    dims = tuple(range(-len(shape), 0))
     eps = {dt.float64: 2.220446049250313e-16}.get(input.dtype, 1.1920928955078125e-07) if eps is None else eps
     out = input * ((input * input).mean(dims, True) + eps).rsqrt()
     return out if weight is None else out * weight
@@ -100,9 +134,7 @@ def _batch_norm(input, running_mean, running_var, weight, bias, training, moment
         mean = None
         centred, variance = input - _per_channel(widened(running_mean), rank), _per_channel(widened(running_var), rank)
     scale = _rsqrt_in(variance + eps, kept) if training and kept.compute is not kept else (variance + eps).rsqrt()
-    out = centred * scale
-    out = out if weight is None else out * _per_channel(weight, rank)
-    return (out if bias is None else out + _per_channel(bias, rank)).to(dtype), mean, scale
+    return _affine(centred * scale, weight, bias).to(dtype), mean, scale
 
 
 @operator(method=False)
@@ -127,44 +159,75 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
     """Normalisation of each channel of each sample (Ulyanov et al., 2016); the running statistics are those of the mean sample."""
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    rank, dtype = input.dim(), input.dtype
-    input, weight, bias = widened(input), widened(weight), widened(bias)
-    dims = tuple(range(2, rank))
+    dims = tuple(range(2, input.dim()))
     if math.prod(input.shape[2:]) == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
     if running_mean is not None:
         with no_grad():
             running_mean.mul_(1 - momentum).add_(input.detach().mean(dims).mean(0), alpha=momentum)
             running_var.mul_(1 - momentum).add_(input.detach().var(dims).mean(0), alpha=momentum)
-    out = _standard(input, dims, eps)[0]
-    out = out if weight is None else out * _per_channel(weight, rank)
-    return (out if bias is None else out + _per_channel(bias, rank)).to(dtype)
+    # Each channel of each sample is a channel of a batch of one.
+    count = input.shape[0]
+    whole = input.reshape(1, count * input.shape[1], *input.shape[2:])
+    weight, bias = (None if x is None else x.repeat(count) for x in (weight, bias))
+    return _batch_norm(whole, None, None, weight, bias, True, momentum, eps)[0].reshape(input.shape)
 
 
-@wide
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     """Normalisation of groups of channels of each sample. Wu and He, 2018."""
     if input.dim() < 2:
-        raise RuntimeError(f"group_norm: Expected at least 2 dimensions for input tensor but received {input.dim()}")
-    n, c = input.shape[:2]
-    if c % num_groups:
+        raise RuntimeError(message("group_norm", "input of at least 2 dimensions, (N, C, ...)", f"{list(input.shape)}"))
+    if input.shape[1] % num_groups:
         raise RuntimeError(
             f"Expected number of channels in input to be divisible by num_groups, but got input of shape {list(input.shape)} and "
             f"num_groups={num_groups}"
         )
-    out = _standard(input.reshape(n, num_groups, -1), (2,), eps)[0].reshape(input.shape)
-    out = out if weight is None else out * _per_channel(weight, input.dim())
-    return out if bias is None else out + _per_channel(bias, input.dim())
+    return _group_norm(input, num_groups, weight, bias, eps)
+
+
+def _grouped(x, groups: int):
+    return x.reshape(x.shape[0], groups, -1)
+
+
+def _group_norm_grad(g, input, groups, weight, eps):
+    g = _times(widened(g), None if weight is None else _per_channel(widened(weight), input.dim()))
+    return _standard_grad(_grouped(g, groups), _grouped(input, groups), (2,), eps).reshape(input.shape)
+
+
+def _channel_sums(x):
+    return x.sum([d for d in range(x.dim()) if d != 1])
+
+
+@operator(name="group_norm", title="NativeGroupNorm", public=False, wide="forward", grad=dict(
+    input=lambda g, input, groups, weight, eps: _group_norm_grad(g, input, groups, weight, eps),
+    weight=lambda g, input, groups, eps: _channel_sums(
+        widened(g) * _kept_standard(_grouped(input, groups), (2,), eps)[0].reshape(input.shape)),
+    bias=lambda g: _channel_sums(widened(g))))
+def _group_norm(input: Tensor, groups, weight: Tensor, bias: Tensor, eps):
+    return _affine(_standard(_grouped(input, groups), (2,), eps).reshape(input.shape), weight, bias)
+
+
+def _affine(x, weight, bias):
+    """Each channel times its weight plus its bias."""
+    x = x if weight is None else x * _per_channel(weight, x.dim())
+    return x if bias is None else x + _per_channel(bias, x.dim())
 
 
 @wide
+def native_group_norm(input, weight, bias, N, C, HxW, group, eps):
+    """(group_norm, mean, 1 / sqrt(variance + eps)) of input (N, C, ...), the moments (N, group)."""
+    mean, centred, scale = _moments(_grouped(input, group), (2,), eps)
+    return _affine((centred * scale).reshape(input.shape), weight, bias), mean.squeeze(2), scale.squeeze(2)
+
+
 def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     """Each element divided by (k + alpha * mean of squares over `size` neighbouring channels)^beta. Krizhevsky et al., 2012."""
     if input.dim() < 3:
         raise ValueError(f"Expected 3D or higher dimensionality input (got {input.dim()} dimensions)")
     squares = pad((input * input).transpose(1, -1), (size // 2, (size - 1) // 2))
-    means = squares.unfold(-1, size, 1).mean(-1).transpose(1, -1)
-    return input / (means * alpha + k) ** beta
+    windows = squares.unfold(-1, size, 1)
+    means = windows.mean(-1) if input.is_floating_point() else windows.sum(-1).div(size, rounding_mode="trunc")
+    return input / (means.transpose(1, -1) * alpha + k) ** beta
 
 
 def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
