@@ -275,8 +275,10 @@ _FROM = {
     ),
     **dict.fromkeys(["pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"], ".ops.folding"),
     **dict.fromkeys(["affine_grid_generator", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"], ".ops.sampling"),
-    "native_batch_norm": ".nn.functional.normalization",
-    "_native_batch_norm_legit": ".nn.functional.normalization",
+    **dict.fromkeys(
+        ["native_batch_norm", "native_group_norm", "native_layer_norm", "_native_batch_norm_legit", "_batch_norm_with_update"],
+        ".nn.functional.normalization",
+    ),
     "constant_pad_nd": ".ops.padding",
     **dict.fromkeys(["sparse_coo_tensor", "sparse_csr_tensor", "sparse_csc_tensor", "sparse_compressed_tensor", "spmm"], ".core.sparse"),
     **dict.fromkeys(
@@ -299,8 +301,6 @@ _FROM = {
 
 def __getattr__(name):
     import importlib
-    if name == "torch":     # as in PyTorch, whose package imports itself
-        return importlib.import_module(__name__)
     if name in _LAZY:
         return importlib.import_module(_LAZY[name], __name__)
     if name in _FROM:

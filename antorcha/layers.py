@@ -11,8 +11,6 @@ from .nn.functional import (  # noqa: F401
     cosine_similarity,
     feature_alpha_dropout,
     feature_dropout,
-    native_group_norm,
-    native_layer_norm,
     pairwise_distance,
     pdist,
     prelu,

@@ -138,8 +138,6 @@ from .normalization import (  # noqa: F401
     instance_norm,
     layer_norm,
     local_response_norm,
-    native_group_norm,
-    native_layer_norm,
     normalize,
     rms_norm,
 )

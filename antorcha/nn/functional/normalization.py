@@ -53,7 +53,8 @@ def _times(x, weight):
     return x if weight is None else x * weight
 
 
-def native_layer_norm(input, normalized_shape, weight, bias, eps):
+@operator(method=False)
+def native_layer_norm(input: Tensor, normalized_shape, weight: Tensor, bias: Tensor, eps):
     """(layer_norm, mean, 1 / sqrt(variance + eps)). No derivative goes through the moments."""
     out = layer_norm(input, normalized_shape, weight, bias, eps)
     d = input.dtype if weight is None else weight.dtype
@@ -124,7 +125,8 @@ def _batch_norm(input, running_mean, running_var, weight, bias, training, moment
         centred = input - mean
         variance = (centred * centred).mean(dims, True)
         if kept.compute is not kept:
-            mean, variance = _rounded(mean, kept), _rounded(variance * n, kept) / n
+            mean = _rounded(mean, kept)
+            variance = _rounded(variance * n, kept) / n if kept is dt.bfloat16 else variance        # of float16 the sum might overflow
             centred = input - mean
         if running_mean is not None and n:
             with no_grad():
@@ -146,6 +148,12 @@ def native_batch_norm(input: Tensor, weight: Tensor, bias: Tensor, running_mean,
     if mean is None:
         return (out, *(core.full((0,), 0, kept) for _ in range(2)))
     return out, mean.reshape(-1).to(kept), scale.reshape(-1).to(kept)
+
+
+@operator(method=False)
+def _batch_norm_with_update(input: Tensor, weight: Tensor, bias: Tensor, running_mean, running_var, momentum, eps):
+    """`native_batch_norm` in training, and (empty) memory for its derivative."""
+    return *native_batch_norm(input, weight, bias, running_mean, running_var, True, momentum, eps), core.full((0,), 0, dt.uint8)
 
 
 @operator(method=False)
@@ -213,8 +221,8 @@ def _affine(x, weight, bias):
     return x if bias is None else x + _per_channel(bias, x.dim())
 
 
-@wide
-def native_group_norm(input, weight, bias, N, C, HxW, group, eps):
+@operator(method=False, wide="forward")
+def native_group_norm(input: Tensor, weight: Tensor, bias: Tensor, N, C, HxW, group, eps):
     """(group_norm, mean, 1 / sqrt(variance + eps)) of input (N, C, ...), the moments (N, group)."""
     mean, centred, scale = _moments(_grouped(input, group), (2,), eps)
     return _affine((centred * scale).reshape(input.shape), weight, bias), mean.squeeze(2), scale.squeeze(2)
