@@ -48,6 +48,8 @@ CLOSE = {
     "exponential_": lambda t, n: t.empty(n).exponential_(2.5),
     "cauchy_": lambda t, n: t.empty(n, dtype=t.float64).cauchy_(1, 2),
     "log_normal_": lambda t, n: t.empty(n, dtype=t.float64).log_normal_(),
+    "trunc_normal_": lambda t, n: t.nn.init.trunc_normal_(t.empty(n), 1.0, 2.0, 0.0, 2.5),
+    "trunc_normal_ in a tail": lambda t, n: t.nn.init.trunc_normal_(t.empty(n), 0.0, 1.0, 1.5, 3.0),
     "Embedding": lambda t, n: t.nn.Embedding(n + 1, 3).weight.detach(),
     "mixed": lambda t, n: t.cat([t.randn(3), t.rand(n), t.randn(n), t.randint(0, 9, (5,)).float(), t.randn(2)]),
 }

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 from ..core.autograd import no_grad
+from ..ops.factory import empty_like
+from ..ops.pointwise import where
 from ..ops.random import randperm
 
 
@@ -43,10 +46,30 @@ def normal_(tensor, mean=0.0, std=1.0, generator=None):
 
 @no_grad()
 def trunc_normal_(tensor, mean=0.0, std=1.0, a=-2.0, b=2.0, generator=None):
-    """Normal, cut at [a, b], by the inverse of its distribution."""
-    low, high = ((1.0 + math.erf((x - mean) / std / math.sqrt(2.0))) / 2.0 for x in (a, b))
-    tensor.uniform_(2 * low - 1, 2 * high - 1, generator=generator)
-    return tensor.erfinv_().mul_(std * math.sqrt(2.0)).add_(mean).clamp_(min=a, max=b)
+    """Normal, cut at [a, b], by rejection: normal draws are drawn again while they lie outside; where fewer than three in ten lie
+    inside, uniform draws are accepted with the probability of their density against its peak (von Neumann, "Various techniques used
+    in connection with random digits", 1951). Each round draws for all elements, needed or not."""
+    def density(x):
+        return ((x - mean) / std).square() * -0.5
+
+    if mean < a - 2 * std or mean > b + 2 * std:
+        warnings.warn("mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be incorrect.",
+                      stacklevel=3)
+    low, high = (0.5 + 0.5 * math.erf((x - mean) / std / math.sqrt(2.0)) for x in (a, b))
+    peak = -0.5 * ((max(a, min(mean, b)) - mean) / std) ** 2
+    lower, upper = (tensor.new_tensor(x).item() for x in (a, b))
+    drawn, wrong = tensor, None
+    while wrong is None or wrong.any():
+        fresh = empty_like(tensor)
+        if high - low > 0.3:
+            fresh.normal_(mean, std, generator=generator)
+            refused = (fresh < lower) | (fresh > upper)
+        else:
+            fresh.uniform_(a, b, generator=generator)
+            refused = empty_like(tensor).uniform_(generator=generator).log() > density(fresh) - peak
+        drawn = fresh if wrong is None else where(wrong, fresh, drawn)
+        wrong = refused if wrong is None else wrong & refused
+    return tensor.copy_(drawn)
 
 
 @no_grad()
