@@ -279,3 +279,12 @@ def test_setup_context(x):
     close(leaf.grad, 3 * x**2)
     close(torch.func.grad(lambda x: Split.apply(x, 4)[0].sum())(x), 4 * x**3)
     close(torch.vmap(lambda x: Split.apply(x, 2)[0])(x[None]), x[None] ** 2)
+
+
+def test_a_view_taken_before_a_write_follows_its_base():
+    x = torch.ones(4, requires_grad=True)
+    y = x * 1
+    half, square = y[:2], y.view(2, 2)
+    y.mul_(3)
+    (half.sum() + 10 * square.sum()).backward()
+    assert x.grad.tolist() == [33.0, 33.0, 30.0, 30.0]

@@ -25,12 +25,9 @@ class saved_tensors_hooks:
         if _forbidden:
             raise RuntimeError(_forbidden[-1])
         autograd.saving.append(self._hooks)
-        Node._keep = autograd.keep_packed
 
     def __exit__(self, *exc):
         autograd.saving.pop()
-        if not autograd.saving:
-            Node._keep = autograd.keep_plain
 
 
 class save_on_cpu(saved_tensors_hooks):

@@ -13,16 +13,18 @@ class dtype:
     `code` is the short name used in loop programs (`f32`), `kind` one of
     `b` (bool), `u`, `i`, `f`, `c`, and `numpy` the equal NumPy dtype (None for bfloat16); `memory` is the NumPy dtype of its
     bits. `compute` is the dtype that arithmetic on it is done in: a 16-bit float is kept in memory and computed in float32,
-    and the result of each operator is rounded to it.
+    and the result of each operator is rounded to it. `continuous`: real or complex numbers, which can require gradients; `exact`:
+    its derivatives are computed as they are written, without casts or conjugates.
     """
 
-    __slots__ = ("name", "code", "kind", "itemsize", "numpy", "memory", "compute", "_rank")
+    __slots__ = ("name", "code", "kind", "itemsize", "numpy", "memory", "compute", "continuous", "exact", "_rank")
 
     def __init__(self, name: str, code: str, kind: str, itemsize: int, rank: int):
         self.name, self.code, self.kind, self.itemsize, self._rank = name, code, kind, itemsize, rank
         self.numpy = None if name == "bfloat16" else np.dtype(name)
         self.memory = np.dtype(np.uint16) if self.numpy is None else self.numpy
         self.compute = self
+        self.continuous, self.exact = kind in "fc", kind != "c" and name not in ("float16", "bfloat16")
         _BY_NAME[name] = _BY_NAME[code] = self
 
     @property

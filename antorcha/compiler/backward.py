@@ -14,7 +14,7 @@ from ..base import config
 from ..base import dtype as dt
 from ..base.grad_mode import mode
 from ..core import autograd
-from ..core.autograd import RELEASED, TWICE, AccumulateGrad, GradNode, place_of
+from ..core.autograd import RELEASED, TWICE, AccumulateGrad, GradNode, SpecialNode, place_of
 from ..core.storage import Storage
 from ..core.tensor import CopySlices, Overwritten, Tensor
 from ..graph import tape
@@ -202,7 +202,7 @@ class History:
 
         for site in self.sites:
             node = _new(site.cls)
-            GradNode.__init__(node)
+            SpecialNode.__init__(node)
             for name, value in site.more:
                 setattr(node, name, value)
             node.derivative, node.outputs = site.derivative, site.outputs
@@ -243,7 +243,7 @@ def _edge(place: tuple):
     return place[0] if place[1] == 0 else place
 
 
-class Input(GradNode):
+class Input(SpecialNode):
     """Where a history ends: passes on the cotangent of a tensor that the function found."""
 
     __slots__ = ()
@@ -361,7 +361,7 @@ def _taken(before: int, stand_ins: set, results) -> list[Node]:
 
 # -- the node of a replay's results -----------------------------------------------------------------------------
 
-class Replayed(GradNode):
+class Replayed(SpecialNode):
     """The derivative of a replayed call: of all its results by all tensors it found.
 
     What is kept: `storages` that can be reached from outside, with the versions they had (`counted`), and `private` values. `tensors` are

@@ -60,7 +60,7 @@ def environment() -> tuple:
     """The settings that what is recorded depends on."""
     forward_ad = sys.modules.get("antorcha.autograd.forward_ad")
     return (mode.grad, mode.inference, mode.autocast, dt._default, config.eager, config.target, config.fuse, config.verify, tape.state.vmap,
-            tape.state.devices, autograd.GradNode._keep, autograd._cotangents, override.state.modes, override.state.enabled,
+            tape.state.devices, len(autograd.saving), autograd._cotangents, override.state.modes, override.state.enabled,
             override.state.subclasses, _hooks.any_global(), bool(forward_ad and forward_ad._levels), core.default_device, *_chosen.values())
 
 
@@ -461,7 +461,7 @@ class Reach:
             places.append(Place(f"t{k}.__dict__.keys() <= {self.constant(TENSOR_STATE)}", [not extra], f"attributes of {where}"))
         for name, check in (("_rg", "t{}._rg"), ("_grad_fn", "t{}._grad_fn is None"), ("_hooks", "not t{}._hooks"),
                             ("_post_hooks", "not t{}._post_hooks"), ("_untracked", "t{}._untracked"), ("_base", "t{}._base is None")):
-            if (not fixed or name in t.__dict__) and (self.gradients or name not in ("_hooks", "_post_hooks")):
+            if (not fixed or name in t.__dict__ or name in Tensor.__slots__) and (self.gradients or name not in ("_hooks", "_post_hooks")):
                 places.append(Place(check.format(k), [eval(check.format(""), {"t": t})], what))
         if not self.gradients:
             return

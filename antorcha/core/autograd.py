@@ -13,9 +13,11 @@ import weakref
 from collections import OrderedDict
 from heapq import heappop, heappush
 
+from ..base import dtype as dt
 from ..base.grad_mode import mode
 from ..graph import tape
-from ..ops.derivative import ARGUMENT, RESULT, SHAPE
+from ..ops import derivative
+from ..ops.derivative import RESULT
 from ..ops.record import core, widened
 from .modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401 (the engine's vocabulary)
 
@@ -76,12 +78,11 @@ class Packed:
 saving: list = []       # (pack, unpack) of the hooks on what is kept, the innermost last
 
 
-def keep_packed(self, keeps: tuple, out, arguments: tuple) -> None:
-    """In place of `GradNode._keep` where there are hooks on what is kept."""
-    keep_plain(self, keeps, out, arguments)
-    hooks, kept = saving[-1], list(self.kept)
+def _pack(node, out) -> None:
+    """Hand what a new node keeps to the hooks."""
+    hooks, kept = saving[-1], list(node.kept)
     outputs = out if isinstance(out, tuple) else (out,)
-    for i, (kind, _) in enumerate(keeps):
+    for i, (kind, _) in enumerate(node.derivative.keeps):
         v = kept[i]
         if kind is RESULT:
             several = [Packed(core.alias(t, t.meta), hooks, nr) for nr, t in enumerate(outputs)]
@@ -90,7 +91,7 @@ def keep_packed(self, keeps: tuple, out, arguments: tuple) -> None:
             kept[i] = Packed(v, hooks)
         elif type(v) is tuple and v and isinstance(v[0], Tensor):
             kept[i] = tuple([Packed(t, hooks) for t in v])
-    self.kept, self.versions = tuple(kept), (None,) * len(kept)
+    node.kept, node.versions = tuple(kept), [None] * len(kept)
 
 
 class Saved:
@@ -138,6 +139,10 @@ def bind(tensor_class) -> None:
     """Called once by the module that defines the tensor."""
     global Tensor
     Tensor = tensor_class
+    derivative.names.update(
+        Tensor=Tensor, count=_count, edge_of=edge_of, several=_several, saving=saving, pack=_pack, kept_results=_kept_results,
+        kept_argument=_kept_argument, extend=_extend, fitting=_fitting, reduce_to=reduce_to,
+        plain=frozenset((type(None), int, float, bool, str, dt.dtype)))
 
 
 class GradNode:
@@ -145,80 +150,13 @@ class GradNode:
 
     `edges`: for each input cotangent the node it goes to (as (node, output number) where that is not 0), or None.
     `outputs`: the metas of the results. `kept`: what `derivative.keeps` says; `versions`: of the tensors among it. Long graphs are many
-    objects to the garbage collector, so a node refers to few.
+    objects to the garbage collector, so a node refers to few. (`versions` is a list where hooks were given what is kept.)
     """
 
     __slots__ = ("seq", "edges", "outputs", "derivative", "kept", "versions", "extras", "__weakref__")
     record = terms = None
 
-    def __init__(self):
-        self.seq = _count()
-        self.edges = self.outputs = self.kept = self.versions = ()
-        self.extras = None
-
-    @classmethod
-    def attach(cls, out, arguments: tuple):
-        """Make `out`, a tensor or a tuple of them, the differentiable result of the operator for these arguments."""
-        bits, edges = 0, []
-        for position, bit in cls.terms.inputs:
-            x = arguments[position]
-            tracked = getattr(x, "_rg", None)
-            if tracked:
-                bits |= bit
-                node = x._grad_fn
-                edges.append(node if node is not None and not x._nr else edge_of(x))
-            elif tracked is None and type(x) in (list, tuple) and any([getattr(t, "_rg", False) for t in x]):
-                bits |= bit
-                edges.extend([edge_of(t) if t._rg else None for t in x])
-        self = _new(cls)
-        self.seq = _count()
-        self.edges = tuple(edges)
-        self.derivative = derivative = cls.terms[bits]
-        self.extras = None
-        if isinstance(out, Tensor):
-            self.outputs = out.meta.alone
-            out._rg, out._grad_fn = True, self
-        else:
-            self.outputs = tuple([t.meta for t in out])
-            for i, t in enumerate(out):
-                if t.meta.dtype.kind in "fc":
-                    t._rg, t._grad_fn, t._nr = True, self, i
-        if derivative.keeps:
-            self._keep(derivative.keeps, out, arguments)
-        else:
-            self.kept = self.versions = ()
-        return out
-
-    def _keep(self, keeps: tuple, out, arguments: tuple) -> None:
-        kept, versions, tensors = [], [], False
-        for kind, position in keeps:
-            version = None
-            if kind is ARGUMENT:
-                v = arguments[position]
-                if isinstance(v, Tensor):
-                    version = v.storage.version
-                elif type(v) in (list, tuple) and v and isinstance(v[0], Tensor):
-                    v = tuple(v)
-                    version = sum([t.storage.version for t in v])
-            elif kind is RESULT:    # without its grad_fn, which would make a cycle
-                if isinstance(out, Tensor):
-                    v = out.storage
-                    version = v.version
-                else:
-                    v = tuple([t.storage for t in out])
-                    version = sum([s.version for s in v])
-            else:
-                v = arguments[position].meta.view
-                if kind is SHAPE:
-                    v = v.shape
-            kept.append(v)
-            versions.append(version)
-            if version is not None:
-                tensors = True
-        self.kept = tuple(kept)
-        self.versions = tuple(versions) if tensors else ()
-
-    def _unpack(self, i: int):
+    def unpack(self, i: int):
         """The i-th thing kept, as its derivative wants it."""
         v = self.kept[i]
         version = self.versions[i] if self.versions else None
@@ -263,32 +201,28 @@ class GradNode:
         if len(grads) == 1:
             g = grads[0]
         else:
-            partial = self.record is not None and self.record.partial
+            partial = self.record.partial
             g = tuple([x if x is not None or partial else core.zeros(m) for x, m in zip(grads, self.outputs)])
-        found: list = []
-        turned = self.record is not None and self.record.holomorphic and self.outputs[0].dtype.kind == "c"
+        if self.outputs[0].dtype.exact and type(self.versions) is tuple:
+            return self.derivative.compute(self, g)
+        return self._compute(g)
+
+    def _compute(self, g) -> list:
+        """As `Derivative.compute`: of complex numbers, of 16-bit floats, and where hooks have what was kept."""
+        turned = self.record.holomorphic and self.outputs[0].dtype.kind == "c"
         if turned:      # g conj(f'), from a formula for g f' (Kreutz-Delgado, "The Complex Gradient Operator and the CR-Calculus", 2009)
             g = conjugate(g)
-        wide = self.kept and (d := self.outputs[0].dtype).compute is not d and self.record is not None and self.record.wide in WIDE
+        wide = self.kept and (d := self.outputs[0].dtype).compute is not d and self.record.wide in WIDE
         if wide:        # rounded once, below
             g = widened(g)
+        found: list = []
         for function, needs in self.derivative.steps:
-            kept = [self._unpack(i) for i in needs]
+            kept = [self.unpack(i) for i in needs]
             result = function(g, *(map(widened, kept) if wide else kept))
             if wide and isinstance(result, Tensor):
                 result = core.cast(result, self.outputs[0].dtype)
-            if turned:
-                result = conjugate(result)
-            if result is None or isinstance(result, Tensor):
-                found.append(result)
-            else:
-                found.extend(result)
-        for i, (r, e) in enumerate(zip(found, self.edges)):
-            if r is not None and e is not None:
-                m = e.outputs[0] if type(e) is not tuple else e[0].outputs[e[1]]
-                if r.meta is not m:
-                    found[i] = reduce_to(r, m)
-        return found
+            _extend(found, conjugate(result) if turned else result)
+        return _fitting(found, self.edges)
 
     def release(self) -> None:
         if self.versions:
@@ -313,14 +247,63 @@ class GradNode:
         if name.startswith("_saved_") and self.record is not None and name[7:] in self.derivative.names:
             if self.kept is RELEASED:
                 raise RuntimeError("Trying to backward through the graph a second time: the saved tensors have been freed.")
-            return self._unpack(self.derivative.names.index(name[7:]))
+            return self.unpack(self.derivative.names.index(name[7:]))
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} object at {hex(id(self))}>"
 
 
-keep_plain = GradNode._keep
+class SpecialNode(GradNode):
+    """A node of which there is no record: its class says what it does."""
+
+    __slots__ = ()
+
+    def __init__(self):
+        self.seq = _count()
+        self.edges = self.outputs = self.kept = self.versions = ()
+        self.extras = None
+
+
+def _several(node: GradNode, outputs: tuple) -> None:
+    """Make several tensors the results of a node."""
+    node.outputs = tuple([t.meta for t in outputs])
+    for i, t in enumerate(outputs):
+        if t.meta.dtype.continuous:
+            t._rg, t._grad_fn, t._nr = True, node, i
+
+
+def _kept_results(outputs: tuple) -> tuple:
+    """(what is kept of several results, their versions)."""
+    storages = tuple([t.storage for t in outputs])
+    return storages, sum([s.version for s in storages])
+
+
+def _kept_argument(x) -> tuple:
+    """(what is kept of an argument, the versions of the tensors in it or None)."""
+    if isinstance(x, Tensor):
+        return x, x.storage.version
+    if type(x) in (list, tuple) and x and isinstance(x[0], Tensor):
+        return tuple(x), sum([t.storage.version for t in x])
+    return x, None
+
+
+def _extend(found: list, result) -> None:
+    """Add what one term gives: a cotangent, or those of a list of tensors."""
+    if result is None or isinstance(result, Tensor):
+        found.append(result)
+    else:
+        found.extend(result)
+
+
+def _fitting(found: list, edges: tuple) -> list:
+    """Cotangents that fit the inputs they are for."""
+    for i, (r, e) in enumerate(zip(found, edges)):
+        if r is not None and e is not None:
+            m = e.outputs[0] if type(e) is not tuple else e[0].outputs[e[1]]
+            if r.meta is not m:
+                found[i] = reduce_to(r, m)
+    return found
 
 
 def conjugate(x):
@@ -357,7 +340,7 @@ def _handle(hooks, hook) -> Handle:
     return handle
 
 
-class AccumulateGrad(GradNode):
+class AccumulateGrad(SpecialNode):
     """The end of a path: adds what arrives to the leaf's `.grad`."""
 
     __slots__ = ("variable",)
@@ -485,6 +468,8 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
 
 def _cotangents(node, grads: list, needed) -> list:
     """Of the node's inputs; its hooks are run."""
+    if needed is None and node.extras is None and len(grads) == 1 and grads[0] is not None:
+        return node.backward(grads)
     edges = node.edges
     if needed is not None and not any(e is not None and place_of(e)[0] in needed for e in edges):
         return [None] * len(edges)
@@ -509,11 +494,17 @@ def _send(edges: tuple, result: list, needed, arrived: dict, waiting: dict, read
     for e, g in zip(edges, result):
         if e is None:
             continue
-        node, nr = e if type(e) is tuple else (e, 0)
+        if type(e) is tuple:
+            node, nr = e
+        else:
+            node, nr = e, 0
         if needed is not None and node not in needed:
             continue
         if g is not None:
-            _add(arrived, node, nr, g)
+            if node in arrived or nr:
+                _add(arrived, node, nr, g)
+            else:
+                arrived[node] = [g, *[None] * (len(node.outputs) - 1)] if len(node.outputs) > 1 else [g]
         left = waiting[node] = waiting[node] - 1
         if not left:
             heappush(ready, (-node.seq, _count(), node))
@@ -559,7 +550,11 @@ def _dependencies(roots, needed, final) -> dict:
         node = stack.pop()
         if needed is not None and node not in needed or node in final:
             continue
-        for after in _successors(node):
+        for after in node.edges:
+            if after is None:
+                continue
+            if type(after) is tuple:
+                after = after[0]
             if after in count:
                 count[after] += 1
             elif needed is None or after in needed:

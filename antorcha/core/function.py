@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from .autograd import RELEASED, TWICE, GradNode, Saved, edge_of, mode, no_grad
+from .autograd import RELEASED, TWICE, Saved, SpecialNode, edge_of, mode, no_grad
 from .tensor import Tensor, alias
 
 
@@ -79,7 +79,7 @@ class FunctionCtx:
         return self._node.register_prehook(hook)
 
 
-class FunctionNode(GradNode):
+class FunctionNode(SpecialNode):
     """The node of a custom operator."""
 
     __slots__ = ("context", "function", "input_metas")  # `derivative`: the function that computes the cotangents
@@ -197,7 +197,7 @@ class NestedIOFunction(Function):
     """A Function of trees of tensors; `Function` takes them, too, but tracks only tensors that are arguments themselves."""
 
 
-class NotTwice(GradNode):
+class NotTwice(SpecialNode):
     """The history of a cotangent that cannot be differentiated."""
 
     __slots__ = ()

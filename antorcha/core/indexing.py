@@ -42,13 +42,7 @@ def _basic_view(v: View, spec: tuple) -> View:
 @operator(family="view", name="getitem", title="Slice", public=False, grad=dict(
     input=lambda g, input_shape, spec: region_grad(g, input_shape, lambda v: _basic_view(v, spec))))
 def _basic(input: Tensor, spec) -> Tensor:
-    v = input.meta.view
-    found = v.memo.get(spec)
-    if found is None:
-        if len(v.memo) > 5000:
-            v.memo.clear()
-        found = v.memo[spec] = _basic_view(v, spec)
-    return viewed(input, found)
+    return viewed(input, _basic_view(input.meta.view, spec))
 
 
 def _as_index(k):
@@ -170,10 +164,35 @@ def _places(shape: tuple, tensors):
     return indices, result, tuple(mapping)
 
 
+_basic_keys: dict = {}      # (shape, key) -> spec
+
+
+def _spelled(key) -> tuple | None:
+    """A key of integers, slices of integers, None and `...` as what can be looked up; None for any other."""
+    out = []
+    for k in key if type(key) is tuple else (key,):
+        if type(k) is slice:
+            k = (k.start, k.stop, k.step)
+            if not {*map(type, k)} <= {int, type(None)}:
+                return None
+        elif type(k) is not int and k is not None and k is not Ellipsis:
+            return None
+        out.append(k)
+    return tuple(out)
+
+
 def getitem(t, key):
     if type(key) is int and t.meta.view.shape:
         return select_(t, 0, _integer(key, t.meta.view.shape[0], 0))
+    known = _spelled(key)
+    spec = known and _basic_keys.get((t.meta.view.shape, known))
+    if spec is not None:
+        return _basic(t, spec)
     spec, tensors = _parse(t, key)
+    if known is not None:
+        if len(_basic_keys) > 20_000:
+            _basic_keys.clear()
+        _basic_keys[t.meta.view.shape, known] = spec
     basic = t if tensors and all(s == ("all",) for s in spec) else _basic(t, spec)
     if not tensors:
         return basic

@@ -19,7 +19,7 @@ from ..ops.joining import cat, stack
 from ..ops.record import meta, normalize_dim, normalize_dims, widened
 from ..ops.sorting import unique
 from .override import disabled
-from .tensor import Size, Tensor, sparse_coo, sparse_csc, sparse_csr, tensor
+from .tensor import Size, Tensor, plain, sparse_coo, sparse_csc, sparse_csr, tensor
 
 
 def _refused(self):
@@ -35,10 +35,10 @@ class SparseTensor(Tensor):
     storage = property(_refused)
 
     def __new__(cls, indices, values, shape, coalesced=False, layout=sparse_coo):
-        self = object.__new__(cls)
+        self = plain(cls)
         shape = tuple(shape)
-        self.__dict__.update(meta=meta(make_view(shape, (0,) * len(shape)), values.dtype, values.meta.device), _at=indices, _of=values,
-                             _unique=bool(coalesced) or layout is not sparse_coo, _layout=layout)
+        self.meta = meta(make_view(shape, (0,) * len(shape)), values.dtype, values.meta.device)
+        self.__dict__.update(_at=indices, _of=values, _unique=bool(coalesced) or layout is not sparse_coo, _layout=layout)
         return self
 
     def __init__(self, *args, **kwargs):

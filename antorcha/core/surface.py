@@ -72,15 +72,19 @@ def _inplace_form(name, call):
     return method
 
 
-def _operator_method(call):
+def _sign(call):
     def method(self, other):
-        return call(self, other) if isinstance(other, Tensor) or record.number(other) is not None else NotImplemented
+        if type(other) is Tensor or type(other) in record.NUMBERS or isinstance(other, Tensor) or record.number(other) is not None:
+            return call(self, other)
+        return NotImplemented
     return method
 
 
 def _reflected(call):
     def method(self, other):
-        return call(other, self) if isinstance(other, Tensor) or record.number(other) is not None else NotImplemented
+        if type(other) in record.NUMBERS or isinstance(other, Tensor) or record.number(other) is not None:
+            return call(other, self)
+        return NotImplemented
     return method
 
 
@@ -152,7 +156,7 @@ def _install_operators() -> None:
     plain["lshift"], plain["rshift"] = pw.bitwise_left_shift, pw.bitwise_right_shift
     for name, call in plain.items():
         raw = call.record.raw if call is not pw.pow else call
-        setattr(Tensor, f"__{name}__", _operator_method(raw))
+        setattr(Tensor, f"__{name}__", _sign(raw))
         if name not in ("lt", "le", "gt", "ge", "eq", "ne"):
             setattr(Tensor, f"__r{name}__", _reflected(raw))
             setattr(Tensor, f"__i{name}__", _inplace_operator(raw))

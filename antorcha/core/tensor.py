@@ -25,7 +25,7 @@ from ..ops import view as view_ops
 from ..ops.record import core, meta, number
 from ..runtime.buffer import Buffer
 from . import autograd, override
-from .autograd import GradNode, Handle, edge_of, mode
+from .autograd import GradNode, Handle, SpecialNode, edge_of, mode
 from .generator import default_generator, generator_of
 from .storage import BorrowedStorage, Storage, of_buffer
 
@@ -86,10 +86,10 @@ contiguous_format, preserve_format, channels_last, channels_last_3d = (
 class Tensor:
     """An array of elements of one dtype. See PyTorch's documentation; this class keeps its contract."""
 
-    _rg = False             # requires grad, itself or through what it was computed from
+    # What every tensor has is in slots, which are quick to fill: `_rg`: requires grad, itself or through what it was computed from;
+    # `_nr`: which output of `_grad_fn` it is. The rest has a value where it is not the one below.
+    __slots__ = ("storage", "meta", "_rg", "_grad_fn", "_nr", "__dict__", "__weakref__")
     _grad = None
-    _grad_fn = None
-    _nr = 0                 # which output of _grad_fn
     _base = None            # the tensor this is a view of
     _views = None           # weak references to views, on a base
     _accumulator = None
@@ -108,7 +108,7 @@ class Tensor:
 
     @staticmethod
     def _make_subclass(cls, data, require_grad=False):
-        t = object.__new__(cls)
+        t = plain(cls)
         t.storage, t.meta = data.storage, data.meta
         if require_grad:
             t.requires_grad_()
@@ -569,14 +569,14 @@ class Tensor:
         cell = cells.get(id(self.storage))
         if cell is None:
             cell = cells[id(self.storage)] = self.storage.copy()
-        out = object.__new__(type(self))
+        out = plain(type(self))
         out.storage, out.meta = cell, self.meta
         out._rg = self._rg
         memo[id(self)] = out
         if self._grad is not None:
             import copy
             out._grad = copy.deepcopy(self._grad, memo)
-        extra = {k: v for k, v in self.__dict__.items() if not k.startswith("_") and k not in ("storage", "meta")}
+        extra = {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
         if extra:
             import copy
             out.__dict__.update(copy.deepcopy(extra, memo))
@@ -597,6 +597,13 @@ _pending = tape.nodes
 _record = _pending.append
 
 
+def plain(cls):
+    """An instance of a tensor class, without history; `storage` and `meta` are to be set."""
+    out = _new(cls)
+    out._rg, out._grad_fn, out._nr = False, None, 0
+    return out
+
+
 def record_form(form, inputs: tuple, m) -> Tensor:
     """Record a node and return its tensor. This is where the time of recording goes: everything is written out."""
     node = _new(Node)
@@ -610,6 +617,9 @@ def record_form(form, inputs: tuple, m) -> Tensor:
     out = _new(Tensor)
     out.storage = storage
     out.meta = m
+    out._rg = False
+    out._grad_fn = None
+    out._nr = 0
     if _state.urgent or config.eager or len(_pending) > LONGEST:
         tape.settle()
     return out
@@ -629,23 +639,20 @@ def tensor_on(storage: Storage, m) -> Tensor:
     out = _new(Tensor)
     out.storage = storage
     out.meta = m
+    out._rg = False
+    out._grad_fn = None
+    out._nr = 0
     return out
 
 
 def wrap(node: Node, m) -> Tensor:
     """The tensor of a node that is recorded already; the caller settles the tape."""
-    out = _new(Tensor)
-    out.storage = Storage(node)
-    out.meta = m
-    return out
+    return tensor_on(Storage(node), m)
 
 
 def alias(t: Tensor, m) -> Tensor:
     """Another tensor on the same storage, without history."""
-    out = _new(Tensor)
-    out.storage = t.storage
-    out.meta = m
-    return out
+    return tensor_on(t.storage, m)
 
 
 def view_of(t: Tensor, m) -> Tensor:
@@ -653,6 +660,9 @@ def view_of(t: Tensor, m) -> Tensor:
     out = _new(Tensor)
     out.storage = t.storage
     out.meta = m
+    out._rg = False
+    out._grad_fn = None
+    out._nr = 0
     base = out._base = t._base if t._base is not None else t
     if base._rg or mode.grad:
         views = base._views
@@ -674,8 +684,6 @@ def reread(t: Tensor, shape: tuple) -> Tensor:
 def contiguous(t: Tensor) -> Tensor:
     """A row-major copy."""
     shape = t.meta.view.shape
-    flat = _new(Tensor)
-    flat.storage, flat.meta = t.storage, t.meta
     out = _copy_in_order(t)
     return out if out.meta.view.shape == shape else reread(out, shape)
 
@@ -689,10 +697,7 @@ def _copy_in_order(input: Tensor):
 
 
 def _flat(storage: Storage, m) -> Tensor:
-    out = _new(Tensor)
-    out.storage = storage
-    out.meta = meta(dense((storage.numel,)), m.dtype, m.device)
-    return out
+    return tensor_on(storage, meta(dense((storage.numel,)), m.dtype, m.device))
 
 
 def _dense_in_some_order(v) -> bool:
@@ -723,11 +728,8 @@ def host(t: Tensor) -> np.ndarray:
 
 
 def from_storage(storage: Storage, dtype, shape, strides, offset) -> Tensor:
-    out = _new(Tensor)
-    out.storage = storage
     buffer = storage.node.buffer
-    out.meta = meta(make_view(tuple(shape), tuple(strides), offset), dtype, "cpu" if buffer is None else buffer.device)
-    return out
+    return tensor_on(storage, meta(make_view(tuple(shape), tuple(strides), offset), dtype, "cpu" if buffer is None else buffer.device))
 
 
 def adopt(array: np.ndarray) -> Tensor:
@@ -849,13 +851,14 @@ def from_dlpack(x) -> Tensor:
 
 def inplace(t: Tensor, function, args, kwargs=None) -> Tensor:
     """t = function(t, *args), in place: in the storage, and in the history of t and of its base and views."""
-    kwargs = kwargs or {}
+    if kwargs is None:
+        kwargs = {}
     if not mode.grad or not (t._rg or any([getattr(a, "_rg", False) for a in (*args, *kwargs.values())])):
         write(t, function(t, *args, **kwargs))
         return t
     _check_inplace(t)
-    old = _new(Tensor)
-    old.storage, old.meta, old._rg, old._grad_fn, old._nr = t.storage.copy(), t.meta, t._rg, t._grad_fn, t._nr
+    old = tensor_on(t.storage.copy(), t.meta)
+    old._rg, old._grad_fn, old._nr = t._rg, t._grad_fn, t._nr
     result = function(old, *args, **kwargs)
     write(t, result)
     _rewrite_history(t, result)
@@ -889,14 +892,16 @@ def write(t: Tensor, result: Tensor) -> None:
     m, r, storage = t.meta, result.meta, t.storage
     if _state.vmap is not None:
         _state.vmap.check_write(t, result)
+    if r is m and m.view.dense:
+        fresh = result.storage
+        if type(fresh) is Storage and 0 < m.view.numel == storage.numel == fresh.node.form.numel:
+            if not t._untracked:
+                storage.version += 1
+            storage.write(fresh.node)
+            return
     if _state.devices and r.device != m.device:
         result = _on_one_device(t, result)
         m, r = t.meta, result.meta
-    if r is m and m.view.dense and type(result.storage) is Storage and 0 < m.view.numel == storage.numel == result.storage.numel:
-        if not t._untracked:
-            storage.version += 1
-        storage.write(result.storage.node)
-        return
     if r.view.shape != m.view.shape:
         if record.broadcast_shapes("in-place", r.view.shape, m.view.shape) != m.view.shape:
             raise RuntimeError(f"output with shape {list(m.view.shape)} doesn't match the broadcast shape {list(r.view.shape)}")
@@ -939,7 +944,7 @@ _NAMES = {dt.float32: "Float", dt.float64: "Double", dt.int64: "Long", dt.int32:
           dt.uint8: "Byte", dt.bool_: "Bool", dt.float16: "Half", dt.bfloat16: "BFloat16"}
 
 
-class CopySlices(GradNode):
+class CopySlices(SpecialNode):
     """A write through a view: the base's cotangent without the region, and the region's for what was written."""
 
     __slots__ = ("region", "base", "value_meta")
@@ -961,7 +966,7 @@ class CopySlices(GradNode):
         return [before, autograd.reduce_to(after, self.value_meta)]
 
 
-class Overwritten(GradNode):
+class Overwritten(SpecialNode):
     """All of a tensor replaced by constants: it goes on requiring grad, and what it was gets zeros."""
 
     __slots__ = ()

@@ -17,7 +17,7 @@ import functools
 
 from ..base.grad_mode import mode
 from ..core import autograd
-from ..core.autograd import AccumulateGrad, GradNode, edge_of, enable_grad, place_of
+from ..core.autograd import AccumulateGrad, SpecialNode, edge_of, enable_grad, place_of
 from ..core.tensor import Tensor, alias
 from ..ops.factory import eye
 from ..ops.record import core
@@ -26,7 +26,7 @@ from ..utils._pytree import tree_flatten, tree_map, tree_unflatten
 from .mapping import vmap
 
 
-class Seed(GradNode):
+class Seed(SpecialNode):
     """An argument of a function that is differentiated; passes on what arrives where the argument has a history itself."""
 
     __slots__ = ()

@@ -11,7 +11,7 @@ import functools
 
 from ..base.grad_mode import mode
 from ..core import autograd
-from ..core.autograd import RELEASED, TWICE, AccumulateGrad, GradNode, edge_of, place_of
+from ..core.autograd import RELEASED, TWICE, AccumulateGrad, SpecialNode, edge_of, place_of
 from ..core.tensor import Tensor
 from ..ops.joining import cat
 from ..ops.view import movedim
@@ -22,7 +22,7 @@ from .lanes import Level
 # -- derivatives --------------------------------------------------------------------------------------------------
 
 
-class LaneInput(GradNode):
+class LaneInput(SpecialNode):
     """Where the derivatives within the lanes end: one lane, along `dim`, of a tensor from outside, whose edge is `source`."""
 
     __slots__ = ("level", "source", "dim")
@@ -33,7 +33,7 @@ class LaneInput(GradNode):
         self.outputs = lane.meta.alone
 
 
-class VmapBackward(GradNode):
+class VmapBackward(SpecialNode):
     """The derivative of a function applied to all lanes.
 
     `roots`: the places of its results, within the lanes; `mapped`: the LaneInputs and `shared`: the places outside that these

@@ -6,9 +6,7 @@ and addresses are arguments.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import partial
-from itertools import chain as chained
 from sys import getrefcount
 
 from ..base import config
@@ -22,7 +20,7 @@ from .node import Lanes, Node, counted, leaf_form, uses, verify
 from .tape import ALL
 
 PLANS = 256     # plans kept
-_plans: OrderedDict = OrderedDict()
+_plans: dict = {}
 _last: list = [None]
 counters = {"hits": 0, "made": 0}
 
@@ -52,12 +50,12 @@ def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=AL
         if plan is None:
             counters["made"] += 1
             plan = make(nodes, leaves, *fates(nodes, leaves, key[1]), device)
+            if len(_plans) >= PLANS:
+                del _plans[min(_plans.items(), key=lambda item: item[1].used)[0]]
             _plans[key] = plan
-            if len(_plans) > PLANS:
-                _plans.popitem(last=False)
         else:
             counters["hits"] += 1
-            _plans.move_to_end(key)
+        plan.used = counters["hits"] + counters["made"]     # noted here, since a key is long and takes time to be looked up
         plan.run(nodes, leaves, numbers, timed, None if wanted is ALL else -1 if wanted is None else nodes.index(wanted))
         _last[0] = plan
 
@@ -76,41 +74,43 @@ def identify(nodes: list[Node]) -> tuple:
     Which values are wanted is told by counts of references; they go into the key as they are, and are understood (`fates`) only
     where a plan is made.
     """
+    for i, n in enumerate(nodes):
+        n.index = i
+    inputs = [s for n in nodes for s in n.inputs]
+    numbers = [s for s in inputs if type(s) is not Node]
+    leaves = list(dict.fromkeys([s for s in inputs if type(s) is Node and s.buffer is not None]))
+    for k, s in enumerate(leaves):
+        s.index = ~k
+    try:
+        sources = tuple([
+            (s.index if s.buffer is not None or nodes[s.index] is s else _lost(s)) if type(s) is Node else None for s in inputs
+        ])
+    except (AttributeError, IndexError):    # its number is of another recording, or it never had one
+        _lost(next(s for s in inputs if type(s) is Node and s.buffer is None and s not in nodes))
+    inputs = n = s = None       # references are counted
     forms = tuple([n.form for n in nodes])
     references = tuple(map(getrefcount, nodes))
-    number: dict = dict(zip(nodes, range(len(nodes))))
-    find = number.get
-    leaves: list[Node] = []
-    numbers: list = []
-    sources: list = []
-    for s in chained.from_iterable([n.inputs for n in nodes]):
-        k = find(s)
-        if k is None:
-            if type(s) is Node:
-                if s.buffer is None:
-                    if type(s.inputs) is Lanes:
-                        raise RuntimeError("vmap: a tensor made for one lane of a batch was used after vmap had returned. Return it "
-                                           "from the mapped function instead.")
-                    raise RuntimeError(f"{s.op.name}: this value was lost when an earlier error interrupted its computation. "
-                                       "Compute it again.")
-                leaves.append(s)
-                k = number[s] = -len(leaves)
-            else:
-                numbers.append(s)
-        sources.append(k)
     buffers = [n.buffer for n in leaves]
     key = (config.target, config.fuse, forms, references, tuple(sources), tuple([n.form for n in leaves]),
            tuple(map(getrefcount, leaves)), tuple(map(getrefcount, buffers)), tuple([b.exported for b in buffers]))
     return key, leaves, numbers
 
 
+def _lost(node: Node):
+    """Raise the error of a value that is needed and is not to be computed."""
+    if type(node.inputs) is Lanes:
+        raise RuntimeError("vmap: a tensor made for one lane of a batch was used after vmap had returned. Return it "
+                           "from the mapped function instead.")
+    raise RuntimeError(f"{node.op.name}: this value was lost when an earlier error interrupted its computation. Compute it again.")
+
+
 def fates(nodes: list[Node], leaves: list[Node], key: tuple) -> tuple[list[bool], list[int]]:
     """(which nodes a tensor can still ask for, which leaves nobody can, so that their memory may be taken over). Told by the counts in
     the key: another thread may have let go a tensor since."""
     *_, references, _, _, of_leaves, of_buffers, _ = key
-    count = uses(nodes, leaves)     # a reference itself; when the nodes were counted there was none like it, but for leaves `number`
+    count = uses(nodes, leaves)     # a reference itself; there was none like it when they were counted
     live = counted(references, [count[n] - 1 for n in nodes])
-    wanted = counted(of_leaves, [count[n] for n in leaves])
+    wanted = counted(of_leaves, [count[n] - 1 for n in leaves])
     shared = counted(of_buffers, [1] * len(leaves))
     dying = [k for k, n in enumerate(leaves) if not (wanted[k] or shared[k] or n.buffer.exported)]
     return live, dying

@@ -149,6 +149,7 @@ class Plan:
         self.results = list(results.items())
         self.forms = list(forms.values())           # of the results once they are leaves
         self.donated = donated                      # node index -> leaf number
+        self.used = 0                               # when it was used last, told by whoever keeps it
         self.leaves = leaves
         self.number_at = number_at
         layout = Layout()

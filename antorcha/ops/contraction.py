@@ -74,7 +74,8 @@ def check_dtypes(what, *tensors):
                                        f"Convert one of them: x.to(torch.{first.name}). (mat1 and mat2 must have the same dtype)"))
 
 
-@operator(name="mm", public=False, grad=dict(input=lambda g, mat2: product(g, mat2.t()), mat2=lambda g, input: product(input.t(), g)))
+@operator(name="mm", public=False, bare=True,
+          grad=dict(input=lambda g, mat2: product(g, mat2.t()), mat2=lambda g, input: product(input.t(), g)))
 def product(input: Tensor, mat2: Tensor):
     """(m, k) x (k, n)."""
     va, vb = input.meta.view, mat2.meta.view
@@ -92,7 +93,7 @@ def _turned(v: View) -> View:
     return found
 
 
-@operator(name="bmm", public=False,
+@operator(name="bmm", public=False, bare=True,
           grad=dict(input=lambda g, mat2: batched(g, mat2.transpose(-2, -1)), mat2=lambda g, input: batched(input.transpose(-2, -1), g)))
 def batched(input: Tensor, mat2: Tensor):
     """(..., m, k) x (..., k, n) with broadcast leading dimensions."""
@@ -139,9 +140,14 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     return batched(input, mat2)
 
 
+_MATRICES: set = set()      # pairs of layouts known to be matrices that fit
+
+
 @operator(autocast="lower")
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product: of vectors the inner product, of higher ranks over the last two dimensions, the others broadcast."""
+    if (getattr(input, "meta", None), getattr(other, "meta", None)) in _MATRICES:
+        return product(input, other)
     check_tensor("matmul", "input", input)
     check_tensor("matmul", "other", other)
     if input.is_sparse or other.is_sparse:
@@ -162,6 +168,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         return matmul(input.unsqueeze(0), other).squeeze(-2)
     if len(b) == 2:
         if len(a) == 2:
+            if not state.devices:
+                _MATRICES.add((input.meta, other.meta))
             return product(input, other)
         return product(input.reshape(-1, a[-1]), other).reshape(a[:-1] + (b[-1],))
     return batched(input, other)
@@ -311,7 +319,7 @@ def _contract_grad_b(g, a, nb, nm, nn, nk):
     return contract_dims(gt, at, nb, nn, nk, nm)
 
 
-@operator(name="contract", public=False,
+@operator(name="contract", public=False, bare=True,
           grad=dict(a=lambda g, b, nb, nm, nn, nk: _contract_grad_a(g, b, nb, nm, nn, nk),
                     b=lambda g, a, nb, nm, nn, nk: _contract_grad_b(g, a, nb, nm, nn, nk)))
 def contract_dims(a: Tensor, b: Tensor, nb, nm, nn, nk):

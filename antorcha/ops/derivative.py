@@ -3,11 +3,18 @@
 `grad=` maps the name of an argument to a function of the cotangent `g` and of what it names: other arguments, `result`, or
 `x_shape` and `x_view`, the shape and the index map of argument `x`. `Terms` reads that once. Which terms apply to a call is told by
 the arguments that require grad; for each such set there is one `Derivative`, which says what to keep and what to compute.
+
+Both are done for every operation recorded, so for each set two functions are written out in Python, with nothing left to look up:
+`attach`, which hangs a node on a result, and `compute`, which the node calls in the backward pass.
 """
 
 from __future__ import annotations
 
+import functools
+
 ARGUMENT, RESULT, SHAPE, VIEW = "argument", "result", "shape", "view"
+
+names: dict = {}    # what the functions written here call, of the layers above; told by `core.autograd`
 
 
 class Term:
@@ -21,22 +28,30 @@ class Term:
 
 class Derivative:
     """Several terms. `keeps`: (kind, position of the argument) of what a call keeps; `names`: what a term calls each;
-    `steps`: (function, places in `keeps` of what it needs)."""
+    `steps`: (function, places in `keeps` of what it needs).
 
-    __slots__ = ("keeps", "names", "steps")
+    `attach(out, *arguments)` makes a result (a tensor or a tuple of them) the differentiable one of an operator for these arguments.
+    `compute(node, g)` gives the cotangents of the arguments, from the result's.
+    """
+
+    __slots__ = ("keeps", "names", "steps", "attach", "compute")
 
     def __init__(self, terms: list[Term], keep_of):
         self.names = tuple(dict.fromkeys(n for term in terms for n in term.needs))
         self.keeps = tuple(keep_of(n) for n in self.names)
         self.steps = tuple((term.function, tuple(self.names.index(n) for n in term.needs)) for term in terms)
+        self.attach = self.compute = None
 
 
 class Terms(dict):
-    """All terms of an operator; maps a set of them, as the sum of their bits, to its Derivative."""
+    """All terms of an operator; maps a set of them, as the sum of their bits, to its Derivative.
 
-    def __init__(self, operator: str, parameters: tuple, source: dict):
+    The lowest bits stand for arguments that are tensors and require grad, `lists` times as much for those that are lists of tensors.
+    """
+
+    def __init__(self, operator: str, parameters: tuple, source: dict, node_class):
         super().__init__()
-        self.operator, self.parameters = operator, parameters
+        self.operator, self.parameters, self.node_class = operator, parameters, node_class
         self.terms = []
         for name, function in source.items():
             code = function.__code__
@@ -44,6 +59,7 @@ class Terms(dict):
             for n in (name, *needs):
                 self.keep_of(n)
             self.terms.append(Term(parameters.index(name), function, needs, 1 << len(self.terms)))
+        self.lists = 1 << len(parameters)
         self.inputs = tuple((term.position, term.bit) for term in self.terms)
 
     def keep_of(self, name: str) -> tuple:
@@ -56,6 +72,111 @@ class Terms(dict):
             return (SHAPE if part == SHAPE else VIEW), self.parameters.index(argument)
         raise TypeError(f"{self.operator}: a derivative names {name!r}; expected one of {list(self.parameters)} or 'result'")
 
+    def tracked(self, arguments: tuple) -> int:
+        """Which arguments require grad."""
+        bits, tensor = 0, names["Tensor"]
+        for position, bit in self.inputs:
+            x = arguments[position]
+            if isinstance(x, tensor):
+                if x._rg:
+                    bits |= bit
+            elif type(x) in (list, tuple) and any([getattr(t, "_rg", False) for t in x]):
+                bits |= bit * self.lists
+        return bits
+
     def __missing__(self, bits: int) -> Derivative:
-        found = self[bits] = Derivative([t for t in self.terms if t.bit & bits], self.keep_of)
+        """The Derivative of a set of arguments."""
+        tensors, lists = bits % self.lists, bits // self.lists
+        found = self[bits] = Derivative([t for t in self.terms if t.bit & (tensors | lists)], self.keep_of)
+        of = {t.position: "tensor" if t.bit & tensors else "list" for t in self.terms if t.bit & (tensors | lists)}
+        space = {**names, "derivative": found, "new": self.node_class}
+        space.update((f"function{i}", function) for i, (function, _) in enumerate(found.steps))
+        found.attach = _written(_attaching(found, self.parameters, of), space)
+        found.compute = _written(_computing(found, of), space)
         return found
+
+
+@functools.cache
+def _compiled(source: str):
+    """Operators of one kind share their text: what differs has a name in it."""
+    return compile(source, __file__, "exec")
+
+
+def _written(source: str, space: dict):
+    scope: dict = {}
+    exec(_compiled(source), space, scope)
+    return next(iter(scope.values()))
+
+
+def _attaching(derivative: Derivative, parameters: tuple, of: dict) -> str:
+    """The text of `attach`. `of`: position -> what the argument is that requires grad, "tensor" or "list"."""
+    arguments = [f"a{i}" for i in range(len(parameters))]
+    lines, edges = ["node = new()", "node.seq = count()"], []
+    for i, kind in of.items():
+        if kind == "list":
+            edges.append(f"*[edge_of(t) if t._rg else None for t in a{i}]")
+        else:
+            lines += [f"e{i} = a{i}._grad_fn", f"if e{i} is None or a{i}._nr: e{i} = edge_of(a{i})"]
+            edges.append(f"e{i}")
+    lines += [f"node.edges = ({''.join(e + ', ' for e in edges)})",
+              "node.derivative = derivative",
+              "node.extras = None",
+              "try: node.outputs = out.meta.alone",
+              "except AttributeError: several(node, out)",
+              "else: out._rg = True; out._grad_fn = node"]
+    kept, versions, certain = [], [], False
+    for j, (kind, i) in enumerate(derivative.keeps):
+        known = of.get(i)
+        if kind is RESULT:      # without its grad_fn, which would make a cycle
+            lines += [f"try: k{j} = out.storage; v{j} = k{j}.version",
+                      f"except AttributeError: k{j}, v{j} = kept_results(out)"]
+        elif kind is not ARGUMENT:
+            lines += [f"k{j} = a{i}.meta.view{'.shape' if kind is SHAPE else ''}", f"v{j} = None"]
+        elif known == "tensor":
+            lines += [f"k{j} = a{i}", f"v{j} = a{i}.storage.version"]
+        else:
+            lines += [f"k{j} = a{i}",
+                      f"if type(a{i}) is Tensor: v{j} = a{i}.storage.version",
+                      f"elif type(a{i}) in plain: v{j} = None",
+                      f"else: k{j}, v{j} = kept_argument(a{i})"]
+        certain |= kind is RESULT or kind is ARGUMENT and known is not None
+        kept.append(f"k{j}, ")
+        versions.append(f"v{j}")
+    lines.append(f"node.kept = ({''.join(kept)})")
+    if certain:
+        lines.append(f"node.versions = ({''.join(v + ', ' for v in versions)})")
+    elif versions:
+        lines.append(f"node.versions = () if {' is '.join(versions)} is None else ({''.join(v + ', ' for v in versions)})")
+    else:
+        lines.append("node.versions = ()")
+    if kept:
+        lines.append("if saving: pack(node, out)")
+    return f"def attach({', '.join(['out', *arguments])}):\n    " + "\n    ".join([*lines, "return out"]) + "\n"
+
+
+def _computing(derivative: Derivative, of: dict) -> str:
+    """The text of `compute`: the kept tensors are as they were, and each cotangent fits the input it belongs to."""
+    lines = ["kept = node.kept", "versions = node.versions"] if derivative.keeps else []
+    for j, (kind, i) in enumerate(derivative.keeps):
+        if kind is RESULT or of.get(i) == "list":
+            lines.append(f"k{j} = node.unpack({j})")
+        elif kind is ARGUMENT:
+            unchanged = f"k{j}.storage.version == versions[{j}]"
+            if of.get(i) is None:
+                unchanged = f"(not versions or versions[{j}] is None or type(k{j}) is not tuple and {unchanged})"
+            lines += [f"k{j} = kept[{j}]", f"if not {unchanged}: k{j} = node.unpack({j})"]
+        else:
+            lines.append(f"k{j} = kept[{j}]")
+    if "list" in of.values():
+        lines.append("found = []")
+        for i, (_, needs) in enumerate(derivative.steps):
+            lines.append(f"extend(found, function{i}(g, {''.join(f'k{j}, ' for j in needs)}))")
+        lines.append("return fitting(found, node.edges)")
+    else:
+        lines.append(f"{''.join(f'e{i}, ' for i in range(len(of)))} = node.edges")
+        for i, (_, needs) in enumerate(derivative.steps):
+            lines += [f"r{i} = function{i}(g, {''.join(f'k{j}, ' for j in needs)})",
+                      f"m = e{i}.outputs[0] if type(e{i}) is not tuple else e{i}[0].outputs[e{i}[1]]",
+                      f"if r{i} is not None and r{i}.meta is not m: r{i} = reduce_to(r{i}, m)"]
+        lines.append(f"return [{', '.join(f'r{i}' for i in range(len(of)))}]")
+    return "def compute(node, g):\n    " + "\n    ".join(lines) + "\n"

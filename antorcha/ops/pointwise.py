@@ -42,16 +42,19 @@ def add_(input: Tensor, other: Tensor): ...
 def sub_(input: Tensor, other: Tensor): ...
 
 
+_plus, _minus = add_.record.raw, sub_.record.raw      # their calls alone, without `out=`
+
+
 @operator(inplace=True)
 def add(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `input + alpha * other`, broadcast."""
-    return add_(input, other) if alpha == 1 else add_(input, mul(other, alpha))
+    return _plus(input, other) if alpha == 1 else _plus(input, mul(other, alpha))
 
 
 @operator(inplace=True)
 def sub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `input - alpha * other`, broadcast."""
-    return sub_(input, other) if alpha == 1 else sub_(input, mul(other, alpha))
+    return _minus(input, other) if alpha == 1 else _minus(input, mul(other, alpha))
 
 
 @operator()

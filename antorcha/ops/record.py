@@ -72,6 +72,7 @@ class Record:
         self.wide = False           # of 16-bit floats the "forward" body, the "derivative" or both (True) are computed in float32
         self.autocast = None        # inside of torch.autocast inputs are cast: "lower" to its dtype, "full" to float32
         self.late_error = IndexError        # what an index out of its dimension raises when the value is computed
+        self.bare = False           # the body makes one node, of the inputs with a derivative in their order, or (of a view) none
         self.partial = False        # of several results: the derivative takes None for cotangents that did not arrive, not zeros
         self.uses_index = False
         self.out = True             # has the form with `out=`; "exact": of the result's dtype, "apart": on memory of its own
@@ -109,13 +110,13 @@ class Record:
         return inspect.signature(self.function)
 
     @functools.cached_property
-    def node_class(self):
-        """The class of the nodes of its derivative; None without one."""
+    def terms(self) -> Terms | None:
+        """Its derivative; None without one."""
         if self.grad is None:
             return None
         title = self.title or "".join(part.capitalize() for part in self.name.strip("_").split("_"))
-        return type(f"{title}Backward0", (core.GradNode,),
-                    {"__slots__": (), "record": self, "terms": Terms(self.name, self.names, self.grad)})
+        node_class = type(f"{title}Backward0", (core.GradNode,), {"__slots__": (), "record": self})
+        return Terms(self.name, self.names, self.grad, node_class)
 
 
 def register(record: Record) -> Record:
@@ -139,10 +140,10 @@ def bind(tensor_class, make, alias, grad_node) -> None:
 def attach(record: Record, out, arguments: tuple):
     """Make `out` (a tensor or a tuple of tensors) a differentiable result of `record` applied to `arguments`, which are in the
     order of its parameters."""
-    cls = record.node_class
-    if cls is None or isinstance(out, core.Tensor) and out.meta.dtype.kind not in "fc":
+    terms = record.terms
+    if terms is None or isinstance(out, core.Tensor) and not out.meta.dtype.continuous:
         return out
-    return cls.attach(out, arguments)
+    return terms[terms.tracked(arguments)].attach(out, *arguments)
 
 
 # -- numbers and dtypes -----------------------------------------------------------------------------------------
@@ -304,20 +305,22 @@ def _checked(rec: Record, args):
     return tuple(core.together(rec.name, out) if state.devices else out)
 
 
+# The calls of pointwise operators. What is decided by the layouts of the inputs is looked up: (form, meta, derivative or None).
+
 def _unary_call(rec: Record):
     cache = rec.cache
 
     def call(x):
         try:
-            form, m = cache[x.meta]
-            inputs = (x.storage.node,)
+            form, m, terms = cache[x.meta]
+            node = x.storage.node
         except (KeyError, AttributeError):
             _checked(rec, (x,))
             _remember(rec, (x,), x.meta)
             return call(x)
-        out = core.record(form, inputs, m)
-        if x._rg and mode.grad:
-            attach(rec, out, (x,))
+        out = core.record(form, (node,), m)
+        if x._rg and terms is not None and mode.grad:
+            terms[1].attach(out, x)
         return out
 
     return call
@@ -329,24 +332,24 @@ def _binary_call(rec: Record):
     def call(a, b):
         try:
             if type(b) in NUMBERS:
-                form, m = cache[a.meta, type(b)]
+                form, m, terms = cache[a.meta, type(b)]
                 inputs = (a.storage.node, b)
-                tracked = a._rg
+                tracked = 1 if a._rg else 0
             elif type(a) in NUMBERS:
-                form, m = cache[type(a), b.meta]
+                form, m, terms = cache[type(a), b.meta]
                 inputs = (a, b.storage.node)
-                tracked = b._rg
+                tracked = 2 if b._rg else 0
             else:
-                form, m = cache[a.meta, b.meta]
+                form, m, terms = cache[a.meta, b.meta]
                 inputs = (a.storage.node, b.storage.node)
-                tracked = a._rg or b._rg
+                tracked = (3 if b._rg else 1) if a._rg else 2 if b._rg else 0
         except (KeyError, AttributeError):
             a, b = args = _checked(rec, (a, b))
             _remember(rec, args, _layouts(args))
             return call(a, b)
         out = core.record(form, inputs, m)
-        if tracked and mode.grad:
-            attach(rec, out, (a, b))
+        if tracked and terms is not None and mode.grad:
+            terms[tracked].attach(out, a, b)
         return out
 
     return call
@@ -357,22 +360,27 @@ def _nary_call(rec: Record):
 
     def call(*args):
         try:
-            form, m = cache[tuple([a.meta if type(a) not in NUMBERS else type(a) for a in args])]
+            form, m, terms = cache[tuple([a.meta if type(a) not in NUMBERS else type(a) for a in args])]
         except (KeyError, AttributeError):
             args = _checked(rec, args)
-            form, m = _remember(rec, args, _layouts(args))
+            form, m, terms = _remember(rec, args, _layouts(args))
         out = core.record(form, tuple([a if type(a) in NUMBERS else a.storage.node for a in args]), m)
-        if mode.grad and any([type(a) not in NUMBERS and a._rg for a in args]):
-            attach(rec, out, args)
+        if terms is not None and any([type(a) not in NUMBERS and a._rg for a in args]) and mode.grad:
+            terms[terms.tracked(args)].attach(out, *args)
         return out
 
     return call
 
 
-def _remember(rec: Record, args: tuple, key) -> tuple[Form, Meta]:
+def _remember(rec: Record, args: tuple, key) -> tuple[Form, Meta, Terms | None]:
+    """Decide about a call, for it and all that are like it."""
     if len(rec.cache) > 20_000:
         rec.cache.clear()
-    found = rec.cache[key] = pointwise_form(rec, args)
+    form, m = pointwise_form(rec, args)
+    terms = rec.terms if m.dtype.continuous else None
+    in_order = terms is None or len(rec.names) > 2 or all(bit == 1 << i for i, bit in terms.inputs)
+    assert in_order, f"{rec.name}: expected derivatives in the order of the inputs"
+    found = rec.cache[key] = form, m, terms
     return found
 
 
@@ -397,18 +405,21 @@ def _unfinished(*args, **kwargs):
     return _finish()(*args, **kwargs)   # noqa: F821 (a global of each copy)
 
 
-def _public(rec: Record, template: str, **names):
-    """The function of a record: the declaration's parameters, then `out=`; the lines of `template` compute `result`.
+def _public(rec: Record, template, **names):
+    """The function of a record: the declaration's parameters, then `out=`; the lines of `template` (a text, or what gives it) compute
+    `result`.
 
     Most operators of a library are never called by one program: a function is written and compiled when it is first called.
     It counts as code of this file, so that errors point at the user's line.
     """
-    space = {"rec": rec, "mode": mode, "state": state, "attach": attach, "wants": _wants, "store_out": store_out, "settled": _settled,
+    space = {"rec": rec, "mode": mode, "state": state, "store_out": store_out, "settled": _settled,
              "respelled": _respelled, "spread": _spread, "recast": recast, "MISSING": MISSING, **names}
     function = FunctionType(_unfinished.__code__, space, rec.name)
 
     def finish():
-        source, defaults, keyword_defaults = _definition(rec, template)
+        space.update(terms=rec.terms, known=rec.cache, decide=_decide, Meta=Meta,
+                     Tensor=core.Tensor, record=core.record, view_of=core.view_of)
+        source, defaults, keyword_defaults = _definition(rec, template() if callable(template) else template)
         scope: dict = {}
         exec(compile(source, __file__, "exec"), scope)
         function.__code__ = scope[rec.name].__code__
@@ -547,8 +558,10 @@ def operator(grad=None, samples=None, family="composite", out=True, name=None, *
 
     def declare(function):
         rec = Record(name or function.__name__, family, function, grad, samples, out=out, **fields)
-        body = wide(function) if rec.wide in (True, "forward") else function
-        rec.raw = rec.call = _public(rec, "result = body({passed})\n" if grad is None else _differentiable(rec), body=body)
+        body = rec.body = wide(function) if rec.wide in (True, "forward") else function
+        rec.bare |= family == "view" and grad is not None
+        template = "result = body({passed})\n" if grad is None else functools.partial(_differentiable, rec)
+        rec.raw = rec.call = _public(rec, template, body=body)
         rec.call.record = rec
         register(rec)
         return rec.call
@@ -622,25 +635,68 @@ def composite(function=None, **fields):
 
 def _differentiable(rec: Record) -> str:
     """Lines that compute an operator's result, by its body and without recording the derivatives within where its own applies."""
-    hints = {n: str(h) for n, h in rec.function.__annotations__.items() if n != "return" and "Tensor" in str(h)}
-    tracked = " or ".join(f"getattr({n}, '_rg', False)" if "[" not in h else f"wants({n})" for n, h in hints.items())
-    return (f"if not mode.grad or not ({tracked}):\n"
-            "    result = body({passed})\n"
-            "else:\n"
-            "    mode.grad = False\n"
-            "    try:\n"
-            "        result = body({passed})\n"
-            "    finally:\n"
-            "        mode.grad = True\n"
-            "    attach(rec, result, ({tuple}))\n")
+    terms = rec.terms
+    tracked = " + ".join(f"({bit} if {rec.names[i]}._rg else 0)" for i, bit in terms.inputs)
+    if any("[" in str(rec.function.__annotations__.get(rec.names[i])) for i, _ in terms.inputs):
+        lines = "tracked = terms.tracked(({tuple}))\n"
+    else:
+        lines = f"try: tracked = {tracked}\n" "except AttributeError: tracked = terms.tracked(({tuple}))\n"
+    if rec.bare:
+        inputs = [rec.names[i] for i, _ in terms.inputs]
+        key = "".join(f"{n}.meta, " if n in inputs else f"{n}, " for n in rec.names)
+        if rec.family == "view":
+            found = f"m = known[{key}]"
+            again = f"view_of({inputs[0]}, m) if type(m) is Meta else tuple([view_of({inputs[0]}, one) for one in m])"
+        else:
+            found = f"(form, m), inputs = known[{key}], ({''.join(f'{n}.storage.node, ' for n in inputs)})"
+            again = "record(form, inputs, m)"
+        return lines + ("try:\n"
+                        f"    {found}\n"
+                        "except (KeyError, TypeError, AttributeError):\n"
+                        "    result = decide(rec, ({tuple}))\n"
+                        "else:\n"
+                        f"    result = {again}\n"
+                        f"if tracked and mode.grad{'' if rec.family == 'view' else ' and result.meta.dtype.continuous'}:\n"
+                        "    terms[tracked].attach(result, {positional})\n")
+    return lines + ("if not tracked or not mode.grad:\n"
+                    "    result = body({passed})\n"
+                    "else:\n"
+                    "    mode.grad = False\n"
+                    "    try:\n"
+                    "        result = body({passed})\n"
+                    "    finally:\n"
+                    "        mode.grad = True\n"
+                    "    if not isinstance(result, Tensor) or result.meta.dtype.continuous:\n"
+                    "        terms[tracked].attach(result, {positional})\n")
 
 
-def _wants(x) -> bool:
-    if isinstance(x, core.Tensor):
-        return x._rg
-    if isinstance(x, (list, tuple)):
-        return any(_wants(y) for y in x)
-    return False
+_FIXED = frozenset((type(None), bool, int, str, dt.dtype))
+
+
+def _is_fixed(x) -> bool:
+    """Whether an argument says all by its value."""
+    return type(x) in _FIXED or type(x) is tuple and all(map(_is_fixed, x))
+
+
+def _decide(rec: Record, arguments: tuple):
+    """The result of an operator whose body makes one node of its inputs, or views of the first, and nothing else; the decisions it
+    takes are kept for calls with the same layouts and arguments."""
+    recorded = len(tape.nodes)
+    result = rec.body(*arguments[:rec.positional], **dict(zip(rec.names[rec.positional:], arguments[rec.positional:])))
+    inputs = {i for i, _ in rec.terms.inputs}
+    if not all([isinstance(x, core.Tensor) if i in inputs else _is_fixed(x) for i, x in enumerate(arguments)]):
+        return result
+    if rec.family == "view":
+        found = result.meta if isinstance(result, core.Tensor) else [t.meta for t in result]
+    else:
+        node, own = result.storage.node, [arguments[i].storage.node for i in sorted(inputs)]
+        if len(tape.nodes) != recorded + 1 or tape.nodes[-1] is not node or node.where is not None or list(node.inputs) != own:
+            return result
+        found = node.form, result.meta
+    if len(rec.cache) > 20_000:
+        rec.cache.clear()
+    rec.cache[tuple([x.meta if i in inputs else x for i, x in enumerate(arguments)])] = found
+    return result
 
 
 # -- making nodes -----------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def sum_dtype(input, dtype):
     return dtype or (d if d.kind in "fc" else dt.int64)
 
 
-@operator(grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g, dim, keepdim, input_shape)))
+@operator(bare=True, grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g, dim, keepdim, input_shape)))
 def sum(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The sum over `dim` (an int, several, or None for all)."""
     d = sum_dtype(input, dtype)
@@ -136,7 +136,7 @@ def _prod_grad(g, input, dim, keepdim, result):
     return g * pw.where(zeros == 0, result / pw.where(zero, 1.0, input), alone)
 
 
-@operator(grad=dict(input=lambda g, input, dim, keepdim, result: _prod_grad(g, input, dim, keepdim, result)))
+@operator(bare=True, grad=dict(input=lambda g, input, dim, keepdim, result: _prod_grad(g, input, dim, keepdim, result)))
 def prod(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The product over `dim`."""
     d = sum_dtype(input, dtype)
@@ -164,14 +164,14 @@ def _extreme_grad(g, input, dim, keepdim, result):
     return pw.where(top, _restore(g, dim, keepdim, input.dim()) / count, 0.0)
 
 
-@operator(grad=dict(input=lambda g, input, dim, keepdim, result: _extreme_grad(g, input, dim, keepdim, result)))
+@operator(bare=True, grad=dict(input=lambda g, input, dim, keepdim, result: _extreme_grad(g, input, dim, keepdim, result)))
 def amax(input: Tensor, dim=(), keepdim=False) -> Tensor:
     """The largest element over `dim`; NaN where there is one."""
     _nonempty("amax", input, dim)
     return reduce("max", input, dim, keepdim, input.meta.dtype, input.meta.dtype)
 
 
-@operator(grad=dict(input=lambda g, input, dim, keepdim, result: _extreme_grad(g, input, dim, keepdim, result)))
+@operator(bare=True, grad=dict(input=lambda g, input, dim, keepdim, result: _extreme_grad(g, input, dim, keepdim, result)))
 def amin(input: Tensor, dim=(), keepdim=False) -> Tensor:
     """The smallest element over `dim`; NaN where there is one."""
     _nonempty("amin", input, dim)

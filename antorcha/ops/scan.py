@@ -45,7 +45,7 @@ def _from_the_end(g, dim):
     return g.flip(dim).cumsum(dim).flip(dim) if g.dim() else g
 
 
-@operator(grad=dict(input=lambda g, dim: _from_the_end(g, dim)), inplace=True)
+@operator(bare=True, grad=dict(input=lambda g, dim: _from_the_end(g, dim)), inplace=True)
 def cumsum(input: Tensor, dim, *, dtype=None) -> Tensor:
     """The running sum along `dim`."""
     d = sum_dtype(input, dtype)

@@ -34,7 +34,10 @@ def sizes(what: str, shape) -> tuple:
     """A shape given as one sequence or as several integers."""
     if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
         shape = shape[0]
-    return tuple([n if type(n) is int else n.__index__() for n in shape])
+    for n in shape:
+        if type(n) is not int:
+            return tuple([n.__index__() for n in shape])
+    return shape if type(shape) is tuple else tuple(shape)
 
 
 def resolve_shape(what: str, shape: tuple, numel: int, old: tuple) -> tuple:
@@ -99,14 +102,15 @@ def _regroup(v: View, shape: tuple) -> View | None:
 @operator(family="view", grad=dict(input=lambda g, input_shape: g.reshape(input_shape)), name="view", public=False)
 def view_(input: Tensor, shape) -> Tensor:
     old = input.meta.view
-    v = old.memo.get(("view", shape))
-    if v is None:
-        full = resolve_shape("view", shape, old.numel, old.shape)
-        v = old.memo["view", shape] = regroup(old, full)
+    full = resolve_shape("view", shape, old.numel, old.shape)
+    v = regroup(old, full)
     if v is None:
         raise RuntimeError(f"view size is not compatible with input tensor's size and stride: shape {list(old.shape)}, strides "
                            f"{list(old.strides)} cannot be read as {list(full)} without moving elements. Use .reshape(...) instead.")
     return viewed(input, v)
+
+
+_VIEWS = view_.record.cache     # the layouts and shapes that are known to fit
 
 
 @operator(family="view", namespace=False)
@@ -120,28 +124,24 @@ def view(input, *size, dtype=None):
 def reshape(input, *shape):
     """The same elements with another shape: a view where strides allow it, else a copy."""
     shape = sizes("reshape", shape)
-    v = input.meta.view
-    if v.memo.get(("view", shape)) is not None:
+    if (input.meta, shape) in _VIEWS:
         return view_(input, shape)
-    shape = resolve_shape("reshape", shape, v.numel, v.shape)
-    return view_(input if regroup(v, shape) is not None else input.contiguous(), shape)
+    v = input.meta.view
+    full = resolve_shape("reshape", shape, v.numel, v.shape)
+    return view_(input if regroup(v, full) is not None else input.contiguous(), shape)
 
 
 @operator(family="view", grad=dict(input=lambda g, dims: g.permute(_inverse(dims))), name="permute", public=False)
 def permute_(input: Tensor, dims) -> Tensor:
     v = input.meta.view
-    key = ("permute", dims)
-    found = v.memo.get(key)
-    if found is None:
-        rank = len(v.shape)
-        if len(dims) != rank:
-            raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
-                               f"ordering of dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(dims)}")
-        order = [normalize_dim("permute", d, rank) for d in dims]
-        if len(set(order)) != rank:
-            raise RuntimeError("permute(): duplicate dims are not allowed.")
-        found = v.memo[key] = make_view(tuple(v.shape[d] for d in order), tuple(v.strides[d] for d in order), v.offset)
-    return viewed(input, found)
+    rank = len(v.shape)
+    if len(dims) != rank:
+        raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
+                           f"ordering of dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(dims)}")
+    order = [normalize_dim("permute", d, rank) for d in dims]
+    if len(set(order)) != rank:
+        raise RuntimeError("permute(): duplicate dims are not allowed.")
+    return viewed(input, make_view(tuple(v.shape[d] for d in order), tuple(v.strides[d] for d in order), v.offset))
 
 
 def _inverse(dims):
@@ -162,17 +162,13 @@ def permute(input, *dims):
 def transpose(input: Tensor, dim0, dim1) -> Tensor:
     """Two dimensions exchanged."""
     v = input.meta.view
-    key = ("transpose", dim0, dim1)
-    found = v.memo.get(key)
-    if found is None:
-        rank = len(v.shape)
-        a, b = normalize_dim("transpose", dim0, rank), normalize_dim("transpose", dim1, rank)
-        shape, strides = list(v.shape), list(v.strides)
-        if rank:
-            shape[a], shape[b] = shape[b], shape[a]
-            strides[a], strides[b] = strides[b], strides[a]
-        found = v.memo[key] = make_view(tuple(shape), tuple(strides), v.offset)
-    return viewed(input, found)
+    rank = len(v.shape)
+    a, b = normalize_dim("transpose", dim0, rank), normalize_dim("transpose", dim1, rank)
+    shape, strides = list(v.shape), list(v.strides)
+    if rank:
+        shape[a], shape[b] = shape[b], shape[a]
+        strides[a], strides[b] = strides[b], strides[a]
+    return viewed(input, make_view(tuple(shape), tuple(strides), v.offset))
 
 
 @operator(family="view", grad=dict(input=lambda g: t(g)))
@@ -186,11 +182,7 @@ def t(input: Tensor) -> Tensor:
 
 @operator(family="view", grad=dict(input=lambda g: g), name="expand", public=False)
 def expand_(input: Tensor, shape) -> Tensor:
-    v = input.meta.view
-    found = v.memo.get(("expand", shape))
-    if found is None:
-        found = v.memo["expand", shape] = _expanded(v, shape)
-    return viewed(input, found)
+    return viewed(input, _expanded(input.meta.view, shape))
 
 
 def _expanded(v: View, shape: tuple) -> View:
@@ -231,14 +223,10 @@ def broadcast_to(input, size):
 def unsqueeze(input: Tensor, dim) -> Tensor:
     """A dimension of size 1 inserted before `dim`."""
     v = input.meta.view
-    key = ("unsqueeze", dim)
-    found = v.memo.get(key)
-    if found is None:
-        rank = len(v.shape) + 1
-        d = normalize_dim("unsqueeze", dim, rank)
-        step = v.shape[d] * v.strides[d] if d < rank - 1 else 1
-        found = v.memo[key] = make_view(v.shape[:d] + (1,) + v.shape[d:], v.strides[:d] + (step,) + v.strides[d:], v.offset)
-    return viewed(input, found)
+    rank = len(v.shape) + 1
+    d = normalize_dim("unsqueeze", dim, rank)
+    step = v.shape[d] * v.strides[d] if d < rank - 1 else 1
+    return viewed(input, make_view(v.shape[:d] + (1,) + v.shape[d:], v.strides[:d] + (step,) + v.strides[d:], v.offset))
 
 
 @operator(family="view", grad=dict(input=lambda g, input_shape: g.reshape(input_shape)))
