@@ -110,6 +110,36 @@ def _rsqrt_in(input: Tensor, d):
     return input.rsqrt().to(d).to(input.dtype)
 
 
+@operator(name="mean_and_variance", public=False, grad=dict(input=lambda g, input, dims, result: _moments_grad(g, input, dims, result[0])))
+def _mean_and_variance(input: Tensor, dims):
+    """(mean, variance) over dimensions, which stay."""
+    mean = input.mean(dims, True)
+    centred = input - mean
+    return mean, (centred * centred).mean(dims, True)
+
+
+def _moments_grad(g, input, dims, mean):
+    count = math.prod(input.shape[d] for d in dims)
+    return g[0] / count + g[1] * (2 / count) * (input - mean)
+
+
+def _normalised_grad(g, input, mean, variance, dims, weight, eps):
+    scale = (variance + eps).rsqrt()
+    unit = (input - mean) * scale
+    factor = scale if weight is None else scale * _per_channel(weight, input.dim())
+    return factor * (g - g.mean(dims, True) - unit * (g * unit).mean(dims, True))
+
+
+@operator(name="batch_norm", title="NativeBatchNorm", public=False, grad=dict(
+    input=_normalised_grad,
+    weight=lambda g, input, mean, variance, eps: _channel_sums(g * ((input - mean) * (variance + eps).rsqrt())),
+    bias=lambda g: _channel_sums(g)))
+def _normalised(input: Tensor, mean, variance, dims, weight: Tensor, bias: Tensor, eps):
+    """The input with mean 0 and variance 1, times weight plus bias. The derivative by `input` takes in those of the moments, which are
+    its own; what derives that derivative finds them in the moments."""
+    return _affine((input - mean) * (variance + eps).rsqrt(), weight, bias)
+
+
 def _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps) -> tuple:
     """(the normalised input, mean, 1 / standard deviation). Those of the batch have shape (1, channels, 1, ...) and the values
     they have in the dtype of the weight; without `training` there is no mean."""
@@ -121,22 +151,21 @@ def _batch_norm(input, running_mean, running_var, weight, bias, training, moment
     dims = (0, *range(2, rank))
     if training:
         n = input.numel() // input.shape[1]
-        mean = input.mean(dims, True)
-        centred = input - mean
-        variance = (centred * centred).mean(dims, True)
+        mean, variance = _mean_and_variance(input, dims)
         if kept.compute is not kept:
             mean = _rounded(mean, kept)
             variance = _rounded(variance * n, kept) / n if kept is dt.bfloat16 else variance        # of float16 the sum might overflow
-            centred = input - mean
         if running_mean is not None and n:
             with no_grad():
                 running_mean.mul_(1 - momentum).add_(mean.detach().reshape(-1), alpha=momentum)
                 running_var.mul_(1 - momentum).add_(variance.detach().reshape(-1), alpha=momentum * n / max(n - 1, 1))
-    else:
-        mean = None
-        centred, variance = input - _per_channel(widened(running_mean), rank), _per_channel(widened(running_var), rank)
-    scale = _rsqrt_in(variance + eps, kept) if training and kept.compute is not kept else (variance + eps).rsqrt()
-    return _affine(centred * scale, weight, bias).to(dtype), mean, scale
+        if kept.compute is kept:
+            return _normalised(input, mean, variance, dims, weight, bias, eps).to(dtype), mean, (variance.detach() + eps).rsqrt()
+        scale = _rsqrt_in(variance + eps, kept)
+        return _affine((input - mean) * scale, weight, bias).to(dtype), mean, scale
+    mean, variance = _per_channel(widened(running_mean), rank), _per_channel(widened(running_var), rank)
+    scale = (variance + eps).rsqrt()
+    return _affine((input - mean) * scale, weight, bias).to(dtype), None, scale
 
 
 @operator(method=False)
