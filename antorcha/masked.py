@@ -12,6 +12,7 @@ from .base import dtype as dt
 from .core.tensor import Tensor
 from .ops import norms, reduction, scan, sorting
 from .ops import pointwise as pw
+from .ops.parts import conj_
 
 _plain = {name: vars(module)[name] for module, names in (
     (reduction, ("sum", "prod", "amax", "amin", "argmax", "argmin", "softmax", "log_softmax", "logsumexp", "mean")),
@@ -156,7 +157,7 @@ def _variance(input, dim, unbiased, correction, keepdim, dtype, mask, root):
     x = input.to(d)
     centre = sum(x, dim, keepdim=True, mask=mask) / _counted(x, dim, True, mask)
     gap = x - centre
-    total = sum(gap * pw.conj_(gap), dim, keepdim=keepdim, mask=mask)
+    total = sum(gap * conj_(gap), dim, keepdim=keepdim, mask=mask)
     found = total / pw.clamp_min(_counted(x, dim, keepdim, mask) - less, 0)
     return (pw.sqrt(found) if root else found).to(d)
 

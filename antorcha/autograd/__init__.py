@@ -81,8 +81,8 @@ def grad(
     inputs, _ = _places(_tuple(inputs), None)
     sparse = {i: t for i, t in enumerate(inputs) if hasattr(t, "_values")}
     if sparse:      # by their values, and at the same places
-        found = grad(outputs, [t._values() if i in sparse else t for i, t in enumerate(inputs)], cotangents, retain_graph, create_graph, True,
-                     allow_unused, is_grads_batched, materialize_grads)
+        dense = [t._values() if i in sparse else t for i, t in enumerate(inputs)]
+        found = grad(outputs, dense, cotangents, retain_graph, create_graph, True, allow_unused, is_grads_batched, materialize_grads)
         return tuple([sparse[i]._like(g) if i in sparse and g is not None else g for i, g in enumerate(found)])
     if not is_grads_batched:
         return _engine.grad(

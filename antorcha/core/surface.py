@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from ..base import dtype as dt
-from ..ops import (  # noqa: F401 (they declare operators)  # noqa: F401 (they declare operators)
+from ..ops import (  # noqa: F401 (they declare operators)
+    activation,
     arrange,
     bilinear,
+    comparison,
+    complex_numbers,
     factory,
     gamma,
     joining,
@@ -151,16 +154,16 @@ def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False) -> bool:
 
 def _install_operators() -> None:
     plain = dict(add=pw.add_, sub=pw.sub_, mul=pw.mul, truediv=pw.div_, floordiv=pw.floor_divide, mod=pw.remainder, pow=pw.pow,
-                 lt=pw.lt, le=pw.le, gt=pw.gt, ge=pw.ge, eq=pw.eq, ne=pw.ne)
-    plain["and"], plain["or"], plain["xor"] = pw.bitwise_and, pw.bitwise_or, pw.bitwise_xor
-    plain["lshift"], plain["rshift"] = pw.bitwise_left_shift, pw.bitwise_right_shift
+                 lt=comparison.lt, le=comparison.le, gt=comparison.gt, ge=comparison.ge, eq=comparison.eq, ne=comparison.ne)
+    plain["and"], plain["or"], plain["xor"] = comparison.bitwise_and, comparison.bitwise_or, comparison.bitwise_xor
+    plain["lshift"], plain["rshift"] = comparison.bitwise_left_shift, comparison.bitwise_right_shift
     for name, call in plain.items():
         raw = call.record.raw if call is not pw.pow else call
         setattr(Tensor, f"__{name}__", _sign(raw))
         if name not in ("lt", "le", "gt", "ge", "eq", "ne"):
             setattr(Tensor, f"__r{name}__", _reflected(raw))
             setattr(Tensor, f"__i{name}__", _inplace_operator(raw))
-    for name, call in dict(neg=pw.neg, abs=pw.abs, invert=pw.bitwise_not).items():
+    for name, call in dict(neg=pw.neg, abs=pw.abs, invert=comparison.bitwise_not).items():
         setattr(Tensor, f"__{name}__", lambda self, call=call: call(self))
     Tensor.__pos__ = numeric.positive
     Tensor.__rtruediv__ = _reflected(_quotient)

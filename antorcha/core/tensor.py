@@ -18,10 +18,11 @@ from ..graph import tape
 from ..graph.node import Node, Static, dense, is_row_major
 from ..graph.node import view as make_view
 from ..graph.tape import LONGEST
-from ..ops import arrange, contraction, extern, factory, joining, placement, record, reduction
+from ..ops import arrange, complex_numbers, contraction, extern, factory, joining, placement, record, reduction
 from ..ops import index as index_ops
 from ..ops import pointwise as pw
 from ..ops import view as view_ops
+from ..ops.parts import conj_
 from ..ops.record import core, meta, number
 from ..runtime.buffer import Buffer
 from . import autograd, override
@@ -556,8 +557,8 @@ class Tensor:
 
     H = property(lambda self: self.T.conj())
     mH = property(lambda self: self.mT.conj())
-    real = property(lambda self: pw.real(self))
-    imag = property(lambda self: pw.imag(self))
+    real = property(lambda self: complex_numbers.real(self))
+    imag = property(lambda self: complex_numbers.imag(self))
 
     def __deepcopy__(self, memo):
         if id(self) in memo:
@@ -1090,7 +1091,7 @@ core.__dict__.update(
     cast=pw.cast,
     cat=joining.cat,
     stack=joining.stack,
-    conj=pw.conj_,
+    conj=conj_,
     store_out=record.store_out,
     inplace=inplace,
     broadcast_tensors=joining.broadcast_tensors,

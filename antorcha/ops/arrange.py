@@ -7,6 +7,7 @@ import numpy as np
 from ..base import dtype as dt
 from ..graph.node import Static, dense
 from ..graph.node import view as make_view
+from . import complex_numbers  # noqa: F401 (declares operators with copies below)
 from . import pointwise as pw
 from . import view as views
 from .joining import cat

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import pointwise as pw
 from .contraction import bmm, check_dtypes, contract_dims, matmul, mm
+from .parts import conj_
 from .record import broadcast_shapes, check_tensor, core, normalize_dim, operator, result_dtype
 from .view import expand_
 
@@ -36,7 +36,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
 def vdot(input: Tensor, other: Tensor) -> Tensor:
     """The inner product of two vectors, the first conjugated."""
     _vectors("vdot", input, other)
-    return matmul(pw.conj_(input), other)
+    return matmul(conj_(input), other)
 
 
 @operator(autocast="lower")

@@ -6,7 +6,7 @@ from ..base.errors import message
 from ..graph.node import Static, View, dense, form
 from ..graph.node import view as make_view
 from ..graph.tape import state
-from . import pointwise as pw
+from .parts import complex_, imag_, real_
 from .record import Record, broadcast_shapes, broadcast_view, check_tensor, core, meta, operator
 
 Tensor = "Tensor"
@@ -34,9 +34,9 @@ def contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int):
 def _complex_contract(a, va: View, b, vb: View, *dims):
     """(A + iB)(C + iD) as four real contractions."""
     whole = [core.tensor_on(x.storage, meta(dense((x.storage.numel,)), x.meta.dtype, x.meta.device)) for x in (a, b)]
-    (ar, ai), (br, bi) = ((pw.real_(x), pw.imag_(x)) for x in whole)
+    (ar, ai), (br, bi) = ((real_(x), imag_(x)) for x in whole)
     real = contract(ar, va, br, vb, *dims) - contract(ai, va, bi, vb, *dims)
-    return pw.complex_(real, contract(ar, va, bi, vb, *dims) + contract(ai, va, br, vb, *dims))
+    return complex_(real, contract(ar, va, bi, vb, *dims) + contract(ai, va, br, vb, *dims))
 
 
 def _collapse(va: View, vb: View, nb, nm, nn, nk):

@@ -15,6 +15,7 @@ from ..base import dtype as dt
 from ..graph.node import dense
 from . import pointwise as pw
 from .extern import host_op, run
+from .parts import conj_, real_
 from .record import check_tensor, core, meta, normalize_dims, operator
 
 Tensor = "Tensor"
@@ -41,7 +42,7 @@ def whole(input: Tensor, dims, forward):
 
 
 @operator(name="fft_half", title="FftR2C", public=False, holomorphic=False,
-          grad=dict(input=lambda g, dim, input_shape: pw.real_(whole(resized(g, (dim,), (input_shape[dim],)), (dim,), False))))
+          grad=dict(input=lambda g, dim, input_shape: real_(whole(resized(g, (dim,), (input_shape[dim],)), (dim,), False))))
 def half(input: Tensor, dim):
     """The forward transform of real numbers along `dim`: frequencies 0 to n // 2, the others are their conjugates."""
     shape = _with_size(input.shape, dim, input.shape[dim] // 2 + 1)
@@ -154,7 +155,7 @@ def _real_to_complex(name, input, sizes, dims, norm, forward):
     factor = _factor(name, norm, sizes, forward)
     spectrum = half(resized(x, dims, sizes), dims[-1])
     if not forward:
-        spectrum = pw.conj_(spectrum)
+        spectrum = conj_(spectrum)
     return _scaled(whole(spectrum, dims[:-1], forward) if dims[1:] else spectrum, factor)
 
 
@@ -166,7 +167,7 @@ def _complex_to_real(name, input, sizes, dims, norm, forward):
     x = resized(x, dims, (*sizes[:-1], sizes[-1] // 2 + 1))
     if dims[1:]:
         x = whole(x, dims[:-1], forward)
-    return _scaled(real(pw.conj_(x) if forward else x, dims[-1], sizes[-1]), factor)
+    return _scaled(real(conj_(x) if forward else x, dims[-1], sizes[-1]), factor)
 
 
 # -- the transforms ---------------------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ import numpy as np
 
 from ..base import dtype as dt
 from .placement import place
-from .pointwise import digamma, where
+from .pointwise import where
 from .random import source
 from .record import by_lane, core, operator
+from .special import digamma
 
 Tensor = "Tensor"
 

@@ -17,6 +17,7 @@ from ..base.errors import LinAlgError
 from . import lapack
 from . import pointwise as pw
 from .extern import host_op, run
+from .parts import complex_, conj_, imag_
 from .record import broadcast_shapes, check_tensor, core, everywhere, operator
 from .results import named
 
@@ -251,7 +252,7 @@ def _slogdet_grad(g, A, result):
     """d log det(A) = tr(A^-1 dA); its imaginary part turns the sign."""
     weight = g[1]
     if A.is_complex():
-        weight = pw.complex_(weight, -pw.imag_(pw.conj_(g[0]) * result[0]))
+        weight = complex_(weight, -imag_(conj_(g[0]) * result[0]))
     return _over(weight, A) * inverse_(A)[0].mH
 
 

@@ -7,9 +7,9 @@ Approximate Matrix Decompositions" (2011), algorithms 4.4 and 5.1.
 from __future__ import annotations
 
 from ..base import dtype as dt
-from . import pointwise as pw
 from . import random
 from .linalg import check_matrix
+from .parts import complex_
 from .record import operator
 from .spectral import linalg_qr, linalg_svd
 
@@ -25,7 +25,7 @@ def _normal(rows: int, columns: int, d):
     if d.kind != "c":
         return random.randn(rows, columns, dtype=d)
     parts = random.randn(2, rows, columns, dtype=d.to_real()) * 0.5 ** 0.5
-    return pw.complex_(parts[0], parts[1])
+    return complex_(parts[0], parts[1])
 
 
 def basis(A, q: int, niter: int, M=None):

@@ -7,6 +7,7 @@ import numbers
 
 from . import pointwise as pw
 from .linalg import check_matrix, inverse_
+from .parts import imag_, real_
 from .record import check_tensor, core, normalize_dim, normalize_dims, operator
 from .reduction import _restore
 from .spectral import svdvals
@@ -35,7 +36,7 @@ def vector_norm_(input: Tensor, ord, dim, keepdim):
 
 def _squares(x):
     if x.is_complex():
-        a, b = pw.real_(x), pw.imag_(x)
+        a, b = real_(x), imag_(x)
         return a * a + b * b
     return x * x
 

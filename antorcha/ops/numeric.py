@@ -11,6 +11,8 @@ from ..loops import complex as cx
 from ..loops import ir
 from ..loops import math as lm
 from . import pointwise as pw
+from .comparison import isfinite
+from .parts import complex_, imag_, real_
 from .record import check_tensor, comparison, core, floating, number, operator, pointwise, same, widened
 from .samples import binary, unary
 
@@ -296,7 +298,7 @@ def logit(input: Tensor, eps=None) -> Tensor:
 
 
 @pointwise(lambda x, nan, high, low: ir.select(x.ne(x), nan, ir.select(x.eq(math.inf), high, ir.select(x.eq(-math.inf), low, x))),
-           name="nan_to_num", public=False, rule=same, grad=dict(input=lambda g, input: pw.where(pw.isfinite(input), g, 0.0)))
+           name="nan_to_num", public=False, rule=same, grad=dict(input=lambda g, input: pw.where(isfinite(input), g, 0.0)))
 def replaced_(input: Tensor, nan, posinf, neginf): ...
 
 
@@ -310,7 +312,7 @@ def nan_to_num(input: Tensor, nan=None, posinf=None, neginf=None) -> Tensor:
     """NaN and the infinities replaced: by 0 and the extreme numbers of the dtype, unless given."""
     d = input.meta.dtype
     if d.kind == "c":
-        return pw.complex_(*(nan_to_num(part(input), nan, posinf, neginf) for part in (pw.real_, pw.imag_)))
+        return complex_(*(nan_to_num(part(input), nan, posinf, neginf) for part in (real_, imag_)))
     if d.kind != "f":
         return input.clone()
     top = largest(d)

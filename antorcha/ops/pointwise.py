@@ -5,19 +5,17 @@
 
 from __future__ import annotations
 
-import builtins
 import math
 
 from ..base import dtype as dt
 from ..loops import complex as cx
 from ..loops import ir
 from ..loops import math as lm
-from .record import bitwise, check_tensor, comparison, core, floating, logical, no_bool, number, operator, pointwise, result_dtype
+from .parts import conj_, real_
+from .record import check_tensor, core, floating, no_bool, number, operator, pointwise, result_dtype
 from .samples import binary, unary
 
 Tensor = "Tensor"
-SQRT_2, SQRT_PI = math.sqrt(2.0), math.sqrt(math.pi)
-SQRT_2_PI = math.sqrt(2.0 / math.pi)
 
 
 # -- arithmetic -------------------------------------------------------------------------------------------------
@@ -175,143 +173,7 @@ def _sgn_grad(g, x):
     return where(x == 0, 0.0, (g - direction * (g * conj_(direction)).real) / size)
 
 
-# -- complex numbers --------------------------------------------------------------------------------------------
-
-def _parts(d): return d, d.to_real()
-
-
-@pointwise(lambda x: x, name="real_part", title="Real", public=False, rule=_parts, complex=lambda z: z.re, holomorphic=False,
-           grad=dict(input=lambda g: g))
-def real_(input: Tensor): ...
-
-
-@pointwise(lambda x: x - x, name="imaginary_part", title="Imag", public=False, rule=_parts, complex=lambda z: z.im, holomorphic=False,
-           grad=dict(input=lambda g: complex_(g * 0, g)))
-def imag_(input: Tensor): ...
-
-
-def _joined(d): return d, d.to_complex()
-
-
-@pointwise(ir.Pair, name="complex", title="Complex", public=False, rule=_joined, holomorphic=False,
-           grad=dict(real=lambda g: real_(g), imag=lambda g: imag_(g)))
-def complex_(real: Tensor, imag: Tensor): ...
-
-
-@pointwise(
-    lambda x: x, name="conj_physical", public=False, complex=lambda z: z.conj(), holomorphic=False, grad=dict(input=lambda g: conj_(g))
-)
-def conj_physical_(input: Tensor): ...
-
-
-def conj_(x):
-    """The conjugate; a real tensor is its own."""
-    return conj_physical_(x) if x.meta.dtype.kind == "c" else x
-
-
-@pointwise(
-    lambda x: (
-        ir.select(x < 0.0, ir.const(math.pi, x.dtype), ir.select(x.ne(x), x, ir.const(0.0, x.dtype)))
-        if x.dtype.kind == "f"
-        else ir.select(x < 0, ir.const(math.pi, dt.float32), ir.const(0.0, dt.float32))
-    ),
-    name="angle",
-    rule=lambda d: _angle_rule(d),
-    complex=cx.angle,
-    holomorphic=False,
-    grad=dict(input=lambda g, input: _angle_grad(g, input)),
-)
-def angle(input: Tensor) -> Tensor:
-    """The argument of every element, in radians, in (-pi, pi]; of negative real numbers pi."""
-
-
-def _angle_rule(d):
-    return (d, d.to_real()) if d.kind in "fc" else (dt.default(), dt.default())
-
-
-def _angle_grad(g, x):
-    if x.meta.dtype.kind != "c":
-        return g * 0
-    square = (x * conj_(x)).real
-    scale = where(square == 0, 0.0, g / where(square == 0, 1.0, square))
-    return complex_(-imag_(x) * scale, real_(x) * scale)
-
-
-@operator(out="exact")
-def complex(real: Tensor, imag: Tensor) -> Tensor:
-    """The complex tensor with these parts, of one float dtype."""
-    if real.meta.dtype is not imag.meta.dtype:
-        raise RuntimeError(f"Expected object of scalar type {real.meta.dtype} but got scalar type {imag.meta.dtype} for second argument")
-    if real.meta.dtype not in (dt.float16, dt.float32, dt.float64):
-        raise RuntimeError(f"Expected both inputs to be Half, Float or Double tensors but got {real.meta.dtype} and {imag.meta.dtype}")
-    return complex_(real, imag)
-
-
-@operator()
-def polar(abs: Tensor, angle: Tensor) -> Tensor:
-    """The complex tensor with these magnitudes and arguments."""
-    check_tensor("polar", "abs", abs)
-    check_tensor("polar", "angle", angle)
-    return complex(abs * cos(angle), abs * sin(angle))
-
-
-@operator()
-def conj(input: Tensor) -> Tensor:
-    """The complex conjugate."""
-    return conj_(input)
-
-
-@operator(inplace=True)
-def conj_physical(input: Tensor) -> Tensor:
-    """The complex conjugate."""
-    return conj_(input)
-
-
-@operator()
-def resolve_conj(input: Tensor) -> Tensor:
-    """The input: conjugates are computed, never marked."""
-    return input
-
-
-@operator()
-def resolve_neg(input: Tensor) -> Tensor:
-    """The input: negatives are computed, never marked."""
-    return input
-
-
-@operator(method=False)
-def real(input: Tensor) -> Tensor:
-    """The real part."""
-    return real_(input) if input.meta.dtype.kind == "c" else input
-
-
-@operator(method=False)
-def imag(input: Tensor) -> Tensor:
-    """The imaginary part, of a complex tensor."""
-    if input.meta.dtype.kind != "c":
-        raise RuntimeError("imag is not implemented for tensors with non-complex dtypes.")
-    return imag_(input)
-
-
-@operator()
-def view_as_real(input: Tensor) -> Tensor:
-    """(..., 2): real and imaginary parts. A copy here, not a view."""
-    if input.meta.dtype.kind != "c":
-        raise RuntimeError("view_as_real is only supported for complex tensors")
-    return core.stack([real_(input), imag_(input)], -1)
-
-
-@operator()
-def view_as_complex(input: Tensor) -> Tensor:
-    """From (..., 2), real and imaginary parts. A copy here, not a view."""
-    if not input.meta.dtype.is_floating_point:
-        raise RuntimeError(
-            f"view_as_complex is only supported for floating point tensors, but got a tensor of scalar type: {input.meta.dtype}"
-        )
-    if not input.dim() or input.shape[-1] != 2:
-        raise RuntimeError("Tensor must have a last dimension of size 2")
-    return complex_(input.select(-1, 0), input.select(-1, 1))
-
+# -- powers -----------------------------------------------------------------------------------------------------
 
 @pointwise(lambda x: x, name="clone", public=False, grad=dict(input=lambda g: g), complex=True)
 def identity(input: Tensor): ...
@@ -453,6 +315,18 @@ def reciprocal(input: Tensor) -> Tensor:
     """1 / x for every element."""
 
 
+@pointwise(
+    lm.sigmoid,
+    rule=floating,
+    samples=unary(-9, 9),
+    grad=dict(input=lambda g, result: g * ((1 - result) * result)),
+    complex=cx.sigmoid,
+    wide=True,
+)
+def sigmoid(input: Tensor) -> Tensor:
+    """The logistic function 1 / (1 + exp(-x))."""
+
+
 # -- trigonometry -----------------------------------------------------------------------------------------------
 
 @pointwise(lm.sin, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * cos(input)), complex=cx.sin)
@@ -532,209 +406,6 @@ def acosh(input: Tensor) -> Tensor:
 @pointwise(lm.atanh, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: g / (1 - input * input)), complex=cx.atanh)
 def atanh(input: Tensor) -> Tensor:
     """Inverse hyperbolic tangent of every element."""
-
-
-# -- error function and its kin ---------------------------------------------------------------------------------
-
-@pointwise(lm.erf, rule=floating, samples=unary(-3, 3), grad=dict(input=lambda g, input: g * (exp(-input * input) * (2 / SQRT_PI))))
-def erf(input: Tensor) -> Tensor:
-    """The error function."""
-
-
-@pointwise(lm.erfc, rule=floating, samples=unary(-3, 3), grad=dict(input=lambda g, input: g * (exp(-input * input) * (-2 / SQRT_PI))))
-def erfc(input: Tensor) -> Tensor:
-    """1 - erf(x), precise for large x."""
-
-
-@pointwise(
-    lm.erfinv, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, result: g * (exp(result * result) * (SQRT_PI / 2)))
-)
-def erfinv(input: Tensor) -> Tensor:
-    """The inverse of the error function."""
-
-
-@pointwise(lm.lgamma, rule=floating, grad=dict(input=lambda g, input: g * digamma(input)))
-def lgamma(input: Tensor) -> Tensor:
-    """The logarithm of the absolute value of the gamma function."""
-
-
-@pointwise(lm.trigamma, public=False, rule=floating, samples=unary(0.5, 9), grad=dict(input=lambda g, input: _trigamma_grad(g, input)))
-def trigamma(input: Tensor): ...
-
-
-def _trigamma_grad(g, input):
-    from .special import polygamma
-    return g * polygamma(2, input)
-
-
-@pointwise(lm.digamma, rule=floating, samples=unary(0.5, 9), grad=dict(input=lambda g, input: g * trigamma(input)))
-def digamma(input: Tensor) -> Tensor:
-    """The derivative of lgamma."""
-
-
-@pointwise(
-    lm.sigmoid,
-    rule=floating,
-    samples=unary(-9, 9),
-    grad=dict(input=lambda g, result: g * ((1 - result) * result)),
-    complex=cx.sigmoid,
-    wide=True,
-)
-def sigmoid(input: Tensor) -> Tensor:
-    """The logistic function 1 / (1 + exp(-x))."""
-
-
-# -- rounding ---------------------------------------------------------------------------------------------------
-
-def _rounding(kind):
-    return lambda x: ir.unary(kind, x) if x.dtype.kind == "f" else x
-
-
-@pointwise(_rounding("floor"), rule=no_bool, grad=dict(input=lambda g: g * 0))
-def floor(input: Tensor) -> Tensor:
-    """The largest integer not above every element."""
-
-
-@pointwise(_rounding("ceil"), rule=no_bool, grad=dict(input=lambda g: g * 0))
-def ceil(input: Tensor) -> Tensor:
-    """The smallest integer not below every element."""
-
-
-@pointwise(_rounding("trunc"), rule=no_bool, grad=dict(input=lambda g: g * 0))
-def trunc(input: Tensor) -> Tensor:
-    """Every element without its fraction."""
-
-
-@pointwise(_rounding("round"), name="round", public=False, rule=no_bool, grad=dict(input=lambda g: g * 0))
-def round_(input: Tensor): ...
-
-
-@operator(inplace=True)
-def round(input: Tensor, *, decimals=0) -> Tensor:
-    """The nearest integer (or decimal), halves to even."""
-    if decimals == 0:
-        return round_(input)
-    scale = 10.0 ** builtins.abs(decimals)
-    return round_(input * scale) / scale if decimals > 0 else round_(input / scale) * scale
-
-
-@pointwise(lambda x: x - ir.trunc(x) if x.dtype.kind == "f" else x - x, rule=no_bool, grad=dict(input=lambda g: g))
-def frac(input: Tensor) -> Tensor:
-    """The fraction of every element, with its sign."""
-
-
-# -- comparison and logic ---------------------------------------------------------------------------------------
-
-@pointwise(lambda a, b: a.eq(b), rule=comparison, tensors=("input",), complex=True)
-def eq(input: Tensor, other: Tensor) -> Tensor:
-    """Where the elements are equal."""
-
-
-@pointwise(lambda a, b: a.ne(b), rule=comparison, tensors=("input",), complex=True)
-def ne(input: Tensor, other: Tensor) -> Tensor:
-    """Where the elements differ."""
-
-
-@pointwise(lambda a, b: a < b, rule=comparison, tensors=("input",))
-def lt(input: Tensor, other: Tensor) -> Tensor:
-    """Where input is less than other."""
-
-
-@pointwise(lambda a, b: a <= b, rule=comparison, tensors=("input",))
-def le(input: Tensor, other: Tensor) -> Tensor:
-    """Where input is at most other."""
-
-
-@pointwise(lambda a, b: a > b, rule=comparison, tensors=("input",))
-def gt(input: Tensor, other: Tensor) -> Tensor:
-    """Where input is greater than other."""
-
-
-@pointwise(lambda a, b: a >= b, rule=comparison, tensors=("input",))
-def ge(input: Tensor, other: Tensor) -> Tensor:
-    """Where input is at least other."""
-
-
-def _truth(x): return x.ne(0) if isinstance(x, ir.Pair) else x.cast(dt.bool_)
-
-
-@pointwise(lambda a, b: _truth(a) & _truth(b), rule=logical, tensors=("input", "other"), complex=True)
-def logical_and(input: Tensor, other: Tensor) -> Tensor:
-    """Where both are true (nonzero)."""
-
-
-@pointwise(lambda a, b: _truth(a) | _truth(b), rule=logical, tensors=("input", "other"), complex=True)
-def logical_or(input: Tensor, other: Tensor) -> Tensor:
-    """Where one is true (nonzero)."""
-
-
-@pointwise(lambda a, b: _truth(a) ^ _truth(b), rule=logical, tensors=("input", "other"), complex=True)
-def logical_xor(input: Tensor, other: Tensor) -> Tensor:
-    """Where exactly one is true (nonzero)."""
-
-
-@pointwise(lambda a: ~_truth(a), rule=logical, complex=True)
-def logical_not(input: Tensor) -> Tensor:
-    """Where the element is zero."""
-
-
-@pointwise(lambda a, b: a & b, rule=bitwise)
-def bitwise_and(input: Tensor, other: Tensor) -> Tensor:
-    """Bitwise and of integers; logical and of bools."""
-
-
-@pointwise(lambda a, b: a | b, rule=bitwise)
-def bitwise_or(input: Tensor, other: Tensor) -> Tensor:
-    """Bitwise or of integers; logical or of bools."""
-
-
-@pointwise(lambda a, b: a ^ b, rule=bitwise)
-def bitwise_xor(input: Tensor, other: Tensor) -> Tensor:
-    """Bitwise exclusive or of integers; logical of bools."""
-
-
-@pointwise(lambda a: ~a, rule=bitwise)
-def bitwise_not(input: Tensor) -> Tensor:
-    """Bitwise complement of integers; logical not of bools."""
-
-
-@pointwise(lambda a, b: a << b, rule=bitwise)
-def bitwise_left_shift(input: Tensor, other: Tensor) -> Tensor:
-    """input * 2**other, on integers."""
-
-
-@pointwise(lambda a, b: a >> b, rule=bitwise)
-def bitwise_right_shift(input: Tensor, other: Tensor) -> Tensor:
-    """input / 2**other rounded down, on integers."""
-
-
-@pointwise(
-    lambda x: x.ne(x) if x.dtype.kind == "f" else ir.const(False, dt.bool_),
-    rule=comparison,
-    inplace=False,
-    complex=cx.is_any(lambda x: x.ne(x)),
-)
-def isnan(input: Tensor) -> Tensor:
-    """Where the element is NaN."""
-
-
-def _isinf(x):
-    return ir.absolute(x).eq(math.inf) if x.dtype.kind == "f" else ir.const(False, dt.bool_)
-
-
-@pointwise(_isinf, rule=comparison, inplace=False, complex=cx.is_any(_isinf))
-def isinf(input: Tensor) -> Tensor:
-    """Where the element is infinite."""
-
-
-@pointwise(
-    lambda x: ir.absolute(x) < math.inf if x.dtype.kind == "f" else ir.const(True, dt.bool_),
-    rule=comparison,
-    inplace=False,
-    complex=cx.is_all(lambda x: ir.absolute(x) < math.inf),
-)
-def isfinite(input: Tensor) -> Tensor:
-    """Where the element is neither infinite nor NaN."""
 
 
 # -- choice -----------------------------------------------------------------------------------------------------
@@ -863,170 +534,6 @@ def addcdiv_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tensor:
     """input + value * tensor1 / tensor2."""
     return addcdiv_(input, tensor1, tensor2, value)
-
-
-# -- activations ------------------------------------------------------------------------------------------------
-
-@pointwise(lambda x: ir.select(x <= 0, ir.const(0, x.dtype), x), rule=no_bool, samples=unary(-9, 9),
-           grad=dict(input=lambda g, result: where(result > 0, g, 0.0)))
-def relu(input: Tensor) -> Tensor:
-    """max(x, 0)."""
-
-
-@pointwise(lambda x, s: ir.select(x > 0, x, x * s), rule=floating, samples=unary(-9, 9),
-           grad=dict(input=lambda g, input, negative_slope: where(input > 0, g, g * negative_slope)))
-def leaky_relu(input: Tensor, negative_slope=0.01) -> Tensor:
-    """x where positive, else negative_slope * x."""
-
-
-def _elu(x, alpha, scale, input_scale):
-    return ir.select(x <= 0.0, alpha * scale * lm.expm1(x * input_scale), x * scale)
-
-
-@pointwise(_elu, rule=floating, samples=unary(-9, 9),
-           grad=dict(input=lambda g, input, alpha, scale, input_scale:
-                     where(input <= 0, g * (input_scale * alpha * scale) * exp(input * input_scale), g * scale)), wide=True)
-def elu(input: Tensor, alpha=1.0, scale=1.0, input_scale=1.0) -> Tensor:
-    """x where positive, else alpha * (exp(x) - 1). Clevert et al., 2015."""
-
-
-@operator(inplace=True)
-def selu(input: Tensor) -> Tensor:
-    """Scaled exponential linear unit. Klambauer et al., 2017."""
-    return elu(input, 1.6732632423543772, 1.0507009873554805)
-
-
-@operator(inplace=True)
-def celu(input: Tensor, alpha=1.0) -> Tensor:
-    """max(0, x) + min(0, alpha * (exp(x / alpha) - 1)). Barron, 2017."""
-    return elu(input, alpha, 1.0, 1.0 / alpha)
-
-
-@pointwise(lambda x: x * 0.5 * (1.0 + lm.erf(x * (1.0 / SQRT_2))), name="gelu", public=False, rule=floating, samples=unary(-5, 5),
-           grad=dict(input=lambda g, input: gelu_backward(g, input)), wide=True)
-def gelu_erf(input: Tensor): ...
-
-
-@operator(public=False)
-def gelu_backward(g: Tensor, input: Tensor):
-    cdf = 0.5 * (1 + erf(input * (1 / SQRT_2)))
-    density = exp(input * input * -0.5) * (1 / math.sqrt(2 * math.pi))
-    return g * (cdf + input * density)
-
-
-@pointwise(lambda x: x * 0.5 * (1.0 + lm.tanh(x * (1.0 + x * x * 0.044715) * SQRT_2_PI)), name="gelu_tanh", title="Gelu", public=False,
-           wide=True,
-           rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, input: _gelu_tanh_grad(g, input)))
-def gelu_tanh(input: Tensor): ...
-
-
-def _gelu_tanh_grad(g, input):
-    squared = input * input
-    slope = tanh(input * (1.0 + squared * 0.044715) * SQRT_2_PI)
-    return g * (0.5 * (1 + slope) + input * (1 - slope * slope) * (1.0 + squared * 0.134145) * (0.5 * SQRT_2_PI))
-
-
-@operator()
-def gelu(input: Tensor, *, approximate="none") -> Tensor:
-    """x * Phi(x) with the normal distribution function, or its approximation by tanh. Hendrycks and Gimpel, 2016."""
-    if approximate == "none":
-        return gelu_erf(input)
-    if approximate != "tanh":
-        raise RuntimeError(f"gelu: expected approximate to be 'none' or 'tanh'; received {approximate!r}")
-    return gelu_tanh(input)
-
-
-@pointwise(lambda x: x * lm.sigmoid(x), rule=floating, samples=unary(-9, 9), complex=lambda z: z * cx.sigmoid(z),
-           grad=dict(input=lambda g, input: g * (sigmoid(input) * (1 + input * (1 - sigmoid(input))))), wide=True)
-def silu(input: Tensor) -> Tensor:
-    """x * sigmoid(x)."""
-
-
-def _softplus(x, beta, threshold):
-    z = x * beta
-    return ir.select(z > threshold, x, lm.log1p(lm.exp(z)) / beta)
-
-
-@pointwise(_softplus, rule=floating, samples=unary(-9, 9),
-           grad=dict(input=lambda g, input, beta, threshold: where(input * beta > threshold, g, g * sigmoid(input * beta))), wide=True)
-def softplus(input: Tensor, beta=1.0, threshold=20.0) -> Tensor:
-    """log(1 + exp(beta * x)) / beta; x itself above the threshold."""
-
-
-def _logsigmoid(x):
-    return ir.minimum(x, ir.const(0.0, x.dtype)) - lm.log1p(lm.exp(-ir.absolute(x)))
-
-
-@pointwise(_logsigmoid, rule=floating, samples=unary(-9, 9), method=False, inplace=False, name="log_sigmoid",
-           grad=dict(input=lambda g, input: g * sigmoid(-input)), wide=True)
-def logsigmoid(input: Tensor) -> Tensor:
-    """log(1 / (1 + exp(-x)))."""
-
-
-@operator(wide=True)
-def mish(input: Tensor) -> Tensor:
-    """x * tanh(softplus(x)). Misra, 2019."""
-    return input * tanh(softplus(input))
-
-
-@operator()
-def hardtanh(input: Tensor, min_val=-1.0, max_val=1.0) -> Tensor:
-    """Every element, but within [min_val, max_val]; of integers these are cut to integers."""
-    if min_val > max_val:
-        raise ValueError(f"min_val cannot be greater than max_val; received {min_val} and {max_val}")
-    if input.meta.dtype.kind in "iu":
-        min_val, max_val = int(min_val), int(max_val)
-    if input.meta.dtype.kind == "u" and min_val < 0:
-        raise RuntimeError(f"Cannot do hardtanh on an unsigned type with negative limits; received min_val = {min_val}")
-    return _hardtanh(input, min_val, max_val)
-
-
-@pointwise(lambda x, low, high: ir.minimum(ir.maximum(x, low), high), name="hardtanh", public=False, rule=no_bool,
-           grad=dict(input=lambda g, input, min_val, max_val: where((input > min_val) & (input < max_val), g, 0.0)))
-def _hardtanh(input: Tensor, min_val, max_val): ...
-
-
-@operator()
-def relu6(input: Tensor) -> Tensor:
-    """min(max(x, 0), 6)."""
-    return _hardtanh(input, 0, 6)
-
-
-@pointwise(lambda x: ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=floating,
-           grad=dict(input=lambda g, input: where((input > -3) & (input < 3), g / 6, 0.0)), wide=True)
-def hardsigmoid(input: Tensor) -> Tensor:
-    """min(max(x + 3, 0), 6) / 6."""
-
-
-@pointwise(lambda x: x * ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=floating,
-           grad=dict(input=lambda g, input: where(input <= -3, 0.0, where(input < 3, g * (input / 3 + 0.5), g))), wide=True)
-def hardswish(input: Tensor) -> Tensor:
-    """x * min(max(x + 3, 0), 6) / 6. Howard et al., 2019."""
-
-
-@pointwise(lambda x, l: ir.select((x > l) | (x < -l), x, ir.const(0.0, x.dtype)), rule=floating,
-           grad=dict(input=lambda g, input, lambd: where((input > lambd) | (input < -lambd), g, 0.0)))
-def hardshrink(input: Tensor, lambd=0.5) -> Tensor:
-    """x outside [-lambd, lambd], else 0."""
-
-
-@pointwise(lambda x, l: ir.select(x > l, x - l, ir.select(x < -l, x + l, ir.const(0.0, x.dtype))), rule=floating, name="softshrink",
-           public=False, grad=dict(input=lambda g, input, lambd: where((input > lambd) | (input < -lambd), g, 0.0)))
-def softshrink_(input: Tensor, lambd): ...
-
-
-@operator()
-def softshrink(input: Tensor, lambd=0.5) -> Tensor:
-    """x moved towards 0 by lambd >= 0, 0 within [-lambd, lambd]."""
-    if lambd < 0:
-        raise RuntimeError(f"softshrink: expected lambda at least 0 (lambda must be in range [0, inf) for the input dtype); found {lambd}")
-    return softshrink_(input, lambd)
-
-
-@pointwise(lambda x, t, v: ir.select(x > t, x, v), rule=no_bool,
-           grad=dict(input=lambda g, input, threshold: where(input > threshold, g, 0.0)))
-def threshold(input: Tensor, threshold, value) -> Tensor:
-    """x above the threshold, else value."""
 
 
 # -- conversion -------------------------------------------------------------------------------------------------

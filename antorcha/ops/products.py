@@ -9,6 +9,7 @@ from . import pointwise as pw
 from .contraction import check_dtypes, matmul
 from .extern import host_op, run
 from .linalg import check_matrix, inv, solve, triangular
+from .parts import conj_
 from .record import broadcast_shapes, check_tensor, core, normalize_dim, operator
 
 Tensor = "Tensor"
@@ -32,7 +33,7 @@ def vecdot(x: Tensor, y: Tensor, *, dim=-1) -> Tensor:
     check_tensor("linalg.vecdot", "x", x)
     check_tensor("linalg.vecdot", "y", y)
     check_dtypes("linalg.vecdot", x, y)
-    return (pw.conj_(x) * y).sum(dim)
+    return (conj_(x) * y).sum(dim)
 
 
 # -- powers and chains ------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from ..graph.node import Static, dense, form
 from ..graph.node import view as make_view
 from . import pointwise as pw
 from .extern import host_op, run
+from .parts import complex_, imag_, real_
 from .record import Record, check_tensor, core, meta, normalize_dim, normalize_dims, operator, widened
 from .results import named
 
@@ -45,7 +46,7 @@ def _complex_reduce(name: str, input, dim, keepdim: bool, accumulate: dt.dtype, 
     if name != "sum":
         raise NotImplementedError(f'"{name}" not implemented for complex tensors: reduce the real and imaginary parts, or the magnitudes.')
     real = out.to_real()
-    return pw.complex_(*[reduce(name, part(input), dim, keepdim, real, real) for part in (pw.real_, pw.imag_)])
+    return complex_(*[reduce(name, part(input), dim, keepdim, real, real) for part in (real_, imag_)])
 
 
 def _plan(name, m, dim, keepdim, accumulate, out):
@@ -299,7 +300,7 @@ def var_(input: Tensor, dim, correction, keepdim):
 
 def _squares(x):
     """|x|**2 of every element."""
-    return pw.real_(x) * pw.real_(x) + pw.imag_(x) * pw.imag_(x) if x.meta.dtype.kind == "c" else x * x
+    return real_(x) * real_(x) + imag_(x) * imag_(x) if x.meta.dtype.kind == "c" else x * x
 
 
 def _var_grad(g, input, dim, correction, keepdim):
@@ -350,7 +351,7 @@ def logsumexp(input: Tensor, dim, keepdim=False) -> Tensor:
     """log(sum(exp(x))) over `dim`, without overflow."""
     if input.meta.dtype.kind not in "fc":
         input = input.to(dt.default())
-    real = pw.real_(input) if input.meta.dtype.kind == "c" else input
+    real = real_(input) if input.meta.dtype.kind == "c" else input
     top = reduce("max", real, dim, True, real.meta.dtype, real.meta.dtype) if input.numel() else real.sum(dim, True)
     top = pw.where(pw.abs(top) == math.inf, 0.0, top)
     total = (input - top).exp().sum(dim, True).log() + top

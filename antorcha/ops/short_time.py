@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 
-from . import pointwise as pw
+from .complex_numbers import view_as_real
 from .fft import functions
 from .padding import pad
 from .record import check_tensor, core, operator
@@ -74,7 +74,7 @@ def stft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor 
     frames = x.unfold(-1, n_fft, hop) * window
     transform = functions["fft" if turned or onesided is False else "rfft"]
     spectrum = transform(frames, norm="ortho" if normalized else None).transpose(1, 2)
-    spectrum = spectrum if return_complex else pw.view_as_real(spectrum)
+    spectrum = spectrum if return_complex else view_as_real(spectrum)
     return spectrum if input.dim() == 2 else spectrum.squeeze(0)
 
 

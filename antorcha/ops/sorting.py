@@ -7,6 +7,7 @@ import numpy as np
 from ..base import dtype as dt
 from ..graph.node import dense
 from . import pointwise as pw
+from .comparison import isnan
 from .extern import host_op, run
 from .record import check_tensor, core, meta, normalize_dim, number, operator, result_dtype
 from .reduction import kthvalue_t, median_t, mode_t, nanmedian_t, sort_t, topk_t
@@ -167,7 +168,7 @@ def kthvalue(input: Tensor, k, dim=-1, keepdim=False):
 
 def _among_equals(g, input, result):
     """The cotangent shared by all elements equal to the result."""
-    chosen = (input == result) | (pw.isnan(input) & pw.isnan(result))
+    chosen = (input == result) | (isnan(input) & isnan(result))
     return pw.where(chosen, g / chosen.sum(), 0.0)
 
 

@@ -1,5 +1,4 @@
-"""Special functions: Bessel and Airy functions, the normal distribution, incomplete and higher gamma functions, orthogonal
-polynomials."""
+"""Special functions: Bessel and Airy functions, error functions and the normal distribution, gamma functions, orthogonal polynomials."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from .record import broadcast_shapes, core, everywhere, floating, operator, poin
 from .samples import Samples, unary
 
 Tensor = "Tensor"
-ROOT_2_PI = math.sqrt(2 / math.pi)
+ROOT_2_PI, SQRT_PI = math.sqrt(2 / math.pi), math.sqrt(math.pi)
 
 
 def real_floats(d):
@@ -171,6 +170,23 @@ def _log_factor(logarithm, x, y, lowest):
 
 # -- error functions and the normal distribution ----------------------------------------------------------------
 
+@pointwise(lm.erf, rule=floating, samples=unary(-3, 3), grad=dict(input=lambda g, input: g * (pw.exp(-input * input) * (2 / SQRT_PI))))
+def erf(input: Tensor) -> Tensor:
+    """The error function."""
+
+
+@pointwise(lm.erfc, rule=floating, samples=unary(-3, 3), grad=dict(input=lambda g, input: g * (pw.exp(-input * input) * (-2 / SQRT_PI))))
+def erfc(input: Tensor) -> Tensor:
+    """1 - erf(x), precise for large x."""
+
+
+@pointwise(
+    lm.erfinv, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, result: g * (pw.exp(result * result) * (SQRT_PI / 2)))
+)
+def erfinv(input: Tensor) -> Tensor:
+    """The inverse of the error function."""
+
+
 @special(lm.erfcx, dict(input=lambda g, input, result: g * (2 * input * result - 2 / math.sqrt(math.pi))), unary(-3, 9))
 def erfcx(input: Tensor) -> Tensor:
     """exp(x^2) erfc(x)."""
@@ -192,6 +208,20 @@ def ndtri(input: Tensor) -> Tensor:
 
 
 # -- gamma functions --------------------------------------------------------------------------------------------
+
+@pointwise(lm.lgamma, rule=floating, grad=dict(input=lambda g, input: g * digamma(input)))
+def lgamma(input: Tensor) -> Tensor:
+    """The logarithm of the absolute value of the gamma function."""
+
+
+@pointwise(lm.trigamma, public=False, rule=floating, samples=unary(0.5, 9), grad=dict(input=lambda g, input: g * polygamma(2, input)))
+def trigamma(input: Tensor): ...
+
+
+@pointwise(lm.digamma, rule=floating, samples=unary(0.5, 9), grad=dict(input=lambda g, input: g * trigamma(input)))
+def digamma(input: Tensor) -> Tensor:
+    """The derivative of lgamma."""
+
 
 def _elementwise(op, input, other, d, **params):
     """A routine of NumPy on broadcast elements, in dtype `d`."""
@@ -222,7 +252,7 @@ def gammainc_(input: Tensor, other: Tensor, upper):
 
 
 def _gammainc_grad(g, a, x, upper):
-    density = pw.exp((a - 1) * pw.log(x) - x - pw.lgamma(a))
+    density = pw.exp((a - 1) * pw.log(x) - x - lgamma(a))
     return -g * density if upper else g * density
 
 
@@ -245,9 +275,9 @@ def mvlgamma(input: Tensor, p) -> Tensor:
     if p < 1:
         raise RuntimeError(f"p has to be greater than or equal to 1; received {p}")
     input, = _promoted("mvlgamma", input)[0]
-    total = pw.lgamma(input)
+    total = lgamma(input)
     for j in range(1, p):
-        total = total + pw.lgamma(input - j / 2)
+        total = total + lgamma(input - j / 2)
     return total + p * (p - 1) / 4 * math.log(math.pi)
 
 
@@ -271,7 +301,7 @@ def polygamma(n, input: Tensor) -> Tensor:
     if n < 0:
         raise RuntimeError(f"polygamma(n, x) does not support negative n; received {n}")
     if n < 2:
-        return pw.trigamma(input) if n else pw.digamma(input)
+        return trigamma(input) if n else digamma(input)
     (x,), d = _promoted("polygamma", input)
     return zeta_(core.full((), n + 1.0, d), x) * (math.factorial(n) * (-1) ** (n + 1))
 

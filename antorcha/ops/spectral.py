@@ -17,6 +17,7 @@ from . import lapack
 from . import pointwise as pw
 from .extern import host_op, run
 from .linalg import check_matrix, check_same, common_batch, triangular
+from .parts import conj_, imag_, real_
 from .record import core, everywhere, operator
 from .results import named
 
@@ -86,7 +87,7 @@ def _qr_grad(g, A, complete, result):
         inner = inner - gQ.mH @ Q
     inner = inner.tril()
     diagonal = inner.diagonal(0, -2, -1)
-    inner = inner + inner.tril(-1).mH - (pw.imag_(diagonal) * 1j).diag_embed() if A.is_complex() else inner + inner.tril(-1).mT
+    inner = inner + inner.tril(-1).mH - (imag_(diagonal) * 1j).diag_embed() if A.is_complex() else inner + inner.tril(-1).mT
     total = Q @ inner
     if gQ is not None:
         total = total + gQ
@@ -306,8 +307,8 @@ def _eig_grad(g, values, V):
     inner = 0.0
     if gV is not None:
         inner = V.mH @ gV
-        inner = inner - (V.mH @ V) * pw.real_(inner.diagonal(0, -2, -1)).unsqueeze(-2)
-        inner = inner / pw.conj_(_gaps(values)) * _off_diagonal(values.shape[-1], values)
+        inner = inner - (V.mH @ V) * real_(inner.diagonal(0, -2, -1)).unsqueeze(-2)
+        inner = inner / conj_(_gaps(values)) * _off_diagonal(values.shape[-1], values)
     if gvalues is not None:
         inner = inner + gvalues.diag_embed()
     return solve_(V.mH, inner @ V.mH)[0]
@@ -477,7 +478,7 @@ def lstsq(A: Tensor, B: Tensor, rcond=None, *, driver=None):
     X, rank, s, why = least_squares(A, columns, 0.0 if driver == "gels" else float(rcond))
     _look(what, why)
     real = A.meta.dtype.to_real()
-    residuals = pw.real(X).reshape(-1)[:0]
+    residuals = X.real.reshape(-1)[:0]
     if m > n and (driver == "gels" or bool((rank == n).all())) and driver != "gelsy":
         off = A @ X - columns
         residuals = (off.abs() ** 2).sum(-2)

@@ -8,8 +8,10 @@ import numpy as np
 
 from ..base import dtype as dt
 from . import pointwise as pw
+from .comparison import logical_xor
 from .extern import host_op, run
 from .joining import cat
+from .parts import complex_, conj_, imag_, real_
 from .record import by_lane, core, normalize_dim, normalize_dims, operator
 from .reduction import histogram_t, histogramdd_t
 from .sorting import sort
@@ -227,7 +229,7 @@ def cov(input: Tensor, *, correction=1, fweights=None, aweights: Tensor = None) 
         norm = total - correction * (w * aweights).sum() / total
     norm = max(norm, 0) if w is None else pw.clamp_min(norm, 0)
     weighted = centred if w is None else centred * w
-    out = pw.div(weighted @ pw.conj_(centred).t(), norm)
+    out = pw.div(weighted @ conj_(centred).t(), norm)
     return out.squeeze()
 
 
@@ -241,9 +243,9 @@ def corrcoef(input: Tensor) -> Tensor:
         return c / c
     deviation = pw.sqrt(c.diagonal())
     if c.dtype.kind == "c":
-        deviation = pw.real_(deviation)
+        deviation = real_(deviation)
     r = c / deviation.unsqueeze(1) / deviation.unsqueeze(0)
-    return pw.complex_(pw.clamp(pw.real_(r), -1, 1), pw.clamp(pw.imag_(r), -1, 1)) if r.dtype.kind == "c" else pw.clamp(r, -1, 1)
+    return complex_(pw.clamp(real_(r), -1, 1), pw.clamp(imag_(r), -1, 1)) if r.dtype.kind == "c" else pw.clamp(r, -1, 1)
 
 
 # -- differences and areas --------------------------------------------------------------------------------------
@@ -260,7 +262,7 @@ def diff(input: Tensor, n=1, dim=-1, prepend: Tensor = None, append: Tensor = No
     x = cat(parts, d) if len(parts) > 1 else input
     for _ in range(min(n, x.shape[d])):
         a, b = x.narrow(d, 1, x.shape[d] - 1), x.narrow(d, 0, x.shape[d] - 1)
-        x = pw.logical_xor(a, b) if x.dtype is dt.bool_ else a - b
+        x = logical_xor(a, b) if x.dtype is dt.bool_ else a - b
     return x if x is not input else x.clone()
 
 

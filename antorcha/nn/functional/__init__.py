@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ... import ops  # noqa: F401
+from ...ops.activation import gelu, hardshrink, logsigmoid, softplus, softshrink  # noqa: F401
 from ...ops.contraction import linear  # noqa: F401
 from ...ops.convolution import (  # noqa: F401
     conv1d,
@@ -21,7 +22,7 @@ from ...ops.folding import (  # noqa: F401
     unfold,
 )
 from ...ops.padding import pad  # noqa: F401
-from ...ops.pointwise import gelu, hardshrink, logsigmoid, sigmoid, softplus, softshrink, tanh  # noqa: F401
+from ...ops.pointwise import sigmoid, tanh  # noqa: F401
 from ...ops.pooling import (  # noqa: F401
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,

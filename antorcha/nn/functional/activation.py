@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ...base import dtype as dt
 from ...ops import random
-from ...ops.pointwise import celu, elu, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, relu, relu6, selu, silu, threshold, where
+from ...ops.activation import celu, elu, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, relu, relu6, selu, silu, threshold
+from ...ops.pointwise import where
 from ...ops.record import core
 from ...ops.reduction import log_softmax as _log_softmax
 from ...ops.reduction import softmax as _softmax

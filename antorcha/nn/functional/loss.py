@@ -9,8 +9,9 @@ import warnings
 
 from ...base import dtype as dt
 from ...base.errors import message
+from ...ops.activation import logsigmoid
 from ...ops.contraction import linear
-from ...ops.pointwise import logsigmoid, where
+from ...ops.pointwise import where
 from ...ops.record import autocasts, broadcast_shapes, core, everywhere, operator, widened
 from ...ops.reduction import along
 from .activation import log_softmax

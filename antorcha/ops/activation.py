@@ -1,0 +1,178 @@
+"""Activations of neural networks."""
+
+from __future__ import annotations
+
+import math
+
+from ..loops import complex as cx
+from ..loops import ir
+from ..loops import math as lm
+from .pointwise import exp, sigmoid, tanh, where
+from .record import floating, no_bool, operator, pointwise
+from .samples import unary
+from .special import erf
+
+Tensor = "Tensor"
+SQRT_2, SQRT_2_PI = math.sqrt(2.0), math.sqrt(2.0 / math.pi)
+
+
+@pointwise(lambda x: ir.select(x <= 0, ir.const(0, x.dtype), x), rule=no_bool, samples=unary(-9, 9),
+           grad=dict(input=lambda g, result: where(result > 0, g, 0.0)))
+def relu(input: Tensor) -> Tensor:
+    """max(x, 0)."""
+
+
+@pointwise(lambda x, s: ir.select(x > 0, x, x * s), rule=floating, samples=unary(-9, 9),
+           grad=dict(input=lambda g, input, negative_slope: where(input > 0, g, g * negative_slope)))
+def leaky_relu(input: Tensor, negative_slope=0.01) -> Tensor:
+    """x where positive, else negative_slope * x."""
+
+
+def _elu(x, alpha, scale, input_scale):
+    return ir.select(x <= 0.0, alpha * scale * lm.expm1(x * input_scale), x * scale)
+
+
+@pointwise(_elu, rule=floating, samples=unary(-9, 9),
+           grad=dict(input=lambda g, input, alpha, scale, input_scale:
+                     where(input <= 0, g * (input_scale * alpha * scale) * exp(input * input_scale), g * scale)), wide=True)
+def elu(input: Tensor, alpha=1.0, scale=1.0, input_scale=1.0) -> Tensor:
+    """x where positive, else alpha * (exp(x) - 1). Clevert et al., 2015."""
+
+
+@operator(inplace=True)
+def selu(input: Tensor) -> Tensor:
+    """Scaled exponential linear unit. Klambauer et al., 2017."""
+    return elu(input, 1.6732632423543772, 1.0507009873554805)
+
+
+@operator(inplace=True)
+def celu(input: Tensor, alpha=1.0) -> Tensor:
+    """max(0, x) + min(0, alpha * (exp(x / alpha) - 1)). Barron, 2017."""
+    return elu(input, alpha, 1.0, 1.0 / alpha)
+
+
+@pointwise(lambda x: x * 0.5 * (1.0 + lm.erf(x * (1.0 / SQRT_2))), name="gelu", public=False, rule=floating, samples=unary(-5, 5),
+           grad=dict(input=lambda g, input: gelu_backward(g, input)), wide=True)
+def gelu_erf(input: Tensor): ...
+
+
+@operator(public=False)
+def gelu_backward(g: Tensor, input: Tensor):
+    cdf = 0.5 * (1 + erf(input * (1 / SQRT_2)))
+    density = exp(input * input * -0.5) * (1 / math.sqrt(2 * math.pi))
+    return g * (cdf + input * density)
+
+
+@pointwise(lambda x: x * 0.5 * (1.0 + lm.tanh(x * (1.0 + x * x * 0.044715) * SQRT_2_PI)), name="gelu_tanh", title="Gelu", public=False,
+           wide=True,
+           rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, input: _gelu_tanh_grad(g, input)))
+def gelu_tanh(input: Tensor): ...
+
+
+def _gelu_tanh_grad(g, input):
+    squared = input * input
+    slope = tanh(input * (1.0 + squared * 0.044715) * SQRT_2_PI)
+    return g * (0.5 * (1 + slope) + input * (1 - slope * slope) * (1.0 + squared * 0.134145) * (0.5 * SQRT_2_PI))
+
+
+@operator()
+def gelu(input: Tensor, *, approximate="none") -> Tensor:
+    """x * Phi(x) with the normal distribution function, or its approximation by tanh. Hendrycks and Gimpel, 2016."""
+    if approximate == "none":
+        return gelu_erf(input)
+    if approximate != "tanh":
+        raise RuntimeError(f"gelu: expected approximate to be 'none' or 'tanh'; received {approximate!r}")
+    return gelu_tanh(input)
+
+
+@pointwise(lambda x: x * lm.sigmoid(x), rule=floating, samples=unary(-9, 9), complex=lambda z: z * cx.sigmoid(z),
+           grad=dict(input=lambda g, input: g * (sigmoid(input) * (1 + input * (1 - sigmoid(input))))), wide=True)
+def silu(input: Tensor) -> Tensor:
+    """x * sigmoid(x)."""
+
+
+def _softplus(x, beta, threshold):
+    z = x * beta
+    return ir.select(z > threshold, x, lm.log1p(lm.exp(z)) / beta)
+
+
+@pointwise(_softplus, rule=floating, samples=unary(-9, 9),
+           grad=dict(input=lambda g, input, beta, threshold: where(input * beta > threshold, g, g * sigmoid(input * beta))), wide=True)
+def softplus(input: Tensor, beta=1.0, threshold=20.0) -> Tensor:
+    """log(1 + exp(beta * x)) / beta; x itself above the threshold."""
+
+
+def _logsigmoid(x):
+    return ir.minimum(x, ir.const(0.0, x.dtype)) - lm.log1p(lm.exp(-ir.absolute(x)))
+
+
+@pointwise(_logsigmoid, rule=floating, samples=unary(-9, 9), method=False, inplace=False, name="log_sigmoid",
+           grad=dict(input=lambda g, input: g * sigmoid(-input)), wide=True)
+def logsigmoid(input: Tensor) -> Tensor:
+    """log(1 / (1 + exp(-x)))."""
+
+
+@operator(wide=True)
+def mish(input: Tensor) -> Tensor:
+    """x * tanh(softplus(x)). Misra, 2019."""
+    return input * tanh(softplus(input))
+
+
+@operator()
+def hardtanh(input: Tensor, min_val=-1.0, max_val=1.0) -> Tensor:
+    """Every element, but within [min_val, max_val]; of integers these are cut to integers."""
+    if min_val > max_val:
+        raise ValueError(f"min_val cannot be greater than max_val; received {min_val} and {max_val}")
+    if input.meta.dtype.kind in "iu":
+        min_val, max_val = int(min_val), int(max_val)
+    if input.meta.dtype.kind == "u" and min_val < 0:
+        raise RuntimeError(f"Cannot do hardtanh on an unsigned type with negative limits; received min_val = {min_val}")
+    return _hardtanh(input, min_val, max_val)
+
+
+@pointwise(lambda x, low, high: ir.minimum(ir.maximum(x, low), high), name="hardtanh", public=False, rule=no_bool,
+           grad=dict(input=lambda g, input, min_val, max_val: where((input > min_val) & (input < max_val), g, 0.0)))
+def _hardtanh(input: Tensor, min_val, max_val): ...
+
+
+@operator()
+def relu6(input: Tensor) -> Tensor:
+    """min(max(x, 0), 6)."""
+    return _hardtanh(input, 0, 6)
+
+
+@pointwise(lambda x: ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=floating,
+           grad=dict(input=lambda g, input: where((input > -3) & (input < 3), g / 6, 0.0)), wide=True)
+def hardsigmoid(input: Tensor) -> Tensor:
+    """min(max(x + 3, 0), 6) / 6."""
+
+
+@pointwise(lambda x: x * ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=floating,
+           grad=dict(input=lambda g, input: where(input <= -3, 0.0, where(input < 3, g * (input / 3 + 0.5), g))), wide=True)
+def hardswish(input: Tensor) -> Tensor:
+    """x * min(max(x + 3, 0), 6) / 6. Howard et al., 2019."""
+
+
+@pointwise(lambda x, l: ir.select((x > l) | (x < -l), x, ir.const(0.0, x.dtype)), rule=floating,
+           grad=dict(input=lambda g, input, lambd: where((input > lambd) | (input < -lambd), g, 0.0)))
+def hardshrink(input: Tensor, lambd=0.5) -> Tensor:
+    """x outside [-lambd, lambd], else 0."""
+
+
+@pointwise(lambda x, l: ir.select(x > l, x - l, ir.select(x < -l, x + l, ir.const(0.0, x.dtype))), rule=floating, name="softshrink",
+           public=False, grad=dict(input=lambda g, input, lambd: where((input > lambd) | (input < -lambd), g, 0.0)))
+def softshrink_(input: Tensor, lambd): ...
+
+
+@operator()
+def softshrink(input: Tensor, lambd=0.5) -> Tensor:
+    """x moved towards 0 by lambd >= 0, 0 within [-lambd, lambd]."""
+    if lambd < 0:
+        raise RuntimeError(f"softshrink: expected lambda at least 0 (lambda must be in range [0, inf) for the input dtype); found {lambd}")
+    return softshrink_(input, lambd)
+
+
+@pointwise(lambda x, t, v: ir.select(x > t, x, v), rule=no_bool,
+           grad=dict(input=lambda g, input, threshold: where(input > threshold, g, 0.0)))
+def threshold(input: Tensor, threshold, value) -> Tensor:
+    """x above the threshold, else value."""
