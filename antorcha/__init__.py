@@ -226,6 +226,7 @@ _LAZY = {  # namespaces in files of the same name, but for these
         )
     },
     "signal": ".signal",
+    "__config__": ".__config__",
     "random": ".random_api",
     "torch": ".",
     "serialization": ".io.serialization",

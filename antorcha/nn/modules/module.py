@@ -27,7 +27,7 @@ from ._hooks import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
-from ._state import EXTRA_STATE, StateMixin
+from ._state import EXTRA_STATE, StateMixin, _IncompatibleKeys  # noqa: F401 (libraries take it from here)
 
 _EXTRA_STATE_KEY_SUFFIX = EXTRA_STATE
 
