@@ -167,7 +167,13 @@ def are_deterministic_algorithms_enabled():
 
 
 def set_float32_matmul_precision(precision):
-    """float32 products are computed in float32 always."""
+    """How float32 products are computed on GPUs: "highest" in float32, "high" or "medium" from operands rounded to TF32 (10 bits after
+    the point), summed in float32. On the CPU always in float32."""
+    from .base import config
+
+    if precision not in config.PRECISIONS:
+        raise ValueError(f"set_float32_matmul_precision: expected one of {', '.join(config.PRECISIONS)}; received {precision!r}.")
+    config.float32_matmul = precision
 
 
 def synchronize():

@@ -63,8 +63,10 @@ def set_flush_denormal(mode) -> bool:
 
 
 def get_float32_matmul_precision() -> str:
-    """"highest": float32 products are computed in float32 always."""
-    return "highest"
+    """How float32 products are computed on GPUs: "highest" in float32, "high" or "medium" from operands rounded to TF32."""
+    from .base import config
+
+    return config.float32_matmul
 
 
 def get_num_interop_threads() -> int:

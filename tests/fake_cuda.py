@@ -16,7 +16,7 @@ from antorcha.runtime import cuda
 from antorcha.targets import ptx
 
 MEMORY = 1 << 28
-ATTRIBUTES = {cuda.MAJOR: 8, cuda.MINOR: 0, cuda.PROCESSORS: 108, cuda.THREADS_OF_PROCESSOR: 2048, cuda.WARP: 32}
+ATTRIBUTES = {cuda.MAJOR: 8, cuda.MINOR: 0, cuda.PROCESSORS: 108, cuda.THREADS_OF_PROCESSOR: 2048, cuda.WARP: 32, cuda.SHARED: 166_912}
 
 
 def _out(pointer, value) -> None:
@@ -42,6 +42,7 @@ class Library:
         self.graphs: dict[int, list[int]] = {}
         self.nodes: dict[int, tuple] = {}
         self.host: dict[int, np.ndarray] = {}
+        self.roomy: dict[int, int] = {}
 
     def _new(self) -> int:
         self.handles += 1
@@ -202,8 +203,14 @@ class Library:
         _out(function, handle)
         return 0
 
+    def cuFuncSetAttribute(self, function, attribute, value):
+        assert _number(attribute) == cuda.MOST_SHARED and cuda.ALWAYS < _number(value) <= ATTRIBUTES[cuda.SHARED]
+        self.roomy[_number(function)] = _number(value)
+        return 0
+
     def cuLaunchKernel(self, function, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra):
-        self._run(_number(function), (_number(gx), _number(gy)), (_number(bx), _number(by)), self._words(extra), _number(stream))
+        grid, block = (_number(gx), _number(gy)), (_number(bx), _number(by))
+        self._run(_number(function), grid, block, _number(shared), self._words(extra), _number(stream))
         return 0
 
     @staticmethod
@@ -212,18 +219,21 @@ class Library:
         count = ctypes.c_size_t.from_address(extra[3]).value // 8
         return list((ctypes.c_int64 * count).from_address(extra[1]))
 
-    def _run(self, function: int, grid: tuple, block: tuple, words: list[int], stream: int) -> None:
+    def _run(self, function: int, grid: tuple, block: tuple, shared: int, words: list[int], stream: int) -> None:
         module, name = self.functions[function]
+        assert shared <= self.roomy.get(function, cuda.ALWAYS)
         self.calls.append(("launch", name, grid, block, len(words), stream))
         text = self.modules[module]
         if self.execute == "interp":
-            interp.run(next(k for k in ptx._kernels.values() if k.ptx() == text).program, words)
-            return
+            kernel = next((k for k in ptx._kernels.values() if k.ptx() == text), None)
+            if kernel is not None:
+                interp.run(kernel.program, words)
+                return
         kernel = self.parsed.get(function)
         if kernel is None:
             kernel = self.parsed[function] = simt.Kernel(text, name)
         assert len(words) == len(kernel.parameters)
-        kernel.run(self.memory, words, grid, block)
+        kernel.run(self.memory, words, grid, block, shared=shared)
 
     # -- graphs
 
@@ -235,7 +245,7 @@ class Library:
 
     def _node(self, parameters) -> tuple:
         p = parameters._obj
-        return p.function, (p.gx, p.gy), (p.bx, p.by), self._words((ctypes.c_void_p * 5).from_address(p.extra))
+        return p.function, (p.gx, p.gy), (p.bx, p.by), p.shared, self._words((ctypes.c_void_p * 5).from_address(p.extra))
 
     def cuGraphAddKernelNode(self, node, graph, before, count, parameters):
         nodes = self.graphs[_number(graph)]

@@ -22,6 +22,7 @@ KINDS = {"i1": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64":
 FLOAT = {"fadd": np.add, "fsub": np.subtract, "fmul": np.multiply, "fdiv": np.divide}
 WHOLE = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 TESTS = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
+SHARED = 1 << 60        # where shared memory lies among generic addresses
 SPECIAL = "llvm.nvvm.read.ptx.sreg."
 WARP = 32
 
@@ -103,15 +104,16 @@ class Kernel:
                 current = []
                 self.blocks.append(current)
 
-    def run(self, memory: Memory, words: list[int], grid: tuple[int, int], block: tuple[int, int], order: str = "lockstep") -> None:
+    def run(self, memory: Memory, words: list[int], grid: tuple[int, int], block: tuple[int, int], order: str = "lockstep",
+            shared: int = 0) -> None:
         with np.errstate(all="ignore"):
-            Threads(self, memory, words, grid, block).run(order)
+            Threads(self, memory, words, grid, block, shared).run(order)
 
 
 class Threads:
     """The state of one launch."""
 
-    def __init__(self, kernel: Kernel, memory: Memory, words, grid, block):
+    def __init__(self, kernel: Kernel, memory: Memory, words, grid, block, shared: int = 0):
         self.kernel, self.memory = kernel, memory
         size = block[0] * block[1]
         assert 1 <= size <= 1024 and grid[0] < 2 ** 31 and grid[1] < 65536, "a launch that no GPU accepts"
@@ -123,7 +125,8 @@ class Threads:
         self.special = {"tid.x": within % block[0], "tid.y": within // block[0], "ntid.x": number * 0 + block[0],
                         "ntid.y": number * 0 + block[1], "ctaid.x": self.group % grid[0], "ctaid.y": self.group // grid[0],
                         "nctaid.x": number * 0 + grid[0], "nctaid.y": number * 0 + grid[1]}
-        self.shared = np.full((grid[0] * grid[1], kernel.shared_bytes), 0x5A, np.uint8)
+        self.shared_bytes = kernel.shared_bytes + shared
+        self.shared = np.full((grid[0] * grid[1], self.shared_bytes), 0x5A, np.uint8)
         self.values: dict[str, np.ndarray] = {}
         for (kind, name), word in zip(kernel.parameters, words):
             value = struct.unpack("d", struct.pack("q", word))[0] if kind == "double" else word
@@ -239,14 +242,18 @@ class Threads:
         pointer = text.split()[-1]
         if pointer in self.kernel.allocas:
             return self.values[pointer], active
-        size = np.dtype(KINDS[kind]).itemsize
         offsets = self._get(pointer, "ptr", active)
         if "addrspace(3)" in text:
-            if np.any((offsets < 0) | (offsets + size > self.kernel.shared_bytes) | (offsets % size != 0)):
-                raise Fault("a place outside of shared memory")
-            flat = self.shared.view(KINDS[kind])
-            return flat, (self.group[active], offsets // size)
+            return self._shared(offsets, kind, active)
+        if len(offsets) and offsets[0] >= SHARED:      # a generic address
+            return self._shared(offsets - SHARED, kind, active)
         return self.memory.gather(offsets, KINDS[kind])
+
+    def _shared(self, offsets, kind: str, active):
+        size = np.dtype(KINDS[kind]).itemsize
+        if np.any((offsets < 0) | (offsets + size > self.shared_bytes) | (offsets % size != 0)):
+            raise Fault("a place outside of shared memory")
+        return self.shared.view(KINDS[kind]), (self.group[active], offsets // size)
 
     def _load(self, rest: str, active):
         vector = re.match(r"<(\d+) x (\w+)>, (ptr[^,]*)", rest)
@@ -316,6 +323,8 @@ class Threads:
             parts[int(i)] = parts[int(i)].copy()
             parts[int(i)][active] = self._get(value, kind, active)
             return parts
+        if op == "addrspacecast":
+            return self._get(rest.split()[2], "ptr", active) + SHARED
         if op == "ptrtoint":
             return self._get(rest.split()[2], "ptr", active).astype(np.int32)
         if op == "getelementptr":
@@ -415,6 +424,9 @@ class Threads:
     def _assembly(self, rest: str, active) -> list[np.ndarray]:
         code, text = re.search(r'"([^"]*)", "[^"]*"\((.*)\)', rest).groups()
         args = [self._get(p.split()[-1], p.split()[0], active) for p in text.split(", ")]
+        if code.startswith("cvt.rna.tf32"):     # to nearest, ties away from 0: ten bits after the point
+            bits = args[0].view(np.uint32)
+            return np.where(np.isfinite(args[0]), (bits + 0x1000) & 0xFFFFE000, bits).astype(np.uint32).view(np.int32)
         if len(active) % WARP or np.any(self.lane[active] != np.arange(len(active)) % WARP):
             raise Fault("an instruction of a whole warp without all of its lanes")
         args = [a.reshape(-1, WARP) for a in args]
@@ -424,7 +436,7 @@ class Threads:
 
     def _ldmatrix(self, code: str, addresses, group) -> list[np.ndarray]:
         """Matrix j of 8 x 8 has the lines that lanes 8 j to 8 j + 7 name; lane l gets elements (l / 4, 2 (l % 4)) and the next."""
-        if np.any(addresses % 16) or np.any(addresses < 0) or np.any(addresses + 16 > self.kernel.shared_bytes):
+        if np.any(addresses % 16) or np.any(addresses < 0) or np.any(addresses + 16 > self.shared_bytes):
             raise Fault("a line that is not aligned, or outside of shared memory")
         memory = self.shared.view(np.uint16)
         found = []
@@ -442,6 +454,8 @@ class Threads:
             halves = np.stack([register.view(np.uint32) & 0xFFFF, register.view(np.uint32) >> 16], -1).astype(np.uint32)
             return (halves << 16).view(np.float32) if ".bf16" in code else halves.astype(np.uint16).view(np.float16).astype(np.float32)
 
+        if ".tf32" in code:
+            return self._mma_tf32(args)
         lane, pair = np.arange(WARP)[:, None], np.arange(2)
         row, column = lane // 4, 2 * (lane % 4) + pair
         warps = args[0].shape[0]
@@ -454,6 +468,21 @@ class Threads:
             c[:, row[:, 0] + 8 * (i // 2), column[:, i % 2]] = args[6 + i]
         c += a @ b
         return [c[:, row[:, 0] + 8 * (i // 2), column[:, i % 2]] for i in range(4)]
+
+    @staticmethod
+    def _mma_tf32(args) -> list[np.ndarray]:
+        lane = np.arange(WARP)
+        row, k, column = lane // 4, lane % 4, 2 * (lane % 4)
+        warps = args[0].shape[0]
+        a, b, c = (np.zeros((warps, *shape), np.float32) for shape in ((16, 8), (8, 8), (16, 8)))
+        for i in range(4):
+            a[:, row + 8 * (i % 2), k + 4 * (i // 2)] = (args[i].view(np.uint32) & 0xFFFFE000).view(np.float32)
+        for i in range(2):
+            b[:, k + 4 * i, row] = (args[4 + i].view(np.uint32) & 0xFFFFE000).view(np.float32)
+        for i in range(4):
+            c[:, row + 8 * (i // 2), column + i % 2] = args[6 + i]
+        c += a @ b
+        return [c[:, row + 8 * (i // 2), column + i % 2] for i in range(4)]
 
     def _present(self, members, active) -> None:
         """All lanes that a mask names must be here."""

@@ -12,7 +12,6 @@ import antorcha as torch
 from antorcha.graph import flush, tape
 from antorcha.runtime import cuda
 from antorcha.runtime.cuda_memory import Allocator
-from antorcha.targets import ptx
 
 
 def numbers(*shape, seed=0):
@@ -21,20 +20,6 @@ def numbers(*shape, seed=0):
 
 A, B = numbers(37, 50), numbers(50, seed=1)
 INDEX = torch.tensor([3, 1, 3, 0, 36, 1])
-
-
-@pytest.fixture
-def gpus(monkeypatch):
-    """Two GPUs of the imagination."""
-    library = fake_cuda.Library(2)
-    monkeypatch.setattr(ptx, "assemble", lambda key, make_ir, architecture, long: make_ir())
-    cuda.use(library)
-    flush.clear()
-    yield library
-    tape.flush()
-    cuda.use(None)
-    tape.state.devices = False
-    flush.clear()
 
 
 def launches(library) -> int:

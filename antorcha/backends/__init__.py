@@ -6,6 +6,8 @@ import contextlib
 import sys
 from types import ModuleType
 
+from ..base import config
+
 
 class _Backend(ModuleType):
     """A namespace of flags, any of which may be read and set."""
@@ -42,16 +44,42 @@ class _CPU(_Backend):
         return {64: "AVX512", 32: "AVX2"}.get(machine.vector_bytes(), "DEFAULT")
 
 
+class _CUDA(_Backend):
+    def is_built(self) -> bool:
+        """Code for GPUs is always made here; whether there is a GPU, `torch.cuda.is_available()` says."""
+        return True
+
+
+class _Matmul(_Backend):
+    """Products on GPUs. `allow_tf32` and `fp32_precision` are other ways to say `torch.set_float32_matmul_precision`."""
+
+    @property
+    def allow_tf32(self) -> bool:
+        return config.float32_matmul != "highest"
+
+    @allow_tf32.setter
+    def allow_tf32(self, allowed: bool) -> None:
+        config.float32_matmul = "high" if allowed else "highest"
+
+    @property
+    def fp32_precision(self) -> str:
+        return "tf32" if self.allow_tf32 else "ieee"
+
+    @fp32_precision.setter
+    def fp32_precision(self, precision: str) -> None:
+        if precision not in ("ieee", "tf32", "none"):
+            raise ValueError(f"fp32_precision: expected 'ieee', 'tf32' or 'none'; received {precision!r}.")
+        self.allow_tf32 = precision == "tf32"
+
+
 cpu = _CPU("cpu", True)
-cuda = _Backend(
+cuda = _CUDA(
     "cuda",
-    matmul=_Backend(
+    matmul=_Matmul(
         "cuda.matmul",
-        allow_tf32=False,
         allow_fp16_reduced_precision_reduction=True,
         allow_bf16_reduced_precision_reduction=True,
         allow_fp16_accumulation=False,
-        fp32_precision="ieee",
     ),
     cufft_plan_cache=_Backend("cuda.cufft_plan_cache", max_size=0, size=0),
     preferred_linalg_library=lambda backend=None: "default",

@@ -6,6 +6,7 @@ at run time.
     config.verify = True          check every graph and every program after every pass
     config.fuse = False           give every operator a kernel of its own, computed together all the same
     config.cache = "/some/where"  where compiled code is kept
+    config.float32_matmul = "high"   float32 products on GPUs with operands rounded to TF32 (set_float32_matmul_precision)
     config.cpu = "avx2"           write code for "generic" (x86-64 as it began, or 64-bit ARM), "avx2", "avx512" or "neon" processors,
                                   not for the one at hand; to be set before anything is computed
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import os
 
 TARGETS = ("llvm", "interp")
+PRECISIONS = ("highest", "high", "medium")
 PROCESSORS = ("host", "generic", "avx2", "avx512", "neon")
 
 
@@ -32,6 +34,7 @@ def _choice(name: str, choices: tuple[str, ...]) -> str:
 eager: bool = _flag("EAGER")
 target: str = _choice("TARGET", TARGETS)
 cpu: str = _choice("CPU", PROCESSORS)
+float32_matmul: str = _choice("FLOAT32_MATMUL", PRECISIONS)
 verify: bool = _flag("VERIFY")
 fuse: bool = not _flag("UNFUSED")
 cache: str | None = os.environ.get("ANTORCHA_CACHE") or None

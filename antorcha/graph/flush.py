@@ -91,7 +91,7 @@ def identify(nodes: list[Node]) -> tuple:
     forms = tuple([n.form for n in nodes])
     references = tuple(map(getrefcount, nodes))
     buffers = [n.buffer for n in leaves]
-    key = (config.target, config.fuse, forms, references, tuple(sources), tuple([n.form for n in leaves]),
+    key = (config.target, config.fuse, config.float32_matmul, forms, references, tuple(sources), tuple([n.form for n in leaves]),
            tuple(map(getrefcount, leaves)), tuple(map(getrefcount, buffers)), tuple([b.exported for b in buffers]))
     return key, leaves, numbers
 
@@ -174,9 +174,10 @@ def plan_class(device: str):
 def group(nodes: list[Node], live: list[bool], device: str = "cpu") -> Fusion:
     """The recording as groups that are one kernel each; with chains, where what lies between groups is large."""
     fuse = config.fuse
-    fusion = Fusion(nodes, live, fuse).run()
-    chains = chain.find(fusion) if fuse and device == "cpu" else []
-    return Fusion(nodes, live, fuse, chains).run() if chains else fusion
+    plain = device != "cpu"     # a GPU reads operands of products several times, and faster where they are plain memory
+    fusion = Fusion(nodes, live, fuse, (), plain).run()
+    chains = chain.find(fusion, device) if fuse else []
+    return Fusion(nodes, live, fuse, chains, plain).run() if chains else fusion
 
 
 def compile_parts(parts: list, device: str = "cpu") -> None:

@@ -22,6 +22,7 @@ from ..loops.view import View, dense, same, view
 from .chain import Chain, schedule
 from .group import PRODUCT, SUM, Attempt, Group, Refine, row_view, size, sum_chunks, wall_of
 from .node import Node, Static, row_major
+from .plain import folded
 
 CHEAP = 4           # operations an element may cost and still be computed again rather than loaded
 DEFERRED = 48       # longest chain of deferred nodes
@@ -39,9 +40,11 @@ CROSSING = ("sum", "prod", "max", "min", "any", "all")
 class Fusion:
     """The grouping of a tape. After `run`: `groups`, `place` (node -> group or None), `stored`."""
 
-    def __init__(self, nodes: list[Node], live: list[bool], fuse: bool = True, chains: list[Chain] = ()):
-        self.nodes, self.live, self.fuse, self.chains = list(nodes), list(live), fuse, chains
-        self.recorded = list(nodes)
+    def __init__(self, nodes: list[Node], live: list[bool], fuse: bool = True, chains: list[Chain] = (), plain: bool = False):
+        self.nodes, self.live, self.fuse, self.chains, self.plain = list(nodes), list(live), fuse, chains, plain
+        if plain:
+            self.nodes = [folded(n) for n in nodes]
+        self.recorded = list(self.nodes)
         count = len(nodes)
         self.groups: list[Group] = []
         self.place: list[Group | None] = [None] * count
@@ -245,6 +248,8 @@ class Fusion:
         if self.fuse and n.dtype.kind == "f" and 1 in (size(a.shape[nb:nb + nm]), size(b.shape[nb:nb + nn])):
             return self._vector_product(i, n)
         for source, v in zip(n.inputs, n.views):
+            if self.plain and isinstance(source, Node) and source.buffer is None:
+                self.materialise(source.index)
             self._operand(source, v)
         chunks = sum_chunks(n)
         if chunks > 1 and self.fuse:
@@ -370,9 +375,9 @@ class Fusion:
 
     def _chain(self, chain: Chain) -> None:
         """A group that runs block by block: what it reads is stored before, what it sums is added up after."""
-        for i in chain.members:
+        for i in (*chain.members, *chain.again):
             for s in self.recorded[i].inputs:
-                if isinstance(s, Node) and s.buffer is None and s.index not in chain.how:
+                if isinstance(s, Node) and s.buffer is None and s.index not in chain.how and s.index not in chain.again:
                     self.materialise(s.index)
         g = Group(len(self.groups), "chain", (chain.rows,))
         g.reason = "its values are needed block by block"
@@ -386,17 +391,19 @@ class Fusion:
         for i in chain.sums:
             n = self.recorded[i]
             d = n.static.casts[0]
-            partial[i] = p = self._added(Node(n.op, (), (), Static(casts=(d,)), (chain.chunks, *n.shape), chain.chunks * n.numel, d))
+            chunks = () if chain.how[i].grouped else (chain.chunks,)
+            partial[i] = p = self._added(Node(n.op, (), (), Static(casts=(d,)), chunks + n.shape, size(chunks) * n.numel, d))
             self.place[p.index] = g
             self.stored[p.index] = 1
         g.bodies = []
-        for rows in dict.fromkeys((chain.block, chain.rows % chain.block or chain.block)):
+        for rows in dict.fromkeys((chain.block, chain.group_rows % chain.block or chain.block)):
             body = chain.body(rows, partial)
-            g.bodies.append((Fusion(body.nodes, body.live).run(), body))
+            g.bodies.append((Fusion(body.nodes, body.live, plain=self.plain).run(), body))
         g.chain = chain
         for i, p in partial.items():
             n = self.recorded[i]
-            self._replace_by_sum(i, n, p, view(n.shape + (chain.chunks,), row_major(n.shape) + (n.numel,)), 1)
+            grouped = chain.how[i].grouped
+            self._replace_by_sum(i, n, p, view(n.shape + (1 if grouped else chain.chunks,), row_major(n.shape) + (n.numel,)), 1)
 
     def _fill(self, i: int, n: Node) -> None:
         """A reduction of nothing: a constant."""

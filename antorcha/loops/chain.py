@@ -14,7 +14,11 @@ from .writer import Call
 
 
 def chain(lowering, group) -> list[Call]:
-    return [Chain(lowering, group)]
+    if group.chain.room is None:
+        return [Chain(lowering, group)]
+    from .device_chain import DeviceChain
+
+    return [DeviceChain(lowering, group)]
 
 
 class Chain(Call):

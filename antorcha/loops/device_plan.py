@@ -77,8 +77,7 @@ class DevicePlan(Plan):
         if isinstance(what, Extern):
             return what
         kernel, entry, launch, words, count = what
-        function = device.function(kernel.key, entry, partial(kernel.ptx, self.architecture))
-        return cuda.Call(function, launch.grid, launch.block, words, count)
+        return device.call_of(kernel.key, entry, partial(kernel.ptx, self.architecture), launch, words, count)
 
     def _timed(self, device, addresses: list, numbers: list) -> None:
         marks = []

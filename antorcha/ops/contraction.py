@@ -13,21 +13,23 @@ Tensor = "Tensor"
 CONTRACT = Record("contraction", "contraction")
 
 
-def contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int):
-    """Record one contraction. va: shape b + m + k, vb: b + n + k, with so many dimensions of each; the result's is b + m + n."""
+def contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int, wide: bool = False):
+    """Record one contraction. va: shape b + m + k, vb: b + n + k, with so many dimensions of each; the result's is b + m + n. `wide`: it
+    stays in the dtype of the sums."""
     d = a.meta.dtype
     if d.kind == "c":
         return _complex_contract(a, va, b, vb, nb, nm, nn, nk)
     if state.devices:
         a, b = core.together("matmul", (a, b))
-    key = ("contract", vb, nb, nm, nn, nk, d, a.meta.device)
+    key = ("contract", vb, nb, nm, nn, nk, d, a.meta.device, wide)
     found = va.memo.get(key)
     if found is None:
         out = dense(va.shape[:nb + nm] + vb.shape[nb:nb + nn])
         left, right, sizes = _collapse(va, vb, nb, nm, nn, nk)
         shape = left.shape[:sizes[0] + sizes[1]] + right.shape[sizes[0]:sizes[0] + sizes[2]]
-        found = va.memo[key] = (form(CONTRACT, (left, right), Static(casts=(d.compute, d.compute), dims=sizes), shape, out.numel, d),
-                                meta(out, d, a.meta.device))
+        kept = d.compute if wide else d
+        found = va.memo[key] = (form(CONTRACT, (left, right), Static(casts=(d.compute, d.compute), dims=sizes), shape, out.numel, kept),
+                                meta(out, kept, a.meta.device))
     return core.record(found[0], (a.storage.node, b.storage.node), found[1])
 
 
@@ -102,6 +104,26 @@ def batched(input: Tensor, mat2: Tensor):
     a = broadcast_view(va, lead + va.shape[-2:])
     b = _turned(broadcast_view(vb, lead + vb.shape[-2:]))
     return contract(input, a, mat2, b, len(lead), 1, 1, 1)
+
+
+@operator(name="bmm_wide", title="Bmm", public=False,
+          grad=dict(input=lambda g, input, mat2, dtype: core.cast(batched_wide(g, _turned_to(mat2, dtype), dtype), input.meta.dtype),
+                    mat2=lambda g, input, mat2, dtype: core.cast(batched_wide(_turned_to(input, dtype), g, dtype), mat2.meta.dtype)))
+def batched_wide(input: Tensor, mat2: Tensor, dtype):
+    """As `batched`, of operands (and cotangents) rounded to a dtype of 16 bits, with a result in float32."""
+    a, b = _rounded(input, dtype), _rounded(mat2, dtype)
+    va, vb = a.meta.view, b.meta.view
+    lead = broadcast_shapes("matmul", va.shape[:-2], vb.shape[:-2])
+    return contract(a, broadcast_view(va, lead + va.shape[-2:]), b, _turned(broadcast_view(vb, lead + vb.shape[-2:])), len(lead), 1, 1, 1,
+                    True)
+
+
+def _rounded(x, dtype):
+    return x if x.meta.dtype is dtype else core.cast(x, dtype)
+
+
+def _turned_to(x, dtype):
+    return _rounded(x, dtype).transpose(-2, -1)
 
 
 def _mismatch(what, a, b):

@@ -23,7 +23,9 @@ OUT_OF_MEMORY, NOT_READY = 2, 600
 NON_BLOCKING, NO_TIMING = 1, 2      # flags of streams, of events
 BUFFER_POINTER, BUFFER_SIZE = 1, 2  # kinds of the extra arguments of a launch
 TRANSLATORS = 8     # threads in which the driver translates PTX
-MAJOR, MINOR, PROCESSORS, THREADS_OF_PROCESSOR, WARP = 75, 76, 16, 39, 10      # device attributes
+MAJOR, MINOR, PROCESSORS, THREADS_OF_PROCESSOR, WARP, SHARED = 75, 76, 16, 39, 10, 97      # device attributes
+MOST_SHARED = 8     # the attribute of a function that says how much shared memory its launches may ask for
+ALWAYS = 48 << 10   # bytes of shared memory that every launch may
 
 
 class Unavailable(RuntimeError):
@@ -217,8 +219,8 @@ class Properties:
         total = c_size_t()
         d.call("cuDeviceTotalMem_v2", byref(total), self.handle)
         self.total_memory = total.value
-        self.major, self.minor, self.multi_processor_count, self.max_threads_per_multi_processor, self.warp_size = (
-            self._attribute(d, number) for number in (MAJOR, MINOR, PROCESSORS, THREADS_OF_PROCESSOR, WARP))
+        (self.major, self.minor, self.multi_processor_count, self.max_threads_per_multi_processor, self.warp_size,
+         self.shared_memory) = (self._attribute(d, number) for number in (MAJOR, MINOR, PROCESSORS, THREADS_OF_PROCESSOR, WARP, SHARED))
 
     def _attribute(self, d: Driver, number: int) -> int:
         value = c_int()
@@ -377,6 +379,13 @@ class Device:
             self.call("cuModuleGetFunction", byref(found), module, entry.encode())
         return found
 
+    def call_of(self, key: str, entry: str, ptx: Callable[[], str], launch, words: int, count: int) -> Call:
+        """A function with its launch (grid, block, shared)."""
+        function = self.function(key, entry, ptx)
+        if launch.shared > ALWAYS:
+            self.call("cuFuncSetAttribute", function, c_int(MOST_SHARED), c_int(launch.shared))
+        return Call(function, launch, words, count)
+
     def prepare(self, modules: list[tuple[str, Callable[[], str]]]) -> None:
         """Load modules (key, what gives their PTX) that are not loaded yet: the driver translates several while the next is made."""
         missing = {key: ptx for key, ptx in modules if key not in self._modules}
@@ -401,7 +410,7 @@ class Device:
 
     def launch(self, call: Call) -> None:
         """Launch a kernel in the current stream; its words are read at once."""
-        self.call("cuLaunchKernel", call.function, *call.shape, 0, c_void_p(self.stream), None, call.extra)
+        self.call("cuLaunchKernel", call.function, *call.shape, call.shared, c_void_p(self.stream), None, call.extra)
         self.launches += 1
 
     def graph(self, calls: list[Call]) -> Graph | None:
@@ -476,10 +485,10 @@ class Buffer:
 class Call:
     """A kernel with its launch. Its parameters are `count` words of 8 bytes at the address `words`."""
 
-    __slots__ = ("function", "shape", "extra", "_size")
+    __slots__ = ("function", "shape", "shared", "extra", "_size")
 
-    def __init__(self, function: c_void_p, grid: tuple[int, int], block: tuple[int, int], words: int, count: int):
-        self.function, self.shape = function, (*grid, 1, *block, 1)
+    def __init__(self, function: c_void_p, launch, words: int, count: int):
+        self.function, self.shape, self.shared = function, (*launch.grid, 1, *launch.block, 1), launch.shared
         self._size = c_size_t(8 * count)
         self.extra = (c_void_p * 5)(BUFFER_POINTER, words, BUFFER_SIZE, ctypes.addressof(self._size), 0)
 
@@ -500,7 +509,7 @@ class Graph:
         device.call("cuGraphCreate", byref(graph), c_uint(0))
         self.nodes, self.parameters = [], []
         for call in calls:
-            node, parameters = c_void_p(), _KernelNode(call.function, *call.shape, 0, None, ctypes.addressof(call.extra))
+            node, parameters = c_void_p(), _KernelNode(call.function, *call.shape, call.shared, None, ctypes.addressof(call.extra))
             before = (c_void_p * 1)(self.nodes[-1]) if self.nodes else None
             device.call("cuGraphAddKernelNode", byref(node), graph, before, c_size_t(1 if before else 0), byref(parameters))
             self.nodes.append(node)

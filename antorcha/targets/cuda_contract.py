@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+from ..base import config
 from ..base import dtype as dt
 from ..loops import ir
 from ..loops.ir import Contraction, Op
 from .cuda_schedule import walk
 from .llvm import evaluate, literal, llvm_type
-from .ptx import ARCHITECTURES, THREADS, Kernel, Launch, PtxEmitter, module
+from .ptx import ARCHITECTURES, THREADS, Kernel, Launch, PtxEmitter, module, start
 
 SIDE = 16               # threads along each side of a tile
 QUAD = 4                # elements that are read from shared memory at once
@@ -23,29 +24,33 @@ QUAD = 4                # elements that are read from shared memory at once
 
 @dataclass(frozen=True)
 class Tile:
-    """A block's part of C: size x size, by SIDE x SIDE threads; k is taken `depth` at a time."""
+    """A block's part of C: rows x columns, by SIDE x SIDE threads or by eight warps; k is taken `depth` at a time. `wide`: operands
+    are read 16 bytes at a time."""
 
     name: str
-    size: int
+    rows: int
+    columns: int
     depth: int
-
-    @property
-    def own(self) -> int:
-        """Rows, and columns, of a thread."""
-        return self.size // SIDE
-
-    @property
-    def pitch(self) -> int:
-        """Elements from one k to the next in shared memory; the padding spreads columns over banks."""
-        return self.size + QUAD
+    wide: bool = False
 
 
-LARGE, SMALL = Tile("kernel", 128, 16), Tile("small", 64, 16)
+LARGE, SMALL = Tile("kernel", 128, 128, 16), Tile("small", 64, 64, 16)
 ENOUGH = 128            # large tiles that keep a GPU busy
 
 
 def tiles_of(dtype: dt.dtype) -> tuple[Tile, ...]:
-    return (LARGE, SMALL) if dtype is dt.float32 else (Tile("kernel", 64, 16),)
+    return (LARGE, SMALL) if dtype is dt.float32 else (Tile("kernel", 64, 64, 16),)
+
+
+def fitting(m: int, n: int) -> tuple[int, int]:
+    """Rows and columns of a tile for a product of m x n that one block computes alone."""
+    rows = 16 if m <= 16 else 32 if m <= 32 else 64
+    return rows, 64 if n <= 64 and rows > 16 else 128
+
+
+def pitch(size: int) -> int:
+    """Elements from one k to the next in shared memory; the padding spreads columns over banks."""
+    return size + QUAD
 
 
 def flattened(dims: tuple) -> Op:
@@ -72,50 +77,68 @@ def runs_along(operand: Op, rows: tuple, k: tuple) -> str:
 
 
 class TileEmitter:
-    """Writes the kernel of one tile size."""
+    """Writes what computes tiles of one size: a kernel of its own, or a part of one (`emitter`)."""
 
-    def __init__(self, program: ir.Program, tile: Tile, metadata: list[str]):
+    def __init__(self, program: ir.Program, tile: Tile, emitter: PtxEmitter | None = None):
         self.c: Contraction = program.body[0].attr
-        self.tile, self.e = tile, PtxEmitter(program)
-        self.e.metadata = metadata      # one list for all functions of the module
+        self.tile, self.e = tile, emitter or PtxEmitter(program)
         self.d = self.c.dtype
         self.t = llvm_type(self.d)
-        self.a_at, self.b_at = 0, tile.depth * tile.pitch       # of the slices in shared memory, in elements
+        self.own_m, self.own_n = tile.rows // SIDE, tile.columns // SIDE        # sums of a thread
+        self.a_at, self.b_at = 0, tile.depth * pitch(tile.rows)     # of the slices in shared memory, in elements
 
     @property
     def shared_bytes(self) -> int:
-        return 2 * self.tile.depth * self.tile.pitch * self.d.itemsize
+        return self.tile.depth * (pitch(self.tile.rows) + pitch(self.tile.columns)) * self.d.itemsize
 
     def function(self) -> str:
-        e, c, tile = self.e, self.c, self.tile
+        """A kernel of which each block computes one tile."""
+        e = self.e
         e.load_slots()
+        self.begin()
+        self.compute(e.wide(e.register("ctaid.x")))
+        e.line("ret void")
+        return e.function(e.signature(self.tile.name), "#1")
+
+    def all_tiles(self) -> None:
+        """All tiles, one after the other, by one block."""
+        e = self.e
+        self.begin()
+        batch, m, n = e.expression(flattened(self.c.batch)), self._tiles(self.m, self.tile.rows), self._tiles(self.n, self.tile.columns)
+        with e.steps("0", e.i64("mul", batch, e.i64("mul", m, n)), "1") as number:
+            outer, e.memo = e.memo, dict(e.memo)
+            self.compute(number)
+            e.memo = outer
+
+    def begin(self) -> None:
+        e, c = self.e, self.c
         self.thread = e.wide(e.register("tid.x"))
-        self.position()
         self.m, self.n, self.k = (e.expression(flattened(dims)) for dims in (c.m, c.n, c.k))
-        block = e.wide(e.register("ctaid.x"))
-        rest, column = self._divided(block, self._tiles(self.n))
-        batch, row = self._divided(rest, self._tiles(self.m))
-        self.first_m = e.set(f"mul i64 {row}, {tile.size}")
-        self.first_n = e.set(f"mul i64 {column}, {tile.size}")
-        self.locate(c.batch, batch)
+
+    def compute(self, number: str) -> None:
+        """One tile by its number."""
+        e, tile = self.e, self.tile
+        self.position()
+        rest, column = self._divided(number, self._tiles(self.n, tile.columns))
+        batch, row = self._divided(rest, self._tiles(self.m, tile.rows))
+        self.first_m = e.i64("mul", row, tile.rows)
+        self.first_n = e.i64("mul", column, tile.columns)
+        self.locate(self.c.batch, batch)
         with e.only_if(e.set(f"icmp sgt i64 {self.k}, 0")):
             self.sum()
         self.finish()
-        e.line("ret void")
-        return e.function(e.signature(tile.name), "#1")
 
     def position(self) -> None:
         """Which part of the tile is this thread's; its sums, 0."""
         e = self.e
         self.tx = e.set(f"and i64 {self.thread}, {SIDE - 1}")
         self.ty = e.set(f"lshr i64 {self.thread}, {SIDE.bit_length() - 1}")
-        self.sums = [self.place(literal(0, self.d)) for _ in range(self.tile.own ** 2)]
+        self.sums = [self.place(literal(0, self.d)) for _ in range(self.own_m * self.own_n)]
 
     # -- small parts --------------------------------------------------------------------------------------------
 
-    def _tiles(self, extent: str) -> str:
-        e = self.e
-        return e.set(f"sdiv i64 {e.set(f'add i64 {extent}, {self.tile.size - 1}')}, {self.tile.size}")
+    def _tiles(self, extent: str, size: int) -> str:
+        return self.e.i64("sdiv", self.e.i64("add", extent, size - 1), size)
 
     def _divided(self, v: str, by: str) -> tuple[str, str]:
         """(quotient, remainder), of numbers that fit 32 bits."""
@@ -165,8 +188,8 @@ class TileEmitter:
             e.call_void("llvm.nvvm.barrier0")
 
     def sides(self) -> list:
-        return [Side(self, self.c.a, self.c.m, self.m, self.first_m, self.a_at),
-                Side(self, self.c.b, self.c.n, self.n, self.first_n, self.b_at)]
+        return [Side(self, self.c.a, self.c.m, self.m, self.first_m, self.a_at, self.tile.rows),
+                Side(self, self.c.b, self.c.n, self.n, self.first_n, self.b_at, self.tile.columns)]
 
     def slice(self) -> None:
         """Multiply what lies in shared memory."""
@@ -175,24 +198,27 @@ class TileEmitter:
 
     def multiply(self, deep: str) -> None:
         """One rank-1 update of the thread's sums."""
-        e, own = self.e, self.tile.own
-        row = e.set(f"mul i64 {deep}, {self.tile.pitch}")
-        a, b = self.vector(row, self.ty, self.a_at), self.vector(row, self.tx, self.b_at)
-        for i in range(own):
-            for j in range(own):
-                at = self.sums[i * own + j]
+        e, tile = self.e, self.tile
+        a = self.vector(e.i64("mul", deep, pitch(tile.rows)), self.ty, self.a_at, self.own_m)
+        b = self.vector(e.i64("mul", deep, pitch(tile.columns)), self.tx, self.b_at, self.own_n)
+        for i in range(self.own_m):
+            for j in range(self.own_n):
+                at = self.sums[i * self.own_n + j]
                 old = e.set(f"load {self.t}, ptr {at}")
                 new = e.call(f"llvm.fma.{self.d.code}", self.t, (self.t, a[i]), (self.t, b[j]), (self.t, old))
                 e.line(f"store {self.t} {new}, ptr {at}")
 
-    def vector(self, row: str, which: str, start: int) -> list[str]:
-        """The elements of thread `which` in one k of a slice: quads, SIDE quads apart."""
-        e, found = self.e, []
-        first = e.set(f"add i64 {row}, {e.set(f'mul i64 {which}, {QUAD}')}")
-        for q in range(self.tile.own // QUAD):
-            at = self.shared(e.set(f"add i64 {first}, {start + q * QUAD * SIDE}"))
-            quad = e.set(f"load <{QUAD} x {self.t}>, ptr addrspace(3) {at}, align 16")
-            found += [e.set(f"extractelement <{QUAD} x {self.t}> {quad}, i32 {i}") for i in range(QUAD)]
+    def vector(self, row: str, which: str, start: int, own: int) -> list[str]:
+        """The `own` elements of thread `which` in one k of a slice: quads (or what there is), SIDE quads apart."""
+        e, found, quad = self.e, [], min(QUAD, own)
+        first = e.i64("add", row, e.i64("mul", which, quad))
+        for q in range(own // quad):
+            at = self.shared(e.i64("add", first, start + q * quad * SIDE))
+            if quad == 1:
+                found.append(e.set(f"load {self.t}, ptr addrspace(3) {at}, align {self.d.itemsize}"))
+                continue
+            got = e.set(f"load <{quad} x {self.t}>, ptr addrspace(3) {at}, align {min(16, quad * self.d.itemsize)}")
+            found += [e.set(f"extractelement <{quad} x {self.t}> {got}, i32 {i}") for i in range(quad)]
         return found
 
     # -- the epilogue -------------------------------------------------------------------------------------------
@@ -205,19 +231,19 @@ class TileEmitter:
                 with e.only_if(e.set(f"icmp eq i64 {chunk}, {c}")):
                     self.put(c)
             e.call_void("llvm.nvvm.barrier0")
-            with e.steps(self.thread, str(self.lines * self.tile.size), str(THREADS)) as at:
+            with e.steps(self.thread, str(self.lines * self.tile.columns), str(THREADS)) as at:
                 self._element(at, chunk)
             e.call_void("llvm.nvvm.barrier0")
 
     @property
     def rows(self) -> int:
         """Rows of a thread that fit into shared memory at a time."""
-        fitting = self.shared_bytes // (SIDE * self.tile.size * self.d.itemsize)
-        return 1 << (min(self.tile.own, fitting).bit_length() - 1)
+        fitting = self.shared_bytes // (SIDE * self.tile.columns * self.d.itemsize)
+        return 1 << (max(1, min(self.own_m, fitting)).bit_length() - 1)
 
     @property
     def chunks(self) -> int:
-        return self.tile.own // self.rows
+        return self.own_m // self.rows
 
     @property
     def lines(self) -> int:
@@ -226,29 +252,28 @@ class TileEmitter:
 
     def put(self, chunk: int) -> None:
         """This thread's sums of a chunk into shared memory."""
-        e, own, rows = self.e, self.tile.own, self.rows
-        mine = e.set(f"mul i64 {self.ty}, {rows * self.tile.size}")
-        corner = e.set(f"add i64 {mine}, {e.set(f'mul i64 {self.tx}, {QUAD}')}")
+        e, own, rows, columns, quad = self.e, self.own_n, self.rows, self.tile.columns, min(QUAD, self.own_n)
+        corner = e.i64("add", e.i64("mul", self.ty, rows * columns), e.i64("mul", self.tx, quad))
         for k, i in enumerate(range(chunk * rows, (chunk + 1) * rows)):
             for j in range(own):
-                column = (j // QUAD) * QUAD * SIDE + j % QUAD
-                at = self.shared(e.set(f"add i64 {corner}, {k * self.tile.size + column}"))
+                column = (j // quad) * quad * SIDE + j % quad
+                at = self.shared(e.i64("add", corner, k * columns + column))
                 v = e.set(f"load {self.t}, ptr {self.sums[i * own + j]}")
                 e.line(f"store {self.t} {v}, ptr addrspace(3) {at}, align {self.d.itemsize}")
 
     def row_of(self, line: str, chunk: str) -> str:
         """Which row of the tile a line of a chunk is."""
-        e, rows = self.e, self.rows
-        thread, k = e.set(f"udiv i64 {line}, {rows}"), e.set(f"urem i64 {line}, {rows}")
-        i = e.set(f"add i64 {e.set(f'mul i64 {chunk}, {rows}')}, {k}")
-        quad = e.set(f"mul i64 {e.set(f'udiv i64 {i}, {QUAD}')}, {QUAD * SIDE}")
-        within = e.set(f"add i64 {e.set(f'mul i64 {thread}, {QUAD}')}, {e.set(f'urem i64 {i}, {QUAD}')}")
-        return e.set(f"add i64 {quad}, {within}")
+        e, rows, quad = self.e, self.rows, min(QUAD, self.own_m)
+        thread, k = e.i64("udiv", line, rows), e.i64("urem", line, rows)
+        i = e.i64("add", e.i64("mul", chunk, rows), k)
+        first = e.i64("mul", e.i64("udiv", i, quad), quad * SIDE)
+        within = e.i64("add", e.i64("mul", thread, quad), e.i64("urem", i, quad))
+        return e.i64("add", first, within)
 
     def _element(self, at: str, chunk: str) -> None:
         """The epilogue for one element, `at` in the chunk that lies in shared memory."""
         e, tile = self.e, self.tile
-        line, column = e.set(f"udiv i64 {at}, {tile.size}"), e.set(f"urem i64 {at}, {tile.size}")
+        line, column = e.i64("udiv", at, tile.columns), e.i64("urem", at, tile.columns)
         m = e.set(f"add i64 {self.first_m}, {self.row_of(line, chunk)}")
         n = e.set(f"add i64 {self.first_n}, {column}")
         inside = e.set(f"and i1 {e.set(f'icmp slt i64 {m}, {self.m}')}, {e.set(f'icmp slt i64 {n}, {self.n}')}")
@@ -259,20 +284,21 @@ class TileEmitter:
             self.locate(self.c.n, n)
             e.lane_wise = True
             e.statements(self.c.body)
+            e.lane_wise = False
             e.memo = outer
 
 
 class Side:
     """How the threads of a block bring one operand's slice to shared memory: along memory, and each its elements in registers first."""
 
-    def __init__(self, owner: TileEmitter, operand: Op, rows: tuple, extent: str, first: str, start: int):
+    def __init__(self, owner: TileEmitter, operand: Op, rows: tuple, extent: str, first: str, start: int, size: int):
         self.owner, self.operand, self.rows, self.start = owner, operand, rows, start
         e, tile = owner.e, owner.tile
         along = runs_along(operand, rows, owner.c.k)
-        self.fast, self.slow = (tile.depth, tile.size) if along == "k" else (tile.size, tile.depth)
+        self.fast, self.slow = (tile.depth, size) if along == "k" else (size, tile.depth)
         fast = e.set(f"urem i64 {owner.thread}, {self.fast}")
         slow = e.set(f"udiv i64 {owner.thread}, {self.fast}")
-        steps = [e.set(f"add i64 {slow}, {j * (THREADS // self.fast)}") for j in range(tile.size * tile.depth // THREADS)]
+        steps = [e.set(f"add i64 {slow}, {j * (THREADS // self.fast)}") for j in range(size * tile.depth // THREADS)]
         pairs = [(s, fast) if along == "k" else (fast, s) for s in steps]      # (row, k) within the slice
         self.indices, self.deep, self.waiting, self.offsets = [], [], [], []
         for row, k in pairs:
@@ -280,7 +306,7 @@ class Side:
             self.indices.append({name: e.indices[name] for name, _ in rows})
             self.deep.append(k)
             self.waiting.append(owner.place(literal(0, owner.d)))
-            self.offsets.append(e.set(f"add i64 {e.set(f'mul i64 {k}, {tile.pitch}')}, {row}"))
+            self.offsets.append(e.i64("add", e.i64("mul", k, pitch(size)), row))
 
     def read(self, k: str) -> None:
         """This thread's elements of the slice at k; 0 beyond the end."""
@@ -307,22 +333,38 @@ class Side:
 class ContractionKernel(Kernel):
     """A program whose body is one contraction: a function for each size of tile."""
 
+    def __init__(self, program: ir.Program, text: str):
+        super().__init__(program, text)
+        self.rounded = config.float32_matmul != "highest" and self.contraction.dtype is dt.float32
+        if self.rounded:
+            self.key += "tf32"
+
     @property
     def contraction(self) -> Contraction:
         return self.program.body[0].attr
 
-    def ir(self, architecture: int = ARCHITECTURES[-1]) -> str:
-        from .cuda_mma import FIRST, MmaEmitter
+    def emitter(self, tile: Tile, architecture: int, emitter: PtxEmitter | None = None) -> TileEmitter:
+        """What writes a tile for an architecture."""
+        return self._kind(architecture)(self.program, tile, emitter)
 
-        metadata: list[str] = []
-        kind = MmaEmitter if self.halves and architecture >= FIRST else TileEmitter
-        emitters = [kind(self.program, tile, metadata) for tile in self.tiles(architecture)]
-        emitters[0].e.meta("!{}")
-        emitters[0].e.meta('!{!"branch_weights", i32 1, i32 2000}')
+    def _kind(self, architecture: int) -> type[TileEmitter]:
+        from . import cuda_mma
+
+        if architecture >= cuda_mma.FIRST:
+            if self.halves:
+                return cuda_mma.HalfEmitter
+            if self.rounded:
+                return cuda_mma.RoundedEmitter
+        return TileEmitter
+
+    def ir(self, architecture: int = ARCHITECTURES[-1]) -> str:
+        emitters = [self.emitter(tile, architecture) for tile in self.tiles(architecture)]
+        start(emitters[0].e)
+        for emitter in emitters:
+            emitter.e.metadata = emitters[0].e.metadata     # one list for all functions of the module
         functions = [emitter.function() for emitter in emitters]
-        text = module(functions, [emitter.e for emitter in emitters], max(e.shared_bytes for e in emitters) // 8)
-        return (text + f'attributes #1 = {{ nounwind "nvvm.maxntid"="{THREADS}" "nvvm.minctasm"="2" }}\n'
-                'attributes #2 = { nounwind convergent }\n')
+        shared = max(emitter.shared_bytes for emitter in emitters) // 8
+        return module(functions, [emitter.e for emitter in emitters], shared) + attributes(2)
 
     @functools.cached_property
     def halves(self) -> dt.dtype | None:
@@ -332,11 +374,17 @@ class ContractionKernel(Kernel):
         return half_of(self.contraction)
 
     def tiles(self, architecture: int) -> tuple[Tile, ...]:
-        from . import cuda_mma
+        kind = self._kind(architecture)
+        return tiles_of(self.contraction.dtype) if kind is TileEmitter else kind.tiles_of(self.contraction)
 
-        if self.halves and architecture >= cuda_mma.FIRST:
-            return cuda_mma.tiles_of(self.contraction)
-        return tiles_of(self.contraction.dtype)
+    def block_tile(self, words, aligned) -> Tile:
+        """The tile with which one block computes the whole product; `aligned(slot)`: whether an address is always a multiple of 16."""
+        from .cuda_mma import DEPTH, is_wide
+
+        _, m, n = self._sizes(words)
+        vector = 8 if self.halves else 4
+        wide = bool(self.halves or self.rounded) and is_wide(self.contraction, words, vector, aligned)
+        return Tile("part", *fitting(m, n), DEPTH if self.halves else 16, wide)
 
     def _sizes(self, words) -> tuple[int, int, int]:
         batch, m, n = (evaluate(flattened(getattr(self.contraction, label)), words) for label in ("batch", "m", "n"))
@@ -347,10 +395,10 @@ class ContractionKernel(Kernel):
 
         batch, m, n = self._sizes(words)
         tiles = self.tiles(architecture)
-        if any(getattr(t, "wide", False) for t in tiles):
-            wide = is_wide(self.contraction, words)
+        if any(t.wide for t in tiles):
+            wide = is_wide(self.contraction, words, 8 if self.halves else 4, lambda slot: words[slot] % 16 == 0)
             tiles = [t for t in tiles if t.wide is wide]
-        return next((tile for tile in tiles if batch * -(-m // tile.size) * -(-n // tile.size) >= ENOUGH), tiles[-1])
+        return next((tile for tile in tiles if batch * -(-m // tile.rows) * -(-n // tile.columns) >= ENOUGH), tiles[-1])
 
     def entry(self, words, architecture: int = ARCHITECTURES[-1]) -> str:
         return self._tile(words, architecture).name
@@ -358,6 +406,11 @@ class ContractionKernel(Kernel):
     def launch(self, words, architecture: int = ARCHITECTURES[-1]) -> Launch | None:
         batch, m, n = self._sizes(words)
         tile = self._tile(words, architecture)
-        blocks = batch * -(-m // tile.size) * -(-n // tile.size)
+        blocks = batch * -(-m // tile.rows) * -(-n // tile.columns)
         return Launch((blocks, 1), (THREADS, 1)) if blocks > 0 else None
 
+
+def attributes(blocks: int) -> str:
+    """Attributes #1 of a kernel of THREADS threads, `blocks` of which share a multiprocessor, and #2 of instructions of whole warps."""
+    return (f'attributes #1 = {{ nounwind "nvvm.maxntid"="{THREADS}" "nvvm.minctasm"="{blocks}" }}\n'
+            'attributes #2 = { nounwind convergent }\n')

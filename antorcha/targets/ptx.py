@@ -19,6 +19,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ..base import config
 from ..base import dtype as dt
 from ..loops import ir
 from ..runtime import jit
@@ -39,10 +40,11 @@ ARCHITECTURES = (70, 75, 80, 86, 89, 90)    # code for one of them runs on all l
 
 @dataclass(frozen=True)
 class Launch:
-    """How a kernel is launched: blocks (x, y) of threads (x, y)."""
+    """How a kernel is launched: blocks (x, y) of threads (x, y), each with `shared` bytes beyond what its code declares."""
 
     grid: tuple[int, int]
     block: tuple[int, int]
+    shared: int = 0
 
 
 class PtxEmitter(Emitter):
@@ -55,6 +57,12 @@ class PtxEmitter(Emitter):
         self.partials: dict[str, str] = {}  # accumulator -> address of this lane's part, while it is being updated
         self.dirty: set[int] = set()        # exchanged slots that were written since the last barrier
         self.shared_words = 0
+
+    def restart(self, program: ir.Program, plan: Schedule | None) -> None:
+        """Go on with the statements of another program, in the same function."""
+        self.program, self.plan, self.lane_wise = program, plan, False
+        self.indices, self.accumulators, self.values, self.slots = {}, {}, {}, {}
+        self.memo, self.partials, self.dirty = {}, {}, set()
 
     # -- slots and special registers ----------------------------------------------------------------------------
 
@@ -332,13 +340,17 @@ class PtxEmitter(Emitter):
         lane, lanes = self.register("tid.x"), self.register("ntid.x")
         row, rows = self.register("tid.y"), self.register("ntid.y")
         part, parts = self.register("ctaid.y"), self.register("nctaid.y")
-        self.first = self.wide(self.set(f"add i32 {self.set(f'mul i32 {part}, {lanes}')}, {lane}"))
-        self.step = self.wide(self.set(f"mul i32 {parts}, {lanes}"))
+        first = self.set(f"add i32 {self.set(f'mul i32 {part}, {lanes}')}, {lane}")
+        self.share(first, self.set(f"mul i32 {parts}, {lanes}"), lane, lanes, row)
+        block = self.wide(self.register("ctaid.x"))
+        return self.set(f"add i64 {self.set(f'mul i64 {block}, {self.wide(rows)}')}, {self.wide(row)}")
+
+    def share(self, first: str, step: str, lane: str, lanes: str, row: str) -> None:
+        """This thread takes the elements `first`, `first + step` ... of vector loops; it is lane `lane` of `lanes` of the block's `row`."""
+        self.first, self.step = self.wide(first), self.wide(step)
         self.is_first = self.set(f"icmp eq i64 {self.first}, 0")
         if self.plan.reduces or self.plan.exchanged:
             self._teams(lane, lanes, row)
-        block = self.wide(self.register("ctaid.x"))
-        return self.set(f"add i64 {self.set(f'mul i64 {block}, {self.wide(rows)}')}, {self.wide(row)}")
 
     def _teams(self, lane: str, lanes: str, row: str) -> None:
         """Which lanes of the warp, and which warps of the block, work on this thread's row."""
@@ -442,16 +454,18 @@ def identity(combine: str, d: dt.dtype) -> str:
     return literal(low if least else high, d)
 
 
-def module(functions: list[str], emitters: list[Emitter], shared: int) -> str:
-    """`shared`: 8-byte words of shared memory."""
+def module(functions: list[str], emitters: list[Emitter], shared: int | None) -> str:
+    """`shared`: 8-byte words of shared memory; None: as many as the launch says."""
     declarations = sorted(set().union(*(e.intrinsics for e in emitters)))
     metadata = [f"!{i} = {text}" for i, text in enumerate(emitters[0].metadata)]
     memory = [f"@shared = internal addrspace(3) global [{shared} x i64] undef, align 16"] if shared else []
+    if shared is None:
+        memory = ["@shared = external addrspace(3) global [0 x i64], align 16"]
     return TRIPLE + "\n".join([*memory, *functions, *declarations, "attributes #0 = { nounwind }", *metadata]) + "\n"
 
 
-def new_emitter(program: ir.Program, plan: Schedule | None = None) -> PtxEmitter:
-    e = PtxEmitter(program, plan)
+def start(e: PtxEmitter) -> PtxEmitter:
+    """The metadata that all code refers to."""
     e.meta("!{}")
     e.meta('!{!"branch_weights", i32 1, i32 2000}')
     return e
@@ -473,7 +487,7 @@ class Kernel:
         return schedule(self.program)
 
     def ir(self, architecture: int = ARCHITECTURES[-1]) -> str:
-        e = new_emitter(self.program, self.plan)
+        e = start(PtxEmitter(self.program, self.plan))
         return module([e.kernel()], [e], e.shared_words)
 
     def ptx(self, architecture: int = ARCHITECTURES[-1]) -> str:
@@ -526,7 +540,7 @@ def _extent(e: ir.Op, words) -> int:
         return 1024
 
 
-_kernels: dict[str, Kernel] = {}
+_kernels: dict[tuple[str, str], Kernel] = {}
 
 
 def build_all(programs: list[ir.Program]) -> list[Kernel]:
@@ -534,9 +548,10 @@ def build_all(programs: list[ir.Program]) -> list[Kernel]:
     found = []
     for program in programs:
         text = program.text()
-        kernel = _kernels.get(text)
+        key = text, config.float32_matmul
+        kernel = _kernels.get(key)
         if kernel is None:
-            kernel = _kernels[text] = _kernel(program, text)
+            kernel = _kernels[key] = _kernel(program, text)
         found.append(kernel)
     return found
 

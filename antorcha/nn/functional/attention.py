@@ -6,24 +6,30 @@ import math
 import warnings
 
 from ...base import dtype as dt
-from ...ops.contraction import linear
+from ...ops.contraction import batched_wide, linear
 from ...ops.factory import tril_mask
 from ...ops.padding import pad
 from ...ops.pointwise import where
-from ...ops.record import autocasts, core, wide
+from ...ops.record import autocasts, core
 from .activation import softmax
 from .dropout import dropout
 
 
 @autocasts("lower")
-@wide
 def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-    """softmax(q k^T * scale + mask) v. Vaswani et al., 2017."""
+    """softmax(q k^T * scale + mask) v. Vaswani et al., 2017. Of 16-bit floats, products are of such numbers, with everything else in
+    float32."""
+    d = query.dtype
     if enable_gqa:
         times = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(times, -3), value.repeat_interleave(times, -3)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = (query @ key.transpose(-2, -1)) * scale
+    narrow = d.compute is not d
+
+    def times(a, b):
+        return batched_wide(a, b, d) if narrow else a @ b
+
+    scores = times(query, key.transpose(-2, -1)) * scale
     if is_causal:
         if attn_mask is not None:
             raise RuntimeError("scaled_dot_product_attention: expected attn_mask=None with is_causal=True; received both. "
@@ -31,7 +37,8 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
         scores = where(tril_mask(*scores.shape[-2:]), scores, -math.inf)
     if attn_mask is not None:
         scores = where(attn_mask, scores, -math.inf) if attn_mask.dtype is dt.bool_ else scores + attn_mask
-    return dropout(softmax(scores, -1), dropout_p) @ value
+    mixed = times(dropout(softmax(scores, -1), dropout_p), value)
+    return core.cast(mixed, d) if narrow else mixed
 
 
 # -- several heads ----------------------------------------------------------------------------------------------

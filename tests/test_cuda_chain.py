@@ -1,0 +1,113 @@
+"""Chains on GPUs: the same values as kernel by kernel, in the simulator, and what they leave in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import antorcha as torch
+import antorcha.nn.functional as F
+from antorcha.base import config
+from antorcha.graph import chain, flush
+
+
+@pytest.fixture
+def chained(gpus, monkeypatch):
+    """Small values make chains too, and calls cost nothing."""
+    monkeypatch.setattr(chain, "GPU", chain.GPU._replace(small=1, ns_per_packed=0.0, ns_per_call=0.0))
+    monkeypatch.setattr(config, "verify", True)
+    return gpus
+
+
+def tensor(random, *shape, device="cpu", dtype=torch.float32):
+    t = torch.tensor(random.randn(*shape).astype(np.float32)).to(dtype).to(device)
+    return t.requires_grad_()
+
+
+def computed(program, device: str):
+    """(the value and the gradients of a program's leaves, the plan)."""
+    values, leaves = program(np.random.RandomState(0), device)
+    found = [values, *torch.autograd.grad((values.float() * values.detach().float().cos()).sum(), leaves)]
+    first = found[0].detach().float().cpu()
+    first.tolist()
+    plan = flush.last()
+    return [first.numpy()] + [t.detach().float().cpu().numpy() for t in found[1:]], plan
+
+
+def attention(batch, heads, length, width, causal=False, dtype=torch.float32, layers=1):
+    def program(random, device):
+        qkv = tensor(random, batch, length, 3 * heads * width, device=device, dtype=dtype)
+        w = tensor(random, heads * width, heads * width, device=device, dtype=dtype)
+        x = qkv
+        for _ in range(layers):
+            q, k, v = (t.view(batch, length, heads, width).transpose(1, 2) for t in x.split(heads * width, 2))
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+            y = F.linear(y.transpose(1, 2).reshape(batch, length, heads * width), w).tanh()
+            x = torch.cat([y, y * 2, y.flip(1)], 2)
+        return y, [qkv, w]
+    return program
+
+
+def perceptron(rows, sizes, dtype=torch.float32):
+    def program(random, device):
+        x = tensor(random, rows, sizes[0], device=device, dtype=dtype)
+        weights = [tensor(random, b, a, device=device, dtype=dtype) for a, b in zip(sizes, sizes[1:])]
+        h = x
+        for w in weights:
+            h = F.gelu(F.linear(h, w * w.shape[1] ** -0.5))
+        return h, [x, *weights]
+    return program
+
+
+PROGRAMS = {
+    "attention": (attention(1, 2, 40, 8), 1e-4),
+    "causal attention": (attention(2, 2, 33, 8, True), 1e-4),
+    "attention of bfloat16": (attention(1, 2, 40, 16, True, torch.bfloat16), 6e-2),
+    "two layers of attention": (attention(1, 2, 36, 8, True, layers=2), 2e-4),
+    "perceptron": (perceptron(200, [9, 12, 5]), 1e-4),
+    "perceptron of halves": (perceptron(200, [16, 24, 8], torch.float16), 2e-2),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_chains_compute_what_the_processor_does(chained, name):
+    program, tolerance = PROGRAMS[name]
+    got, plan = computed(program, "cuda")
+    assert "chain" in [k["kind"] for k in plan.kernels()]
+    want, _ = computed(program, "cpu")
+    for x, y in zip(got, want):
+        assert x.shape == y.shape and np.abs(x - y).max() <= tolerance * max(1.0, np.abs(y).max())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scores_do_not_reach_memory(chained, dtype):
+    """Neither forward nor, in a chain of its own that computes them anew, backward."""
+    length = 36
+    _, plan = computed(attention(1, 2, length, 8, True, dtype, layers=2), "cuda")
+    kernels = plan.kernels()
+    assert [k["kind"] for k in kernels].count("chain") >= 3
+    assert not [n for k in kernels for n in k["nodes"] if n[4] and n[2][-2:] == (length, length) and len(n[2]) > 2]
+
+
+def test_no_barrier_is_missing(chained, monkeypatch):
+    """One warp after another, as far as each gets."""
+    import simt
+
+    run = simt.Kernel.run
+    monkeypatch.setattr(simt.Kernel, "run", lambda *args, **given: run(*args, **given, order="warps"))
+    program, tolerance = attention(1, 2, 36, 8, True, torch.bfloat16), 6e-2
+    got, plan = computed(program, "cuda")
+    assert "chain" in [k["kind"] for k in plan.kernels()]
+    for x, y in zip(got, computed(program, "cpu")[0]):
+        assert np.abs(x - y).max() <= tolerance * max(1.0, np.abs(y).max())
+
+
+def test_what_does_not_fit_into_shared_memory_lies_behind_it(chained, monkeypatch):
+    """Temporaries are memory of the block's own then."""
+    monkeypatch.setattr(chain, "limits", lambda device: chain.GPU._replace(room=1 << 14, block_bytes=1 << 15) if device != "cpu" else
+                        chain.Limits(1 << 40, 0, 0, 1, 1, 1, 1, 0, 0, 0))
+    program, tolerance = PROGRAMS["causal attention"]
+    got, plan = computed(program, "cuda")
+    assert any(k["kind"] == "chain" and k["kernel"].scratch for k in plan.kernels())
+    for x, y in zip(got, computed(program, "cpu")[0]):
+        assert np.abs(x - y).max() <= tolerance * max(1.0, np.abs(y).max())
