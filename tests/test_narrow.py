@@ -10,10 +10,11 @@ import pytest
 import antorcha as at
 import antorcha.nn.functional
 
-# Expressions of T (the module), F (its functions), x, y (4, 6), w (6,) and v, zeros (6,): 16-bit floats. The values are differentiable.
+# Expressions of T (the module), F (its functions), x, y (4, 6), w (6,) and v (6,), which is zero: 16-bit floats.
 EXPRESSIONS = """
-F.normalize(x, dim=1)                       F.normalize(x, 1.0, 0)                      F.cosine_similarity(x, y)
-F.pairwise_distance(x, y)                   T.linalg.vector_norm(x, 2, 1)               T.linalg.vector_norm(x, 1, 1)
+F.normalize(x, dim=1)                       F.normalize(x, 0.5, 0)                      F.cosine_similarity(x, y)
+F.pairwise_distance(x, y)                   T.linalg.vector_norm(x, 2, 1)               T.linalg.vector_norm(x, 3, 1)
+T.atan2(x, y)
 T.renorm(x, 2, 0, 0.5)                      F.mish(x)                                   T.special.entr(x.abs())
 T.xlogy(x, y.abs())                         T.trapezoid(x, y)
 F.batch_norm(x, None, None, w, w, True)     F.batch_norm(x, v, v + 1, w, w)             F.batch_norm(x, v, v + 1, w)
@@ -52,7 +53,8 @@ def test_roundings_are_pytorchs(expression, name):
 
 
 RESIZED = [dict(size=(7, 5), mode="bilinear"), dict(size=(7, 5), mode="bicubic"),
-           dict(scale_factor=2.0, mode="bilinear", align_corners=True), dict(size=(3, 9), mode="bicubic", antialias=True), dict(size=(4, 4), mode="bilinear", antialias=True),
+           dict(scale_factor=2.0, mode="bilinear", align_corners=True), dict(size=(3, 9), mode="bicubic", antialias=True),
+           dict(size=(4, 4), mode="bilinear", antialias=True),
            dict(size=(11, 6), mode="nearest")]
 
 

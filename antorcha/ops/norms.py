@@ -56,9 +56,8 @@ def _vector_norm_grad(g, x, ord, dim, keepdim, result):
         return pw.sgn(x) * pw.where(top, g / top.sum(dim, True), 0.0) if dim is not None else \
             pw.sgn(x) * pw.where(top, g / top.sum(), 0.0)
     if x.meta.dtype.compute is not x.meta.dtype:     # as PyTorch, which rounds each factor
-        scale = g / length.pow(ord - 1) if ord >= 1 else g * length.pow(1 - ord)
         power = x * size.pow(ord - 2) if ord > 2 else pw.sgn(x) * pw.where(size == 0, 0.0, size.pow(ord - 1))
-        return power * pw.where(length == 0, 0.0, scale)
+        return power * pw.where(length == 0, 0.0, g / length.pow(ord - 1)) if ord > 1 else power * g * length.pow(1 - ord)
     ratio = pw.where(size == 0, 0.0, pw.where(size == 0, 1.0, size / length).pow(ord - 1))
     return pw.sgn(x) * ratio * pw.where(length == 0, 0.0, g)
 

@@ -364,8 +364,8 @@ def atan(input: Tensor) -> Tensor:
 
 
 @pointwise(lm.atan2, rule=floating, tensors=("input", "other"), samples=binary(away_from_zero=True),
-           grad=dict(input=lambda g, input, other: g * other / (input * input + other * other),
-                     other=lambda g, input, other: -g * input / (input * input + other * other)))
+           grad=dict(input=lambda g, input, other: g * other * reciprocal(input * input + other * other),
+                     other=lambda g, input, other: -g * input * reciprocal(input * input + other * other)))
 def atan2(input: Tensor, other: Tensor) -> Tensor:
     """The angle of the point (other, input), in radians."""
 

@@ -94,7 +94,9 @@ def _per_channel(x, rank: int):
 
 def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     """Normalisation of each channel over the batch (or with running statistics). Ioffe and Szegedy, 2015."""
-    if training and input.numel() and input.numel() == input.shape[1]:
+    if not input.numel():
+        return input.clone()
+    if training and input.numel() == input.shape[1]:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
     return _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)[0]
 
