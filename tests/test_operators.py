@@ -181,6 +181,12 @@ def test_refusals(k):
         call()
 
 
+def test_numbers_are_gathered_as_vectors_of_one_element():
+    one, place = at.tensor(3.0), at.tensor([0])
+    assert one.gather(0, place).tolist() == [3.0] and at.ones(1).gather(0, at.tensor(0)).shape == ()
+    assert at.ones(5).gather(0, at.empty(2, 0, dtype=at.uint8)).shape == (2, 0)
+
+
 def test_dimensions_have_numpys_names_too():
     a = at.arange(6.0).reshape(2, 3)
     assert a.sum(axis=1, keepdims=True).tolist() == [[3.0], [12.0]]

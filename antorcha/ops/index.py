@@ -115,14 +115,16 @@ def index_select(input: Tensor, dim, index: Tensor) -> Tensor:
 @operator(out="exact")
 def gather(input: Tensor, dim, index: Tensor, *, sparse_grad=False) -> Tensor:
     """out[i][j][k] = input[index[i][j][k]][j][k] for dim 0, and likewise along other dimensions."""
-    _check_index("gather", index)
     shape, want = input.meta.view.shape, index.meta.view.shape
-    if len(shape) != len(want) and index.numel():
+    d = normalize_dim("gather", dim, len(shape))
+    if not index.numel():
+        return input.reshape(-1).narrow(0, 0, 0).reshape(want)
+    _check_index("gather", index)
+    if not shape or not want:      # a number counts as a vector of one element
+        return gather(input.reshape(shape or (1,)), d, index.reshape(want or (1,))).reshape(want)
+    if len(shape) != len(want):
         raise RuntimeError(f"gather(): Index tensor must have the same number of dimensions as input tensor; received {list(want)} for an "
                            f"input of shape {list(shape)}")
-    if not shape:
-        return input.clone()
-    d = normalize_dim("gather", dim, len(shape))
     for i, (n, m) in enumerate(zip(shape, want)):
         if i != d and m > n:
             raise RuntimeError(f"gather(): Size does not match at dimension {i} expected index {list(want)} to be no larger than self "
