@@ -14,6 +14,12 @@ from .base.dtype import (  # noqa: F401
     complex64,
     complex128,
     dtype,
+    float4_e2m1fn_x2,
+    float8_e4m3fn,
+    float8_e4m3fnuz,
+    float8_e5m2,
+    float8_e5m2fnuz,
+    float8_e8m0fnu,
     float16,
     float32,
     float64,
@@ -97,6 +103,23 @@ class _Aten:
 
 
 ops.aten = _Aten()
+
+
+def _namespace(name):
+    """torch.ops.<name>: operators that programs define; see `library.py`."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    from .library import Namespace
+    space = ops.__dict__[name] = Namespace(name)
+    return space
+
+
+def _load_library(path):
+    """Refused: compiled operators are made for PyTorch's own binary interface."""
+    raise OSError(f"torch.ops.load_library: {path} is compiled for PyTorch and cannot be loaded here. Define operators with torch.library.")
+
+
+ops.__getattr__, ops.load_library, ops.loaded_libraries = _namespace, _load_library, set()
 
 
 def is_tensor(obj):
@@ -197,8 +220,12 @@ _LAZY = {  # namespaces in files of the same name, but for these
     **{
         name: f".{name}"
         for name in (
+            "_dynamo",
+            "_jit_internal",
+            "_subclasses",
             "accelerator",
             "amp",
+            "ao",
             "autograd",
             "backends",
             "compiler",
@@ -208,15 +235,19 @@ _LAZY = {  # namespaces in files of the same name, but for these
             "distributions",
             "fft",
             "func",
+            "futures",
+            "fx",
             "hub",
             "io",
             "jit",
+            "library",
             "linalg",
             "masked",
             "mps",
             "mtia",
             "multiprocessing",
             "nn",
+            "onnx",
             "optim",
             "overrides",
             "profiler",
@@ -273,7 +304,7 @@ _FROM = {
     **dict.fromkeys(
         [
             "alpha_dropout", "batch_norm", "bilinear", "binary_cross_entropy_with_logits", "celu", "celu_",
-            "cosine_embedding_loss", "cosine_similarity", "ctc_loss", "dropout", "dropout_", "embedding", "embedding_bag",
+            "cosine_embedding_loss", "cosine_similarity", "ctc_loss", "dropout", "dropout_", "embedding", "embedding_bag", "gru", "lstm", "rnn_relu", "rnn_tanh",
             "feature_alpha_dropout", "feature_dropout", "group_norm", "hinge_embedding_loss", "instance_norm", "kl_div",
             "layer_norm", "margin_ranking_loss", "pairwise_distance", "pdist", "poisson_nll_loss", "prelu", "relu_",
             "rms_norm", "rrelu", "rrelu_", "selu", "selu_", "threshold", "threshold_", "triplet_margin_loss",
@@ -312,6 +343,10 @@ def __getattr__(name):
         return importlib.import_module(_LAZY[name], __name__)
     if name in _FROM:
         return getattr(importlib.import_module(_FROM[name], __name__), name)
+    if name.startswith("_foreach_"):
+        from .foreach import find
+        if (function := find(name[9:])) is not None:
+            return function
     raise AttributeError(f"module 'torch' has no attribute '{name}' in antorcha: if it is part of PyTorch, it is missing here so far")
 
 

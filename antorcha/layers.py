@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .core.tensor import Tensor
 from .nn import functional as F
 from .nn.functional import (  # noqa: F401
     alpha_dropout,
@@ -57,6 +58,31 @@ def embedding_bag(weight, indices, offsets, scale_grad_by_freq=False, mode=0, sp
     """`nn.functional.embedding_bag` with `mode` 0 (sum), 1 (mean) or 2 (max)."""
     return F.embedding_bag(indices, weight, offsets, None, 2, scale_grad_by_freq, ("sum", "mean", "max")[mode], sparse, per_sample_weights,
                            include_last_offset, padding_idx)
+
+
+def _recurrent(mode: str):
+    """The layers `mode` of a recurrent network, by parameters in a list; of packed input with a second argument, the batch sizes."""
+
+    def form(input, hx, params, *options, **given):
+        batch_sizes = None
+        if isinstance(params, Tensor) or mode == "LSTM" and isinstance(hx, Tensor):       # (data, batch_sizes, hx, params, ...)
+            batch_sizes, hx, params, options = hx, params, options[0], options[1:]
+        names = ("has_biases", "num_layers", "dropout", "train", "bidirectional", "batch_first")
+        g = dict(zip(names, options), **given)
+        size = (4 if g["has_biases"] else 2) + (mode == "LSTM" and len(hx) == 2 and hx[0].shape[-1] != hx[1].shape[-1])
+        weights = [list(params[i:i + size]) for i in range(0, len(params), size)]
+        states = tuple(hx) if mode == "LSTM" else hx
+        out, last = F.recurrent.run(mode, input, states, weights, 2 if g["bidirectional"] else 1, g["has_biases"],
+                                    g["dropout"] if g["train"] else 0.0, g.get("batch_first", False), batch_sizes)
+        return (out, *last) if isinstance(last, tuple) else (out, last)
+
+    form.__name__ = form.__qualname__ = mode.lower()
+    form.__doc__ = f"{mode} layers: output and final states, from input, first states, weights, then has_biases, num_layers, dropout, " \
+                   "train, bidirectional, batch_first; or from packed data, batch sizes, first states and so on."
+    return form
+
+
+lstm, gru, rnn_tanh, rnn_relu = map(_recurrent, ("LSTM", "GRU", "RNN_TANH", "RNN_RELU"))
 
 
 def dropout(input, p, train):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import dtype as dt
+from .core import override
 from .core.tensor import Tensor
 
 
@@ -97,7 +98,24 @@ def to_dlpack(tensor):
     return tensor.__dlpack__()
 
 
+def _assert(condition, message) -> None:
+    """An assert statement as a function, which traces can hold."""
+    if type(condition) is not Tensor and override.overrides(type(condition)):
+        override.dispatch(_assert, [condition], (condition, message), {})
+    elif not condition:
+        raise AssertionError(message)
+
+
+_assert.__module__ = "antorcha"
+
+
+def _has_compatible_shallow_copy_type(input, from_) -> bool:
+    """Whether one tensor's data may be replaced by the other's: both are dense, or both sparse of one layout."""
+    return input.layout is from_.layout
+
+
 has_lapack = has_spectral = True        # through NumPy
 has_mkl = has_openmp = False
 
-__all__ = [name for name in globals() if not name.startswith("_") and name not in ("annotations", "dt", "Tensor")]
+__all__ = [name for name in globals() if not name.startswith("_") and name not in ("annotations", "dt", "override", "Tensor")]
+__all__ += ["_assert", "_has_compatible_shallow_copy_type"]

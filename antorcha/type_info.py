@@ -16,8 +16,17 @@ class finfo:
         d = (dt.default() if type is None else type).to_real()
         if not d.is_floating_point:
             raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{d}'")
-        fraction, exponent = _FORMATS[d.name]
         self.dtype, self.bits = d.name, 8 * d.itemsize
+        if d.opaque:
+            from .base import float8
+
+            form, values = float8.format_of(d), float8.values(d)
+            self.eps, self.resolution = 2.0 ** -form.fraction, 1.0
+            self.max = float(values[form.last])
+            self.tiny = self.smallest_normal = float(values[1 << form.fraction if form.signed else 0])
+            self.min = -self.max if form.signed else self.tiny
+            return
+        fraction, exponent = _FORMATS[d.name]
         self.eps = 2.0 ** -fraction
         self.max = (2.0 - self.eps) * 2.0 ** exponent
         self.min = -self.max

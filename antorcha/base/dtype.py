@@ -14,17 +14,19 @@ class dtype:
     `b` (bool), `u`, `i`, `f`, `c`, and `numpy` the equal NumPy dtype (None for bfloat16); `memory` is the NumPy dtype of its
     bits. `compute` is the dtype that arithmetic on it is done in: a 16-bit float is kept in memory and computed in float32,
     and the result of each operator is rounded to it. `continuous`: real or complex numbers, which can require gradients; `exact`:
-    its derivatives are computed as they are written, without casts or conjugates.
+    its derivatives are computed as they are written, without casts or conjugates. `opaque`: nothing is computed in it, it is only
+    moved and converted.
     """
 
-    __slots__ = ("name", "code", "kind", "itemsize", "numpy", "memory", "compute", "continuous", "exact", "_rank")
+    __slots__ = ("name", "code", "kind", "itemsize", "numpy", "memory", "compute", "continuous", "exact", "opaque", "_rank")
 
     def __init__(self, name: str, code: str, kind: str, itemsize: int, rank: int):
         self.name, self.code, self.kind, self.itemsize, self._rank = name, code, kind, itemsize, rank
-        self.numpy = None if name == "bfloat16" else np.dtype(name)
-        self.memory = np.dtype(np.uint16) if self.numpy is None else self.numpy
+        self.opaque = name.startswith(("float8", "float4"))
+        self.numpy = None if name == "bfloat16" or self.opaque else np.dtype(name)
+        self.memory = np.dtype(np.uint8 if self.opaque else np.uint16) if self.numpy is None else self.numpy
         self.compute = self
-        self.continuous, self.exact = kind in "fc", kind != "c" and name not in ("float16", "bfloat16")
+        self.continuous, self.exact = kind in "fc", kind != "c" and not self.opaque and name not in ("float16", "bfloat16")
         _BY_NAME[name] = _BY_NAME[code] = self
 
     @property
@@ -81,6 +83,10 @@ float64 = dtype("float64", "f64", "f", 8, 8)
 complex64 = dtype("complex64", "c64", "c", 8, 9)
 complex128 = dtype("complex128", "c128", "c", 16, 10)
 
+float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu, float4_e2m1fn_x2 = (
+    dtype(_name, _name, "f", 1, 6) for _name in (
+        "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2"))
+
 float16.compute = bfloat16.compute = float32
 
 _default = float32
@@ -96,6 +102,16 @@ def encode(values: np.ndarray) -> np.ndarray:
     bits = np.asarray(values, np.float32).view(np.uint32)
     rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
+
+
+def numbers(memory: np.ndarray, d: dtype) -> np.ndarray:
+    """What is in memory as numbers of NumPy's: of a dtype that NumPy lacks, a copy in float32."""
+    if d.numpy is not None:
+        return memory
+    if not d.opaque:
+        return decode(memory)
+    from .float8 import values
+    return values(d)[memory]
 
 
 def default() -> dtype:
@@ -114,6 +130,8 @@ def promote(a: dtype, b: dtype) -> dtype:
     """The smallest dtype both convert to (`torch.promote_types`)."""
     if a is b:
         return a
+    if a.opaque or b.opaque:
+        raise RuntimeError(f"Promotion for Float8 Types is not supported, attempted to promote {a} and {b}. Convert one: x.to({b})")
     if a._rank > b._rank:
         a, b = b, a
     if b is uint8 and a is bool_:

@@ -104,6 +104,14 @@ _SIGNS = dict(
 )
 
 
+def resolve(function) -> str | None:
+    """The dotted name of an overridable function, None where it is none: torch.Tensor.add, torch.nn.functional.relu."""
+    try:
+        return names.get(function)
+    except TypeError:  # cannot be hashed
+        return None
+
+
 def disabled(func, types, args=(), kwargs=None):
     """As a class's `__torch_function__`: it overrides nothing, and its type is not kept."""
     return NotImplemented

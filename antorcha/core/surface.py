@@ -28,7 +28,7 @@ from ..ops import (  # noqa: F401 (they declare operators)
     statistics,
 )
 from ..ops import pointwise as pw
-from . import indexing, methods
+from . import float8, indexing, methods  # noqa: F401 (float8 declares operators)
 from .tensor import Tensor, inplace
 
 ALIASES = {

@@ -174,8 +174,8 @@ class Tensor:
     def nbytes(self) -> int:
         return self.meta.view.numel * self.meta.dtype.itemsize
 
-    layout = strided
-    is_sparse = is_quantized = is_meta = is_mps = is_nested = is_mkldnn = is_xpu = is_sparse_csr = False
+    layout = property(lambda self: strided)
+    is_sparse, is_quantized, is_meta, is_mps, is_nested, is_mkldnn, is_xpu, is_sparse_csr = (property(lambda self: False) for _ in range(8))
     is_cpu = property(lambda self: self.meta.device in (None, "cpu"))
     is_cuda = property(lambda self: not self.is_cpu)
     names = property(lambda self: (None,) * self.dim())
@@ -715,7 +715,7 @@ def _dense_in_some_order(v) -> bool:
 
 
 def host(t: Tensor) -> np.ndarray:
-    """The value as a NumPy array on the tensor's own memory; of bfloat16, which NumPy lacks, a copy in float32."""
+    """The value as a NumPy array on the tensor's own memory; of a dtype that NumPy lacks (bfloat16), a copy in float32."""
     m = t.meta
     d, v = m.dtype, m.view
     if v.numel == 0:
@@ -725,7 +725,7 @@ def host(t: Tensor) -> np.ndarray:
         array = flat[:v.numel].reshape(v.shape)
     else:
         array = np.lib.stride_tricks.as_strided(flat[v.offset:], v.shape, tuple(s * d.itemsize for s in v.strides))
-    return array if d.numpy is not None else dt.decode(array)
+    return dt.numbers(array, d)
 
 
 def from_storage(storage: Storage, dtype, shape, strides, offset) -> Tensor:

@@ -51,7 +51,9 @@ class CheckpointPickler(pickle._Pickler):  # the one in C cannot write a name ot
             raise RuntimeError(
                 f"save: expected tensors on the same memory to have one dtype; received {self.storages[int(key)].dtype} "
                 f"and {obj.dtype}. Clone one of them")
-        return ("storage", self._name("torch", names.STORAGE_OF[obj.dtype]), key, obj.location, obj.numel)
+        if obj.dtype in names.STORAGE_OF:
+            return ("storage", self._name("torch", names.STORAGE_OF[obj.dtype]), key, obj.location, obj.numel)
+        return ("storage", self._name("torch.storage", "UntypedStorage"), key, obj.location, obj.numel * obj.dtype.itemsize)
 
     def reducer_override(self, obj: Any):
         kind = type(obj)
@@ -60,8 +62,6 @@ class CheckpointPickler(pickle._Pickler):  # the one in C cannot write a name ot
         if isinstance(obj, Tensor):
             if kind.__reduce_ex__ not in (Tensor.__reduce_ex__, Parameter.__reduce_ex__):
                 return NotImplemented
-            if obj.dtype not in names.STORAGE_OF:
-                raise TypeError(f"save: expected a dtype with a storage class in PyTorch; received {obj.dtype}")
             return reduce_tensor(obj)
         if isinstance(obj, DType):
             return obj.name  # a string: the name of a global

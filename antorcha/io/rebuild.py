@@ -89,9 +89,14 @@ def reduce_tensor(tensor: Tensor) -> tuple:
         plain = from_storage(tensor.storage, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset())
         rebuild = (_rebuild_parameter_with_state, (state,)) if state else (_rebuild_parameter, ())
         return rebuild[0], (plain, bool(tensor.requires_grad), OrderedDict(), *rebuild[1])
+    from .names import STORAGE_OF
+
+    rebuild, arguments = _rebuild_tensor_v2, tensor_arguments(tensor)
+    if tensor.dtype not in STORAGE_OF:      # PyTorch has no storage class for it: the dtype is told beside the bytes
+        rebuild, arguments = _rebuild_tensor_v3, (*arguments, tensor.dtype)
     if kind is Tensor and not state:
-        return _rebuild_tensor_v2, tensor_arguments(tensor)
-    return _rebuild_from_type_v2, (_rebuild_tensor_v2, kind, tensor_arguments(tensor), state)
+        return rebuild, arguments
+    return _rebuild_from_type_v2, (rebuild, kind, arguments, state)
 
 
 # arguments -> Tensor

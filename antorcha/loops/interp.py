@@ -244,7 +244,7 @@ class Machine:
 
 def _held(d: dt.dtype) -> np.dtype:
     """The NumPy dtype of values that are being computed: bfloat16 as the float32 of equal value."""
-    return d.numpy if d.numpy is not None else np.dtype(np.float32)
+    return d.numpy if d.numpy is not None else d.memory if d.opaque else np.dtype(np.float32)
 
 
 class _Foreign:
@@ -332,6 +332,8 @@ def _negative(op, a):
 
 def _cast(op, a):
     to, source = op.dtype, op.args[0].dtype
+    if to.opaque or source.opaque:
+        return a
     if to is dt.bool_:
         return a != 0
     if to is dt.bfloat16:

@@ -6,8 +6,8 @@ from ..base.errors import message
 from ..graph.node import Static, View, dense, form
 from ..graph.node import view as make_view
 from ..graph.tape import state
-from .parts import complex_, imag_, real_
-from .record import Record, broadcast_shapes, broadcast_view, check_tensor, core, meta, operator
+from .record import broadcast_shapes, broadcast_view, check_tensor, complex_, computable, core, imag_, meta, operator, real_
+from .record import Record
 
 Tensor = "Tensor"
 CONTRACT = Record("contraction", "contraction")
@@ -24,6 +24,7 @@ def contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int, wide:
     key = ("contract", vb, nb, nm, nn, nk, d, a.meta.device, wide)
     found = va.memo.get(key)
     if found is None:
+        computable("matmul", d)
         out = dense(va.shape[:nb + nm] + vb.shape[nb:nb + nn])
         left, right, sizes = _collapse(va, vb, nb, nm, nn, nk)
         shape = left.shape[:sizes[0] + sizes[1]] + right.shape[sizes[0]:sizes[0] + sizes[2]]

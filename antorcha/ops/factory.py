@@ -26,6 +26,8 @@ def full_of(shape: tuple, value, d: dt.dtype, device=None, op=FULL):
     out = dense(shape)
     if isinstance(value, complex):
         value = number(value)
+    if d.opaque:
+        return core.recode(full_of(shape, value, dt.float32, device, op), d)
     if isinstance(value, core.Tensor):
         return place(core.contiguous(core.cast(value, d).expand(shape)), device or "cpu")
     static = Static(casts=(d,), device=device or "cpu")

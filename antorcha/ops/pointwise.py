@@ -46,20 +46,27 @@ _plus, _minus = add_.record.raw, sub_.record.raw      # their calls alone, witho
 @operator(inplace=True)
 def add(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `input + alpha * other`, broadcast."""
-    return _plus(input, other) if alpha == 1 else _plus(input, mul(other, alpha))
+    return _plus(input, other) if alpha == 1 else _plus(input, _scaled(other, alpha, input))
 
 
 @operator(inplace=True)
 def sub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `input - alpha * other`, broadcast."""
-    return _minus(input, other) if alpha == 1 else _minus(input, mul(other, alpha))
+    return _minus(input, other) if alpha == 1 else _minus(input, _scaled(other, alpha, input))
+
+
+def _scaled(x, alpha, other):
+    """alpha * x, a term of a sum with `other`, in the sum's dtype: a 16-bit `x` is not rounded before."""
+    if isinstance(x, core.Tensor) and x.meta.dtype.compute is not x.meta.dtype:
+        x = cast(x, result_dtype((x, other)))
+    return mul(x, alpha)
 
 
 @operator()
 def rsub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `other - alpha * input`."""
     check_tensor("rsub", "input", input)
-    return sub_(other, input if alpha == 1 else mul(input, alpha))
+    return sub_(other, input if alpha == 1 else _scaled(input, alpha, other))
 
 
 @pointwise(_mul, samples=binary(), grad=dict(input=lambda g, other: mul(g, other), other=lambda g, input: mul(g, input)), complex=True)
@@ -175,7 +182,7 @@ def _sgn_grad(g, x):
 
 # -- powers -----------------------------------------------------------------------------------------------------
 
-@pointwise(lambda x: x, name="clone", public=False, grad=dict(input=lambda g: g), complex=True)
+@pointwise(lambda x: x, name="clone", public=False, moves=True, grad=dict(input=lambda g: g), complex=True)
 def identity(input: Tensor): ...
 
 
@@ -501,8 +508,9 @@ def clamp(input: Tensor, min: Tensor = None, max: Tensor = None) -> Tensor:
 # -- fused forms ------------------------------------------------------------------------------------------------
 
 def _lerp(a, b, w):
-    size = ir.absolute(w) if not isinstance(w, ir.Pair) else cx.magnitude(w)
-    return ir.select(size < 0.5, a + w * (b - a), b - (b - a) * (1.0 - w))
+    if isinstance(w, ir.Pair):
+        return ir.select(cx.magnitude(w) < 0.5, a + w * (b - a), b - (b - a) * (1.0 - w))
+    return ir.select(ir.absolute(w) < 0.5, ir.fma(w, b - a, a), ir.fma(b - a, w - 1.0, b))
 
 
 @pointwise(_lerp, rule=floating, complex=True, tensors=("input", "end"),
@@ -543,6 +551,8 @@ _casts: dict = {}
 
 def cast(input, to: dt.dtype):
     """The elements converted to another dtype."""
+    if to.opaque or input.meta.dtype.opaque:
+        return core.recode(input, to)
     convert = _casts.get(to)
     if convert is None:
         def selects(args, to=to):

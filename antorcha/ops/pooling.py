@@ -414,10 +414,9 @@ def _fractional(n: int, with_indices: bool):
         if samples.dim() != 3 or tuple(samples.shape[1:]) != (channels, n) or samples.shape[0] < batch:
             raise RuntimeError(message(what, f"_random_samples of shape ({batch}, {channels}, {n})", f"{list(samples.shape)}"))
         samples = samples[:batch] if input.dim() == n + 2 else samples[0]
-        starts = []
-        for i, (m, o, k) in enumerate(zip(lengths, outputs, size)):
-            starts.append((_fractional_starts(samples.select(-1, n - 1 - i), m, o, k), k))
-        return window_max(input, tuple(starts), tuple(begin + k for begin, k in starts))
+        order = (1, 0) if n == 2 else (0, 1, 2)     # in 2D the first sample is the width's
+        starts = tuple((_fractional_starts(samples.select(-1, i), m, o, k), k) for i, m, o, k in zip(order, lengths, outputs, size))
+        return window_max(input, starts, tuple(begin + k for begin, k in starts))
 
     def pool(input, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None):
         values, place = compute(input, kernel_size, output_size, output_ratio, _random_samples)

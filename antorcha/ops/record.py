@@ -70,6 +70,7 @@ class Record:
         self.holomorphic = True     # the derivative by a complex input is the formula's conjugate
         self.tensors = ()           # inputs that may not be numbers
         self.wide = False           # of 16-bit floats the "forward" body, the "derivative" or both (True) are computed in float32
+        self.moves = False          # gives elements on as they are
         self.autocast = None        # inside of torch.autocast inputs are cast: "lower" to its dtype, "full" to float32
         self.late_error = IndexError        # what an index out of its dimension raises when the value is computed
         self.bare = False           # the body makes one node, of the inputs with a derivative in their order, or (of a view) none
@@ -232,6 +233,12 @@ def bitwise(d):
     return d, d
 
 
+def computable(what: str, d) -> None:
+    """NotImplementedError for a dtype that nothing is computed in."""
+    if d.opaque:
+        raise NotImplementedError(f'"{what}" not implemented for {d}. Convert it first: x.float()')
+
+
 def no_bool(d):
     if d.kind == "b":
         raise RuntimeError("expected a numeric dtype; received bool. Convert it first: input.int(), or use the logical operators.")
@@ -258,9 +265,11 @@ def pointwise_form(rec: Record, args: tuple) -> tuple[Form, Meta]:
     """Shape, dtype and index maps of a pointwise result, and what its tensor is; errors are raised here, at the user's call."""
     tensors = [a for a in args if isinstance(a, core.Tensor)]
     shape = broadcast_shapes(rec.name, *[t.meta.view.shape for t in tensors])
-    promoted = result_dtype(args)
     try:
         if rec.selects is None:
+            promoted = result_dtype(args)
+            if not rec.moves:
+                computable(rec.name, promoted)
             compute, out = rec.rule(promoted)
             casts = (compute,) * len(args)
         else:

@@ -12,8 +12,8 @@ from ..graph.node import Static, dense, form
 from ..graph.node import view as make_view
 from . import pointwise as pw
 from .extern import host_op, run
-from .parts import complex_, imag_, real_
-from .record import Record, check_tensor, core, meta, normalize_dim, normalize_dims, operator, widened
+from .record import check_tensor, complex_, computable, core, imag_, meta, normalize_dim, normalize_dims, operator, real_
+from .record import Record, widened
 from .results import named
 
 Tensor = "Tensor"
@@ -50,6 +50,7 @@ def _complex_reduce(name: str, input, dim, keepdim: bool, accumulate: dt.dtype, 
 
 
 def _plan(name, m, dim, keepdim, accumulate, out):
+    computable(name, m.dtype)
     v = m.view
     rank = len(v.shape)
     dims = normalize_dims(name, dim, rank)

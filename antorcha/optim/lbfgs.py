@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 import antorcha as torch
 
 from ..core.tensor import host
@@ -26,13 +28,16 @@ class LBFGS(Optimizer):
             raise ValueError("LBFGS doesn't support per-parameter options (parameter groups)")
         self._params = self.param_groups[0]["params"]
 
-    def _gradient(self):
-        return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self._params])
+    def _gradient(self) -> np.ndarray:
+        """All gradients, one after the other. L-BFGS asks for a number after every few operations on vectors, so these are NumPy's."""
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad.to_dense()).reshape(-1).cpu() for p in self._params])
+        return host(flat).copy()
 
-    def _move(self, t: float, direction) -> None:
+    def _move(self, t: float, direction: np.ndarray) -> None:
         start = 0
         for p in self._params:
-            p.add_(direction[start:start + p.numel()].view_as(p), alpha=t)
+            piece = torch.tensor(direction[start:start + p.numel()], dtype=p.dtype, device=p.device)
+            p.add_(piece.view_as(p), alpha=float(t))
             start += p.numel()
 
     def _at(self, closure, origin: list, t: float, direction) -> tuple:
@@ -50,40 +55,34 @@ class LBFGS(Optimizer):
             def evaluate():
                 with torch.enable_grad():
                     return closure()
-            return self._step(group, self.state[self._params[0]], evaluate)
+            state = self.state[self._params[0]]
+            state.setdefault("func_evals", 0)
+            state.setdefault("n_iter", 0)
+            memory = {name: _as_arrays(state.get(name)) for name in _VECTORS}
+            first = self._step(group, state, memory, evaluate)
+            state.update({name: _as_tensors(value) for name, value in memory.items() if value is not None})
+            return first
 
-    def _step(self, group, state, closure):
-        state.setdefault("func_evals", 0)
-        state.setdefault("n_iter", 0)
+    def _step(self, group, state, memory, closure):
         first = closure()
         loss, evaluations = float(first), 1
         state["func_evals"] += 1
         g = self._gradient()
-        if g.abs().max() <= group["tolerance_grad"]:
+        if np.abs(g).max() <= group["tolerance_grad"]:
             return first
-        d, t, before = state.get("d"), state.get("t"), state.get("prev_loss")
-        ys, ss, ros = state.get("old_dirs"), state.get("old_stps"), state.get("ro")
-        scale, old = state.get("H_diag"), state.get("prev_flat_grad")
+        d, t, before, old = memory["d"], state.get("t"), state.get("prev_loss"), memory["prev_flat_grad"]
         iterations = 0
         while iterations < group["max_iter"]:
             iterations += 1
             state["n_iter"] += 1
             if state["n_iter"] == 1:
-                d, ys, ss, ros, scale = -g, [], [], [], 1
+                d = -g
+                memory.update(old_dirs=[], old_stps=[], ro=[], H_diag=1)
             else:
-                y, s = g - old, d * t
-                ys_dot = y.dot(s)
-                if ys_dot > 1e-10:
-                    if len(ys) == group["history_size"]:
-                        for kept in (ys, ss, ros):
-                            kept.pop(0)
-                    ys.append(y)
-                    ss.append(s)
-                    ros.append(1.0 / ys_dot)
-                    scale = ys_dot / y.dot(y)
-                d = self._direction(g, ys, ss, ros, scale)
-            old, before = g.clone(), loss
-            t = min(1.0, 1.0 / float(g.abs().sum())) * group["lr"] if state["n_iter"] == 1 else group["lr"]
+                remember(memory, g - old, d * t, group["history_size"])
+                d = newton_direction(g, memory)
+            old, before = g.copy(), loss
+            t = min(1.0, 1.0 / float(np.abs(g).sum())) * group["lr"] if state["n_iter"] == 1 else group["lr"]
             slope = float(g.dot(d))
             if slope > -group["tolerance_change"]:
                 break
@@ -92,36 +91,62 @@ class LBFGS(Optimizer):
                 if group["line_search_fn"] != "strong_wolfe":
                     raise RuntimeError("only 'strong_wolfe' is supported")
                 origin = [p.clone() for p in self._params]
-                loss, g, t, used = strong_wolfe(lambda a, origin=origin, d=d: self._at(closure, origin, a, d), t, d, loss, g, slope)
+                loss, g, t, used = strong_wolfe(lambda a, origin=origin, d=d: self._at(closure, origin, a, d), t, d, loss, g, slope,
+                                                most=group["max_eval"] - evaluations)
                 self._move(t, d)
-                converged = g.abs().max() <= group["tolerance_grad"]
             else:
                 self._move(t, d)
-                converged = False
                 if iterations != group["max_iter"]:
                     loss, g, used = float(closure()), self._gradient(), 1
-                    converged = g.abs().max() <= group["tolerance_grad"]
+            converged = np.abs(g).max() <= group["tolerance_grad"]
             evaluations += used
             state["func_evals"] += used
             if iterations == group["max_iter"] or evaluations >= group["max_eval"] or converged \
-                    or float((d * t).abs().max()) <= group["tolerance_change"] or abs(loss - before) < group["tolerance_change"]:
+                    or np.abs(d * t).max() <= group["tolerance_change"] or abs(loss - before) < group["tolerance_change"]:
                 break
-        state.update(d=d, t=t, old_dirs=ys, old_stps=ss, ro=ros, H_diag=scale, prev_flat_grad=old, prev_loss=before)
+        memory.update(d=d, prev_flat_grad=old)
+        state.update(t=t, prev_loss=before)
         return first
 
-    @staticmethod
-    def _direction(g, ys, ss, ros, scale):
-        """Minus the inverse Hessian by the gradient: the two loops of Nocedal and Wright's algorithm 7.4. Hundreds of short steps,
-        each of which needs the result of the one before: NumPy does them at once."""
-        changes, steps, factors = [host(y) for y in ys], [host(s) for s in ss], [r.item() for r in ros]
-        q, weights = -host(g), []
-        for y, s, factor in zip(reversed(changes), reversed(steps), reversed(factors)):
-            weights.append(s.dot(q) * factor)
-            q -= weights[-1] * y
-        q *= scale.item()
-        for y, s, factor in zip(changes, steps, factors):
-            q += (weights.pop() - y.dot(q) * factor) * s
-        return torch.tensor(q)
+
+_VECTORS = ("d", "old_dirs", "old_stps", "ro", "H_diag", "prev_flat_grad")     # kept as tensors between the steps
+
+
+def _as_arrays(x):
+    if isinstance(x, list):
+        return [_as_arrays(y) for y in x]
+    return host(x.detach().cpu())[()] if isinstance(x, torch.Tensor) else x
+
+
+def _as_tensors(x):
+    if isinstance(x, list):
+        return [_as_tensors(y) for y in x]
+    return torch.tensor(x) if isinstance(x, (np.ndarray, np.generic)) else x
+
+
+def remember(memory: dict, y: np.ndarray, s: np.ndarray, most: int) -> None:
+    """Add a step `s` and the change `y` of the gradient along it, unless the curvature found is not positive."""
+    curvature = y.dot(s)
+    if curvature <= 1e-10:
+        return
+    for name, value in (("old_dirs", y), ("old_stps", s), ("ro", 1 / curvature)):
+        if len(memory[name]) == most:
+            memory[name].pop(0)
+        memory[name].append(value)
+    memory["H_diag"] = curvature / y.dot(y)
+
+
+def newton_direction(g: np.ndarray, memory: dict) -> np.ndarray:
+    """Minus the inverse Hessian by the gradient: the two loops of Nocedal and Wright's algorithm 7.4."""
+    changes, steps, factors = memory["old_dirs"], memory["old_stps"], memory["ro"]
+    q, weights = -g, []
+    for y, s, factor in zip(reversed(changes), reversed(steps), reversed(factors)):
+        weights.append(s.dot(q) * factor)
+        q -= weights[-1] * y
+    q *= memory["H_diag"]
+    for y, s, factor in zip(changes, steps, factors):
+        q += (weights.pop() - y.dot(q) * factor) * s
+    return q
 
 
 def cubic_minimum(x1, f1, g1, x2, f2, g2, bounds=None) -> float:
@@ -144,7 +169,7 @@ def strong_wolfe(evaluate, t, direction, f, g, slope, c1=1e-4, c2=0.9, tolerance
 
     `evaluate(t)`: (loss, gradient). Returns (loss, gradient, t, evaluations).
     """
-    reach = float(direction.abs().max())
+    reach = float(np.abs(direction).max())
     f_new, g_new = evaluate(t)
     used, slope_new = 1, float(g_new.dot(direction))
     t_old, f_old, g_old, slope_old = 0.0, f, g, slope

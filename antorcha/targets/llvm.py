@@ -23,6 +23,7 @@ _TYPES = {
     "u64": "i64",
     "f16": "i16",
     "bf16": "i16",
+    **dict.fromkeys([d.code for d in vars(dt).values() if isinstance(d, dt.dtype) and d.opaque], "i8"),
     "f32": "float",
     "f64": "double",
     "c64": "i64",
@@ -293,6 +294,8 @@ class Emitter:
 
     def cast(self, a: str, source: dt.dtype, to: dt.dtype) -> str:
         s, t = llvm_type(source), llvm_type(to)
+        if source.opaque or to.opaque:      # bytes as they are
+            return a
         if source.compute is not source:
             wide = self._widen_bfloat(a) if source is dt.bfloat16 else self._widen_half(a)
             return wide if to is dt.float32 else self.cast(wide, dt.float32, to)

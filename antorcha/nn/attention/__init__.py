@@ -24,3 +24,11 @@ def sdpa_kernel(backends, set_priority: bool = False):
         if not isinstance(backend, SDPBackend):
             raise AssertionError(f"Backend must be an instance of SDPBackend or a list of SDPBackend instances; received {backend!r}")
     yield {}
+
+
+def __getattr__(name: str):
+    import importlib
+
+    if name == "flex_attention":
+        return importlib.import_module(".flex_attention", __name__)
+    raise AttributeError(f"module 'torch.nn.attention' has no attribute '{name}' in antorcha")

@@ -8,6 +8,7 @@ import antorcha as torch
 
 from .. import functional as F
 from .. import init
+from ..init import constant_, xavier_normal_, xavier_uniform_  # noqa: F401 (names of this module in PyTorch)
 from ..parameter import Parameter
 from .linear import NonDynamicallyQuantizableLinear
 from .module import Module

@@ -9,6 +9,7 @@ import antorcha as torch
 
 from .. import functional as F
 from .. import init
+from ..init import xavier_uniform_  # noqa: F401 (names of this module in PyTorch)
 from .activation import MultiheadAttention
 from .container import ModuleList
 from .dropout import Dropout

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, Final  # noqa: F401 (torch.jit.Final)
+
+from ..futures import Future
+
+annotations = importlib.import_module(".annotations", __name__)     # the namespace, not the __future__ feature
 
 MISSING = ("torch.jit.{}: files of TorchScript cannot be {} here. Save the state_dict with torch.save and build the module from its class.")
 
@@ -17,6 +22,28 @@ def trace(func, example_inputs=None, *args, **kwargs):
     if example_inputs is not None:
         func(*(example_inputs if isinstance(example_inputs, (tuple, list)) else (example_inputs,)))
     return func
+
+
+def trace_module(mod, inputs, *args, **kwargs):
+    """`mod` itself, after each method named in `inputs` has run once on its example."""
+    for name, example in inputs.items():
+        trace(getattr(mod, name), example)
+    return mod
+
+
+def fork(func, *args, **kwargs) -> Future:
+    """The result of `func` in a Future. Computing runs beside Python anyway: nothing is gained by another thread."""
+    future: Future = Future()
+    try:
+        future.set_result(func(*args, **kwargs))
+    except Exception as error:
+        future.set_exception(error)
+    return future
+
+
+def wait(future: Future):
+    """The value of a Future."""
+    return future.wait()
 
 
 def _as_it_is(fn=None, *args, **kwargs):

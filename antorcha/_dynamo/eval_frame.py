@@ -1,0 +1,5 @@
+"""What `torch.compile` makes of a module."""
+
+from ..nn.modules.compiled import OptimizedModule
+
+__all__ = ["OptimizedModule"]

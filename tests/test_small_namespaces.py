@@ -1,0 +1,88 @@
+"""Namespaces that programs import by the way: futures, _foreach functions, scripting, quantization stubs, what is absent."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import threading
+
+import pytest
+
+import antorcha as torch
+from antorcha.unavailable import unavailable_class, unavailable_function
+
+
+def test_futures():
+    f = torch.futures.Future()
+    after = f.then(lambda x: x.wait() + 1)
+    threading.Timer(0.01, lambda: f.set_result(2)).start()
+    assert after.wait() == 3 and f.done() and torch.futures.wait_all([f, after]) == [2, 3]
+    bad = torch.jit.fork(lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        torch.jit.wait(bad)
+    with pytest.raises(RuntimeError, match="completed once"):
+        f.set_result(1)
+
+
+def test_foreach_functions_work_on_lists():
+    xs = [torch.ones(2), torch.full((3,), 2.0)]
+    assert [x.tolist() for x in torch._foreach_add(xs, [1.0, 2.0])] == [[2.0, 2.0], [4.0, 4.0, 4.0]]
+    torch._foreach_mul_(xs, 3)
+    assert xs[0].tolist() == [3.0, 3.0] and [n.item() for n in torch._foreach_norm(xs, 1)] == [6.0, 18.0]
+    torch._foreach_addcdiv_(xs, xs, [x + 0 for x in xs], 0.5)
+    torch._foreach_lerp_(xs, torch._foreach_sqrt(xs), 1.0)
+    torch._foreach_zero_(xs[:1])
+    torch._foreach_copy_(xs[:1], [torch.ones(2)])
+    assert xs[0].tolist() == [1.0, 1.0] and torch.allclose(xs[1], torch.full((3,), 6.5**0.5))
+    with pytest.raises(RuntimeError, match="same number"):
+        torch._foreach_add(xs, [1.0])
+
+
+def test_recurrent_networks_by_their_weights():
+    layer = torch.nn.LSTM(3, 4, 2, bidirectional=True, batch_first=True)
+    x, h, c = torch.randn(2, 5, 3), torch.randn(4, 2, 4), torch.randn(4, 2, 4)
+    out, (hn, cn) = layer(x, (h, c))
+    got = torch.lstm(x, (h, c), layer._flat_weights, True, 2, 0.0, False, True, True)
+    assert all(torch.equal(a, b) for a, b in zip(got, (out, hn, cn)))
+    gru = torch.nn.GRU(3, 4, bias=False)
+    packed = torch.nn.utils.rnn.pack_sequence([torch.randn(3, 3), torch.randn(2, 3)])
+    want, last = gru(packed, h[:1])
+    data, hidden = torch.gru(packed.data, packed.batch_sizes, h[:1], gru._flat_weights, False, 1, 0.0, False, False)
+    assert torch.equal(data, want.data) and torch.equal(hidden, last)
+
+
+def test_stubs_and_names_of_the_dispatcher():
+    stub = torch.ao.quantization.QuantStub()
+    x = torch.ones(1)
+    assert stub(x) is x and torch.ao.quantization.DeQuantStub()(x) is x
+    with pytest.raises(AttributeError, match="bfloat16"):
+        torch.ao.quantization.convert  # noqa: B018
+    keys = torch._C._dispatch_keys(x)
+    assert keys.has(torch._C.DispatchKey.CPU) and keys.highestPriorityTypeId() is torch._C.DispatchKey.AutogradCPU
+    assert torch._C._nn.gelu is torch.nn.functional.gelu and torch._C._linalg.linalg_cross is torch.linalg.cross
+    assert torch.Tensor.is_sparse.__get__(x) is False and torch.Tensor.layout.__get__(x) is torch.strided
+    torch._assert(True, "no")
+    with pytest.raises(AssertionError, match="no"):
+        torch._assert(False, "no")
+    block = torch.ops.profiler._record_function_enter_new("mine")
+    torch.ops.profiler._record_function_exit(block)
+    assert torch._dynamo.utils.is_compile_supported("cpu")
+    from antorcha.jit.annotations import BroadcastingList2
+    assert BroadcastingList2[int] is None
+
+
+def test_what_is_absent_says_so():
+    kind, function = unavailable_class("torch.a.B", "use C"), unavailable_function("torch.a.f", "use g")
+    assert not isinstance(1, kind) and kind.__name__ == "B"
+    for call, words in ((kind, "torch.a.B: use C"), (function, "torch.a.f: use g")):
+        with pytest.raises(NotImplementedError, match=words):
+            call(1)
+    torch.onnx.register_custom_op_symbolic("tests::op", torch.onnx.symbolic_helper.parse_args("v", "i")(lambda g, x, n: x), 11)
+    with pytest.raises(NotImplementedError, match="state_dict"):
+        torch.onnx.export(None, None)
+
+
+def test_every_module_can_be_imported():
+    for info in pkgutil.walk_packages(torch.__path__, "antorcha."):
+        if not info.name.endswith("__main__"):
+            importlib.import_module(info.name)
