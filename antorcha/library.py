@@ -11,12 +11,12 @@ import functools
 import weakref
 
 from . import ops
-from .unavailable import unavailable_function
 from .base import dtype as dt
 from .core.function import Function
 from .core.tensor import Tensor
 from .ops.record import by_lane, mode
 from .schema import Parameter, Schema, infer_schema, parse  # noqa: F401 (infer_schema is a name of this module)
+from .unavailable import unavailable_function
 
 KEYS = frozenset(["CPU", "CUDA", "Meta", "Autograd", "AutogradCPU", "AutogradCUDA", "AutocastCPU", "AutocastCUDA",
                   "CompositeImplicitAutograd", "CompositeExplicitAutograd", "ADInplaceOrView", "Python", "SparseCPU", "SparseCUDA",
