@@ -6,8 +6,7 @@ from ..base.errors import message
 from ..graph.node import Static, View, dense, form
 from ..graph.node import view as make_view
 from ..graph.tape import state
-from .record import broadcast_shapes, broadcast_view, check_tensor, complex_, computable, core, imag_, meta, operator, real_
-from .record import Record
+from .record import Record, broadcast_shapes, broadcast_view, check_tensor, complex_, computable, core, imag_, meta, operator, real_
 
 Tensor = "Tensor"
 CONTRACT = Record("contraction", "contraction")

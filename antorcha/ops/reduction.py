@@ -12,8 +12,7 @@ from ..graph.node import Static, dense, form
 from ..graph.node import view as make_view
 from . import pointwise as pw
 from .extern import host_op, run
-from .record import check_tensor, complex_, computable, core, imag_, meta, normalize_dim, normalize_dims, operator, real_
-from .record import Record, widened
+from .record import Record, check_tensor, complex_, computable, core, imag_, meta, normalize_dim, normalize_dims, operator, real_, widened
 from .results import named
 
 Tensor = "Tensor"
