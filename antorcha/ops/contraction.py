@@ -6,7 +6,8 @@ from ..base.errors import message
 from ..graph.node import Static, View, dense, form
 from ..graph.node import view as make_view
 from ..graph.tape import state
-from .record import Record, broadcast_shapes, broadcast_view, check_tensor, complex_, computable, core, imag_, meta, operator, real_
+from .parts import complex_, imag_, real_
+from .record import Record, broadcast_shapes, broadcast_view, check_tensor, computable, core, meta, operator
 
 Tensor = "Tensor"
 CONTRACT = Record("contraction", "contraction")

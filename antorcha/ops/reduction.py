@@ -12,7 +12,8 @@ from ..graph.node import Static, dense, form
 from ..graph.node import view as make_view
 from . import pointwise as pw
 from .extern import host_op, run
-from .record import Record, check_tensor, complex_, computable, core, imag_, meta, normalize_dim, normalize_dims, operator, real_, widened
+from .parts import complex_, imag_, real_
+from .record import Record, check_tensor, computable, core, meta, normalize_dim, normalize_dims, operator, widened
 from .results import named
 
 Tensor = "Tensor"
