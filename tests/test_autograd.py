@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -288,3 +290,33 @@ def test_a_view_taken_before_a_write_follows_its_base():
     y.mul_(3)
     (half.sum() + 10 * square.sum()).backward()
     assert x.grad.tolist() == [33.0, 33.0, 30.0, 30.0]
+
+
+@pytest.mark.parametrize("name, function, keeps", [
+    ("product with a number", lambda a: 2 * a, True),
+    ("quotient by a number", lambda a: a / 2, True),
+    ("exp", lambda a: a.exp(), True),
+    ("sum with a number", lambda a: a + 2, False),
+    ("sum", lambda a: a.sum(), False),
+    ("cat", lambda a: torch.cat([a, a]), False),
+    ("stack", lambda a: torch.stack([a, a]), False),
+    ("roll", lambda a: a.roll(1), False),
+], ids=lambda x: x if isinstance(x, str) else "")
+def test_a_graph_that_kept_values_goes_backward_once(name, function, keeps):
+    a = torch.ones(2, 2, requires_grad=True)
+    y = function(a)
+    y.backward(torch.ones_like(y))
+    if keeps:
+        with pytest.raises(RuntimeError, match="second time"):
+            y.backward(torch.ones_like(y))
+    else:
+        y.backward(torch.ones_like(y))
+
+
+def test_what_was_joined_may_be_written():
+    a = torch.ones(2, requires_grad=True)
+    b = a.exp() + 1
+    y = torch.cat([b, b])
+    b.zero_()
+    y.sum().backward()
+    assert a.grad.tolist() == pytest.approx([2 * math.e] * 2)

@@ -225,7 +225,8 @@ class GradNode:
         return _fitting(found, self.edges)
 
     def release(self) -> None:
-        if self.versions:
+        # PyTorch makes tensors of the numbers that binary operators are given, and saves these like others.
+        if self.versions or self.kept and self.record.family == "pointwise" and len(self.record.names) == 2:
             self.kept = RELEASED
 
     def hooks(self) -> Extras:
@@ -455,7 +456,7 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
                 if accumulate and g is not None:
                     node.accumulate(g, create_graph)
                 continue
-            if node in final:
+            if node in final or needed is not None and not any(e is not None and place_of(e)[0] in needed for e in node.edges):
                 continue
             result = _cotangents(node, grads, needed)
             if not retain:

@@ -130,6 +130,8 @@ def _attaching(derivative: Derivative, parameters: tuple, of: dict) -> str:
         if kind is RESULT:      # without its grad_fn, which would make a cycle
             lines += [f"try: k{j} = out.storage; v{j} = k{j}.version",
                       f"except AttributeError: k{j}, v{j} = kept_results(out)"]
+        elif kind is SHAPE and known == "list":
+            lines += [f"k{j} = tuple([t.meta.view.shape for t in a{i}])", f"v{j} = None"]
         elif kind is not ARGUMENT:
             lines += [f"k{j} = a{i}.meta.view{'.shape' if kind is SHAPE else ''}", f"v{j} = None"]
         elif known == "tensor":
@@ -158,7 +160,7 @@ def _computing(derivative: Derivative, of: dict) -> str:
     """The text of `compute`: the kept tensors are as they were, and each cotangent fits the input it belongs to."""
     lines = ["kept = node.kept", "versions = node.versions"] if derivative.keeps else []
     for j, (kind, i) in enumerate(derivative.keeps):
-        if kind is RESULT or of.get(i) == "list":
+        if kind is RESULT or kind is ARGUMENT and of.get(i) == "list":
             lines.append(f"k{j} = node.unpack({j})")
         elif kind is ARGUMENT:
             unchanged = f"k{j}.storage.version == versions[{j}]"

@@ -14,16 +14,16 @@ from .view import SCATTER, expand_, slice_, slice_view, unsqueeze, view_
 Tensor = "Tensor"
 
 
-def _cat_grad(g, tensors, dim):
+def _cat_grad(g, shapes, dim):
     out, start = [], 0
-    for x in tensors:
-        n = x.meta.view.shape[dim] if x.meta.view.shape != (0,) or len(g.meta.view.shape) == 1 else 0
-        out.append(slice_(g, dim, start, start + n, 1) if x.meta.view.shape != (0,) else None)
+    for shape in shapes:
+        n = shape[dim] if shape != (0,) or len(g.meta.view.shape) == 1 else 0
+        out.append(slice_(g, dim, start, start + n, 1) if shape != (0,) else None)
         start += n
     return out
 
 
-@operator(name="cat", public=False, grad=dict(tensors=lambda g, tensors, dim: _cat_grad(g, tensors, dim)))
+@operator(name="cat", public=False, grad=dict(tensors=lambda g, tensors_shape, dim: _cat_grad(g, tensors_shape, dim)))
 def cat_(tensors: list[Tensor], dim) -> Tensor:
     shapes = [x.meta.view.shape for x in tensors]
     like = next((s for s in shapes if s != (0,)), (0,))
