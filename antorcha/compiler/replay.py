@@ -8,6 +8,7 @@ or if somebody else refers to memory that the plan would write over, the graph i
 
 from __future__ import annotations
 
+import re
 from operator import is_
 from sys import getrefcount
 
@@ -24,10 +25,13 @@ from ..runtime.buffer import Buffer
 from . import MISS
 from .backward import History, differentiable
 from .code import Unprovable, written
+from .fast import Steady
 from .observe import Profile, Watch
 from .piece import Piece
 from .state import ATOMS, TENSOR_STATE, Reach, difference, same
+from .witness import works
 
+CHANCES, ENOUGH = 30, 100       # how often a quicker way is looked for; after so many replays it was worth it
 _new = object.__new__
 
 
@@ -76,6 +80,9 @@ class Recording:
         self.reach, self.watch = reach, watch
         self.history: History | None = None     # of a result that is differentiated outside
         self.plan, self.attempts = None, 0
+        self.steady: Steady | None = None
+        self.loose: set = set()                 # what no witness is used for
+        self.chances = CHANCES if works() else 0
         self.nodes = list(tape.nodes)
         self.backwards = tape.state.backwards
         self._exempt(args, kwargs)
@@ -110,6 +117,7 @@ class Recording:
         changed = reach.unchanged(args, kwargs, free)
         if changed is not None:
             raise Unprovable(f"it changes {changed}")
+        reach.excuse(free)
         for p in reach.places:
             keys = free.pop(id(p.container), None)
             if keys is None:
@@ -118,8 +126,9 @@ class Recording:
             if len(before) != len(d) or any(v is not d[k] and k not in keys for k, v in zip(d, before)):
                 raise Unprovable(f"it changes {p.where}")
             items = [f"type({name}[{k!r}])" if k in keys else f"{name}[{k!r}]" for k in d]
-            p.code = f"{', '.join(items)}, M"
-            p.values = [*[type(v) if k in keys else v for k, v in d.items()], p.values[-1]]
+            p.code = f"{', '.join(items)}, len({name})"
+            p.values = [*[type(v) if k in keys else v for k, v in d.items()], len(d)]
+            p.behind = ()       # it changes with each step
         if free:
             raise Unprovable("an optimiser that it cannot reach makes a step")
 
@@ -199,17 +208,20 @@ class Recording:
         self.values: list = []          # what of the graph is needed: ("node" | "leaf", number)
         self.made = {}                  # id of a fresh tensor or storage -> its variable
         self.kept = []
-        lines: list[str] = []
+        self.updates: dict[int, int] = {}       # slot -> number of the value that its storage gets
+        self.bumps: dict[int, int] = {}         # slot -> how many writes its storage counts
+        self.gradients: dict[int, str] = {}     # slot -> what becomes its gradient
+        self.plain: dict[str, tuple] = {}       # tensor that is made -> (its storage, number of the value, meta, version)
         slots = self.reach.slots
         for k in self.storages:
             s = slots[k]
             if s.tensor.storage is not s.storage or type(s.storage) is not Storage:
                 raise Unprovable(f"it gives {s.where} another memory")
             if s.storage.node is not s.node:
-                lines.append(f"s{k}.node = {self._value(s.storage.node)}")
+                self.updates[k] = int(self._value(s.storage.node)[1:])
             if s.storage.version != s.version:
-                lines.append(f"s{k}.version += {s.storage.version - s.version}")
-        self.early: list[str] = []      # tensors that are made
+                self.bumps[k] = s.storage.version - s.version
+        self.early: list[tuple[str, str]] = []      # tensors that are made: (name, line)
         self.roots: dict = {}           # places of the histories of results -> their variables
         for k, s in enumerate(slots):
             if s.tensor.storage is not s.storage or type(s.tensor) is not s.type:
@@ -220,10 +232,12 @@ class Recording:
                 raise Unprovable(f"it gives {s.where} another history")
             after = s.tensor._grad
             if after is not s.grad:
-                lines.append(f"t{k}._grad = {'None' if after is None else self._tensor(after)}")
-        expression = self._result(result)
+                self.gradients[k] = "None" if after is None else self._tensor(after)
+        self.expression = self._result(result)
         history = self._open(count) if self.roots else []
-        self.lines = [*self.early, *lines, *history, f"return {expression}"]
+        self.lines = [*[line for _, line in self.early], *[f"s{k}.node = n{i}" for k, i in self.updates.items()],
+                      *[f"s{k}.version += {count}" for k, count in self.bumps.items()],
+                      *[f"t{k}._grad = {name}" for k, name in self.gradients.items()], *history, f"return {self.expression}"]
 
     def _value(self, node: Node) -> str:
         where = self._place(node)
@@ -257,17 +271,20 @@ class Recording:
         name = self.made[id(t)] = f"x{len(self.made)}"
         self.kept.append(t)
         m = self.reach.constant(t.meta)
-        self.early.append(f"{name} = tensor_on({storage}, {m})" if base is None else f"{name} = view_of({base}, {m})")
+        early = [f"{name} = tensor_on({storage}, {m})" if base is None else f"{name} = view_of({base}, {m})"]
         if t._untracked:
-            self.early.append(f"{name}._untracked = True")
+            early.append(f"{name}._untracked = True")
         if t._grad_fn is not None and not self.backwards:
             self.roots.setdefault((t._grad_fn, t._nr), []).append(name)
         elif t._grad_fn is not None:
             self._finished(t._grad_fn)
             root = self.reach.constant(t._grad_fn)
-            self.early.append(f"{name}._rg, {name}._grad_fn, {name}._nr = True, finished({root}), {t._nr}")
+            early.append(f"{name}._rg, {name}._grad_fn, {name}._nr = True, finished({root}), {t._nr}")
         elif t._rg:
-            self.early.append(f"{name}._rg = True")
+            early.append(f"{name}._rg = True")
+        self.early += [(name, line) for line in early]
+        if len(early) == 1 and base is None and at is None and t._grad_fn is None:
+            self.plain[name] = storage, int(self._value(t.storage.node)[1:]), t.meta, t.storage.version
         return name
 
     def _storage(self, storage) -> str:
@@ -275,9 +292,9 @@ class Recording:
         if name is None:
             name = self.made[id(storage)] = f"y{len(self.made)}"
             self.kept.append(storage)
-            self.early.append(f"{name} = Storage({self._value(storage.node)})")
+            self.early.append((name, f"{name} = Storage({self._value(storage.node)})"))
             if storage.version:
-                self.early.append(f"{name}.version = {storage.version}")
+                self.early.append((name, f"{name}.version = {storage.version}"))
         return name
 
     def _open(self, count: int) -> list[str]:
@@ -361,17 +378,13 @@ class Recording:
                   "if not (len(now) == len(then) and all(map(is_, now, then)) or same(now, then)):", "    return None"]
         for k, d in enumerate(watch.states):
             space[f"S{k}"] = d
-        at = 0
-        for count, text in watch.demands:
-            lines += watch.formulas[at:count]
-            lines += [f"if not ({text}):", "    return None"]
-            at = count
-        lines += watch.formulas[at:]
+        lines += self.formula_lines("None")
         tensors = "".join(f"t{k}, " for k in range(len(reach.slots)))
         storages = "".join(f"t{k}.storage, " for k in self.storages)
         steps = "".join(f"{name}, " for _, name in watch.counters)
         lines.append(f"return ({tensors}), ({storages}), [{', '.join(self.numbers)}], ({steps})")
         names = {id(d): k for k, d in enumerate(watch.states)}
+        self.step_lines = [f"S{names[id(d)]}['step'] = {name}" for d, name in watch.counters]
         put = [*[f"S{names[id(d)]}['step'] = steps[{i}]" for i, (d, _) in enumerate(watch.counters)], *self.lines]
         unpack = [f"({tensors}) = tensors"] if tensors else []
         unpack += [f"({''.join(f's{k}, ' for k in self.storages)}) = storages"] if storages else []
@@ -384,6 +397,14 @@ class Recording:
         known = {number: reach.slots[k].storage for number, k in enumerate(self.storages)}
         self.forms = [leaf_form(known[k].numel, known[k].dtype) if kind == "storage" else None for kind, k in self.leaves]
 
+    def formula_lines(self, failed: str) -> list[str]:
+        """The lines that compute the numbers that change, and return `failed` where a comparison of them comes out differently."""
+        watch, lines, at = self.watch, [], 0
+        for count, text in watch.demands:
+            lines += [*watch.formulas[at:count], f"if not ({text}):", f"    return {failed}"]
+            at = count
+        return lines + (watch.formulas[at:] if watch.demands else shared(watch.formulas))
+
     def why_not(self, args: tuple, kwargs: dict) -> str:
         """What is different now."""
         try:
@@ -395,12 +416,27 @@ class Recording:
         return difference(now, self.then, self.places)
 
     def replay(self, args: tuple, kwargs: dict):
+        steady = self.steady
+        if steady is not None:
+            result = steady.run(args, kwargs)
+            if result is not MISS:
+                return result
+            self._unsettle(steady)
+        draft = self._draft() if self.chances and self.plan is not None else None
         try:
             found = self.read(args, kwargs)
         except Exception:       # a place is not there any more
             return MISS
         if found is None:
             return MISS
+        if draft is not None:
+            found = None        # references count
+            result = self._settle(draft, args, kwargs)
+            if result is not MISS:
+                return result
+            found = self.read(args, kwargs)
+            if found is None:
+                return MISS
         tensors, storages, numbers, steps = found
         learns = self.plan is None and self.attempts < 4 and self.history is None
         if tape.nodes and (learns or self.backwards):
@@ -412,7 +448,7 @@ class Recording:
                 return MISS     # the tensor is a view of a larger storage than it was
         n = None
         if self.draws:
-            drawn = [self._draw(d) for d in self.draws]
+            drawn = [self.draw(d) for d in self.draws]
             leaves = [drawn[n] if type(n) is int else n for n in leaves]
             drawn = None
         values = self._run(leaves, numbers) if self.plan is not None else None
@@ -428,8 +464,40 @@ class Recording:
             return result
         return self.put(tensors, storages, values, steps)
 
+    # -- replaying at once --------------------------------------------------------------------------------------
+
+    def _draft(self) -> Steady | None:
+        """The beginning of a quicker way, for the state as it is now."""
+        self.chances -= 1
+        if not self.plan.native:
+            self.chances = 0
+            return None
+        try:
+            return Steady(self, self.loose)
+        except Unprovable:
+            return None
+
+    def _settle(self, draft: Steady, args: tuple, kwargs: dict):
+        """Go that way, now that all has been compared; MISS where there is none."""
+        try:
+            result = draft.write()(args, kwargs)
+        except Unprovable:
+            self.chances = 0
+            return MISS
+        if result is not MISS:
+            self.steady = draft
+        return result
+
+    def _unsettle(self, steady: Steady) -> None:
+        """Learn why a replay was not that quick: what has changed is compared from now on. (Or other arguments were given.)"""
+        changed = steady.witness.changed()
+        if changed or steady.plan.bound is not steady:
+            self.loose.update(changed)
+            self.chances += steady.runs > ENOUGH
+            self.steady = None
+
     @staticmethod
-    def _draw(d) -> Node:
+    def draw(d) -> Node:
         result = getattr(d.generator, d.method)(*d.args)
         if type(result) is Node:
             return result
@@ -471,6 +539,29 @@ class Recording:
         return [nodes[k] if kind == "node" else leaves[k] for kind, k in self.values]
 
 
+def shared(formulas: list[str]) -> list[str]:
+    """The formulas, where those of each further count of steps take over the results of the first if the counts are equal."""
+    starts = [k for k, line in enumerate(formulas) if re.fullmatch(r"v\d+ = S\d+\['step'\] \+ 1\.0", line)]
+    if len(starts) < 2:
+        return formulas
+
+    def relative(block: list[str], first: int) -> list[str]:
+        return [re.sub(r"\bv(\d+)", lambda m: m[0] if int(m[1]) < starts[0] else f"w{int(m[1]) - first}", line) for line in block[1:]]
+
+    model = formulas[starts[0]:starts[1]]
+    lines = formulas[:starts[1]]
+    for first, end in zip(starts[1:], [*starts[2:], len(formulas)]):
+        block = formulas[first:end]
+        if len(block) < 4 or relative(block, first) != relative(model, starts[0]):
+            lines += block
+            continue
+        names = [line.split(" ", 1)[0] for line in block[1:]]
+        lines += [block[0], f"if v{first} == v{starts[0]}:",
+                  f"    {', '.join(names)} = {', '.join(line.split(' ', 1)[0] for line in model[1:])}",
+                  "else:", *["    " + line for line in block[1:]]]
+    return lines
+
+
 def _listed(names: list[str]) -> str:
     return "".join(f"{n}, " for n in names)
 
@@ -478,9 +569,8 @@ def _listed(names: list[str]) -> str:
 def _finished_copy(root):
     """The history's last node, whose hooks are its own."""
     node = _new(type(root))
-    for name in ("edges", "outputs", "derivative", "kept", "versions"):
-        setattr(node, name, getattr(root, name))
-    node.seq, node.extras = root.seq, None
+    node.seq, node.edges, node.outputs, node.derivative = root.seq, root.edges, root.outputs, root.derivative
+    node.kept, node.versions, node.extras = root.kept, root.versions, None
     return node
 
 

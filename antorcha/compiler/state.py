@@ -42,7 +42,7 @@ from .code import CONTAINERS, Unprovable, globals_read, hides_nothing, in_python
 from .observe import DYNAMIC, HIGHER, PATCHED, PURE_LIBRARY, PURE_TYPES, own, pure_native
 
 LARGEST = 100_000       # values compared
-ABSENT, MARK = object(), object()
+ABSENT, MARK, ALL_SLOTS = object(), object(), [("slots", None)]
 ATOMS = {type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented), range, slice, Size, dt.dtype, Device,
          layout, types.CodeType, np.float32, np.float64, np.int32, np.int64, np.bool_}
 NUMBERS = {bool, int, float, complex, str, bytes, Size, range, slice}      # compared by value where they are not the same object
@@ -67,19 +67,22 @@ def environment() -> tuple:
 # -- the walk ---------------------------------------------------------------------------------------------------
 
 class Place:
-    """Expressions (part of a list display) and the values they had. `container`: the dict or list they list, if one."""
+    """Expressions (part of a list display) and the values they had. `container`: the dict or list they list, if one. `behind`: what
+    changes whenever the values do, as (kind, object) for a `Witness`, or ("slot", number); (ALL_SLOTS,) of a comparison of all tensors."""
 
-    __slots__ = ("code", "values", "where", "container")
+    __slots__ = ("code", "values", "where", "container", "behind")
 
-    def __init__(self, code, values, where, container=None):
-        self.code, self.values, self.where, self.container = code, values, where, container
+    def __init__(self, code, values, where, container=None, behind=()):
+        self.code, self.values, self.where, self.container, self.behind = code, values, where, container, behind
 
 
 class Slot:
-    """A tensor that the function can reach: `expression` finds the one that is there now."""
+    """A tensor that the function can reach: `expression` finds the one that is there now. `of`: the number of the slot whose gradient it
+    is; `constant`: it is always the same."""
 
-    def __init__(self, tensor, expression: str, where: str, is_grad: bool):
-        self.tensor, self.expression, self.where, self.is_grad = tensor, expression, where, is_grad
+    def __init__(self, tensor, expression: str, where: str, of: int | None, constant: bool):
+        self.tensor, self.expression, self.where, self.is_grad = tensor, expression, where, of is not None
+        self.of, self.constant = of, constant
         self.storage, self.node, self.version = tensor.storage, None, 0
         self.grad, self.type, self.fixed = tensor._grad, type(tensor), True
         self.history = tensor._rg, tensor._grad_fn, tensor._nr
@@ -122,7 +125,7 @@ class Reach:
         self.dynamic = any(not DYNAMIC.isdisjoint(code.co_names) for code in profile.user)
         self.higher = bool(HIGHER & self.names)
         self.gradients = self.dynamic or "_grad" in self.names      # whether the code looks at the `.grad` of tensors or writes it
-        self.place(f"environment() == {self.constant(environment())}", [True], "the settings (grad mode, autocast, default dtype ...)")
+        self.settings()
         self.cls(Tensor)
         self.cls(Parameter)
         self.visit(function, "the function")
@@ -143,11 +146,22 @@ class Reach:
         self.space[name] = x
         return name
 
-    def place(self, code: str, values: list, where: str, container=None) -> None:
+    def settings(self) -> None:
+        where = "the settings (grad mode, autocast, default dtype ...)"
+        own = "mode.grad, mode.inference, mode.autocast, thread.modes, thread.enabled, thread.subclasses"
+        self.space.update(mode=mode, thread=override.state)
+        self.place(own, list(eval(f"({own})", self.space)), where)
+        kept = [("dict", vars(m)) for m in (dt, config, autograd, _hooks, core)] + [("dict", _chosen), ("empty", autograd.saving)]
+        kept += [("empty", h) for h in _hooks.hooks_of_all] + [("slot of", (tape.state, name)) for name in ("vmap", "devices")]
+        forward_ad = sys.modules.get("antorcha.autograd.forward_ad")
+        kept += [("empty", forward_ad._levels)] if forward_ad else [("dict", sys.modules)]
+        self.place(f"environment() == {self.constant(environment())}", [True], where, behind=kept)
+
+    def place(self, code: str, values: list, where: str, container=None, behind=()) -> None:
         self.size += len(values)
         if self.size > LARGEST:
             raise Unprovable(f"it depends on more than {LARGEST} values")
-        self.places.append(Place(code, values, where, container))
+        self.places.append(Place(code, values, where, container, behind))
 
     def cls(self, cls: type) -> None:
         """A class whose attributes may be looked up."""
@@ -228,7 +242,7 @@ class Reach:
             for cell in f.__closure__ or ():
                 content = _content(cell)
                 if type(content) in (types.FunctionType, types.MethodType, functools.partial):
-                    self.place(f"{self.constant(cell)}.cell_contents", [content], where)
+                    self.place(f"{self.constant(cell)}.cell_contents", [content], where, behind=[("cell", cell)])
                     self.visit(content, where)
             return
         name = self.constant(f)
@@ -242,7 +256,7 @@ class Reach:
         if code not in self.profile.user:
             return
         self.place(f"{name}.__code__, {name}.__defaults__, {name}.__kwdefaults__", [code, f.__defaults__, f.__kwdefaults__],
-                   f"the code of {where}")
+                   f"the code of {where}", behind=[("function", f)])
         self.visit(f.__defaults__, f"a default of {where}")
         self.visit(f.__kwdefaults__, f"a default of {where}")
         for variable, cell in zip(code.co_freevars, f.__closure__ or ()):
@@ -280,11 +294,11 @@ class Reach:
                 self.seen[key] = space
                 if value is ABSENT:
                     self.place(f"{self.dictionary(space)}.get({name!r}, A), {self.dictionary(builtins)}.get({name!r}, A)",
-                               [ABSENT, builtins.get(name, ABSENT)], f"the global {name}")
+                               [ABSENT, builtins.get(name, ABSENT)], f"the global {name}", behind=[("dict", space), ("dict", builtins)])
                 elif deep and isinstance(value, Tensor):
                     self.slot(value, f"{self.dictionary(space)}.get({name!r})", f"the global {name}")
                 else:
-                    self.place(f"{self.dictionary(space)}.get({name!r}, A)", [value], f"the global {name}")
+                    self.place(f"{self.dictionary(space)}.get({name!r}, A)", [value], f"the global {name}", behind=[("dict", space)])
             value = builtins.get(name, ABSENT) if value is ABSENT else value
             where = name
             if type(value) is types.ModuleType and not chain and deep:
@@ -294,7 +308,7 @@ class Reach:
                     break
                 where = f"{where}.{attribute}"
                 value = self.member(value, attribute, where)
-            if deep and type(value) is not types.ModuleType and value is not ABSENT:
+            if deep and type(value) is not types.ModuleType and value is not ABSENT and (chain or not isinstance(value, Tensor)):
                 self.visit(value, where)
 
     def member(self, module, attribute: str, where: str):
@@ -306,7 +320,7 @@ class Reach:
             self.seen[key] = space
             if value is ABSENT and not is_own(module):
                 raise Unprovable(f"{where} is found by a function of the module")
-            self.place(f"{self.dictionary(space)}.get({attribute!r}, A)", [value], where)
+            self.place(f"{self.dictionary(space)}.get({attribute!r}, A)", [value], where, behind=[("dict", space)])
         return getattr(module, attribute, ABSENT) if value is ABSENT else value
 
     def module(self, module, where: str) -> None:
@@ -314,12 +328,12 @@ class Reach:
         space, name = vars(module), self.dictionary(vars(module))
         if is_own(module):
             if self.dynamic:
-                self.place(f"*{name}, *{name}.values(), M", [*space, *space.values(), MARK], where)
+                self.place(f"*{name}, *{name}.values(), M", [*space, *space.values(), MARK], where, behind=[("dict", space)])
             return
         if self.dynamic:
             raise Unprovable(f"{where} is a module whose attributes are read by getattr")
         for attribute in sorted(self.names & space.keys()):
-            self.place(f"{name}.get({attribute!r}, A)", [space[attribute]], f"{where}.{attribute}")
+            self.place(f"{name}.get({attribute!r}, A)", [space[attribute]], f"{where}.{attribute}", behind=[("dict", space)])
             self.visit(space[attribute], f"{where}.{attribute}")
 
     def dictionary(self, d: dict) -> str:
@@ -338,14 +352,14 @@ class Reach:
         elif isinstance(x, dict):
             if all(type(k) is str for k in x):
                 self.keyed.append(x)
-                self.place(f"*{name}.values(), M", [*x.values(), MARK], where, x)
+                self.place(f"*{name}.values(), M", [*x.values(), MARK], where, x, behind=[("dict", x)])
             else:
-                self.place(f"*{name}, *{name}.values(), M", [*x, *x.values(), MARK], where)
+                self.place(f"*{name}, *{name}.values(), M", [*x, *x.values(), MARK], where, behind=[("dict", x)])
             for key, value in x.items():
                 self.visit(key, f"a key of {where}")
                 self.visit(value, f"{where}[{key if type(key) in (str, int) else type(key).__name__!r}]")
         elif isinstance(x, (list, deque, set)):
-            self.place(f"*{name}, M", [*x, MARK], where)
+            self.place(f"*{name}, M", [*x, MARK], where, behind=[("list", x)] if isinstance(x, list) else ())
         if isinstance(x, defaultdict):
             self.place(f"{name}.default_factory", [x.default_factory], where)
             self.visit(x.default_factory, f"{where}.default_factory")
@@ -355,7 +369,7 @@ class Reach:
         if t not in CONTAINERS:
             self.cls(t)
             name = name or self.constant(x)
-            self.place(f"type({name})", [t], f"the class of {where}")
+            self.place(f"type({name})", [t], f"the class of {where}", behind=[("type", x)])
             self.attributes(x, t, name, where)
 
     def attributes(self, x, t: type, name: str, where: str) -> None:
@@ -378,14 +392,14 @@ class Reach:
         else:
             found = [n for n in d if n in names]
         if len(found) > 1:
-            self.place(f"*{self.constant(itemgetter(*found))}({name}.__dict__)", [d[n] for n in found], where)
+            self.place(f"*{self.constant(itemgetter(*found))}({name}.__dict__)", [d[n] for n in found], where, behind=[("vars", x)])
         elif found:
-            self.place(f"{name}.__dict__.get({found[0]!r}, A)", [d[found[0]]], where)
+            self.place(f"{name}.__dict__.get({found[0]!r}, A)", [d[found[0]]], where, behind=[("vars", x)])
         if names is None or isinstance(x, (Module, Optimizer)):
             self.owners.append(x)
         else:
             missing = self.constant(frozenset(names - d.keys()))
-            self.place(f"{name}.__dict__.keys().isdisjoint({missing})", [True], f"the attributes of {where}")
+            self.place(f"{name}.__dict__.keys().isdisjoint({missing})", [True], f"the attributes of {where}", behind=[("vars", x)])
         for n in found:
             self.visit(d[n], f"{where}.{n}")
 
@@ -431,15 +445,15 @@ class Reach:
             self.place(expression, [x], where)
             self.visit(x, where)
 
-    def slot(self, t, expression: str | None, where: str, places: list | None = None) -> None:
-        """A tensor. Without an expression it is always this one."""
+    def slot(self, t, expression: str | None, where: str, of: int | None = None) -> None:
+        """A tensor. Without an expression it is always this one. `of`: the number of the tensor whose gradient it is."""
         known = self.slot_of.get(id(t))
-        places = self.places if places is None else places
+        places = self.places if of is None else self.grads
         if known is not None:
             if expression is not None:
                 same_as = f"{where}, which is the same tensor as {self.slots[known].where}"
                 places.append(Place(f"{expression} is t{known}", [True], same_as))
-            elif self.slots[known].expression is not None:
+            elif not self.slots[known].constant:
                 places.append(Place(f"{self.constant(t)} is t{known}", [True], f"{where}, which is {self.slots[known].where}"))
             return
         if type(t) not in (Tensor, Parameter):
@@ -448,27 +462,28 @@ class Reach:
         if extra and (self.dynamic or extra & self.names):
             raise Unprovable(f"{where} has attributes of the user's: {', '.join(sorted(extra))}")
         k = self.slot_of[id(t)] = len(self.slots)
-        slot = Slot(t, expression or self.constant(t), where, places is self.grads)
+        slot = Slot(t, expression or self.constant(t), where, of, expression is None)
+        behind = [("slot", k)]
         self.slots.append(slot)
         if type(t.storage) is not Storage:
             raise Unprovable(f"{where} lies in memory that NumPy shares: what touches it is computed at once. Use a clone() of it")
         if self.gradients and (t._hooks or t._post_hooks):
             raise Unprovable(f"{where} has hooks")
         what = f"shape, strides, dtype, requires_grad or hooks of {where}"
-        places.append(Place(f"t{k}.meta", [t.meta], what))
-        fixed = slot.fixed = self.gradients and (expression is None or places is self.grads)
+        places.append(Place(f"t{k}.meta", [t.meta], what, behind=behind))
+        fixed = slot.fixed = self.gradients and (expression is None or of is not None)
         if not fixed and expression is not None:
             places.append(Place(f"t{k}.__dict__.keys() <= {self.constant(TENSOR_STATE)}", [not extra], f"attributes of {where}"))
         for name, check in (("_rg", "t{}._rg"), ("_grad_fn", "t{}._grad_fn is None"), ("_hooks", "not t{}._hooks"),
                             ("_post_hooks", "not t{}._post_hooks"), ("_untracked", "t{}._untracked"), ("_base", "t{}._base is None")):
             if (not fixed or name in t.__dict__ or name in Tensor.__slots__) and (self.gradients or name not in ("_hooks", "_post_hooks")):
-                places.append(Place(check.format(k), [eval(check.format(""), {"t": t})], what))
+                places.append(Place(check.format(k), [eval(check.format(""), {"t": t})], what, behind=behind))
         if not self.gradients:
             return
         if t._grad is not None:
-            self.slot(t._grad, f"t{k}._grad", f"the gradient of {where}", self.grads)
+            self.slot(t._grad, f"t{k}._grad", f"the gradient of {where}", k)
         elif not fixed or "_grad" in t.__dict__:
-            self.grads.append(Place(f"t{k}._grad", [None], f"the gradient of {where}"))
+            self.grads.append(Place(f"t{k}._grad", [None], f"the gradient of {where}", behind=behind))
 
     def check_code(self) -> None:
         """All code that ran belongs to functions that were reached, whose closures are compared, or was defined by such."""
@@ -481,13 +496,25 @@ class Reach:
     def together(self) -> None:
         """What is quicker compared for many objects at once."""
         if self.empty:
-            self.place(f"any({self.constant(tuple(self.empty))})", [False], "a list or dict (hooks, for example) that was empty")
-        for objects, expression, where in ((self.keyed, "map(tuple, {})", "the keys of a dict (modules, parameters, options)"),
-                                           (self.owners, "map(tuple, map(vars, {}))", "the attributes of a module or optimiser")):
+            self.place(f"any({self.constant(tuple(self.empty))})", [False], "a list or dict (hooks, for example) that was empty",
+                       behind=[("empty", x) for x in self.empty])
+        for kind, objects, expression, where in (
+                ("dict", self.keyed, "map(tuple, {})", "the keys of a dict (modules, parameters, options)"),
+                ("vars", self.owners, "map(tuple, map(vars, {}))", "the attributes of a module or optimiser")):
             if objects:
-                expression = f"list({expression.format(self.constant(tuple(objects)))})"
-                keys = self.constant(eval(expression, {**self.space}))
-                self.place(f"{expression} == {keys}", [True], where)
+                self.place(self._keys(expression, objects), [True], where, objects, behind=[(kind, x) for x in objects])
+
+    def _keys(self, expression: str, objects: list) -> str:
+        expression = f"list({expression.format(self.constant(tuple(objects)))})"
+        return f"{expression} == {self.constant(eval(expression, self.space))}"
+
+    def excuse(self, free: dict) -> None:
+        """Do not compare the keys of these dicts together with those of others."""
+        for p in self.places:
+            if p.container is self.keyed and not free.keys().isdisjoint(map(id, self.keyed)):
+                objects = [d for d in self.keyed if id(d) not in free]
+                p.code = self._keys("map(tuple, {})", objects)
+                p.behind = [("dict", d) for d in objects]
 
     def check_tensors(self) -> None:
         """Classes; which slots are one tensor or share one storage. Which attributes a tensor has of its own tells that the others
@@ -496,22 +523,26 @@ class Reach:
         for k, s in enumerate(slots):
             j = first.setdefault(id(s.storage), k)
             if j != k:
-                self.grads.append(Place(f"t{k}.storage is t{j}.storage", [True], f"whether {s.where} shares memory with {slots[j].where}"))
+                self.grads.append(Place(f"t{k}.storage is t{j}.storage", [True], f"whether {s.where} shares memory with {slots[j].where}",
+                                        behind=[("slot", k), ("slot", j)]))
         if not slots:
             return
         tensors = f"({''.join(f't{k}, ' for k in range(len(slots)))})"
         storages = f"({''.join(f't{k}.storage, ' for k in first.values())})"
-        self.grads.append(Place(f"*map(type, {tensors})", [s.type for s in slots], "a tensor's class"))
-        self.grads.append(Place(f"*map(type, {storages})", [Storage for _ in first], "whether NumPy shares a tensor's memory"))
-        self.grads.append(Place(f"len({{*map(id, {storages})}})", [len(first)], "which tensors share memory"))
+        def compare(code: str, values: list, where: str) -> None:
+            self.grads.append(Place(code, values, where, behind=ALL_SLOTS))
+
+        compare(f"*map(type, {tensors})", [s.type for s in slots], "a tensor's class")
+        compare(f"*map(type, {storages})", [Storage for _ in first], "whether NumPy shares a tensor's memory")
+        compare(f"len({{*map(id, {storages})}})", [len(first)], "which tensors share memory")
         if len(first) < len(slots):
-            self.grads.append(Place(f"len({{*map(id, {tensors})}})", [len(slots)], "which tensors are the same"))
+            compare(f"len({{*map(id, {tensors})}})", [len(slots)], "which tensors are the same")
         fixed = [k for k, s in enumerate(slots) if s.fixed]
         if not fixed:
             return
         keys = self.constant([tuple(slots[k].tensor.__dict__) for k in fixed])
         fixed = "".join(f"t{k}, " for k in fixed)
-        self.grads.append(Place(f"list(map(tuple, map(vars, ({fixed})))) == {keys}", [True], "hooks of a tensor"))
+        compare(f"list(map(tuple, map(vars, ({fixed})))) == {keys}", [True], "hooks of a tensor")
 
     # -- comparing ----------------------------------------------------------------------------------------------
 

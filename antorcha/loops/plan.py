@@ -248,6 +248,11 @@ class Plan:
         self.steps_address = self.table_rows.ctypes.data
         self.scratch = scratch
         self.target = config.target
+        self.noted = memoryview(self.status)
+        self.native = config.target != "interp" and bool(rows) and not any(isinstance(s, Extern) for s in self.steps)
+        self.runs = [(self.steps_address + 32 * s[0], s[1], n == self.check_after)
+                     for n, s in enumerate(self.segments if self.native else [])]
+        self.bound = None       # who bound the arguments last, if they are to be bound by half
         self.times: dict = {}
 
     def kernels(self) -> list[dict]:
@@ -298,6 +303,27 @@ class Plan:
         now, later = self._divide(last, wanted) if wanted is not None and not timed else (last, None)
         self._conclude(now, later, timed, nodes, leaves, buffers)
 
+    def repeat(self, nodes: list) -> KeyboardInterrupt | None:
+        """Run a native plan once more with the arguments that are bound; `nodes` are named in errors. An interrupt is returned, to be
+        raised when what the plan has changed is in order."""
+        interrupt = None
+        if self.checks:
+            self.status.fill(0)
+        if self.scratch:
+            pool.reserve_scratch(self.scratch)
+        for address, count, checked in self.runs:
+            ran = pool.counts()[0]
+            while True:
+                try:
+                    if pool.counts()[0] == ran:
+                        pool.run_at(address, count)
+                    break
+                except KeyboardInterrupt as error:
+                    interrupt = error
+            if checked and any(self.noted):
+                self._raise(nodes)
+        return interrupt
+
     def _host(self, step: Extern, addresses: list, numbers: list, nodes: list) -> None:
         try:
             step.run(lambda b: self._address(b, addresses), numbers)
@@ -343,6 +369,7 @@ class Plan:
 
     def _bind(self, addresses: list, numbers: list) -> None:
         """Addresses and numbers into the arguments."""
+        self.bound = None
         table = np.array(addresses, np.int64)
         self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
         if self.floats:

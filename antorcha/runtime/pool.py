@@ -63,6 +63,7 @@ class Pool:
         code = jit.load_module(text, lambda: text)
         self.run = _RUN(code["run"])
         self.state = map_pages(STATE_SIZE)  # for the life of the process: a worker may look at it last of all
+        self.completed, self.submitted = (ctypes.c_int64.from_address(self.state + at) for at in (COMPLETED, SUBMITTED))
         self._put(THREADS, self.threads)
         self._put(SPIN, SPIN_NS)
         self._workers: list[int] = []
@@ -198,10 +199,7 @@ def submit(address: int, count: int, kept, buffers) -> None:
 def counts() -> tuple[int, int]:
     """How many lists of steps this pool has run to their end, and how many were submitted. Python may raise an interrupt after a native
     call as well as before it: these tell which."""
-    if _pool is None:
-        return 0, 0
-    completed, submitted = (ctypes.c_int64.from_address(_pool.state + at).value for at in (COMPLETED, SUBMITTED))
-    return completed, submitted
+    return (0, 0) if _pool is None else (_pool.completed.value, _pool.submitted.value)
 
 
 def wait() -> None:

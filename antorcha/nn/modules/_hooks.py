@@ -97,8 +97,11 @@ def after_registration(hooks: OrderedDict, module, name: str, value):
     return value
 
 
+hooks_of_all = (global_forward_hooks, global_forward_pre_hooks, global_backward_hooks, global_backward_pre_hooks)
+
+
 def any_global() -> bool:
-    return bool(global_forward_hooks or global_forward_pre_hooks or global_backward_hooks or global_backward_pre_hooks)
+    return any(hooks_of_all)
 
 
 # -- calling a module with hooks --------------------------------------------------------------------------------
