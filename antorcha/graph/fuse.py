@@ -155,8 +155,9 @@ class Fusion:
             if kept == 1 and g.inner != reduced:
                 forms = ["total"] if crossing else []
             else:
-                forms = (["row"] if g.inner in (None, reduced) else []) + \
-                        (["column"] if g.inner in (None, kept) and crossing and kept > 1 else [])
+                column = crossing and kept > 1
+                forms = (["row"] if g.inner in (None, reduced) and not (column and _across(keep, drop)) else []) + \
+                        (["column"] if g.inner in (None, kept) and column else [])
         elif kept == 1 and g.inner and reduced * g.inner == g.numel and crossing:
             forms = ["total"]
         else:
@@ -700,3 +701,8 @@ class Fusion:
                 return False
             self._load(t, source)
         return all(self.read(t, s, index.compose(v, w)) for s, w in zip(n.inputs[1:], n.views[1:]) if isinstance(s, Node))
+
+
+def _across(keep: View, drop: View) -> bool:
+    """Whether neighbours in memory are kept apart rather than reduced."""
+    return min((abs(t) for t in keep.strides if t), default=0) < min((abs(t) for t in drop.strides if t), default=0)

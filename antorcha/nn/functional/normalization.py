@@ -14,38 +14,47 @@ from ...ops.record import core, operator, wide, widened
 Tensor = "Tensor"
 
 
-def _moments(input, dims, eps):
-    """(mean over `dims`, which stay, the input less it, 1 / sqrt(variance + eps))."""
+@operator(name="moments", public=False, grad=dict(input=lambda g, input, dims, result: _moments_grad(g, input, dims, result[0])))
+def _moments(input: Tensor, dims):
+    """(mean, variance) over dimensions, which stay. The operators below are given the moments of their input, and their derivative by it
+    takes in what goes through the moments; what derives that derivative finds it here."""
     mean = input.mean(dims, True)
     centred = input - mean
-    return mean, centred, ((centred * centred).mean(dims, True) + eps).rsqrt()
+    return mean, (centred * centred).mean(dims, True)
 
 
-def _standard(input, dims, eps):
-    _, centred, scale = _moments(input, dims, eps)
-    return centred * scale
+def _moments_grad(g, input, dims, mean):
+    count = math.prod(input.shape[d] for d in dims)
+    return g[0] / count + g[1] * (2 / count) * (input - mean)
 
 
-def _kept_standard(input, dims, eps):
+def _standard(input, mean, variance, eps):
+    return (input - mean) * (variance + eps).rsqrt()
+
+
+def _kept_standard(input, mean, variance, eps):
     """(standardised input, scale) in float32 or more; of 16-bit floats from moments that, as in PyTorch, are kept in 16 bits."""
-    x = widened(input)
-    mean, centred, scale = _moments(x, dims, eps)
+    x, scale = widened(input), (variance + eps).rsqrt()
     if x is not input:
-        centred, scale = x - widened(mean.to(input.dtype)), widened(scale.to(input.dtype))
-    return centred * scale, scale
+        mean, scale = widened(mean.to(input.dtype)), widened(scale.to(input.dtype))
+    return (x - mean) * scale, scale
 
 
-def _standard_grad(g, input, dims, eps):
+def _standard_grad(g, input, mean, variance, dims, eps):
     """The cotangent of what was standardised, from that of the result."""
-    unit, scale = _kept_standard(input, dims, eps)
+    unit, scale = _kept_standard(input, mean, variance, eps)
     return scale * (g - g.mean(dims, True) - unit * (g * unit).mean(dims, True))
 
 
-@operator(name="layer_norm", title="NativeLayerNorm", public=False, grad=dict(
-    input=lambda g, input, dims, weight, eps: _standard_grad(_times(widened(g), widened(weight)), input, dims, eps),
-    weight=lambda g, input, dims, eps: widened(g) * _kept_standard(input, dims, eps)[0], bias=lambda g: widened(g)), wide="forward")
-def _layer_norm(input: Tensor, dims, weight: Tensor, bias: Tensor, eps):
-    out = _times(_standard(input, dims, eps), weight)
+def _layer_norm_grad(g, input, mean, variance, dims, weight, eps):
+    return _standard_grad(_times(widened(g), widened(weight)), input, mean, variance, dims, eps)
+
+
+@operator(name="layer_norm", title="NativeLayerNorm", public=False, wide="forward", grad=dict(
+    input=_layer_norm_grad, bias=lambda g: widened(g),
+    weight=lambda g, input, mean, variance, eps: widened(g) * _kept_standard(input, mean, variance, eps)[0]))
+def _layer_norm(input: Tensor, mean, variance, dims, weight: Tensor, bias: Tensor, eps):
+    out = _times(_standard(input, mean, variance, eps), weight)
     return out if bias is None else out + bias
 
 
@@ -58,8 +67,8 @@ def native_layer_norm(input: Tensor, normalized_shape, weight: Tensor, bias: Ten
     """(layer_norm, mean, 1 / sqrt(variance + eps)). No derivative goes through the moments."""
     out = layer_norm(input, normalized_shape, weight, bias, eps)
     d = input.dtype if weight is None else weight.dtype
-    mean, _, scale = _moments(widened(input.detach()), tuple(range(-len(tuple(normalized_shape)), 0)), eps)
-    return out, mean.to(d), scale.to(d)
+    mean, variance = _moments(widened(input.detach()), tuple(range(-len(tuple(normalized_shape)), 0)))
+    return out, mean.to(d), (variance + eps).rsqrt().to(d)
 
 
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
@@ -68,7 +77,8 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     if tuple(input.shape[-len(shape):]) != shape:
         raise RuntimeError(message("layer_norm", f"input of shape (..., {', '.join(map(str, shape))}), the normalized_shape {list(shape)}",
                                    f"{list(input.shape)}", "Given normalized_shape must be the input's last dimensions."))
-    return _layer_norm(input, tuple(range(-len(shape), 0)), weight, bias, eps)
+    dims = tuple(range(-len(shape), 0))
+    return _layer_norm(input, *_moments(widened(input), dims), dims, weight, bias, eps)
 
 
 @wide
@@ -112,34 +122,15 @@ def _rsqrt_in(input: Tensor, d):
     return input.rsqrt().to(d).to(input.dtype)
 
 
-@operator(name="mean_and_variance", public=False, grad=dict(input=lambda g, input, dims, result: _moments_grad(g, input, dims, result[0])))
-def _mean_and_variance(input: Tensor, dims):
-    """(mean, variance) over dimensions, which stay."""
-    mean = input.mean(dims, True)
-    centred = input - mean
-    return mean, (centred * centred).mean(dims, True)
-
-
-def _moments_grad(g, input, dims, mean):
-    count = math.prod(input.shape[d] for d in dims)
-    return g[0] / count + g[1] * (2 / count) * (input - mean)
-
-
-def _normalised_grad(g, input, mean, variance, dims, weight, eps):
-    scale = (variance + eps).rsqrt()
-    unit = (input - mean) * scale
-    factor = scale if weight is None else scale * _per_channel(weight, input.dim())
-    return factor * (g - g.mean(dims, True) - unit * (g * unit).mean(dims, True))
+def _batch_norm_grad(g, input, mean, variance, dims, weight, eps):
+    return _standard_grad(_times(g, None if weight is None else _per_channel(weight, input.dim())), input, mean, variance, dims, eps)
 
 
 @operator(name="batch_norm", title="NativeBatchNorm", public=False, grad=dict(
-    input=_normalised_grad,
-    weight=lambda g, input, mean, variance, eps: _channel_sums(g * ((input - mean) * (variance + eps).rsqrt())),
-    bias=lambda g: _channel_sums(g)))
+    input=_batch_norm_grad, bias=lambda g: _channel_sums(g),
+    weight=lambda g, input, mean, variance, eps: _channel_sums(g * _standard(input, mean, variance, eps))))
 def _normalised(input: Tensor, mean, variance, dims, weight: Tensor, bias: Tensor, eps):
-    """The input with mean 0 and variance 1, times weight plus bias. The derivative by `input` takes in those of the moments, which are
-    its own; what derives that derivative finds them in the moments."""
-    return _affine((input - mean) * (variance + eps).rsqrt(), weight, bias)
+    return _affine(_standard(input, mean, variance, eps), weight, bias)
 
 
 def _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps) -> tuple:
@@ -153,7 +144,7 @@ def _batch_norm(input, running_mean, running_var, weight, bias, training, moment
     dims = (0, *range(2, rank))
     if training:
         n = input.numel() // input.shape[1]
-        mean, variance = _mean_and_variance(input, dims)
+        mean, variance = _moments(input, dims)
         if kept.compute is not kept:
             mean = _rounded(mean, kept)
             variance = _rounded(variance * n, kept) / n if kept is dt.bfloat16 else variance        # of float16 the sum might overflow
@@ -221,16 +212,16 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
             f"Expected number of channels in input to be divisible by num_groups, but got input of shape {list(input.shape)} and "
             f"num_groups={num_groups}"
         )
-    return _group_norm(input, num_groups, weight, bias, eps)
+    return _group_norm(input, *_moments(_grouped(widened(input), num_groups), (2,)), num_groups, weight, bias, eps)
 
 
 def _grouped(x, groups: int):
     return x.reshape(x.shape[0], groups, -1)
 
 
-def _group_norm_grad(g, input, groups, weight, eps):
+def _group_norm_grad(g, input, mean, variance, groups, weight, eps):
     g = _times(widened(g), None if weight is None else _per_channel(widened(weight), input.dim()))
-    return _standard_grad(_grouped(g, groups), _grouped(input, groups), (2,), eps).reshape(input.shape)
+    return _standard_grad(_grouped(g, groups), _grouped(input, groups), mean, variance, (2,), eps).reshape(input.shape)
 
 
 def _channel_sums(x):
@@ -238,12 +229,11 @@ def _channel_sums(x):
 
 
 @operator(name="group_norm", title="NativeGroupNorm", public=False, wide="forward", grad=dict(
-    input=lambda g, input, groups, weight, eps: _group_norm_grad(g, input, groups, weight, eps),
-    weight=lambda g, input, groups, eps: _channel_sums(
-        widened(g) * _kept_standard(_grouped(input, groups), (2,), eps)[0].reshape(input.shape)),
-    bias=lambda g: _channel_sums(widened(g))))
-def _group_norm(input: Tensor, groups, weight: Tensor, bias: Tensor, eps):
-    return _affine(_standard(_grouped(input, groups), (2,), eps).reshape(input.shape), weight, bias)
+    input=_group_norm_grad, bias=lambda g: _channel_sums(widened(g)),
+    weight=lambda g, input, mean, variance, groups, eps: _channel_sums(
+        widened(g) * _kept_standard(_grouped(input, groups), mean, variance, eps)[0].reshape(input.shape))))
+def _group_norm(input: Tensor, mean, variance, groups, weight: Tensor, bias: Tensor, eps):
+    return _affine(_standard(_grouped(input, groups), mean, variance, eps).reshape(input.shape), weight, bias)
 
 
 def _affine(x, weight, bias):
@@ -255,8 +245,9 @@ def _affine(x, weight, bias):
 @operator(method=False, wide="forward")
 def native_group_norm(input: Tensor, weight: Tensor, bias: Tensor, N, C, HxW, group, eps):
     """(group_norm, mean, 1 / sqrt(variance + eps)) of input (N, C, ...), the moments (N, group)."""
-    mean, centred, scale = _moments(_grouped(input, group), (2,), eps)
-    return _affine((centred * scale).reshape(input.shape), weight, bias), mean.squeeze(2), scale.squeeze(2)
+    mean, variance = _moments(_grouped(input, group), (2,))
+    out = _affine(_standard(_grouped(input, group), mean, variance, eps).reshape(input.shape), weight, bias)
+    return out, mean.squeeze(2), (variance + eps).rsqrt().squeeze(2)
 
 
 def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
