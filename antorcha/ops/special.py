@@ -269,16 +269,22 @@ def igammac(input: Tensor, other: Tensor) -> Tensor:
     return gammainc_(*_promoted("igammac", input, other, numbers=False)[0], True)
 
 
+@operator(name="mvlgamma", public=False, grad=dict(input=lambda g, input, p: g * digamma(_half_steps(input, p)).sum(-1)))
+def mvlgamma_(input: Tensor, p):
+    return lgamma(_half_steps(input, p)).sum(-1) + p * (p - 1) / 4 * math.log(math.pi)
+
+
+def _half_steps(x, p):
+    """x - j / 2 for j < p, along a new last dimension."""
+    return x.unsqueeze(-1) + core.arange(0, p, 1).to(x.meta.dtype) * -0.5
+
+
 @operator(inplace=True)
 def mvlgamma(input: Tensor, p) -> Tensor:
     """The logarithm of the gamma function of p dimensions: sum over j < p of lgamma(x - j / 2), and p (p - 1) / 4 log(pi)."""
     if p < 1:
         raise RuntimeError(f"p has to be greater than or equal to 1; received {p}")
-    input, = _promoted("mvlgamma", input)[0]
-    total = lgamma(input)
-    for j in range(1, p):
-        total = total + lgamma(input - j / 2)
-    return total + p * (p - 1) / 4 * math.log(math.pi)
+    return mvlgamma_(_promoted("mvlgamma", input)[0][0], p)
 
 
 @operator(name="zeta", public=False, grad=dict(input=lambda g: _no_derivative("zeta", "input"),
