@@ -304,10 +304,10 @@ _FROM = {
     **dict.fromkeys(
         [
             "alpha_dropout", "batch_norm", "bilinear", "binary_cross_entropy_with_logits", "celu", "celu_",
-            "cosine_embedding_loss", "cosine_similarity", "ctc_loss", "dropout", "dropout_", "embedding", "embedding_bag", "gru", "lstm", "rnn_relu", "rnn_tanh",
-            "feature_alpha_dropout", "feature_dropout", "group_norm", "hinge_embedding_loss", "instance_norm", "kl_div",
-            "layer_norm", "margin_ranking_loss", "pairwise_distance", "pdist", "poisson_nll_loss", "prelu", "relu_",
-            "rms_norm", "rrelu", "rrelu_", "selu", "selu_", "threshold", "threshold_", "triplet_margin_loss",
+            "cosine_embedding_loss", "cosine_similarity", "ctc_loss", "dropout", "dropout_", "embedding", "embedding_bag",
+            "feature_alpha_dropout", "feature_dropout", "group_norm", "gru", "hinge_embedding_loss", "instance_norm", "kl_div",
+            "layer_norm", "lstm", "margin_ranking_loss", "pairwise_distance", "pdist", "poisson_nll_loss", "prelu", "relu_",
+            "rms_norm", "rnn_relu", "rnn_tanh", "rrelu", "rrelu_", "selu", "selu_", "threshold", "threshold_", "triplet_margin_loss",
         ],
         ".layers",
     ),

@@ -114,8 +114,13 @@ def _has_compatible_shallow_copy_type(input, from_) -> bool:
     return input.layout is from_.layout
 
 
+def _is_all_true(input) -> Tensor:
+    """Whether all elements of a bool tensor are True."""
+    return input.all()
+
+
 has_lapack = has_spectral = True        # through NumPy
 has_mkl = has_openmp = False
 
 __all__ = [name for name in globals() if not name.startswith("_") and name not in ("annotations", "dt", "override", "Tensor")]
-__all__ += ["_assert", "_has_compatible_shallow_copy_type"]
+__all__ += ["_assert", "_has_compatible_shallow_copy_type", "_is_all_true"]

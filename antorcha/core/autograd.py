@@ -419,6 +419,14 @@ def reduce_to(g, m):
 
 # -- the backward pass ------------------------------------------------------------------------------------------
 
+_at_the_end: list = []  # called when the outermost backward pass that runs now ends
+
+
+def when_done(callback) -> None:
+    """Call `callback()` at the end of the backward pass that runs now."""
+    _at_the_end.append(callback)
+
+
 passes: list = []       # (roots, the nodes visited or None for all) of the backward passes that run now, the innermost last
 
 
@@ -442,6 +450,8 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
     retain = retain_graph or create_graph
     before = mode.grad, mode.accumulates
     mode.grad, mode.accumulates = create_graph, accumulate
+    if not passes:
+        _at_the_end.clear()     # of a pass that failed
     passes.append((roots, needed))
     try:
         while ready:
@@ -465,6 +475,8 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
     finally:
         mode.grad, mode.accumulates = before
         passes.pop()
+    while _at_the_end and not passes:
+        _at_the_end.pop(0)()
 
 
 def _cotangents(node, grads: list, needed) -> list:

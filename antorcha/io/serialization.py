@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -35,6 +35,8 @@ __all__ = [
 DEFAULT_PROTOCOL = 2
 _FORMAT_VERSION = b"1"
 _ARCHIVE_VERSION = b"3\n"
+
+MAP_LOCATION: TypeAlias = Callable[[Any, str], Any] | str | dict[str, str] | None      # what `map_location` may be
 
 _options = threading.local()
 

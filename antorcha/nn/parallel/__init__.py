@@ -1,8 +1,9 @@
-"""torch.nn.parallel: one process, one device."""
+"""torch.nn.parallel: several processes (DistributedDataParallel); of devices, one."""
 
 from __future__ import annotations
 
 from ..modules.module import Module
+from .distributed import DistributedDataParallel  # noqa: F401
 
 
 class DataParallel(Module):
@@ -14,13 +15,6 @@ class DataParallel(Module):
 
     def forward(self, *inputs, **kwargs):
         return self.module(*inputs, **kwargs)
-
-
-class DistributedDataParallel(Module):
-    """Refused when it is made: there is no communication between processes."""
-
-    def __init__(self, module, *args, **kwargs):
-        raise RuntimeError("DistributedDataParallel: antorcha trains in one process. Use the module itself, or DataParallel.")
 
 
 def data_parallel(module, inputs, device_ids=None, output_device=None, dim=0, module_kwargs=None):

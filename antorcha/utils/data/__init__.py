@@ -1,5 +1,6 @@
 """Datasets, samplers and the data loader (`torch.utils.data`)."""
 
+from . import _utils  # noqa: F401
 from .collate import default_collate, default_convert
 from .dataloader import DataLoader, _DatasetKind, get_worker_info
 from .dataset import ChainDataset, ConcatDataset, Dataset, IterableDataset, StackDataset, Subset, TensorDataset, random_split
