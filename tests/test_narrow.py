@@ -21,6 +21,16 @@ F.batch_norm(x, None, None, w, w, True)     F.batch_norm(x, v, v + 1, w, w)     
 T.mvlgamma(x.abs() + 2, 3)
 T.native_batch_norm(x, w, w, None, None, True, 0.1, 1e-5)[0]
 F.conv1d(x[None], w.reshape(1, 2, 3)[:, :1].expand(2, 4, 3), w[:2])                     T.masked.normalize(x, 2.0, 1)
+F.layer_norm(x, (6,), w, w)                 F.layer_norm(x, (4, 6))                     F.group_norm(x, 2, w, w)
+T.native_layer_norm(x, (6,), w, w, 1e-5)[0]                                             F.local_response_norm(x[None], 2)
+T.logit(y.sigmoid())                        T.logit(x.sigmoid(), 0.2)                   T.sinc(x)
+T.ldexp(x, w)                               T.addr(x, w[:4], w, beta=0.2, alpha=0.6)    2.5 / x
+F.log_softmax(x, 1)                         F.log_softmax(x, 0)                         F.cross_entropy(x, y.softmax(1))
+T.linalg.vector_norm(x, 3, 1)               T.linalg.vector_norm(x, 1.5, 1)             T.linalg.vector_norm(x, 0.5, 1)
+T.cummax(x, 1)[0]                           T.dist(x, y)                                T.special.xlog1py(x, y.abs())
+F.cosine_embedding_loss(x, y, T.ones(4))    F.cosine_embedding_loss(x, y, -T.ones(4))
+F.linear_cross_entropy(x, y, T.arange(4) % 3)
+F.linear_cross_entropy(x, y, T.arange(4) % 3, options=T.nn.LinearCrossEntropyOptions())
 """.split("\n")
 EXPRESSIONS = [e.strip() for line in EXPRESSIONS for e in line.split("   ") if e.strip()]
 
@@ -131,3 +141,58 @@ def test_the_dispatchers_operators():
     wanted = at.nn.functional.interpolate(x, (2, 2), mode="bilinear", antialias=True)
     assert at.allclose(small, wanted)
     assert at.allclose(at.ops.aten._upsample_bilinear2d_aa(x, None, False, scale_factors=[0.5, 0.5]), wanted)
+
+
+def test_moments_of_layers_and_groups_are_returned():
+    x = at.tensor(np.random.RandomState(4).standard_normal((2, 4, 3)))
+    out, mean, scale = at.native_layer_norm(x, (4, 3), None, None, 0.0)
+    assert mean.shape == scale.shape == (2, 1, 1) and at.allclose((x - mean) * scale, out)
+    out, mean, scale = at.native_group_norm(x, None, None, 2, 4, 3, 2, 0.0)
+    assert mean.shape == scale.shape == (2, 2)
+    assert at.allclose(((x.reshape(2, 2, 6) - mean[..., None]) * scale[..., None]).reshape(2, 4, 3), out)
+    assert at.ops.aten._batch_norm_with_update(x, None, None, at.zeros(4).double(), at.ones(4).double(), 0.1, 1e-5)[3].dtype is at.uint8
+
+
+def test_products_of_sparse_rows_are_reduced():
+    dense = at.tensor([[1.0, 0.0, 2.0], [0.0, 0.0, 0.0], [3.0, 4.0, 0.0]])
+    other = at.tensor([[1.0, -1.0], [2.0, 1.0], [5.0, 3.0]], requires_grad=True)
+    sparse = dense.to_sparse_csr().requires_grad_()
+    assert at.sparse.mm(sparse, other, "mean").tolist() == [[5.5, 2.5], [0.0, 0.0], [5.5, 0.5]]
+    assert at.sparse.mm(sparse, other, "amax").tolist() == [[10.0, 6.0], [0.0, 0.0], [8.0, 4.0]]
+    by_values, by_other = at.autograd.grad(at.sparse.mm(sparse, other, "amax").sum(), [sparse, other])
+    assert by_values.layout is at.sparse_csr and by_values.values().tolist() == [0.0, 8.0, 0.0, 3.0]
+    assert by_other.tolist() == [[0.0, 0.0], [4.0, 4.0], [2.0, 2.0]]
+
+
+def test_a_running_log_of_sums_of_large_numbers_is_differentiated_precisely():
+    x = at.tensor([900.0, -700.0, 899.0, 880.0], requires_grad=True)
+    g = at.tensor([1.0, -2.0, 0.5, 3.0])
+    exact = x.detach().double().requires_grad_()
+    given, = at.autograd.grad(x.logcumsumexp(0), x, g)
+    wanted, = at.autograd.grad(at.stack([exact[:i + 1].logsumexp(0) for i in range(4)]), exact, g.double())
+    np.testing.assert_allclose(given.numpy(), wanted.numpy(), rtol=2e-7, atol=1e-12)
+
+
+def test_options_of_a_linear_cross_entropy():
+    options = at.nn.LinearCrossEntropyOptions(batch_chunk_size=2, chunking_method="aspect_ratio:2")
+    x, w, t = at.ones(3, 2), at.eye(2), at.tensor([0, 1, 1])
+    assert at.nn.functional.linear_cross_entropy(x, w, t, options=options).item() == pytest.approx(np.log(2))
+    for wrong in (dict(acc_policy="fast"), dict(chunking_method="aspect_ratio:0"), dict(batch_chunk_size=0), dict(acc_dtype=at.int8)):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            at.nn.LinearCrossEntropyOptions(**wrong)
+    with pytest.raises(RuntimeError, match="dimensionality"):
+        at.nn.functional.linear_cross_entropy(at.ones(2, 3, 2), w, t)
+
+
+def test_invalid_input_of_activations_and_norms():
+    with pytest.raises(RuntimeError, match="softshrink"):
+        at.nn.functional.softshrink(at.ones(1), -0.5)
+    for shape, weight in (((), None), ((2,), at.ones(3)), ((3,), None)):
+        with pytest.raises(RuntimeError, match="rms_norm"):
+            at.nn.functional.rms_norm(at.ones(4, 2), shape, weight)
+
+
+def test_complex_functions_far_from_0():
+    z = at.tensor([-8.0 + 0.5j, 30 - 2j, -0.999 + 1e-3j])
+    np.testing.assert_allclose(z.atanh().numpy(), np.arctanh(z.numpy().astype(np.complex128)), rtol=1e-5)
+    np.testing.assert_allclose(at.nn.functional.silu(z).numpy(), z.numpy() / (1 + np.exp(-z.numpy().astype(np.complex128))), rtol=1e-5)

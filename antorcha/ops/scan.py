@@ -105,11 +105,14 @@ def _log_sums_host(x, dim):
 LOG_SUMS = host_op("logcumsumexp", _log_sums_host)
 
 
-def _log_sums_grad(g, input, dim, result):
-    """The sum over later positions of g exp(input - result), in logarithms: of the positive and the negative part of g."""
+def _log_sums_grad(g, input, dim):
+    """The sum over later positions of g exp(input - result), in logarithms: of the positive and the negative part of g. In double
+    precision, for the difference of large numbers is to be precise."""
     if not g.dim():
         return g
-    lowest = -largest(g.meta.dtype.to_real())
+    wide = dt.complex128 if g.meta.dtype.kind == "c" else dt.float64
+    g, input = g.to(wide), input.to(wide)
+    result, lowest = input.logcumsumexp(dim), -largest(dt.float64)
 
     def part(g, there):
         logs = pw.where(there, pw.where(there, g, 1.0).log(), lowest) - result
@@ -117,7 +120,7 @@ def _log_sums_grad(g, input, dim, result):
     return part(g, g != 0) if g.meta.dtype.kind == "c" else part(g, g > 0) - part(-g, g < 0)
 
 
-@operator(grad=dict(input=lambda g, input, dim, result: _log_sums_grad(g, input, dim, result)))
+@operator(grad=dict(input=lambda g, input, dim: _log_sums_grad(g, input, dim)))
 def logcumsumexp(input: Tensor, dim) -> Tensor:
     """The running logsumexp along `dim`."""
     d = input.meta.dtype
