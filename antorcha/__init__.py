@@ -11,6 +11,7 @@ from .base import dtype as _dtype
 from .base.device import device
 from .base.dtype import (  # noqa: F401
     bfloat16,
+    complex32,
     complex64,
     complex128,
     dtype,
@@ -63,7 +64,7 @@ from .ops.record import result_dtype as _result_dtype
 __version__ = "2.13.0+antorcha"
 
 bool, float, double, half, long, int, short = _dtype.bool_, float32, float64, float16, int64, int32, int16
-cfloat, cdouble = complex64, complex128
+chalf, cfloat, cdouble = complex32, complex64, complex128
 inf, nan, pi, e = math.inf, math.nan, math.pi, math.e
 newaxis = None
 

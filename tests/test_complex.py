@@ -129,3 +129,28 @@ def test_values_and_gradients_equal_torch(name):
         found.append((out.detach().numpy(), z.grad.numpy()))
     for mine, theirs in zip(*found):
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("target", ["cpu", "interp"])
+def test_complex_numbers_of_16_bit_floats_are_computed_in_complex64(target, monkeypatch):
+    monkeypatch.setattr(config, "target", target)
+    values = np.array([1.5 - 2j, 0.25 + 3j, -4 + 0.1j], np.complex64)
+    x = torch.tensor(values).chalf()
+    kept = x.cfloat().numpy()
+    assert x.dtype is torch.complex32 and x.element_size() == 4 and x.real.dtype is torch.float16
+    np.testing.assert_array_equal(kept, values.real.astype(np.float16) + 1j * values.imag.astype(np.float16).astype(np.float32))
+
+    def rounded(z):
+        return z.real.astype(np.float16).astype(np.float32) + 1j * z.imag.astype(np.float16).astype(np.float32)
+
+    for ours, exact in (((x * x), kept * kept), (x / 2.5, kept / 2.5), (x.exp(), np.exp(kept)), (x + 1j * x, kept + rounded(1j * kept)),
+                        (x.sum(), kept.sum()), (x.conj() - x, np.conj(kept) - kept), (x[:, None].T[0, 1:], kept[1:])):
+        np.testing.assert_allclose(ours.cfloat().numpy(), rounded(np.asarray(exact)), rtol=1e-3)
+    assert torch.promote_types(torch.complex32, torch.float32) is torch.complex64 and (x * torch.ones(3).half()).dtype is torch.complex32
+    assert torch.promote_types(torch.complex32, torch.float64) is torch.complex128
+    half = torch.tensor([1.5, 2.0]).half().requires_grad_()
+    z = torch.complex(half, half * 2)
+    (z * z.conj()).real.sum().backward()
+    assert z.dtype is torch.complex32 and half.grad.tolist() == [15.0, 20.0] and half.grad.dtype is torch.float16
+    with pytest.raises(TypeError, match="cfloat"):
+        x.numpy()

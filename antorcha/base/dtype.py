@@ -11,11 +11,11 @@ class dtype:
     """The type of a tensor's elements. Instances are unique: compare them with `is`.
 
     `code` is the short name used in loop programs (`f32`), `kind` one of
-    `b` (bool), `u`, `i`, `f`, `c`, and `numpy` the equal NumPy dtype (None for bfloat16); `memory` is the NumPy dtype of its
+    `b` (bool), `u`, `i`, `f`, `c`, and `numpy` the equal NumPy dtype, if there is one; `memory` is the NumPy dtype of its
     bits. `compute` is the dtype that arithmetic on it is done in: a 16-bit float is kept in memory and computed in float32,
-    and the result of each operator is rounded to it. `continuous`: real or complex numbers, which can require gradients; `exact`:
-    its derivatives are computed as they are written, without casts or conjugates. `opaque`: nothing is computed in it, it is only
-    moved and converted.
+    and the result of each operator is rounded to it; so is complex32, a pair of them. `continuous`: real or complex numbers,
+    which can require gradients; `exact`: its derivatives are computed as they are written, without casts or conjugates. `opaque`:
+    nothing is computed in it, it is only moved and converted.
     """
 
     __slots__ = ("name", "code", "kind", "itemsize", "numpy", "memory", "compute", "continuous", "exact", "opaque", "_rank")
@@ -23,8 +23,8 @@ class dtype:
     def __init__(self, name: str, code: str, kind: str, itemsize: int, rank: int):
         self.name, self.code, self.kind, self.itemsize, self._rank = name, code, kind, itemsize, rank
         self.opaque = name.startswith(("float8", "float4"))
-        self.numpy = None if name == "bfloat16" or self.opaque else np.dtype(name)
-        self.memory = np.dtype(np.uint8 if self.opaque else np.uint16) if self.numpy is None else self.numpy
+        self.numpy = None if name in ("bfloat16", "complex32") or self.opaque else np.dtype(name)
+        self.memory = np.dtype(f"u{itemsize}") if self.numpy is None else self.numpy
         self.compute = self
         self.continuous, self.exact = kind in "fc", kind != "c" and not self.opaque and name not in ("float16", "bfloat16")
         _BY_NAME[name] = _BY_NAME[code] = self
@@ -42,10 +42,10 @@ class dtype:
         return self.kind in "ifc"
 
     def to_real(self) -> dtype:
-        return {complex64: float32, complex128: float64}.get(self, self)
+        return {complex64: float32, complex128: float64, complex32: float16}.get(self, self)
 
     def to_complex(self) -> dtype:
-        return {float32: complex64, float64: complex128}.get(self, self)
+        return {float32: complex64, float64: complex128, float16: complex32}.get(self, self)
 
     def round(self, value: float) -> float:
         """The nearest number of a floating point dtype; `value` itself for other dtypes."""
@@ -80,32 +80,40 @@ float16 = dtype("float16", "f16", "f", 2, 6)
 bfloat16 = dtype("bfloat16", "bf16", "f", 2, 6)
 float32 = dtype("float32", "f32", "f", 4, 7)
 float64 = dtype("float64", "f64", "f", 8, 8)
-complex64 = dtype("complex64", "c64", "c", 8, 9)
-complex128 = dtype("complex128", "c128", "c", 16, 10)
+complex32 = dtype("complex32", "c32", "c", 4, 9)
+complex64 = dtype("complex64", "c64", "c", 8, 10)
+complex128 = dtype("complex128", "c128", "c", 16, 11)
 
 float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu, float4_e2m1fn_x2 = (
     dtype(_name, _name, "f", 1, 6) for _name in (
         "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2"))
 
 float16.compute = bfloat16.compute = float32
+complex32.compute = complex64
 
 _default = float32
 
 
 def decode(bits: np.ndarray) -> np.ndarray:
-    """bfloat16 values, given as their bits (uint16), as float32."""
+    """Values given as their bits: of bfloat16 (uint16) as float32, of complex32 (uint32) as complex64."""
+    if bits.dtype.itemsize == 4:
+        return np.asarray(bits, order="C")[..., None].view(np.float16).astype(np.float32).view(np.complex64)[..., 0]
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def encode(values: np.ndarray) -> np.ndarray:
-    """The bits of float32 values rounded to bfloat16, to nearest even; a NaN has one form."""
+    """The bits of float32 values rounded to bfloat16, or of complex64 values to complex32; to nearest even, and a NaN has one form."""
+    if np.iscomplexobj(values):
+        parts = np.asarray(values, np.complex64, order="C")[..., None].view(np.float32)
+        with np.errstate(over="ignore"):
+            return parts.astype(np.float16).view(np.uint32)[..., 0]
     bits = np.asarray(values, np.float32).view(np.uint32)
     rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
 
 
 def numbers(memory: np.ndarray, d: dtype) -> np.ndarray:
-    """What is in memory as numbers of NumPy's: of a dtype that NumPy lacks, a copy in float32."""
+    """What is in memory as numbers of NumPy's: of a dtype that NumPy lacks, a copy in a wider one."""
     if d.numpy is not None:
         return memory
     if not d.opaque:
@@ -140,8 +148,10 @@ def promote(a: dtype, b: dtype) -> dtype:
         return int16 if b is int8 else b
     if {a, b} == {float16, bfloat16}:
         return float32
-    if b is complex64 and a is float64:
+    if b in (complex32, complex64) and a is float64:
         return complex128
+    if b is complex32 and a in (bfloat16, float32):
+        return complex64
     return b
 
 

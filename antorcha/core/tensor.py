@@ -386,7 +386,9 @@ class Tensor:
             raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory "
                             "first.")
         if self.meta.dtype.numpy is None:
-            raise TypeError(f"Got unsupported ScalarType BFloat16: NumPy has no dtype for {self.meta.dtype}. Convert it first: x.float().")
+            d = self.meta.dtype
+            raise TypeError(f"Got unsupported ScalarType: NumPy has no dtype for {d}. Convert it first: "
+                            f"x.{'cfloat' if d.is_complex else 'float'}().")
         self.storage.share()
         return host(self)
 
@@ -719,7 +721,7 @@ def host(t: Tensor) -> np.ndarray:
     m = t.meta
     d, v = m.dtype, m.view
     if v.numel == 0:
-        return np.empty(v.shape, d.numpy or np.float32)
+        return np.empty(v.shape, d.numpy or d.compute.numpy or np.float32)
     flat = t.storage.buffer().array(d.memory, t.storage.numel)
     if v.dense:
         array = flat[:v.numel].reshape(v.shape)

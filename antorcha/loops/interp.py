@@ -147,7 +147,7 @@ class Machine:
         if offset.size:
             memory, first = self._memory(s.attr, offset)
             d = self.program.slots[s.attr].dtype
-            memory[offset - first] = dt.encode(v) if d is dt.bfloat16 else v
+            memory[offset - first] = dt.encode(v) if d.numpy is None and not d.opaque else v
 
     def _check(self, s: ir.Op) -> None:
         i, size = self.expression(s.args[0]), self.expression(s.args[1])
@@ -215,7 +215,7 @@ class Machine:
             offset = np.where(mask, offset, active.flat[0])
         memory, first = self._memory(op.attr, offset)
         v = memory[offset - first]
-        if op.dtype is dt.bfloat16:
+        if op.dtype.numpy is None and not op.dtype.opaque:
             return dt.decode(v)
         return v != 0 if op.dtype is dt.bool_ else v
 
@@ -244,7 +244,7 @@ class Machine:
 
 def _held(d: dt.dtype) -> np.dtype:
     """The NumPy dtype of values that are being computed: bfloat16 as the float32 of equal value."""
-    return d.numpy if d.numpy is not None else d.memory if d.opaque else np.dtype(np.float32)
+    return d.numpy if d.numpy is not None else d.memory if d.opaque else d.compute.numpy
 
 
 class _Foreign:
@@ -384,12 +384,12 @@ _OPERATIONS = {
     "cast": _cast,
     "bitcast": _bitcast,
     "complex": lambda op, re, im: _joined(op, re, im),
-    "real": lambda op, a: a.real,
-    "imag": lambda op, a: a.imag,
+    "real": lambda op, a: np.asarray(a.real, op.dtype.numpy)[()],
+    "imag": lambda op, a: np.asarray(a.imag, op.dtype.numpy)[()],
 }
 
 
 def _joined(op, re, im):
-    out = np.empty(np.broadcast_shapes(np.shape(re), np.shape(im)), op.dtype.numpy)
+    out = np.empty(np.broadcast_shapes(np.shape(re), np.shape(im)), _held(op.dtype))
     out.real, out.imag = re, im
     return out[()]

@@ -240,7 +240,10 @@ def _cast_complex(e: Op, to: dt.dtype) -> Op:
     p = pair(e)
     if to.kind == "c":
         return Pair(p.re.cast(to.to_real()), p.im.cast(to.to_real())).pack()
-    return p.re.ne(0) | p.im.ne(0) if to.kind == "b" else p.re.cast(to)
+    if to.kind == "b":
+        wide = p.re.dtype.compute
+        return p.re.cast(wide).ne(0) | p.im.cast(wide).ne(0)
+    return p.re.cast(to)
 
 
 def unary(kind: str, a: Op) -> Op:

@@ -49,7 +49,7 @@ class Extern:
             if v is None:
                 arrays.append(numbers[number])
             elif not v.numel:
-                arrays.append(np.empty(v.shape, dtype.numpy or np.float32))
+                arrays.append(np.empty(v.shape, dtype.numpy or dtype.compute.numpy))
             else:
                 array = memory(address(buffer) + v.offset * dtype.itemsize, _reach(v), dtype.memory, v)
                 arrays.append(array if dtype.numpy is not None else dt.decode(array))
@@ -58,7 +58,7 @@ class Extern:
             results = (results,)
         for position, (buffer, numel, dtype) in enumerate(self.outputs):
             if buffer is not None:
-                r = np.ascontiguousarray(results[position], dtype=dtype.numpy or np.float32)
+                r = np.ascontiguousarray(results[position], dtype=dtype.numpy or dtype.compute.numpy)
                 r = r if dtype.numpy is not None else dt.encode(r)
                 if r.size != numel:
                     raise RuntimeError(f"{self.name}: expected a result of {numel} elements; received {r.size}.")

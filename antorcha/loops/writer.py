@@ -165,9 +165,9 @@ class Writer:
         return ir.arg(self._slot(("offset", v), "stride", INT, ("int", v.offset)))
 
     def number(self, e: Element, dtype) -> ir.Op:
-        held = dtype.compute if dtype.kind != "c" else dtype.to_real()
+        held = dtype.compute.to_real()
         value = ir.arg(self._slot((e.number, held), "scalar", held, ("num", e.number, held)), held)
-        return value.cast(dtype) if dtype.kind == "c" else value
+        return value.cast(dtype.compute)
 
     def picked(self, n, picks) -> ir.Op:
         """The part of an offset that comes from indices; each is checked, and kept within its size."""

@@ -21,11 +21,7 @@ def real_(input: Tensor): ...
 def imag_(input: Tensor): ...
 
 
-def _joined(d):
-    if d.itemsize < 4:
-        raise NotImplementedError(f"complex numbers with parts of {d} are missing in antorcha so far. Convert the parts first: "
-                                  "real.float()")
-    return d, d.to_complex()
+def _joined(d): return d, d.to_complex()
 
 
 @pointwise(ir.Pair, name="complex", title="Complex", public=False, rule=_joined, holomorphic=False,

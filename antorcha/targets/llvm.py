@@ -26,6 +26,7 @@ _TYPES = {
     **dict.fromkeys([d.code for d in vars(dt).values() if isinstance(d, dt.dtype) and d.opaque], "i8"),
     "f32": "float",
     "f64": "double",
+    "c32": "i32",
     "c64": "i64",
     "c128": "i128",
 }  # complex and 16-bit floats are kept, not computed
