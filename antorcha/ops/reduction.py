@@ -407,7 +407,7 @@ def _float_input(input, dtype):
 def softmax_(input: Tensor, dim):
     d = input.meta.dtype
     e = (input - reduce("max", input, dim, True, d, d)).exp()
-    return e / e.sum(dim, True)
+    return e * e.sum(dim, True).reciprocal()      # one division for each row
 
 
 @operator(name="log_softmax", public=False, wide="derivative",

@@ -13,7 +13,7 @@ from ...ops.activation import logsigmoid
 from ...ops.contraction import linear
 from ...ops.pointwise import where
 from ...ops.record import autocasts, broadcast_shapes, core, everywhere, operator, widened
-from ...ops.reduction import along
+from ...ops.reduction import along, reduce
 from .activation import log_softmax
 from .distance import pairwise_distance
 
@@ -138,17 +138,49 @@ def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, r
     """-input[target] for log-probabilities (N, C, ...) and classes (N, ...)."""
     reduction = reduction_name(size_average, reduce, reduction)
     dim = _check_classes(input, target, weight)
+    return _of_classes(lambda target: -_pick_class(input, target, dim), input.dtype, target, weight, ignore_index, reduction)
+
+
+def _of_classes(loss_of, dtype, target, weight, ignore_index, reduction):
+    """The losses of the targets that are not ignored, weighted and reduced."""
     target = target.long()
     counted = target != ignore_index
     safe = where(counted, target, 0)
-    loss = -_pick_class(input, safe, dim)
-    w = counted.to(input.dtype)
+    loss = loss_of(safe)
+    w = counted.to(dtype)
     if weight is not None:
         w = w * weight.index_select(0, safe.reshape(-1)).reshape(safe.shape)
     if reduction == "none":
         return loss * w if weight is not None else where(counted, loss, 0.0)
     total = (loss * w).sum() if weight is not None else where(counted, loss, 0.0).sum()
     return total / w.sum() if reduction == "mean" else _reduced(total, reduction)
+
+
+@operator(name="log_sum", public=False, grad=dict(input=lambda g, input, top, dim, result: g * (input - top - result).exp()))
+def _log_sum(input: Tensor, top, dim):
+    """log(sum(exp(input - top))). Nothing is derived by `top`, the largest of the input: what is made of both does not depend on it."""
+    return (input - top).exp().sum(dim, True).log()
+
+
+@operator(name="class_loss", title="NllLoss", public=False, grad=dict(
+    input=lambda g, input, target, top, log, dim: _class_loss_grad(g.unsqueeze(dim), input, target.unsqueeze(dim), top, log, dim)))
+def _class_loss(input: Tensor, target, top, log, dim):
+    """-log_softmax(input)[target], given the input's largest element and `_log_sum`, whose derivatives are taken in by that here."""
+    picked = input.gather(dim, target.unsqueeze(dim))
+    return (log - (picked - top)).squeeze(dim)
+
+
+def _class_loss_grad(g, input, target, top, log, dim):
+    chance = (input - top - log).exp()
+    return where(along(input.shape[dim], dim, input.dim()) == target, chance - 1, chance) * g
+
+
+def _cross_entropy_of_classes(input, target, weight, ignore_index, reduction):
+    """Of logits nothing but the largest and a sum of exponentials is kept for the derivative."""
+    d, dim = input.dtype, _check_classes(input, target, weight)
+    top = reduce("max", input, dim, True, d, d)
+    log = _log_sum(input, top, dim)
+    return _of_classes(lambda target: _class_loss(input, target, top, log, dim), d, target, weight, ignore_index, reduction)
 
 
 def _class_weights(weight, rank: int, dim: int):
@@ -164,6 +196,8 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
     dim = 0 if input.dim() == 1 else 1
     if target.shape == input.shape:
         return _soft_cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing, dim)
+    if not label_smoothing and input.numel() and input.is_floating_point() and input.dtype.compute is input.dtype:
+        return _cross_entropy_of_classes(input, target, weight, ignore_index, reduction)
     logp = log_softmax(input, dim)
     picked = nll_loss(logp, target, weight, None, ignore_index, None, reduction)
     if not label_smoothing:
