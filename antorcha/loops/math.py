@@ -40,6 +40,9 @@ _ERFC_LOG_B = (9.38652852451467e-16, -5.8049125506858525e-15, 1.419233597716306e
 _ERFC_LOG_C = (-22.836857944731317, 107.17516255854075, -124.08326493877611, 59.4880721270655, -6.258415670169223,
                -4.686623489501751, -0.0812750605964229, 1.547623398793935, -0.0003254529508918896, -0.624986941787923,
                -3.7316854872860554e-07, 0.5000000071796066, -8.323232736021136e-11, 0.5723649429251387)
+# exp(x) on [-log(2) / 2, log(2) / 2]
+_EXP_32 = (0.0013950631438554364, 0.008368969931003584, 0.04166620370141658, 0.16666518169345057, 0.5000000095836448, 1.0, 1.0)
+ROUNDING = 1.5 * 2 ** 23    # to add it to a float32 rounds that to an integer
 # atan(x) / x in x**2 on [0, tan(pi/8)**2]
 _ATAN = (0.015113188421315578, -0.033387254662610874, 0.044994761370224005, -0.052173064890151256, 0.05876833051768914,
          -0.06666205161654902, 0.0769228109318707, -0.09090908058726949, 0.11111111085313444, -0.14285714285329562, 0.19999999999997012,
@@ -97,11 +100,36 @@ def _exp_parts(x: Op):
 
 
 def exp(x: Op) -> Op:
-    d = x.dtype
-    low, high, degree = (-104.0, 89.0, 7) if d is dt.float32 else (-746.0, 710.0, 13)
-    n, r = _exp_parts(minimum(maximum(x, low), high))
-    p = polynomial(r, [_INVERSE_FACTORIALS[k] for k in range(degree, -1, -1)])
-    return _scale(p, n)
+    if x.dtype is dt.float32:
+        return _exp32(x)
+    n, r = _exp_parts(minimum(maximum(x, -746.0), 710.0))
+    return _scale(polynomial(r, [_INVERSE_FACTORIALS[k] for k in range(13, -1, -1)]), n)
+
+
+def _exp32(x: Op) -> Op:
+    """exp in float32. From -104 on it is less than half of the least number; below -86 the result is made 2**64 times as large first."""
+    x = maximum(x, -104.0)
+    p, exponent = _exp32_parts(x)
+    low = x < -86.0
+    y = (p + exponent + select(low, const(64 << 23, dt.int32), const(0, dt.int32))).bitcast(dt.float32)
+    y = y * select(low, const(2.0 ** -64, dt.float32), const(1.0, dt.float32))
+    return select(x <= 88.72283, y, x + INF)        # NaN stays what it is
+
+
+def _exp32_near(x: Op) -> Op:
+    """exp in float32 for x in [-86, 88]."""
+    p, exponent = _exp32_parts(x)
+    return (p + exponent).bitcast(dt.float32)
+
+
+def _exp32_parts(x: Op) -> tuple[Op, Op]:
+    """(bits of exp(r), what to add to them to multiply by 2**n) of x = n log 2 + r. A large number is added and subtracted to round;
+    its lowest bits are n then, and are moved to where the exponent is."""
+    high, low = _LN2[dt.float32]
+    shifted = fma(x, const(math.log2(math.e), dt.float32), const(ROUNDING, dt.float32))
+    n = shifted - ROUNDING
+    r = fma(n, -low, fma(n, -high, x))
+    return polynomial(r, _EXP_32).bitcast(dt.int32), shifted.bitcast(dt.int32) << 23
 
 
 def exp2(x: Op) -> Op:
@@ -397,7 +425,7 @@ def erf(x: Op) -> Op:
     *rest, first = _ERF_SMALL[d]
     small = fma(x, polynomial(x * x, (*rest, first - 1.0)), x)
     if d is dt.float32:
-        tail = 1.0 - exp(-polynomial(minimum(a, 4.0) - 2.5, _ERFC_LOG_32))
+        tail = 1.0 - _exp32_near(-polynomial(minimum(a, 4.0) - 2.5, _ERFC_LOG_32))
     else:
         tail = 1.0 - _erfc_tail(maximum(minimum(a, 6.4), 1.0))
     return select(x.ne(x), x, select(a < 1.0, small, _with_sign_of(tail, x)))
