@@ -366,3 +366,15 @@ def test_windows_that_overlap_add_up(monkeypatch):
         x.unfold(0, 3, 1).sum().backward()
         assert x.grad.tolist() == [1, 2, 3, 3, 2, 1]
     assert scatter.distinct(view((4, 3), (1, 1))) == {0} and scatter.distinct(view((4, 3), (3, 1))) == {0, 1}
+
+
+def test_what_waits_in_the_memory_of_a_result_is_read_before_the_result_is_written():
+    x = floats(5, 6)
+    e = apply(DEAR, dear, x)
+    total = reduce("sum", e, [1], True)
+    first, second = apply(MUL, np.multiply, x, total), apply(MUL, np.multiply, e, total)
+    third = reduce("sum", first, [1], True)
+    last = apply(SUB, np.subtract, apply(SUB, np.subtract, e, third), total)
+    del e
+    for y in (first, second, last):
+        y.check()

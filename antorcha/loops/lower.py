@@ -194,10 +194,11 @@ class Loops:
                     w.inout.add(buffer)
 
     def _keep_expensive(self) -> None:
-        """What is dear to compute and needed again in a later stage waits in the memory of a result still to come."""
+        """What is dear to compute and needed again in a later stage waits in the memory of a result that is written after its last use."""
         places = [s for s in self.stores if s[0].kind == "calc" and not self.w.invariant(s[0])]
+        final = {s[0].stage: s for s in self.stores}     # the last store of a stage: what the stage reads is read before
         stack = [s[0] for s in self.stores] + [r[2] for r in self.reductions]
-        seen = set()
+        seen, dear = set(), {}      # element -> the last stage that needs it again
         while stack and places:
             e = stack.pop()
             if id(e) in seen:
@@ -207,12 +208,15 @@ class Loops:
             for a in e.args:
                 if a.stage < e.stage and a.kind == "calc" and a.member >= 0 and a.member not in self.w.reload \
                         and not self.w.invariant(a) and cost_of(a.node) >= EXPENSIVE:
-                    for s in places:
-                        if s[0].stage > a.stage and s[2] is a.node.dtype and same(s[3], self._coarse_at(a)):
-                            self.stores.insert(0, (a, *s[1:]))
-                            self.w.reload[a.member] = (a.stage, *s[1:])
-                            places.remove(s)
-                            break
+                    dear[a] = max(dear.get(a, 0), e.stage)
+        for a, used in dear.items():
+            for s in places:
+                late = s[0].stage > used or s[0].stage == used and final[used] is s
+                if late and a.member not in self.w.reload and s[2] is a.node.dtype and same(s[3], self._coarse_at(a)):
+                    self.stores.insert(0, (a, *s[1:]))
+                    self.w.reload[a.member] = (a.stage, *s[1:])
+                    places.remove(s)
+                    break
 
     def _coarse_at(self, e) -> View:
         at = self.group.at[e.member]
