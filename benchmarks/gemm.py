@@ -70,7 +70,8 @@ def kernel_call(a: np.ndarray, b: np.ndarray, out: np.ndarray):
 
     sizes = {"b": a.shape[0], "m": a.shape[1], "n": b.shape[2], "k": a.shape[2]}
     indices = {name for name, size in sizes.items() if size > 1}
-    dims = {name: ((name, ir.arg(argument("extent", dt.int64, sizes[name]))),) if name in indices else () for name in "bmnk"}
+    dims = {name: ((name, ir.arg(argument("extent", dt.int64, sizes[name])) if name in indices else ir.integer(1)),) for name in "bmnk"}
+    dims["b"] = dims["b"] if "b" in indices else ()
     d = dt.of(a.dtype)
     x, y, z = element("in", a, "bmk"), element("in", b, "bkn"), element("out", out, "bmn")
     body = (ir.store(*z, ir.value("acc", d)),)

@@ -84,7 +84,7 @@ extent = st.sampled_from([0, 1, 2, 3, 5, 8, 13, 14, 15, 16, 17, 31, 32, 33, 47, 
 
 
 @settings(max_examples=60, deadline=None)
-@given(extent, extent, st.sampled_from([0, 1, 2, 3, 7, 16, 17, 127, 128, 129, 385, 800]), st.sampled_from(["f4", "f8", "i4", "i8", "u1"]),
+@given(extent, extent, st.sampled_from([0, 1, 2, 3, 7, 16, 17, 127, 128, 129, 385, 800]), st.sampled_from(["f4", "f8"]),
        st.booleans(), st.booleans(), st.booleans(), st.integers(0, 9))
 def test_matrices(m, n, k, dtype, ta, tb, tc, seed):
     rng = np.random.default_rng(seed)
@@ -95,7 +95,7 @@ def test_matrices(m, n, k, dtype, ta, tb, tc, seed):
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 5), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.sampled_from(["f4", "f8", "i4"]))
+@given(st.integers(0, 5), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.sampled_from(["f4", "f8"]))
 def test_heads_of_attention(heads, m, n, k, dtype):
     rng = np.random.default_rng(m)
     a, b = values(rng, (2, m, heads, k), dtype), values(rng, (2, n, heads, k), dtype)

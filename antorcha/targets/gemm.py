@@ -17,16 +17,31 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..base import dtype as dt
 from ..loops import ir
-from ..loops.ir import Contraction, Op, Program, floordiv, integer, maximum, minimum
+from ..loops.ir import Contraction, Op, Program, floordiv, maximum, minimum
 from ..runtime import cpu, jit, pool
-from . import llvm, microkernel
+from . import llvm, matvec, microkernel
 from .llvm import Emitter, Kernel, evaluate
+from .matvec import MatrixVector, is_matvec
 from .microkernel import STAGE, STRIPE, Function, Shape
+from .nest import (
+    Body,
+    along_k,
+    ceildiv,
+    coefficient,
+    compact_loop,
+    contiguous,
+    divide,
+    loads,
+    odometer,
+    product,
+    split,
+    stores,
+    vector_loop,
+)
 
 STRIP = 18            # slivers of A (mr rows each) in a strip, where there are many
 WORK = 1 << 21        # multiply-adds that are worth a tile of their own
@@ -63,25 +78,25 @@ class Blocking:
 
 def blocking(c: Contraction) -> Blocking:
     s = _shape(c)
-    batch, m, n, k = (_extent(dims) for dims in (c.batch, c.m, c.n, c.k))
-    slivers, panels = _ceildiv(m, s.mr), _ceildiv(n, s.nr)
+    batch, m, n, k = (product(dims) for dims in (c.batch, c.m, c.n, c.k))
+    slivers, panels = ceildiv(m, s.mr), ceildiv(n, s.nr)
     wanted = minimum(maximum(floordiv(m * n * k, WORK), 1), TILES)
-    blocks = _ceildiv(n, s.nc)
-    strips = maximum(_ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, SHORTEST)))
+    blocks = ceildiv(n, s.nc)
+    strips = maximum(ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, SHORTEST)))
     strips = ir.select(strips < 2, strips, _round_up(strips, 2))
     blocks = maximum(blocks, _most(wanted, batch * strips, floordiv(panels, NARROWEST)))
-    depth = maximum(_ceildiv(k, maximum(_ceildiv(k, s.kc), 1)), 1)
+    depth = maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1)
     return Blocking(batch, m, n, k, depth, slivers, strips, panels, blocks)
 
 
 def _most(wanted: Op, present: Op, bound: Op) -> Op:
     """Into how many parts each of the tiles present is cut to have as many as wanted, but at most `bound`."""
-    return minimum(_ceildiv(wanted, maximum(present, 1)), bound)
+    return minimum(ceildiv(wanted, maximum(present, 1)), bound)
 
 
 @functools.lru_cache(maxsize=256)
 def _tiles(c: Contraction) -> Op:
-    return _extent(c.batch + c.m) if plain(c) else blocking(c).tiles
+    return MatrixVector(c).tiles if is_matvec(c) else blocking(c).tiles
 
 
 def tiles(c: Contraction, words: list[int]) -> int:
@@ -91,103 +106,30 @@ def tiles(c: Contraction, words: list[int]) -> int:
 
 def scratch(c: Contraction, words: list[int]) -> int:
     """Bytes of scratch each thread needs."""
-    if plain(c):
-        return 0
+    if is_matvec(c):
+        return MatrixVector(c).scratch
     s = _shape(c)
-    return s.scratch(-(-evaluate(_extent(c.k), words) // s.kc))
+    return s.scratch(-(-evaluate(product(c.k), words) // s.kc))
 
 
 def _shape(c: Contraction) -> Shape:
     return microkernel.shape(c.dtype)
 
 
-def _extent(dims: tuple) -> Op:
-    total = integer(1)
-    for _, extent in dims:
-        total = total * extent
-    return total
-
-
-def _ceildiv(a: Op, b) -> Op:
-    b = b if isinstance(b, Op) else integer(b)
-    return floordiv(a + b - 1, b)
-
-
 def _round_up(a: Op, unit: int) -> Op:
-    return _ceildiv(a, unit) * unit
+    return ceildiv(a, unit) * unit
 
 
 # -- how operands lie in memory ---------------------------------------------------------------------------------
-
-def coefficient(offset: Op, name: str) -> int | None:
-    """By how much `offset` grows with index `name`: a literal, or None where it is none or not constant."""
-    if offset.kind == "index":
-        return int(offset.attr == name)
-    if offset.kind in ("const", "arg", "value"):
-        return 0
-    parts = [coefficient(a, name) for a in offset.args]
-    if all(p == 0 for p in parts):
-        return 0
-    if None in parts:
-        return None
-    if offset.kind == "add":
-        return parts[0] + parts[1]
-    if offset.kind == "sub":
-        return parts[0] - parts[1]
-    if offset.kind == "mul":
-        for one, other in ((0, 1), (1, 0)):
-            if offset.args[other].kind == "const":
-                return parts[one] * offset.args[other].attr
-    return None
-
-
-def _loads(op: Op):
-    if op.kind == "load":
-        yield op
-    for a in op.args:
-        yield from _loads(a)
-
-
-def _offsets(operand: Op) -> list[Op]:
-    return [load.args[0] for load in _loads(operand)]
-
-
-def _stores(body: tuple):
-    for s in body:
-        if s.kind == "store":
-            yield s
-        yield from _stores(s.args if s.kind in ("when", "loop") else ())
-
-
-def _contiguous(offsets, dims: tuple) -> int:
-    """How many of the offsets grow by one element along the innermost of `dims`."""
-    return sum(coefficient(o, dims[-1][0]) == 1 for o in offsets) if dims else 0
-
 
 def oriented(c: Contraction) -> Contraction:
     """`c`, or its transpose where that stores along n: vectors lie along n. A vector's product has its indices in m."""
     if not c.n:
         return c
-    stores = [s.args[0] for s in _stores(c.body)]
-    if not c.m or _contiguous(stores, c.m) > _contiguous(stores, c.n):
+    places = [s.args[0] for s in stores(c.body)]
+    if not c.m or contiguous(places, c.m) > contiguous(places, c.n):
         return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype)
     return c
-
-
-def plain(c: Contraction) -> bool:
-    """Whether packing would not pay: products with a vector that read both operands along k, and integers.
-
-    Of a contraction that is `oriented`.
-    """
-    if not c.dtype.is_floating_point:
-        return True
-    return not c.n and bool(c.k) and all(_contiguous(_offsets(x), c.k) for x in (c.a, c.b))
-
-
-def _along_k(operand: Op, rows: tuple, k: tuple) -> bool:
-    """Whether an operand is read along k rather than along its rows."""
-    offsets = _offsets(operand)
-    return _contiguous(offsets, k) > _contiguous(offsets, rows)
 
 
 def _in_runs(operand: Op, dims: tuple, dtype: dt.dtype) -> bool:
@@ -212,7 +154,7 @@ class ContractionKernel(Kernel):
         super().__init__(program, text)
         self.contraction = oriented(program.body[0].attr)
         self._tiles = _tiles(self.contraction)
-        if not plain(self.contraction):
+        if not is_matvec(self.contraction):
             self.key = f"{text}{_shape(self.contraction)}"
 
     def load(self) -> None:
@@ -230,8 +172,8 @@ class ContractionKernel(Kernel):
     def grain(self, words) -> int:
         """Neighbouring tiles share packed panels: as many at a time as leave each thread a few turns."""
         tiles, c, threads = self.tiles(words), self.contraction, pool.get_num_threads()
-        work = evaluate(_extent(c.batch + c.m + c.n + c.k), words)
-        alone = threads == 1 or work <= (WORK // 8 if plain(c) else WORK)
+        work = evaluate(product(c.batch + c.m + c.n + c.k), words)
+        alone = threads == 1 or work <= (matvec.WORK if is_matvec(c) else WORK)
         return max(1, tiles if alone else tiles // (4 * threads))
 
     def scratch(self, words) -> int:
@@ -247,13 +189,13 @@ def _multiply(dtype: dt.dtype) -> int:
 
 def emit(program: Program, c: Contraction) -> str:
     """The IR of the kernel of a program whose body is the contraction `c`."""
-    if plain(c):
-        return _plain(program, c)
+    if is_matvec(c):
+        return matvec.emit(program, c)
     s, b = _shape(c), blocking(c)
     writer = _Writer(program, c, s)
-    along_a = _along_k(c.a, c.m, c.k)
+    along_a = along_k(c.a, c.m, c.k)
     either = _in_runs(c.b, c.n, c.dtype) and _in_runs(c.b, c.k, c.dtype)     # the longer runs are known when the sizes are
-    ways = (False, True) if either else (_along_k(c.b, c.n, c.k),)
+    ways = (False, True) if either else (along_k(c.b, c.n, c.k),)
     functions = [
         writer.fill("fill_a", c.a, c.m, *((s.kc, s.a_stride) if along_a else (s.mr, s.mr)), along_a),
         *(writer.fill(f"fill_b_{int(way)}", c.b, c.n, *((STAGE, s.stage_stride) if way else (s.nr, s.nr)), way) for way in ways),
@@ -265,36 +207,6 @@ def emit(program: Program, c: Contraction) -> str:
     return llvm.module(functions, writer.emitters)
 
 
-class _Body(Function):
-    """A function some of whose lines an emitter writes."""
-
-    def __init__(self, head: str, emitter: Emitter):
-        super().__init__(head + " #0")
-        self.emitter = emitter
-        emitter.lines = self.lines
-        emitter.intrinsics.add("declare i64 @llvm.smin.i64(i64, i64)")
-        emitter.load_slots()
-
-    @property
-    def block(self) -> str:
-        return self.emitter.block if hasattr(self, "emitter") else "entry"
-
-    @block.setter
-    def block(self, name: str) -> None:
-        if hasattr(self, "emitter"):
-            self.emitter.block = name
-
-    @contextmanager
-    def scope(self):
-        """What is computed inside is forgotten after."""
-        outer, self.emitter.memo = self.emitter.memo, dict(self.emitter.memo)
-        yield
-        self.emitter.memo = outer
-
-    def text(self, allocas: list[str] = ()) -> str:
-        return super().text(self.emitter.allocas)
-
-
 class _Writer:
     """Writes the functions of one contraction."""
 
@@ -302,14 +214,14 @@ class _Writer:
         self.program, self.c, self.s = program, c, s
         self.emitters: list[Emitter] = []
 
-    def _function(self, head: str) -> tuple[_Body, Emitter]:
+    def _function(self, head: str) -> tuple[Body, Emitter]:
         emitter = llvm.new_emitter(self.program)
         if self.emitters:
             emitter.metadata = self.emitters[0].metadata
         self.emitters.append(emitter)
-        return _Body(head, emitter), emitter
+        return Body(head, emitter), emitter
 
-    def _of_batch(self, head: str) -> tuple[_Body, Emitter]:
+    def _of_batch(self, head: str) -> tuple[Body, Emitter]:
         f, emitter = self._function(head)
         for i, (name, _) in enumerate(self.c.batch):
             emitter.indices[name] = f.let(f"load i64, ptr {f.pointer('%batch', 'i64', str(i))}")
@@ -350,8 +262,8 @@ class _Writer:
 
         emitter.indices.update((name, "0") for name, _ in outer[0])
         extent = self._extents(f, emitter, dims)
-        with f.loop("0", count, carry=["0"], metadata=_compact_loop(emitter)) as run, f.scope():
-            indices = _split(f, f.let(f"add nsw i64 {first}, {run.index}"), extent)
+        with f.loop("0", count, carry=["0"], metadata=compact_loop(emitter)) as run, f.scope():
+            indices = split(f, f.let(f"add nsw i64 {first}, {run.index}"), extent)
             run.step = f.least(f.least(f.let(f"sub nsw i64 {count}, {run.index}"), f.let(f"sub nsw i64 {extent[-1]}, {indices[-1]}")),
                                str(lanes))
             run.next = [f.let(f"add nsw i64 {run.carried[0]}, 1")]
@@ -367,11 +279,11 @@ class _Writer:
         vector, mask = f"<{lanes} x {element}>", f"<{lanes} x i1>"
         emitter.intrinsics |= {f"declare {vector} @llvm.masked.load.v{lanes}f{8 * self.s.bytes}.p0(ptr, i32, {mask}, {vector})",
                                f"declare void @llvm.masked.store.v{lanes}f{8 * self.s.bytes}.p0({vector}, ptr, i32, {mask})"}
-        with f.loop("0", count, carry=_split(f, first, extent), metadata=_compact_loop(emitter)) as o, f.scope():
-            o.next = _odometer(f, o.carried, extent)
+        with f.loop("0", count, carry=split(f, first, extent), metadata=compact_loop(emitter)) as o, f.scope():
+            o.next = odometer(f, o.carried, extent)
             source = f.pointer(emitter.slots[operand.attr], element, f.let(f"sub nsw i64 {at(dims, o.carried)}, {origin}"))
             row = f.pointer("%out", f"[{stride} x {element}]", o.index)
-            with f.loop("0", runs, metadata=_compact_loop(emitter)) as r:
+            with f.loop("0", runs, metadata=compact_loop(emitter)) as r:
                 place, column, bits = (f.let(f"load i64, ptr {entry(table, r.index)}") for table in tables)
                 present = f.let(f"bitcast i{lanes} {f.let(f'trunc i64 {bits} to i{lanes}')} to {mask}")
                 values = f.let(f"call {vector} @llvm.masked.load.v{lanes}f{8 * self.s.bytes}.p0(ptr {f.pointer(source, element, place)}, "
@@ -384,17 +296,17 @@ class _Writer:
         f, emitter = self._of_batch(
             "define internal void @touch(ptr noalias readonly %args, ptr noalias readonly %batch, i64 %m, i64 %rows, i64 %n)")
         m, n = self.c.m, self.c.n
-        found = [(s.attr, s.args[0], 1) for s in _stores(self.c.body)]
-        found += [(load.attr, load.args[0], 0) for s in _stores(self.c.body) for load in _loads(s.args[1])]
+        found = [(s.attr, s.args[0], 1) for s in stores(self.c.body)]
+        found += [(load.attr, load.args[0], 0) for s in stores(self.c.body) for load in loads(s.args[1])]
         unique = {(slot, id(offset)): (slot, offset, write) for slot, offset, write in reversed(found)}.values()
-        along = [x for x in unique if _contiguous([x[1]], n) and coefficient(x[1], m[-1][0]) != 0]
+        along = [x for x in unique if contiguous([x[1]], n) and coefficient(x[1], m[-1][0]) != 0]
         if not along:
             return f.text()
-        for (name, _), operand in zip(n, _split(f, "%n", self._extents(f, emitter, n))):
+        for (name, _), operand in zip(n, split(f, "%n", self._extents(f, emitter, n))):
             emitter.indices[name] = operand
         extent = self._extents(f, emitter, m)
-        with f.loop("0", "%rows", carry=_split(f, "%m", extent), metadata=_compact_loop(emitter)) as row, f.scope():
-            row.next = _odometer(f, row.carried, extent)
+        with f.loop("0", "%rows", carry=split(f, "%m", extent), metadata=compact_loop(emitter)) as row, f.scope():
+            row.next = odometer(f, row.carried, extent)
             for (name, _), operand in zip(m, row.carried):
                 emitter.indices[name] = operand
             for slot, offset, write in along:
@@ -439,7 +351,7 @@ class _Writer:
             return
         extent = self._extents(f, emitter, dims)
         with f.loop("0", count) as at:
-            indices = _split(f, f.let(f"add nsw i64 {first}, {at.index}"), extent)
+            indices = split(f, f.let(f"add nsw i64 {first}, {at.index}"), extent)
             left = f.let(f"sub nsw i64 {count}, {at.index}")
             length = f.least(left, f.let(f"sub nsw i64 {extent[-1]}, {indices[-1]}"))
             piece(indices, at.index, length)
@@ -449,14 +361,14 @@ class _Writer:
                    element) -> None:
         dims, first, count = outer
         extent = self._extents(f, emitter, dims)
-        with f.loop("0", count, carry=_split(f, first, extent), metadata=_compact_loop(emitter)) as o:
-            o.next = _odometer(f, o.carried, extent)
+        with f.loop("0", count, carry=split(f, first, extent), metadata=compact_loop(emitter)) as o:
+            o.next = odometer(f, o.carried, extent)
             for (name, _), operand in zip(dims, o.carried):
                 emitter.indices[name] = operand
             for (name, _), operand in zip(inner_dims, indices):
                 emitter.indices[name] = operand
             group = emitter.meta("distinct !{}")
-            with f.loop("0", length, metadata=_vector_loop(emitter, group)) as i, f.scope():
+            with f.loop("0", length, metadata=vector_loop(emitter, group)) as i, f.scope():
                 emitter.groups.append(group)
                 if inner_dims:
                     emitter.indices[inner_dims[-1][0]] = f.let(f"add nsw i64 {indices[-1]}, {i.index}")
@@ -487,9 +399,9 @@ class _Writer:
         longest = f.let(f"sdiv i64 {f.let(f'add nsw i64 {slivers}, {strips}')}, {strips}")
         most = f.let(f"sdiv i64 {self.s.mc // self.s.mr}, {longest}")
         with f.loop("%begin", "%end") as tile:
-            column, strip = _divide(f, tile.index, strips)
-            batch, block = _divide(f, column, blocks)
-            for i, index in enumerate(_split(f, batch, extents)):
+            column, strip = divide(f, tile.index, strips)
+            batch, block = divide(f, column, blocks)
+            for i, index in enumerate(split(f, batch, extents)):
                 f.line(f"store i64 {index}, ptr {f.pointer('%scratch', 'i64', str(i))}")
             left = f.least(f.let(f"sub nsw i64 %end, {tile.index}"), f.let(f"sub nsw i64 {strips}, {strip}"))
             tile.step = f.least(left, most)
@@ -500,69 +412,3 @@ class _Writer:
             f.line(f"call void {multiply}(ptr %args, ptr %scratch, i64 {m0}, i64 {m1}, i64 {n0}, i64 {n1}, i64 {k}, i64 {depth}, "
                    f"ptr @fill_a, i1 {int(along_a)}, ptr {fill_b}, i1 {along_b}, i64 {stripe}, ptr @touch, ptr @finish)")
         return f.text()
-
-
-def _vector_loop(emitter: Emitter, group: str) -> str:
-    """Says that a loop's iterations are independent, and asks for vectors."""
-    parallel = emitter.meta(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
-    enable = emitter.meta('!{!"llvm.loop.vectorize.enable", i1 true}')
-    single = emitter.meta('!{!"llvm.loop.interleave.count", i32 1}')
-    masked = emitter.meta('!{!"llvm.loop.vectorize.predicate.enable", i1 true}')
-    return _compact_loop(emitter, parallel, enable, single, masked)
-
-
-def _compact_loop(emitter: Emitter, *hints: str) -> str:
-    """Keeps LLVM from unrolling a loop, which costs time to compile and gains nothing here."""
-    rolled = emitter.meta('!{!"llvm.loop.unroll.runtime.disable"}')
-    members = ", ".join([f"!{len(emitter.metadata)}", *hints, rolled])
-    return f", !llvm.loop {emitter.meta(f'distinct !{{{members}}}')}"
-
-
-def _divide(f: Function, a: str, b: str) -> tuple[str, str]:
-    return f.let(f"udiv i64 {a}, {b}"), f.let(f"urem i64 {a}, {b}")
-
-
-def _split(f: Function, flat: str, extents: list[str]) -> list[str]:
-    """The indices of a flat index, outermost first."""
-    found: list[str] = []
-    for extent in reversed(extents[1:]):
-        flat, index = _divide(f, flat, extent)
-        found.append(index)
-    return [flat, *reversed(found)] if extents else []
-
-
-def _odometer(f: Function, indices: list[str], extents: list[str]) -> list[str]:
-    """The indices of the next flat index."""
-    found: list[str] = []
-    carry = "1"
-    for index, extent in zip(reversed(indices[1:]), reversed(extents[1:])):
-        raised = f.let(f"add nsw i64 {index}, {carry}")
-        over = f.let(f"icmp eq i64 {raised}, {extent}")
-        found.append(f.let(f"select i1 {over}, i64 0, i64 {raised}"))
-        carry = f.let(f"zext i1 {over} to i64")
-    if indices:
-        found.append(f.let(f"add nsw i64 {indices[0]}, {carry}"))
-    return found[::-1]
-
-
-# -- integers ---------------------------------------------------------------------------------------------------
-
-def _plain(program: Program, c: Contraction) -> str:
-    """Nested loops: a tile is one row of one product."""
-    writer = _Writer(program, c, None)
-    f, emitter = writer._function(f"define {llvm.SIGNATURE}")
-    dims = c.batch + c.m
-    extents = [emitter.expression(e) for _, e in dims]
-    nest = [ir.accumulator("acc", "sum", ir.const(0, c.dtype))]
-    term: Op = ir.update("acc", c.a * c.b)
-    for depth, (name, extent) in enumerate(reversed(c.k)):
-        term = ir.loop(name, "serial" if depth else "vector", extent, term)
-    nest += [term, *c.body]
-    for name, extent in reversed(c.n):
-        nest = [ir.loop(name, "serial", extent, *nest)]
-    with f.loop("%begin", "%end") as row, f.scope():
-        for (name, _), index in zip(dims, _split(f, row.index, extents)):
-            emitter.indices[name] = index
-        emitter.statements(nest)
-    return llvm.module([f.text()], writer.emitters)
-
