@@ -21,7 +21,7 @@ from .llvm import Emitter
 from .nest import Body, along_k, ceildiv, compact_loop, contiguous, divide, offsets, product, single, split, vector_loop
 
 ROWS = 4              # dot products at a time: streams of memory, and sums independent of each other
-STEPS = 4             # vectors added at a time to the sums
+STEPS = 8             # vectors added at a time to the sums
 BLOCK = 1024          # most rows of a tile: their sums take an eighth of a first level cache
 SHORTEST = 64         # rows of a tile that is short only to make more tiles
 WORK = 1 << 16        # elements of the matrix that are worth a tile of their own
