@@ -20,7 +20,7 @@ from antorcha.base import dtype as dt  # noqa: E402
 from antorcha.loops import ir  # noqa: E402
 from antorcha.runtime import pool  # noqa: E402
 from antorcha.targets import llvm  # noqa: E402
-from benchmarks.peak import fma_peak  # noqa: E402
+from benchmarks.peak import fma_spin  # noqa: E402
 
 try:
     import torch
@@ -45,6 +45,12 @@ SHAPES = [
     ("skinny", 1, 2_000_000, 100, 10, False, True),
     ("matrix-vector", 1, 4096, 1, 4096, False, True),
     ("vector-matrix", 1, 1, 4096, 4096, False, True),
+    ("100 x 10 of 2048 rows", 1, 100, 10, 2048, True, False),
+    ("2048 rows, vector", 1, 2048, 1, 100, False, True),
+    ("decode, weight [n, k]", 1, 1, 2304, 768, False, True),
+    ("decode, weight [k, n]", 1, 1, 2304, 768, False, False),
+    ("decode, vocabulary", 1, 1, 50257, 768, False, True),
+    ("4 rows, weight [n, k]", 1, 4, 2304, 768, False, True),
     ("attention scores", 128, 256, 256, 32, False, True),
     ("attention values", 128, 256, 32, 256, False, False),
     ("primes", 1, 509, 1021, 769, False, False),
@@ -83,21 +89,21 @@ def kernel_call(a: np.ndarray, b: np.ndarray, out: np.ndarray):
     return lambda keep=(array, a, b, out): pool.run(steps)
 
 
-def alternate(calls: list, seconds: float) -> list[float]:
+def alternate(calls: list, seconds: float, clock=time.perf_counter) -> list[float]:
     """Seconds each call takes, the least over rounds in which all take turns: a machine whose speed drifts treats them alike."""
     repeats = []
     for call in calls:
         call()
-        start = time.perf_counter()
+        start = clock()
         call()
-        repeats.append(max(1, int(1e-3 / (time.perf_counter() - start))))
+        repeats.append(max(1, int(1e-3 / max(clock() - start, 1e-6))))
     found, stop = [float("inf")] * len(calls), time.perf_counter() + seconds
     while time.perf_counter() < stop:
         for i, call in enumerate(calls):
-            start = time.perf_counter()
+            start = clock()
             for _ in range(repeats[i]):
                 call()
-            found[i] = min(found[i], (time.perf_counter() - start) / repeats[i])
+            found[i] = min(found[i], (clock() - start) / repeats[i])
     return found
 
 
@@ -109,24 +115,32 @@ def operands(batch: int, m: int, n: int, k: int, ta: bool, tb: bool, dtype: str 
 
 
 def report(threads: int, seconds: float = 0.8) -> list[str]:
-    """Print, and return, a line for each product."""
+    """Print, and return, a line for each product: GFLOP/s, the share of the peak met in the same rounds, and the bytes that must move.
+
+    On one thread the clock is the time of the processor, which leaves out what other processes take.
+    """
     pool.set_num_threads(threads)
     if torch:
         torch.set_num_threads(threads)
-    peak = fma_peak(threads) / 1e9
-    lines = [f"{threads} thread(s); peak {peak:.0f} GFLOP/s", f"{'':24}{'ours':>8}{'of peak':>9}{'numpy':>8}{'torch':>8}"]
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    spin, work = fma_spin(100_000, threads)
+    lines = [f"{threads} thread(s)", f"{'':24}{'ours':>8}{'of peak':>9}{'GB/s':>7}{'numpy':>8}{'torch':>8}{'peak':>8}"]
     print("\n".join(["", *lines]))
     for name, *shape in SHAPES:
         a, b, out = operands(*shape)
         x, y, z = (a, b, out) if shape[0] > 1 else (a[0], b[0], out[0])
-        calls = [kernel_call(a, b, out), lambda x=x, y=y: np.matmul(x, y)]
+        calls = [spin, kernel_call(a, b, out), lambda x=x, y=y, z=np.empty_like(z): np.matmul(x, y, out=z)]
         if torch:
             calls.append(
                 lambda x=torch.from_numpy(x), y=torch.from_numpy(y), z=torch.from_numpy(np.empty_like(z)): torch.matmul(x, y, out=z)
             )
-        speeds = [2e-9 * shape[0] * shape[1] * shape[2] * shape[3] / t for t in alternate(calls, seconds)]
+        idle, *times = alternate(calls, seconds, clock)
+        peak, (batch, m, n, k) = work / idle / 1e9, shape[:4]
+        speeds = [2e-9 * batch * m * n * k / t for t in times]
+        moved = 4e-9 * batch * (m * k + k * n + m * n) / times[0]
         assert np.allclose(out[-1], np.matmul(a[-1], b[-1]), rtol=1e-3, atol=1e-2), name
-        lines.append(f"{name:24}{speeds[0]:8.1f}{speeds[0] / peak:9.0%}" + "".join(f"{speed:8.1f}" for speed in speeds[1:]))
+        others = "".join(f"{speed:8.1f}" for speed in (speeds + [float("nan")])[1:3])
+        lines.append(f"{name:24}{speeds[0]:8.1f}{speeds[0] / peak:9.0%}{moved:7.1f}{others}{peak:8.1f}")
         print(lines[-1], flush=True)
     return lines
 

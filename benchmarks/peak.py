@@ -44,14 +44,27 @@ def _on_threads(count: int, work) -> float:
     return time.perf_counter() - start
 
 
-def fma_peak(threads: int = 1, itemsize: int = 4, repeats: int = 15) -> float:
-    """FLOP/s of multiply-adds on registers alone; a multiply-add counts two."""
+def fma_spin(rounds: int, threads: int = 1, itemsize: int = 4):
+    """A function that does multiply-adds on registers alone, and their floating-point operations; a multiply-add counts two."""
     lanes = cpu.vector_bytes() // itemsize
     element, number = {4: ("float", ctypes.c_float), 8: ("double", ctypes.c_double)}[itemsize]
     text = _fma_ir(lanes, element, 8 * itemsize)
     run = ctypes.CFUNCTYPE(number, ctypes.c_int64, number)(jit.load(text, lambda: text))
-    best = min(_on_threads(threads, lambda: run(_ROUNDS, 0.5)) for _ in range(repeats))
-    return threads * 2 * lanes * CHAINS * _ROUNDS / best
+    work = threads * 2 * lanes * CHAINS * rounds
+    if threads == 1:
+        return lambda: run(rounds, 0.5), work
+    return lambda: _on_threads(threads, lambda: run(rounds, 0.5)), work
+
+
+def fma_peak(threads: int = 1, itemsize: int = 4, repeats: int = 15) -> float:
+    """FLOP/s of multiply-adds on registers alone."""
+    spin, work = fma_spin(_ROUNDS, threads, itemsize)
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        spin()
+        best = min(best, time.perf_counter() - start)
+    return work / best
 
 
 def read_bandwidth(threads: int = 1, nbytes: int = 256 << 20, repeats: int = 5) -> float:

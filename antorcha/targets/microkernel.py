@@ -125,8 +125,10 @@ def shape(dtype: dt.dtype) -> Shape:
     lanes = width // dtype.itemsize
     nr = vectors * lanes
     first, second, _ = cpu.cache_sizes()
-    kc = max(64, first // 2 // (mr * dtype.itemsize) // 64 * 64)                     # a sliver of A takes half of the first level,
-    nc = max(4, min(1024, second // 2 // (kc * dtype.itemsize)) // nr) * nr          # a block of B half of the second
+    # A sliver of A nearly fills the first level, a block of B three quarters of the second: the fewer the blocks of k, the less often
+    # partial sums, which fit into neither, are read and written.
+    kc = min(512, max(64, first * 7 // 8 // (mr * dtype.itemsize) // 64 * 64))
+    nc = max(4, min(1024, second * 3 // 4 // (kc * dtype.itemsize)) // nr) * nr
     return Shape({4: "float", 8: "double"}[dtype.itemsize], dtype.itemsize, lanes, mr, vectors, kc, nc, 72 * mr)
 
 
