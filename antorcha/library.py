@@ -54,7 +54,7 @@ class Operator:
         tensors = [t for a in args for t in (a if isinstance(a, (list, tuple)) else (a,)) if isinstance(t, Tensor)]
         device = "cuda" if any(t.is_cuda for t in tensors) else "cpu"
         if self.autocast.get(device) is not None and mode.autocast is not None:
-            from .ops.record import _as_cast
+            from .ops.public import _as_cast
             args = [_as_cast(a, self.autocast[device]) for a in args]
         key = _DEVICES[device]
         for candidate in (f"Autograd{key}", "Autograd"):

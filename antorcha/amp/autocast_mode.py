@@ -62,7 +62,7 @@ def custom_fwd(fwd=None, *, device_type: str, cast_inputs=None):
         ctx._autocast = mode.autocast
         if cast_inputs is None or mode.autocast is None:
             return fwd(ctx, *args, **kwargs)
-        from ..ops.record import _as_cast
+        from ..ops.public import _as_cast
         with autocast(device_type, enabled=False):
             return fwd(ctx, *[_as_cast(x, cast_inputs) for x in args], **{n: _as_cast(x, cast_inputs) for n, x in kwargs.items()})
     return forward

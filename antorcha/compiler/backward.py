@@ -19,10 +19,10 @@ from ..core.storage import Storage
 from ..core.tensor import CopySlices, Overwritten, Tensor
 from ..graph import tape
 from ..graph.node import Node, View, leaf
+from ..graph.piece import Piece
 from ..ops.record import Meta, core
 from .code import Unprovable, version_of
 from .observe import Watch
-from .piece import Piece
 from .state import ATOMS, environment
 
 ATTEMPTS = 4        # vain ones to record a backward pass

@@ -20,6 +20,7 @@ from ..core.storage import Storage
 from ..core.tensor import Tensor
 from ..graph import flush, tape
 from ..graph.node import Node, leaf, leaf_form
+from ..graph.piece import Piece
 from ..ops.record import core
 from ..runtime.buffer import Buffer
 from . import MISS
@@ -27,7 +28,6 @@ from .backward import History, differentiable
 from .code import Unprovable, written
 from .fast import Steady
 from .observe import Profile, Watch
-from .piece import Piece
 from .state import ATOMS, TENSOR_STATE, Reach, difference, same
 from .witness import works
 

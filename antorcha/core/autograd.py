@@ -18,6 +18,7 @@ from ..base.grad_mode import mode
 from ..graph import tape
 from ..ops import derivative
 from ..ops.derivative import RESULT
+from ..ops.recall import Recollections, recall
 from ..ops.record import core, widened
 from .modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401 (the engine's vocabulary)
 
@@ -141,7 +142,8 @@ def bind(tensor_class) -> None:
     Tensor = tensor_class
     derivative.names.update(
         Tensor=Tensor, count=_count, edge_of=edge_of, several=_several, saving=saving, pack=_pack, kept_results=_kept_results,
-        kept_argument=_kept_argument, extend=_extend, fitting=_fitting, reduce_to=reduce_to,
+        kept_argument=_kept_argument, extend=_extend, layout=_layout, fitting=_fitting, reduce_to=reduce_to,
+        mode=mode, recall=recall, Recollections=Recollections,
         plain=frozenset((type(None), int, float, bool, str, dt.dtype)))
 
 
@@ -222,7 +224,7 @@ class GradNode:
             if wide and isinstance(result, Tensor):
                 result = core.cast(result, self.outputs[0].dtype)
             _extend(found, conjugate(result) if turned else result)
-        return _fitting(found, self.edges)
+        return _fitting(found, [_layout(e) for e in self.edges])
 
     def release(self) -> None:
         # PyTorch makes tensors of the numbers that binary operators are given, and saves these like others.
@@ -297,13 +299,19 @@ def _extend(found: list, result) -> None:
         found.extend(result)
 
 
-def _fitting(found: list, edges: tuple) -> list:
+def _layout(edge):
+    """The meta of the tensor whose cotangent takes an edge."""
+    if edge is None:
+        return None
+    node, nr = place_of(edge)
+    return node.outputs[nr]
+
+
+def _fitting(found: list, layouts) -> list:
     """Cotangents that fit the inputs they are for."""
-    for i, (r, e) in enumerate(zip(found, edges)):
-        if r is not None and e is not None:
-            m = e.outputs[0] if type(e) is not tuple else e[0].outputs[e[1]]
-            if r.meta is not m:
-                found[i] = reduce_to(r, m)
+    for i, (r, m) in enumerate(zip(found, layouts)):
+        if r is not None and m is not None and r.meta is not m:
+            found[i] = reduce_to(r, m)
     return found
 
 

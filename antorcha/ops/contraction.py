@@ -163,7 +163,7 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     return batched(input, mat2)
 
 
-_MATRICES: set = set()      # pairs of layouts known to be matrices that fit
+_MATRICES: set = set()      # layouts of factors, and of a bias, known to be matrices that fit
 
 
 @operator(autocast="lower")
@@ -202,14 +202,29 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
           grad=dict(input=lambda g, weight: product(g, weight),
                     weight=lambda g, input: product(g.t(), input), bias=lambda g: g))
 def linear_(input: Tensor, weight: Tensor, bias: Tensor):
-    va, vb = input.meta.view, weight.meta.view
-    out = contract(input, va, weight, vb, 0, 1, 1, 1)
+    out = _rows(input, weight)
     return out if bias is None else out + bias
+
+
+_ROWS: dict = {}        # layouts of two matrices -> the form and the layout of their product
+
+
+def _rows(input, weight):
+    """(m, k) x (n, k)."""
+    found = _ROWS.get((input.meta, weight.meta))
+    if found is not None and not state.devices:
+        return core.record(found[0], (input.storage.node, weight.storage.node), found[1])
+    out = contract(input, input.meta.view, weight, weight.meta.view, 0, 1, 1, 1)
+    if out.meta.dtype.kind != "c" and out.storage.node.buffer is None:
+        _ROWS[input.meta, weight.meta] = out.storage.node.form, out.meta
+    return out
 
 
 @operator(autocast="lower", method=False)
 def linear(input: Tensor, weight: Tensor, bias: Tensor = None) -> Tensor:
     """input (..., in) times the transpose of weight (out, in), plus bias (out)."""
+    if (getattr(input, "meta", None), weight.meta, None if bias is None else bias.meta) in _MATRICES:
+        return linear_(input, weight, bias)
     check_tensor("linear", "input", input)
     a, w = input.meta.view.shape, weight.meta.view.shape
     if len(w) == 1:
@@ -223,6 +238,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor = None) -> Tensor:
         raise RuntimeError(message("linear", f"input of shape (..., {w[-1]}) to match weight {tuple(w)}", f"input {tuple(a)}", hint))
     check_dtypes("linear", input, weight, *([bias] if bias is not None else []))
     if len(a) == 2:
+        if not state.devices:
+            _MATRICES.add((input.meta, weight.meta, None if bias is None else bias.meta))
         return linear_(input, weight, bias)
     return linear_(input.reshape(-1, a[-1]), weight, bias).reshape(a[:-1] + (w[0],))
 

@@ -31,7 +31,8 @@ class Derivative:
     `steps`: (function, places in `keeps` of what it needs).
 
     `attach(out, *arguments)` makes a result (a tensor or a tuple of them) the differentiable one of an operator for these arguments.
-    `compute(node, g)` gives the cotangents of the arguments, from the result's.
+    `compute(node, g)` gives the cotangents of the arguments, from the result's: by `formulas(g, *kept, *layouts of the arguments)`, or
+    by recording again what these recorded the last time.
     """
 
     __slots__ = ("keeps", "names", "steps", "attach", "compute")
@@ -92,6 +93,7 @@ class Terms(dict):
         space = {**names, "derivative": found, "new": self.node_class}
         space.update((f"function{i}", function) for i, (function, _) in enumerate(found.steps))
         found.attach = _written(_attaching(found, self.parameters, of), space)
+        space.update(known=names["Recollections"](), formulas=_written(_formulas(found, of), space))
         found.compute = _written(_computing(found, of), space)
         return found
 
@@ -170,15 +172,33 @@ def _computing(derivative: Derivative, of: dict) -> str:
         else:
             lines.append(f"k{j} = kept[{j}]")
     if "list" in of.values():
-        lines.append("found = []")
-        for i, (_, needs) in enumerate(derivative.steps):
-            lines.append(f"extend(found, function{i}(g, {''.join(f'k{j}, ' for j in needs)}))")
-        lines.append("return fitting(found, node.edges)")
+        lines.append("layouts = tuple([layout(e) for e in node.edges])")
     else:
         lines.append(f"{''.join(f'e{i}, ' for i in range(len(of)))} = node.edges")
-        for i, (_, needs) in enumerate(derivative.steps):
-            lines += [f"r{i} = function{i}(g, {''.join(f'k{j}, ' for j in needs)})",
-                      f"m = e{i}.outputs[0] if type(e{i}) is not tuple else e{i}[0].outputs[e{i}[1]]",
-                      f"if r{i} is not None and r{i}.meta is not m: r{i} = reduce_to(r{i}, m)"]
-        lines.append(f"return [{', '.join(f'r{i}' for i in range(len(of)))}]")
+        lines += [f"m{i} = e{i}.outputs[0] if type(e{i}) is not tuple else e{i}[0].outputs[e{i}[1]]" for i in range(len(of))]
+    arguments = _arguments(derivative, of)
+    lines += [f"if mode.grad or not known.worth: return formulas({arguments})",
+              f"return recall(known, formulas, ({arguments}))"]
     return "def compute(node, g):\n    " + "\n    ".join(lines) + "\n"
+
+
+def _arguments(derivative: Derivative, of: dict) -> str:
+    """What `formulas` is given."""
+    layouts = ["layouts"] if "list" in of.values() else [f"m{i}" for i in range(len(of))]
+    return "".join(f"{name}, " for name in ["g", *[f"k{j}" for j in range(len(derivative.keeps))], *layouts])
+
+
+def _formulas(derivative: Derivative, of: dict) -> str:
+    """The text of `formulas`: each cotangent is made to fit the argument it belongs to."""
+    lines = []
+    several = "list" in of.values()
+    for i, (_, needs) in enumerate(derivative.steps):
+        call = f"function{i}(g, {''.join(f'k{j}, ' for j in needs)})"
+        lines += [f"extend(found, {call})"] if several else [
+            f"r{i} = {call}",
+            f"if r{i} is not None and r{i}.meta is not m{i}: r{i} = reduce_to(r{i}, m{i})"]
+    if several:
+        lines = ["found = []", *lines, "return fitting(found, layouts)"]
+    else:
+        lines.append(f"return [{', '.join(f'r{i}' for i in range(len(of)))}]")
+    return f"def formulas({_arguments(derivative, of)}):\n    " + "\n    ".join(lines) + "\n"

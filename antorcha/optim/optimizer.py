@@ -9,6 +9,7 @@ from itertools import chain
 import antorcha as torch
 
 from ..graph import tape
+from . import repeated
 
 required = object()
 
@@ -95,15 +96,22 @@ class Optimizer:
 
     def update(self, group: dict, parameters: list) -> None:
         """One step for the parameters of a group that have a gradient."""
+        known = repeated.known_steps(self, group)
+        negative = group.get("maximize")
         for p in parameters:
-            state = self.state.get(p)
-            if state is None:
+            g, state = p.grad, self.state.get(p)
+            started = state is not None
+            if not started:
                 state = {}
                 self.start(p, state, group)
-            if p.grad.is_sparse and not self.takes_sparse:
+            if g.is_sparse and not self.takes_sparse:
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients, please consider SparseAdam instead")
-            self.rule(p, -p.grad if group.get("maximize") else p.grad, state, group)
-            if state:
+            g = -g if negative else g
+            if known is None or g.is_sparse:
+                self.rule(p, g, state, group)
+            else:
+                repeated.step(self, known, p, g, state, group)
+            if state and not started:
                 self.state[p] = state
 
     takes_sparse = False

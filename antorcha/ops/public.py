@@ -1,0 +1,266 @@
+"""The functions made of records: the declaration's parameters, `out=`, other names of parameters, torch.autocast, the derivative."""
+
+from __future__ import annotations
+
+import functools
+from types import FunctionType
+from typing import TYPE_CHECKING
+
+from ..base import dtype as dt
+from ..base.grad_mode import mode
+from ..graph import tape
+from ..graph.tape import state
+from .layout import Meta, core
+
+if TYPE_CHECKING:
+    from .record import Record
+
+
+def _unfinished(*args, **kwargs):
+    return _finish()(*args, **kwargs)   # noqa: F821 (a global of each copy)
+
+
+def public(rec: Record, template, **names):
+    """The function of a record: the declaration's parameters, then `out=`; the lines of `template` (a text, or what gives it) compute
+    `result`.
+
+    Most operators of a library are never called by one program: a function is written and compiled when it is first called.
+    It counts as code of this file, so that errors point at the user's line.
+    """
+    space = {"rec": rec, "mode": mode, "state": state, "store_out": store_out, "settled": _settled,
+             "respelled": _respelled, "spread": _spread, "recast": recast, "MISSING": MISSING, **names}
+    function = FunctionType(_unfinished.__code__, space, rec.name)
+
+    def finish():
+        if rec.terms is not None and not rec.bare and "body" in space:
+            from .recall import Recollections, recall
+
+            space.update(recall=recall, recalled=Recollections())
+            space["body"] = rec.body if rec.positional == len(rec.names) else rec.apply
+        space.update(terms=rec.terms, known=rec.cache, decide=_decide, Meta=Meta,
+                     Tensor=core.Tensor, record=core.record, view_of=core.view_of)
+        source, defaults, keyword_defaults = _definition(rec, template() if callable(template) else template)
+        scope: dict = {}
+        exec(compile(source, __file__, "exec"), scope)
+        function.__code__ = scope[rec.name].__code__
+        function.__defaults__, function.__kwdefaults__ = defaults, keyword_defaults
+        return function
+
+    space["_finish"] = finish
+    function.__wrapped__ = rec.function     # for its signature
+    function.__doc__ = rec.function.__doc__
+    function.__module__ = "antorcha"
+    return function
+
+
+def _settled(result, args):
+    return core.settled(result, args)
+
+
+MISSING = object()      # the value of a required parameter that may be given by another name
+SYNONYMS = {"axis": "dim", "keepdims": "keepdim"}
+
+
+def _definition(rec: Record, template: str) -> tuple:
+    """(source, defaults, keyword defaults) of a record's function. A parameter `*shape` may be given as `shape=`, too, and `dim` as
+    `axis`."""
+    has_out = rec.family != "view" and rec.out
+    positional, keywords = rec.names[:rec.positional], rec.names[rec.positional:]
+    defaults = rec.function.__defaults__ or ()
+    required = rec.positional - len(defaults)
+    star = [f"*{rec.variadic}"] if rec.variadic else []
+    lines, extra = [], []
+    if rec.variadic:
+        extra = ["**given"]
+        lines.append(f"if given: {rec.variadic} = spread(rec, {rec.variadic}, given)")
+    elif "dim" in positional[required - 1:]:
+        extra = ["**given"]
+        if required and positional[required - 1] == "dim":
+            defaults = (MISSING, *defaults)
+        everything = ", ".join(f"{n}={n}" for n in (*rec.names, *(["out"] if has_out else [])))
+        lines.append(f"if given or dim is MISSING: return rec.call(**respelled(rec, given, dict({everything})))")
+    passed = ", ".join([*positional, *star, *(f"{n}={n}" for n in keywords)])
+    if rec.autocast:
+        lines.append(f"if mode.autocast is not None: return recast(rec.call, rec.autocast, {passed})")
+    lines += template.format(positional=", ".join(rec.names), tuple="".join(f"{n}, " for n in rec.names), passed=passed).splitlines()
+    inputs = "".join(f"{n}, " for n in (*rec.names, *([rec.variadic] if rec.variadic else [])))
+    if rec.family not in ("pointwise", "view") and rec.grad is None:
+        lines.append(f"if state.devices: result = settled(result, ({inputs}))")
+    stored = f"store_out(rec.name, out, result, ({inputs}), rec.out)"
+    lines.append("return result" if not has_out else f"return result if out is None else {stored}{' and None' if rec.silent else ''}")
+    parameters = [*positional, *(star or (["*"] if has_out or keywords else [])), *keywords, *(["out"] if has_out else []), *extra]
+    keyword_defaults = {**(rec.function.__kwdefaults__ or {}), **({"out": None} if has_out else {})}
+    return f"def {rec.name}({', '.join(parameters)}):\n    " + "\n    ".join(lines), defaults, keyword_defaults
+
+
+def _respelled(rec: Record, given: dict, arguments: dict) -> dict:
+    """`arguments` with those `given` by NumPy's names in place."""
+    for name, value in given.items():
+        if SYNONYMS.get(name) not in arguments:
+            raise TypeError(f"{rec.name}() got an unexpected keyword argument '{name}'")
+        arguments[SYNONYMS[name]] = value
+    for name, value in arguments.items():
+        if value is MISSING:
+            raise TypeError(f'{rec.name}() missing 1 required positional argument: "{name}"')
+    return arguments
+
+
+def _spread(rec: Record, rest: tuple, given: dict) -> tuple:
+    """The arguments of a parameter such as *shape that was given by name."""
+    value = given.pop(rec.variadic, MISSING)
+    if given or rest or value is MISSING:
+        raise TypeError(f"{rec.name}() got an unexpected keyword argument '{next(iter(given), rec.variadic)}'")
+    return (value,)
+
+
+def store_out(name: str, out, result, inputs=(), rule=True):
+    """Write `result` into the user's `out` tensor (or tuple of them), resized if its shape differs. `rule`: see `Record.out`."""
+    if isinstance(result, tuple):
+        if not isinstance(out, (tuple, list)) or len(out) != len(result):
+            raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors, not {type(out).__name__}")
+        stored = [store_out(name, o, r, inputs, rule) for o, r in zip(out, result)]
+        return type(result)(*stored) if hasattr(result, "_fields") else tuple(stored)
+    if not isinstance(out, core.Tensor):
+        raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    if mode.grad and (out.requires_grad or result.requires_grad):
+        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, "
+                           "but one of the arguments requires grad.")
+    if rule == "exact" and out.dtype is not result.dtype:
+        raise RuntimeError(f"{name}(): Expected out tensor to have dtype {result.dtype}, but got {out.dtype} instead")
+    _check_memory(name, out, result, inputs, rule == "apart")
+    if dt.CATEGORY[result.dtype.kind] > dt.CATEGORY[out.dtype.kind]:
+        raise RuntimeError(f"{name}(): result type {result.dtype} can't be cast to the desired output type {out.dtype}")
+    if out.meta.view.shape != result.meta.view.shape:
+        if out.meta.view.numel:
+            import warnings
+
+            warnings.warn(
+                f"{name}: An output with one or more elements was resized since it had shape {list(out.shape)}, which does not match "
+                f"the required output shape {list(result.shape)}. Resize it first: out.resize_(0).",
+                stacklevel=3,
+            )
+        out.resize_(result.meta.view.shape)
+    out.copy_(result)
+    return out
+
+
+def _check_memory(name: str, out, result, inputs, apart: bool) -> None:
+    """Refuse an `out` whose elements share memory with each other or, unless it is one of the inputs, with an input."""
+    v = out.meta.view
+    if v.numel and any(t == 0 and n > 1 for n, t in zip(v.shape, v.strides)):
+        raise RuntimeError(
+            f"{name}(): unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+            "Clone it first: out.clone()"
+        )
+    for x in inputs:
+        if isinstance(x, (list, tuple)):
+            _check_memory(name, out, result, x, apart)
+        elif isinstance(x, core.Tensor) and x.storage is out.storage and v.shape != (0,) and (
+                apart or x.meta.view is not v or v.shape != result.meta.view.shape) and _meet(v, x.meta.view) or apart and x is out:
+            raise RuntimeError(
+                f"{name}(): unsupported operation: some elements of the input tensor and the written-to tensor refer to a single "
+                "memory location. Clone one of them first."
+            )
+
+
+def _meet(a, b) -> bool:
+    """Whether the spans of memory that two index maps read have elements in common."""
+    (a0, a1), (b0, b1) = ((v.offset, v.offset + sum((n - 1) * t for n, t in zip(v.shape, v.strides))) for v in (a, b))
+    return a.numel > 0 and b.numel > 0 and a0 <= b1 and b0 <= a1
+
+
+# -- how the body is called -------------------------------------------------------------------------------------------
+
+def recast(function, kind: str, *args, **given):
+    """`function` of its floating point tensors in the dtype of torch.autocast ("lower"), or in float32 ("full")."""
+    target = mode.autocast
+    d = target if kind == "lower" else dt.float32
+    mode.autocast = None
+    try:
+        return function(*[_as_cast(x, d) for x in args], **{name: _as_cast(x, d) for name, x in given.items()})
+    finally:
+        mode.autocast = target
+
+
+def _as_cast(x, d: dt.dtype):
+    if isinstance(x, core.Tensor):
+        return x.to(d) if x.meta.dtype in (dt.float32, dt.float16, dt.bfloat16) and x.meta.dtype is not d else x
+    return type(x)([_as_cast(y, d) for y in x]) if type(x) in (list, tuple) else x
+
+
+def autocasts(kind: str):
+    """A function that is no record, with the rule a record states as `autocast`."""
+    def declare(function):
+        @functools.wraps(function)
+        def call(*args, **given):
+            if mode.autocast is not None:
+                return recast(function, kind, *args, **given)
+            return function(*args, **given)
+        return call
+    return declare
+
+
+def differentiable(rec: Record) -> str:
+    """Lines that compute an operator's result, by its body and without recording the derivatives within where its own applies."""
+    terms = rec.terms
+    tracked = " + ".join(f"({bit} if {rec.names[i]}._rg else 0)" for i, bit in terms.inputs)
+    if any("[" in str(rec.function.__annotations__.get(rec.names[i])) for i, _ in terms.inputs):
+        lines = "tracked = terms.tracked(({tuple}))\n"
+    else:
+        lines = f"try: tracked = {tracked}\n" "except AttributeError: tracked = terms.tracked(({tuple}))\n"
+    if rec.bare:
+        inputs = [rec.names[i] for i, _ in terms.inputs]
+        key = "".join(f"{n}.meta, " if n in inputs else f"{n}, " for n in rec.names)
+        if rec.family == "view":
+            found = f"m = known[{key}]"
+            again = f"view_of({inputs[0]}, m) if type(m) is Meta else tuple([view_of({inputs[0]}, one) for one in m])"
+        else:
+            found = f"(form, m), inputs = known[{key}], ({''.join(f'{n}.storage.node, ' for n in inputs)})"
+            again = "record(form, inputs, m)"
+        return lines + ("try:\n"
+                        f"    {found}\n"
+                        "except (KeyError, TypeError, AttributeError):\n"
+                        "    result = decide(rec, ({tuple}))\n"
+                        "else:\n"
+                        f"    result = {again}\n"
+                        f"if tracked and mode.grad{'' if rec.family == 'view' else ' and result.meta.dtype.continuous'}:\n"
+                        "    terms[tracked].attach(result, {positional})\n")
+    return lines + ("if not tracked or not mode.grad:\n"
+                    "    result = recall(recalled, body, ({tuple})) if recalled.worth else body({positional})\n"
+                    "else:\n"
+                    "    mode.grad = False\n"
+                    "    try:\n"
+                    "        result = recall(recalled, body, ({tuple})) if recalled.worth else body({positional})\n"
+                    "    finally:\n"
+                    "        mode.grad = True\n"
+                    "    if not isinstance(result, Tensor) or result.meta.dtype.continuous:\n"
+                    "        terms[tracked].attach(result, {positional})\n")
+
+
+_FIXED = frozenset((type(None), bool, int, str, dt.dtype))
+
+
+def _is_fixed(x) -> bool:
+    """Whether an argument says all by its value."""
+    return type(x) in _FIXED or type(x) is tuple and all(map(_is_fixed, x))
+
+
+def _decide(rec: Record, arguments: tuple):
+    """The result of an operator whose body makes one node of its inputs, or views of the first, and nothing else; the decisions it
+    takes are kept for calls with the same layouts and arguments."""
+    recorded = len(tape.nodes)
+    result = rec.apply(*arguments)
+    inputs = {i for i, _ in rec.terms.inputs}
+    if not all([isinstance(x, core.Tensor) if i in inputs else _is_fixed(x) for i, x in enumerate(arguments)]):
+        return result
+    if rec.family == "view":
+        found = result.meta if isinstance(result, core.Tensor) else [t.meta for t in result]
+    else:
+        node, own = result.storage.node, [arguments[i].storage.node for i in sorted(inputs)]
+        if len(tape.nodes) != recorded + 1 or tape.nodes[-1] is not node or node.where is not None or list(node.inputs) != own:
+            return result
+        found = node.form, result.meta
+    if len(rec.cache) > 20_000:
+        rec.cache.clear()
+    rec.cache[tuple([x.meta if i in inputs else x for i, x in enumerate(arguments)])] = found
+    return result

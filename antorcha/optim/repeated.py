@@ -1,0 +1,157 @@
+"""Steps of an optimiser, recorded again.
+
+A rule is written for one parameter in tensor operators, half a dozen of them, and a model has hundreds of parameters. So what a rule
+records is noted once (`ops.recall` does so for operators): the nodes, the tensors it writes to, and how the numbers among their inputs
+follow from the count of steps and the learning rate (`Symbol`). For parameters of the same layout, and in the steps to come, that
+piece of the graph is recorded. What else the rule depends on, the options of the group and the layouts, is the key; a rule that looks at
+values, or changes the state in another way, is called as ever.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+
+from ..base import config
+from ..base.grad_mode import mode
+from ..base.symbol import Symbol
+from ..core.storage import Storage
+from ..graph import tape
+from ..graph.node import Node
+from ..graph.piece import Piece
+from ..ops.recall import MOST, SEEN, Onlooker, Recollections, described
+
+_known: dict = {}       # a rule and the options of a group -> Recollections: layouts -> a Step
+CHANGING = {"params", "param_names", "lr", "initial_lr"}      # of a group; the rest says by its value what a rule does
+
+
+class Formulas(Onlooker):
+    """Notes what is computed from the count of steps and the learning rate."""
+
+    def __init__(self):
+        super().__init__()
+        self.formulas: list[str] = []
+        self.demands: list[tuple[int, str]] = []        # (after how many formulas, what must be true)
+        self.counted = 0
+
+    def demand(self, text: str) -> None:
+        self.demands.append((len(self.formulas), text))
+
+    def step(self, state: dict) -> float:
+        self.counted += 1
+        value = Symbol(state["step"] + 1.0, "step + 1.0", self)
+        state["step"] = float.__pos__(value)
+        return value
+
+    def function(self, numbers: list) -> FunctionType:
+        """(step, lr) -> the numbers; None where the rule would have gone another way."""
+        lines, at = ["def compute(step, lr):"], 0
+        for count, text in [*self.demands, (len(self.formulas), None)]:
+            lines += self.formulas[at:count]
+            at = count
+            if text is not None:
+                lines.append(f"if not ({text}): return None")
+        constants = {f"c{i}": x for i, x in enumerate(numbers) if type(x) is not Symbol}
+        names = [x.name if type(x) is Symbol else f"c{i}" for i, x in enumerate(numbers)]
+        scope: dict = {}
+        source = "\n    ".join([*lines, f"return [{', '.join(names)}]"])
+        exec(compile(source, __file__, "exec"), constants, scope)
+        return scope["compute"]
+
+
+class Step:
+    """What a rule records for one parameter. `writes`: (which tensor, place of its new value in the piece's table, how many writes)."""
+
+    __slots__ = ("piece", "compute", "writes", "counts", "last", "numbers")
+
+    def __init__(self, piece: Piece, compute, writes: list, counts: bool):
+        self.piece, self.compute, self.writes, self.counts = piece, compute, writes, counts
+        self.last = self.numbers = None
+
+    def again(self, tensors: list, nodes: list, state: dict, lr: float) -> bool:
+        """Record it; False where the numbers lead another way."""
+        at = (state["step"] if self.counts else 0.0, lr)
+        if self.last != at:     # the same for all parameters of a group
+            self.last, self.numbers = at, self.compute(*at)
+        if self.numbers is None:
+            return False
+        table = self.piece.record(nodes, self.numbers)
+        if self.counts:
+            state["step"] = at[0] + 1.0
+        for which, place, count in self.writes:
+            storage = tensors[which].storage
+            storage.version += count
+            storage.node = table[place]
+        return True
+
+
+def known_steps(optimizer, group: dict) -> Recollections | None:
+    """What is known of the rule with the options of a group of parameters; None where steps are not to be recorded again."""
+    rule = type(optimizer).rule
+    if type(group.get("lr")) is not float or rule.__module__.rpartition(".")[0] != __package__ or mode.grad or mode.autocast is not None \
+            or config.eager or tape.state.urgent or tape.state.watch is not None:
+        return None
+    key = (rule, *[(name, type(v), v) for name, v in group.items() if name not in CHANGING])
+    try:
+        found = _known.get(key)
+    except TypeError:       # an option that is a tensor, or a list
+        return None
+    if found is None:
+        if len(_known) > MOST:
+            _known.clear()
+        found = _known[key] = Recollections()
+    return found if found.worth else None
+
+
+def step(optimizer, known: Recollections, p, g, state: dict, group: dict) -> None:
+    """One step of a parameter. `known`: the steps known for the options of its group."""
+    tensors = [p, g, *[v for v in state.values() if type(v) is type(g)]]
+    nodes = [t.storage.node for t in tensors]
+    layouts: list = [*state]
+    for t, n in zip(tensors, nodes):
+        layouts += (t.meta, n.form.numel)
+    if len({*nodes}) < len(nodes):
+        layouts.append(tuple(map(nodes.index, nodes)))
+    key = tuple(layouts)
+    found = known.get(key)
+    if tape.state.urgent:       # memory shared with NumPy: computed at once
+        pass
+    elif type(found) is Step:
+        if found.again(tensors, nodes, state, group["lr"]):
+            return
+    elif found is None:
+        if len(known) > MOST:
+            known.clear()
+        known[key] = SEEN
+    elif found is SEEN and type(state.get("step", 0.0)) is float:
+        known.keep(key, _observed(optimizer, p, g, state, group, tensors, nodes))
+        return
+    optimizer.rule(p, g, state, group)
+
+
+def _observed(optimizer, p, g, state: dict, group: dict, tensors: list, nodes: list) -> Step | None:
+    """Make a step of a parameter, and tell what the rule did if that is all that it did."""
+    before, known, versions = len(tape.nodes), dict(state), [t.storage.version for t in tensors]
+    watch = tape.state.watch = Formulas()
+    try:
+        optimizer.rule(p, g, state, {**group, "lr": Symbol(group["lr"], "lr", watch)})
+    finally:
+        tape.state.watch = None
+    for name, v in state.items():
+        if type(v) is Symbol:
+            state[name] = float.__pos__(v)
+    if watch.refused or watch.counted > 1 or any(type(t.storage) is not Storage for t in tensors) or state.keys() != known.keys() \
+            or any(state[name] is not v for name, v in known.items() if name != "step" or not watch.counted):
+        return None
+    recorded: list[Node] = tape.nodes[before:]
+    leaf_at = {n: k for k, n in reversed(list(enumerate(nodes)))}
+    reads, numbers = described(recorded, leaf_at)
+    if reads is None:
+        return None
+    piece = Piece(recorded, reads)
+    piece.close(len(nodes), len(numbers))
+    place = {**leaf_at, **{n: piece.first + k for k, n in enumerate(recorded)}}
+    written = [(k, place.get(t.storage.node), t.storage.version - v) for k, (t, v) in enumerate(zip(tensors, versions))
+               if t.storage.version != v or t.storage.node is not nodes[k]]
+    if any(at is None for _, at, _ in written):
+        return None
+    return Step(piece, watch.function(numbers), written, bool(watch.counted))
