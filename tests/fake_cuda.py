@@ -1,7 +1,7 @@
 """A CUDA driver for machines without one. It has libcuda's functions, records the calls, and carries out what they ask for.
 
 Device memory is host memory that nobody else knows. Kernels run in the simulator of threads (`execute = "simt"`) or, quicker, in
-the loop programs' interpreter ("interp"). Its machine language is the LLVM IR that PTX is made from.
+the loop programs' interpreter ("interp"), or not at all ("none"). Its machine language is the LLVM IR that PTX is made from.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from antorcha.runtime import cuda
 from antorcha.targets import ptx
 
 MEMORY = 1 << 28
+CAPTURING = 900     # CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
 ATTRIBUTES = {cuda.MAJOR: 8, cuda.MINOR: 0, cuda.PROCESSORS: 108, cuda.THREADS_OF_PROCESSOR: 2048, cuda.WARP: 32, cuda.SHARED: 166_912}
 
 
@@ -40,6 +41,7 @@ class Library:
         self.used = self.handles = self.clock = 0
         self.events: dict[int, int] = {}
         self.graphs: dict[int, list[int]] = {}
+        self.captures: dict[int, list] = {}     # stream -> what it is asked to do while it captures
         self.nodes: dict[int, tuple] = {}
         self.host: dict[int, np.ndarray] = {}
         self.roomy: dict[int, int] = {}
@@ -90,6 +92,8 @@ class Library:
         return 0
 
     def cuCtxSynchronize(self):
+        if self.captures:
+            return CAPTURING
         self.calls.append(("cuCtxSynchronize",))
         return 0
 
@@ -126,6 +130,8 @@ class Library:
         return 0
 
     def cuMemcpyHtoDAsync_v2(self, to, source, nbytes, stream):
+        if _number(stream) in self.captures:
+            return CAPTURING
         n = _number(nbytes)
         self.memory.at(_number(to), n)[:] = np.frombuffer(ctypes.string_at(_number(source), n), np.uint8)
         self.calls.append(("HtoD", n, _number(stream)))
@@ -138,12 +144,16 @@ class Library:
         return 0
 
     def cuMemcpyDtoDAsync_v2(self, to, source, nbytes, stream):
+        if self._captured(stream, self.cuMemcpyDtoDAsync_v2, to, source, nbytes):
+            return 0
         n = _number(nbytes)
         self.memory.at(_number(to), n)[:] = self.memory.at(_number(source), n).copy()
         self.calls.append(("DtoD", n, _number(stream)))
         return 0
 
     def cuMemsetD8Async(self, to, value, nbytes, stream):
+        if self._captured(stream, self.cuMemsetD8Async, to, value, nbytes):
+            return 0
         self.memory.at(_number(to), _number(nbytes))[:] = _number(value)
         self.calls.append(("memset", _number(nbytes), _number(stream)))
         return 0
@@ -154,7 +164,35 @@ class Library:
         _out(stream, self._new())
         return 0
 
+    def cuStreamDestroy_v2(self, stream):
+        assert _number(stream) not in self.captures
+        return 0
+
+    def cuStreamBeginCapture_v2(self, stream, mode):
+        assert _number(stream) and _number(stream) not in self.captures
+        self.captures[_number(stream)] = []
+        return 0
+
+    def cuStreamEndCapture(self, stream, graph):
+        handle = self._new()
+        self.graphs[handle] = []
+        for work in self.captures.pop(_number(stream)):
+            node = self._new()
+            self.nodes[node] = work
+            self.graphs[handle].append(node)
+        _out(graph, handle)
+        return 0
+
+    def _captured(self, stream, function, *args) -> bool:
+        """Whether a stream captures; then it is what it is asked for that is kept."""
+        kept = self.captures.get(_number(stream))
+        if kept is not None:
+            kept.append(lambda to: function(*args, to))
+        return kept is not None
+
     def cuStreamSynchronize(self, stream):
+        if _number(stream) in self.captures:
+            return CAPTURING
         self.calls.append(("cuStreamSynchronize", _number(stream)))
         return 0
 
@@ -209,8 +247,10 @@ class Library:
         return 0
 
     def cuLaunchKernel(self, function, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra):
-        grid, block = (_number(gx), _number(gy)), (_number(bx), _number(by))
-        self._run(_number(function), grid, block, _number(shared), self._words(extra), _number(stream))
+        grid, block, words = (_number(gx), _number(gy)), (_number(bx), _number(by)), self._words(extra)
+        work = _number(function), grid, block, _number(shared), words
+        if not self._captured(stream, lambda to: self._run(*work, _number(to))):
+            self._run(*work, _number(stream))
         return 0
 
     @staticmethod
@@ -224,6 +264,8 @@ class Library:
         assert shared <= self.roomy.get(function, cuda.ALWAYS)
         self.calls.append(("launch", name, grid, block, len(words), stream))
         text = self.modules[module]
+        if self.execute == "none":
+            return
         if self.execute == "interp":
             kernel = next((k for k in ptx._kernels.values() if k.ptx() == text), None)
             if kernel is not None:
@@ -256,6 +298,24 @@ class Library:
         _out(node, handle)
         return 0
 
+    def cuGraphAddChildGraphNode(self, node, graph, before, count, child):
+        nodes = self.graphs[_number(graph)]
+        assert (_number(count), [_number(b) for b in before or ()]) == ((1, [nodes[-1]]) if nodes else (0, []))
+        handle = self._new()
+        self.nodes[handle] = list(self.graphs[_number(child)])      # a copy of it
+        nodes.append(handle)
+        _out(node, handle)
+        return 0
+
+    def cuGraphExecChildGraphNodeSetParams(self, executable, node, child):
+        assert len(self.nodes[_number(node)]) == len(self.graphs[_number(child)])
+        self.nodes[_number(node)] = list(self.graphs[_number(child)])
+        self.calls.append(("cuGraphUpdate",))
+        return 0
+
+    def cuGraphDestroy(self, graph):
+        return 0
+
     def cuGraphInstantiateWithFlags(self, executable, graph, flags):
         self.calls.append(("cuGraphInstantiate", len(self.graphs[_number(graph)])))
         _out(executable, _number(graph))
@@ -270,9 +330,18 @@ class Library:
         self.calls.append(("cuGraphLaunch", _number(stream)))
         at = len(self.calls)
         for node in self.graphs[_number(executable)]:
-            self._run(*self.nodes[node], _number(stream))
+            self._carry_out(self.nodes[node], stream)
         del self.calls[at:]     # one call did it
         return 0
+
+    def _carry_out(self, work, stream) -> None:
+        if isinstance(work, list):
+            for node in work:
+                self._carry_out(self.nodes[node], stream)
+        elif isinstance(work, tuple):
+            self._run(*work, _number(stream))
+        else:
+            work(stream)
 
     def cuGraphExecDestroy(self, executable):
         return 0

@@ -17,8 +17,8 @@ import numpy as np
 from antorcha.base import dtype as dt
 from antorcha.loops import interp
 
-KINDS = {"i1": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64, "ptr": np.int64, "half": np.float16,
-         "bfloat": np.int16, "float": np.float32, "double": np.float64}
+KINDS = {"i1": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64, "i128": np.complex128, "ptr": np.int64,
+         "half": np.float16, "bfloat": np.int16, "float": np.float32, "double": np.float64}
 FLOAT = {"fadd": np.add, "fsub": np.subtract, "fmul": np.multiply, "fdiv": np.divide}
 WHOLE = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 TESTS = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
@@ -305,7 +305,25 @@ class Threads:
 
     # -- instructions -----------------------------------------------------------------------------------------------
 
+    def _sixteen_bytes(self, op: str, rest: str, active):
+        """An instruction on i128, whose halves lie in the parts of a complex number."""
+        names = [self._get(x, kind, active) for kind, x in [re.match(r"(i\d+) (%\S+?)(?:,| |$)", rest).groups()]]
+        low = names[0].view(np.uint64).reshape(len(active), -1)
+        words = np.zeros((len(active), 2), np.uint64)
+        if op == "zext":
+            words[:, 0] = low[:, 0]
+        elif op == "trunc":
+            return low[:, 0].copy().view(np.int64)
+        elif op == "or":
+            words |= low | self._get(rest.split(", ")[1], "i128", active).view(np.uint64).reshape(-1, 2)
+        else:
+            assert rest.endswith(", 64") and op in ("shl", "lshr")
+            words[:, int(op == "shl")] = low[:, int(op == "lshr")]
+        return words.reshape(-1).view(np.complex128)
+
     def _result(self, op: str, rest: str, active):
+        if "i128" in rest and op in ("zext", "trunc", "or", "shl", "lshr"):
+            return self._sixteen_bytes(op, rest, active)
         if op == "load":
             return self._load(rest, active)
         if op == "atomicrmw":
@@ -423,6 +441,8 @@ class Threads:
 
     def _assembly(self, rest: str, active) -> list[np.ndarray]:
         code, text = re.search(r'"([^"]*)", "[^"]*"\((.*)\)', rest).groups()
+        if code == "mov.u32 $0, %tid.x;":
+            return self.special["tid.x"][active].astype(np.int32)
         args = [self._get(p.split()[-1], p.split()[0], active) for p in text.split(", ")]
         if code.startswith("cvt.rna.tf32"):     # to nearest, ties away from 0: ten bits after the point
             bits = args[0].view(np.uint32)

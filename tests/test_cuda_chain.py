@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from test_ptx import PTXAS, SPILLS, assembled
 
 import antorcha as torch
 import antorcha.nn.functional as F
 from antorcha.base import config
 from antorcha.graph import chain, flush
+from antorcha.targets import ptx
 
 
 @pytest.fixture
 def chained(gpus, monkeypatch):
-    """Small values make chains too, and calls cost nothing."""
-    monkeypatch.setattr(chain, "GPU", chain.GPU._replace(small=1, ns_per_packed=0.0, ns_per_call=0.0))
+    """Small values make chains too, of blocks of 16 rows, and calls cost nothing."""
+    monkeypatch.setattr(chain, "GPU", chain.GPU._replace(small=1, least=16, most=16, ns_per_packed=0.0, ns_per_shared=0.0, ns_per_call=0.0))
     monkeypatch.setattr(config, "verify", True)
     return gpus
 
@@ -60,12 +62,12 @@ def perceptron(rows, sizes, dtype=torch.float32):
 
 
 PROGRAMS = {
-    "attention": (attention(1, 2, 40, 8), 1e-4),
-    "causal attention": (attention(2, 2, 33, 8, True), 1e-4),
-    "attention of bfloat16": (attention(1, 2, 40, 16, True, torch.bfloat16), 6e-2),
-    "two layers of attention": (attention(1, 2, 36, 8, True, layers=2), 2e-4),
-    "perceptron": (perceptron(200, [9, 12, 5]), 1e-4),
-    "perceptron of halves": (perceptron(200, [16, 24, 8], torch.float16), 2e-2),
+    "attention": (attention(1, 2, 18, 4), 1e-4),
+    "causal attention": (attention(2, 2, 17, 5, True), 1e-4),
+    "attention of bfloat16": (attention(1, 2, 24, 16, True, torch.bfloat16), 6e-2),
+    "two layers of attention": (attention(1, 2, 20, 8, True, layers=2), 2e-4),
+    "perceptron": (perceptron(40, [9, 12, 5]), 1e-4),
+    "perceptron of halves": (perceptron(40, [16, 24, 8], torch.float16), 2e-2),
 }
 
 
@@ -82,7 +84,7 @@ def test_chains_compute_what_the_processor_does(chained, name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_scores_do_not_reach_memory(chained, dtype):
     """Neither forward nor, in a chain of its own that computes them anew, backward."""
-    length = 36
+    length, chained.execute = 36, "none"
     _, plan = computed(attention(1, 2, length, 8, True, dtype, layers=2), "cuda")
     kernels = plan.kernels()
     assert [k["kind"] for k in kernels].count("chain") >= 3
@@ -95,7 +97,7 @@ def test_no_barrier_is_missing(chained, monkeypatch):
 
     run = simt.Kernel.run
     monkeypatch.setattr(simt.Kernel, "run", lambda *args, **given: run(*args, **given, order="warps"))
-    program, tolerance = attention(1, 2, 36, 8, True, torch.bfloat16), 6e-2
+    program, tolerance = attention(1, 2, 18, 8, True, torch.bfloat16), 6e-2
     got, plan = computed(program, "cuda")
     assert "chain" in [k["kind"] for k in plan.kernels()]
     for x, y in zip(got, computed(program, "cpu")[0]):
@@ -104,10 +106,29 @@ def test_no_barrier_is_missing(chained, monkeypatch):
 
 def test_what_does_not_fit_into_shared_memory_lies_behind_it(chained, monkeypatch):
     """Temporaries are memory of the block's own then."""
-    monkeypatch.setattr(chain, "limits", lambda device: chain.GPU._replace(room=1 << 14, block_bytes=1 << 15) if device != "cpu" else
+    monkeypatch.setattr(chain, "limits", lambda device: chain.GPU._replace(room=1 << 13, block_bytes=1 << 15) if device != "cpu" else
                         chain.Limits(1 << 40, 0, 0, 1, 1, 1, 1, 0, 0, 0))
     program, tolerance = PROGRAMS["causal attention"]
     got, plan = computed(program, "cuda")
     assert any(k["kind"] == "chain" and k["kernel"].scratch for k in plan.kernels())
     for x, y in zip(got, computed(program, "cpu")[0]):
         assert np.abs(x - y).max() <= tolerance * max(1.0, np.abs(y).max())
+
+
+@pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed (it comes with nvidia-cuda-nvcc)")
+@pytest.mark.parametrize("name, architecture", [("causal attention", 80), ("attention of bfloat16", 90), ("perceptron", 80)])
+def test_ptx_assembles(chained, name, architecture, tmp_path):
+    chained.execute = "none"
+    _, plan = computed(PROGRAMS[name][0], "cuda")
+    for k in plan.kernels():
+        if k["kind"] == "chain":
+            kernel = k["kernel"]
+            text = ptx.compiled(kernel.ir(architecture), architecture, len(kernel.types) > ptx.FEW_WORDS)
+            assert all(n <= SPILLS for n in assembled(text, architecture, tmp_path))
+
+
+def test_a_last_block_that_is_shorter(chained):
+    """The rows of a group need not be a multiple of a block's."""
+    chained.execute = "none"
+    kernels = [k["kernel"] for k in computed(PROGRAMS["attention"][0], "cuda")[1].kernels() if k["kind"] == "chain"]
+    assert kernels and all(len(kernel.bodies) == 2 for kernel in kernels)

@@ -223,6 +223,15 @@ PTXAS = assembler()
 SPILLS = 128        # bytes
 
 
+def assembled(text: str, architecture: int, folder) -> list[int]:
+    """Bytes that the functions of a module spill, as the assembler tells."""
+    path = folder / "kernel.ptx"
+    path.write_text(text)
+    run = subprocess.run([PTXAS, f"-arch=sm_{architecture}", "-v", str(path), "-o", str(folder / "code")], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return [int(n) for n in re.findall(r"(\d+) bytes spill stores", run.stderr)]
+
+
 @pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed (it comes with nvidia-cuda-nvcc)")
 @pytest.mark.parametrize("architecture, cases", [
     (80, ["rows", "matmul of transposed halves", "matmul rounded along k", "remainder", "argmin"]),
@@ -233,12 +242,7 @@ def test_ptx_assembles(simulated, architecture, cases, tmp_path):
     for case in cases:
         CASES[case]().tolist()
     for number, kernel in enumerate({k.key: k for k, _ in simulated}.values()):
-        path = tmp_path / f"{number}.ptx"
-        path.write_text(kernel.ptx(architecture))
-        command = [PTXAS, f"-arch=sm_{architecture}", "-v", str(path), "-o", str(tmp_path / "code")]
-        run = subprocess.run(command, capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
-        assert all(int(n) <= SPILLS for n in re.findall(r"(\d+) bytes spill stores", run.stderr)), kernel.key
+        assert all(n <= SPILLS for n in assembled(kernel.ptx(architecture), architecture, tmp_path)), (number, kernel.key)
 
 
 def test_every_architecture_has_code(simulated):

@@ -37,7 +37,8 @@ class Storage:
 
     def write(self, node: Node) -> None:
         """Replace the value."""
-        self.node = node
+        if tape.state.kept is None or not tape.state.kept(self, node):
+            self.node = node
 
     def copy(self) -> Storage:
         """Another cell with this value."""

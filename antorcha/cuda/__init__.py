@@ -13,12 +13,16 @@ from ..core.generator import seed_devices as _seed_devices
 from ..graph import tape as _tape
 from ..runtime import cuda as _cuda
 
+GRAPHS = ("CUDAGraph", "graph", "graph_pool_handle", "is_current_stream_capturing", "make_graphed_callables")
+
 
 def __getattr__(name: str):
-    if name == "amp":       # loaded when it is asked for
-        import importlib
+    import importlib  # the parts are loaded when they are asked for
 
-        return importlib.import_module(".amp", __name__)
+    if name in ("amp", "graphs"):
+        return importlib.import_module(f".{name}", __name__)
+    if name in GRAPHS:
+        return getattr(importlib.import_module(".graphs", __name__), name)
     raise AttributeError(f"module 'torch.cuda' has no attribute {name!r}")
 
 
@@ -294,11 +298,6 @@ def set_stream(stream: Stream) -> None:
     _tape.flush()
     _cuda.set_current(stream._device.index)
     stream._device.stream = stream.cuda_stream
-
-
-def is_current_stream_capturing() -> bool:
-    """Whether work is being recorded into a CUDA graph by the program itself, which antorcha does by itself instead."""
-    return False
 
 
 class Event:

@@ -27,13 +27,14 @@ class State:
     """`urgent`: the next recorded node is to be computed at once. `backwards`: the recording holds a backward pass. `devices`: there are
     values elsewhere than on the CPU. `vmap`: what rewrites the nodes recorded for one lane of a batch (`func.lanes`), while a
     function is mapped; `urgent` then calls it after each operation. `watch`: what is told of the recording of a function that
-    is to be replayed (`compiler.observe`)."""
+    is to be replayed (`compiler.observe`). `kept`: what is asked before a
+    storage is given another value, while there are CUDA graphs of the program's own (`cuda.graphs`)."""
 
-    __slots__ = ("urgent", "backwards", "devices", "vmap", "watch")
+    __slots__ = ("urgent", "backwards", "devices", "vmap", "watch", "kept")
 
     def __init__(self):
         self.urgent = self.backwards = self.devices = False
-        self.vmap = self.watch = None
+        self.vmap = self.watch = self.kept = None
 
 
 state = State()

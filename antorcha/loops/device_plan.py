@@ -6,7 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from ..runtime import cuda
+from ..runtime import cublas, cuda, cuda_graph
+from ..targets.cuda_contract import ContractionKernel
 from ..targets.ptx import architecture_for
 from .plan import Extern, Plan, late_error
 
@@ -22,7 +23,8 @@ class DevicePlan(Plan):
         super().__init__(*given)
 
     def _segments(self) -> None:
-        """How each step that has something to do is launched: an Extern, or (kernel, function's name, launch, first word, words)."""
+        """How each step that has something to do is launched: an Extern, a call of the library, or (kernel, function's name, launch, first
+        word, words)."""
         properties = cuda.named(self.device).properties
         self.architecture = architecture_for((properties.major, properties.minor))
         self.words[self.pointer_at] = self.pointer_offset
@@ -33,6 +35,11 @@ class DevicePlan(Plan):
                 self.work.append((k, step))
                 continue
             words = tuple(self.words[start:start + step.count].tolist())
+            prepared = self._by_library(step.kernel, words, start)
+            if prepared is not None:
+                tiles.append([0, 0, 1, 0])
+                self.work.append((k, prepared))
+                continue
             launch = step.kernel.launch(words, self.architecture)
             tiles.append([0, 0, launch.grid[0] * launch.grid[1] if launch else 0, 0])
             if launch:
@@ -41,8 +48,21 @@ class DevicePlan(Plan):
         self.table_rows = np.array(tiles, np.int64).reshape(-1, 4)      # as `kernels` reads it
         self.times: dict = {}
         self.calls: list | None = None      # the work, once its code is loaded
-        self.graph: cuda.Graph | None = None
+        self.graph: cuda_graph.PlanGraph | None = None
         self.runs = 0
+
+    def _by_library(self, kernel, words: tuple, start: int) -> cublas.LibraryCall | None:
+        """A product as a call of cuBLASLt, if that is installed and can do it."""
+        if not isinstance(kernel, ContractionKernel) or cublas.library() is None:
+            return None
+        from ..targets.cuda_library import product_of
+
+        found = product_of(kernel, words)
+        prepared = cuda.named(self.device).library(cublas.library()).prepared(found[0]) if found else None
+        if prepared is None:
+            return None
+        first = self.words.ctypes.data + 8 * start
+        return cublas.LibraryCall(prepared, [(first + 8 * place[0], place[1]) if place else (0, 0) for place in found[1]])
 
     def run(self, nodes: list, leaves: list, numbers: list, timed: bool = False, wanted: int | None = None) -> None:
         """See `Plan.run`. Nothing is waited for: whoever reads a value does."""
@@ -50,6 +70,8 @@ class DevicePlan(Plan):
         buffers = self._results(leaves, device.allocate)
         arena = device.arena(self.arena_bytes) if self.arena_bytes else None
         addresses = [n.buffer.address for n in leaves] + [b.address for b in buffers] + [arena.address if arena else 0]
+        if device.capturing is not None:
+            device.capturing += [n.buffer for n in leaves]      # the graph reads them where they are
         status = None
         if self.checks:
             status = device.allocate(8 * len(self.checks))
@@ -57,7 +79,7 @@ class DevicePlan(Plan):
         addresses.append(status.address if status else 0)
         self._bind(addresses, numbers)
         if self.calls is None:
-            kernels = [what[0] for _, what in self.work if not isinstance(what, Extern)]
+            kernels = [what[0] for _, what in self.work if isinstance(what, tuple)]
             device.prepare([(kernel.key, partial(kernel.ptx, self.architecture)) for kernel in kernels])
             self.calls = [(k, self._loaded(device, what)) for k, what in self.work]
         if timed:
@@ -67,14 +89,14 @@ class DevicePlan(Plan):
                 if isinstance(call, Extern):
                     self._on_host(device, call, addresses, numbers)
                 else:
-                    device.launch(call)
-        if status:
+                    call.launch(device)
+        if status and device.capturing is None:
             told = [(nodes[n].op, nodes[n].where, size) for n, _, size in self.checks]
             device.check_later(status, len(told), lambda codes: _complain(codes, told))
         self._give(nodes, buffers)
 
     def _loaded(self, device, what):
-        if isinstance(what, Extern):
+        if not isinstance(what, tuple):
             return what
         kernel, entry, launch, words, count = what
         return device.call_of(kernel.key, entry, partial(kernel.ptx, self.architecture), launch, words, count)
@@ -87,7 +109,7 @@ class DevicePlan(Plan):
             if isinstance(call, Extern):
                 self._on_host(device, call, addresses, numbers)
             else:
-                device.launch(call)
+                call.launch(device)
             end.record(device.stream)
             marks.append((k, start, end))
         device.wait_stream(device.stream)
@@ -95,14 +117,14 @@ class DevicePlan(Plan):
 
     def _as_graph(self, device) -> bool:
         """Launch everything as one graph, if the plan has repeated; only arguments that changed are told to the driver."""
+        if device.capturing is not None:
+            return False        # the program makes one of its own
         self.runs += 1
         if self.graph is None:
-            if self.runs <= REPEATED or len(self.calls) < FEWEST or any(isinstance(c, Extern) for _, c in self.calls):
+            few = self.runs <= REPEATED or len(self.calls) < FEWEST
+            if few or not cuda_graph.known(device) or any(isinstance(c, Extern) for _, c in self.calls):
                 return False
-            self.graph = device.graph([call for _, call in self.calls])
-            if self.graph is None:
-                self.runs = -1 << 60        # this driver has none
-                return False
+            self.graph = cuda_graph.PlanGraph(device, [call for _, call in self.calls])
             self.sent = self.words.copy()
             self.first_words = np.array([self.starts[k] for k, _ in self.calls])
         changed = np.flatnonzero(self.words != self.sent)
@@ -113,11 +135,14 @@ class DevicePlan(Plan):
             for i in which.tolist():
                 self.graph.update(i)
             self.sent[:] = self.words
-        device.launch_graph(self.graph)
+        self.graph.launch()
         return True
 
     def _on_host(self, device, step: Extern, addresses: list, numbers: list) -> None:
         """A step done by NumPy: what it reads is fetched, what it writes sent back."""
+        if device.capturing is not None:
+            raise RuntimeError(f"{step.name}: expected operations that a GPU carries out alone while a CUDA graph is captured; this one is "
+                               "done by NumPy on the host. Leave it out of the graph.")
         host: dict = {}
 
         def address(buffer) -> int:

@@ -259,15 +259,21 @@ class Device:
         self._checks: list[tuple[np.ndarray, Buffer, Callable]] = []
         self._in_flight: list[tuple[Event, np.ndarray]] = []    # arrays that copies still read
         self.launches = 0
+        self._library = None
+        self.capturing: list | None = None      # the memory of the graph into which work is being captured
 
-    def call(self, name: str, *args) -> None:
-        """A driver function, in this device's context."""
+    def bind(self) -> None:
+        """Make this device's context the calling thread's."""
         if _current.bound is not self:
             if self.lost:
                 raise Unavailable("CUDA cannot be used in a process forked after its first use. Start such processes with the "
                                   "'spawn' method.")
             self.driver.call("cuCtxSetCurrent", self.context)
             _current.bound = self
+
+    def call(self, name: str, *args) -> None:
+        """A driver function, in this device's context."""
+        self.bind()
         self.driver.call(name, *args)
 
     # -- memory
@@ -288,7 +294,10 @@ class Device:
         return free.value, total.value
 
     def allocate(self, nbytes: int) -> Buffer:
-        return Buffer(self, self.allocator.take(nbytes, self.stream), nbytes)
+        buffer = Buffer(self, self.allocator.take(nbytes, self.stream), nbytes)
+        if self.capturing is not None:
+            self.capturing.append(buffer)
+        return buffer
 
     def arena(self, nbytes: int) -> Buffer:
         """Memory for what lives only while a plan runs: one block for each stream, kept, grown when a plan needs more."""
@@ -297,6 +306,8 @@ class Device:
             found = None
             self._arenas.pop(self.stream, None)
             found = self._arenas[self.stream] = self.allocate(nbytes)
+        if self.capturing is not None:
+            self.capturing.append(found)
         return found
 
     def empty_cache(self) -> None:
@@ -413,13 +424,13 @@ class Device:
         self.call("cuLaunchKernel", call.function, *call.shape, call.shared, c_void_p(self.stream), None, call.extra)
         self.launches += 1
 
-    def graph(self, calls: list[Call]) -> Graph | None:
-        """Launches, in order, as one; None if the driver knows no graphs."""
-        return Graph(self, calls) if hasattr(self.driver.library, "cuGraphAddKernelNode") else None
+    def library(self, lib):
+        """cuBLASLt's state on this device."""
+        if self._library is None:
+            from .cublas import Handle
 
-    def launch_graph(self, graph: Graph) -> None:
-        self.call("cuGraphLaunch", graph.executable, c_void_p(self.stream))
-        self.launches += 1
+            self._library = Handle(self, lib)
+        return self._library
 
     # -- what kernels note
 
@@ -492,37 +503,8 @@ class Call:
         self._size = c_size_t(8 * count)
         self.extra = (c_void_p * 5)(BUFFER_POINTER, words, BUFFER_SIZE, ctypes.addressof(self._size), 0)
 
-
-class _KernelNode(ctypes.Structure):
-    """CUDA_KERNEL_NODE_PARAMS of cuda.h, as it was first."""
-
-    _fields_ = [("function", c_void_p), *((name, c_uint) for name in ("gx", "gy", "gz", "bx", "by", "bz", "shared")),
-                ("parameters", c_void_p), ("extra", c_void_p)]
-
-
-class Graph:
-    """Kernels that follow each other, launched as one."""
-
-    def __init__(self, device: Device, calls: list[Call]):
-        self.device, self.calls = device, calls     # the calls hold what the nodes point to
-        graph, self.executable = c_void_p(), c_void_p()
-        device.call("cuGraphCreate", byref(graph), c_uint(0))
-        self.nodes, self.parameters = [], []
-        for call in calls:
-            node, parameters = c_void_p(), _KernelNode(call.function, *call.shape, call.shared, None, ctypes.addressof(call.extra))
-            before = (c_void_p * 1)(self.nodes[-1]) if self.nodes else None
-            device.call("cuGraphAddKernelNode", byref(node), graph, before, c_size_t(1 if before else 0), byref(parameters))
-            self.nodes.append(node)
-            self.parameters.append(parameters)
-        device.call("cuGraphInstantiateWithFlags", byref(self.executable), graph, c_uint64(0))
-
-    def update(self, i: int) -> None:
-        """Read the words of one kernel anew, for the launches to come."""
-        self.device.call("cuGraphExecKernelNodeSetParams", self.executable, self.nodes[i], byref(self.parameters[i]))
-
-    def __del__(self) -> None:
-        if not self.device.lost and self.executable:
-            self.device.call("cuGraphExecDestroy", self.executable)
+    def launch(self, device: Device) -> None:
+        device.launch(self)
 
 
 # -- page-locked host memory ------------------------------------------------------------------------------------

@@ -156,12 +156,17 @@ class ChainEmitter:
         for part in parts:
             program = part.kernel.program
             self.e.restart(program, None if part.tile else part.kernel.plan)
+            self.thread = self.e.thread = self._thread()
             self.e.slots = {i: self._slot(slot, place) for i, (slot, place) in enumerate(zip(program.slots, part.places))}
             if part.tile:
                 part.kernel.emitter(part.tile, self.architecture, self.e).all_tiles()
             else:
                 self._loops(part)
             self.e.call_void("llvm.nvvm.barrier0")
+
+    def _thread(self) -> str:
+        """The number of this thread, read anew: what follows from it is then computed where it is needed, not for all parts at once."""
+        return self.e.set('call i32 asm sideeffect "mov.u32 $0, %tid.x;", "=r"()')
 
     def _slot(self, slot: ir.Slot, place: Place) -> str:
         e, word = self.e, f"%w{place.word}"

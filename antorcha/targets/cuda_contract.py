@@ -112,7 +112,7 @@ class TileEmitter:
 
     def begin(self) -> None:
         e, c = self.e, self.c
-        self.thread = e.wide(e.register("tid.x"))
+        self.thread = e.wide(e.thread or e.register("tid.x"))
         self.m, self.n, self.k = (e.expression(flattened(dims)) for dims in (c.m, c.n, c.k))
 
     def compute(self, number: str) -> None:

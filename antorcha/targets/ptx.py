@@ -57,6 +57,7 @@ class PtxEmitter(Emitter):
         self.partials: dict[str, str] = {}  # accumulator -> address of this lane's part, while it is being updated
         self.dirty: set[int] = set()        # exchanged slots that were written since the last barrier
         self.shared_words = 0
+        self.thread: str | None = None      # tid.x, where it has been read already
 
     def restart(self, program: ir.Program, plan: Schedule | None) -> None:
         """Go on with the statements of another program, in the same function."""
