@@ -63,7 +63,7 @@ class Template:
         buffer = dict(shape.buffers)
         buffer.update({("part", first_part + k): ("part", k) for k in range(len(parts))})
         self.parts, self.checks = parts, [(node[i], j, size) for i, j, size in checks]
-        self.calls = [renamed(c, None, buffer, node, -first_check, [(node[n.index], j, size) for n, j, size in c.checks]) for c in calls]
+        self.calls = [_Pattern(c, buffer, node, first_check) for c in calls]
 
     def fill(self, lowering, shape: Shape) -> list[Call]:
         """The calls for a group of this shape."""
@@ -72,29 +72,38 @@ class Template:
         buffer.update({("part", k): lowering.part(nbytes) for k, nbytes in enumerate(self.parts)})
         first_check = len(lowering.checks)
         lowering.checks += [(node[k], j, size) for k, j, size in self.checks]
-        return [renamed(c, shape.group, buffer, node, first_check, [(shape.nodes[k], j, size) for k, j, size in c.checks])
-                for c in self.calls]
+        return [c.call(shape, buffer, node, first_check) for c in self.calls]
 
 
-def renamed(call: Call, group, buffer: dict, node, check: int, checks: list) -> Call:
-    """A copy of a call with other names for buffers and nodes; `check` is added to the numbers of its checks."""
-    args: list = []
-    for a in call.args:
-        kind = a[0]
-        if kind == "ptr":
-            args.append(("ptr", buffer[a[1]], a[2]))
-        elif kind == "num":
-            args.append(("num", (node[a[1][0]], a[1][1]), a[2]))
-        elif kind == "status":
-            args.append(("status", a[1] + check))
-        else:
-            args.append(a)
-    copy = Call(call.program, args, group)
-    copy.reads, copy.writes = {buffer[b] for b in call.reads}, {buffer[b] for b in call.writes}
-    copy.read_at = {buffer[b]: at for b, at in call.read_at.items()}
-    copy.written_at = {buffer[b]: at for b, at in call.written_at.items()}
-    copy.checks = checks
-    return copy
+class _Pattern:
+    """A call in a shape's numbers: which of its arguments have names in them, and the rest."""
+
+    def __init__(self, call: Call, buffer: dict, node: dict, first_check: int):
+        self.program, self.args = call.program, call.args
+        named = [(at, a) for at, a in enumerate(call.args) if a[0] != "int"]
+        self.pointers = [(at, buffer[a[1]], a[2]) for at, a in named if a[0] == "ptr"]
+        self.numbers = [(at, node[a[1][0]], a[1][1], a[2]) for at, a in named if a[0] == "num"]
+        self.status = [(at, a[1] - first_check) for at, a in named if a[0] == "status"]
+        self.reads, self.writes = [buffer[b] for b in call.reads], [buffer[b] for b in call.writes]
+        self.read_at = [(buffer[b], at) for b, at in call.read_at.items()]
+        self.written_at = [(buffer[b], at) for b, at in call.written_at.items()]
+        self.checks = [(node[n.index], j, size) for n, j, size in call.checks]
+
+    def call(self, shape: Shape, buffer: dict, node: dict, first_check: int) -> Call:
+        """The call under the names of a group; `first_check` is added to the numbers of its checks."""
+        args = self.args.copy()
+        for at, b, offset in self.pointers:
+            args[at] = ("ptr", buffer[b], offset)
+        for at, n, j, dtype in self.numbers:
+            args[at] = ("num", (node[n], j), dtype)
+        for at, check in self.status:
+            args[at] = ("status", check + first_check)
+        call = Call(self.program, args, shape.group)
+        call.reads, call.writes = {buffer[b] for b in self.reads}, {buffer[b] for b in self.writes}
+        call.read_at = {buffer[b]: at for b, at in self.read_at}
+        call.written_at = {buffer[b]: at for b, at in self.written_at}
+        call.checks = [(shape.nodes[k], j, size) for k, j, size in self.checks]
+        return call
 
 
 def lowered(lowering, group, write) -> list[Call]:
