@@ -237,3 +237,21 @@ def test_averaged_models():
         average.update_parameters(model)
     assert average.module.weight.item() == pytest.approx(3.0)
     torch.save(average.state_dict(), io.BytesIO())
+
+
+def test_hooks_around_saving_and_loading():
+    p = torch.nn.Parameter(torch.ones(1))
+    optimizer, seen = torch.optim.SGD([p], lr=0.5), []
+    optimizer.register_state_dict_pre_hook(lambda o: seen.append("before"))
+    handle = optimizer.register_state_dict_post_hook(lambda o, state: {**state, "more": 1})
+    saved = optimizer.state_dict()
+    assert seen == ["before"] and saved["more"] == 1
+    handle.remove()
+    assert "more" not in optimizer.state_dict()
+
+    def with_lr(o, state):
+        return {**state, "param_groups": [{**state["param_groups"][0], "lr": 0.25}]}
+    optimizer.register_load_state_dict_pre_hook(with_lr)
+    optimizer.register_load_state_dict_post_hook(lambda o: seen.append("after"))
+    optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[0]["lr"] == 0.25 and seen[-1] == "after"

@@ -41,6 +41,11 @@ class dtype:
     def is_signed(self) -> bool:
         return self.kind in "ifc"
 
+    @property
+    def abbr(self) -> str:
+        """The short name: f32, bf16."""
+        return "b8" if self.kind == "b" else self.code
+
     def to_real(self) -> dtype:
         return {complex64: float32, complex128: float64, complex32: float16}.get(self, self)
 

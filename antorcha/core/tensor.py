@@ -55,6 +55,9 @@ class Size(tuple):
     def __add__(self, other):
         return Size(tuple(self) + tuple(other))
 
+    def __radd__(self, other):
+        return Size(tuple(other) + tuple(self))
+
     def __mul__(self, n):
         return Size(tuple(self) * n)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import antorcha as torch
 
+from ..nn import Module
 from .graph import Graph, PythonCode
 
 _USER_PRESERVED_ATTRIBUTES_KEY = "_user_preserved_attributes"
@@ -56,7 +57,7 @@ def _assign_attr(value, to_module, target: str) -> None:
         setattr(to_module, name, value)
 
 
-class _CodeOnlyModule(torch.nn.Module):
+class _CodeOnlyModule(Module):
     """The state of a graph module without its graph: what is traced again when one is read or copied."""
 
     def __init__(self, body: dict):
@@ -83,7 +84,7 @@ def _rebuilt(state: dict, source: str, space: dict, class_name: str, module_clas
     return made
 
 
-class GraphModule(torch.nn.Module):
+class GraphModule(Module):
     """A module whose `forward` is generated from `graph`. Assign `graph` anew, or call `recompile()`, after changing it.
 
     root: the module whose attributes the graph refers to, or a dict of them by name.

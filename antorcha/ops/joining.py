@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 from ..base import dtype as dt
@@ -25,36 +26,35 @@ def _cat_grad(g, shapes, dim):
 
 @operator(name="cat", public=False, grad=dict(tensors=lambda g, tensors_shape, dim: _cat_grad(g, tensors_shape, dim)))
 def cat_(tensors: list[Tensor], dim) -> Tensor:
-    shapes = [x.meta.view.shape for x in tensors]
-    like = next((s for s in shapes if s != (0,)), (0,))
-    d = dim
-    total, d_type = 0, tensors[0].meta.dtype
-    for i, (x, s) in enumerate(zip(tensors, shapes)):
-        d_type = dt.promote(d_type, x.meta.dtype)
-        if s == (0,) and like != (0,):
-            continue
-        if len(s) != len(like) or s[:d] + s[d + 1:] != like[:d] + like[d + 1:]:
-            raise RuntimeError(f"Sizes of tensors must match except in dimension {d}. Expected {list(like)}, received {list(s)} for tensor "
-                               f"number {i} in the list.")
-        total += s[d]
-    shape = like[:d] + (total,) + like[d + 1:]
+    shape = _joined_shape([x.meta.view.shape for x in tensors], dim)
+    d = functools.reduce(dt.promote, (x.meta.dtype for x in tensors))
     if state.devices:
         tensors = core.together("cat", tensors)
-    device = common(tensors)
-    whole = dense(shape)
-    node = core.blank(shape, d_type, device).storage.node
-    start = 0
-    last = None
-    for x, s in zip(tensors, shapes):
+    device, whole = common(tensors), dense(shape)
+    joined, start = core.blank(shape, d, device), 0
+    for x in tensors:
+        if x.meta.view.numel:
+            n = x.meta.view.shape[dim]
+            region = slice_view(whole, dim, start, start + n, 1)
+            node = Node(SCATTER, (joined.storage.node, x.storage.node), (dense((whole.numel,)), x.meta.view),
+                        Static(casts=(d, d), combine="set", region=region), shape, whole.numel, d)
+            joined = core.make(node, meta(whole, d, device))
+            start += n
+    return joined
+
+
+def _joined_shape(shapes: list, dim: int) -> tuple:
+    """The shape of tensors of these shapes joined along `dim`; those of shape (0,) fit all others."""
+    like = next((s for s in shapes if s != (0,)), (0,))
+    total = 0
+    for i, s in enumerate(shapes):
         if s == (0,) and like != (0,):
             continue
-        region = slice_view(whole, d, start, start + s[d], 1)
-        start += s[d]
-        if region.numel:
-            node = Node(SCATTER, (node, x.storage.node), (dense((whole.numel,)), x.meta.view),
-                        Static(casts=(d_type, d_type), combine="set", region=region), shape, whole.numel, d_type)
-            last = core.make(node, meta(whole, d_type, device))
-    return last if last is not None else core.blank(shape, d_type, device)
+        if len(s) != len(like) or s[:dim] + s[dim + 1:] != like[:dim] + like[dim + 1:]:
+            raise RuntimeError(f"Sizes of tensors must match except in dimension {dim}. Expected {list(like)}, received {list(s)} for "
+                               f"tensor number {i} in the list.")
+        total += s[dim]
+    return like[:dim] + (total,) + like[dim + 1:]
 
 
 def _listed(name, tensors):

@@ -118,20 +118,10 @@ def matrix_norm(A: Tensor, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None
     column; inf, -inf: of a row.
     """
     what = "linalg.matrix_norm"
-    if isinstance(ord, str):
-        if ord not in ("fro", "nuc"):
-            raise RuntimeError(f"{what}: Order {ord} not supported.")
-    elif abs(ord) not in MATRIX_ORDERS:
+    if ord not in ("fro", "nuc") if isinstance(ord, str) else abs(ord) not in MATRIX_ORDERS:
         raise RuntimeError(f"{what}: Order {ord} not supported.")
     A = _in_dtype(what, A, dtype)
-    if A.dim() < 2:
-        raise RuntimeError(f"{what}: The input tensor A must have at least 2 dimensions.")
-    dim = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
-    if len(dim) != 2:
-        raise RuntimeError(f"{what}: dim must be a 2-tuple. Got {dim}")
-    rows, columns = (normalize_dim(what, d, A.dim()) for d in dim)
-    if rows == columns:
-        raise RuntimeError(f"{what}: dims must be different. Got ({dim[0]}, {dim[1]})")
+    rows, columns = _matrix_dims(what, A, dim)
     if ord == "fro":
         return vector_norm_(A, 2, (rows, columns), bool(keepdim))
     if ord in ("nuc", 2, -2):
@@ -145,6 +135,19 @@ def matrix_norm(A: Tensor, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None
         for d in sorted((rows, columns)):
             result = result.unsqueeze(d)
     return result
+
+
+def _matrix_dims(what: str, A, dim) -> tuple[int, int]:
+    """The dimensions of rows and columns."""
+    if A.dim() < 2:
+        raise RuntimeError(f"{what}: The input tensor A must have at least 2 dimensions.")
+    dim = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
+    if len(dim) != 2:
+        raise RuntimeError(f"{what}: dim must be a 2-tuple. Got {dim}")
+    rows, columns = (normalize_dim(what, d, A.dim()) for d in dim)
+    if rows == columns:
+        raise RuntimeError(f"{what}: dims must be different. Got ({dim[0]}, {dim[1]})")
+    return rows, columns
 
 
 @operator(name="linalg_norm", namespace="linalg")

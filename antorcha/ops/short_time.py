@@ -61,8 +61,7 @@ def stft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor 
         return_complex = True
     if input.meta.dtype.kind not in "fc" or input.dim() not in (1, 2):
         raise RuntimeError(f"stft: expected a 1D or 2D tensor of floating point or complex values; received {input.dtype} of "
-                           "shape "
-                           f"{list(input.shape)}")
+                           f"shape {list(input.shape)}")
     if onesided and turned:
         raise RuntimeError("stft: Cannot have onesided output if window or input is complex")
     hop, window = _frame("stft", input, n_fft, hop_length, win_length, window)
@@ -94,28 +93,10 @@ def istft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor
     `length`: how many samples are returned (all that windows cover). RuntimeError where windows leave samples out.
     """
     check_tensor("istft", "input", input)
-    if not input.is_complex():
-        raise RuntimeError("istft requires a complex-valued input tensor matching the output from stft with return_complex=True.")
-    if input.dim() not in (2, 3) or not input.numel():
-        raise RuntimeError("istft: expected a tensor with 2 or 3 dimensions that is not empty; received shape "
-                           f"{list(input.shape)}")
     hop, window = _frame("istft", input, n_fft, hop_length, win_length, window)
-    spectrum = (input if input.dim() == 3 else input.unsqueeze(0)).transpose(1, 2)
-    onesided = (spectrum.shape[-1] != n_fft) if onesided is None else onesided
-    if spectrum.shape[-1] != (n_fft // 2 + 1 if onesided else n_fft):
-        raise RuntimeError("istft: expected the frequency dimension (3rd to the last) of the input tensor to match n_fft / 2 + "
-                           "1 when "
-                           f"onesided=True, or n_fft else; received {spectrum.shape[-1]} and n_fft = {n_fft}")
-    if return_complex and onesided:
-        raise RuntimeError("istft: Cannot have onesided output if window or input is complex")
-    norm = "ortho" if normalized else None
-    if return_complex:
-        frames = functions["ifft"](spectrum, norm=norm)
-    else:       # half of the spectrum is enough for a real signal
-        frames = functions["irfft"](spectrum[..., :n_fft // 2 + 1], n_fft, norm=norm)
-    count = frames.shape[1]
+    frames = _inverse_frames(input, n_fft, normalized, onesided, return_complex)
     signal = overlap_add(frames * window, hop)
-    weight = overlap_add((window * window).expand(1, count, n_fft), hop)
+    weight = overlap_add((window * window).expand(1, frames.shape[1], n_fft), hop)
     start = n_fft // 2 if center else 0
     covered = signal.shape[-1]
     end = covered - (start if length is None else 0) if length is None or start + length > covered else start + length
@@ -129,4 +110,24 @@ def istft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor
                       "Please check your center and hop_length settings.", stacklevel=3)
         signal = pad(signal, (0, length - signal.shape[-1]))
     return signal if input.dim() == 3 else signal.squeeze(0)
+
+
+def _inverse_frames(input, n_fft: int, normalized: bool, onesided, return_complex: bool):
+    """The windows (b, count, n_fft) whose spectra are `input`, checked."""
+    if not input.is_complex():
+        raise RuntimeError("istft requires a complex-valued input tensor matching the output from stft with return_complex=True.")
+    if input.dim() not in (2, 3) or not input.numel():
+        raise RuntimeError("istft: expected a tensor with 2 or 3 dimensions that is not empty; received shape "
+                           f"{list(input.shape)}")
+    spectrum = (input if input.dim() == 3 else input.unsqueeze(0)).transpose(1, 2)
+    onesided = (spectrum.shape[-1] != n_fft) if onesided is None else onesided
+    if spectrum.shape[-1] != (n_fft // 2 + 1 if onesided else n_fft):
+        raise RuntimeError("istft: expected the frequency dimension (3rd to the last) of the input tensor to match n_fft / 2 + "
+                           f"1 when onesided=True, or n_fft else; received {spectrum.shape[-1]} and n_fft = {n_fft}")
+    if return_complex and onesided:
+        raise RuntimeError("istft: Cannot have onesided output if window or input is complex")
+    norm = "ortho" if normalized else None
+    if return_complex:
+        return functions["ifft"](spectrum, norm=norm)
+    return functions["irfft"](spectrum[..., :n_fft // 2 + 1], n_fft, norm=norm)     # half of a real signal's spectrum is enough
 

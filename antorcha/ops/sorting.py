@@ -270,11 +270,21 @@ SEARCH, ISIN = host_op("searchsorted", _search_host), host_op("isin", _isin_host
 def searchsorted(sorted_sequence: Tensor, input, *, right=False, side=None, out_int32=False, sorter=None) -> Tensor:
     """Where values would be inserted into a sorted vector (or sorted last dimension): before equal elements, with `right` after them."""
     check_tensor("searchsorted", "sorted_sequence", sorted_sequence)
+    values = input if isinstance(input, core.Tensor) else core.tensor(number(input), dtype=sorted_sequence.dtype)
+    _check_search(sorted_sequence, values, right, side, sorter)
+    if sorter is not None:
+        sorted_sequence = sorted_sequence.gather(-1, sorter)
+    side = "right" if right or side == "right" else "left"
+    d = dt.int32 if out_int32 else dt.int64
+    return run(SEARCH, (sorted_sequence, values), [(values.shape, d)], side=side)[0]
+
+
+def _check_search(sorted_sequence, values, right, side, sorter) -> None:
+    """The arguments of searchsorted."""
     if side not in (None, "left", "right"):
         raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
     if side == "left" and right:
         raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
-    values = input if isinstance(input, core.Tensor) else core.tensor(number(input), dtype=sorted_sequence.dtype)
     if values.dtype is not sorted_sequence.dtype:
         raise RuntimeError(
             f"torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary tensor dtype "
@@ -286,16 +296,11 @@ def searchsorted(sorted_sequence: Tensor, input, *, right=False, side=None, out_
             f"input value tensor must match, but we got boundaries tensor {list(sorted_sequence.shape)} and input value tensor "
             f"{list(values.shape)}"
         )
-    if sorter is not None:
-        if sorter.shape != sorted_sequence.shape or sorter.dtype is not dt.int64:
-            raise RuntimeError(
-                f"torch.searchsorted(): expected sorter to be an int64 tensor of the sequence's shape {list(sorted_sequence.shape)}; "
-                f"received {sorter.dtype} of shape {list(sorter.shape)}"
-            )
-        sorted_sequence = sorted_sequence.gather(-1, sorter)
-    side = "right" if right or side == "right" else "left"
-    d = dt.int32 if out_int32 else dt.int64
-    return run(SEARCH, (sorted_sequence, values), [(values.shape, d)], side=side)[0]
+    if sorter is not None and (sorter.shape != sorted_sequence.shape or sorter.dtype is not dt.int64):
+        raise RuntimeError(
+            f"torch.searchsorted(): expected sorter to be an int64 tensor of the sequence's shape {list(sorted_sequence.shape)}; "
+            f"received {sorter.dtype} of shape {list(sorter.shape)}"
+        )
 
 
 @operator(method=False, out="exact")

@@ -459,19 +459,11 @@ def lstsq(A: Tensor, B: Tensor, rcond=None, *, driver=None):
     "gelss" all.
     """
     what = "linalg.lstsq"
-    check_matrix(what, A)
-    check_same(what, A, B)
     driver = "gelsy" if driver is None else driver
     if driver not in DRIVERS:
         raise RuntimeError(f"{what}: parameter `driver` should be one of (gels, gelsy, gelsd, gelss); received {driver!r}")
-    if B.dim() < 1:
-        raise RuntimeError(f"{what}: input and other should have at least 2 dimensions; received other of shape {list(B.shape)}")
-    vector = B.dim() == 1 or A.dim() - 1 == B.dim() and tuple(B.shape) == tuple(A.shape[:-1])
-    columns = B.unsqueeze(-1) if vector else B
+    columns, vector = _right_sides(what, A, B)
     m, n = A.shape[-2:]
-    if columns.dim() < 2 or columns.shape[-2] != m:
-        raise RuntimeError(f"{what}: input.size(-2) should match other.size(-2); received shapes {list(A.shape)} and "
-                           f"{list(B.shape)}")
     A, columns = common_batch(what, A, columns)
     if rcond is None:
         rcond = max(m, n) * float(np.finfo(A.meta.dtype.to_real().numpy).eps)
@@ -484,3 +476,17 @@ def lstsq(A: Tensor, B: Tensor, rcond=None, *, driver=None):
         residuals = (off.abs() ** 2).sum(-2)
     return lstsq_t(X.squeeze(-1) if vector else X, residuals, rank if driver != "gels" else core.full((0,), 0, dt.int64),
                    s if driver in ("gelsd", "gelss") else core.full((0,), 0, real))
+
+
+def _right_sides(what: str, A, B) -> tuple:
+    """B as a matrix of columns, checked, and whether it is a vector."""
+    check_matrix(what, A)
+    check_same(what, A, B)
+    if B.dim() < 1:
+        raise RuntimeError(f"{what}: input and other should have at least 2 dimensions; received other of shape {list(B.shape)}")
+    vector = B.dim() == 1 or A.dim() - 1 == B.dim() and tuple(B.shape) == tuple(A.shape[:-1])
+    columns = B.unsqueeze(-1) if vector else B
+    if columns.dim() < 2 or columns.shape[-2] != A.shape[-2]:
+        raise RuntimeError(f"{what}: input.size(-2) should match other.size(-2); received shapes {list(A.shape)} and "
+                           f"{list(B.shape)}")
+    return columns, vector

@@ -135,8 +135,42 @@ class Optimizer:
         self._step_post_hooks[handle.id] = hook
         return handle
 
+    def _hook(self, moment: str, hook, prepend: bool):
+        """Call `hook` at a moment of saving or loading the state; with `prepend` before those that are registered."""
+        from ..utils.hooks import RemovableHandle
+        hooks = self.__dict__.setdefault(f"_{moment}_hooks", OrderedDict())
+        handle = RemovableHandle(hooks)
+        hooks[handle.id] = hook
+        if prepend:
+            hooks.move_to_end(handle.id, last=False)
+        return handle
+
+    def register_state_dict_pre_hook(self, hook, prepend: bool = False):
+        """Call hook(optimizer) before `state_dict`."""
+        return self._hook("state_dict_pre", hook, prepend)
+
+    def register_state_dict_post_hook(self, hook, prepend: bool = False):
+        """Call hook(optimizer, state_dict) after `state_dict`; what it returns, unless None, is returned instead."""
+        return self._hook("state_dict_post", hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook, prepend: bool = False):
+        """Call hook(optimizer, state_dict) before `load_state_dict`; what it returns, unless None, is loaded instead."""
+        return self._hook("load_state_dict_pre", hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook, prepend: bool = False):
+        """Call hook(optimizer) after `load_state_dict`."""
+        return self._hook("load_state_dict_post", hook, prepend)
+
+    def _run_hooks(self, moment: str, *value):
+        """The value (if any) as the hooks of a moment leave it."""
+        for hook in list(self.__dict__.get(f"_{moment}_hooks", {}).values()):
+            changed = hook(self, *value)
+            value = (changed,) if value and changed is not None else value
+        return value[0] if value else None
+
     def state_dict(self) -> dict:
         """The options of all groups, and the state of all parameters by number."""
+        self._run_hooks("state_dict_pre")
         number: dict[int, int] = {}
         groups = []
         for group in self.param_groups:
@@ -147,11 +181,11 @@ class Optimizer:
             number[id(p)]: {k: torch.tensor(v) if k == "step" and type(v) is float else v for k, v in s.items()}
             for p, s in self.state.items()
         }
-        return {"state": state, "param_groups": groups}
+        return self._run_hooks("state_dict_post", {"state": state, "param_groups": groups})
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Take over what `state_dict` of an optimiser over the same parameters returned."""
-        saved = deepcopy(state_dict)
+        saved = deepcopy(self._run_hooks("load_state_dict_pre", state_dict))
         if len(saved["param_groups"]) != len(self.param_groups):
             raise ValueError(f"loaded state dict has a different number of parameter groups: expected {len(self.param_groups)}; "
                              f"received {len(saved['param_groups'])}")
@@ -167,6 +201,7 @@ class Optimizer:
             self.state[p] = {k: _restored(k, v, p) for k, v in values.items()}
         for mine, theirs in zip(self.param_groups, saved["param_groups"]):
             mine.update({k: v for k, v in theirs.items() if k != "params"})
+        self._run_hooks("load_state_dict_post")
 
     def __repr__(self) -> str:
         lines = [type(self).__name__ + " ("]

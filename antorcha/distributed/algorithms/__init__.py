@@ -1,1 +1,5 @@
 """torch.distributed.algorithms: see join."""
+
+from . import join
+
+__all__ = ["join"]

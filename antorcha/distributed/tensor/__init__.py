@@ -12,3 +12,5 @@ Replicate = unavailable_class("torch.distributed.tensor.Replicate", _INSTEAD)
 Partial = unavailable_class("torch.distributed.tensor.Partial", _INSTEAD)
 distribute_tensor = unavailable_function("torch.distributed.tensor.distribute_tensor", _INSTEAD)
 distribute_module = unavailable_function("torch.distributed.tensor.distribute_module", _INSTEAD)
+
+from . import _utils, experimental, placement_types  # noqa: E402, F401 (they need the names above)
