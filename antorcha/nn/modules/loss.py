@@ -16,7 +16,8 @@ class _Loss(Module):
 
     def __init__(self, size_average=None, reduce=None, reduction: str = "mean"):
         super().__init__()
-        self.reduction = F.loss.reduction_name(size_average, reduce, reduction)
+        older = size_average is not None or reduce is not None
+        self.reduction = F.loss.reduction_name(size_average, reduce, reduction) if older else reduction
 
     def forward(self, input, target):
         return self._loss(input, target)
