@@ -18,7 +18,7 @@ T.atan2(x, y)
 T.renorm(x, 2, 0, 0.5)                      F.mish(x)                                   T.special.entr(x.abs())
 T.xlogy(x, y.abs())                         T.trapezoid(x, y)
 F.batch_norm(x, None, None, w, w, True)     F.batch_norm(x, v, v + 1, w, w)             F.batch_norm(x, v, v + 1, w)
-T.mvlgamma(x.abs() + 2, 3)
+T.mvlgamma(x.abs() + 2, 3)                  T.gradient(x, edge_order=2)[0]
 T.native_batch_norm(x, w, w, None, None, True, 0.1, 1e-5)[0]
 F.conv1d(x[None], w.reshape(1, 2, 3)[:, :1].expand(2, 4, 3), w[:2])                     T.masked.normalize(x, 2.0, 1)
 F.layer_norm(x, (6,), w, w)                 F.layer_norm(x, (4, 6))                     F.group_norm(x, 2, w, w)

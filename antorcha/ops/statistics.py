@@ -314,6 +314,9 @@ def _slope(x, d, spacing, edge_order):
         inside = (at(2, n - 2) * (a / b) - at(0, n - 2) * (b / a) + at(1, n - 2) * (b / a - a / b)) / (a + b)
     if edge_order == 1:
         first, last = (at(1) - at(0)) / step(0), (at(-1) - at(-2)) / step(-1)
+    elif steps is None:
+        first = (at(0) * -3 + at(1) * 4 - at(2)) / (2 * spacing)
+        last = (at(-1) * 3 - at(-2) * 4 + at(-3)) / (2 * spacing)
     else:
         first, last = _edge(at(0), at(1), at(2), step(0), step(1)), -_edge(at(-1), at(-2), at(-3), step(-1), step(-2))
     return cat([first, inside, last], d)
