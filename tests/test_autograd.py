@@ -320,3 +320,20 @@ def test_what_was_joined_may_be_written():
     b.zero_()
     y.sum().backward()
     assert a.grad.tolist() == pytest.approx([2 * math.e] * 2)
+
+
+@pytest.mark.parametrize("f", [
+    lambda x, w, b: torch.nn.functional.layer_norm(x, (3, 4), w[:, None].expand(3, 4), b[:, None].expand(3, 4)),
+    lambda x, w, b: torch.nn.functional.batch_norm(x, None, None, w, b, True),
+    lambda x, w, b: torch.nn.functional.group_norm(x, 1, w, b),
+    lambda x, w, b: torch.nn.functional.cross_entropy(x, torch.tensor([[0, 2, 1, -100], [1, 1, 0, 2]]), w.exp()),
+], ids=["layer_norm", "batch_norm", "group_norm", "cross_entropy"])
+def test_statistics_that_are_kept_are_differentiated_too(f):
+    x, w, b = (torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in ((2, 3, 4), (3,), (3,)))
+    assert torch.autograd.gradcheck(lambda x: f(x, w.detach(), b.detach()), (x,))
+    assert torch.autograd.gradgradcheck(lambda x: f(x, w.detach(), b.detach()), (x,))
+
+
+def test_a_small_cross_entropy_of_large_logits():
+    loss = torch.nn.functional.cross_entropy(torch.tensor([[1000.0, 995.0]]), torch.tensor([0])).item()
+    assert abs(loss / math.log1p(math.exp(-5)) - 1) < 1e-4

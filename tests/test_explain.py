@@ -30,3 +30,16 @@ def test_a_recorder_counts_the_runs_of_a_plan():
             (x * 2 + 1).tolist()
     (run,) = recorder.runs.values()
     assert run.count == 3 and "run 3 times" in recorder.report()
+
+
+def test_a_square_is_reduced_like_any_matrix():
+    """Where rows are as many as columns, a sum over the rows must not be read across memory."""
+    def programs(rows: int, columns: int) -> list[str]:
+        x = torch.randn(rows, columns)
+        x.tolist()
+        with Recorder() as recorder:
+            sums = [(x * 2).sum(1), x.sum(0)]
+        assert torch.allclose(sums[1], torch.stack([x[:, k].sum() for k in range(columns)]), atol=1e-4)
+        return [k["program"].text() for run in recorder.runs.values() for k in run.plan.kernels()]
+
+    assert programs(192, 192) == programs(192, 224)

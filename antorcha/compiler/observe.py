@@ -65,7 +65,9 @@ def own(code: types.CodeType) -> str | None:
 def _in_library(code: types.CodeType) -> bool:
     """Whether code belongs to Python's library, to NumPy or to llvmlite."""
     name = code.co_filename
-    return _LLVMLITE in name or name.startswith(_NUMPY) or name.startswith(_LIBRARY) and "site-packages" not in name or name.startswith("<frozen ")
+    if _LLVMLITE in name or name.startswith((_NUMPY, "<frozen ")):
+        return True
+    return name.startswith(_LIBRARY) and "site-packages" not in name
 
 
 def _for_package(frame) -> bool:
