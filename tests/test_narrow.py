@@ -29,7 +29,7 @@ F.log_softmax(x, 1)                         F.log_softmax(x, 0)                 
 T.linalg.vector_norm(x, 3, 1)               T.linalg.vector_norm(x, 1.5, 1)             T.linalg.vector_norm(x, 0.5, 1)
 T.cummax(x, 1)[0]                           T.dist(x, y)                                T.special.xlog1py(x, y.abs())
 F.cosine_embedding_loss(x, y, T.ones(4))    F.cosine_embedding_loss(x, y, -T.ones(4))
-F.linear_cross_entropy(x, y, T.arange(4) % 3)
+F.linear_cross_entropy(x, y, T.arange(4) % 3)                                           x.as_strided((4, 3, 4), (6, 1, 1))
 F.linear_cross_entropy(x, y, T.arange(4) % 3, options=T.nn.LinearCrossEntropyOptions())
 """.split("\n")
 EXPRESSIONS = [e.strip() for line in EXPRESSIONS for e in line.split("   ") if e.strip()]

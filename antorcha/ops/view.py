@@ -11,7 +11,7 @@ import builtins
 from ..base import dtype as dt
 from ..graph.node import View, dense, row_major
 from ..graph.node import view as make_view
-from .record import Record, broadcast_view, core, meta, normalize_dim, normalize_dims, operator
+from .record import Record, broadcast_view, core, meta, normalize_dim, normalize_dims, operator, widened
 
 Tensor = "Tensor"
 SCATTER = Record("scatter", "scatter")
@@ -464,7 +464,7 @@ def _strided_grad(g, v: View, size, stride, offset):
     """Into the storage as far as `input` (index map `v`) sees it: sum into a flat value, then read it as the input does."""
     extent = max([offset + sum((n - 1) * t for n, t in zip(size, stride)) if 0 not in size else 0,
                   v.offset + sum((n - 1) * t for n, t in zip(v.shape, v.strides)) if v.numel else 0]) + 1
-    flat = region_grad(g, (extent,), lambda _: make_view(size, stride, offset))
+    flat = region_grad(widened(g), (extent,), lambda _: make_view(size, stride, offset))      # places may be read many times
     return as_strided_(flat, v.shape, v.strides, v.offset)
 
 
