@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from .core.tensor import Tensor
 from .ops import pointwise as pw
 from .ops import pooling, record, reduction, sampling
+
+
+class Overload:
+    """One name of an operator, such as `aten.add.Tensor`."""
+
+    def __init__(self, name: str, overload: str, function):
+        self.__name__, self._overloadname, self._function = f"{name}.{overload}", overload, function
+
+    def __call__(self, *args, **kwargs):
+        return self._function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        name, _, overload = self.__name__.partition(".")
+        return f"<OpOverload(op='aten.{name}', overload='{overload}')>"
 
 
 class Packet:
@@ -22,7 +37,8 @@ class Packet:
     def __getattr__(self, overload):
         if overload.startswith("__"):
             raise AttributeError(overload)
-        return self._function
+        found = self.__dict__[overload] = Overload(self.__name__, overload, self._function)
+        return found
 
     def __repr__(self) -> str:
         return f"<OpOverloadPacket(op='aten.{self.__name__}')>"
@@ -53,6 +69,26 @@ def native_dropout_backward(grad_output, mask, scale):
     return grad_output * mask * scale
 
 
+def _to_copy(self, *, dtype=None, layout=None, device=None, pin_memory=None, non_blocking=False, memory_format=None):
+    """A copy with another dtype or on another device."""
+    return self.to(device=self.device if device is None else device, dtype=self.dtype if dtype is None else dtype, copy=True)
+
+
+def alias(self):
+    """Another view of all of a tensor."""
+    return self.view_as(self)
+
+
+def _sparse_addmm(self, mat1, mat2, *, beta=1, alpha=1):
+    """beta self + alpha mat1 mat2 of a sparse mat1."""
+    return self * beta + (mat1 @ mat2) * alpha
+
+
+def _pin_memory(self, device=None):
+    """A copy in pinned memory."""
+    return self.pin_memory()
+
+
 def _upsampled(mode):
     def upsample(input, output_size, align_corners, scales_h=None, scales_w=None, *, scale_factors=None):
         if isinstance(scales_h, (list, tuple)):
@@ -65,9 +101,11 @@ def _upsampled(mode):
 
 
 OPERATORS = {f.__name__: f for f in (_softmax_backward_data, _log_softmax_backward_data, _safe_softmax, native_dropout_backward,
+                                     _to_copy, _pin_memory, alias, _sparse_addmm,
                                      pooling.max_pool2d_with_indices_backward, _upsampled("bilinear"), _upsampled("bicubic"))}
 
 
+@functools.cache
 def find(name: str) -> Packet:
     """The operator of this name; AttributeError where there is none."""
     function = OPERATORS.get(name)

@@ -23,6 +23,7 @@ KEYS = frozenset(["CPU", "CUDA", "Meta", "Autograd", "AutogradCPU", "AutogradCUD
                   "QuantizedCPU", "BackendSelect", "Functionalize", "FuncTorchBatched"])
 _DEVICES = {"cpu": "CPU", "cuda": "CUDA"}
 _operators: dict[str, Operator] = {}        # by "namespace::name"
+_awaiting: dict[str, object] = {}           # what register_fake was given for operators that are not defined yet
 
 
 class Operator:
@@ -199,6 +200,7 @@ def _declare(namespace: str, text: str) -> Operator:
     if key in _operators:
         raise RuntimeError(f"Tried to register an operator ({namespace}::{text}) with the same name and overload name multiple times.")
     op = _operators[key] = Operator(namespace, schema)
+    op.fake = _awaiting.pop(key, None)
     return op
 
 
@@ -322,9 +324,12 @@ def register_kernel(op, device_types, func=None, /, *, lib=None):
 
 def register_fake(op, func=None, /, *, lib=None, _stacklevel: int = 1, allow_override: bool = False):
     """Keep `func`, which gives the shapes and dtypes of an operator's results; a decorator without it. What is recorded here finds
-    them by running the kernel: `func` is asked by `opcheck` alone."""
+    them by running the kernel: `func` is asked by `opcheck` alone. The operator may be defined later."""
     def register(function):
-        _operator_of(op).fake = function
+        if isinstance(op, str) and op.removesuffix(".default") not in _operators:
+            _awaiting[op.removesuffix(".default")] = function
+        else:
+            _operator_of(op).fake = function
         return function
     return register if func is None else register(func)
 

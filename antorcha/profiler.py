@@ -163,3 +163,8 @@ def tensorboard_trace_handler(dir_name: str, worker_name=None, use_gzip: bool = 
         os.makedirs(dir_name, exist_ok=True)
         p.export_chrome_trace(os.path.join(dir_name, f"{worker_name or 'antorcha'}.{time.time_ns()}.pt.trace.json"))
     return handle
+
+
+def kineto_available() -> bool:
+    """False: profiles are taken by the engine itself."""
+    return False

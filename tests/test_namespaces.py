@@ -123,3 +123,37 @@ def test_initialisations_of_layers():
     assert torch.equal(nn.functional.conv1d(x, w[:2], padding=1), x)
     s = nn.init.sparse_(torch.empty(10, 4), sparsity=0.3)
     assert ((s == 0).sum(0) == 3).all()
+
+
+def test_flop_counter_counts_products():
+    from antorcha.utils.flop_counter import FlopCounterMode
+
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Flatten(), torch.nn.Linear(512, 10))
+    with FlopCounterMode(display=False) as counter:
+        model(torch.randn(2, 3, 8, 8)).sum().backward()
+    forward = 2 * 2 * 64 * 8 * 27 + 2 * 2 * 512 * 10
+    assert counter.get_total_flops() == 2 * forward + 2 * 2 * 512 * 10      # the input of the convolution needs no gradient
+
+
+def test_checkpoints_are_read_record_by_record(tmp_path):
+    torch.save({"a": torch.arange(6.0)}, tmp_path / "x.pt")
+    reader = torch.PyTorchFileReader(tmp_path / "x.pt")
+    assert "data.pkl" in reader.get_all_records() and reader.has_record("data/0")
+    assert reader.get_storage_from_record("data/0", 6, torch.float32).tolist() == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(RuntimeError, match="expected 28 bytes"):
+        reader.get_storage_from_record("data/0", 7, torch.float32)
+
+
+def test_overloads_of_the_dispatcher_are_objects_of_their_own():
+    aten = torch.ops.aten
+    assert aten.add.Tensor is aten.add.Tensor and aten.add.Tensor is not aten.add.Scalar
+    assert aten._to_copy.default(torch.ones(2), dtype=torch.int64).dtype is torch.int64
+
+
+def test_shapes_may_be_registered_before_an_operator():
+    fake = torch.library.register_fake("early::twice", lambda x: torch.empty_like(x))
+    library = torch.library.Library("early", "DEF")
+    library.define("twice(Tensor x) -> Tensor")
+    library.impl("twice", lambda x: 2 * x, "CPU")
+    assert fake is not None and torch.ops.early.twice.default.fake is fake
+    assert torch.ops.early.twice(torch.ones(2)).tolist() == [2, 2]

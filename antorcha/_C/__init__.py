@@ -26,6 +26,7 @@ from ..overrides import (
 from .dispatch import DispatchKey, DispatchKeySet, _dispatch_keys
 
 _TensorBase = TensorBase
+_TensorMeta = type(TensorBase)
 
 
 def _log_api_usage_once(event: str) -> None:
@@ -53,6 +54,7 @@ __all__ = [
     "Size",
     "TensorBase",
     "_TensorBase",
+    "_TensorMeta",
     "_dispatch_keys",
     "_default",
     "_disabled_torch_function_impl",

@@ -33,6 +33,12 @@ class DispatchKey(enum.Enum):
     CompositeImplicitAutograd = 19
     CompositeExplicitAutograd = 20
     Autocast = 21
+    XPU = 22
+    MPS = 23
+    AutogradXPU = 24
+    AutogradMPS = 25
+    AutocastXPU = 26
+    AutocastMPS = 27
 
 
 class DispatchKeySet:
