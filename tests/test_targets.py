@@ -111,7 +111,7 @@ def test_replay_shows_what_a_change_changes(tmp_path, monkeypatch, capsys):
     assert kernels.compare(tmp_path, config.cpu, only, 5) == 0
     assert capsys.readouterr().out == "no difference\n"
     monkeypatch.setitem(kernels.PROGRAMS, "record sin", lambda: torch.ones(3).sin().tolist())
-    monkeypatch.setattr(llvm, "literal", lambda value, d, literal=llvm.literal: literal(value + 1e-6 if value == 0.5 else value, d))
+    monkeypatch.setattr(llvm, "literal", lambda value, d, literal=llvm.literal: literal(value * 1.001 if 0 < value < 1 else value, d))
     assert kernels.compare(tmp_path, config.cpu, only, 5) > 0
     told = capsys.readouterr().out
     assert "record exp" in told and ".ll: " in told and ".loop" not in told.split("record sin")[0] and "differ" in told
