@@ -152,6 +152,19 @@ def test_without_rows_columns_or_batch_indices():
     np.testing.assert_array_equal(multiply(x, x, ms=0, ns=0), x @ x)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (0, 3, 4, 1, 2), (4, 2, 1, 0, 3), (1, 4, 0, 2, 3)])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_batches_of_matrices_and_vectors(dtype, order):
+    """Rows and k two indices deep, the matrix contiguous along any of them, the epilogue in vectors."""
+    rng = np.random.default_rng(6)
+    shape = (3, 7, 37, 5, 19)
+    matrix = values(rng, [shape[i] for i in order], dtype).transpose(np.argsort(order))
+    vector = values(rng, (3, 5, 19), dtype)
+    want = 2 * np.einsum("bxykl,bkl->bxy", matrix, vector)
+    np.testing.assert_array_equal(multiply(matrix, vector, batch=1, ms=2, ns=0, epilogue=lambda v: v * 2.0), want)
+    np.testing.assert_array_equal(multiply(vector, matrix, batch=1, ms=0, ns=2, epilogue=lambda v: v * 2.0), want)
+
+
 def test_number_of_threads_changes_no_bit():
     rng = np.random.default_rng(4)
     a, b = rng.standard_normal((500, 700), "f4"), rng.standard_normal((900, 700), "f4")
