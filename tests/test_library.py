@@ -60,7 +60,7 @@ def test_libraries_define_and_implement():
     with pytest.raises(AttributeError):
         torch.ops.tests_lib.scale  # noqa: B018
     with pytest.raises(RuntimeError, match="does not exist"):
-        torch.library.register_fake("tests_lib::scale")(lambda x: x)
+        torch.library.register_autograd("tests_lib::scale", lambda ctx, g: g)
 
 
 def test_definitions_without_a_library():

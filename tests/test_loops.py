@@ -386,9 +386,8 @@ def test_gather_with_check(bad):
     assert got[3][0] == {None: 0, 99: 100, -1: -1}[bad]
 
 
-@pytest.mark.parametrize("d", [dt.float32, INT], ids=str)
-def test_contraction_with_prologue_and_epilogue(d):
-    w = Writer()
+def test_contraction_with_prologue_and_epilogue():
+    w, d = Writer(), dt.float32
     a, b = numbers(INT, 2 * 5 * 30).reshape(2, 5, 30) % 7, numbers(INT, 2 * 30 * 40).reshape(2, 30, 40) % 5
     x, y, out = w.array("in", a.astype(d.numpy)), w.array("in", b.astype(d.numpy)), w.array("out", np.zeros((2, 5, 40), d.numpy))
     p, i, j, k = (ir.index(name) for name in "pijk")

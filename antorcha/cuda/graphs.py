@@ -30,6 +30,9 @@ class _Memory:
         if self.written is not None:
             self.written.setdefault(storage, storage.node)
             return False
+        if not self.buffers:        # the graphs are gone
+            tape.state.kept = None
+            return False
         if old not in self.buffers:
             return False
         tape.flush()        # others may read the old value
@@ -114,6 +117,11 @@ class CUDAGraph:
         self._graph = None
         self._memory.clear()
         self._written.clear()
+        if _memory.written is None and not _memory.buffers:
+            tape.state.kept = None
+
+    def __del__(self):
+        self.reset()
 
     def pool(self) -> tuple[int, int]:
         """Something to hand to other captures, which do not need it."""

@@ -244,7 +244,7 @@ class Machine:
 
 def _held(d: dt.dtype) -> np.dtype:
     """The NumPy dtype of values that are being computed: bfloat16 as the float32 of equal value."""
-    return d.numpy if d.numpy is not None else d.memory if d.opaque else d.compute.numpy
+    return d.numpy if d.numpy is not None else d.memory if d.opaque else np.dtype(d.compute.numpy)
 
 
 class _Foreign:
