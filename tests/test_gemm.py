@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import antorcha as torch
 from antorcha.base import dtype as dt
 from antorcha.loops import ir
 from antorcha.loops.ir import Contraction, Program
@@ -217,3 +218,10 @@ def test_sizes_of_the_blocking():
     assert gemm.scratch(c, [5, 5, 0]) >= s.c_at
 
 
+
+
+def test_products_take_denormals_for_zero_and_leave_others_alone():
+    tiny = torch.full((64, 48), 1e-41)
+    assert (tiny @ torch.ones(48, 80)).count_nonzero().item() == 0
+    assert (tiny + tiny).tolist()[0][0] == pytest.approx(2e-41, rel=1e-3)
+    assert np.float32(1e-41) * np.float32(2) != 0

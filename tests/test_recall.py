@@ -54,7 +54,7 @@ def differentiated(function, arrays):
 def test_operators_with_other_values(name, function, shapes, eagerly):
     for seed in range(CALLS):
         arrays = values(seed, *shapes)
-        close(differentiated(function, arrays), eagerly(lambda: differentiated(function, arrays)))
+        close(differentiated(function, arrays), eagerly(lambda arrays=arrays: differentiated(function, arrays)))
 
 
 def test_arguments_that_are_one_tensor_and_then_are_not():
@@ -120,7 +120,8 @@ def trained(optimizer, steps: int = 9, schedule=None):
 ])
 def test_steps_are_those_of_the_rule(name, options, eagerly):
     def run():
-        return trained(lambda ps: getattr(torch.optim, name)(ps, lr=0.05, **options), schedule=lambda o: torch.optim.lr_scheduler.StepLR(o, 2))
+        return trained(lambda ps: getattr(torch.optim, name)(ps, lr=0.05, **options),
+                       schedule=lambda o: torch.optim.lr_scheduler.StepLR(o, 2))
     repeated._known.clear()
     close(run(), eagerly(run))
 

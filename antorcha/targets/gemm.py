@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..base import dtype as dt
@@ -205,6 +206,29 @@ def emit(program: Program, c: Contraction) -> str:
         "@multiply = global ptr null",     # set once loaded: the loops are a module of their own
     ]
     return llvm.module(functions, writer.emitters)
+
+
+def _without_denormals(f: Function, emitter: Emitter) -> Callable[[], None]:
+    """Let numbers below the smallest normal one count as zero from here on, until what is returned is called. Processors multiply them
+    by microcode, a hundred times slower; the derivative of a softmax of large scores is full of them."""
+    machine = cpu.processor().machine
+    if machine == "x86_64":     # denormals are zero (bit 6), flush to zero (bit 15)
+        save, load = "declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)"
+        emitter.intrinsics.update((save, load))
+        before, during = f.let("alloca i32"), f.let("alloca i32")
+        f.line(f"call void @llvm.x86.sse.stmxcsr(ptr {before})")
+        control = f.let(f"load i32, ptr {before}")
+        flushing = f.let(f"or i32 {control}, {1 << 6 | 1 << 15}")
+        f.line(f"store i32 {flushing}, ptr {during}")
+        f.line(f"call void @llvm.x86.sse.ldmxcsr(ptr {during})")
+        return lambda: f.line(f"call void @llvm.x86.sse.ldmxcsr(ptr {before})")
+    if machine == "aarch64":    # flush to zero, inputs too (bit 24)
+        emitter.intrinsics.update(("declare i64 @llvm.aarch64.get.fpcr()", "declare void @llvm.aarch64.set.fpcr(i64)"))
+        control = f.let("call i64 @llvm.aarch64.get.fpcr()")
+        flushing = f.let(f"or i64 {control}, {1 << 24}")
+        f.line(f"call void @llvm.aarch64.set.fpcr(i64 {flushing})")
+        return lambda: f.line(f"call void @llvm.aarch64.set.fpcr(i64 {control})")
+    return lambda: None
 
 
 class _Writer:
@@ -398,6 +422,7 @@ class _Writer:
 
         longest = f.let(f"sdiv i64 {f.let(f'add nsw i64 {slivers}, {strips}')}, {strips}")
         most = f.let(f"sdiv i64 {self.s.mc // self.s.mr}, {longest}")
+        restore = _without_denormals(f, emitter)
         with f.loop("%begin", "%end") as tile:
             column, strip = divide(f, tile.index, strips)
             batch, block = divide(f, column, blocks)
@@ -411,4 +436,5 @@ class _Writer:
             n1 = edge(f.let(f"add nsw i64 {block}, 1"), panels, blocks, self.s.nr, n)
             f.line(f"call void {multiply}(ptr %args, ptr %scratch, i64 {m0}, i64 {m1}, i64 {n0}, i64 {n1}, i64 {k}, i64 {depth}, "
                    f"ptr @fill_a, i1 {int(along_a)}, ptr {fill_b}, i1 {along_b}, i64 {stripe}, ptr @touch, ptr @finish)")
+        restore()
         return f.text()
