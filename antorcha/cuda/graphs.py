@@ -115,6 +115,8 @@ class CUDAGraph:
     def reset(self) -> None:
         """Forget what was captured, and let its memory go."""
         self._graph = None
+        for buffer in self._memory:
+            _memory.buffers.discard(buffer)
         self._memory.clear()
         self._written.clear()
         if _memory.written is None and not _memory.buffers:
