@@ -16,27 +16,33 @@ class Run:
     times: list[float] = field(default_factory=list)  # of each kernel, in nanoseconds, over all runs
 
 
-class Recorder:
-    """Between `with Recorder() as recorder:` and its end, everything computed is timed kernel by kernel."""
+class Observer:
+    """A context within which `_observe` gets what is computed in place of `graph.flush.flush`, and hands it on to that (`self._flush`)."""
 
-    def __init__(self) -> None:
-        self.runs: dict[int, Run] = {}
-
-    def __enter__(self) -> Recorder:
+    def __enter__(self):
         from .graph import flush as execution
         from .graph import tape
 
-        tape.flush()  # what was recorded before is not ours to explain
+        tape.flush()  # what was recorded before is not ours to observe
         self._execution, self._flush = execution, execution.flush
-        execution.flush = self._observe  # type: ignore[assignment]
+        execution.flush = self._observe
         return self
 
     def __exit__(self, *error: object) -> None:
         from .graph import tape
 
-        if error[0] is None:
-            tape.flush()
-        self._execution.flush = self._flush
+        try:
+            if error[0] is None:
+                tape.flush()
+        finally:
+            self._execution.flush = self._flush
+
+
+class Recorder(Observer):
+    """Between `with Recorder() as recorder:` and its end, everything computed is timed kernel by kernel."""
+
+    def __init__(self) -> None:
+        self.runs: dict[int, Run] = {}
 
     def _observe(self, nodes: list, timed: bool = True, device: str = "cpu", wanted=None) -> None:
         from .graph.node import format_graph

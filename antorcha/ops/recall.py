@@ -175,11 +175,11 @@ def _observe(function, arguments, tensors: list, nodes: list) -> tuple:
     results = list(result) if several else [result]
     if onlooker.refused or [t.storage.version for t in tensors] != versions or any(t.storage.node is not n for t, n in zip(tensors, nodes)):
         return result, None
-    found = _described(tape.nodes[before:], tensors, nodes, results)
+    found = _recollected(tape.nodes[before:], tensors, nodes, results)
     return result, found and Recollection(*found, type(result) if several else None)
 
 
-def _described(recorded: list[Node], tensors: list, nodes: list, results: list) -> tuple | None:
+def _recollected(recorded: list[Node], tensors: list, nodes: list, results: list) -> tuple | None:
     """(the piece, its numbers, the results as `Recollection` has them); None where it is not told by that. All that was recorded is kept,
     needed or not: plans are found by it."""
     made: set = set()
@@ -193,18 +193,27 @@ def _described(recorded: list[Node], tensors: list, nodes: list, results: list) 
             if type(s) is not core.Storage or s.version or s.node in made:
                 return None
             made.add(s.node)
-    leaf_at = {n: k for k, n in reversed(list(enumerate(nodes)))}
-    reads, numbers = described(recorded, leaf_at)
-    if reads is None:
+    found = closed(recorded, nodes)
+    if found is None:
         return None
-    piece = Piece(recorded, reads)
-    piece.close(len(nodes), len(numbers))
-    place = {**leaf_at, **{n: piece.first + k for k, n in enumerate(recorded)}}
+    piece, numbers, place = found
     results = [_result(t, tensors, place) for t in results]
     return None if None in results else (piece, numbers, results)
 
 
-def described(piece: list[Node], leaf_at: dict) -> tuple:
+def closed(recorded: list[Node], nodes: list) -> tuple | None:
+    """(recorded nodes as a piece whose leaves are `nodes`, its numbers, where each node stands in it); None where a node reads what is
+    neither recorded nor a leaf."""
+    leaf_at = {n: k for k, n in reversed(list(enumerate(nodes)))}
+    reads, numbers = _described(recorded, leaf_at)
+    if reads is None:
+        return None
+    piece = Piece(recorded, reads)
+    piece.close(len(nodes), len(numbers))
+    return piece, numbers, {**leaf_at, **{n: piece.first + k for k, n in enumerate(recorded)}}
+
+
+def _described(piece: list[Node], leaf_at: dict) -> tuple:
     """(where the inputs of the nodes of a piece are found, as `Piece` has it, its numbers); None for the first where one is neither in
     the piece nor a leaf."""
     number_of, reads, numbers = {n: k for k, n in enumerate(piece)}, [], []

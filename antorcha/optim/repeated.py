@@ -18,7 +18,7 @@ from ..core.storage import Storage
 from ..graph import tape
 from ..graph.node import Node
 from ..graph.piece import Piece
-from ..ops.recall import MOST, SEEN, Onlooker, Recollections, described
+from ..ops.recall import MOST, SEEN, Onlooker, Recollections, closed
 
 _known: dict = {}       # a rule and the options of a group -> Recollections: layouts -> a Step
 CHANGING = {"params", "param_names", "lr", "initial_lr"}      # of a group; the rest says by its value what a rule does
@@ -143,13 +143,10 @@ def _observed(optimizer, p, g, state: dict, group: dict, tensors: list, nodes: l
             or any(state[name] is not v for name, v in known.items() if name != "step" or not watch.counted):
         return None
     recorded: list[Node] = tape.nodes[before:]
-    leaf_at = {n: k for k, n in reversed(list(enumerate(nodes)))}
-    reads, numbers = described(recorded, leaf_at)
-    if reads is None:
+    found = closed(recorded, nodes)
+    if found is None:
         return None
-    piece = Piece(recorded, reads)
-    piece.close(len(nodes), len(numbers))
-    place = {**leaf_at, **{n: piece.first + k for k, n in enumerate(recorded)}}
+    piece, numbers, place = found
     written = [(k, place.get(t.storage.node), t.storage.version - v) for k, (t, v) in enumerate(zip(tensors, versions))
                if t.storage.version != v or t.storage.node is not nodes[k]]
     if any(at is None for _, at, _ in written):

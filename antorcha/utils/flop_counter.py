@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from ..graph import flush as execution
+from ..explaining import Observer
 from ..graph import tape
 
 
@@ -17,7 +17,7 @@ def _flops(node) -> int:
     return 2 * math.prod(batch_and_rows) * math.prod(columns)
 
 
-class FlopCounterMode:
+class FlopCounterMode(Observer):
     """A context that counts what is computed within it, forward and backward.
 
     mods, depth and custom_mapping are taken for PyTorch's sake: what is recorded does not tell which module asked for it, so there is
@@ -25,19 +25,17 @@ class FlopCounterMode:
     """
 
     def __init__(self, mods=None, depth: int = 2, display: bool = True, custom_mapping=None):
-        self.display, self._counts = display, Counter()
+        self.display, self._counts, self._counting = display, Counter(), False
 
     def __enter__(self) -> FlopCounterMode:
-        tape.flush()        # what was recorded before is not counted
+        super().__enter__()
         self._counts.clear()
-        self._flush = execution.flush
-        execution.flush = self._observe     # type: ignore[assignment]
+        self._counting = True
         return self
 
     def __exit__(self, *error) -> None:
-        if error[0] is None:
-            tape.flush()
-        execution.flush = self._flush       # type: ignore[assignment]
+        super().__exit__(*error)
+        self._counting = False
         if self.display and error[0] is None:
             print(self.get_table())
 
@@ -49,7 +47,7 @@ class FlopCounterMode:
 
     def get_total_flops(self) -> int:
         """All that was counted so far, what is recorded and not yet computed included."""
-        if execution.flush == self._observe:
+        if self._counting:
             tape.flush()
         return sum(self._counts.values())
 
