@@ -19,7 +19,7 @@ from ..core.storage import Storage
 from ..core.tensor import CopySlices, Overwritten, Tensor
 from ..graph import tape
 from ..graph.node import Node, View, leaf
-from ..graph.piece import Piece
+from ..graph.piece import closed
 from ..ops.record import Meta, core
 from .code import Unprovable, version_of
 from .observe import Watch
@@ -270,6 +270,9 @@ class Tracing(Watch):
     draws = lambda self, generator: self.refuse("its derivative draws random numbers")
 
 
+_ELSEWHERE = "its derivative needs a value that cannot be found again"
+
+
 class Pass:
     """What a backward pass records, from the cotangents and the values that are kept."""
 
@@ -296,22 +299,10 @@ class Pass:
         self._describe(nodes, leaf_of, results)
 
     def _describe(self, nodes: list[Node], leaf_of: dict, results: list) -> None:
-        number = {n: k for k, n in enumerate(nodes)}
-        numbers: list = []
-
-        def read(s):
-            if type(s) is not Node:
-                numbers.append(s)
-                return "number", len(numbers) - 1
-            if s in number:
-                return "node", number[s]
-            if s not in leaf_of:
-                raise Unprovable("its derivative needs a value that cannot be found again")
-            return "leaf", leaf_of[s]
-
-        inputs = [tuple([read(s) for s in n.inputs]) for n in nodes]
-        self.piece, self.numbers = Piece(nodes, inputs), numbers
-        self.piece.close(len(leaf_of), len(numbers))
+        found = closed(nodes, list(leaf_of))
+        if found is None:
+            raise Unprovable(_ELSEWHERE)
+        self.piece, self.numbers, place = found
         self.results: list = []         # for each input None, or (number of its storage, its meta)
         self.values: list[int] = []     # the storages' values
         storages: dict[int, int] = {}
@@ -322,9 +313,10 @@ class Pass:
             if type(g) is not Tensor or type(g.storage) is not Storage:
                 raise Unprovable("a gradient is not a plain tensor")
             if id(g.storage) not in storages:
-                kind, k = read(g.storage.node)
+                if g.storage.node not in place:
+                    raise Unprovable(_ELSEWHERE)
                 storages[id(g.storage)] = len(self.values)
-                self.values.append(k if kind == "leaf" else self.piece.first + k)
+                self.values.append(place[g.storage.node])
             self.results.append((storages[id(g.storage)], g.meta))
 
     def record(self, grads: list, kept: list[Node]) -> list:

@@ -16,7 +16,7 @@ from ..base.errors import user_position
 from ..base.grad_mode import mode
 from ..graph import tape
 from ..graph.node import Node, View
-from ..graph.piece import Piece
+from ..graph.piece import Piece, closed
 from ..graph.tape import LONGEST, state
 from .record import Meta, core
 
@@ -199,38 +199,6 @@ def _recollected(recorded: list[Node], tensors: list, nodes: list, results: list
     piece, numbers, place = found
     results = [_result(t, tensors, place) for t in results]
     return None if None in results else (piece, numbers, results)
-
-
-def closed(recorded: list[Node], nodes: list) -> tuple | None:
-    """(recorded nodes as a piece whose leaves are `nodes`, its numbers, where each node stands in it); None where a node reads what is
-    neither recorded nor a leaf."""
-    leaf_at = {n: k for k, n in reversed(list(enumerate(nodes)))}
-    reads, numbers = _described(recorded, leaf_at)
-    if reads is None:
-        return None
-    piece = Piece(recorded, reads)
-    piece.close(len(nodes), len(numbers))
-    return piece, numbers, {**leaf_at, **{n: piece.first + k for k, n in enumerate(recorded)}}
-
-
-def _described(piece: list[Node], leaf_at: dict) -> tuple:
-    """(where the inputs of the nodes of a piece are found, as `Piece` has it, its numbers); None for the first where one is neither in
-    the piece nor a leaf."""
-    number_of, reads, numbers = {n: k for k, n in enumerate(piece)}, [], []
-    for n in piece:
-        own = []
-        for s in n.inputs:
-            if type(s) is not Node:
-                own.append(("number", len(numbers)))
-                numbers.append(s)
-            elif s in number_of:
-                own.append(("node", number_of[s]))
-            elif s in leaf_at:
-                own.append(("leaf", leaf_at[s]))
-            else:
-                return None, numbers
-        reads.append(tuple(own))
-    return reads, numbers
 
 
 def _result(t, tensors: list, place: dict) -> tuple | None:

@@ -17,8 +17,8 @@ from ..base.symbol import Symbol
 from ..core.storage import Storage
 from ..graph import tape
 from ..graph.node import Node
-from ..graph.piece import Piece
-from ..ops.recall import MOST, SEEN, Onlooker, Recollections, closed
+from ..graph.piece import Piece, closed
+from ..ops.recall import MOST, SEEN, Onlooker, Recollections
 
 _known: dict = {}       # a rule and the options of a group -> Recollections: layouts -> a Step
 CHANGING = {"params", "param_names", "lr", "initial_lr"}      # of a group; the rest says by its value what a rule does
