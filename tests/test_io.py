@@ -237,7 +237,7 @@ class Evil:
 @pytest.mark.parametrize("obj", [
     Evil(os.system, "touch HACKED"), Evil(eval, "1"), Evil(getattr, [], "append"), Evil(open, "HACKED", "w"),
     Evil(__import__, "os"), [Evil(exec, "1")], {"a": Evil(os.system, "touch HACKED")},
-], ids=str)
+], ids=["system", "eval", "getattr", "open", "import", "in a list", "in a dict"])
 def test_hostile_pickles_execute_nothing(obj, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = saved(obj)
