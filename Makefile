@@ -15,10 +15,10 @@ demo: $(VENV)/examples.stamp
 	$(BIN)/antorcha run examples/bach_gpt.py --demo
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m "not oracle"
+	$(BIN)/python -m pytest --numprocesses auto -m "not oracle"
 
 oracle: $(ORACLE_VENV)/dev.stamp
-	$(ORACLE_VENV)/bin/python -m pytest
+	$(ORACLE_VENV)/bin/python -m pytest --numprocesses auto
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks --write docs
