@@ -119,7 +119,8 @@ def vector_loop(emitter: Emitter, group: str) -> str:
     enable = emitter.meta('!{!"llvm.loop.vectorize.enable", i1 true}')
     single = emitter.meta('!{!"llvm.loop.interleave.count", i32 1}')
     masked = emitter.meta('!{!"llvm.loop.vectorize.predicate.enable", i1 true}')
-    return compact_loop(emitter, parallel, enable, single, masked)
+    whole = emitter.meta('!{!"llvm.loop.unroll.disable"}')      # a loop of fixed length would be unrolled before it is looked at
+    return compact_loop(emitter, parallel, enable, single, masked, whole)
 
 
 def compact_loop(emitter: Emitter, *hints: str) -> str:
