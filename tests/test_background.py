@@ -48,6 +48,43 @@ def training(steps: int, read: str) -> tuple[list, list]:
     return [float(v) for v in losses], [p.detach().numpy().copy() for p in model.parameters()] + found
 
 
+def test_the_loss_is_there_before_the_steps_that_do_not_lead_to_it(monkeypatch):
+    """The derivative of the embedding scatters to places that were checked before: nothing after the loss can fail."""
+    handed = []
+    divide = plan.Plan._divide
+
+    def note(self, segment, wanted):
+        now, later = divide(self, segment, wanted)
+        handed.append((now[3], len(self.steps), later))
+        return now, later
+
+    monkeypatch.setattr(plan.Plan, "_divide", note)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(11, 20), nn.Flatten(), nn.Linear(60, 30), nn.ReLU(), nn.Linear(30, 4))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    x, y = torch.randint(0, 11, (8, 3)), torch.randint(0, 4, (8,))
+    for _ in range(3):
+        loss = nn.functional.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        float(loss)
+    first, steps, later = handed[-1]
+    assert later is not None and first <= steps // 3
+
+
+def test_a_check_of_another_range_is_no_repetition():
+    """The scatter writes into fewer rows than the gather read from: it may fail where the gather did not."""
+    places = torch.tensor([0, 6])
+    read, base = torch.arange(8.0), torch.zeros(5)
+    value = read[places].sum()
+    written = base.index_put((places,), torch.ones(2))
+    with pytest.raises(IndexError, match="size 5"):
+        value.item()
+        written.sum().item()
+    assert value.item() == 6.0
+
+
 @pytest.mark.parametrize("read", ["loss", "parameter", "kept", "nothing"])
 def test_training_gives_the_same_bits(read, monkeypatch):
     losses, parameters = training(12, read)

@@ -52,7 +52,7 @@ def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=AL
         if plan is None:
             counters["made"] += 1
             with _no_collection():
-                plan = make(nodes, leaves, *fates(nodes, leaves, key[1]), device)
+                plan = make(nodes, leaves, *fates(nodes, leaves, key[1]), device, None if wanted in (ALL, None) else wanted)
             if len(_plans) >= PLANS:
                 del _plans[min(_plans.items(), key=lambda item: item[1].used)[0]]
             _plans[key] = plan
@@ -131,8 +131,8 @@ def fates(nodes: list[Node], leaves: list[Node], key: tuple) -> tuple[list[bool]
     return live, dying
 
 
-def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[int], device: str = "cpu") -> Plan:
-    """Group, lower and compile a recording, and lay out its memory."""
+def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[int], device: str = "cpu", wanted: Node | None = None) -> Plan:
+    """Group, lower and compile a recording, and lay out its memory. What `wanted` is computed from comes first."""
     for i, n in enumerate(nodes):
         n.index = i
     if config.verify:
@@ -167,6 +167,9 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
         if not isinstance(s, Extern):
             s.assemble()
             s.checks = [(n.index, j, size) for n, j, size in s.checks]
+    if wanted is not None and live[wanted.index]:
+        steps = first(steps, buffer_of(wanted))
+    note_failures(steps, nodes)
     results = {i: n.numel * n.dtype.itemsize for i, n in enumerate(nodes) if live[i]}
     temporaries = lifetimes(fusion.nodes, steps, results, lowering.parts, alias)
     donated = donations(nodes, leaves, dying, steps, results)
@@ -175,6 +178,37 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
     for g in fusion.groups:
         g.nodes = [(i, fusion.nodes[i].op.name, fusion.nodes[i].shape, fusion.nodes[i].dtype, bool(fusion.stored[i])) for i in g.members]
     return plan
+
+
+def first(steps: list, buffer) -> list:
+    """The steps that a buffer's value comes from, then the others: while those run, the program goes on with the value. A loop of training
+    reads the loss, and its steps back and the optimiser's are computed while the next step is recorded."""
+    early, late = [], []
+    read, written = {buffer}, set()     # by the steps in `early`
+    for step in reversed(steps):
+        ahead = not (written.isdisjoint(step.writes) and read.isdisjoint(step.writes) and written.isdisjoint(step.reads))
+        if ahead:
+            read.update(step.reads)
+            written.update(step.writes)
+        (early if ahead else late).append(step)
+    return early[::-1] + late[::-1]
+
+
+def note_failures(steps: list, nodes: list[Node]) -> None:
+    """Which steps may fail: those with a check that no earlier one has made. The derivative of a gather scatters to the places that the
+    gather has found within range."""
+    made = set()
+    for step in steps:
+        own = {_checked(nodes[i], j, size) for i, j, size in step.checks}
+        step.fails = isinstance(step, Extern) or not own <= made
+        made |= own
+
+
+def _checked(n: Node, j: int, size: int) -> tuple:
+    """What a check looks at: the value, which of its elements, and the size they are to be within."""
+    at = len(n.inputs) - len(n.static.picks) + j
+    v = n.views[at]
+    return id(n.inputs[at]), v.offset, tuple(sorted((m, t) for m, t in zip(v.shape, v.strides) if m != 1 and t)), size
 
 
 def plan_class(device: str):
@@ -269,7 +303,7 @@ def donations(nodes: list[Node], leaves: list[Node], dying: list[int], steps: li
         for b in step.reads:
             if b[0] == "leaf":
                 readers[b] = k
-    safe = max((k for k, s in enumerate(steps) if s.checks or isinstance(s, Extern)), default=-1)
+    safe = max((k for k, s in enumerate(steps) if s.fails), default=-1)
     found: dict[int, int] = {}
     for k in dying:
         step = readers.get(("leaf", k), -1)

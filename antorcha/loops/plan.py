@@ -214,7 +214,7 @@ class Plan:
 
     def _segments(self) -> None:
         """Runs of native steps, between externs and after the last check."""
-        last_check = max((k for k, s in enumerate(self.steps) if s.checks), default=-1)
+        last_check = max((k for k, s in enumerate(self.steps) if s.checks and s.fails), default=-1)
         self.segments: list = []
         rows: list[list[int]] = []
         base = self.words.ctypes.data
