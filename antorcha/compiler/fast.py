@@ -199,7 +199,7 @@ class Steady:
         lines += sources
         lines += self._results()
         lines += self._numbers()
-        lines += ["with tape.computing:", "    interrupt = plan.repeat(blank)", "me.runs += 1", *self._put()]
+        lines += ["with tape.computing:", f"    interrupt = plan.repeat(blank, {self._safe()})", "me.runs += 1", *self._put()]
         self.run = written("run", "args, kwargs", lines, space)
         return self.run
 
@@ -243,6 +243,10 @@ class Steady:
             if len(variable) > len(first):
                 lines += [f"if len({{{', '.join(f'id(t{k})' for k in variable)}}}) < {len(variable)}:", "    return MISS"]
         return lines
+
+    def _safe(self) -> int:
+        """The first step that writes to memory which somebody may look at."""
+        return self.plan.first_write([*self.in_place.values(), *[self.recording.values[v][1] for v, *_ in self.reused.values()]])
 
     def _at(self, row: int) -> list[tuple[int, int]]:
         """The arguments that are the address in a row of the plan's table, each with what is added to it."""

@@ -102,6 +102,10 @@ def _execute(pending: list[Node], device: str, wanted=ALL) -> None:
     try:
         _take(pending)
         execution.flush(pending, device=device, wanted=wanted)
+    except KeyboardInterrupt as error:
+        _put_back(pending, error)
+        pending.clear()         # what the error's traceback refers to would count as wanted
+        raise error.with_traceback(None)
     except BaseException as error:
         _put_back(pending, error)
         raise

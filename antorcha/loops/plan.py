@@ -4,6 +4,9 @@ Memory is of four kinds. Leaves bring their own. Results that a tensor can ask f
 leaf which nobody can ask for any more. What lives only inside the plan lies in one arena shared by all plans, placed by
 lifetime. All arguments of all kernels are one array of int64 words; to run a plan is to fill in the addresses and numbers
 that changed and to make one native call between calls of NumPy.
+
+An interrupt (Ctrl-C) ends a plan between two chunks of a step as long as nothing has been written to the memory of leaves: then
+nothing has happened. Later it ends between two steps, and the rest is done in the background.
 """
 
 from __future__ import annotations
@@ -161,6 +164,8 @@ class Plan:
             self.rows["node", i] = leaves + k
         self.arena_row = leaves + len(self.results)
         self.written = {b[1]: k for k, s in enumerate(steps) for b in s.writes if b[0] == "node" and b[1] in results}     # last by
+        self.first_written = {b[1]: k for k, s in reversed(list(enumerate(steps))) for b in s.writes if b[0] == "node" and b[1] in results}
+        self.safe = self.first_write(donated)
         self.checks = [c for s in steps for c in s.checks]
         self.status = np.zeros(max(1, len(self.checks)), np.int64)
         self.status_address = self.status.ctypes.data
@@ -250,7 +255,7 @@ class Plan:
         self.target = config.target
         self.noted = memoryview(self.status)
         self.native = config.target != "interp" and bool(rows) and not any(isinstance(s, Extern) for s in self.steps)
-        self.runs = [(self.steps_address + 32 * s[0], s[1], n == self.check_after)
+        self.runs = [(self.steps_address + 32 * s[0], s[1], s[2], n == self.check_after)
                      for n, s in enumerate(self.segments if self.native else [])]
         self.bound = None       # who bound the arguments last, if they are to be bound by half
         self.times: dict = {}
@@ -276,6 +281,11 @@ class Plan:
         `wanted`: the number of a node; steps after the one that computes it may go on in the background. None: all steps are waited
         for; -1: none needs be.
         """
+        if not self._attempt(nodes, leaves, numbers, timed, wanted, self.safe):
+            self._attempt(nodes, leaves, numbers, timed, wanted, -1)     # the program handled the interrupt itself
+
+    def _attempt(self, nodes: list, leaves: list, numbers: list, timed: bool, wanted: int | None, safe: int) -> bool:
+        """Run; False if an interrupt ended it before step `safe`, where nothing has been changed."""
         buffers = self._results(leaves, Buffer.allocate)
         base = arena(self.arena_bytes).address if self.arena_bytes else 0
         addresses = [n.buffer.address for n in leaves]
@@ -292,34 +302,48 @@ class Plan:
             if isinstance(segment, Extern):
                 self._host(segment, addresses, numbers, nodes)
             else:
-                self._native(segment, timed)
+                self._native(segment, timed, safe)
+                if self.target != "interp" and pool.steps_done() < segment[1]:
+                    return False
             if n == self.check_after and self.status.any():
                 self._raise(nodes)
         if last is None or self.target == "interp":
             if last is not None:
                 self._native(last, timed)
             self._give(nodes, buffers)
-            return
+            return True
         now, later = self._divide(last, wanted) if wanted is not None and not timed else (last, None)
-        self._conclude(now, later, timed, nodes, leaves, buffers)
+        return self._conclude(now, later, timed, nodes, leaves, buffers, safe)
 
-    def repeat(self, nodes: list) -> KeyboardInterrupt | None:
-        """Run a native plan once more with the arguments that are bound; `nodes` are named in errors. An interrupt is returned, to be
-        raised when what the plan has changed is in order."""
-        interrupt = None
+    def first_write(self, nodes) -> int:
+        """The first step that writes one of these results; the number of steps if none does."""
+        return min([self.first_written.get(i, len(self.steps)) for i in nodes], default=len(self.steps))
+
+    def repeat(self, nodes: list, safe: int) -> KeyboardInterrupt | None:
+        """Run a native plan once more with the arguments that are bound; `nodes` are named in errors. An interrupt is raised where it ends
+        the plan before step `safe`, the first that changes anything; later, it is returned, to be raised when all is in order."""
         if self.checks:
             self.status.fill(0)
         if self.scratch:
             pool.reserve_scratch(self.scratch)
-        for address, count, checked in self.runs:
-            ran = pool.counts()[0]
-            while True:
+        interrupt = None
+        for address, count, first, checked in self.runs:
+            allowed = max(0, safe - first) if safe >= 0 else -1
+            done = 0
+            while done < count:
+                ran = pool.counts()[0]
                 try:
-                    if pool.counts()[0] == ran:
-                        pool.run_at(address, count)
-                    break
+                    pool.run_at(address + 32 * done, count - done, allowed)
+                    done += pool.steps_done()
                 except KeyboardInterrupt as error:
                     interrupt = error
+                    if pool.counts()[0] != ran:
+                        done += pool.steps_done()
+                if done < min(allowed, count):
+                    if interrupt is not None:
+                        raise interrupt
+                    return self.repeat(nodes, -1)       # the program handled the interrupt itself
+                allowed = -1
             if checked and any(self.noted):
                 self._raise(nodes)
         return interrupt
@@ -331,26 +355,33 @@ class Plan:
             error.node = nodes[step.group.root]     # what does not depend on it can still be computed
             raise
 
-    def _conclude(self, now: list, later: list | None, timed: bool, nodes: list, leaves: list, buffers: list) -> None:
-        """The last steps, `later` of them in the background. They may write over memory that results take over, and cannot be repeated:
-        an interrupt has to wait until they are done or handed over."""
-        missing = [b for (i, _), b in zip(self.results, buffers) if self.written.get(i, -1) >= later[2]] if later else []
+    def _conclude(self, now: list, later: list | None, timed: bool, nodes: list, leaves: list, buffers: list, safe: int) -> bool:
+        """The last steps, `later` of them in the background. From step `safe` on they write over memory that results take over, and cannot
+        be repeated: what an interrupt leaves undone is then handed over to the background. False if it came before."""
+        _, count, a, b = now
+        end = later[3] if later else b
         ran, submitted = pool.counts()
-        interrupt = None
-        while True:
+        interrupt, kept = None, False
+        while not kept:
             try:
                 if pool.counts()[0] == ran:
-                    self._native(now, timed)
-                if later and pool.counts() == (ran + 1, submitted):
-                    pool.submit(self.steps_address + 32 * later[0], later[1], (self, leaves, buffers), missing)
-                if interrupt:
-                    pool.wait()
+                    if interrupt is not None:
+                        break
+                    self._native(now, timed, safe)
+                if pool.counts() == (ran + 1, submitted):
+                    done = a + pool.steps_done() if count else a
+                    if done < min(safe, b):
+                        break
+                    if done < end:
+                        missing = [r for (i, _), r in zip(self.results, buffers) if self.written.get(i, -1) >= done]
+                        pool.submit(self.steps_address + 32 * (now[0] + done - a), end - done, (self, leaves, buffers), missing)
                 self._give(nodes, buffers)
-                break
+                kept = True
             except KeyboardInterrupt as error:
                 interrupt = error
-        if interrupt:
+        if interrupt is not None:
             raise interrupt
+        return kept
 
     def _divide(self, segment: list, wanted: int) -> tuple[list, list | None]:
         """What must run now for the node `wanted`, and the rest, if it is worth handing over."""
@@ -389,7 +420,7 @@ class Plan:
         row, offset = self._locate(buffer)
         return addresses[row] + offset
 
-    def _native(self, segment: list, timed: bool) -> None:
+    def _native(self, segment: list, timed: bool, safe: int = -1) -> None:
         first, count, a, b = segment
         if self.target == "interp":
             from . import interp
@@ -406,7 +437,7 @@ class Plan:
             times = pool.run_timed(self.table_rows[first:first + count])
             self.times.update(zip(range(a, b), times.tolist()))
         else:
-            pool.run_at(self.steps_address + 32 * first, count)
+            pool.run_at(self.steps_address + 32 * first, count, max(0, safe - a) if safe >= 0 else -1)
 
     def _raise(self, nodes: list) -> None:
         for code, (node, _, size) in zip(self.status.tolist(), self.checks):

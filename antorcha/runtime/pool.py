@@ -12,6 +12,8 @@ that find nothing to do look out for `SPIN_NS`, then sleep.
 `submit` leaves the calls to a thread of the pool's own, which stands for the caller; there is one such job at a time, and whoever
 needs the pool waits for it (`flight`).
 
+Ctrl-C is looked for while a call runs on the main thread (`pool_ir`): `safe` tells up to which step a call may be given up.
+
 No result may depend on which thread computes a chunk. Workers know nothing of Python: signals stay with the main thread,
 and a process may end, or fork (the child starts its own workers when it needs them), whenever no call runs.
 """
@@ -42,14 +44,16 @@ from .pool_ir import (
     SHUTDOWN,
     SPIN,
     STATE_SIZE,
+    STEPS_DONE,
     SUBMITTED,
     THREADS,
     make_ir,
 )
 
 SPIN_NS = 40_000
+PATIENCE_NS = 20_000_000    # how long to wait for a job before Python may handle a signal
 
-_RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+_RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
 
 
 class Pool:
@@ -63,7 +67,8 @@ class Pool:
         code = jit.load_module(text, lambda: text)
         self.run = _RUN(code["run"])
         self.state = map_pages(STATE_SIZE)  # for the life of the process: a worker may look at it last of all
-        self.completed, self.submitted = (ctypes.c_int64.from_address(self.state + at) for at in (COMPLETED, SUBMITTED))
+        self.completed, self.submitted, self.steps_done = (
+            ctypes.c_int64.from_address(self.state + at) for at in (COMPLETED, SUBMITTED, STEPS_DONE))
         self._put(THREADS, self.threads)
         self._put(SPIN, SPIN_NS)
         self._workers: list[int] = []
@@ -73,7 +78,7 @@ class Pool:
         if self.threads > 1:
             self._start(code["worker"])
             self._submit = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(code["submit"])
-            self._finish = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(code["finish"])
+            self._finish = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int64)(code["finish"])
 
     def _put(self, offset: int, value: int) -> None:
         ctypes.c_int64.from_address(self.state + offset).value = value
@@ -106,20 +111,19 @@ class Pool:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, outer)
 
-    def submit(self, steps: int, count: int) -> bool:
-        """Leave the steps to the submitter, which has no job. False where there cannot be one."""
-        if self.threads == 1:
-            return False
-        if self._submitter is None:
+    def has_submitter(self) -> bool:
+        """Whether there is a submitter; there cannot always be one."""
+        if self._submitter is None and self.threads > 1:
             self._submitter = self._create(self._code["submitter"], 0)
-            if self._submitter is None:
-                return False
-        self._submit(self.state, steps, count)
-        return True
+        return self._submitter is not None
 
-    def finish(self) -> None:
-        """Wait until the submitter has no job."""
-        self._finish(self.state)
+    def submit(self, steps: int, count: int) -> None:
+        """Leave the steps to the submitter, which has no job."""
+        self._submit(self.state, steps, count)
+
+    def finish(self) -> bool:
+        """Wait a little for the submitter. Returns whether it has no job."""
+        return bool(self._finish(self.state, PATIENCE_NS))
 
     def reserve_scratch(self, nbytes: int) -> None:
         """Give every thread at least `nbytes` of scratch memory. Not while a call runs."""
@@ -176,12 +180,13 @@ def run(steps: np.ndarray, count: int | None = None) -> None:
     run_at(steps.__array_interface__["data"][0], len(steps) if count is None else count)
 
 
-def run_at(address: int, count: int) -> None:
-    """As `run`, for steps whose address is known."""
+def run_at(address: int, count: int, safe: int = -1) -> None:
+    """As `run`, for steps whose address is known. With `safe`, an interrupt ends the call early: within one of the first `safe` steps, which
+    are then to be done anew, or after a later one; `steps_done` tells."""
     with _lock:
         flight.finish()
         pool = _pool or _start()
-        pool.run(pool.state, address, count, None)
+        pool.run(pool.state, address, count, None, safe)
 
 
 def submit(address: int, count: int, kept, buffers) -> None:
@@ -189,23 +194,23 @@ def submit(address: int, count: int, kept, buffers) -> None:
     with _lock:
         flight.finish()
         pool = _pool or _start()
-        with flight.lock:       # nobody looks whether there is a job while it is half there
-            if pool.submit(address, count):
-                flight.begin(pool.finish, kept, buffers)
-                return
-        pool.run(pool.state, address, count, None)
+        if pool.has_submitter():
+            with flight.lock:       # nobody looks whether there is a job while it is half there
+                flight.begin(pool.finish, kept, buffers)    # first: an interrupt may come between
+                pool.submit(address, count)
+        else:
+            pool.run(pool.state, address, count, None, -1)
 
 
 def counts() -> tuple[int, int]:
-    """How many lists of steps this pool has run to their end, and how many were submitted. Python may raise an interrupt after a native
+    """How many lists of steps this pool has run, on a caller's thread and on the submitter's. Python may raise an interrupt after a native
     call as well as before it: these tell which."""
     return (0, 0) if _pool is None else (_pool.completed.value, _pool.submitted.value)
 
 
-def wait() -> None:
-    """Wait for what was submitted, even if an interrupt kept `flight` from knowing."""
-    if _pool is not None and _pool._submitter is not None:
-        _pool.finish()
+def steps_done() -> int:
+    """How many steps of the last list were done whole."""
+    return _pool.steps_done.value
 
 
 def run_timed(steps: np.ndarray) -> np.ndarray:
@@ -214,7 +219,7 @@ def run_timed(steps: np.ndarray) -> np.ndarray:
     with _lock:
         flight.finish()
         pool = _pool or _start()
-        pool.run(pool.state, steps.ctypes.data, len(steps), times.ctypes.data)
+        pool.run(pool.state, steps.ctypes.data, len(steps), times.ctypes.data, -1)
     return times
 
 
@@ -264,4 +269,4 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=flight.finish, after_in_child=_after_fork)
-atexit.register(flight.finish)
+atexit.register(flight.leave)

@@ -16,6 +16,11 @@ order of these sequentially consistent accesses, either the worker sees the epoc
 
 A caller that need not wait leaves its steps to one more thread, the `submitter`, which runs them as a caller would: `submit` gives
 it a job, `finish` waits until it has none. There is one job at most.
+
+A caller can be interrupted (Ctrl-C). Every LOOK_NS it asks Python, between chunks of the first `safe` steps and between steps from there
+on, whether SIGINT has come. Between chunks it then takes all chunks that are left, does none of them, and waits for those
+that the others are doing. STEPS_DONE tells how many steps have been done whole. The signal is handed back: its handler runs in
+Python, when the call has returned.
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ FUNCTION, ARGUMENTS, TILES, GRAIN = (2 * LINE + 8 * i for i in range(4))  # the 
 SLEEPERS = 3 * LINE
 THREADS, SPIN, SHUTDOWN, COMPLETED = (4 * LINE + 8 * i for i in range(4))  # the last: how many calls of `run` have ended
 MUTEX, CONDITION = 5 * LINE, 6 * LINE  # the system's types need at most 64 bytes
+STEPS_DONE, LOOKED, CUTTABLE, CUT = (7 * LINE + 8 * i for i in range(4))  # the caller's own: see `asked_to_stop` and `run`
 SCRATCH = 8 * LINE  # a pointer per thread
 RECORDS = SCRATCH + 8 * MAX_THREADS  # per thread: (address of the state, its number)
 RECORD_SIZE = 16
@@ -46,6 +52,8 @@ BITS = 20
 MAX_CHUNKS = 1 << (BITS - 1)  # a step's grain is raised until it has no more
 MASK = (1 << BITS) - 1
 
+LOOK_NS = 20_000_000
+CLOCK_REALTIME = 0
 CLOCK_MONOTONIC = 6 if sys.platform == "darwin" else 1
 PAUSES_PER_LOOK_AT_CLOCK = 16
 
@@ -67,7 +75,7 @@ def make_ir() -> str:
     """The module's text. It depends on the platform alone."""
     declare_pause, pause = _pause()
     with_threads = sys.platform != "win32"
-    parts = [_externals(declare_pause, with_threads), _NOW if with_threads else _NO_CLOCK, _TAKE,
+    parts = [_externals(declare_pause, with_threads), _NOW if with_threads else _NO_CLOCK, _STOP, _TAKE,
              _run(pause, with_threads)]
     if with_threads:
         parts += [_worker(pause), _SUBMITTER]
@@ -75,15 +83,23 @@ def make_ir() -> str:
 
 
 def _externals(declare_pause: str, with_threads: bool) -> str:
+    python = """
+declare i32 @PyGILState_Ensure()
+declare void @PyGILState_Release(i32)
+declare i32 @PyOS_InterruptOccurred()
+declare void @PyErr_SetInterrupt()
+"""
     if not with_threads:
-        return declare_pause
+        return declare_pause + python
     return f"""
 {declare_pause}
+{python}
 declare i32 @clock_gettime(i32, ptr)
 declare i32 @sched_yield()
 declare i32 @pthread_mutex_lock(ptr)
 declare i32 @pthread_mutex_unlock(ptr)
 declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_timedwait(ptr, ptr, ptr)
 declare i32 @pthread_cond_broadcast(ptr)
 """
 
@@ -104,6 +120,60 @@ define internal i64 @now() {{
 }}
 """
 
+_STOP = f"""
+; Has the user asked the caller to stop? Python is asked every {LOOK_NS} ns, for that needs its lock.
+define internal i1 @asked_to_stop(ptr %state) {{
+entry:
+{_field("looked.p", LOOKED)}
+  %looked = load i64, ptr %looked.p
+  %now = call i64 @now()
+  %passed = sub i64 %now, %looked
+  %due = icmp sge i64 %passed, {LOOK_NS}
+  br i1 %due, label %ask, label %no
+ask:
+  store i64 %now, ptr %looked.p
+  %held = call i32 @PyGILState_Ensure()
+  %occurred = call i32 @PyOS_InterruptOccurred()
+  %came = icmp ne i32 %occurred, 0
+  br i1 %came, label %again, label %release
+again:
+  call void @PyErr_SetInterrupt()
+  br label %release
+release:
+  call void @PyGILState_Release(i32 %held)
+  ret i1 %came
+no:
+  ret i1 false
+}}
+
+; Take all chunks of the current step that nobody has taken, and count them as done.
+define internal void @drop_chunks(ptr %state) {{
+entry:
+{_field("done", DONE)}
+{_field("threads.p", THREADS)}
+{_field("ranges", RANGES)}
+{_field("cut", CUT)}
+  store i64 1, ptr %cut
+  %threads = load i64, ptr %threads.p
+  br label %thread
+thread:
+  %t = phi i64 [0, %entry], [%t.next, %thread]
+  %at = mul i64 %t, {LINE}
+  %range = getelementptr i8, ptr %ranges, i64 %at
+  %word = atomicrmw and ptr %range, i64 {-1 << 2 * BITS} seq_cst, align 8
+  %first = and i64 %word, {MASK}
+  %shifted = lshr i64 %word, {BITS}
+  %last = and i64 %shifted, {MASK}
+  %left = sub i64 %last, %first
+  %old = atomicrmw add ptr %done, i64 %left seq_cst, align 8
+  %t.next = add i64 %t, 1
+  %more = icmp slt i64 %t.next, %threads
+  br i1 %more, label %thread, label %exit
+exit:
+  ret void
+}}
+"""
+
 _TAKE = f"""
 ; Take chunks of the current step and run them until there are none: first of the thread's own range, then of the others'.
 define internal void @take_chunks(ptr %state, i64 %thread) {{
@@ -116,8 +186,10 @@ entry:
 {_field("threads.p", THREADS)}
 {_field("ranges", RANGES)}
 {_field("table", SCRATCH)}
+{_field("cuttable.p", CUTTABLE)}
   %scratch.p = getelementptr ptr, ptr %table, i64 %thread
   %threads = load i64, ptr %threads.p
+  %caller = icmp eq i64 %thread, 0
   br label %victim
 victim:
   %distance = phi i64 [0, %entry], [%distance.next, %next]
@@ -131,7 +203,7 @@ victim:
   %step = select i1 %own, i64 1, i64 {-(1 << BITS)}
   br label %look
 look:
-  %count = phi i64 [0, %victim], [%count, %take], [%count.next, %execute]
+  %count = phi i64 [0, %victim], [%count, %take], [%count.next, %execute], [%count.next, %watch], [%count.next, %ask], [%count.next, %drop]
   %word = load atomic i64, ptr %range acquire, align 8
   %first = and i64 %word, {MASK}
   %shifted = lshr i64 %word, {BITS}
@@ -159,6 +231,16 @@ execute:
   %words = inttoptr i64 %arguments to ptr
   call void %code(ptr %words, i64 %begin, i64 %end, ptr %scratch)
   %count.next = add i64 %count, 1
+  br i1 %caller, label %watch, label %look
+watch:
+  %cuttable = load i64, ptr %cuttable.p
+  %watches = icmp ne i64 %cuttable, 0
+  br i1 %watches, label %ask, label %look
+ask:
+  %stops = call i1 @asked_to_stop(ptr %state)
+  br i1 %stops, label %drop, label %look
+drop:
+  call void @drop_chunks(ptr %state)
   br label %look
 none:
   %idle = icmp eq i64 %count, 0
@@ -211,24 +293,30 @@ def _run(pause: str, with_threads: bool) -> str:
     wake = "  call void @wake(ptr %state)" if with_threads else ""
     give_way = "  %ignored = call i32 @sched_yield()" if with_threads else ""
     return (_WAKE if with_threads else "") + f"""
-define void @run(ptr %state, ptr %steps, i64 %n, ptr %times) {{
+; The first `safe` steps may be given up at any chunk, later ones be left for later; -1: none may.
+define void @run(ptr %state, ptr %steps, i64 %n, ptr %times, i64 %safe) {{
 entry:
 {_field("done", DONE)}
 {_field("function.p", FUNCTION)}
 {_field("arguments.p", ARGUMENTS)}
 {_field("tiles.p", TILES)}
 {_field("grain.p", GRAIN)}
-{_field("threads.p", THREADS)}
 {_field("scratch.p", SCRATCH)}
 {_field("completed.p", COMPLETED)}
-  %threads = load i64, ptr %threads.p
-  %alone = icmp eq i64 %threads, 1
+{_field("steps.done.p", STEPS_DONE)}
+{_field("looked.p", LOOKED)}
+{_field("cuttable.p", CUTTABLE)}
+{_field("cut.p", CUT)}
+  %watches = icmp sge i64 %safe, 0
+  %begun = call i64 @now()
+  store i64 %begun, ptr %looked.p
+  store i64 0, ptr %cut.p
   %scratch = load ptr, ptr %scratch.p
   %timed = icmp ne ptr %times, null
   %any = icmp sgt i64 %n, 0
   br i1 %any, label %step, label %exit
 step:
-  %i = phi i64 [0, %entry], [%i.next, %next]
+  %i = phi i64 [0, %entry], [%i.next, %ask], [%i.next, %last]
   %row = getelementptr [4 x i64], ptr %steps, i64 %i
   %function = load i64, ptr %row
   %row1 = getelementptr i64, ptr %row, i64 1
@@ -244,8 +332,7 @@ clock.start:
 choose:
   %start = phi i64 [0, %step], [%start.now, %clock.start]
   %whole = icmp sle i64 %tiles, %grain.given
-  %direct = or i1 %whole, %alone
-  br i1 %direct, label %call, label %publish
+  br i1 %whole, label %call, label %publish
 call:
   %code = inttoptr i64 %function to ptr
   %words = inttoptr i64 %arguments to ptr
@@ -264,6 +351,9 @@ publish:
   store atomic i64 %tiles, ptr %tiles.p release, align 8
   store atomic i64 %grain, ptr %grain.p release, align 8
   store atomic i64 0, ptr %done release, align 8
+  %is.safe = icmp slt i64 %i, %safe
+  %cuttable = zext i1 %is.safe to i64
+  store i64 %cuttable, ptr %cuttable.p
   call void @publish(ptr %state, i64 %chunks)
 {wake}
   call void @take_chunks(ptr %state, i64 0)
@@ -272,7 +362,7 @@ wait:
   %turn = phi i64 [0, %publish], [%turn.next, %pause], [%turn.next, %give.way]
   %finished = load atomic i64, ptr %done acquire, align 8
   %complete = icmp eq i64 %finished, %chunks
-  br i1 %complete, label %finish, label %pause
+  br i1 %complete, label %joined, label %pause
 pause:
   {pause}
   %turn.next = add i64 %turn, 1
@@ -281,6 +371,10 @@ pause:
 give.way:
 {give_way}
   br label %wait
+joined:
+  %cut = load i64, ptr %cut.p
+  %given.up = icmp ne i64 %cut, 0
+  br i1 %given.up, label %exit, label %finish
 finish:
   br i1 %timed, label %clock.end, label %next
 clock.end:
@@ -292,8 +386,16 @@ clock.end:
 next:
   %i.next = add i64 %i, 1
   %more = icmp slt i64 %i.next, %n
+  %looks = and i1 %more, %watches
+  br i1 %looks, label %ask, label %last
+ask:
+  %stops = call i1 @asked_to_stop(ptr %state)
+  br i1 %stops, label %exit, label %step
+last:
   br i1 %more, label %step, label %exit
 exit:
+  %steps.done = phi i64 [0, %entry], [%i, %joined], [%i.next, %ask], [%i.next, %last]
+  store i64 %steps.done, ptr %steps.done.p
   %completed = load i64, ptr %completed.p
   %completed.next = add i64 %completed, 1
   store i64 %completed.next, ptr %completed.p
@@ -412,7 +514,7 @@ work:
   %steps = load ptr, ptr %steps.p
   %count = load i64, ptr %count.p
   %u1 = call i32 @pthread_mutex_unlock(ptr %mutex)
-  call void @run(ptr %state, ptr %steps, i64 %count, ptr null)
+  call void @run(ptr %state, ptr %steps, i64 %count, ptr null, i64 -1)
   %l2 = call i32 @pthread_mutex_lock(ptr %mutex)
   store i64 %submitted, ptr %finished.p
   %b = call i32 @pthread_cond_broadcast(ptr %condition)
@@ -441,25 +543,40 @@ entry:
   ret void
 }}
 
-; Wait until the submitter has no job.
-define void @finish(ptr %state) {{
+; Wait until the submitter has no job, but no longer than some nanoseconds (fewer than 10^9). Returns whether it has none.
+define i32 @finish(ptr %state, i64 %patience) {{
 entry:
 {_field("submitted.p", SUBMITTED)}
 {_field("finished.p", FINISHED)}
 {_field("mutex", JOB_MUTEX)}
 {_field("condition", JOB_CONDITION)}
+  %time = alloca [2 x i64], align 16
+  %status = call i32 @clock_gettime(i32 {CLOCK_REALTIME}, ptr %time)
+  %seconds = load i64, ptr %time
+  %p = getelementptr i64, ptr %time, i64 1
+  %nanoseconds = load i64, ptr %p
+  %sum = add i64 %nanoseconds, %patience
+  %carry = udiv i64 %sum, 1000000000
+  %rest = urem i64 %sum, 1000000000
+  %later = add i64 %seconds, %carry
+  store i64 %later, ptr %time
+  store i64 %rest, ptr %p
   %l = call i32 @pthread_mutex_lock(ptr %mutex)
   br label %look
 look:
+  %late = phi i32 [0, %entry], [%w, %block]
   %submitted = load i64, ptr %submitted.p
   %finished = load i64, ptr %finished.p
   %idle = icmp eq i64 %submitted, %finished
-  br i1 %idle, label %leave, label %block
+  %expired = icmp ne i32 %late, 0
+  %end = or i1 %idle, %expired
+  br i1 %end, label %leave, label %block
 block:
-  %w = call i32 @pthread_cond_wait(ptr %condition, ptr %mutex)
+  %w = call i32 @pthread_cond_timedwait(ptr %condition, ptr %mutex, ptr %time)
   br label %look
 leave:
   %u = call i32 @pthread_mutex_unlock(ptr %mutex)
-  ret void
+  %answer = zext i1 %idle to i32
+  ret i32 %answer
 }}
 """

@@ -46,6 +46,7 @@ from .nest import (
 
 STRIP = 18            # slivers of A (mr rows each) in a strip, where there are many
 WORK = 1 << 21        # multiply-adds that are worth a tile of their own
+LONG = 1 << 32  # multiplications that a single thread does in one go, some tenth of a second
 TILES = 8             # wanted if there is work for them, so that threads have equal shares
 SHORTEST = 9          # slivers of a strip that is short only to make more tiles
 NARROWEST = 4         # panels (nr columns each) of a block that is narrow only to make more tiles
@@ -171,10 +172,12 @@ class ContractionKernel(Kernel):
         return evaluate(self._tiles, words)
 
     def grain(self, words) -> int:
-        """Neighbouring tiles share packed panels: as many at a time as leave each thread a few turns."""
+        """Neighbouring tiles share packed panels: as many at a time as leave each thread a few turns, and an interrupt its chance."""
         tiles, c, threads = self.tiles(words), self.contraction, pool.get_num_threads()
         work = evaluate(product(c.batch + c.m + c.n + c.k), words)
-        alone = threads == 1 or work <= (matvec.WORK if is_matvec(c) else WORK)
+        if threads == 1:
+            return max(1, tiles if work <= LONG else int(tiles * LONG / work))
+        alone = work <= (matvec.WORK if is_matvec(c) else WORK)
         return max(1, tiles if alone else tiles // (4 * threads))
 
     def scratch(self, words) -> int:
