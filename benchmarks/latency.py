@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-RECORDED = 400      # operators between two flushes, as in a small training step
+RECORDED = 100      # operators between two flushes, as in a small training step
 
 
 def least(function, repeats: int = 7) -> float:
@@ -37,51 +37,165 @@ def imports() -> None:
 
 
 def operators(torch) -> dict:
+    nn, f = torch.nn, torch.nn.functional
     x, y = torch.randn(8, 16), torch.randn(8, 16)
     p, b = torch.randn(8, 16, requires_grad=True), torch.randn(16, requires_grad=True)
     m = torch.randn(16, 16, requires_grad=True)
-    f = torch.nn.functional
+    s, q = torch.randn(2, 8, 16, requires_grad=True), torch.randn(2, 4, 8, 16, requires_grad=True)
+    image, kernel = torch.randn(2, 3, 8, 8, requires_grad=True), torch.randn(4, 3, 3, 3, requires_grad=True)
+    classes, table = torch.randint(0, 16, (8,)), torch.randn(10, 16, requires_grad=True)
+    words, target = torch.randint(0, 10, (2, 8)), torch.rand(8, 16)
+    layer, norm, batch = nn.Linear(16, 16), nn.LayerNorm(16), nn.BatchNorm2d(3)
+    drop, attention = nn.Dropout(0.1), nn.MultiheadAttention(16, 4, batch_first=True)
     return {
         "x + y, no derivative": lambda: x + y,
         "x + 1.5, no derivative": lambda: x + 1.5,
+        "linear, no derivative": lambda: f.linear(x, y, None),
         "p + x": lambda: p + x,
         "p * p": lambda: p * p,
         "p * 2.5": lambda: p * 2.5,
+        "p ** 2": lambda: p ** 2,
+        "p / m": lambda: p / b,
+        "-p": lambda: -p,
+        "exp": lambda: p.exp(),
         "relu": lambda: torch.relu(p),
+        "f.relu": lambda: f.relu(p),
+        "gelu": lambda: f.gelu(p),
+        "gelu, tanh": lambda: f.gelu(p, approximate="tanh"),
+        "silu": lambda: f.silu(p),
+        "sigmoid": lambda: p.sigmoid(),
+        "clamp": lambda: p.clamp(-1.0, 1.0),
+        "where": lambda: torch.where(x > 0, p, x),
+        "masked_fill": lambda: p.masked_fill(x > 0, 0.0),
+        "to(float64)": lambda: p.to(torch.float64),
+        "sum()": lambda: p.sum(),
         "sum(1)": lambda: p.sum(1),
         "mean()": lambda: p.mean(),
+        "mean(-1, keepdim)": lambda: p.mean(-1, keepdim=True),
+        "var(-1)": lambda: p.var(-1),
+        "max(-1)": lambda: p.max(-1),
+        "norm()": lambda: p.norm(),
         "matmul": lambda: p @ m,
+        "bmm": lambda: torch.bmm(s, s.transpose(1, 2)),
+        "s @ m": lambda: s @ m,
+        "einsum": lambda: torch.einsum("bij,jk->bik", s, m),
         "linear": lambda: f.linear(p, m, b),
+        "linear of 3 dims": lambda: f.linear(s, m, b),
+        "nn.Linear": lambda: layer(p),
         "view": lambda: p.view(16, 8),
+        "reshape(-1, 8)": lambda: p.reshape(-1, 8),
         "transpose": lambda: p.transpose(0, 1),
+        "permute": lambda: s.permute(2, 0, 1),
+        "unsqueeze": lambda: p.unsqueeze(1),
+        "expand": lambda: b.expand(8, 16),
+        "flatten": lambda: s.flatten(1),
+        "split": lambda: p.split(4, dim=1),
+        "chunk": lambda: p.chunk(4, dim=1),
+        "contiguous, of a transpose": lambda: p.t().contiguous(),
+        "p[2]": lambda: p[2],
         "p[2:4]": lambda: p[2:4],
+        "s[:, -1, :]": lambda: s[:, -1, :],
+        "p[indices]": lambda: m[words],
+        "cat": lambda: torch.cat([p, m], 0),
+        "stack": lambda: torch.stack([p, p], 0),
+        "embedding": lambda: f.embedding(words, table),
         "softmax": lambda: f.softmax(p, -1),
-        "layer_norm": lambda: f.layer_norm(p, (16,)),
-        "gelu": lambda: f.gelu(p),
+        "log_softmax": lambda: f.log_softmax(p, -1),
+        "layer_norm": lambda: f.layer_norm(p, (16,), b, b),
+        "nn.LayerNorm": lambda: norm(p),
+        "nn.BatchNorm2d": lambda: batch(image),
+        "cross_entropy": lambda: f.cross_entropy(p, classes),
+        "mse_loss": lambda: f.mse_loss(p, target),
+        "binary_cross_entropy_with_logits": lambda: f.binary_cross_entropy_with_logits(p, target),
+        "conv2d": lambda: f.conv2d(image, kernel, None, padding=1),
+        "max_pool2d": lambda: f.max_pool2d(image, 2),
+        "avg_pool2d": lambda: f.avg_pool2d(image, 2),
+        "dropout": lambda: f.dropout(p, 0.1),
+        "nn.Dropout": lambda: drop(p),
+        "attention": lambda: f.scaled_dot_product_attention(q, q, q, is_causal=True),
+        "nn.MultiheadAttention": lambda: attention(s, s, s, need_weights=False),
         "x.add_(y)": lambda: x.add_(y),
         "detach": lambda: p.detach(),
+        "clone": lambda: p.clone(),
+        **updates(torch),
     }
 
 
+def updates(torch) -> dict:
+    """Steps of optimisers, each of one parameter, with what goes with them."""
+    calls = {}
+    for name, options in (("SGD", {}), ("SGD", {"momentum": 0.9}), ("Adam", {}), ("AdamW", {}), ("RMSprop", {})):
+        p = torch.randn(8, 16, requires_grad=True)
+        p.grad = torch.randn(8, 16)
+        calls[f"{name}({', '.join(options)}).step"] = getattr(torch.optim, name)([p], lr=1e-3, **options).step
+    p, g = torch.randn(8, 16, requires_grad=True), torch.randn(8, 16)
+    optimiser = torch.optim.SGD([p], lr=1e-3)
+
+    def forget():
+        p.grad = g
+        optimiser.zero_grad()
+
+    def clip():
+        p.grad = g
+        torch.nn.utils.clip_grad_norm_([p], 1.0)
+
+    return {**calls, "zero_grad": forget, "clip_grad_norm_": clip}
+
+
 def record(libraries) -> None:
-    """Microseconds to call one operator (PyTorch computes it as well)."""
-    columns = [{name: cost(lib, call) for name, call in operators(lib).items()} for lib in libraries]
+    """Microseconds to call one operator (PyTorch computes it as well), nodes recorded, microseconds a call of the backward pass."""
+    print(f"a Python loop of 1000 additions: {least(additions) * 1e6:.1f} us")
+    columns = [{name: (*cost(lib, call), backward_cost(lib, call)) for name, call in operators(lib).items()} for lib in libraries]
+    print(f"{'':34}" + "  forward nodes backward" * len(libraries))
     for name in columns[0]:
-        print(f"{name:24}", *[f"{column[name] * 1e6:8.2f}" for column in columns])
+        print(f"{name:34}", *[f"{forward * 1e6:8.2f} {nodes:5.1f} {backward * 1e6:8.2f}" for forward, nodes, backward in
+                              (column[name] for column in columns)])
 
 
-def cost(lib, call) -> float:
-    """Seconds of one call among many that are recorded together."""
+def additions() -> int:
+    s = 0
+    for i in range(1000):
+        s += i
+    return s
+
+
+def cost(lib, call) -> tuple[float, float]:
+    """Seconds of one call among many that are recorded together, nodes recorded by one."""
     settle = getattr(lib, "synchronize", lambda: None)
-    best = float("inf")
+    best, nodes = float("inf"), 0.0
     for _ in range(9):
         settle()
-        start = time.perf_counter()
+        start = time.thread_time()
         for _ in range(RECORDED):
             call()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
+        nodes = pending(lib) / RECORDED
+    settle()
+    return best / RECORDED, nodes
+
+
+def backward_cost(lib, call) -> float:
+    """Seconds of the backward pass for one call, in a pass for many of them."""
+    settle = getattr(lib, "synchronize", lambda: None)
+    best = 0.0
+    for _ in range(5):
+        results = [call() for _ in range(RECORDED)]
+        results = [r[0] if isinstance(r, (tuple, list)) else r for r in results]
+        if not isinstance(results[0], lib.Tensor) or results[0].grad_fn is None:
+            break
+        g = lib.ones_like(results[0])
+        settle()
+        start = time.thread_time()
+        lib.autograd.backward(results, [g] * RECORDED)
+        took = time.thread_time() - start
+        best = min(best or took, took)
     settle()
     return best / RECORDED
+
+
+def pending(lib) -> int:
+    """How many nodes are recorded and not computed."""
+    return len(importlib.import_module("antorcha.graph.tape").nodes) if lib.__name__ == "antorcha" else 0
 
 
 def plan() -> None:

@@ -17,9 +17,10 @@ from ..base import dtype as dt
 from ..base.grad_mode import mode
 from ..graph import tape
 from ..ops import derivative
-from ..ops.derivative import RESULT
+from ..ops.derivative import RESULT, saving
 from ..ops.recall import Recollections, recall
 from ..ops.record import core, widened
+from ..ops.rewriting import place_of
 from .modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401 (the engine's vocabulary)
 
 _count = itertools.count().__next__
@@ -74,9 +75,6 @@ class Packed:
         elif mode.grad and t.meta.dtype.kind in "fc":
             t._rg, t._grad_fn, t._nr = True, of, nr
         return t
-
-
-saving: list = []       # (pack, unpack) of the hooks on what is kept, the innermost last
 
 
 def _pack(node, out) -> None:
@@ -395,11 +393,6 @@ def edge_of(t):
     if node is None:
         return accumulator(t)
     return (node, t._nr) if t._nr else node
-
-
-def place_of(edge) -> tuple:
-    """(node, number of its output) of an edge."""
-    return edge if type(edge) is tuple else (edge, 0)
 
 
 def accumulator(t) -> AccumulateGrad:

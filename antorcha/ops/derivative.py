@@ -15,6 +15,7 @@ import functools
 ARGUMENT, RESULT, SHAPE, VIEW = "argument", "result", "shape", "view"
 
 names: dict = {}    # what the functions written here call, of the layers above; told by `core.autograd`
+saving: list = []   # (pack, unpack) of the hooks on what is kept, the innermost last
 
 
 class Term:
@@ -92,9 +93,9 @@ class Terms(dict):
         of = {t.position: "tensor" if t.bit & tensors else "list" for t in self.terms if t.bit & (tensors | lists)}
         space = {**names, "derivative": found, "new": self.node_class}
         space.update((f"function{i}", function) for i, (function, _) in enumerate(found.steps))
-        found.attach = _written(_attaching(found, self.parameters, of), space)
-        space.update(known=names["Recollections"](), formulas=_written(_formulas(found, of), space))
-        found.compute = _written(_computing(found, of), space)
+        found.attach = written(_attaching(found, self.parameters, of), space)
+        space.update(known=names["Recollections"](2), formulas=written(_formulas(found, of), space))
+        found.compute = written(_computing(found, of), space)
         return found
 
 
@@ -104,7 +105,8 @@ def _compiled(source: str):
     return compile(source, __file__, "exec")
 
 
-def _written(source: str, space: dict):
+def written(source: str, space: dict):
+    """The function that a text defines."""
     scope: dict = {}
     exec(_compiled(source), space, scope)
     return next(iter(scope.values()))

@@ -32,11 +32,10 @@ def public(rec: Record, template, **names):
     function = FunctionType(_unfinished.__code__, space, rec.name)
 
     def finish():
-        if rec.terms is not None and not rec.bare and "body" in space:
+        if "body" in space and is_recalled(rec):
             from .recall import Recollections, recall
 
-            space.update(recall=recall, recalled=Recollections())
-            space["body"] = rec.body if rec.positional == len(rec.names) else rec.apply
+            space.update(recall=recall, recalled=Recollections(), plain=_plain(rec))
         space.update(terms=rec.terms, known=rec.cache, decide=_decide, Meta=Meta,
                      Tensor=core.Tensor, record=core.record, view_of=core.view_of)
         source, defaults, keyword_defaults = _definition(rec, template() if callable(template) else template)
@@ -200,41 +199,64 @@ def autocasts(kind: str):
     return declare
 
 
-def differentiable(rec: Record) -> str:
-    """Lines that compute an operator's result, by its body and without recording the derivatives within where its own applies."""
+def computing(rec: Record) -> str:
+    """Lines that compute an operator's result by its body."""
+    if rec.bare:
+        return _looked_up(rec)
+    if not is_recalled(rec):
+        return "result = body({passed})\n"
+    return "result = recall(recalled, plain, ({tuple})) if recalled.worth else plain({positional})\n"
+
+
+def is_recalled(rec: Record) -> bool:
+    """Whether calls of an operator are recorded again where what they record is known: it is written with others."""
+    return rec.family != "view" and not rec.bare and not rec.variadic
+
+
+def _looked_up(rec: Record) -> str:
+    """Lines for a body that makes one node, or views: its decisions are looked up."""
     terms = rec.terms
     tracked = " + ".join(f"({bit} if {rec.names[i]}._rg else 0)" for i, bit in terms.inputs)
-    if any("[" in str(rec.function.__annotations__.get(rec.names[i])) for i, _ in terms.inputs):
-        lines = "tracked = terms.tracked(({tuple}))\n"
+    inputs = [rec.names[i] for i, _ in terms.inputs]
+    key = "".join(f"{n}.meta, " if n in inputs else f"{n}, " for n in rec.names)
+    if rec.family == "view":
+        found = f"m = known[{key}]"
+        again = f"view_of({inputs[0]}, m) if type(m) is Meta else tuple([view_of({inputs[0]}, one) for one in m])"
     else:
-        lines = f"try: tracked = {tracked}\n" "except AttributeError: tracked = terms.tracked(({tuple}))\n"
-    if rec.bare:
-        inputs = [rec.names[i] for i, _ in terms.inputs]
-        key = "".join(f"{n}.meta, " if n in inputs else f"{n}, " for n in rec.names)
-        if rec.family == "view":
-            found = f"m = known[{key}]"
-            again = f"view_of({inputs[0]}, m) if type(m) is Meta else tuple([view_of({inputs[0]}, one) for one in m])"
-        else:
-            found = f"(form, m), inputs = known[{key}], ({''.join(f'{n}.storage.node, ' for n in inputs)})"
-            again = "record(form, inputs, m)"
-        return lines + ("try:\n"
-                        f"    {found}\n"
-                        "except (KeyError, TypeError, AttributeError):\n"
-                        "    result = decide(rec, ({tuple}))\n"
-                        "else:\n"
-                        f"    result = {again}\n"
-                        f"if tracked and mode.grad{'' if rec.family == 'view' else ' and result.meta.dtype.continuous'}:\n"
-                        "    terms[tracked].attach(result, {positional})\n")
-    return lines + ("if not tracked or not mode.grad:\n"
-                    "    result = recall(recalled, body, ({tuple})) if recalled.worth else body({positional})\n"
-                    "else:\n"
-                    "    mode.grad = False\n"
-                    "    try:\n"
-                    "        result = recall(recalled, body, ({tuple})) if recalled.worth else body({positional})\n"
-                    "    finally:\n"
-                    "        mode.grad = True\n"
-                    "    if not isinstance(result, Tensor) or result.meta.dtype.continuous:\n"
-                    "        terms[tracked].attach(result, {positional})\n")
+        found = f"(form, m), inputs = known[{key}], ({''.join(f'{n}.storage.node, ' for n in inputs)})"
+        again = "record(form, inputs, m)"
+    return (f"try: tracked = {tracked}\n"
+            "except AttributeError: tracked = terms.tracked(({tuple}))\n"
+            "try:\n"
+            f"    {found}\n"
+            "except (KeyError, TypeError, AttributeError):\n"
+            "    result = decide(rec, ({tuple}))\n"
+            "else:\n"
+            f"    result = {again}\n"
+            f"if tracked and mode.grad{'' if rec.family == 'view' else ' and result.meta.dtype.continuous'}:\n"
+            "    terms[tracked].attach(result, {positional})\n")
+
+
+def _plain(rec: Record):
+    """The function of all arguments of an operator with a body; derivatives within are not recorded where it has its own."""
+    terms, body = rec.terms, rec.body if rec.positional == len(rec.names) else rec.apply
+    if terms is None:
+        return body
+
+    def plain(*arguments):
+        tracked = terms.tracked(arguments) if mode.grad else 0
+        if not tracked:
+            return body(*arguments)
+        mode.grad = False
+        try:
+            result = body(*arguments)
+        finally:
+            mode.grad = True
+        if isinstance(result, core.Tensor) and not result.meta.dtype.continuous:
+            return result
+        return terms[tracked].attach(result, *arguments)
+
+    return plain
 
 
 _FIXED = frozenset((type(None), bool, int, str, dt.dtype))

@@ -1,72 +1,109 @@
 """What a function of tensors records, recorded again.
 
-Operators that are several nodes, and derivatives, are written with other operators: each of these checks its arguments, decides about
-shapes and dtypes and makes a tensor, only to come to the nodes it came to the last time. So the second time that such a function is
-called with inputs of the same layouts, the nodes it records are noted (`_observe`), and from then on they are recorded as one piece.
+Operators that are several nodes, layers and derivatives are written with other operators: each of these checks its arguments, decides
+about shapes and dtypes, makes a tensor and its derivative, only to come to what it came to the last time. So when such a function is
+called again and again with inputs of the same layouts, what it records is noted (`_observe`), and from then on a function that makes just
+that takes its place (`rewriting`).
 
-This is for functions that record operations on their arguments and do nothing else. What a function is seen to do besides (to ask for
-a value, to draw random numbers, to write to an argument, to use a tensor that is not among them) makes it one that is called as ever.
+This is for functions that record operations on their arguments and do nothing else but draw random masks and write to arguments. What
+a function is seen to do besides (to ask for a value, to warn, to use a tensor that is not among its arguments) makes it one that is
+called as ever.
 """
 
 from __future__ import annotations
 
+import functools
+import warnings
+from itertools import combinations
+from types import FunctionType
+
 from ..base import config
 from ..base import dtype as dt
-from ..base.errors import user_position
+from ..base.errors import user_frame
 from ..base.grad_mode import mode
 from ..graph import tape
-from ..graph.node import Node, View
-from ..graph.piece import Piece, closed
+from ..graph.node import View
 from ..graph.tape import LONGEST, state
-from .record import Meta, core
+from . import derivative
+from .derivative import saving
+from .layout import Meta, core
+from .rewriting import Text, Untold, place_of
 
-SEEN, NEVER = "seen", "never"       # called once; not to be noted
-MADE, INPUT, VIEW, INNER, NOTHING = range(5)     # what a result is: see `Recollection`
 _PLAIN = frozenset((type(None), str, dt.dtype, View, Meta))
 _NUMBERS = frozenset((bool, int, float))
+_INTEGERS = frozenset((int,))
+PATIENCE = 3        # calls of one kind before one is noted
+VAIN = 8            # kinds of calls that come to nothing, after which no other is looked at
 MOST = 5_000        # kept for one function
-FEWEST = 4          # nodes
 
 
-class Recollections(dict):
-    """What is known of one function: layouts of inputs -> a Recollection, or why there is none. `worth`: False where it is found to
-    record so few nodes that they are made as soon as they are found."""
+class Recollections:
+    """What is known of one function. `spellers`: types of its arguments -> a function that gives the key of a call, or None; `found`:
+    key -> how often it was seen, or what records it again, or None if nothing does. `worth`: False where nothing is found, or nothing
+    of at least `fewest` nodes: less are made as soon as they are found."""
 
-    __slots__ = ("worth", "looks")
+    __slots__ = ("spellers", "found", "fewest", "worth", "looks")
 
-    def __init__(self):
-        super().__init__()
-        self.worth, self.looks = True, 0
+    def __init__(self, fewest: int = 0):
+        self.spellers: dict = {}
+        self.found: dict = {}
+        self.fewest, self.worth, self.looks = fewest, True, 0
 
-    def keep(self, key: tuple, found) -> None:
-        """Note what was found, a Recollection or another thing with a `piece`, or None."""
+    def spelled(self, arguments: tuple, names: tuple = ()) -> tuple | None:
+        """(key, tensors, their nodes) of a call, None where it is told by more than the arguments' layouts."""
+        types = (*map(type, arguments), *names)
+        try:
+            spell = self.spellers[types]
+        except KeyError:
+            spell = self.spellers[types] = _speller(arguments)
+        return spell and spell(names, *arguments)
+
+    def due(self, key: tuple) -> bool:
+        """Whether it is time to look at a call that has no function in its place yet."""
+        found = self.found
+        if len(found) > MOST:
+            found.clear()
+        seen = found.get(key, 0)
+        if seen is None:
+            return False
+        found[key] = seen + 1
+        return seen >= PATIENCE
+
+    def keep(self, key: tuple, again: FunctionType | None, nodes: int) -> None:
+        """Note what was found."""
         self.looks += 1
-        if found is not None and len(found.piece) >= FEWEST:
+        if again is not None and nodes >= self.fewest:
             self.looks = -MOST
-        elif self.looks > 1:
+        elif self.looks > (1 if self.fewest else VAIN):
             self.worth = False
-            self.clear()
+            self.found.clear()
             return
-        self[key] = NEVER if found is None else found
+        self.found[key] = again
 
 
 class Onlooker:
-    """Told by the engine (`tape.state.watch`) what a function does besides recording."""
+    """Told by the engine (`tape.state.watch`) what a function does besides recording. `drawn`: what `Text.draw` is told."""
 
     def __init__(self):
-        self.refused = False
+        self.refused, self.drawing = False, False
+        self.drawn: list = []
 
     def refuse(self, *reason) -> None:
         self.refused = True
 
-    looked = flushed = drew = refuse
+    looked = flushed = refuse
+
+    def drew(self) -> None:
+        self.refused |= not self.drawing
 
     def made(self, node) -> None:
         pass        # a leaf that is used is no input, and found by that
 
     def draws(self, generator):
-        self.refused = True
-        return generator
+        if generator is not core.default_generator:
+            self.refused = True
+            return generator
+        return _Draws(self, generator)
 
     def group(self, group: dict) -> dict:
         return group        # of an optimiser, in another thread
@@ -76,141 +113,183 @@ class Onlooker:
         return state["step"]
 
 
-class Recollection:
-    """A piece of the graph, and the tensors made of it. `results`: (MADE, place in the piece's table, layout, -), (INPUT, which input),
-    (VIEW, of which input, layout), (INNER, place, layout, layout of the tensor it is a view of) or (NOTHING,); `container`: the class
-    of what holds them, None for a single tensor."""
+class _Draws:
+    """The default generator, whose masks are noted."""
 
-    __slots__ = ("piece", "numbers", "results", "container", "placed")
+    def __init__(self, onlooker: Onlooker, generator):
+        self._onlooker, self._generator = onlooker, generator
 
-    def __init__(self, piece: Piece, numbers: list, results: list, container):
-        self.piece, self.numbers, self.results, self.container = piece, numbers, results, container
-        self.placed = [piece.first + k for k, (_, where) in enumerate(piece.forms) if where is not None]
+    def __getattr__(self, name):
+        self._onlooker.refused = True
+        return getattr(self._generator, name)
 
-    def again(self, tensors: list, nodes: list):
-        """Record it for other inputs, whose values are in `nodes`."""
-        table = self.piece.record(nodes, self.numbers)
-        if self.placed:
-            position = user_position()
-            for k in self.placed:
-                table[k].where = position
-        out = []
-        for kind, k, m, base in self.results:
-            if kind == MADE:
-                out.append(core.wrap(table[k], m))
-            elif kind == INPUT:
-                out.append(tensors[k])
-            elif kind == VIEW:
-                out.append(core.view_of(tensors[k], m))
-            else:
-                out.append(None if kind == NOTHING else core.view_of(core.wrap(table[k], base), m))
-        table = None
-        nodes.clear()       # references are counted where values are computed
-        if state.urgent or config.eager or len(tape.nodes) > LONGEST:
+    def below_leaf(self, *arguments):
+        self._onlooker.drawing = True
+        node = self._generator.below_leaf(*arguments)
+        self._onlooker.drawing = False
+        self._onlooker.drawn.append((arguments, node))
+        return node
+
+
+def recalled(function):
+    """Decorates a function of tensors that records operations on its arguments and does nothing else."""
+    known = Recollections()
+
+    @functools.wraps(function)
+    def call(*args, **given):
+        if given:
+            return recall(known, function, (*args, *given.values()), tuple(given)) if known.worth else function(*args, **given)
+        return recall(known, function, args) if known.worth else function(*args)
+    return call
+
+
+def warn(text: str) -> None:
+    """A warning at the user's line, for each call: what warns is not recorded again."""
+    if state.watch is not None:
+        state.watch.refuse("it warns")
+    frame = user_frame()
+    warnings.warn_explicit(text, UserWarning, frame.f_code.co_filename, frame.f_lineno,
+                           registry=frame.f_globals.setdefault("__warningregistry__", {}))
+
+
+def recall(known: Recollections, function, arguments: tuple, names: tuple = ()):
+    """function(*arguments), recorded again where what it records is known; `names`: of the last arguments, if they have any."""
+    if state.urgent or state.watch is not None or mode.autocast is not None or config.eager or saving:
+        return _called(function, arguments, names)
+    spelled = known.spelled(arguments, names)
+    if spelled is None or state.urgent:         # memory shared with NumPy: computed at once
+        return _called(function, arguments, names)
+    key, tensors, nodes = spelled
+    again = known.found.get(key)
+    if type(again) is FunctionType:
+        result = again(tensors, nodes)
+        if len(tape.nodes) > LONGEST:
             tape.settle()
-        if self.container is None:
-            return out[0]
-        return out if self.container is list else tuple.__new__(self.container, out)
-
-
-def recall(known: Recollections, function, arguments: tuple):
-    """function(*arguments), recorded again where what it records is known."""
-    if state.urgent or state.watch is not None or mode.autocast is not None or config.eager:
-        return function(*arguments)
-    tensors: list = []
-    nodes: list = []
-    key: list = []
-    if not _spell(arguments, tensors, nodes, key) or state.urgent:      # memory shared with NumPy: computed at once
-        return function(*arguments)
-    if len({*nodes}) < len(nodes):
-        key.append(tuple(map(nodes.index, nodes)))
-    key = (dt._default, core.default_device, *key)
-    found = known.get(key)
-    if type(found) is Recollection:
-        return found.again(tensors, nodes)
-    if found is None:
-        if len(known) > MOST:
-            known.clear()
-        known[key] = SEEN
-    if found is not SEEN:
-        return function(*arguments)
-    result, found = _observe(function, arguments, tensors, nodes)
-    known.keep(key, found)
+        return result
+    if not known.due(key):
+        return _called(function, arguments, names)
+    result, again, count = _observe(lambda: _called(function, arguments, names), tensors, nodes)
+    known.keep(key, again, count)
     return result
 
 
-def _spell(arguments, tensors: list, nodes: list, key: list) -> bool:
-    """Add to the tensors among the arguments, to their nodes, and to all that the arguments say by themselves. Whether that is all."""
-    tensor = core.Tensor
-    for x in arguments:
+def _called(function, arguments: tuple, names: tuple):
+    if not names:
+        return function(*arguments)
+    n = len(arguments) - len(names)
+    return function(*arguments[:n], **dict(zip(names, arguments[n:])))
+
+
+# -- what a call is told by ---------------------------------------------------------------------------------------
+
+def _speller(arguments: tuple) -> FunctionType | None:
+    """A function (names, *arguments) -> (key, tensors, their nodes) for arguments of the same types; None where these tell too little."""
+    lines, tensors, sequences, key = [], [], [], []
+    for k, x in enumerate(arguments):
+        kind, a = type(x), f"a{k}"
+        if isinstance(x, core.Tensor) and not x.is_sparse:
+            tensors.append(k)
+            lines.append(f"n{k} = {a}.storage.node")
+            key.append(f"{a}.meta, n{k}.form.numel, {a}._rg")
+        elif kind in _PLAIN:
+            key.append(a)
+        elif kind in _NUMBERS:      # 0.0 and -0.0 are equal
+            key.append(f"{a} or str({a})")
+        elif kind is tuple or kind is list:
+            sequences.append(k)
+            key.append(f"k{k}")
+        else:
+            return None
+    own, values = ("".join(f"{c}{k}, " for k in tensors) for c in "an")
+    if sequences:
+        lines += [f"tensors = [{own}]", f"nodes = [{values}]"]
+        for k in sequences:
+            lines += [f"k{k} = sequence(a{k}, tensors, nodes)", f"if k{k} is None: return None"]
+        own, values, twice = "tensors", "nodes", "len({*nodes}) < len(nodes)"
+    else:
+        own, values = f"({own})", f"({values})"
+        twice = " or ".join(f"n{i} is n{j}" for i, j in combinations(tensors, 2))
+    lines.append(f"key = (dt._default, core.default_device, mode.grad, names, {', '.join(key)})")
+    if twice:
+        lines.append(f"if {twice}: key += shared({own}, {values})")
+    lines.append(f"return key, {own}, {values}")
+    return derivative.written(
+        f"def spell(names, {', '.join(f'a{k}' for k in range(len(arguments)))}):\n    " + "\n    ".join(lines) + "\n", _SPACE)
+
+
+def _sequence(items, tensors: list, nodes: list) -> tuple | None:
+    """All that a tuple or list says; tensors in it are added to those of the call. None where that is not all."""
+    if _INTEGERS.issuperset(map(type, items)):
+        return tuple(items)
+    key: list = []
+    for x in items:
         kind = type(x)
-        if kind is tensor or isinstance(x, tensor) and not x.is_sparse:
+        if isinstance(x, core.Tensor) and not x.is_sparse:
             node = x.storage.node
             tensors.append(x)
             nodes.append(node)
-            key += (x.meta, node.form.numel)
+            key += (x.meta, node.form.numel, x._rg)
         elif kind in _PLAIN:
             key.append(x)
-        elif kind in _NUMBERS:      # 1, 1.0 and True are equal, and so are 0.0 and -0.0
-            key += (kind, x if x else str(x))
+        elif kind in _NUMBERS:      # 1, 1.0 and True are equal, too
+            key += (kind, x or str(x))
         elif kind is tuple or kind is list:
-            key.append(len(x))
-            if not _spell(x, tensors, nodes, key):
-                return False
+            inner = _sequence(x, tensors, nodes)
+            if inner is None:
+                return None
+            key.append(inner)
         else:
-            return False
-    return True
+            return None
+    return tuple(key)
 
 
-def _observe(function, arguments, tensors: list, nodes: list) -> tuple:
-    """(function(*arguments), a Recollection of it or None)."""
-    before, onlooker = len(tape.nodes), Onlooker()
+def _shared(tensors, nodes) -> tuple:
+    """Which of several tensors have the same value, the same memory and the same history."""
+    nodes = list(nodes)
+    storages = [t.storage for t in tensors]
+    histories = [(id(t if t._grad_fn is None else t._grad_fn), t._nr) for t in tensors]
+    return tuple(map(nodes.index, nodes)), tuple(map(storages.index, storages)), tuple(map(histories.index, histories))
+
+
+_SPACE = {"dt": dt, "core": core, "mode": mode, "sequence": _sequence, "shared": _shared}
+
+
+# -- what a call records ----------------------------------------------------------------------------------------
+
+def _observe(call, tensors, nodes) -> tuple:
+    """(call(), a function that records the same for other tensors or None, how many nodes that are)."""
+    before, onlooker, first = len(tape.nodes), Onlooker(), derivative.names["count"]()
     versions = [t.storage.version for t in tensors]
+    edges = [place_of(derivative.names["edge_of"](t)) if t._rg else None for t in tensors]
     state.watch = onlooker
     try:
-        result = function(*arguments)
+        result = call()
     finally:
         state.watch = None
+    recorded = tape.nodes[before:]
+    if onlooker.refused:
+        return result, None, 0
+    text = Text(tensors, nodes, edges, first)
+    try:
+        text.draw(onlooker.drawn)
+        text.record(recorded)
+        text.written(versions)
+        return result, text.function(_results(text, result)), len(recorded)
+    except Untold:
+        return result, None, 0
+
+
+def _results(text: Text, result) -> str:
+    """The results, made last: an expression."""
     several = isinstance(result, (tuple, list))
     results = list(result) if several else [result]
-    if onlooker.refused or [t.storage.version for t in tensors] != versions or any(t.storage.node is not n for t, n in zip(tensors, nodes)):
-        return result, None
-    found = _recollected(tape.nodes[before:], tensors, nodes, results)
-    return result, found and Recollection(*found, type(result) if several else None)
-
-
-def _recollected(recorded: list[Node], tensors: list, nodes: list, results: list) -> tuple | None:
-    """(the piece, its numbers, the results as `Recollection` has them); None where it is not told by that. All that was recorded is kept,
-    needed or not: plans are found by it."""
-    made: set = set()
-    for t in results:
-        if t is None or any(t is x for x in tensors):
-            continue
-        if type(t) is not core.Tensor or t._rg:
-            return None
-        s = t.storage
-        if not any(s is x.storage for x in tensors):
-            if type(s) is not core.Storage or s.version or s.node in made:
-                return None
-            made.add(s.node)
-    found = closed(recorded, nodes)
-    if found is None:
-        return None
-    piece, numbers, place = found
-    results = [_result(t, tensors, place) for t in results]
-    return None if None in results else (piece, numbers, results)
-
-
-def _result(t, tensors: list, place: dict) -> tuple | None:
-    """A result as `Recollection` has it; None where its value is from elsewhere."""
-    if t is None:
-        return NOTHING, 0, None, None
-    for k, x in enumerate(tensors):
-        if t is x:
-            return INPUT, k, None, None
-        if t.storage is x.storage:
-            return VIEW, k, t.meta, None
-    k = place.get(t.storage.node)
-    if k is None:
-        return None
-    return (MADE, k, t.meta, None) if t._base is None else (INNER, k, t.meta, t._base.meta)
+    if not all([t is None or isinstance(t, core.Tensor) for t in results]):
+        raise Untold
+    text.differentiate([t for t in results if t is not None])
+    names = ["None" if t is None else text.tensor(t, True) for t in results]
+    if not several:
+        return names[0]
+    if type(result) is list:
+        return f"[{', '.join(names)}]"
+    whole = f"({''.join(n + ', ' for n in names)})"
+    return whole if type(result) is tuple else f"tuple_of({text.constant(type(result))}, {whole})"

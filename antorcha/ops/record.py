@@ -28,7 +28,7 @@ from ..graph.node import view as make_view
 from ..graph.tape import state
 from .derivative import Terms
 from .layout import NUMBERS, Meta, broadcast_shapes, broadcast_view, core, meta, number, result_dtype
-from .public import autocasts, differentiable, public, recast, store_out  # noqa: F401 (a record's vocabulary)
+from .public import autocasts, computing, public, recast, store_out  # noqa: F401 (a record's vocabulary)
 
 RECORDS: dict[str, Record] = {}
 
@@ -327,8 +327,7 @@ def operator(grad=None, samples=None, family="composite", out=True, name=None, *
         rec = Record(name or function.__name__, family, function, grad, samples, out=out, **fields)
         body = rec.body = wide(function) if rec.wide in (True, "forward") else function
         rec.bare |= family == "view" and grad is not None
-        template = "result = body({passed})\n" if grad is None else functools.partial(differentiable, rec)
-        rec.raw = rec.call = public(rec, template, body=body)
+        rec.raw = rec.call = public(rec, functools.partial(computing, rec), body=body)
         rec.call.record = rec
         register(rec)
         return rec.call

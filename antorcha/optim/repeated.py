@@ -2,8 +2,8 @@
 
 A rule is written for one parameter in tensor operators, half a dozen of them, and a model has hundreds of parameters. So what a rule
 records is noted once (`ops.recall` does so for operators): the nodes, the tensors it writes to, and how the numbers among their inputs
-follow from the count of steps and the learning rate (`Symbol`). For parameters of the same layout, and in the steps to come, that
-piece of the graph is recorded. What else the rule depends on, the options of the group and the layouts, is the key; a rule that looks at
+follow from the count of steps and the learning rate (`Symbol`). For parameters of the same layout, and in the steps to come, just
+that is recorded. What else the rule depends on, the options of the group and the layouts, is the key; a rule that looks at
 values, or changes the state in another way, is called as ever.
 """
 
@@ -17,8 +17,8 @@ from ..base.symbol import Symbol
 from ..core.storage import Storage
 from ..graph import tape
 from ..graph.node import Node
-from ..graph.piece import Piece, closed
-from ..ops.recall import MOST, SEEN, Onlooker, Recollections
+from ..ops.recall import MOST, Onlooker, Recollections
+from ..ops.rewriting import Text, Untold
 
 _known: dict = {}       # a rule and the options of a group -> Recollections: layouts -> a Step
 CHANGING = {"params", "param_names", "lr", "initial_lr"}      # of a group; the rest says by its value what a rule does
@@ -42,45 +42,38 @@ class Formulas(Onlooker):
         state["step"] = float.__pos__(value)
         return value
 
-    def function(self, numbers: list) -> FunctionType:
-        """(step, lr) -> the numbers; None where the rule would have gone another way."""
+    def function(self, names: list[str]) -> FunctionType:
+        """(step, lr) -> the numbers of these names; None where the rule would have gone another way."""
         lines, at = ["def compute(step, lr):"], 0
         for count, text in [*self.demands, (len(self.formulas), None)]:
             lines += self.formulas[at:count]
             at = count
             if text is not None:
                 lines.append(f"if not ({text}): return None")
-        constants = {f"c{i}": x for i, x in enumerate(numbers) if type(x) is not Symbol}
-        names = [x.name if type(x) is Symbol else f"c{i}" for i, x in enumerate(numbers)]
         scope: dict = {}
-        source = "\n    ".join([*lines, f"return [{', '.join(names)}]"])
-        exec(compile(source, __file__, "exec"), constants, scope)
+        exec(compile("\n    ".join([*lines, f"return [{', '.join(names)}]"]), __file__, "exec"), {}, scope)
         return scope["compute"]
 
 
 class Step:
-    """What a rule records for one parameter. `writes`: (which tensor, place of its new value in the piece's table, how many writes)."""
+    """What a rule records for one parameter: `record(tensors, nodes, numbers)`, with `compute(step, lr)` for the numbers."""
 
-    __slots__ = ("piece", "compute", "writes", "counts", "last", "numbers")
+    __slots__ = ("record", "compute", "counts", "last", "numbers")
 
-    def __init__(self, piece: Piece, compute, writes: list, counts: bool):
-        self.piece, self.compute, self.writes, self.counts = piece, compute, writes, counts
+    def __init__(self, record, compute, counts: bool):
+        self.record, self.compute, self.counts = record, compute, counts
         self.last = self.numbers = None
 
-    def again(self, tensors: list, nodes: list, state: dict, lr: float) -> bool:
+    def again(self, tensors, nodes, state: dict, lr: float) -> bool:
         """Record it; False where the numbers lead another way."""
         at = (state["step"] if self.counts else 0.0, lr)
         if self.last != at:     # the same for all parameters of a group
             self.last, self.numbers = at, self.compute(*at)
         if self.numbers is None:
             return False
-        table = self.piece.record(nodes, self.numbers)
+        self.record(tensors, nodes, self.numbers)
         if self.counts:
             state["step"] = at[0] + 1.0
-        for which, place, count in self.writes:
-            storage = tensors[which].storage
-            storage.version += count
-            storage.node = table[place]
         return True
 
 
@@ -104,32 +97,22 @@ def known_steps(optimizer, group: dict) -> Recollections | None:
 
 def step(optimizer, known: Recollections, p, g, state: dict, group: dict) -> None:
     """One step of a parameter. `known`: the steps known for the options of its group."""
-    tensors = [p, g, *[v for v in state.values() if type(v) is type(g)]]
-    nodes = [t.storage.node for t in tensors]
-    layouts: list = [*state]
-    for t, n in zip(tensors, nodes):
-        layouts += (t.meta, n.form.numel)
-    if len({*nodes}) < len(nodes):
-        layouts.append(tuple(map(nodes.index, nodes)))
-    key = tuple(layouts)
-    found = known.get(key)
-    if tape.state.urgent:       # memory shared with NumPy: computed at once
-        pass
-    elif type(found) is Step:
-        if found.again(tensors, nodes, state, group["lr"]):
+    kind = type(g)
+    spelled = known.spelled((p, g, *[v for v in state.values() if type(v) is kind]), tuple(state))
+    if spelled is not None and not tape.state.urgent:       # memory shared with NumPy: computed at once
+        key, tensors, nodes = spelled
+        found = known.found.get(key)
+        if type(found) is Step:
+            if found.again(tensors, nodes, state, group["lr"]):
+                return
+        elif type(state.get("step", 0.0)) is float and known.due(key):
+            known.keep(key, *_observed(optimizer, p, g, state, group, tensors, nodes))
             return
-    elif found is None:
-        if len(known) > MOST:
-            known.clear()
-        known[key] = SEEN
-    elif found is SEEN and type(state.get("step", 0.0)) is float:
-        known.keep(key, _observed(optimizer, p, g, state, group, tensors, nodes))
-        return
     optimizer.rule(p, g, state, group)
 
 
-def _observed(optimizer, p, g, state: dict, group: dict, tensors: list, nodes: list) -> Step | None:
-    """Make a step of a parameter, and tell what the rule did if that is all that it did."""
+def _observed(optimizer, p, g, state: dict, group: dict, tensors, nodes) -> tuple[Step | None, int]:
+    """Make a step of a parameter, and tell what the rule did if that is all that it did, and how many nodes that are."""
     before, known, versions = len(tape.nodes), dict(state), [t.storage.version for t in tensors]
     watch = tape.state.watch = Formulas()
     try:
@@ -139,16 +122,18 @@ def _observed(optimizer, p, g, state: dict, group: dict, tensors: list, nodes: l
     for name, v in state.items():
         if type(v) is Symbol:
             state[name] = float.__pos__(v)
-    if watch.refused or watch.counted > 1 or any(type(t.storage) is not Storage for t in tensors) or state.keys() != known.keys() \
+    if watch.refused or watch.drawn or watch.counted > 1 or state.keys() != known.keys() \
             or any(state[name] is not v for name, v in known.items() if name != "step" or not watch.counted):
-        return None
+        return None, 0
     recorded: list[Node] = tape.nodes[before:]
-    found = closed(recorded, nodes)
-    if found is None:
-        return None
-    piece, numbers, place = found
-    written = [(k, place.get(t.storage.node), t.storage.version - v) for k, (t, v) in enumerate(zip(tensors, versions))
-               if t.storage.version != v or t.storage.node is not nodes[k]]
-    if any(at is None for _, at, _ in written):
-        return None
-    return Step(piece, watch.function(numbers), written, bool(watch.counted))
+    symbols = {id(x): x for n in recorded for x in n.inputs if type(x) is Symbol}
+    text = Text(tensors, nodes, numbers={k: f"m{i}" for i, k in enumerate(symbols)})
+    if symbols:
+        text.lines.append(f"{''.join(m + ', ' for m in text.numbers.values())} = numbers")
+    try:
+        text.record(recorded)
+        text.written(versions)
+    except Untold:
+        return None, 0
+    return Step(text.function("None", "tensors, nodes, numbers"), watch.function([x.name for x in symbols.values()]),
+                bool(watch.counted)), len(recorded)

@@ -6,6 +6,7 @@ from ...base import dtype as dt
 from ...ops import random
 from ...ops.activation import celu, elu, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, relu, relu6, selu, silu, threshold
 from ...ops.pointwise import where
+from ...ops.recall import recalled
 from ...ops.record import core
 from ...ops.reduction import log_softmax as _log_softmax
 from ...ops.reduction import softmax as _softmax
@@ -79,16 +80,19 @@ relu_, elu_, selu_, celu_, leaky_relu_, hardtanh_, threshold_ = (
     _inplace_form(f) for f in (relu, elu, selu, celu, leaky_relu, hardtanh, threshold))
 
 
+@recalled
 def tanhshrink(input):
     """x - tanh(x)."""
     return input - input.tanh()
 
 
+@recalled
 def softsign(input):
     """x / (1 + |x|)."""
     return input / (1 + input.abs())
 
 
+@recalled
 def prelu(input, weight):
     """x where positive, else weight * x; one weight, or one for each channel."""
     if weight.numel() != 1:
@@ -104,6 +108,7 @@ def prelu(input, weight):
     return where(input > 0, input, input * weight)
 
 
+@recalled
 def glu(input, dim=-1):
     """The first half times the sigmoid of the second."""
     if input.shape[dim] % 2:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 from ...base import dtype as dt
 from ...ops.contraction import batched_wide, linear
 from ...ops.factory import tril_mask
 from ...ops.padding import pad
 from ...ops.pointwise import where
+from ...ops.recall import recalled, warn
 from ...ops.record import autocasts, core
 from .activation import softmax
 from .dropout import dropout
 
 
 @autocasts("lower")
+@recalled
 def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
     """softmax(q k^T * scale + mask) v. Vaswani et al., 2017. Of 16-bit floats, products are of such numbers, with everything else in
     float32."""
@@ -50,7 +51,7 @@ def float_mask(mask, name: str, target, other=None, other_name: str = ""):
     if mask.dtype is not dt.bool_ and not mask.is_floating_point():
         raise AssertionError(f"only bool and floating types of {name} are supported; received {mask.dtype}")
     if other is not None and other.dtype is not mask.dtype:
-        warnings.warn(f"Support for mismatched {name} and {other_name} is deprecated. Use same type for both instead.", stacklevel=3)
+        warn(f"Support for mismatched {name} and {other_name} is deprecated. Use same type for both instead.")
     if mask.dtype is not dt.bool_:
         return mask
     return where(mask, core.full((), -math.inf, target), core.full((), 0.0, target))
@@ -101,6 +102,7 @@ def _merged(attn_mask, key_padding_mask, batch: int, heads: int):
     return keys if attn_mask is None else attn_mask + keys
 
 
+@recalled
 def multi_head_attention_forward(
         query, key, value, embed_dim_to_check, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v, add_zero_attn, dropout_p,
         out_proj_weight, out_proj_bias, training=True, key_padding_mask=None, need_weights=True, attn_mask=None,

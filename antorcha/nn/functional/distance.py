@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from ...ops.recall import recalled
 from ...ops.record import core
 
 
+@recalled
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     """The cosine of the angle between vectors along `dim`, each norm taken as at least `eps`."""
     a, b = (x / x.norm(2, dim, True).clamp_min(eps) for x in (x1, x2))
     return (a * b).sum(dim)
 
 
+@recalled
 def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
     """The p-norm of the difference, along the last dimension."""
     return (x1 - x2 + eps).norm(p, -1, keepdim)
 
 
+@recalled
 def pdist(input, p=2.0):
     """The p-norms of the differences of all pairs of rows of (N, M): the upper triangle of a matrix of distances, N (N - 1) / 2."""
     if input.dim() != 2:

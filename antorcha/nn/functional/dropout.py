@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
 from ...ops import random
 from ...ops.pointwise import where
+from ...ops.recall import recalled, warn
 from ...ops.record import core
 
 
@@ -44,11 +43,13 @@ def _channels(input) -> tuple:
     return tuple(input.shape[:2]) + (1,) * (input.dim() - 2)
 
 
+@recalled
 def dropout(input, p=0.5, training=True, inplace=False):
     """Zeroes elements with probability p and scales the others by 1 / (1 - p)."""
     return _dropped(_drop, _elements, input, p, training, inplace)
 
 
+@recalled
 def feature_dropout(input, p=0.5, training=True, inplace=False):
     """`dropout` of whole channels of (N, C, ...)."""
     return _dropped(_drop, _channels, input, p, training, inplace)
@@ -60,6 +61,7 @@ def _without_batch(input, p, training, inplace):
     return _or_inplace(input, dropped, inplace)
 
 
+@recalled
 def dropout1d(input, p=0.5, training=True, inplace=False):
     """`dropout` of whole channels of (N, C, L) or (C, L)."""
     _probability(p)
@@ -71,26 +73,26 @@ def dropout1d(input, p=0.5, training=True, inplace=False):
     return (feature_dropout if input.dim() == 3 else _without_batch)(input, p, training, inplace)
 
 
+@recalled
 def dropout2d(input, p=0.5, training=True, inplace=False):
     """`dropout` of whole channels of (N, C, H, W); of (N, C, L), too, with a warning where it is another rank."""
     _probability(p)
     if input.dim() not in (3, 4):
-        warnings.warn(
+        warn(
             f"dropout2d: Received a {input.dim()}-D input to dropout2d, which is deprecated and will result in an error in a future "
-            "release. Consider using dropout instead.",
-            stacklevel=2,
+            "release. Consider using dropout instead."
         )
     return feature_dropout(input, p, training, inplace)
 
 
+@recalled
 def dropout3d(input, p=0.5, training=True, inplace=False):
     """`dropout` of whole channels of (N, C, D, H, W) or (C, D, H, W)."""
     _probability(p)
     if input.dim() not in (4, 5):
-        warnings.warn(
+        warn(
             f"dropout3d: Received a {input.dim()}-D input to dropout3d, which is deprecated and will result in an error in a future "
-            "release. Consider using dropout instead.",
-            stacklevel=2,
+            "release. Consider using dropout instead."
         )
     return (feature_dropout if input.dim() != 4 else _without_batch)(input, p, training, inplace)
 
@@ -105,11 +107,13 @@ def _alpha_drop(input, p, shape):
     return where(keep, input * a, limit * a) - a * limit * p
 
 
+@recalled
 def alpha_dropout(input, p=0.5, training=False, inplace=False):
     """Dropout that keeps mean and variance under SELU. Klambauer et al., 2017."""
     return _dropped(_alpha_drop, _elements, input, p, training, inplace)
 
 
+@recalled
 def feature_alpha_dropout(input, p=0.5, training=False, inplace=False):
     """`alpha_dropout` of whole channels of (N, C, ...)."""
     return _dropped(_alpha_drop, _channels, input, p, training, inplace)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import warnings
 
 from ...base import dtype as dt
 from ...base.errors import message
 from ...ops.activation import logsigmoid
 from ...ops.contraction import linear
 from ...ops.pointwise import where
+from ...ops.recall import recalled, warn
 from ...ops.record import autocasts, broadcast_shapes, core, everywhere, operator, widened
 from ...ops.reduction import along, reduce
 from .activation import log_softmax
@@ -31,7 +31,7 @@ def reduction_name(size_average, reduce, reduction: str) -> str:
         return reduction
     average, reduced = size_average is None or size_average, reduce is None or reduce
     name = "none" if not reduced else "mean" if average else "sum"
-    warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{name}' instead.", stacklevel=4)
+    warn(f"size_average and reduce args will be deprecated, please use reduction='{name}' instead.")
     return name
 
 
@@ -57,13 +57,14 @@ def _weighted_mean(loss, weight, reduction: str, size_average, reduce):
 
 def _same_size(input, target) -> None:
     if input.shape != target.shape:
-        warnings.warn(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead to "
-                      "incorrect results due to broadcasting. Please ensure they have the same size.", stacklevel=3)
+        warn(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead to "
+             "incorrect results due to broadcasting. Please ensure they have the same size.")
 
 
 # -- distances between numbers ----------------------------------------------------------------------------------
 
 @autocasts("full")
+@recalled
 def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
     """(input - target)**2."""
     _same_size(input, target)
@@ -72,6 +73,7 @@ def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", we
 
 
 @autocasts("full")
+@recalled
 def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
     """|input - target|."""
     _same_size(input, target)
@@ -79,6 +81,7 @@ def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", wei
 
 
 @autocasts("full")
+@recalled
 def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mean", beta=1.0):
     """A square over beta below beta, a line above. Girshick, 2015."""
     if beta < 0:
@@ -91,6 +94,7 @@ def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mea
 
 
 @autocasts("full")
+@recalled
 def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     """A square below delta, a line above. Huber, 1964."""
     if not isinstance(delta, (int, float)):
@@ -134,6 +138,7 @@ def _check_classes(input, target, weight) -> int:
 
 
 @autocasts("full")
+@recalled
 def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
     """-input[target] for log-probabilities (N, C, ...) and classes (N, ...)."""
     reduction = reduction_name(size_average, reduce, reduction)
@@ -188,6 +193,7 @@ def _class_weights(weight, rank: int, dim: int):
 
 
 @autocasts("full")
+@recalled
 def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0):
     """The cross-entropy of logits (N, C, ...) with classes (N, ...) or class probabilities (N, C, ...)."""
     if not 0.0 <= label_smoothing <= 1.0:
@@ -253,6 +259,7 @@ class LinearCrossEntropyOptions:
             raise ValueError(f"acc_dtype must be a floating point dtype or None, got {self.acc_dtype!r}")
 
 
+@recalled
 def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean", ignore_index=None,
                          label_smoothing=0.0, options=None):
     """`cross_entropy` of the logits input (N, in) times linear_weight (C, ..., in) with classes (N, ...).
@@ -295,6 +302,7 @@ def _binary_cross_entropy(input: Tensor, target: Tensor):
 
 
 @autocasts("full")
+@recalled
 def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
     """-(t log x + (1 - t) log(1 - x)), the logarithms at least -100."""
     if input.shape != target.shape:
@@ -305,6 +313,7 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
 
 
 @autocasts("full")
+@recalled
 def binary_cross_entropy_with_logits(input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None):
     """Binary cross-entropy of sigmoid(input), computed without overflow."""
     if input.shape != target.shape:
@@ -317,6 +326,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
 
 
 @autocasts("full")
+@recalled
 def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
     """target * (log target - input), for log-probabilities `input`. 'batchmean' is the sum over the first dimension's size."""
     if log_target:
@@ -329,6 +339,7 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
 
 
 @autocasts("full")
+@recalled
 def poisson_nll_loss(input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"):
     """The negative log-likelihood of Poisson counts, `full` with Stirling's approximation of log(target!)."""
     loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
@@ -338,6 +349,7 @@ def poisson_nll_loss(input, target, log_input=True, full=False, size_average=Non
     return _reduced(loss, reduction, size_average, reduce)
 
 
+@recalled
 def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"):
     """The negative log-likelihood of normal numbers with the given means and variances (at least `eps`)."""
     var = var if isinstance(var, core.Tensor) else core.full(tuple(input.shape), var, input.dtype)
@@ -361,6 +373,7 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
 # -- margins ----------------------------------------------------------------------------------------------------
 
 @autocasts("full")
+@recalled
 def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"):
     """x where the target is 1, max(0, margin - x) where it is -1."""
     loss = where(target != 1, (margin - input).clamp_min(0), 0.0) + where(target != -1, input, 0.0)
@@ -368,6 +381,7 @@ def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=No
 
 
 @autocasts("full")
+@recalled
 def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """max(0, -target * (x1 - x2) + margin)."""
     if not input1.dim() == input2.dim() == target.dim():
@@ -379,12 +393,14 @@ def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, red
 
 
 @autocasts("full")
+@recalled
 def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """log(1 + exp(-target * x))."""
     return _reduced((-target * input).exp().log1p(), reduction, size_average, reduce)
 
 
 @autocasts("full")
+@recalled
 def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """1 - cos for target 1, max(0, cos - margin) for -1; vectors along the last dimension."""
     if target.dim() not in (0, 1):
@@ -402,6 +418,7 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
 
 
 @autocasts("full")
+@recalled
 def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None,
                         reduction="mean"):
     """max(0, d(a, p) - d(a, n) + margin), d the p-norm of the difference. Balntas et al., 2016."""
@@ -429,6 +446,7 @@ def triplet_margin_with_distance_loss(anchor, positive, negative, *, distance_fu
 
 
 @autocasts("full")
+@recalled
 def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"):
     """The mean over classes j != target of max(0, margin - x[target] + x[j])**p, for input (N, C) or (C)."""
     if p not in (1, 2):
@@ -455,6 +473,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
 
 
 @autocasts("full")
+@recalled
 def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """The sum of max(0, 1 - x[y] + x[j]) over classes y in the target and j not in it, over C; for input (N, C) or (C).
 
@@ -476,6 +495,7 @@ def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduct
     return _reduced(loss if input.dim() == 2 else loss.squeeze(0), reduction)
 
 
+@recalled
 def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
     """Binary cross-entropy of logits (N, C), averaged over the classes."""
     loss = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))

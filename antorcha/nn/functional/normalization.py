@@ -9,6 +9,7 @@ from ...base.errors import message
 from ...core.autograd import no_grad
 from ...ops.padding import pad
 from ...ops.pointwise import div
+from ...ops.recall import recalled
 from ...ops.record import core, operator, wide, widened
 
 Tensor = "Tensor"
@@ -71,6 +72,7 @@ def native_layer_norm(input: Tensor, normalized_shape, weight: Tensor, bias: Ten
     return out, mean.to(d), (variance + eps).rsqrt().to(d)
 
 
+@recalled
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     """(x - mean) / sqrt(variance + eps) over the last dimensions, times weight plus bias. Ba et al., 2016."""
     shape = tuple(normalized_shape)
@@ -82,6 +84,7 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
 
 
 @wide
+@recalled
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """x / sqrt(mean(x**2) + eps) over the last dimensions, times weight. Zhang and Sennrich, 2019."""
     shape = tuple(normalized_shape)
@@ -102,6 +105,7 @@ def _per_channel(x, rank: int):
     return x.reshape((1, -1) + (1,) * (rank - 2))
 
 
+@recalled
 def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     """Normalisation of each channel over the batch (or with running statistics). Ioffe and Szegedy, 2015."""
     if not input.numel():
@@ -185,6 +189,7 @@ def _native_batch_norm_legit(input: Tensor, weight: Tensor, bias: Tensor, *optio
     return native_batch_norm(input, weight, bias, *statistics)
 
 
+@recalled
 def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5):
     """Normalisation of each channel of each sample (Ulyanov et al., 2016); the running statistics are those of the mean sample."""
     if not use_input_stats:
@@ -203,6 +208,7 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
     return _batch_norm(whole, None, None, weight, bias, True, momentum, eps)[0].reshape(input.shape)
 
 
+@recalled
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     """Normalisation of groups of channels of each sample. Wu and He, 2018."""
     if input.dim() < 2:
@@ -250,6 +256,7 @@ def native_group_norm(input: Tensor, weight: Tensor, bias: Tensor, N, C, HxW, gr
     return out, mean.squeeze(2), (variance + eps).rsqrt().squeeze(2)
 
 
+@recalled
 def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     """Each element divided by (k + alpha * mean of squares over `size` neighbouring channels)^beta. Krizhevsky et al., 2012."""
     if input.dim() < 3:
@@ -260,6 +267,7 @@ def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     return input / (means.transpose(1, -1) * alpha + k) ** beta
 
 
+@recalled
 def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
     """x / max(norm(x), eps) along `dim`."""
     return div(input, input.norm(p, dim, True).clamp_min(eps).expand(input.shape), out=out)

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from ...ops.contraction import linear
 from ...ops.joining import cat, stack
+from ...ops.recall import recalled
 
 # -- cells: (x, state, weights) -> new state -------------------------------------------------------------------
 
 
+@recalled
 def rnn_tanh_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """tanh(W_ih x + b_ih + W_hh h + b_hh)."""
     return _tanh_step(linear(input, w_ih, b_ih), hx, w_hh, b_hh)
 
 
+@recalled
 def rnn_relu_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """relu(W_ih x + b_ih + W_hh h + b_hh)."""
     return _relu_step(linear(input, w_ih, b_ih), hx, w_hh, b_hh)
 
 
+@recalled
 def lstm_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """(h', c') from x and (h, c); the weights hold the gates i, f, g, o. Hochreiter and Schmidhuber, 1997."""
     return _lstm_step(linear(input, w_ih, b_ih), tuple(hx), w_hh, b_hh)
 
 
+@recalled
 def gru_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """h' from x and h; the weights hold the gates r, z, n. Cho et al., 2014."""
     return _gru_step(linear(input, w_ih, b_ih), hx, w_hh, b_hh)

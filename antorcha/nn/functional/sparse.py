@@ -8,6 +8,7 @@ from ...base import dtype as dt
 from ...core.autograd import no_grad
 from ...ops.index import embedding as _embedding
 from ...ops.pointwise import where
+from ...ops.recall import recalled
 from ...ops.record import core, everywhere, widened
 
 
@@ -29,6 +30,7 @@ def _padding(padding_idx, rows: int) -> int:
     return padding_idx % rows
 
 
+@recalled
 def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
     """Rows of `weight` at the indices `input`."""
     if input.dtype not in (dt.int64, dt.int32):
@@ -91,6 +93,7 @@ def _bags(input, offsets, include_last_offset: bool):
     return input, bag, starts.shape[0]
 
 
+@recalled
 def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale_grad_by_freq=False, mode="mean", sparse=False,
                   per_sample_weights=None, include_last_offset=False, padding_idx=None):
     """The sum, mean or maximum of the rows of `weight` in each bag: indices (bags, n), or flat ones that begin at `offsets`.

@@ -1,0 +1,238 @@
+"""What was recorded, written out as a Python function that records it again.
+
+A function of tensors leaves nodes, tensors around them and their derivatives (`GradNode`). `Text` writes one line for each of these,
+with nothing left to decide: forms, layouts and numbers are constants, and what is not made anew is read from the arguments. Recordings
+that differ in constants alone have the same text, which is compiled once.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import FunctionType
+
+from ..base import dtype as dt
+from ..base.errors import user_position
+from ..base.grad_mode import mode
+from ..graph import tape
+from ..graph.node import Node, View
+from . import derivative
+from .layout import Meta, core
+
+_FIXED = frozenset((type(None), bool, int, float, str, dt.dtype, View, Meta, slice))
+
+
+class Untold(Exception):
+    """What was recorded depends on something that the arguments do not tell."""
+
+
+@functools.cache
+def _space() -> dict:
+    """The globals of all functions written here."""
+    return {"new": object.__new__, "Node": Node, "Storage": core.Storage, "Tensor": core.Tensor, "pending": tape.nodes, "core": core,
+            "count": derivative.names["count"], "edge_of": derivative.names["edge_of"], "view_of": core.view_of,
+            "user_position": user_position, "tuple_of": tuple.__new__}
+
+
+@functools.cache
+def _compiled(source: str):
+    return next(c for c in compile(source, __file__, "exec").co_consts if hasattr(c, "co_code"))
+
+
+def place_of(edge) -> tuple:
+    """(node, number of its output) of an edge."""
+    return edge if type(edge) is tuple else (edge, 0)
+
+
+def _is_fixed(x) -> bool:
+    return type(x) in _FIXED or isinstance(x, (tuple, list)) and all(map(_is_fixed, x))
+
+
+class Text:
+    """The lines of a function of `tensors` and `nodes`, their values; `numbers`: what the numbers among the inputs of nodes are called,
+    by their id, where they are no constants. `first`: derivatives with a lower `seq` were there before."""
+
+    def __init__(self, tensors, nodes, edges=(), first: int = 0, numbers: dict | None = None):
+        self.lines: list[str] = []
+        self.constants: list = []
+        self.names: dict[int, str] = {}         # id of a constant -> its name
+        self.numbers, self.first = numbers or {}, first
+        self.arguments = list(zip(tensors, nodes))
+        every = list(reversed(list(enumerate(tensors))))
+        self.values = {nodes[k]: f"n{k}" for k, _ in every}
+        self.storages = {id(t.storage): (f"t{k}.storage", True) for k, t in every}
+        self.tensors = {id(t): f"t{k}" for k, t in every}
+        self.inputs = {edges[k]: k for k, _ in every if edges and edges[k] is not None}     # place -> the tensor it belongs to
+        self.at = {id(t.storage): f"t{k}" for k, t in every}
+        self.derivatives: dict = {}
+        self.edges: set = set()
+        self.made: list = []        # objects whose ids are used
+
+    def constant(self, x) -> str:
+        if x is None or x is True or x is False or x == () and type(x) is tuple:
+            return repr(x)
+        name = self.names.get(id(x))
+        if name is None:
+            name = self.names[id(x)] = f"c{len(self.constants)}"
+            self.constants.append(x)
+        return name
+
+    # -- values -------------------------------------------------------------------------------------------------
+
+    def draw(self, drawn: list) -> None:
+        """Draw random numbers as they were: (arguments of `below_leaf` of the default generator, the leaf)."""
+        for k, (arguments, node) in enumerate(drawn):
+            self.values[node] = f"d{k}"
+            self.lines.append(f"d{k} = core.default_generator.below_leaf(*{self.constant(arguments)})")
+
+    def record(self, recorded: list[Node]) -> None:
+        """Make nodes, and add them to what is pending."""
+        if any([n.where is not None for n in recorded]):
+            self.lines.append("where = user_position()")
+        for k, n in enumerate(recorded):
+            reads = "".join([self._read(s) + ", " for s in n.inputs])
+            self.lines.append(f"x{k} = new(Node); x{k}.form = {self.constant(n.form)}; x{k}.inputs = ({reads}); x{k}.buffer = "
+                              + (f"x{k}.where = None" if n.where is None else f"None; x{k}.where = where"))
+            self.values[n] = f"x{k}"
+        if recorded:
+            made = ", ".join([f"x{k}" for k in range(len(recorded))])
+            self.lines.append(f"pending.extend(({made}))" if len(recorded) > 1 else f"pending.append({made})")
+
+    def _read(self, source) -> str:
+        if type(source) is Node:
+            return self.value(source)
+        return self.numbers.get(id(source)) or self.constant(source)
+
+    def value(self, node) -> str:
+        if node not in self.values:
+            raise Untold
+        return self.values[node]
+
+    def written(self, versions: list[int]) -> None:
+        """Give the arguments that were written to their new values; `versions`: what they had before."""
+        done: set = set()
+        for k, ((t, node), version) in enumerate(zip(self.arguments, versions)):
+            s = t.storage
+            if s.version == version and s.node is node or s in done:
+                continue
+            done.add(s)
+            if t._rg and mode.grad or type(s) is not core.Storage:
+                raise Untold
+            self.lines.append(f"s = t{k}.storage; s.version += {s.version - version}; s.write({self.value(s.node)})")
+
+    # -- tensors ------------------------------------------------------------------------------------------------
+
+    def storage(self, s) -> tuple[str, bool]:
+        """(its name, whether it was there before)."""
+        found = self.storages.get(id(s))
+        if found is None:
+            if type(s) is not core.Storage:
+                raise Untold
+            name = f"s{len(self.made)}"
+            self.lines.append(f"{name} = new(Storage); {name}.node = {self.value(s.node)}; {name}.version = {s.version}")
+            found = self.storages[id(s)] = name, False
+            self.made.append(s)
+        return found
+
+    def tensor(self, t, outside: bool = False) -> str:
+        """The name of a tensor, made first if it is none of the arguments; `outside`: it is seen by the caller, so if it is a view, it
+        has to be known as one."""
+        found = self.tensors.get(id(t))
+        if found is not None:
+            return found
+        if type(t) is not core.Tensor or t._untracked or t._rg and t._grad_fn is None:
+            raise Untold
+        if outside and t._base is not None:
+            base = self.at.get(id(t.storage)) or self.tensor(t._base, True)
+            name = f"r{len(self.made)}"
+            self.lines.append(f"{name} = view_of({base}, {self.constant(t.meta)})")
+        else:
+            storage, _ = self.storage(t.storage)
+            name = f"r{len(self.made)}"
+            self.lines.append(f"{name} = new(Tensor); {name}.storage = {storage}; {name}.meta = {self.constant(t.meta)}")
+            if not t._rg:
+                self.lines.append(f"{name}._rg = False; {name}._grad_fn = None; {name}._nr = 0")
+        self.tensors[id(t)] = name
+        self.made.append(t)
+        if t._rg:
+            if t._grad_fn not in self.derivatives:
+                raise Untold
+            self.lines.append(f"{name}._rg = True; {name}._grad_fn = {self.derivatives[t._grad_fn]}; {name}._nr = {t._nr}")
+        return name
+
+    # -- derivatives --------------------------------------------------------------------------------------------
+
+    def differentiate(self, results: list) -> None:
+        """Make the derivatives that the results lead to."""
+        found: set = set()
+        stack = [(t._grad_fn, t._nr) for r in results for t in (r, r._base) if t is not None and t._rg and id(t) not in self.tensors]
+        while stack:
+            place = stack.pop()
+            node = place[0]
+            if place in self.inputs or node in found:
+                continue
+            if node is None or node.seq < self.first or node.record is None or node.extras is not None or type(node.versions) is not tuple:
+                raise Untold
+            found.add(node)
+            stack.extend([place_of(e) for e in node.edges if e is not None])
+            stack.extend([(t._grad_fn, t._nr) for v in node.kept for t in (v if type(v) in (tuple, list) else (v,))
+                          if isinstance(t, core.Tensor) and t._rg and id(t) not in self.tensors])
+        for k, node in enumerate(sorted(found, key=lambda n: n.seq)):
+            self._derivative(f"g{k}", node)
+
+    def _derivative(self, name: str, node) -> None:
+        edges = "".join([("None" if e is None else self._edge(place_of(e))) + ", " for e in node.edges])
+        kept, versions = [], []
+        for i, v in enumerate(node.kept):
+            kept.append(self._kept(v) + ", ")
+            version = node.versions[i] if node.versions else None
+            versions.append(self._version(v, version) + ", ")
+        self.lines.append(
+            f"{name} = new({self.constant(type(node))}); {name}.seq = count(); {name}.edges = ({edges}); {name}.extras = None; "
+            f"{name}.outputs = {self.constant(node.outputs)}; {name}.derivative = {self.constant(node.derivative)}; "
+            f"{name}.kept = ({''.join(kept)}); {name}.versions = ({''.join(versions) if node.versions else ''})")
+        self.derivatives[node] = name
+
+    def _edge(self, place: tuple) -> str:
+        k = self.inputs.get(place)
+        if k is None:
+            if place[0] not in self.derivatives:
+                raise Untold
+            node = self.derivatives[place[0]]
+            return f"({node}, {place[1]})" if place[1] else node
+        if k not in self.edges:
+            self.edges.add(k)
+            self.lines += [f"e{k} = t{k}._grad_fn", f"if e{k} is None or t{k}._nr: e{k} = edge_of(t{k})"]
+        return f"e{k}"
+
+    def _kept(self, v) -> str:
+        if isinstance(v, core.Tensor):
+            return self.tensor(v)
+        if isinstance(v, core.Storage):
+            return self.storage(v)[0]
+        if _is_fixed(v):
+            return self.constant(v)
+        if type(v) is not tuple:
+            raise Untold
+        return f"({''.join([self._kept(x) + ', ' for x in v])})"
+
+    def _version(self, v, version: int | None) -> str:
+        """The versions, added up, of storages that are kept."""
+        if version is None:
+            return "None"
+        storages = [x.storage if isinstance(x, core.Tensor) else x for x in (v if type(v) is tuple else (v,))]
+        if version != sum([s.version for s in storages]):
+            raise Untold
+        return " + ".join([f"{name}.version" if before else str(s.version) for s in storages for name, before in [self.storage(s)]])
+
+    # -- the whole ----------------------------------------------------------------------------------------------
+
+    def function(self, result: str, parameters: str = "tensors, nodes") -> FunctionType:
+        """A function of the tensors, their nodes (and of what else there is among the parameters) that gives `result`."""
+        each = range(len(self.arguments))
+        lines = [f"def again({parameters}, constants):"]
+        if each:
+            lines += [f"{''.join(f't{k}, ' for k in each)} = tensors", f"{''.join(f'n{k}, ' for k in each)} = nodes"]
+        if self.constants:
+            lines.append(f"{''.join(f'c{k}, ' for k in range(len(self.constants)))} = constants")
+        source = "\n    ".join([*lines, *self.lines, f"return {result}"])
+        return FunctionType(_compiled(source), _space(), "again", (tuple(self.constants),))
