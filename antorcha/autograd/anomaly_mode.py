@@ -7,8 +7,8 @@ import warnings
 from ..core import autograd
 
 
-def _checked(node, grads: list, needed):
-    result = autograd.cotangents_plain(node, grads, needed)
+def _checked(node, grads: list):
+    result = autograd.cotangents_plain(node, grads)
     for i, g in enumerate(result):
         if isinstance(g, autograd.Tensor) and g.dtype.kind in "fc" and bool(g.isnan().any()):
             raise RuntimeError(f"Function '{node.name()}' returned nan values in its {i}th output.")

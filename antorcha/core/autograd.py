@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections import OrderedDict
-from heapq import heappop, heappush
+from operator import attrgetter
 
 from ..base import dtype as dt
 from ..base.grad_mode import mode
@@ -24,6 +24,7 @@ from ..ops.rewriting import place_of
 from .modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401 (the engine's vocabulary)
 
 _count = itertools.count().__next__
+_made = attrgetter("seq")
 
 
 # -- nodes ------------------------------------------------------------------------------------------------------
@@ -141,7 +142,7 @@ def bind(tensor_class) -> None:
     derivative.names.update(
         Tensor=Tensor, count=_count, edge_of=edge_of, several=_several, saving=saving, pack=_pack, kept_results=_kept_results,
         kept_argument=_kept_argument, extend=_extend, layout=_layout, fitting=_fitting, reduce_to=reduce_to,
-        mode=mode, recall=recall, Recollections=Recollections,
+        mode=mode, released=RELEASED, recall=recall, Recollections=Recollections,
         plain=frozenset((type(None), int, float, bool, str, dt.dtype)))
 
 
@@ -196,19 +197,15 @@ class GradNode:
 
     def backward(self, grads: list) -> list:
         """The cotangents of the inputs, one for each edge."""
+        if len(grads) == 1:
+            return self.derivative.compute(self, grads[0])
+        partial = self.record.partial
+        return self.derivative.compute(self, tuple([x if x is not None or partial else core.zeros(m) for x, m in zip(grads, self.outputs)]))
+
+    def compute(self, g) -> list:
+        """As `Derivative.compute`: of complex numbers, of 16-bit floats, where hooks have what was kept, or where that was let go."""
         if self.kept is RELEASED:
             raise RuntimeError(TWICE)
-        if len(grads) == 1:
-            g = grads[0]
-        else:
-            partial = self.record.partial
-            g = tuple([x if x is not None or partial else core.zeros(m) for x, m in zip(grads, self.outputs)])
-        if self.outputs[0].dtype.exact and type(self.versions) is tuple:
-            return self.derivative.compute(self, g)
-        return self._compute(g)
-
-    def _compute(self, g) -> list:
-        """As `Derivative.compute`: of complex numbers, of 16-bit floats, and where hooks have what was kept."""
         turned = self.record.holomorphic and self.outputs[0].dtype.kind == "c"
         if turned:      # g conj(f'), from a formula for g f' (Kreutz-Delgado, "The Complex Gradient Operator and the CR-Calculus", 2009)
             g = conjugate(g)
@@ -439,40 +436,41 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
     Nothing is propagated beyond the nodes in `final`.
     """
     needed = None if accumulate else _leading_to(roots, captures, final)
-    waiting = _dependencies(roots, needed, final)
-    arrived: dict = {}      # node -> cotangents of its outputs
-    ready: list = []
-    for (node, nr), g in zip(roots, cotangents):
-        if needed is not None and node not in needed:
-            continue
-        if not waiting.get(node) and node not in arrived:
-            heappush(ready, (-node.seq, _count(), node))
-        _add(arrived, node, nr, g)
+    order, waiting = _order(roots, needed, final)
+    arrived: dict = {}      # edge -> the cotangent that goes there
+    for place, g in zip(roots, cotangents):
+        if needed is None or place[0] in needed:
+            _add(arrived, place if place[1] else place[0], g)
     retain = retain_graph or create_graph
     before = mode.grad, mode.accumulates
     mode.grad, mode.accumulates = create_graph, accumulate
     if not passes:
         _at_the_end.clear()     # of a pass that failed
     passes.append((roots, needed))
+    plain = needed is None and not captures and not final and _cotangents is cotangents_plain
     try:
-        while ready:
-            node = heappop(ready)[2]
-            grads = arrived.pop(node, None) or [None] * len(node.outputs)
-            if node.extras is not None:
-                _tensor_hooks(node.extras, grads)
-            if captures:
-                _capture(captures, node, grads)
-            if type(node) is AccumulateGrad:
-                g = grads.pop()
-                if accumulate and g is not None:
-                    node.accumulate(g, create_graph)
-                continue
-            if node in final or needed is not None and not any(e is not None and place_of(e)[0] in needed for e in node.edges):
-                continue
-            result = _cotangents(node, grads, needed)
+        for node in order:
+            if plain and node.extras is None and node.record is not None and len(node.outputs) == 1:
+                g = arrived.pop(node, None)
+                result = () if g is None else node.derivative.compute(node, g)
+            else:
+                result = _visit(node, arrived, captures or {}, needed, final, accumulate, create_graph)
+                if result is None:
+                    continue
             if not retain:
                 node.release()
-            _send(node.edges, result, needed, arrived, waiting, ready)
+            for e, g in zip(node.edges, result or itertools.repeat(None)):
+                if e is None or needed is not None and place_of(e)[0] not in needed:
+                    continue
+                if g is not None:
+                    if e in arrived:
+                        _add(arrived, e, g)
+                    else:
+                        arrived[e] = g
+                if e in waiting:
+                    waiting[e] = left = waiting[e] - 1
+                    if not left:
+                        _visit(e, arrived, captures or {}, needed, final, accumulate, create_graph)
     finally:
         mode.grad, mode.accumulates = before
         passes.pop()
@@ -480,19 +478,30 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
         _at_the_end.pop(0)()
 
 
-def _cotangents(node, grads: list, needed) -> list:
+def _visit(node, arrived: dict, captures: dict, needed, final, accumulate: bool, create_graph: bool) -> list | None:
+    """What goes along the edges of a node, with all that may be wanted of it; None where nothing goes on."""
+    grads = [arrived.pop((node, nr) if nr else node, None) for nr in range(len(node.outputs))]
+    if node.extras is not None:
+        _tensor_hooks(node.extras, grads)
+    if captures:
+        _capture(captures, node, grads)
+    if type(node) is AccumulateGrad:
+        if accumulate and grads[0] is not None:
+            node.accumulate(grads.pop(), create_graph)
+        return None
+    if node in final or needed is not None and not any(e is not None and place_of(e)[0] in needed for e in node.edges):
+        return None
+    return _cotangents(node, grads)
+
+
+def _cotangents(node, grads: list) -> list:
     """Of the node's inputs; its hooks are run."""
-    if needed is None and node.extras is None and len(grads) == 1 and grads[0] is not None:
-        return node.backward(grads)
-    edges = node.edges
-    if needed is not None and not any(e is not None and place_of(e)[0] in needed for e in edges):
-        return [None] * len(edges)
     extras = node.extras
     if extras is not None:
         for hook in list(extras.before.values()):
             new = hook(tuple(grads))
             grads = grads if new is None else list(new)
-    result = node.backward(grads) if any([g is not None for g in grads]) else [None] * len(edges)
+    result = node.backward(grads) if any([g is not None for g in grads]) else [None] * len(node.edges)
     if extras is not None:
         for hook in list(extras.after.values()):
             new = hook(tuple(result), tuple(grads))
@@ -503,33 +512,9 @@ def _cotangents(node, grads: list, needed) -> list:
 cotangents_plain = _cotangents      # `_cotangents` is replaced where anomalies are looked for
 
 
-def _send(edges: tuple, result: list, needed, arrived: dict, waiting: dict, ready: list) -> None:
-    """Add cotangents to what has arrived at the nodes they go to; a node is ready when all have."""
-    for e, g in zip(edges, result):
-        if e is None:
-            continue
-        if type(e) is tuple:
-            node, nr = e
-        else:
-            node, nr = e, 0
-        if needed is not None and node not in needed:
-            continue
-        if g is not None:
-            if node in arrived or nr:
-                _add(arrived, node, nr, g)
-            else:
-                arrived[node] = [g, *[None] * (len(node.outputs) - 1)] if len(node.outputs) > 1 else [g]
-        left = waiting[node] = waiting[node] - 1
-        if not left:
-            heappush(ready, (-node.seq, _count(), node))
-
-
-def _add(arrived: dict, node, nr: int, g) -> None:
-    slots = arrived.get(node)
-    if slots is None:
-        slots = arrived[node] = [None] * len(node.outputs)
-    there = slots[nr]
-    slots[nr] = g if there is None else g + there if g.is_sparse else there + g
+def _add(arrived: dict, edge, g) -> None:
+    there = arrived.get(edge)
+    arrived[edge] = g if there is None else g + there if g.is_sparse else there + g
 
 
 def _capture(captures: dict, node, grads: list) -> None:
@@ -555,28 +540,27 @@ def _successors(node) -> list:
     return [e[0] if type(e) is tuple else e for e in node.edges if e is not None]
 
 
-def _dependencies(roots, needed, final) -> dict:
-    """node -> how many edges lead to it."""
-    count: dict = {}
+def _order(roots, needed, final) -> tuple[list, dict]:
+    """(the nodes to visit, the latest first: each before those its edges lead to; leaf -> how many edges lead to it, which is visited
+    as soon as all cotangents have arrived)."""
+    waiting: dict = {}
     seen = {node for node, _ in roots}
     stack = list(seen)
-    while stack:
-        node = stack.pop()
+    for node in stack:
         if needed is not None and node not in needed or node in final:
             continue
         for after in node.edges:
-            if after is None:
-                continue
-            if type(after) is tuple:
-                after = after[0]
-            if after in count:
-                count[after] += 1
-            elif needed is None or after in needed:
-                count[after] = 1
-                if after not in seen:
+            if type(after) is AccumulateGrad:
+                waiting[after] = waiting.get(after, 0) + 1
+            elif after is not None:
+                if type(after) is tuple:
+                    after = after[0]
+                if after not in seen and (needed is None or after in needed):
                     seen.add(after)
                     stack.append(after)
-    return count
+    order = [n for n in stack if (needed is None or n in needed) and n not in waiting]
+    order.sort(key=_made, reverse=True)
+    return order, waiting
 
 
 def _leading_to(roots, captures, final) -> set:

@@ -162,7 +162,8 @@ def _attaching(derivative: Derivative, parameters: tuple, of: dict) -> str:
 
 def _computing(derivative: Derivative, of: dict) -> str:
     """The text of `compute`: the kept tensors are as they were, and each cotangent fits the input it belongs to."""
-    lines = ["kept = node.kept", "versions = node.versions"] if derivative.keeps else []
+    lines = ["kept = node.kept", "versions = node.versions"]
+    lines += ["if kept is released or type(versions) is not tuple or not node.outputs[0].dtype.exact: return node.compute(g)"]
     for j, (kind, i) in enumerate(derivative.keeps):
         if kind is RESULT or kind is ARGUMENT and of.get(i) == "list":
             lines.append(f"k{j} = node.unpack({j})")
