@@ -52,8 +52,8 @@ def explain_missing(name: str) -> str:
     return f"{name} is missing here: antorcha does not have it."
 
 
-def _their_name(ours: str) -> str:
-    return THEIRS + ours.removeprefix(OURS)
+def _their_name(name: str) -> str:
+    return THEIRS + name.removeprefix(OURS) if name.startswith(OURS) else name
 
 
 class _Alias(MetaPathFinder, Loader):
@@ -73,7 +73,8 @@ class _Alias(MetaPathFinder, Loader):
             module = getattr(sys.modules.get(owner), leaf, None)  # a namespace that is kept in another module
             if not isinstance(module, ModuleType):
                 if isinstance(error, MissingModule) or error.name == ours:
-                    raise MissingModule(explain_missing(spec.name), name=spec.name) from None
+                    # With antorcha's name: `from torch import x` would swallow the error if it bore the name it asks for.
+                    raise MissingModule(explain_missing(spec.name), name=ours) from None
                 raise
         self._specs[spec.name] = (module.__spec__, module.__dict__.get("__path__"))
         return module
@@ -86,6 +87,7 @@ class _Alias(MetaPathFinder, Loader):
             # Where a module is a package, `from torch.nn.functional import x` asks the finders for a missing x, and so
             # _Missing can say what a bare "cannot import name" would not.
             module.__path__ = path if path is not None else []
+            module.__name__ = name      # which libraries that patch torch look at; imports within go by __package__
         _help_with_missing_names(module)
 
     def find_distributions(self, context: DistributionFinder.Context | None = None) -> Iterable[Distribution]:

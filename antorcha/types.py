@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .base.device import device as _device
+from .base.dtype import dtype as _dtype  # noqa: F401
 from .core.tensor import Size, Tensor
 
 Number = int | float | bool

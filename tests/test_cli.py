@@ -88,7 +88,7 @@ def test_worker_processes_see_the_alias(script, how):
                 print(pool.map(work, [1, 2]))
     """)
     status, output, errors = antorcha("run", path)
-    assert (status, output, errors) == (0, "[(2, 'antorcha'), (3, 'antorcha')]\n", "")
+    assert (status, output, errors) == (0, "[(2, 'torch'), (3, 'torch')]\n", "")
 
 
 def test_errors_and_exit_status_are_the_scripts(script):

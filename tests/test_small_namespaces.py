@@ -86,3 +86,25 @@ def test_every_module_can_be_imported():
     for info in pkgutil.walk_packages(torch.__path__, "antorcha."):
         if not info.name.endswith("__main__"):
             importlib.import_module(info.name)
+
+
+def test_scatter_and_gather_cut_and_join_containers():
+    from collections import namedtuple
+
+    from antorcha.nn.parallel import gather, scatter, scatter_kwargs
+
+    Pair = namedtuple("Pair", "x y")
+    x = torch.arange(4)
+    parts = scatter({"a": Pair(x, "s"), "b": [x]}, ["cpu", "cpu"])
+    assert [part["a"].x.tolist() for part in parts] == [[0, 1], [2, 3]] and parts[1]["a"].y == "s" and parts[0]["b"][0].tolist() == [0, 1]
+    assert scatter_kwargs((x,), {}, ["cpu"] * 2)[1] == ({}, {})
+    assert gather([Pair(x, {"k": x[0]})] * 2, "cpu").y["k"].tolist() == [0, 0]
+
+
+def test_flat_vectors_of_tensors():
+    from antorcha._utils import _flatten_dense_tensors, _take_tensors, _unflatten_dense_tensors
+
+    tensors = [torch.ones(2, 3), torch.zeros(4)]
+    flat = _flatten_dense_tensors(tensors)
+    assert flat.shape == (10,) and all(torch.equal(a, b) for a, b in zip(_unflatten_dense_tensors(flat, tensors), tensors))
+    assert [len(group) for group in _take_tensors([torch.ones(2)] * 5, 16)] == [2, 2, 1]

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 import antorcha as torch
+
+
+class OptState(Enum):
+    """Where an optimiser stands since the last `update`."""
+
+    READY = 0
+    UNSCALED = 1
+    STEPPED = 2
 
 
 class GradScaler:

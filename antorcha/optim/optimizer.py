@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
+from collections.abc import Iterable
 from copy import deepcopy
+from functools import wraps
 from itertools import chain
+from typing import Any, TypeAlias
 
 import antorcha as torch
 
@@ -12,6 +15,37 @@ from ..graph import tape
 from . import repeated
 
 required = object()
+ParamsT: TypeAlias = Iterable[torch.Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, torch.Tensor]]
+_params_t = params_t = ParamsT
+
+
+def _use_grad_for_differentiable(step):
+    """A decorator of `step` methods: without derivatives, unless the optimiser's default `differentiable` is true."""
+    @wraps(step)
+    def wrapped(self, *args, **kwargs):
+        with torch.set_grad_enabled(self.defaults.get("differentiable", False)):
+            return step(self, *args, **kwargs)
+    return wrapped
+
+
+def _get_value(x):
+    """The number in a tensor; a number itself."""
+    return x.item() if isinstance(x, torch.Tensor) else x
+
+
+def _dispatch_sqrt(x):
+    """The square root of a number or a tensor."""
+    return x.sqrt() if isinstance(x, torch.Tensor) else x ** 0.5
+
+
+def _default_to_fused_or_foreach(params, differentiable: bool, use_fused: bool = False) -> tuple[bool, bool]:
+    """(False, False): updates written one by one are fused as they are."""
+    return False, False
+
+
+def _get_capturable_supported_devices(supports_xla: bool = True) -> list[str]:
+    """Devices whose steps can be captured."""
+    return ["cuda"]
 
 
 class Optimizer:

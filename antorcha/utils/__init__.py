@@ -6,7 +6,7 @@ __all__ = ["data", "hooks"]
 
 
 def __getattr__(name: str):
-    if name in ("_pytree", "checkpoint", "dlpack", "model_zoo"):
+    if name in ("_pytree", "checkpoint", "cpp_extension", "dlpack", "flop_counter", "model_zoo", "tensorboard"):
         import importlib
 
         return importlib.import_module(f".{name}", __name__)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ..modules.module import Module
 from .distributed import DistributedDataParallel  # noqa: F401
+from .parallel_apply import parallel_apply  # noqa: F401
+from .scatter_gather import gather, scatter, scatter_kwargs  # noqa: F401
 
 
 class DataParallel(Module):

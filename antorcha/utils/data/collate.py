@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,10 @@ from ...io import host
 from . import shared
 
 __all__ = ["collate", "default_collate", "default_collate_fn_map", "default_convert"]
+
+np_str_obj_array_pattern = re.compile(r"[SaUO]")    # the dtypes of NumPy's that are no numbers, as libraries ask for them
+default_collate_err_msg_format = "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {}. " \
+                                 "Pass a collate_fn that knows it"
 
 
 def default_convert(data: Any) -> Any:
@@ -53,8 +58,7 @@ def collate(batch: Any, *, collate_fn_map: dict | None = None) -> Any:
     if isinstance(first, collections.abc.Mapping):
         return _mapping(first, {key: collate([sample[key] for sample in batch], collate_fn_map=collate_fn_map) for key in first})
     if not isinstance(first, collections.abc.Sequence):
-        raise TypeError(f"default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {kind}. "
-                        "Pass a collate_fn that knows it")
+        raise TypeError(default_collate_err_msg_format.format(kind))
     if hasattr(first, "_fields"):
         return kind(*(collate(column, collate_fn_map=collate_fn_map) for column in zip(*batch)))
     if len({len(sample) for sample in batch}) != 1:
@@ -117,8 +121,7 @@ def collate_tensor_fn(batch, *, collate_fn_map: dict | None = None):
 def collate_numpy_array_fn(batch, *, collate_fn_map: dict | None = None):
     first = batch[0]
     if first.dtype.kind in "SUO":
-        raise TypeError("default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; "
-                        f"found an array of {first.dtype}. Pass a collate_fn that knows it")
+        raise TypeError(default_collate_err_msg_format.format(f"an array of {first.dtype}"))
     if any(a.shape != first.shape or a.dtype != first.dtype for a in batch):
         return collate([torch.as_tensor(array) for array in batch], collate_fn_map=collate_fn_map)
     return stack_arrays(list(batch))

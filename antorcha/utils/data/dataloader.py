@@ -20,12 +20,16 @@ from ...graph import tape
 from ...runtime import cuda
 from . import worker as workers
 from .collate import default_collate, default_convert
+from .datapipes.datapipe import IterDataPipe
 from .dataset import IterableDataset
 from .fetch import IterableFetcher, MapFetcher
 from .pinning import pin
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler, draw_seed
 from .shared import Arena, Receiver
 from .worker import ExceptionWrapper, get_worker_info
+
+_collate_fn_t = Callable[[list], Any]
+_worker_init_fn_t = Callable[[int], None]
 
 __all__ = ["DataLoader", "default_collate", "default_convert", "get_worker_info"]
 
@@ -64,6 +68,10 @@ class DataLoader:
                  prefetch_factor: int | None = None, persistent_workers: bool = False, pin_memory_device: str = "",
                  in_order: bool = True):
         _check_workers(num_workers, timeout, prefetch_factor, persistent_workers)
+        if isinstance(dataset, IterDataPipe):
+            from .graph_settings import apply_shuffle_settings
+
+            dataset, shuffle = apply_shuffle_settings(dataset, shuffle), None
         self.dataset, self.num_workers, self.timeout, self.generator = dataset, num_workers, timeout, generator
         self.prefetch_factor = 2 if num_workers > 0 and prefetch_factor is None else prefetch_factor
         self.pin_memory, self.pin_memory_device = pin_memory, pin_memory_device
@@ -203,9 +211,20 @@ class _BaseDataLoaderIter:
         if loader.pin_memory and not self._pinned:
             warnings.warn("'pin_memory' argument is set as true but no accelerator is found, "
                           "then device pinned memory won't be used.", stacklevel=4)
+        self._epoch_seed = self._begin_epoch(loader)
         self._sampler_iter = iter(self._index_sampler)
         self._base_seed = draw_seed(loader.generator)
         self._start(loader)
+
+    def _begin_epoch(self, loader: DataLoader) -> int | None:
+        """Seed the random stages of a pipeline; returns the seed that they were drawn from."""
+        if not isinstance(self._dataset, IterDataPipe):
+            return None
+        from .graph_settings import begin_epoch, draw_epoch_seed
+
+        seed = draw_epoch_seed(loader.generator)
+        begin_epoch(self._dataset, seed)
+        return seed
 
     def _start(self, loader: DataLoader) -> None:
         self._num_yielded = 0
@@ -246,6 +265,10 @@ class _SingleProcessDataLoaderIter(_BaseDataLoaderIter):
         super().__init__(loader)
         if loader.timeout:
             raise AssertionError(f"timeout needs num_workers > 0; received timeout={loader.timeout}")
+        if isinstance(self._dataset, IterDataPipe):
+            from .graph_settings import share_out
+
+            share_out(self._dataset)
         self._fetcher = self._make_fetcher(self._dataset)
 
     def _next_data(self) -> Any:
@@ -283,6 +306,7 @@ class _MultiProcessingDataLoaderIter(_BaseDataLoaderIter):
 
     def _reset(self, loader: DataLoader) -> None:
         if self._num_yielded or hasattr(self, "_tasks"):
+            self._epoch_seed = self._begin_epoch(loader)
             self._resume()
         super()._reset(loader)
         self._tasks: deque[_WorkerHandle] = deque()
@@ -296,7 +320,7 @@ class _MultiProcessingDataLoaderIter(_BaseDataLoaderIter):
     def _resume(self) -> None:
         """Tell all workers that another epoch begins, and drop what they still had to answer."""
         for worker in self._workers:
-            worker.send(-1, workers.RESUME)
+            worker.send(-1, workers.Resume(self._epoch_seed))
         for worker in self._workers:
             while True:
                 _, payload = self._receive(worker)

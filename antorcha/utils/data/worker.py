@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import shared
-
-RESUME = "resume"  # a request: begin another epoch with the same process
+from .datapipes.datapipe import IterDataPipe
 
 
 @dataclass
@@ -82,8 +81,15 @@ class End:
     """The answer of a worker whose iterable dataset is exhausted."""
 
 
+@dataclass
+class Resume:
+    """The request to begin another epoch, with the seed of a pipeline's random stages."""
+
+    seed: int | None = None
+
+
 class Resumed:
-    """The answer to RESUME."""
+    """The answer to `Resume`."""
 
 
 # A forked process must not keep the parent's ends of pipes open: then nobody would notice that the parent has died.
@@ -151,6 +157,10 @@ class _Worker:
         try:
             if settings.init_fn is not None:
                 settings.init_fn(settings.worker_id)
+            if isinstance(settings.dataset, IterDataPipe):
+                from .graph_settings import share_out
+
+                share_out(settings.dataset, settings.num_workers, settings.worker_id)
             self._fetcher = settings.make_fetcher(settings.dataset)
         except Exception as error:
             self._failure = ExceptionWrapper(error, self.where)
@@ -159,8 +169,12 @@ class _Worker:
         if self._failure is not None:
             return self._failure
         try:
-            if isinstance(request, str) and request == RESUME:
+            if isinstance(request, Resume):
                 self._ended = False
+                if request.seed is not None:
+                    from .graph_settings import begin_epoch
+
+                    begin_epoch(self._settings.dataset, request.seed)
                 self._fetcher = self._settings.make_fetcher(self._settings.dataset)
                 return Resumed()
             return End() if self._ended else self._fetcher.fetch(request)

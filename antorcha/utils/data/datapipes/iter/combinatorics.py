@@ -1,0 +1,76 @@
+"""Samples in another order."""
+
+from __future__ import annotations
+
+import random
+
+import antorcha as torch
+
+from ...sampler import Sampler, SequentialSampler
+from ..datapipe import IterDataPipe, functional_datapipe
+
+__all__ = ["SamplerIterDataPipe", "ShufflerIterDataPipe"]
+
+
+class SamplerIterDataPipe(IterDataPipe):
+    """What a `Sampler` of the pipeline gives."""
+
+    def __init__(self, datapipe, sampler: type[Sampler] = SequentialSampler, sampler_args=None, sampler_kwargs=None):
+        self.datapipe = datapipe
+        self.sampler = sampler(*(sampler_args or ()), data_source=datapipe, **(sampler_kwargs or {}))
+
+    def __iter__(self):
+        return iter(self.sampler)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
+@functional_datapipe("shuffle")
+class ShufflerIterDataPipe(IterDataPipe):
+    """Samples in a random order: one of `buffer_size` is drawn, and the next one takes its place. `unbatch_level` lists are opened before.
+
+    The seed of an epoch is drawn from torch's generator, or set for the next one by `set_seed`.
+    """
+
+    def __init__(self, datapipe, *, buffer_size: int = 10000, unbatch_level: int = 0):
+        if buffer_size <= 0:
+            raise ValueError(f"buffer_size should be larger than 0; received {buffer_size}")
+        self.datapipe = datapipe.unbatch(unbatch_level=unbatch_level) if unbatch_level else datapipe
+        self.buffer_size = buffer_size
+        self._enabled, self._seed, self._rng = True, None, random.Random()
+        self._buffer: list = []
+
+    def set_shuffle(self, shuffle: bool = True):
+        """Shuffle or pass on; returns the stage."""
+        self._enabled = shuffle
+        return self
+
+    def set_seed(self, seed: int):
+        """Of the next epoch; returns the stage."""
+        self._seed = seed
+        return self
+
+    def reset(self) -> None:
+        self._buffer = []
+        if self._enabled:
+            seed = int(torch.empty((), dtype=torch.int64).random_().item()) if self._seed is None else self._seed
+            self._rng.seed(seed)
+            self._seed = None
+
+    def __iter__(self):
+        if not self._enabled:
+            yield from self.datapipe
+            return
+        for sample in self.datapipe:
+            if len(self._buffer) < self.buffer_size:
+                self._buffer.append(sample)
+                continue
+            place = self._rng.randint(0, len(self._buffer) - 1)
+            drawn, self._buffer[place] = self._buffer[place], sample
+            yield drawn
+        while self._buffer:
+            yield self._buffer.pop(self._rng.randint(0, len(self._buffer) - 1))
+
+    def __len__(self) -> int:
+        return len(self.datapipe)
