@@ -107,11 +107,20 @@ def alternate(calls: list, seconds: float, clock=time.perf_counter) -> list[floa
     return found
 
 
+def aligned(x: np.ndarray) -> np.ndarray:
+    """A copy that begins at a cache line, as tensors do."""
+    memory = np.empty(x.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    y = memory[start:start + x.nbytes].view(x.dtype).reshape(x.shape)
+    y[...] = x
+    return y
+
+
 def operands(batch: int, m: int, n: int, k: int, ta: bool, tb: bool, dtype: str = "f4") -> tuple:
     rng = np.random.default_rng(0)
-    a = rng.random((batch, k, m) if ta else (batch, m, k), dtype=dtype)
-    b = rng.random((batch, n, k) if tb else (batch, k, n), dtype=dtype)
-    return a.swapaxes(1, 2) if ta else a, b.swapaxes(1, 2) if tb else b, np.zeros((batch, m, n), dtype)
+    a = aligned(rng.random((batch, k, m) if ta else (batch, m, k), dtype=dtype))
+    b = aligned(rng.random((batch, n, k) if tb else (batch, k, n), dtype=dtype))
+    return a.swapaxes(1, 2) if ta else a, b.swapaxes(1, 2) if tb else b, aligned(np.zeros((batch, m, n), dtype))
 
 
 def report(threads: int, seconds: float = 0.8) -> list[str]:

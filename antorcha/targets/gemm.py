@@ -4,9 +4,9 @@ The arithmetic is done by the micro-kernels of `microkernel.py`, one module for 
 module holds what is special to it, and compiles quickly:
 
     kernel      its tiles [begin, end): which rows, columns and product of the batch each is
-    fill_a/b    evaluates the operands' expressions, whatever they are, while they are packed
+    fill_a/b    evaluates the operands' expressions, whatever they are, while they are packed; matrices in memory need none
     finish      the epilogue: stores what is made of a finished register tile
-    touch       fetches what the epilogue is about to write and read
+    touch       lists what the epilogue is about to write and read
 
 The fills and the epilogue are the same double loop, `_sweep`, over a range of one flattened group of indices and a range of another, the
 inner one along memory so that LLVM turns it into vector instructions. Sizes are run-time arguments; the division into tiles
@@ -27,7 +27,7 @@ from ..runtime import cpu, jit, pool
 from . import llvm, matvec, microkernel
 from .llvm import Emitter, Kernel, evaluate
 from .matvec import MatrixVector, is_matvec
-from .microkernel import STAGE, STRIPE, Function, Shape
+from .microkernel import SPAN, STAGE, STRIPE, Function, Shape
 from .nest import (
     Body,
     along_k,
@@ -50,7 +50,7 @@ LONG = 1 << 32  # multiplications that a single thread does in one go, some tent
 TILES = 8             # wanted if there is work for them, so that threads have equal shares
 SHORTEST = 9          # slivers of a strip that is short only to make more tiles
 NARROWEST = 4         # panels (nr columns each) of a block that is narrow only to make more tiles
-LINE = 64             # bytes of a cache line
+TOUCHED = 8           # most arrays of which the epilogue's lines are fetched beforehand
 
 
 # -- how a product is cut into tiles ----------------------------------------------------------------------------
@@ -134,6 +134,12 @@ def oriented(c: Contraction) -> Contraction:
     return c
 
 
+def _in_memory(operand: Op, rows: tuple, k: tuple, dtype: dt.dtype) -> bool:
+    """Whether an operand is a matrix in memory, contiguous along its rows or along k."""
+    return (operand.kind == "load" and operand.dtype is dtype and len(rows) == len(k) == 1 and _is_linear(operand.args[0])
+            and 1 in (coefficient(operand.args[0], dims[0][0]) for dims in (rows, k)))
+
+
 def _in_runs(operand: Op, dims: tuple, dtype: dt.dtype) -> bool:
     """Whether an operand is a plain load that lies in runs along the last of several dims, at places that are a sum of a part for
     these and one for the others: the windows of a convolution."""
@@ -200,9 +206,13 @@ def emit(program: Program, c: Contraction) -> str:
     along_a = along_k(c.a, c.m, c.k)
     either = _in_runs(c.b, c.n, c.dtype) and _in_runs(c.b, c.k, c.dtype)     # the longer runs are known when the sizes are
     ways = (False, True) if either else (along_k(c.b, c.n, c.k),)
+    fills = []
+    if not _in_memory(c.a, c.m, c.k, c.dtype):
+        fills += [writer.fill("fill_a", c.a, c.m, *((s.kc, s.a_stride) if along_a else (s.mr, s.mr)), along_a)]
+    if not _in_memory(c.b, c.n, c.k, c.dtype):
+        fills += [writer.fill(f"fill_b_{int(way)}", c.b, c.n, *((STAGE, s.stage_stride) if way else (s.nr, s.nr)), way) for way in ways]
     functions = [
-        writer.fill("fill_a", c.a, c.m, *((s.kc, s.a_stride) if along_a else (s.mr, s.mr)), along_a),
-        *(writer.fill(f"fill_b_{int(way)}", c.b, c.n, *((STAGE, s.stage_stride) if way else (s.nr, s.nr)), way) for way in ways),
+        *fills,
         writer.touch(),
         writer.finish(),
         writer.kernel(b, along_a, ways),
@@ -319,29 +329,34 @@ class _Writer:
                        f"ptr {f.pointer(row, element, column)}, i32 {self.s.bytes}, {mask} {present})")
 
     def touch(self) -> str:
-        """Fetches the lines of a register tile that the epilogue writes or reads along n, while its sum is computed."""
+        """Lists the lines that the epilogue of a register tile writes or reads along n: they are fetched while its sum is computed."""
         f, emitter = self._of_batch(
-            "define internal void @touch(ptr noalias readonly %args, ptr noalias readonly %batch, i64 %m, i64 %rows, i64 %n)")
+            "define internal void @touch(ptr noalias readonly %args, ptr noalias readonly %batch, i64 %m, i64 %rows, i64 %n, "
+            "ptr noalias %lines)")
         m, n = self.c.m, self.c.n
-        found = [(s.attr, s.args[0], 1) for s in stores(self.c.body)]
-        found += [(load.attr, load.args[0], 0) for s in stores(self.c.body) for load in loads(s.args[1])]
-        unique = {(slot, id(offset)): (slot, offset, write) for slot, offset, write in reversed(found)}.values()
-        along = [x for x in unique if contiguous([x[1]], n) and coefficient(x[1], m[-1][0]) != 0]
+        found = [(s.attr, s.args[0]) for s in stores(self.c.body)]
+        found += [(load.attr, load.args[0]) for s in stores(self.c.body) for load in loads(s.args[1])]
+        unique = {(slot, id(offset)): (slot, offset) for slot, offset in found}.values()
+        along = [x for x in unique if contiguous([x[1]], n) and coefficient(x[1], m[-1][0]) != 0][:TOUCHED]
         if not along:
             return f.text()
         for (name, _), operand in zip(n, split(f, "%n", self._extents(f, emitter, n))):
             emitter.indices[name] = operand
         extent = self._extents(f, emitter, m)
-        with f.loop("0", "%rows", carry=split(f, "%m", extent), metadata=compact_loop(emitter)) as row, f.scope():
-            row.next = odometer(f, row.carried, extent)
-            for (name, _), operand in zip(m, row.carried):
+        count = f.let("load i64, ptr %lines")
+        with f.loop("0", "%rows", carry=[*split(f, "%m", extent), count], metadata=compact_loop(emitter)) as row, f.scope():
+            *indices, count = row.carried
+            for (name, _), operand in zip(m, indices):
                 emitter.indices[name] = operand
-            for slot, offset, write in along:
+            entry, number = f.pointer("%lines", "ptr", count), 0
+            for slot, offset in along:
                 start = emitter.address(slot, offset)
                 size = self.s.nr * self.program.slots[slot].dtype.itemsize
-                for at in (*range(0, size, LINE), size - 1):
-                    f.line(f"call void @llvm.prefetch.p0(ptr {f.pointer(start, 'i8', str(at))}, i32 {write}, i32 3, i32 1)")
-        emitter.intrinsics.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+                for at in range(0, size, SPAN):
+                    number += 1
+                    f.line(f"store ptr {f.pointer(start, 'i8', str(at))}, ptr {f.pointer(entry, 'ptr', str(number))}")
+            row.next = [*odometer(f, indices, extent), f.let(f"add nsw i64 {count}, {number}")]
+        f.line(f"store i64 {row.carried[-1]}, ptr %lines")
         return f.text()
 
     def finish(self) -> str:
@@ -412,7 +427,10 @@ class _Writer:
             emitter.expression(e) for e in (b.m, b.n, b.k, b.depth, b.slivers, b.strips, b.panels, b.blocks))
         extents = [emitter.expression(e) for _, e in self.c.batch]
         multiply = f.let("load ptr, ptr @multiply")
-        along_b, fill_b = str(int(ways[0])), f"@fill_b_{int(ways[0])}"
+        c, dtype = self.c, self.c.dtype
+        a_in_memory, b_in_memory = _in_memory(c.a, c.m, c.k, dtype), _in_memory(c.b, c.n, c.k, dtype)
+        fill_a = "null" if a_in_memory else "@fill_a"
+        along_b, fill_b = str(int(ways[0])), "null" if b_in_memory else f"@fill_b_{int(ways[0])}"
         if len(ways) > 1:
             along_b = f.let(f"icmp sgt i64 {emitter.expression(self.c.k[-1][1])}, {emitter.expression(self.c.n[-1][1])}")
             fill_b = f.let(f"select i1 {along_b}, ptr @fill_b_1, ptr @fill_b_0")
@@ -426,11 +444,14 @@ class _Writer:
         longest = f.let(f"sdiv i64 {f.let(f'add nsw i64 {slivers}, {strips}')}, {strips}")
         most = f.let(f"sdiv i64 {self.s.mc // self.s.mr}, {longest}")
         restore = _without_denormals(f, emitter)
-        with f.loop("%begin", "%end") as tile:
+        with f.loop("%begin", "%end") as tile, f.scope():
             column, strip = divide(f, tile.index, strips)
             batch, block = divide(f, column, blocks)
             for i, index in enumerate(split(f, batch, extents)):
                 f.line(f"store i64 {index}, ptr {f.pointer('%scratch', 'i64', str(i))}")
+                emitter.indices[c.batch[i][0]] = index
+            from_a = self._matrix(f, emitter, "%from_a", c.a, c.m, along_a) if a_in_memory else "%args"
+            from_b = self._matrix(f, emitter, "%from_b", c.b, c.n, ways[0]) if b_in_memory else "%args"
             left = f.least(f.let(f"sub nsw i64 %end, {tile.index}"), f.let(f"sub nsw i64 {strips}, {strip}"))
             tile.step = f.least(left, most)
             m0 = edge(strip, slivers, strips, self.s.mr, m)
@@ -438,6 +459,20 @@ class _Writer:
             n0 = edge(block, panels, blocks, self.s.nr, n)
             n1 = edge(f.let(f"add nsw i64 {block}, 1"), panels, blocks, self.s.nr, n)
             f.line(f"call void {multiply}(ptr %args, ptr %scratch, i64 {m0}, i64 {m1}, i64 {n0}, i64 {n1}, i64 {k}, i64 {depth}, "
-                   f"ptr @fill_a, i1 {int(along_a)}, ptr {fill_b}, i1 {along_b}, i64 {stripe}, ptr @touch, ptr @finish)")
+                   f"ptr {from_a}, ptr {fill_a}, i1 {int(along_a)}, ptr {from_b}, ptr {fill_b}, i1 {along_b}, i64 {stripe}, "
+                   "ptr @touch, ptr @finish)")
         restore()
         return f.text()
+
+    def _matrix(self, f: Function, emitter, place: str, operand: Op, rows: tuple, along_k: bool) -> str:
+        """Writes where an operand `_in_memory` has the product's matrix, for the loops around the micro-kernel."""
+        (row, _), (k, _) = rows[0], self.c.k[0]
+        emitter.allocas.append(f"  {place} = alloca [2 x i64]")
+        offsets = []
+        for outer in ("0", "1"):
+            emitter.indices.update({row: outer if along_k else "0", k: "0" if along_k else outer})
+            with f.scope():
+                offsets.append(emitter.expression(operand.args[0]))
+        f.line(f"store ptr {f.pointer(emitter.slots[operand.attr], self.s.llvm, offsets[0])}, ptr {place}")
+        f.line(f"store i64 {f.let(f'sub nsw i64 {offsets[1]}, {offsets[0]}')}, ptr {f.pointer(place, 'i64', '1')}")
+        return place
