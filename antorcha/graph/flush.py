@@ -131,7 +131,8 @@ def fates(nodes: list[Node], leaves: list[Node], key: tuple) -> tuple[list[bool]
     return live, dying
 
 
-def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[int], device: str = "cpu", wanted: Node | None = None) -> Plan:
+def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[int], device: str = "cpu",
+         wanted: Node | None = None) -> Plan:
     """Group, lower and compile a recording, and lay out its memory. What `wanted` is computed from comes first."""
     for i, n in enumerate(nodes):
         n.index = i
