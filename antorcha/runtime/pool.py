@@ -9,8 +9,8 @@ A step's tiles are cut into chunks of `grain`, shared out among the caller and t
 chunks of the others. The next step begins when all chunks are done. A step of one chunk runs on the caller at once. Workers
 that find nothing to do look out for `SPIN_NS`, then sleep.
 
-`submit` leaves the calls to a thread of the pool's own, which stands for the caller; there is one such job at a time, and whoever
-needs the pool waits for it (`flight`).
+`submit` leaves the calls to the last worker, which stands for the caller; there is one such job at a time, and whoever
+needs the pool waits for it (`flight`), taking part.
 
 Ctrl-C is looked for while a call runs on the main thread (`pool_ir`): `safe` tells up to which step a call may be given up.
 
@@ -34,8 +34,6 @@ from .memory import allocator, map_pages, size_class
 from .pool_ir import (
     COMPLETED,
     CONDITION,
-    JOB_CONDITION,
-    JOB_MUTEX,
     MAX_THREADS,
     MUTEX,
     RECORD_SIZE,
@@ -72,7 +70,6 @@ class Pool:
         self._put(THREADS, self.threads)
         self._put(SPIN, SPIN_NS)
         self._workers: list[int] = []
-        self._submitter: int | None = None
         self._code = code
         self.reserve_scratch(scratch_bytes)
         if self.threads > 1:
@@ -86,8 +83,7 @@ class Pool:
     def _start(self, entry: int) -> None:
         """Start the workers, with all signals but those of a fault of their own blocked."""
         self._libc = libc = ctypes.CDLL(None)
-        for name, offset in (("pthread_mutex_init", MUTEX), ("pthread_cond_init", CONDITION), ("pthread_mutex_init", JOB_MUTEX),
-                             ("pthread_cond_init", JOB_CONDITION)):
+        for name, offset in (("pthread_mutex_init", MUTEX), ("pthread_cond_init", CONDITION)):
             getattr(libc, name)(ctypes.c_void_p(self.state + offset), None)
         libc.pthread_create.argtypes = [ctypes.c_void_p] * 4
         for i in range(1, self.threads):
@@ -111,18 +107,12 @@ class Pool:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, outer)
 
-    def has_submitter(self) -> bool:
-        """Whether there is a submitter; there cannot always be one."""
-        if self._submitter is None and self.threads > 1:
-            self._submitter = self._create(self._code["submitter"], 0)
-        return self._submitter is not None
-
     def submit(self, steps: int, count: int) -> None:
-        """Leave the steps to the submitter, which has no job."""
+        """Leave the steps to the last worker, which has no job. There must be a worker."""
         self._submit(self.state, steps, count)
 
     def finish(self) -> bool:
-        """Wait a little for the submitter. Returns whether it has no job."""
+        """Help with the job for a while. Returns whether there is none any more."""
         return bool(self._finish(self.state, PATIENCE_NS))
 
     def reserve_scratch(self, nbytes: int) -> None:
@@ -146,13 +136,12 @@ class Pool:
     def close(self) -> None:
         """End the workers and wait for them."""
         if self._workers:
-            for mutex, condition in ((MUTEX, CONDITION), (JOB_MUTEX, JOB_CONDITION)):
-                lock, state = ctypes.c_void_p(self.state + mutex), ctypes.c_void_p(self.state + condition)
-                self._libc.pthread_mutex_lock(lock)
-                self._put(SHUTDOWN, 1)
-                self._libc.pthread_cond_broadcast(state)
-                self._libc.pthread_mutex_unlock(lock)
-            for thread in (*self._workers, *([self._submitter] if self._submitter is not None else [])):
+            lock = ctypes.c_void_p(self.state + MUTEX)
+            self._libc.pthread_mutex_lock(lock)
+            self._put(SHUTDOWN, 1)
+            self._libc.pthread_cond_broadcast(ctypes.c_void_p(self.state + CONDITION))
+            self._libc.pthread_mutex_unlock(lock)
+            for thread in self._workers:
                 self._libc.pthread_join(ctypes.c_uint64(thread), None)
             self._workers.clear()
         self._release_scratch()
@@ -194,7 +183,7 @@ def submit(address: int, count: int, kept, buffers) -> None:
     with _lock:
         flight.finish()
         pool = _pool or _start()
-        if pool.has_submitter():
+        if pool.threads > 1:
             with flight.lock:       # nobody looks whether there is a job while it is half there
                 flight.begin(pool.finish, kept, buffers)    # first: an interrupt may come between
                 pool.submit(address, count)
@@ -203,7 +192,7 @@ def submit(address: int, count: int, kept, buffers) -> None:
 
 
 def counts() -> tuple[int, int]:
-    """How many lists of steps this pool has run, on a caller's thread and on the submitter's. Python may raise an interrupt after a native
+    """How many lists of steps this pool has run, on a caller's thread and in the background. Python may raise an interrupt after a native
     call as well as before it: these tell which."""
     return (0, 0) if _pool is None else (_pool.completed.value, _pool.submitted.value)
 

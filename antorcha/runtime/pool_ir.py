@@ -14,8 +14,9 @@ EPOCH changes when a step has been published: idle workers look at it alone. To 
 the mutex, looks at the epoch once more and waits. The caller publishes the epoch, then reads SLEEPERS: in the one total
 order of these sequentially consistent accesses, either the worker sees the epoch or the caller sees the sleeper.
 
-A caller that need not wait leaves its steps to one more thread, the `submitter`, which runs them as a caller would: `submit` gives
-it a job, `finish` waits until it has none. There is one job at most.
+A caller that need not wait leaves its steps to the last worker, which runs them as a caller would, with the other workers: `submit`
+gives it the job. The caller's core is free for Python meanwhile, and when the caller comes to wait, in `finish`, it takes chunks
+as a worker would: there are never more threads at work than cores. There is one job at most.
 
 A caller can be interrupted (Ctrl-C). Every LOOK_NS it asks Python, between chunks of the first `safe` steps and between steps from there
 on, whether SIGINT has come. Between chunks it then takes all chunks that are left, does none of them, and waits for those
@@ -45,15 +46,13 @@ RECORDS = SCRATCH + 8 * MAX_THREADS  # per thread: (address of the state, its nu
 RECORD_SIZE = 16
 RANGES = RECORDS + RECORD_SIZE * MAX_THREADS  # per thread: a word on a line of its own
 JOB_STEPS, JOB_COUNT, SUBMITTED, FINISHED = (RANGES + LINE * MAX_THREADS + 8 * i for i in range(4))  # counts of jobs
-JOB_MUTEX, JOB_CONDITION = (RANGES + LINE * (MAX_THREADS + 1 + i) for i in range(2))
-STATE_SIZE = RANGES + LINE * (MAX_THREADS + 3)
+STATE_SIZE = RANGES + LINE * (MAX_THREADS + 1)
 
 BITS = 20
 MAX_CHUNKS = 1 << (BITS - 1)  # a step's grain is raised until it has no more
 MASK = (1 << BITS) - 1
 
 LOOK_NS = 20_000_000
-CLOCK_REALTIME = 0
 CLOCK_MONOTONIC = 6 if sys.platform == "darwin" else 1
 PAUSES_PER_LOOK_AT_CLOCK = 16
 
@@ -78,7 +77,7 @@ def make_ir() -> str:
     parts = [_externals(declare_pause, with_threads), _NOW if with_threads else _NO_CLOCK, _STOP, _TAKE,
              _run(pause, with_threads)]
     if with_threads:
-        parts += [_worker(pause), _SUBMITTER]
+        parts += [_worker(pause), _jobs(pause)]
     return "\n".join(parts)
 
 
@@ -99,7 +98,6 @@ declare i32 @sched_yield()
 declare i32 @pthread_mutex_lock(ptr)
 declare i32 @pthread_mutex_unlock(ptr)
 declare i32 @pthread_cond_wait(ptr, ptr)
-declare i32 @pthread_cond_timedwait(ptr, ptr, ptr)
 declare i32 @pthread_cond_broadcast(ptr)
 """
 
@@ -295,13 +293,20 @@ def _run(pause: str, with_threads: bool) -> str:
     return (_WAKE if with_threads else "") + f"""
 ; The first `safe` steps may be given up at any chunk, later ones be left for later; -1: none may.
 define void @run(ptr %state, ptr %steps, i64 %n, ptr %times, i64 %safe) {{
+  call void @run_as(ptr %state, ptr %steps, i64 %n, ptr %times, i64 %safe, i64 0)
+  ret void
+}}
+
+; As thread number `thread`.
+define internal void @run_as(ptr %state, ptr %steps, i64 %n, ptr %times, i64 %safe, i64 %thread) {{
 entry:
 {_field("done", DONE)}
 {_field("function.p", FUNCTION)}
 {_field("arguments.p", ARGUMENTS)}
 {_field("tiles.p", TILES)}
 {_field("grain.p", GRAIN)}
-{_field("scratch.p", SCRATCH)}
+{_field("table", SCRATCH)}
+  %scratch.p = getelementptr ptr, ptr %table, i64 %thread
 {_field("completed.p", COMPLETED)}
 {_field("steps.done.p", STEPS_DONE)}
 {_field("looked.p", LOOKED)}
@@ -356,7 +361,7 @@ publish:
   store i64 %cuttable, ptr %cuttable.p
   call void @publish(ptr %state, i64 %chunks)
 {wake}
-  call void @take_chunks(ptr %state, i64 0)
+  call void @take_chunks(ptr %state, i64 %thread)
   br label %wait
 wait:
   %turn = phi i64 [0, %publish], [%turn.next, %pause], [%turn.next, %give.way]
@@ -426,7 +431,7 @@ exit:
 
 
 def _worker(pause: str) -> str:
-    """A worker's side: take chunks; when there are none, look for a while, then sleep."""
+    """A worker's side: take chunks, or a job; when there are none, look for a while, then sleep."""
     pauses = "\n".join(f"  {pause}" for _ in range(PAUSES_PER_LOOK_AT_CLOCK)) if pause else ""
     return f"""
 define ptr @worker(ptr %record) {{
@@ -440,6 +445,10 @@ entry:
 {_field("spin.p", SPIN)}
 {_field("mutex", MUTEX)}
 {_field("condition", CONDITION)}
+{_field("submitted.p", SUBMITTED)}
+{_field("finished.p", FINISHED)}
+{_field("steps.p", JOB_STEPS)}
+{_field("count.p", JOB_COUNT)}
   %spin = load i64, ptr %spin.p
   br label %work
 work:
@@ -450,7 +459,17 @@ work:
 look:
   %current = load atomic i64, ptr %epoch acquire, align 8
   %moved = icmp ne i64 %current, %seen
-  br i1 %moved, label %work, label %rest
+  br i1 %moved, label %work, label %look.job
+look.job:
+  %given = call i1 @has_job(ptr %state, i64 %thread)
+  br i1 %given, label %job, label %rest
+job:
+  %steps = load ptr, ptr %steps.p
+  %count = load i64, ptr %count.p
+  call void @run_as(ptr %state, ptr %steps, i64 %count, ptr null, i64 -1, i64 %thread)
+  %number = load atomic i64, ptr %submitted.p acquire, align 8
+  store atomic i64 %number, ptr %finished.p release, align 8
+  br label %work
 rest:
 {pauses}
   %time = call i64 @now()
@@ -468,7 +487,10 @@ check:
 check.epoch:
   %current2 = load atomic i64, ptr %epoch seq_cst, align 8
   %moved2 = icmp ne i64 %current2, %seen
-  br i1 %moved2, label %wake, label %block
+  br i1 %moved2, label %wake, label %check.job
+check.job:
+  %given2 = call i1 @has_job(ptr %state, i64 %thread)
+  br i1 %given2, label %wake, label %block
 block:
   %s2 = call i32 @pthread_cond_wait(ptr %condition, ptr %mutex)
   br label %check
@@ -484,99 +506,67 @@ leave:
 """
 
 
-_SUBMITTER = f"""
-; One more thread: runs the job it is given, with the workers, in place of the caller.
-define ptr @submitter(ptr %record) {{
-entry:
-  %state = load ptr, ptr %record
-{_field("steps.p", JOB_STEPS)}
-{_field("count.p", JOB_COUNT)}
+def _jobs(pause: str) -> str:
+    """What the caller leaves to the last worker, and waiting for it."""
+    return f"""
+; Has this worker been given a job?
+define internal i1 @has_job(ptr %state, i64 %thread) {{
+{_field("threads.p", THREADS)}
 {_field("submitted.p", SUBMITTED)}
 {_field("finished.p", FINISHED)}
-{_field("mutex", JOB_MUTEX)}
-{_field("condition", JOB_CONDITION)}
-{_field("shutdown", SHUTDOWN)}
-  %l1 = call i32 @pthread_mutex_lock(ptr %mutex)
-  br label %check
-check:
-  %stop = load atomic i64, ptr %shutdown seq_cst, align 8
-  %stopping = icmp ne i64 %stop, 0
-  br i1 %stopping, label %leave, label %look
-look:
-  %submitted = load i64, ptr %submitted.p
-  %finished = load i64, ptr %finished.p
-  %idle = icmp eq i64 %submitted, %finished
-  br i1 %idle, label %block, label %work
-block:
-  %w = call i32 @pthread_cond_wait(ptr %condition, ptr %mutex)
-  br label %check
-work:
-  %steps = load ptr, ptr %steps.p
-  %count = load i64, ptr %count.p
-  %u1 = call i32 @pthread_mutex_unlock(ptr %mutex)
-  call void @run(ptr %state, ptr %steps, i64 %count, ptr null, i64 -1)
-  %l2 = call i32 @pthread_mutex_lock(ptr %mutex)
-  store i64 %submitted, ptr %finished.p
-  %b = call i32 @pthread_cond_broadcast(ptr %condition)
-  br label %check
-leave:
-  %u2 = call i32 @pthread_mutex_unlock(ptr %mutex)
-  ret ptr null
+  %threads = load i64, ptr %threads.p
+  %next = add i64 %thread, 1
+  %last = icmp eq i64 %next, %threads
+  %submitted = load atomic i64, ptr %submitted.p seq_cst, align 8
+  %finished = load atomic i64, ptr %finished.p monotonic, align 8
+  %open = icmp ne i64 %submitted, %finished
+  %given = and i1 %last, %open
+  ret i1 %given
 }}
 
-; Give the submitter a job. It must have none.
+; Give the last worker a job. There must be none.
 define void @submit(ptr %state, ptr %steps, i64 %count) {{
-entry:
 {_field("steps.p", JOB_STEPS)}
 {_field("count.p", JOB_COUNT)}
 {_field("submitted.p", SUBMITTED)}
-{_field("mutex", JOB_MUTEX)}
-{_field("condition", JOB_CONDITION)}
-  %l = call i32 @pthread_mutex_lock(ptr %mutex)
   store ptr %steps, ptr %steps.p
   store i64 %count, ptr %count.p
   %submitted = load i64, ptr %submitted.p
   %next = add i64 %submitted, 1
-  store i64 %next, ptr %submitted.p
-  %b = call i32 @pthread_cond_broadcast(ptr %condition)
-  %u = call i32 @pthread_mutex_unlock(ptr %mutex)
+  store atomic i64 %next, ptr %submitted.p seq_cst, align 8
+  call void @wake(ptr %state)
   ret void
 }}
 
-; Wait until the submitter has no job, but no longer than some nanoseconds (fewer than 10^9). Returns whether it has none.
+; Take part in the job until it is done, but no longer than some nanoseconds and a chunk. Returns whether there is none any more.
 define i32 @finish(ptr %state, i64 %patience) {{
 entry:
 {_field("submitted.p", SUBMITTED)}
 {_field("finished.p", FINISHED)}
-{_field("mutex", JOB_MUTEX)}
-{_field("condition", JOB_CONDITION)}
-  %time = alloca [2 x i64], align 16
-  %status = call i32 @clock_gettime(i32 {CLOCK_REALTIME}, ptr %time)
-  %seconds = load i64, ptr %time
-  %p = getelementptr i64, ptr %time, i64 1
-  %nanoseconds = load i64, ptr %p
-  %sum = add i64 %nanoseconds, %patience
-  %carry = udiv i64 %sum, 1000000000
-  %rest = urem i64 %sum, 1000000000
-  %later = add i64 %seconds, %carry
-  store i64 %later, ptr %time
-  store i64 %rest, ptr %p
-  %l = call i32 @pthread_mutex_lock(ptr %mutex)
+  %begun = call i64 @now()
   br label %look
 look:
-  %late = phi i32 [0, %entry], [%w, %block]
+  %turn = phi i64 [0, %entry], [%turn.next, %rest], [%turn.next, %give.way]
   %submitted = load i64, ptr %submitted.p
-  %finished = load i64, ptr %finished.p
-  %idle = icmp eq i64 %submitted, %finished
-  %expired = icmp ne i32 %late, 0
-  %end = or i1 %idle, %expired
-  br i1 %end, label %leave, label %block
-block:
-  %w = call i32 @pthread_cond_timedwait(ptr %condition, ptr %mutex, ptr %time)
+  %finished = load atomic i64, ptr %finished.p acquire, align 8
+  %none = icmp eq i64 %submitted, %finished
+  br i1 %none, label %leave, label %take
+take:
+  call void @take_chunks(ptr %state, i64 0)
+  %now = call i64 @now()
+  %waited = sub i64 %now, %begun
+  %expired = icmp sgt i64 %waited, %patience
+  br i1 %expired, label %leave, label %rest
+rest:
+  {pause}
+  %turn.next = add i64 %turn, 1
+  %long = icmp sgt i64 %turn, 1000
+  br i1 %long, label %give.way, label %look
+give.way:
+  %ignored = call i32 @sched_yield()
   br label %look
 leave:
-  %u = call i32 @pthread_mutex_unlock(ptr %mutex)
-  %answer = zext i1 %idle to i32
+  %answer = zext i1 %none to i32
   ret i32 %answer
 }}
 """
