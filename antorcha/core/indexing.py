@@ -9,6 +9,7 @@ from ..graph.node import View
 from ..graph.node import view as make_view
 from ..ops import pointwise as pw
 from ..ops.index import pick, put
+from ..ops.recall import recalled
 from ..ops.record import broadcast_shapes, core, operator
 from ..ops.view import region_grad, select_, viewed
 
@@ -188,15 +189,20 @@ def getitem(t, key):
     spec = known and _basic_keys.get((t.meta.view.shape, known))
     if spec is not None:
         return _basic(t, spec)
+    if known is None:
+        return _picked(t, key)
+    spec, _ = _parse(t, key)
+    if len(_basic_keys) > 20_000:
+        _basic_keys.clear()
+    _basic_keys[t.meta.view.shape, known] = spec
+    return _basic(t, spec)
+
+
+@recalled
+def _picked(t, key):
     spec, tensors = _parse(t, key)
-    if known is not None:
-        if len(_basic_keys) > 20_000:
-            _basic_keys.clear()
-        _basic_keys[t.meta.view.shape, known] = spec
     basic = t if tensors and all(s == ("all",) for s in spec) else _basic(t, spec)
-    if not tensors:
-        return basic
-    return pick(basic, *_places(basic.meta.view.shape, tensors))
+    return pick(basic, *_places(basic.meta.view.shape, tensors)) if tensors else basic
 
 
 def setitem(t, key, value) -> None:

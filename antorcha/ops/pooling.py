@@ -17,6 +17,7 @@ from ..graph.node import dense
 from . import pointwise as pw
 from .index import pick, put
 from .random import rand
+from .recall import recalled
 from .record import check_tensor, comparison, core, meta, operator, pointwise
 from .reduction import reduce
 from .resampling import resample, spans
@@ -187,7 +188,7 @@ def _max_pool(n: int, with_indices: bool):
 def _named(function, name: str, doc: str):
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
-    return function
+    return recalled(function)
 
 
 max_pool1d, max_pool2d, max_pool3d = (_max_pool(n, False) for n in (1, 2, 3))

@@ -205,12 +205,13 @@ def computing(rec: Record) -> str:
         return _looked_up(rec)
     if not is_recalled(rec):
         return "result = body({passed})\n"
-    return "result = recall(recalled, plain, ({tuple})) if recalled.worth else plain({positional})\n"
+    rest = f"*{rec.variadic}, " if rec.variadic else ""
+    return f"result = recall(recalled, plain, ({{tuple}}{rest})) if recalled.worth else plain({{tuple}}{rest})\n".replace(", )", ")")
 
 
 def is_recalled(rec: Record) -> bool:
     """Whether calls of an operator are recorded again where what they record is known: it is written with others."""
-    return rec.family != "view" and not rec.bare and not rec.variadic
+    return rec.family != "view" and not rec.bare and not (rec.variadic and rec.positional < len(rec.names))
 
 
 def _looked_up(rec: Record) -> str:

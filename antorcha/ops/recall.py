@@ -29,7 +29,7 @@ from .derivative import saving
 from .layout import Meta, core
 from .rewriting import Text, Untold, place_of
 
-_PLAIN = frozenset((type(None), str, dt.dtype, View, Meta))
+_PLAIN = frozenset((type(None), type(Ellipsis), str, dt.dtype, View, Meta))
 _NUMBERS = frozenset((bool, int, float))
 _INTEGERS = frozenset((int,))
 PATIENCE = 3        # calls of one kind before one is noted
@@ -233,11 +233,11 @@ def _sequence(items, tensors: list, nodes: list) -> tuple | None:
             key.append(x)
         elif kind in _NUMBERS:      # 1, 1.0 and True are equal, too
             key += (kind, x or str(x))
-        elif kind is tuple or kind is list:
-            inner = _sequence(x, tensors, nodes)
+        elif kind is tuple or kind is list or kind is slice:
+            inner = _sequence(x if kind is not slice else (x.start, x.stop, x.step), tensors, nodes)
             if inner is None:
                 return None
-            key.append(inner)
+            key += (kind, inner)
         else:
             return None
     return tuple(key)

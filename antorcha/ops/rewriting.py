@@ -56,7 +56,7 @@ class Text:
         self.constants: list = []
         self.names: dict[int, str] = {}         # id of a constant -> its name
         self.numbers, self.first = numbers or {}, first
-        self.arguments = list(zip(tensors, nodes))
+        self.arguments = [(t, t.storage, t.meta, n) for t, n in zip(tensors, nodes)]
         every = list(reversed(list(enumerate(tensors))))
         self.values = {nodes[k]: f"n{k}" for k, _ in every}
         self.storages = {id(t.storage): (f"t{k}.storage", True) for k, t in every}
@@ -110,8 +110,9 @@ class Text:
     def written(self, versions: list[int]) -> None:
         """Give the arguments that were written to their new values; `versions`: what they had before."""
         done: set = set()
-        for k, ((t, node), version) in enumerate(zip(self.arguments, versions)):
-            s = t.storage
+        for k, ((t, s, m, node), version) in enumerate(zip(self.arguments, versions)):
+            if t.storage is not s or t.meta is not m:
+                raise Untold
             if s.version == version and s.node is node or s in done:
                 continue
             done.add(s)
@@ -187,7 +188,7 @@ class Text:
             version = node.versions[i] if node.versions else None
             versions.append(self._version(v, version) + ", ")
         self.lines.append(
-            f"{name} = new({self.constant(type(node))}); {name}.seq = count(); {name}.edges = ({edges}); {name}.extras = None; "
+            f"{name} = {self.constant(type(node))}(); {name}.seq = count(); {name}.edges = ({edges}); {name}.extras = None; "
             f"{name}.outputs = {self.constant(node.outputs)}; {name}.derivative = {self.constant(node.derivative)}; "
             f"{name}.kept = ({''.join(kept)}); {name}.versions = ({''.join(versions) if node.versions else ''})")
         self.derivatives[node] = name

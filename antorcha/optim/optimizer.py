@@ -131,9 +131,9 @@ class Optimizer:
     def update(self, group: dict, parameters: list) -> None:
         """One step for the parameters of a group that have a gradient."""
         known = repeated.known_steps(self, group)
-        negative = group.get("maximize")
+        negative, states = group.get("maximize"), self.state
         for p in parameters:
-            g, state = p.grad, self.state.get(p)
+            g, state = p._grad, states.get(p)
             started = state is not None
             if not started:
                 state = {}

@@ -122,8 +122,9 @@ class Module(HooksMixin, StateMixin):
     def __getattr__(self, name: str):
         state = self.__dict__
         for table in ("_parameters", "_buffers", "_modules"):
-            if table in state and name in state[table]:
-                return state[table][name]
+            values = state.get(table)
+            if values is not None and name in values:
+                return values[name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value) -> None:
