@@ -16,7 +16,7 @@ from ..loops import template
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
 from ..runtime import flight
-from . import chain, tape
+from . import chain, family, tape
 from .fuse import Fusion
 from .node import Lanes, Node, counted, leaf_form, uses, verify
 from .tape import ALL
@@ -24,7 +24,7 @@ from .tape import ALL
 PLANS = 256     # plans kept
 _plans: dict = {}
 _last: list = [None]
-counters = {"hits": 0, "made": 0}
+counters = {"hits": 0, "made": 0, "resized": 0}
 
 
 def last() -> Plan | None:
@@ -35,6 +35,7 @@ def last() -> Plan | None:
 def clear() -> None:
     """Forget all plans, and what they have in common."""
     _plans.clear()
+    family.clear()
     template.clear()
 
 
@@ -52,7 +53,7 @@ def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=AL
         if plan is None:
             counters["made"] += 1
             with _no_collection():
-                plan = make(nodes, leaves, *fates(nodes, leaves, key[1]), device, None if wanted in (ALL, None) else wanted)
+                plan = _plan(nodes, leaves, key[1], device, None if wanted in (ALL, None) else nodes.index(wanted))
             if len(_plans) >= PLANS:
                 del _plans[min(_plans.items(), key=lambda item: item[1].used)[0]]
             _plans[key] = plan
@@ -61,6 +62,26 @@ def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=AL
         plan.used = counters["hits"] + counters["made"]     # noted here, since a key is long and takes time to be looked up
         plan.run(nodes, leaves, numbers, timed, None if wanted is ALL else -1 if wanted is None else nodes.index(wanted))
         _last[0] = plan
+
+
+def _plan(nodes: list[Node], leaves: list[Node], key: tuple, device: str, wanted: int | None) -> Plan:
+    """A plan that was not there: that of another size made to fit, or a new one."""
+    target, fuse, precision, _, references, sources, _, *counts = key
+    made = None
+    if device == "cpu":
+        known, sizes = family.family_of((target, fuse, precision, references, sources, *counts, wanted), nodes, leaves)
+        made = known.made(sizes)
+        counters["resized"] += made is not None
+    if made is None:
+        live, dying = fates(nodes, leaves, key)
+
+        def again(nodes: list[Node], leaves: list[Node]) -> family.Made:
+            return make(nodes, leaves, live, dying, device, wanted)
+
+        if device == "cpu":
+            made = known.trace(sizes, nodes, leaves, again)
+        made = made or again(nodes, leaves)
+    return plan_class(device)(*made)
 
 
 @contextmanager
@@ -132,8 +153,8 @@ def fates(nodes: list[Node], leaves: list[Node], key: tuple) -> tuple[list[bool]
 
 
 def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[int], device: str = "cpu",
-         wanted: Node | None = None) -> Plan:
-    """Group, lower and compile a recording, and lay out its memory. What `wanted` is computed from comes first."""
+         wanted: int | None = None) -> family.Made:
+    """Group, lower and compile a recording. What the node of number `wanted` is computed from comes first."""
     for i, n in enumerate(nodes):
         n.index = i
     if config.verify:
@@ -168,17 +189,16 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
         if not isinstance(s, Extern):
             s.assemble()
             s.checks = [(n.index, j, size) for n, j, size in s.checks]
-    if wanted is not None and live[wanted.index]:
-        steps = first(steps, buffer_of(wanted))
+    if wanted is not None and live[wanted]:
+        steps = first(steps, buffer_of(nodes[wanted]))
     note_failures(steps, nodes)
     results = {i: n.numel * n.dtype.itemsize for i, n in enumerate(nodes) if live[i]}
     temporaries = lifetimes(fusion.nodes, steps, results, lowering.parts, alias)
     donated = donations(nodes, leaves, dying, steps, results)
     forms = {i: leaf_form(nodes[i].numel, nodes[i].dtype) for i in results}
-    plan = plan_class(device)(steps, len(leaves), results, forms, temporaries, number_at, donated)
     for g in fusion.groups:
         g.nodes = [(i, fusion.nodes[i].op.name, fusion.nodes[i].shape, fusion.nodes[i].dtype, bool(fusion.stored[i])) for i in g.members]
-    return plan
+    return family.Made(steps, len(leaves), results, forms, temporaries, number_at, donated)
 
 
 def first(steps: list, buffer) -> list:

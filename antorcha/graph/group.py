@@ -79,13 +79,13 @@ PRODUCT = Product()
 def sum_chunks(n: Node) -> int:
     """Into how many chunks the sum of a contraction is split: by its sizes alone. More than one only where the result is too
     small to keep several threads busy and the sum is long."""
-    if n.static.dims[3] != 1 or n.static.dims[0] and size(n.views[0].shape[:n.static.dims[0]]) > 4:
+    if n.static.dims[3] != 1:
         return 1
     k = n.views[0].shape[-1]
-    if n.numel > 16_384 or k < 8192:
+    if k < 8192 or n.numel > 16_384 or size(n.views[0].shape[:n.static.dims[0]]) > 4:
         return 1
-    wanted = min(64, k // 2048)
-    return next((c for c in range(wanted, 1, -1) if k % c == 0), 1)
+    wanted = k // 2048
+    return next((c for c in range(64, 1, -1) if c <= wanted and k % c == 0), 1)
 
 
 class Refine(Exception):

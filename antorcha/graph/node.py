@@ -55,11 +55,14 @@ class Static(NamedTuple):
 
 
 class Form:
-    """All of a node but its inputs and its value. Interned (`form(...)`), so that recordings are compared by the identity of forms."""
+    """All of a node but its inputs and its value. Interned (`form(...)`), so that recordings are compared by the identity of forms.
+    `pattern`: kept for `family.pattern`."""
 
-    __slots__ = ("op", "views", "static", "shape", "numel", "dtype")
+    FIELDS = ("op", "views", "static", "shape", "numel", "dtype")
+    __slots__ = (*FIELDS, "pattern")
 
     def __init__(self, op, views: tuple, static: Static, shape: tuple, numel: int, dtype: dt.dtype):
+        self.pattern = None
         self.op, self.views, self.static, self.shape, self.numel, self.dtype = op, views, static, shape, numel, dtype
 
 
@@ -93,7 +96,7 @@ class Node:
         self.index = -1         # position in the graph being planned
         self.where = None       # where the user's call is, for operators that can fail late
 
-    op, views, static, shape, numel, dtype = (property(attrgetter(f"form.{name}")) for name in Form.__slots__)
+    op, views, static, shape, numel, dtype = (property(attrgetter(f"form.{name}")) for name in Form.FIELDS)
 
 
 class Lanes(NamedTuple):

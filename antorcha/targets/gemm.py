@@ -25,7 +25,7 @@ from ..loops import ir
 from ..loops.ir import Contraction, Op, Program, floordiv, maximum, minimum
 from ..runtime import cpu, jit, pool
 from . import llvm, matvec, microkernel
-from .llvm import Emitter, Kernel, evaluate
+from .llvm import Emitter, Formula, Kernel, evaluate
 from .matvec import MatrixVector, is_matvec
 from .microkernel import SPAN, STAGE, STRIPE, Function, Shape
 from .nest import (
@@ -161,7 +161,6 @@ class ContractionKernel(Kernel):
     def __init__(self, program: Program, text: str):
         super().__init__(program, text)
         self.contraction = oriented(program.body[0].attr)
-        self._tiles = _tiles(self.contraction)
         if not is_matvec(self.contraction):
             self.key = f"{text}{_shape(self.contraction)}"
 
@@ -174,13 +173,19 @@ class ContractionKernel(Kernel):
     def ir(self) -> str:
         return emit(self.program, self.contraction)
 
-    def tiles(self, words) -> int:
-        return evaluate(self._tiles, words)
+    @functools.cached_property
+    def tiles(self) -> Formula:
+        return Formula(_tiles(self.contraction))
+
+    @functools.cached_property
+    def work(self) -> Formula:
+        c = self.contraction
+        return Formula(product(c.batch + c.m + c.n + c.k))
 
     def grain(self, words) -> int:
         """Neighbouring tiles share packed panels: as many at a time as leave each thread a few turns, and an interrupt its chance."""
         tiles, c, threads = self.tiles(words), self.contraction, pool.get_num_threads()
-        work = evaluate(product(c.batch + c.m + c.n + c.k), words)
+        work = self.work(words)
         if threads == 1:
             return max(1, tiles if work <= LONG else int(tiles * LONG / work))
         alone = work <= (matvec.WORK if is_matvec(c) else WORK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import struct
 
@@ -501,25 +502,61 @@ def emit(program: ir.Program) -> str:
 
 # -- kernels ----------------------------------------------------------------------------------------------------
 
-def evaluate(op: ir.Op, words) -> int:
-    """An integer expression of run-time arguments; what it shares with itself is computed once."""
-    known: dict[int, int] = {}
+class Formula:
+    """An integer expression of run-time arguments as a list of steps; what it shares with itself is computed once. Raises KeyError where
+    there is more in it than arguments and arithmetic."""
 
-    def value(x: ir.Op) -> int:
-        found = known.get(id(x))
+    def __init__(self, op: ir.Op):
+        self.constants: list[int] = []
+        self.slots: list[int] = []
+        self.steps: list[tuple] = []        # (function, operand, operand); operands are (kind, number) until all are known
+        place: dict[int, tuple] = {}
+        result = self._place(op, place)
+        first = {"constant": 0, "slot": len(self.constants), "step": len(self.constants) + len(self.slots)}
+        self.steps = [(f, first[a[0]] + a[1], first[b[0]] + b[1]) for f, a, b in self.steps]
+        self.result = first[result[0]] + result[1]
+
+    def _place(self, op: ir.Op, place: dict) -> tuple:
+        found = place.get(id(op))
         if found is None:
-            if x.kind == "const":
-                found = x.attr
-            elif x.kind == "arg":
-                found = words[x.attr]
-            elif x.kind == "select":
-                found = value(x.args[1 if value(x.args[0]) else 2])
+            if op.kind == "const":
+                self.constants.append(op.attr)
+                found = "constant", len(self.constants) - 1
+            elif op.kind == "arg":
+                self.slots.append(op.attr)
+                found = "slot", len(self.slots) - 1
+            elif op.kind == "select":
+                condition, a, b = [self._place(x, place) for x in op.args]
+                found = self._step(_picked, condition, self._step(_pair, a, b))
             else:
-                found = _INTEGER[x.kind](*[value(y) for y in x.args])
-            known[id(x)] = found
+                function = _INTEGER[op.kind]
+                found = self._step(function, *[self._place(x, place) for x in op.args])
+            place[id(op)] = found
         return found
 
-    return value(op)
+    def _step(self, function, a: tuple, b: tuple) -> tuple:
+        self.steps.append((function, a, b))
+        return "step", len(self.steps) - 1
+
+    def __call__(self, words) -> int:
+        known = [*self.constants, *[words[k] for k in self.slots]]
+        add = known.append
+        for function, a, b in self.steps:
+            add(function(known[a], known[b]))
+        return known[self.result]
+
+
+def evaluate(op: ir.Op, words) -> int:
+    """An integer expression for these arguments."""
+    return Formula(op)(words)
+
+
+def _pair(a, b) -> tuple:
+    return a, b
+
+
+def _picked(condition, pair: tuple):
+    return pair[0] if condition else pair[1]
 
 
 _INTEGER = {
@@ -529,17 +566,20 @@ _INTEGER = {
 }
 
 
-def _work(s: ir.Op, words) -> float:
-    """About how many elementary operations a statement costs."""
-    if s.kind == "loop":
-        try:
-            n = max(evaluate(s.args[0], words), 0)
-        except (KeyError, ValueError):
-            n = 64
-        return n * sum(_work(b, words) for b in s.args[1:])
+def _work(s: ir.Op) -> ir.Op:
+    """About how many elementary operations a statement costs, as an expression of arguments."""
+    if s.kind not in ("loop", "when"):
+        return ir.integer(2)
+    work = ir.integer(0)
+    for inner in s.args[1:]:
+        work = work + _work(inner)
     if s.kind == "when":
-        return sum(_work(b, words) for b in s.args[1:])
-    return 2.0
+        return work
+    try:
+        Formula(s.args[0])
+        return ir.maximum(s.args[0], 0) * work
+    except KeyError:        # it differs from iteration to iteration
+        return ir.integer(64) * work
 
 
 class Kernel:
@@ -571,22 +611,29 @@ class Kernel:
             found = self._launches[key] = self.tiles(words), self.grain(words), self.scratch(words)
         return found
 
-    def tiles(self, words) -> int:
-        """Iterations of the parallel loop."""
-        return evaluate(self.program.body[0].args[0], words)
+    @functools.cached_property
+    def tiles(self) -> Formula:
+        """Iterations of the parallel loop, of the arguments."""
+        return Formula(self.program.body[0].args[0])
+
+    @functools.cached_property
+    def work(self) -> Formula:
+        return Formula(_work(self.program.body[0]))
 
     def grain(self, words) -> int:
         """How many of them a thread takes at a time."""
-        tiles = self.tiles(words)
-        total = _work(self.program.body[0], words)
+        tiles, total = self.tiles(words), self.work(words)
         if total <= 2 * _WORK or tiles <= 1:
             return max(tiles, 1)
         return max(1, int(tiles * max(_WORK, total / 16) / total))
 
     def scratch(self, words) -> int:
         """Bytes of scratch each thread needs."""
-        ends = [words[i] + evaluate(s.size, words) * s.dtype.itemsize for i, s in enumerate(self.program.slots) if s.size is not None]
-        return max(ends, default=0)
+        return max([words[i] + size(words) * itemsize for i, size, itemsize in self._held], default=0)
+
+    @functools.cached_property
+    def _held(self) -> list[tuple]:
+        return [(i, Formula(s.size), s.dtype.itemsize) for i, s in enumerate(self.program.slots) if s.size is not None]
 
 
 _kernels: dict[str, Kernel] = {}

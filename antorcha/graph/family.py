@@ -1,0 +1,302 @@
+"""Plans for recordings that differ in their sizes alone.
+
+A `Family` is what they have in common: all of their key but shapes, strides and offsets. When a third member is met its plan is made with
+sizes that note what is computed and decided of them (`loops.size`). What comes of it, a `Variant`, gives the plan of any other member for
+which the same would be decided, by computing the numbers in it anew: no grouping, no lowering. Sizes that have always been the same are
+taken for constants, and those that have always been equal for one; a recording that proves it wrong makes another variant.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from threading import get_ident
+from typing import NamedTuple
+
+import numpy as np
+
+from ..loops import template
+from ..loops import view as views
+from ..loops.plan import Extern
+from ..loops.size import Size, Trace
+from ..loops.view import View, view
+from ..loops.writer import Call
+from ..targets.chain import ChainKernel
+from . import node as node_module
+from .node import Form, Node, form, leaf_form
+
+SEEN = 3            # members met before plans are traced, which takes twice as long as making one
+TRIES = 4           # variants made for nothing before it is given up; two plans that come of one earn another
+VARIANTS = 8        # kept of a family
+FAMILIES = 64       # kept
+
+
+class Made(NamedTuple):
+    """What a plan is made of: the arguments of `Plan`."""
+
+    steps: list
+    leaves: int
+    results: dict
+    forms: dict
+    temporaries: dict
+    number_at: dict
+    donated: dict
+
+
+# -- what forms have in common -----------------------------------------------------------------------------------
+
+def pattern(f: Form) -> tuple:
+    """(a form without its sizes, its sizes)."""
+    found = f.pattern
+    if found is None:
+        static = f.static
+        ranks = tuple(None if v is None else len(v.shape) for v in f.views)
+        region = None if static.region is None else len(static.region.shape)
+        without = (f.op, f.dtype, len(f.shape), ranks, static._replace(picks=len(static.picks), region=region))
+        numbers = [*f.shape]
+        for v in (*f.views, static.region):
+            if v is not None:
+                numbers += (*v.shape, *v.strides, v.offset)
+        for pick in static.picks:
+            numbers += pick
+        found = f.pattern = without, np.array(numbers, np.int64)
+    return found
+
+
+def resized(f: Form, numbers) -> Form:
+    """The form with other sizes, taken from an iterator in the order of `pattern`."""
+    def several(count: int) -> tuple:
+        return tuple([next(numbers) for _ in range(count)])
+
+    def viewed(v: View | None) -> View | None:
+        return None if v is None else view(several(len(v.shape)), several(len(v.shape)), next(numbers))
+
+    shape = several(len(f.shape))
+    seen = tuple([viewed(v) for v in f.views])
+    region = viewed(f.static.region)
+    static = f.static._replace(region=region, picks=tuple([several(len(pick)) for pick in f.static.picks]))
+    numel = 1
+    for n in shape:
+        numel *= n
+    return form(f.op, seen, static, shape, numel, f.dtype)
+
+
+class _Private:
+    """A table that the thread which makes it has to itself; the others go on using the one it stands for."""
+
+    def __init__(self, shared: dict):
+        self.shared, self.own, self.thread = shared, {}, get_ident()
+
+    def _table(self) -> dict:
+        return self.own if get_ident() == self.thread else self.shared
+
+    def get(self, key, default=None):
+        return self._table().get(key, default)
+
+    def __setitem__(self, key, value) -> None:
+        self._table()[key] = value
+
+    def __len__(self) -> int:
+        return len(self._table())
+
+    def clear(self) -> None:
+        self._table().clear()
+
+
+@contextmanager
+def _private_tables():
+    """Index maps, forms and templates made meanwhile are of `Size`s, and nobody else's."""
+    tables = (views, "_views"), (node_module, "_forms"), (template, "_templates")
+    before = [getattr(module, name) for module, name in tables]
+    try:
+        for (module, name), table in zip(tables, before):
+            setattr(module, name, _Private(table))
+        yield
+    finally:
+        for (module, name), table in zip(tables, before):
+            setattr(module, name, table)
+
+
+# -- families ----------------------------------------------------------------------------------------------------
+
+class Family:
+    """The recordings of one structure. `make(nodes, leaves)` gives what a plan is Made of."""
+
+    def __init__(self):
+        self.samples: list[np.ndarray] = []
+        self.variants: list[Variant] = []
+        self.traced = self.served = 0       # variants and plans made
+
+    def made(self, sizes: np.ndarray) -> Made | None:
+        """What the plan for these sizes is made of, if a variant can tell."""
+        for k, variant in enumerate(self.variants):
+            found = variant.made(sizes)
+            if found is not None:
+                self.served += 1
+                self.variants.insert(0, self.variants.pop(k))
+                return found
+        return None
+
+    def trace(self, sizes: np.ndarray, nodes: list[Node], leaves: list[Node], make) -> Made | None:
+        """What the plan for these sizes is made of, with a variant made of it; None if too few members were met."""
+        self.samples = [*self.samples[-SEEN:], sizes]
+        if len(self.samples) < SEEN or self.traced >= TRIES + self.served // 2:
+            return None
+        self.traced += 1
+        variant = Variant(np.stack(self.samples), nodes, leaves, make)
+        self.variants = [variant, *self.variants[:VARIANTS - 1]]
+        return variant.made(sizes)
+
+
+_families: dict = {}
+
+
+def family_of(key: tuple, nodes: list[Node], leaves: list[Node]) -> tuple[Family, np.ndarray]:
+    """(the family of a recording, its sizes in it). `key`: what tells recordings apart besides their forms."""
+    patterns = [n.form.pattern or pattern(n.form) for n in (*nodes, *leaves)]
+    key = (*key, tuple([p[0] for p in patterns]))
+    found = _families.get(key)
+    if found is None:
+        if len(_families) >= FAMILIES:
+            del _families[next(iter(_families))]
+        found = _families[key] = Family()
+    return found, np.concatenate([p[1] for p in patterns])
+
+
+def clear() -> None:
+    _families.clear()
+
+
+class Variant:
+    """The plan of the last of some samples, as a function of the sizes."""
+
+    def __init__(self, samples: np.ndarray, nodes: list[Node], leaves: list[Node], make):
+        varies = (samples != samples[-1]).any(0)
+        self.fixed_at, self.varying_at = np.flatnonzero(~varies), np.flatnonzero(varies)
+        self.fixed = samples[-1, self.fixed_at]
+        _, first, self.which = np.unique(samples[:, self.varying_at], axis=1, return_index=True, return_inverse=True)
+        self.which = self.which.reshape(-1)
+        self.symbol_at = self.varying_at[first]
+        trace = Trace(samples[-1, self.symbol_at].tolist())
+        numbers = np.array(samples[-1].tolist(), object)
+        for k, at in zip(self.which.tolist(), self.varying_at.tolist()):
+            numbers[at] = trace.sizes[k]
+        with _private_tables():
+            self._keep(make(*_copied(nodes, leaves, iter(numbers.tolist()))), trace)
+
+    def made(self, sizes: np.ndarray) -> Made | None:
+        symbols = sizes[self.symbol_at]
+        if not ((sizes[self.fixed_at] == self.fixed).all() and (sizes[self.varying_at] == symbols[self.which]).all()):
+            return None
+        values = self.compute(*symbols.tolist())
+        return None if values is None else self._fill(values)
+
+    def _keep(self, made: Made, trace: Trace) -> None:
+        """What is made with each number in it replaced by its place among the results of `compute`."""
+        place = _Places()
+        self.steps = [_Extern(step, place) if isinstance(step, Extern) else _Call(step, place) for step in made.steps]
+        self.rest = made._replace(steps=[], results={}, forms={}, temporaries={})
+        self.results = [(i, place(n)) for i, n in made.results.items()]
+        self.forms = [(i, f.dtype, place(f.numel)) for i, f in made.forms.items()]
+        self.temporaries = [(b, first, last, place(n)) for b, (first, last, n) in made.temporaries.items()]
+        self.compute = trace.function(place.numbers)
+
+    def _fill(self, values: tuple) -> Made:
+        return self.rest._replace(
+            steps=[step.fill(values) for step in self.steps],
+            results={i: values[k] for i, k in self.results},
+            forms={i: leaf_form(values[k], dtype) for i, dtype, k in self.forms},
+            temporaries={b: (first, last, values[k]) for b, first, last, k in self.temporaries})
+
+
+def _copied(nodes: list[Node], leaves: list[Node], numbers) -> tuple[list[Node], list[Node]]:
+    """A recording with other sizes."""
+    copies: dict[Node, Node] = {}
+    for n in nodes:
+        copies[n] = Node.__new__(Node)
+    for n in leaves:
+        copies[n] = Node.__new__(Node)
+    for n, copy in copies.items():
+        copy.form = resized(n.form, numbers)
+        copy.inputs = tuple([copies[s] if type(s) is Node else s for s in n.inputs])
+        copy.buffer, copy.index, copy.where = n.buffer, n.index, n.where
+    return [copies[n] for n in nodes], [copies[n] for n in leaves]
+
+
+class _Places:
+    """Gives each number its place among all that a plan holds."""
+
+    def __init__(self):
+        self.numbers: list = []
+        self.known: dict = {}
+
+    def __call__(self, n) -> int:
+        key = id(n) if type(n) is Size else n
+        found = self.known.get(key)
+        if found is None:
+            found = self.known[key] = len(self.numbers)
+            self.numbers.append(n)
+        return found
+
+    def several(self, numbers) -> tuple:
+        return tuple([self(n) for n in numbers])
+
+
+class _Call:
+    """A call whose numbers vary."""
+
+    def __init__(self, call: Call, place: _Places):
+        self.call, self.group = call, _Described(call.group, place)
+        self.args = [("int", 0) if arg[0] == "int" else arg for arg in call.args]
+        self.integers = [(at, place(arg[1])) for at, arg in enumerate(call.args) if arg[0] == "int"]
+        self.pointers = [(at, arg[1], place(arg[2])) for at, arg in enumerate(call.args) if arg[0] == "ptr" and type(arg[2]) is Size]
+        self.checks = [(i, j, place(size)) for i, j, size in call.checks]
+        self.launch = place.several((call.kernel.chunks, call.kernel.bytes)) if isinstance(call.kernel, ChainKernel) else None
+
+    def fill(self, values: tuple) -> Call:
+        args = self.args.copy()
+        for at, k in self.integers:
+            args[at] = ("int", values[k])
+        for at, buffer, k in self.pointers:
+            args[at] = ("ptr", buffer, values[k])
+        call = Call(self.call.program, args, self.group.sized(values))
+        call.writes, call.kernel, call.fails = self.call.writes, self.call.kernel, self.call.fails
+        call.checks = [(i, j, values[k]) for i, j, k in self.checks]
+        if self.launch:
+            call.kernel = ChainKernel(call.program, *[values[k] for k in self.launch])
+        return call
+
+
+class _Extern:
+    """A step done by NumPy whose numbers vary."""
+
+    def __init__(self, step: Extern, place: _Places):
+        self.step, self.group = step, _Described(step.group, place)
+        self.inputs = [(b, v and (place.several(v.shape), place.several(v.strides), place(v.offset)), dtype, number)
+                       for b, v, dtype, number in step.inputs]
+        self.outputs = [(b, place(numel), dtype) for b, numel, dtype in step.outputs]
+
+    def fill(self, values: tuple) -> Extern:
+        def viewed(v):
+            return v and view(tuple([values[k] for k in v[0]]), tuple([values[k] for k in v[1]]), values[v[2]])
+
+        inputs = [(b, viewed(v), dtype, number) for b, v, dtype, number in self.inputs]
+        outputs = [(b, values[k], dtype) for b, k, dtype in self.outputs]
+        return Extern(self.step.host, self.step.params, inputs, outputs, self.group.sized(values), self.step.name)
+
+
+class _Described:
+    """What `explain` tells of a group: see `Group`."""
+
+    def __init__(self, group, place: _Places):
+        self.kind, self.reason, self.root, self.chain = group.kind, group.reason, group.root, group.chain
+        self.about = [(i, name, place.several(shape), dtype, stored) for i, name, shape, dtype, stored in group.nodes]
+        self.values: tuple = ()
+
+    def sized(self, values: tuple) -> _Described:
+        found = object.__new__(_Described)
+        found.__dict__.update(self.__dict__, values=values)
+        return found
+
+    @property
+    def nodes(self) -> list:
+        return [(i, name, tuple([self.values[k] for k in shape]), dtype, stored) for i, name, shape, dtype, stored in self.about]

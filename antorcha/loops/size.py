@@ -1,0 +1,141 @@
+"""Sizes that note what is asked of them.
+
+A plan for a recording is made by ordinary arithmetic and comparisons of sizes. If these are `Size`s in place of ints, a `Trace` writes
+down, in order, what is computed of them and what every comparison gave. That is a function of the sizes: for others it either computes
+what making the plan for them would have computed, or finds the first comparison with another outcome and gives None.
+
+Nothing can be decided unnoticed: a Size is no int, so whatever needs one (a range, an index, a constant of a program) asks for
+`__index__` or `__int__`, which notes that the value must be the same.
+"""
+
+from __future__ import annotations
+
+import operator
+
+ARITHMETIC = {"add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%", "truediv": "/", "and": "&", "or": "|", "xor": "^",
+              "lshift": "<<", "rshift": ">>", "pow": "**"}
+COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+NUMBERS = (int, float)
+
+
+class Size:
+    """A number with the name under which a trace knows it. Equal expressions are one object."""
+
+    __slots__ = ("value", "name", "trace")
+
+    def __init__(self, trace: Trace, name: str, value):
+        self.trace, self.name, self.value = trace, name, value
+
+    def __hash__(self) -> int:
+        return hash(self.value)     # as of an int: what it is found equal to is noted by `__eq__`
+
+    def __repr__(self) -> str:
+        return f"~{self.value}"
+
+    def __bool__(self) -> bool:
+        return self.trace.decide(f"{self.name} != 0", self.value != 0, self)
+
+    def __index__(self) -> int:
+        self.trace.decide(f"{self.name} == {self.value!r}", True, self)
+        return self.value
+
+    __int__ = __index__
+
+    def __float__(self) -> float:
+        return float(self.__index__())
+
+    def __neg__(self):
+        return self.trace.let(f"-{self.name}", -self.value, self)
+
+    def __abs__(self):
+        return self.trace.let(f"abs({self.name})", abs(self.value), self)
+
+    def __divmod__(self, other):
+        return self // other, self % other
+
+    def __rdivmod__(self, other):
+        return other // self, other % self
+
+
+def _arithmetic(name: str, sign: str) -> None:
+    apply = getattr(operator, name if name not in ("and", "or") else name + "_")
+
+    def forward(self, other):
+        if type(other) is Size:
+            return self.trace.let(f"{self.name} {sign} {other.name}", apply(self.value, other.value), self, other)
+        if not isinstance(other, NUMBERS):
+            return NotImplemented
+        if other == 1 and sign in ("*", "//") or other == 0 and sign in ("+", "-"):
+            return self
+        return self.trace.let(f"{self.name} {sign} ({other!r})", apply(self.value, other), self)
+
+    def backward(self, other):
+        if not isinstance(other, NUMBERS):
+            return NotImplemented
+        if sign in ("+", "*"):
+            return forward(self, other)
+        return self.trace.let(f"({other!r}) {sign} {self.name}", apply(other, self.value), self)
+
+    setattr(Size, f"__{name}__", forward)
+    setattr(Size, f"__r{name}__", backward)
+
+
+def _comparison(name: str, sign: str) -> None:
+    apply = getattr(operator, name)
+
+    def compare(self, other):
+        if type(other) is Size:
+            if self is other:
+                return sign in ("<=", ">=", "==")
+            return self.trace.decide(f"{self.name} {sign} {other.name}", apply(self.value, other.value), self, other)
+        if not isinstance(other, NUMBERS):
+            return NotImplemented
+        return self.trace.decide(f"{self.name} {sign} {other!r}", apply(self.value, other), self)
+
+    setattr(Size, f"__{name}__", compare)
+
+
+for _name, _sign in ARITHMETIC.items():
+    _arithmetic(_name, _sign)
+for _name, _sign in COMPARISONS.items():
+    _comparison(_name, _sign)
+
+
+class Trace:
+    """What was computed and decided of some sizes, as a program in the order in which it happened."""
+
+    def __init__(self, values: list[int]):
+        self.sizes = [Size(self, f"s{k}", value) for k, value in enumerate(values)]
+        self.known: dict[str, Size] = {}
+        self.decided: dict[str, bool] = {}
+        self.lines: list[tuple] = []        # (what is defined or None, line, what it uses)
+
+    def let(self, expression: str, value, *uses: Size) -> Size:
+        """The size that an expression stands for."""
+        found = self.known.get(expression)
+        if found is None:
+            found = self.known[expression] = Size(self, f"e{len(self.known)}", value)
+            self.lines.append((found.name, f"{found.name} = {expression}", [s.name for s in uses]))
+        return found
+
+    def decide(self, condition: str, outcome: bool, *uses: Size) -> bool:
+        """Note the outcome of a comparison; give it back."""
+        if condition not in self.decided:
+            self.decided[condition] = outcome
+            self.lines.append((None, f"if {'not ' if outcome else ''}({condition}): return None", [s.name for s in uses]))
+        return outcome
+
+    def function(self, results: list):
+        """(sizes) -> the results' values for them, or None where something would have been decided otherwise."""
+        given = [s.name if type(s) is Size else repr(s) for s in results]
+        needed = set(given)
+        kept = []
+        for name, line, uses in reversed(self.lines):
+            if name is None or name in needed:
+                needed.update(uses)
+                kept.append(f" {line}")
+        names = "".join(f"{s.name}, " for s in self.sizes)
+        text = "\n".join([f"def resized({names}):", *reversed(kept), f" return ({''.join(f'{name}, ' for name in given)})"])
+        space: dict = {}
+        exec(compile(text, "<sizes of a plan>", "exec"), space)
+        return space["resized"]
