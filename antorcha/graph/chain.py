@@ -229,18 +229,18 @@ class Chain:
         self.gain, self.block = -1.0, 1
         kept = set(self.outputs)
         read = {s for i in self.members for s in fusion.sources[i]}
-        saved = footprint = 0
+        saved = held = 0        # bytes that need not move; bytes that lie between
         for i in self.members:
             n = self.recorded[i]
             if not self.how[i].sums and fusion.stored[i]:
                 nbytes = n.numel * n.dtype.itemsize
                 saved += 2 * nbytes if i not in kept else nbytes if i in read or self.room is None else 0
-                footprint += nbytes / self.rows
+                held += nbytes
         for i in self.again:
             n = self.recorded[i]
             if fusion.stored[i]:
                 saved += n.numel * n.dtype.itemsize
-                footprint += n.numel * n.dtype.itemsize / self.rows
+                held += n.numel * n.dtype.itemsize
         one = self._one_row()
         shared = packed = partial = calls = 0
         bounds = self.limits
@@ -260,11 +260,11 @@ class Chain:
             return
         if one:
             self.block = 1
-            if footprint > bounds.one_row_bytes:
+            if held > bounds.one_row_bytes * self.rows:
                 return
         else:
-            fits = int(bounds.block_bytes / max(footprint, 1))
-            if fits < bounds.least and self.groups > 1 and footprint * bounds.least < ROOMY * self.room:
+            fits = bounds.block_bytes * self.rows // max(held, self.rows)
+            if fits < bounds.least and self.groups > 1 and held * bounds.least < ROOMY * self.room * self.rows:
                 fits = bounds.least
             if fits < bounds.least:
                 return

@@ -16,17 +16,19 @@ import numpy as np
 
 from ..loops import template
 from ..loops import view as views
+from ..loops.chain import ChainProgram
 from ..loops.plan import Extern
 from ..loops.size import Size, Trace
 from ..loops.view import View, view
 from ..loops.writer import Call
 from ..targets.chain import ChainKernel
 from . import node as node_module
+from .group import size
 from .node import Form, Node, form, leaf_form
 
 SEEN = 3            # members met before plans are traced, which takes twice as long as making one
-TRIES = 4           # variants made for nothing before it is given up; two plans that come of one earn another
-VARIANTS = 8        # kept of a family
+TRIES = 6           # variants made for nothing before every fourth recording alone is tried; each plan that comes of one earns a try
+VARIANTS = 12       # kept of a family
 FAMILIES = 64       # kept
 
 
@@ -51,8 +53,9 @@ def pattern(f: Form) -> tuple:
         static = f.static
         ranks = tuple(None if v is None else len(v.shape) for v in f.views)
         region = None if static.region is None else len(static.region.shape)
-        without = (f.op, f.dtype, len(f.shape), ranks, static._replace(picks=len(static.picks), region=region))
-        numbers = [*f.shape]
+        whole = f.numel == size(f.shape)        # not of an extern, whose results are other nodes
+        without = (f.op, f.dtype, len(f.shape), whole, ranks, static._replace(picks=len(static.picks), region=region))
+        numbers = [*f.shape] if whole else [*f.shape, f.numel]
         for v in (*f.views, static.region):
             if v is not None:
                 numbers += (*v.shape, *v.strides, v.offset)
@@ -71,12 +74,10 @@ def resized(f: Form, numbers) -> Form:
         return None if v is None else view(several(len(v.shape)), several(len(v.shape)), next(numbers))
 
     shape = several(len(f.shape))
+    numel = size(shape) if f.numel == size(f.shape) else next(numbers)
     seen = tuple([viewed(v) for v in f.views])
     region = viewed(f.static.region)
     static = f.static._replace(region=region, picks=tuple([several(len(pick)) for pick in f.static.picks]))
-    numel = 1
-    for n in shape:
-        numel *= n
     return form(f.op, seen, static, shape, numel, f.dtype)
 
 
@@ -124,7 +125,7 @@ class Family:
     def __init__(self):
         self.samples: list[np.ndarray] = []
         self.variants: list[Variant] = []
-        self.traced = self.served = 0       # variants and plans made
+        self.missed = self.traced = self.served = 0     # recordings without a variant, variants made, plans that came of them
 
     def made(self, sizes: np.ndarray) -> Made | None:
         """What the plan for these sizes is made of, if a variant can tell."""
@@ -139,7 +140,8 @@ class Family:
     def trace(self, sizes: np.ndarray, nodes: list[Node], leaves: list[Node], make) -> Made | None:
         """What the plan for these sizes is made of, with a variant made of it; None if too few members were met."""
         self.samples = [*self.samples[-SEEN:], sizes]
-        if len(self.samples) < SEEN or self.traced >= TRIES + self.served // 2:
+        self.missed += 1
+        if len(self.samples) < SEEN or self.traced >= TRIES + self.served and self.missed % 4:
             return None
         self.traced += 1
         variant = Variant(np.stack(self.samples), nodes, leaves, make)
@@ -250,6 +252,7 @@ class _Call:
         self.integers = [(at, place(arg[1])) for at, arg in enumerate(call.args) if arg[0] == "int"]
         self.pointers = [(at, arg[1], place(arg[2])) for at, arg in enumerate(call.args) if arg[0] == "ptr" and type(arg[2]) is Size]
         self.checks = [(i, j, place(size)) for i, j, size in call.checks]
+        self.chain = place.several(call.program.sizes) if isinstance(call.program, ChainProgram) else None
         self.launch = place.several((call.kernel.chunks, call.kernel.bytes)) if isinstance(call.kernel, ChainKernel) else None
 
     def fill(self, values: tuple) -> Call:
@@ -261,6 +264,8 @@ class _Call:
         call = Call(self.call.program, args, self.group.sized(values))
         call.writes, call.kernel, call.fails = self.call.writes, self.call.kernel, self.call.fails
         call.checks = [(i, j, values[k]) for i, j, k in self.checks]
+        if self.chain:
+            call.program = ChainProgram(call.program.call, tuple([values[k] for k in self.chain]))
         if self.launch:
             call.kernel = ChainKernel(call.program, *[values[k] for k in self.launch])
         return call

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ..loops.view import View, dense, view
 from .node import Node
 
+CHUNKS = 64, 32, 16, 8, 5, 4, 3, 2      # numbers of chunks of a long sum: few, so that plans for other lengths have as many
+
 
 class Group:
     """Nodes computed by one kernel (and, for sums across rows, a second one that adds up the partial results).
@@ -85,7 +87,7 @@ def sum_chunks(n: Node) -> int:
     if k < 8192 or n.numel > 16_384 or size(n.views[0].shape[:n.static.dims[0]]) > 4:
         return 1
     wanted = k // 2048
-    return next((c for c in range(64, 1, -1) if c <= wanted and k % c == 0), 1)
+    return next((c for c in CHUNKS if c <= wanted and k % c == 0), 1)
 
 
 class Refine(Exception):

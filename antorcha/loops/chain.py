@@ -38,6 +38,7 @@ class Chain(Call):
         """Write the arguments; see the top of the file."""
         chain, bodies = self.group.chain, self.bodies
         clears = bodies[0].clears
+        self.program.sizes = chain.blocks, chain.block, chain.rows, chain.per_chunk, bodies[0].temporaries
         words = max(len(c.args) for c in self.parts())
         before = 64 * -(-8 * words // 64)
         temporaries = max(b.temporaries for b in bodies)
@@ -141,16 +142,15 @@ class _Body:
 
 
 class ChainProgram:
-    """The loop programs of a chain, as text and for the interpreter."""
+    """The loop programs of a chain, as text and for the interpreter. `sizes`: blocks, rows of one, rows, blocks a parallel iteration,
+    bytes between."""
 
-    def __init__(self, call: Chain):
-        self.call = call
+    def __init__(self, call: Chain, sizes: tuple = ()):
+        self.call, self.sizes = call, sizes
 
     def text(self) -> str:
-        chain, body = self.call.group.chain, self.call.bodies[0]
-        head = (f"for each of {chain.blocks} blocks of {chain.block} rows (of {chain.rows}), {chain.per_chunk} blocks a parallel "
-                f"iteration, {body.temporaries} bytes between:\n")
-        return head + "\n".join(c.program.text() for c in body.calls)
+        head = "for each of {} blocks of {} rows (of {}), {} blocks a parallel iteration, {} bytes between:\n"
+        return head.format(*self.sizes) + "\n".join(c.program.text() for c in self.call.bodies[0].calls)
 
     def interpret(self, words: list[int]) -> None:
         """What the target's runner does."""

@@ -35,14 +35,18 @@ class Size:
     def __bool__(self) -> bool:
         return self.trace.decide(f"{self.name} != 0", self.value != 0, self)
 
-    def __index__(self) -> int:
+    def _fixed(self):
         self.trace.decide(f"{self.name} == {self.value!r}", True, self)
         return self.value
 
-    __int__ = __index__
+    def __index__(self) -> int:
+        return operator.index(self._fixed())
+
+    def __int__(self) -> int:
+        return int(self._fixed())
 
     def __float__(self) -> float:
-        return float(self.__index__())
+        return float(self._fixed())
 
     def __neg__(self):
         return self.trace.let(f"-{self.name}", -self.value, self)
