@@ -44,7 +44,7 @@ class Recorder(Observer):
     def __init__(self) -> None:
         self.runs: dict[int, Run] = {}
 
-    def _observe(self, nodes: list, timed: bool = True, device: str = "cpu", wanted=None) -> None:
+    def _observe(self, nodes: list, timed: bool = True, device: str = "cpu", wanted=None, beside: bool = False) -> None:
         from .graph.node import format_graph
 
         graph = format_graph(nodes)

@@ -32,6 +32,9 @@ def interrupted(work, after=0.15):
     sender.join()
     return taken
 
+def pending(x):
+    return x.storage.node.buffer is None
+
 def seconds(work):
     begin = time.perf_counter()
     work()
@@ -51,7 +54,7 @@ def run(script: str, threads: int) -> list[str]:
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_long_plan_is_given_up_and_what_was_pending_can_be_computed_again(threads):
-    soon, whole, right = run("""
+    pending, right = run("""
 def long(n):
     x = w
     for _ in range(n):
@@ -59,22 +62,25 @@ def long(n):
     return x
 one = seconds(lambda: [long(2).sum().item() for _ in range(5)]) / 10
 n = int(0.8 / one) + 2
-x = long(n)
-kept = x * 2
-taken = interrupted(lambda: x.sum().item())
-whole = seconds(lambda: kept.sum().item())
+for _ in range(5):
+    x = long(n)
+    kept = x * 2
+    interrupted(lambda: [x.sum().item(), time.sleep(9)])
+    if pending(x):
+        break
+print(pending(x))
 y = w
 for _ in range(n):
     y = torch.tanh(y @ w)
     y.sum().item()
-print(taken, whole, torch.equal(kept, y * 2) and torch.equal(x, y))
+print(torch.equal(kept, y * 2) and torch.equal(x, y))
 """, threads)
-    assert float(soon) < 0.5 * float(whole) and right == "True"
+    assert pending == right == "True"
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_one_long_step_ends_between_chunks(threads):
-    soon, whole, total = run("""
+    pending, total = run("""
 x = torch.linspace(0, 1, 800_000)
 x.sum().item()
 for _ in range(2):
@@ -84,14 +90,17 @@ for _ in range(2):
     total = y.sum()
     whole = seconds(total.item)
     del y
-y = x
-for _ in range(40):
-    y = y.sin().cos().exp()
-other = y.sum()
-taken = interrupted(other.item, whole / 10)
-print(taken, whole, abs(other.item() / total.item() - 1) < 1e-6)
+for _ in range(5):
+    y = x
+    for _ in range(40):
+        y = y.sin().cos().exp()
+    other = y.sum()
+    interrupted(lambda: [other.item(), time.sleep(9)], whole / 10)
+    if pending(other):
+        break
+print(pending(other), other.item() == total.item())
 """, threads)
-    assert float(soon) < 0.5 * float(whole) and total == "True"
+    assert pending == total == "True"
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -118,11 +127,12 @@ print(expected == [p.tolist(), q.tolist(), x.tolist()])
 
 
 def test_waiting_for_the_background_can_be_interrupted():
-    soon, whole, right = run("""
+    waiting, right = run("""
+from antorcha.runtime import flight
 def begin():
     first = (w * 2).sum()
     x = w
-    for _ in range(70):
+    for _ in range(150):
         x = torch.tanh(x @ w)
     return first, x
 first, x = begin()
@@ -130,13 +140,10 @@ first.item(), x.tolist()
 expected = x.tolist()
 first, x = begin()
 first.item()
-whole = seconds(x.tolist)
-first, x = begin()
-first.item()
-taken = interrupted(lambda: [x.tolist(), time.sleep(9)], 0.05)
-print(taken, whole, x.tolist() == expected)
+interrupted(lambda: [x.tolist(), time.sleep(9)], 0.02)
+print(bool(flight.awaited), x.tolist() == expected)
 """, 2)
-    assert right == "True" and float(soon) < max(0.5 * float(whole), 0.1)
+    assert waiting == right == "True"
 
 
 def test_a_handler_of_the_programs_own_interrupts_nothing():
@@ -145,7 +152,7 @@ asked = []
 signal.signal(signal.SIGINT, lambda *_: asked.append((w[0, 0] * 2).item()))
 def long():
     x = w
-    for _ in range(70):
+    for _ in range(150):
         x = torch.tanh(x @ w)
     return x.tolist()
 expected = long()

@@ -210,6 +210,60 @@ def test_an_error_while_computing_loses_only_what_depends_on_it():
     np.testing.assert_array_equal(y.numpy(), x.numpy() * 6)
 
 
+def as_loaded(index):
+    return torch.tensor(index)
+
+
+def as_made(index):
+    return torch.stack([torch.tensor(i) for i in index]).to(torch.int32).long()
+
+
+def as_computed(index):
+    return (torch.tensor(index).float() * 2).div(2).long()
+
+
+@pytest.mark.parametrize("ask", [False, True], ids=["silent", "logging"])
+@pytest.mark.parametrize("made", [as_loaded, as_made, as_computed])
+@pytest.mark.parametrize("bad", [((0, 1, 9), (0, 1, 3)), ((0, 1, 2), (0, 1, 4))], ids=["embedding", "classes"])
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_a_step_that_fails_changes_nothing(optimizer, bad, made, ask):
+    """An index out of range is found before the step of training that it is in changes anything."""
+    def train(steps):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Tanh(), torch.nn.Linear(3, 4))
+        update = getattr(torch.optim, optimizer)(model.parameters(), lr=0.1, **({"momentum": 0.9} if optimizer == "SGD" else {}))
+        failed = 0
+        for inputs, classes in steps:
+            try:
+                update.zero_grad()
+                loss = F.cross_entropy(model(made(inputs)), made(classes))
+                loss.backward()
+                update.step()
+                if ask:
+                    loss.item()
+            except IndexError:
+                failed += 1
+        return failed, [t.tolist() for t in model.parameters()], repr(update.state_dict())
+
+    good = ((0, 1, 2), (3, 1, 0))
+    failed, after, state = train([good] * 6 + [bad, good, good])
+    assert failed == 1
+    assert (0, after, state) == train([good] * 8)
+
+
+@pytest.mark.parametrize("call, error", [
+    (lambda x, i: x[i], IndexError), (lambda x, i: x.index_select(0, i), IndexError), (lambda x, i: x.take(i * 3), IndexError),
+    (lambda x, i: x.gather(0, i[:, None]), RuntimeError), (lambda x, i: x.index_add(0, i, x), IndexError),
+    (lambda x, i: F.embedding(i, x), IndexError), (lambda x, i: F.nll_loss(x, i), IndexError)])
+@pytest.mark.parametrize("make", [as_loaded, as_made])
+def test_a_wrong_index_is_an_error_of_the_call(call, error, make):
+    x = torch.zeros(3, 3)
+    for _ in range(6):      # what is recorded again asks again
+        call(x, make([2, 0, 1]))
+        with pytest.raises(error, match="expected"):
+            call(x, make([2, 0, 3]))
+
+
 @pytest.mark.parametrize("error", [OutOfMemoryError, MemoryError])
 def test_after_running_out_of_memory_everything_can_be_asked_for_again(error, monkeypatch):
     model = torch.nn.Linear(7, 5)

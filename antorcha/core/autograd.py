@@ -444,6 +444,7 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
     retain = retain_graph or create_graph
     before = mode.grad, mode.accumulates
     mode.grad, mode.accumulates = create_graph, accumulate
+    unsure = tape.state.unsure
     if not passes:
         _at_the_end.clear()     # of a pass that failed
     passes.append((roots, needed))
@@ -473,6 +474,7 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
                         _visit(e, arrived, captures or {}, needed, final, accumulate, create_graph)
     finally:
         mode.grad, mode.accumulates = before
+        tape.state.unsure = unsure      # derivatives use the indices that were used before
         passes.pop()
     while _at_the_end and not passes:
         _at_the_end.pop(0)()

@@ -8,6 +8,7 @@ from ..base import dtype as dt
 from ..graph.node import View
 from ..graph.node import view as make_view
 from ..ops import pointwise as pw
+from ..ops.bounds import require_places
 from ..ops.index import pick, put
 from ..ops.recall import recalled
 from ..ops.record import broadcast_shapes, core, operator
@@ -140,6 +141,7 @@ def _places(shape: tuple, tensors):
         if k.meta.dtype in (dt.bool_, dt.uint8):
             flat.extend((d + i, p) for i, p in enumerate(k.nonzero(as_tuple=True)))
         else:
+            require_places("index", k, shape[d])
             flat.append((d, k))
     try:
         joint = broadcast_shapes("index", *[tuple(k.shape) for _, k in flat])

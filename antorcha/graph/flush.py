@@ -39,14 +39,15 @@ def clear() -> None:
     template.clear()
 
 
-def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=ALL) -> None:
+def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=ALL, beside: bool = False) -> None:
     """Compute every node of a recording that a tensor can still ask for, on the device where its leaves are; of which `wanted` are
-    there on return, and the others soon (`tape.flush`).
+    there on return, and the others soon (`tape.flush`). `beside`: what runs in the background need not be waited for.
 
     Raises IndexError for an index outside of its dimension; then nothing has changed.
     """
     with tape.computing:
-        flight.finish()     # it refers to memory, and references are counted
+        if not beside:
+            flight.finish()     # it refers to memory, and references are counted
         key, leaves, numbers = identify(nodes)
         key = (device, key)
         plan = _plans.get(key)
@@ -59,6 +60,9 @@ def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=AL
             _plans[key] = plan
         else:
             counters["hits"] += 1
+        if beside and plan.alone:
+            plan.run_alone(nodes, leaves, numbers)
+            return
         plan.used = counters["hits"] + counters["made"]     # noted here, since a key is long and takes time to be looked up
         plan.run(nodes, leaves, numbers, timed, None if wanted is ALL else -1 if wanted is None else nodes.index(wanted))
         _last[0] = plan

@@ -24,16 +24,16 @@ LONGEST = 4_000  # nodes; a program that never asks for a value must not grow wi
 
 
 class State:
-    """`urgent`: the next recorded node is to be computed at once. `backwards`: the recording holds a backward pass. `devices`: there are
+    """`unsure`: the recording holds indices that may be out of their dimension (`ops.bounds`). `urgent`: the next recorded node is to be computed at once. `backwards`: the recording holds a backward pass. `devices`: there are
     values elsewhere than on the CPU. `vmap`: what rewrites the nodes recorded for one lane of a batch (`func.lanes`), while a
     function is mapped; `urgent` then calls it after each operation. `watch`: what is told of the recording of a function that
     is to be replayed (`compiler.observe`). `kept`: what is asked before a
     storage is given another value, while there are CUDA graphs of the program's own (`cuda.graphs`)."""
 
-    __slots__ = ("urgent", "backwards", "devices", "vmap", "watch", "kept")
+    __slots__ = ("unsure", "urgent", "backwards", "devices", "vmap", "watch", "kept")
 
     def __init__(self):
-        self.urgent = self.backwards = self.devices = False
+        self.unsure = self.urgent = self.backwards = self.devices = False
         self.vmap = self.watch = self.kept = None
 
 
@@ -72,7 +72,7 @@ def flush(wanted=ALL) -> None:
     with computing:
         if wanted is not ALL and wanted is not None and wanted.buffer is not None:
             return          # another thread was quicker
-        state.backwards = False
+        state.backwards = state.unsure = False
         if state.vmap is not None:
             state.vmap.rewrite()
         if wanted is ALL:
@@ -94,14 +94,25 @@ def flush(wanted=ALL) -> None:
             _execute(needed, "cpu", wanted)     # the value asked for may yet fit
 
 
-def _execute(pending: list[Node], device: str, wanted=ALL) -> None:
+def flush_part(pending: list[Node]) -> None:
+    """Compute some pending nodes, and whatever they need, which must be among them; beside what runs in the background, if they are few."""
+    wanted = set(pending)
+    pending.clear()         # references are counted
+    with computing:
+        part = [n for n in nodes if n in wanted]
+        wanted.clear()
+        if part:
+            _execute(part, "cpu", beside=True)
+
+
+def _execute(pending: list[Node], device: str, wanted=ALL, beside: bool = False) -> None:
     """Compute some of the recorded nodes."""
     from . import flush as execution  # the compiler is loaded with the first value that is needed
 
     begin = time.perf_counter()
     try:
         _take(pending)
-        execution.flush(pending, device=device, wanted=wanted)
+        execution.flush(pending, device=device, wanted=wanted, beside=beside)
     except KeyboardInterrupt as error:
         _put_back(pending, error)
         pending.clear()         # what the error's traceback refers to would count as wanted

@@ -11,16 +11,19 @@ nothing has happened. Later it ends between two steps, and the rest is done in t
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 
 from ..base import config
 from ..base import dtype as dt
-from ..runtime import pool
+from ..runtime import flight, pool
 from ..runtime.buffer import Buffer
 
 ALIGN = 64
 FEW = 4         # steps that are not worth handing to another thread
 _arena: Buffer | None = None
+_KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)     # words, tiles from, to, scratch
 
 
 def arena(nbytes: int) -> Buffer:
@@ -257,6 +260,7 @@ class Plan:
         self.native = config.target != "interp" and bool(rows) and not any(isinstance(s, Extern) for s in self.steps)
         self.runs = [(self.steps_address + 32 * s[0], s[1], s[2], n == self.check_after)
                      for n, s in enumerate(self.segments if self.native else [])]
+        self.alone = self.native and len(rows) < FEW and not self.arena_bytes and not scratch and not self.checks
         self.bound = None       # who bound the arguments last, if they are to be bound by half
         self.times: dict = {}
 
@@ -314,6 +318,16 @@ class Plan:
             return True
         now, later = self._divide(last, wanted) if wanted is not None and not timed else (last, None)
         return self._conclude(now, later, timed, nodes, leaves, buffers, safe)
+
+    def run_alone(self, nodes: list, leaves: list, numbers: list) -> None:
+        """As `run`, for a little plan without memory of its own, on this thread: the pool may be doing something else."""
+        if any(n.buffer in flight.awaited for n in leaves):
+            flight.finish()
+        buffers = self._results(leaves, Buffer.allocate)
+        self._bind([*[n.buffer.address for n in leaves], *[b.address for b in buffers], 0, self.status_address], numbers)
+        for address, words, tiles, _ in self.table_rows.tolist():
+            _KERNEL(address)(words, 0, tiles, None)
+        self._give(nodes, buffers)
 
     def first_write(self, nodes) -> int:
         """The first step that writes one of these results; the number of steps if none does."""

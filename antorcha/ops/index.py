@@ -12,6 +12,7 @@ from ..graph.node import Node, Static, View, dense
 from ..graph.node import view as make_view
 from ..graph.tape import state
 from . import pointwise as pw
+from .bounds import require_places
 from .factory import tril_mask
 from .record import Record, broadcast_view, check_tensor, core, meta, normalize_dim, number, operator, result_dtype
 from .view import SCATTER
@@ -87,10 +88,13 @@ def _put_base_grad(g, indices, shape, mapping, combine):
     return put(g, zero, indices, shape, mapping, "set")
 
 
-def _check_index(what: str, index, dtypes=(dt.int64, dt.int32)):
+def _check_index(what: str, index, size: int | None = None, dtypes=(dt.int64, dt.int32)):
+    """`size`: of the dimension, if the values are to be looked at."""
     check_tensor(what, "index", index)
     if index.meta.dtype not in dtypes:
         raise RuntimeError(f"{what}(): Expected dtype int32/int64 for index; received {index.meta.dtype}. Convert it first: index.long()")
+    if size is not None:
+        require_places(what, index, size)
 
 
 def _others(rank: int, dim: int) -> tuple:
@@ -107,6 +111,7 @@ def index_select(input: Tensor, dim, index: Tensor) -> Tensor:
     if not shape:
         return input.clone()
     d = normalize_dim("index_select", dim, len(shape))
+    require_places("index_select", index, shape[d])
     n = index.numel()
     out = shape[:d] + (n,) + shape[d + 1:]
     return pick(input, [index.reshape((n,) + (1,) * (len(shape) - 1 - d))], out, _others(len(shape), d))
@@ -129,13 +134,20 @@ def gather(input: Tensor, dim, index: Tensor, *, sparse_grad=False) -> Tensor:
         if i != d and m > n:
             raise RuntimeError(f"gather(): Size does not match at dimension {i} expected index {list(want)} to be no larger than self "
                                f"{list(shape)} apart from dimension {d}")
+    require_places("gather", index, shape[d], RuntimeError)
     return pick(input, [index], want, _others(len(shape), d), STRICT_GATHER)
+
+
+def pick_one(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """input[i, index[i, j], j] for a dimension `dim` and an index without it, which has been looked at."""
+    index = index.unsqueeze(dim)
+    return pick(input, [index], index.meta.view.shape, _others(input.dim(), dim)).squeeze(dim)
 
 
 @operator(out="apart")
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements of the flattened input."""
-    _check_index("take", index)
+    _check_index("take", index, input.numel())
     return pick(input.reshape(-1), [index], index.meta.view.shape, (("i", 0),))
 
 
@@ -176,6 +188,7 @@ def embedding(weight: Tensor, indices, padding_idx=-1, scale_grad_by_freq=False,
         raise RuntimeError(message("embedding", "indices of dtype int64 or int32", indices.meta.dtype.name, "Convert them: indices.long()"))
     if weight.dim() != 2:
         raise RuntimeError(message("embedding", "weight to be a matrix ('weight' must be 2-D)", f"shape {list(weight.shape)}"))
+    require_places("embedding", indices, weight.meta.view.shape[0])
     shape = indices.meta.view.shape + (weight.meta.view.shape[1],)
     return pick(weight, [indices.unsqueeze(-1)], shape, (("i", 0), ("d", len(shape) - 1)))
 
@@ -214,6 +227,7 @@ def _scatter(what, input, dim, index, src, combine):
         return _scatter(what, input, 0, index, src, combine).reshape(())
     d = normalize_dim(what, dim, rank)
     src = _fitted(what, input, d, index, src)
+    require_places(what, index, input.meta.view.shape[d], RuntimeError)
     return put(input, src, [index], index.meta.view.shape, _others(rank, d), combine, STRICT_SCATTER)
 
 
@@ -315,6 +329,7 @@ def scatter_reduce(input: Tensor, dim, index, src: Tensor, reduce, *, include_se
 
 def _along(what, input, dim, index):
     d = normalize_dim(what, dim, input.dim())
+    require_places(what, index, input.meta.view.shape[d])
     shape = input.shape[:d] + (index.numel(),) + input.shape[d + 1:]
     return d, tuple(shape), index.reshape((-1,) + (1,) * (input.dim() - 1 - d))
 
@@ -371,7 +386,7 @@ def index_fill(input: Tensor, dim, index, value: Tensor) -> Tensor:
 @operator(name="put", inplace=True, out=False)
 def put_flat(input: Tensor, index, source: Tensor, accumulate=False) -> Tensor:
     """`source` written (or added) to places in the flattened input."""
-    _check_index("put_", index, (dt.int64,))
+    _check_index("put_", index, input.numel(), (dt.int64,))
     if source.dtype is not input.dtype:
         raise RuntimeError(f"put_(): self and source expected to have the same dtype, but got {input.dtype} and {source.dtype}")
     if index.numel() != source.numel():

@@ -25,6 +25,7 @@ from ..graph import tape
 from ..graph.node import View
 from ..graph.tape import LONGEST, state
 from . import derivative
+from .bounds import require
 from .derivative import saving
 from .layout import Meta, core
 from .rewriting import Text, Untold, place_of
@@ -82,11 +83,12 @@ class Recollections:
 
 
 class Onlooker:
-    """Told by the engine (`tape.state.watch`) what a function does besides recording. `drawn`: what `Text.draw` is told."""
+    """Told by the engine (`tape.state.watch`) what a function does besides recording. `drawn`, `required`: what `Text` is told."""
 
     def __init__(self):
         self.refused, self.drawing = False, False
         self.drawn: list = []
+        self.required: list = []        # (node, range of indices)
 
     def refuse(self, *reason) -> None:
         self.refused = True
@@ -95,6 +97,9 @@ class Onlooker:
 
     def drew(self) -> None:
         self.refused |= not self.drawing
+
+    def requires(self, node, wanted) -> None:
+        self.required.append((node, wanted))
 
     def made(self, node) -> None:
         pass        # a leaf that is used is no input, and found by that
@@ -267,10 +272,14 @@ def _observe(call, tensors, nodes) -> tuple:
     finally:
         state.watch = None
     recorded = tape.nodes[before:]
+    for node, wanted in onlooker.required:
+        if node.buffer is None and node in nodes:
+            require(node, wanted)       # it could not be computed meanwhile
     if onlooker.refused:
         return result, None, 0
     text = Text(tensors, nodes, edges, first)
     try:
+        text.require(onlooker.required)
         text.draw(onlooker.drawn)
         text.record(recorded)
         text.written(versions)

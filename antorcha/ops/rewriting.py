@@ -16,6 +16,7 @@ from ..base.grad_mode import mode
 from ..graph import tape
 from ..graph.node import Node, View
 from . import derivative
+from .bounds import require
 from .layout import Meta, core
 
 _FIXED = frozenset((type(None), bool, int, float, str, dt.dtype, View, Meta, slice))
@@ -30,7 +31,7 @@ def _space() -> dict:
     """The globals of all functions written here."""
     return {"new": object.__new__, "Node": Node, "Storage": core.Storage, "Tensor": core.Tensor, "pending": tape.nodes, "core": core,
             "count": derivative.names["count"], "edge_of": derivative.names["edge_of"], "view_of": core.view_of,
-            "user_position": user_position, "tuple_of": tuple.__new__}
+            "user_position": user_position, "require": require, "tuple_of": tuple.__new__}
 
 
 @functools.cache
@@ -75,6 +76,10 @@ class Text:
             name = self.names[id(x)] = f"c{len(self.constants)}"
             self.constants.append(x)
         return name
+
+    def require(self, required: list) -> None:
+        """Ask again for what was required of the arguments: (value, range)."""
+        self.lines += [f"require({self.values[node]}, {self.constant(wanted)})" for node, wanted in required if node in self.values]
 
     # -- values -------------------------------------------------------------------------------------------------
 

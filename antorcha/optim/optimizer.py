@@ -119,6 +119,8 @@ class Optimizer:
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if tape.state.unsure and tape.state.watch is None:
+            tape.flush(None)        # an index that is out of range is found before anything is changed
         with torch.no_grad():
             for group in self.param_groups:
                 if tape.state.watch is not None:

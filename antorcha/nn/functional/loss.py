@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from functools import partial
 
 from ...base import dtype as dt
 from ...base.errors import message
 from ...ops.activation import logsigmoid
+from ...ops.bounds import Range, require
 from ...ops.contraction import linear
+from ...ops.index import pick_one
 from ...ops.pointwise import where
 from ...ops.recall import recalled, warn
 from ...ops.record import autocasts, broadcast_shapes, core, everywhere, operator, widened
@@ -112,11 +115,11 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     input=lambda g, input_shape, target, dim: where(
         along(input_shape[dim], dim, len(input_shape)) == target.unsqueeze(dim), g.unsqueeze(dim), 0.0)))
 def _pick_class(input: Tensor, target, dim):
-    return input.gather(dim, target.unsqueeze(dim)).squeeze(dim)
+    return pick_one(input, dim, target)
 
 
-def _check_classes(input, target, weight) -> int:
-    """The dimension of the classes, if the shapes of log-probabilities and classes fit."""
+def _check_classes(input, target, weight, ignore_index) -> int:
+    """The dimension of the classes, if the shapes of log-probabilities and classes fit and the classes are in range."""
     rank = input.dim()
     if rank == 0:
         raise ValueError(f"nll_loss: Expected 1 or more dimensions (got {rank})")
@@ -134,7 +137,12 @@ def _check_classes(input, target, weight) -> int:
                            f"of shape: {list(weight.shape)}")
     if weight is not None and weight.dtype is not input.dtype:
         raise RuntimeError(f"expected scalar type {input.dtype} but found {weight.dtype}: weight must have the input's dtype")
+    require(target.storage.node, Range(target.meta.view, 0, input.shape[dim], ignore_index, partial(_no_class, input.shape[dim])))
     return dim
+
+
+def _no_class(classes: int, found: int) -> Exception:
+    return IndexError(message("nll_loss", f"classes in [0, {classes})", str(found), f"Target {found} is out of bounds."))
 
 
 @autocasts("full")
@@ -142,7 +150,7 @@ def _check_classes(input, target, weight) -> int:
 def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
     """-input[target] for log-probabilities (N, C, ...) and classes (N, ...)."""
     reduction = reduction_name(size_average, reduce, reduction)
-    dim = _check_classes(input, target, weight)
+    dim = _check_classes(input, target, weight, ignore_index)
     return _of_classes(lambda target: -_pick_class(input, target, dim), input.dtype, target, weight, ignore_index, reduction)
 
 
@@ -171,8 +179,7 @@ def _log_sum(input: Tensor, top, dim):
     input=lambda g, input, target, top, log, dim: _class_loss_grad(g.unsqueeze(dim), input, target.unsqueeze(dim), top, log, dim)))
 def _class_loss(input: Tensor, target, top, log, dim):
     """-log_softmax(input)[target], given the input's largest element and `_log_sum`, whose derivatives are taken in by that here."""
-    picked = input.gather(dim, target.unsqueeze(dim))
-    return (log - (picked - top)).squeeze(dim)
+    return log.squeeze(dim) - (pick_one(input, dim, target) - top.squeeze(dim))
 
 
 def _class_loss_grad(g, input, target, top, log, dim):
@@ -182,7 +189,7 @@ def _class_loss_grad(g, input, target, top, log, dim):
 
 def _cross_entropy_of_classes(input, target, weight, ignore_index, reduction):
     """Of logits nothing but the largest and a sum of exponentials is kept for the derivative."""
-    d, dim = input.dtype, _check_classes(input, target, weight)
+    d, dim = input.dtype, _check_classes(input, target, weight, ignore_index)
     top = reduce("max", input, dim, True, d, d)
     log = _log_sum(input, top, dim)
     return _of_classes(lambda target: _class_loss(input, target, top, log, dim), d, target, weight, ignore_index, reduction)

@@ -1,0 +1,110 @@
+"""Are indices within their dimensions? Asked when an operation is recorded, wherever the indices are known then.
+
+Kernels note an index out of its dimension when they come to it, which may be after a whole step has been recorded: what depends on it is
+lost, updated parameters too. So what is in memory is looked at by a native loop (a microsecond for some thousand indices), and
+what is made of integers alone is computed first. For the rest, indices that a network computes or that lie on a GPU, `state.unsure` tells
+an optimiser to have everything computed before it makes a step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from functools import partial
+
+from ..base.errors import message
+from ..graph import tape
+from ..graph.node import Node, View
+from ..graph.tape import state
+from ..loops.plan import memory
+from ..runtime import flight, jit
+
+FEW = 16            # nodes that are computed for their indices' sake
+SPARSE = 4          # a view that skips more than this of its memory is looked at element by element
+
+_IR = """
+define i32 @kernel(ptr noalias %p, i64 %n, i64 %low, i64 %high, i64 %ignored) {
+entry:
+  %any = icmp sgt i64 %n, 0
+  br i1 %any, label %loop, label %exit
+loop:
+  %i = phi i64 [0, %entry], [%next, %loop]
+  %found = phi i32 [0, %entry], [%found.next, %loop]
+  %q = getelementptr i64, ptr %p, i64 %i
+  %x = load i64, ptr %q
+  %below = icmp slt i64 %x, %low
+  %above = icmp sge i64 %x, %high
+  %outside = or i1 %below, %above
+  %counts = icmp ne i64 %x, %ignored
+  %bad = and i1 %outside, %counts
+  %flag = zext i1 %bad to i32
+  %found.next = or i32 %found, %flag
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %n
+  br i1 %more, label %loop, label %exit
+exit:
+  %result = phi i32 [0, %entry], [%found.next, %loop]
+  ret i32 %result
+}
+"""
+
+
+class Range:
+    """Indices read through `view` must be in [low, high), but for `ignored`; else `error(the first that is not)` is raised."""
+
+    def __init__(self, view: View, low: int, high: int, ignored: int, error: Callable[[int], Exception]):
+        self.view, self.low, self.high, self.ignored, self.error = view, low, high, ignored, error
+        self.reach = view.memo.get("reach")         # how many elements lie between the first and the last
+        if self.reach is None:
+            self.reach = view.memo["reach"] = 1 + sum([(n - 1) * t for n, t in zip(view.shape, view.strides)]) if view.numel else 0
+        self.dense = self.reach <= SPARSE * view.numel and min(view.strides, default=0) >= 0
+
+
+def require_places(what: str, index, size: int, error=IndexError) -> None:
+    """The tensor `index` must hold places in a dimension of `size`, from its end if they are negative."""
+    require(index.storage.node, Range(index.meta.view, -size, size, 0, partial(_misplaced, what, size, error)))
+
+
+def _misplaced(what: str, size: int, error, found: int) -> Exception:
+    return error(message(what, f"an index in [{-size}, {size}) for a dimension of size {size}", f"{found} (index out of range)"))
+
+
+def require(node: Node, wanted: Range) -> None:
+    """Raise the error if indices, the value of `node`, are known to be out of their range."""
+    if state.watch is not None:
+        state.watch.requires(node, wanted)
+    elif node.buffer is None:
+        _compute(node)
+    buffer = node.buffer
+    if buffer is None or buffer.device != "cpu" or buffer in flight.awaited or state.vmap is not None:
+        state.unsure = True
+        return
+    view, dtype = wanted.view, node.form.dtype
+    if not view.numel or dtype.itemsize == 8 and wanted.dense and not _any_outside()(
+            buffer.address + 8 * view.offset, wanted.reach, wanted.low, wanted.high, wanted.ignored):
+        return
+    found = memory(buffer.address + view.offset * dtype.itemsize, wanted.reach, dtype.memory, view)
+    bad = found[((found < wanted.low) | (found >= wanted.high)) & (found != wanted.ignored)]
+    if bad.size:
+        raise wanted.error(int(bad[0]))
+
+
+@functools.cache
+def _any_outside():
+    return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *[ctypes.c_int64] * 4)(jit.load(_IR, lambda: _IR))
+
+
+def _compute(node: Node) -> None:
+    """Compute indices that are made of few integers, and nothing else with them."""
+    if state.vmap is not None or state.devices:
+        return
+    found = [node]
+    for n in found:         # which grows
+        if n.form.dtype.kind not in "bi" or n.form.op.family == "extern":
+            return
+        found += [s for s in n.inputs if type(s) is Node and s.buffer is None and s not in found]
+        if len(found) > FEW:
+            return
+    del n
+    tape.flush_part(found)
