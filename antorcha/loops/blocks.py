@@ -10,7 +10,8 @@ from .writer import Call, Writer, combined, decode, identity
 BLOCK = 8192        # elements of a parallel iteration
 COLUMNS = 512       # columns of a parallel iteration
 SHORT = 512         # rows of fewer elements are computed several in turn
-NARROW = 128        # loops of fewer elements are marked "short"
+NARROW = 128        # loops of fewer elements are marked "short" or "whole"
+LANES = 16          # 32-bit numbers in the widest vectors
 
 
 def volume(extents) -> int:
@@ -22,7 +23,9 @@ def volume(extents) -> int:
 
 def vector(extent: int) -> str:
     """The kind of a loop over so many independent elements."""
-    return "short" if extent < NARROW else "vector"
+    if extent >= NARROW:
+        return "vector"
+    return "short" if extent % LANES else "whole"
 
 
 def rows_in_turn(rows: tuple, columns: int) -> int:

@@ -34,6 +34,7 @@ Statements have dtype None:
                    kind: "parallel"  outermost only; iterations are independent, split over threads
                          "vector"    iterations are independent but for accumulators, whose order is free
                          "short"     the same, and few: the rest that fills no vector is worth a masked one
+                         "whole"     the same, and few, but they fill vectors: there is hardly ever a rest
                          "serial"    in order
     accumulator    attr=(name, combine), args=(initial,)   declared before the loop that updates it
                    combine: "sum" "prod" "max" "min" "any" "all" | "set" (a plain variable, serial loops only)
@@ -563,7 +564,7 @@ def _verify_statement(p: Program, s: Op, indices: set, accs: dict, top: bool = F
     assert s.kind in STATEMENTS and s.dtype is None, f"{s.kind} is no statement"
     if s.kind == "loop":
         name, kind = s.attr
-        assert kind in ("parallel", "vector", "short", "serial"), kind
+        assert kind in ("parallel", "vector", "short", "whole", "serial"), kind
         assert (kind == "parallel") == top, "the parallel loop is the outermost"
         assert name not in indices, f"index {name} is used twice"
         _verify_expression(p, s.args[0], indices, accs)

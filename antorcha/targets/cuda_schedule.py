@@ -20,7 +20,7 @@ from ..base import dtype as dt
 from ..loops import ir
 from ..loops.ir import Op
 
-LANES = ("vector", "short")     # loops whose iterations are independent: the lanes of a row share them
+LANES = ("vector", "short", "whole")     # loops whose iterations are independent: the lanes of a row share them
 ORDER_FREE = {"add": "sum", "mul": "prod", "min": "min", "max": "max", "or": "any", "and": "all"}
 FLOAT_ATOMS = {"add": "fadd"}
 INTEGER_ATOMS = {"add": "add", "min": "min", "max": "max"}

@@ -431,7 +431,7 @@ class Emitter:
 
     def loop(self, name: str, kind: str, start: str, stop: str, body, s: ir.Op | None = None) -> None:
         """for (i64 name = start; name < stop; name++) body()"""
-        inner = kind in ("vector", "short") and s is not None and not _contains_loop(s)
+        inner = kind in ("vector", "short", "whole") and s is not None and not _contains_loop(s)
         head, into, end = self.new_label("loop"), self.new_label("body"), self.new_label("end")
         i, after = self.fresh(), self.fresh()
         before = self.block
@@ -458,6 +458,8 @@ class Emitter:
         hints = [parallel]
         if kind == "short" and cpu.vector_bytes() == 64:    # masked instructions
             hints.append(self.meta('!{!"llvm.loop.vectorize.predicate.enable", i1 true}'))
+        if kind == "whole":     # several vectors at a time would leave some to a loop over single elements
+            hints.append(self.meta('!{!"llvm.loop.interleave.count", i32 1}'))
         number = len(self.metadata)
         self.metadata.append(f"distinct !{{{', '.join([f'!{number}', *hints])}}}")
         return f", !llvm.loop !{number}"
