@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import antorcha as torch
+from antorcha import nn
 from antorcha.base import config
 from antorcha.base import dtype as dt
 from antorcha.graph import flush
@@ -141,3 +142,18 @@ def test_layers_round_once(dtype):
             for half, full in zip(halves, floats):
                 torch_grad = full.grad.to(dtype)
                 assert (half.grad.float() - torch_grad.float()).abs().max() <= 2e-2 * torch_grad.float().abs().max()
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_a_quotient_is_rounded_before_it_is_cut(dtype):
+    a = torch.from_numpy(np.random.default_rng(1).uniform(-60, 60, (40, 50))).to(dtype)
+    b = torch.from_numpy(np.random.default_rng(2).uniform(0.5, 2, (40, 50))).to(dtype)
+    assert torch.equal(torch.div(a, b, rounding_mode="trunc"), (a / b).trunc())
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_the_logistic_loss_has_its_derivative_in_two_roundings(dtype):
+    x = torch.linspace(-4, 4, 33).to(dtype).requires_grad_()
+    t = torch.linspace(0, 1, 33).to(dtype)
+    nn.functional.binary_cross_entropy_with_logits(x, t, reduction="sum").backward()
+    assert torch.equal(x.grad, x.detach().sigmoid() - t)

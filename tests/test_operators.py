@@ -233,3 +233,13 @@ def test_buffers_are_read_where_they_are():
     t = at.frombuffer(data, dtype=at.int16)
     t[1] = 258
     assert data[2:4] == b"\x02\x01"
+
+
+def test_products_of_nothing_are_zero():
+    for a, b in (((5, 5, 0), (0, 3)), ((0, 5, 2), (2, 3)), ((5, 0, 0), (0, 3)), ((4, 0), (0,)), ((2, 3, 0), (2, 0, 4))):
+        x, y = at.zeros(a, requires_grad=True), at.zeros(b, requires_grad=True)
+        product = x @ y
+        assert product.tolist() == np.matmul(np.zeros(a), np.zeros(b)).tolist()
+        product.sum().backward()
+        assert (x.grad.shape, y.grad.shape) == (x.shape, y.shape)
+    assert at.nn.functional.linear(at.zeros(2, 3, 0), at.zeros(4, 0)).shape == (2, 3, 4)

@@ -100,6 +100,14 @@ def test_rates_follow_pytorch(name):
 
 # -- without PyTorch ------------------------------------------------------------------------------------------------
 
+@pytest.mark.parametrize("line_search", [None, "strong_wolfe"])
+def test_lbfgs_takes_a_tensor_as_rate(line_search):
+    options = dict(line_search_fn=line_search, max_iter=4)
+    for a, b in zip(trajectory(torch, "LBFGS", dict(options, lr=0.125), 2),
+                    trajectory(torch, "LBFGS", dict(options, lr=torch.tensor(0.125)), 2)):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_every_optimizer_lessens_a_loss_and_goes_on_from_its_state(name):
     options = CASES[name][0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..base.errors import message
 from ..graph.node import Static, View, dense, form
 from ..graph.node import view as make_view
@@ -194,7 +196,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
             if not state.devices:
                 _MATRICES.add((input.meta, other.meta))
             return product(input, other)
-        return product(input.reshape(-1, a[-1]), other).reshape(a[:-1] + (b[-1],))
+        return product(input.reshape(math.prod(a[:-1]), a[-1]), other).reshape(a[:-1] + (b[-1],))
     return batched(input, other)
 
 
@@ -241,7 +243,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor = None) -> Tensor:
         if not state.devices:
             _MATRICES.add((input.meta, weight.meta, None if bias is None else bias.meta))
         return linear_(input, weight, bias)
-    return linear_(input.reshape(-1, a[-1]), weight, bias).reshape(a[:-1] + (w[0],))
+    return linear_(input.reshape(math.prod(a[:-1]), a[-1]), weight, bias).reshape(a[:-1] + (w[0],))
 
 
 # -- einsum -----------------------------------------------------------------------------------------------------

@@ -26,8 +26,9 @@ def _places(mode: str, n: int, before: int, after: int) -> tuple:
     places = range(-before, n + after)
     if mode == "replicate":
         return tuple(min(max(p, 0), n - 1) for p in places)
-    if mode == "circular":
-        return tuple(p % n for p in places)
+    if mode == "circular":      # what is left after negative amounts goes round
+        first, last = max(-before, 0), n + min(after, 0)
+        return tuple(first + (p - first) % (last - first) for p in places)
     return tuple(abs(p) if p < n else 2 * (n - 1) - p for p in places)
 
 

@@ -113,7 +113,8 @@ def div(input: Tensor, other: Tensor, *, rounding_mode=None) -> Tensor:
     if rounding_mode is None:
         return div_(input, other)
     if rounding_mode == "trunc":
-        return trunc_divide_(input, other)
+        d = result_dtype((input, other))    # of 16-bit floats the quotient is rounded first, as any other
+        return trunc_divide_(input, other) if d.compute is d else div_(input, other).trunc()
     if rounding_mode == "floor":
         return floor_quotient_(input, other)
     raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
@@ -534,7 +535,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tens
 
 @pointwise(lambda x, a, b, v: x + v * (a / b), name="addcdiv", public=False, rule=floating,
            grad=dict(input=lambda g: g, tensor1=lambda g, tensor2, value: g * (value / tensor2),
-                     tensor2=lambda g, tensor1, tensor2, value: -g * (value * tensor1 / (tensor2 * tensor2))), complex=True)
+                     tensor2=lambda g, tensor1, tensor2, value: -g * (value * (tensor1 / (tensor2 * tensor2)))), complex=True)
 def addcdiv_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
 
 

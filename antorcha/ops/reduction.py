@@ -403,11 +403,14 @@ def _float_input(input, dtype):
     return input
 
 
-@operator(name="softmax", public=False, wide=True, grad=dict(input=lambda g, dim, result: result * (g - (g * result).sum(dim, True))))
+@operator(name="softmax", public=False, wide="derivative",
+          grad=dict(input=lambda g, dim, result: result * (g - (g * result).sum(dim, True))))
 def softmax_(input: Tensor, dim):
-    d = input.meta.dtype
-    e = (input - reduce("max", input, dim, True, d, d)).exp()
-    return e * e.sum(dim, True).reciprocal()      # one division for each row
+    d, x = input.meta.dtype, widened(input)
+    e = (x - reduce("max", x, dim, True, x.meta.dtype, x.meta.dtype)).exp()
+    scale = e.sum(dim, True).reciprocal()      # one division for each row
+    # Along other dimensions than the last PyTorch keeps the numerators in the input's dtype.
+    return core.cast((e if dim == input.dim() - 1 else widened(core.cast(e, d))) * scale, d)
 
 
 @operator(name="log_softmax", public=False, wide="derivative",

@@ -10,6 +10,7 @@ import functools
 
 import numpy as np
 
+from ..base import dtype as dt
 from ..graph.node import dense
 from .index import pick
 from .record import core, meta, operator
@@ -88,6 +89,15 @@ def fixed_point(taps: Taps) -> tuple:
     bits = next((b for b in range(22) if int(0.5 + largest * 2 ** (b + 1)) >= 2 ** 15), 22)
     scaled = taps.weight * 2 ** bits
     return Taps(taps.index, np.trunc(scaled + np.copysign(0.5, scaled)).astype(np.int32), taps.length), bits
+
+
+@functools.lru_cache(maxsize=512)
+def rounded(taps: Taps, dtype) -> Taps:
+    """`taps` with weights that have `dtype`'s values. The derivative's have not: so it is in PyTorch."""
+    weight = taps.weight.astype(np.float32)
+    kept = Taps(taps.index, dt.decode(dt.encode(weight)) if dtype.numpy is None else weight.astype(dtype.numpy), taps.length)
+    kept._transposed = taps.transposed
+    return kept
 
 
 @functools.lru_cache(maxsize=512)

@@ -15,6 +15,7 @@ from .resampling import resample
 
 Tensor = "Tensor"
 RANK = {"linear": 3, "bilinear": 4, "bicubic": 4, "trilinear": 5}      # of the input, where a mode wants one
+ROUNDED = ("linear", "bicubic", "trilinear")    # modes whose weights, of 16-bit floats, PyTorch keeps in 16 bits
 
 
 # -- interpolation ----------------------------------------------------------------------------------------------
@@ -93,7 +94,8 @@ def interpolated(input, out: tuple, factors: tuple, mode: str, align_corners: bo
             taps, bits = resampling.fixed_point(taps)
             x = ((resample(x, dim, taps) + (1 << bits - 1)) >> bits).clamp(0, 255)
         else:
-            x = resample(x, dim, taps)
+            narrow = mode in ROUNDED and d.compute is not d and not antialias
+            x = resample(x, dim, resampling.rounded(taps, d) if narrow else taps)
     if fixed:
         return x.to(dt.uint8)
     if rounded:

@@ -71,7 +71,7 @@ class LBFGS(Optimizer):
         if np.abs(g).max() <= group["tolerance_grad"]:
             return first
         d, t, before, old = memory["d"], state.get("t"), state.get("prev_loss"), memory["prev_flat_grad"]
-        iterations = 0
+        lr, iterations = float(group["lr"]), 0
         while iterations < group["max_iter"]:
             iterations += 1
             state["n_iter"] += 1
@@ -82,7 +82,7 @@ class LBFGS(Optimizer):
                 remember(memory, g - old, d * t, group["history_size"])
                 d = newton_direction(g, memory)
             old, before = g.copy(), loss
-            t = min(1.0, 1.0 / float(np.abs(g).sum())) * group["lr"] if state["n_iter"] == 1 else group["lr"]
+            t = min(1.0, 1.0 / float(np.abs(g).sum())) * lr if state["n_iter"] == 1 else lr
             slope = float(g.dot(d))
             if slope > -group["tolerance_change"]:
                 break

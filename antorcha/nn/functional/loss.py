@@ -13,7 +13,7 @@ from ...ops.activation import logsigmoid
 from ...ops.bounds import Range, require
 from ...ops.contraction import linear
 from ...ops.index import pick_one
-from ...ops.pointwise import where
+from ...ops.pointwise import sigmoid, where
 from ...ops.recall import recalled, warn
 from ...ops.record import autocasts, broadcast_shapes, core, everywhere, operator, widened
 from ...ops.reduction import along, reduce
@@ -325,11 +325,25 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     """Binary cross-entropy of sigmoid(input), computed without overflow."""
     if input.shape != target.shape:
         raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
-    if pos_weight is None:
-        loss = (1 - target) * input - logsigmoid(input)
-    else:
-        loss = (1 - target) * input - ((pos_weight - 1) * target + 1) * logsigmoid(input)
+    loss = _logits_entropy(input, target, pos_weight)
     return _reduced(loss if weight is None else loss * weight, reduction, size_average, reduce)
+
+
+def _logits_entropy_grad(g, input, target, pos_weight):
+    if pos_weight is None:
+        return (sigmoid(input) - target) * g
+    ones = pos_weight * target
+    return ((ones + 1 - target) * sigmoid(input) - ones) * g
+
+
+@operator(name="binary_cross_entropy_with_logits", title="BinaryCrossEntropyWithLogits", public=False, grad=dict(
+    input=_logits_entropy_grad,
+    target=lambda g, input, pos_weight: -g * (input if pos_weight is None else input + (pos_weight - 1) * logsigmoid(input)),
+    pos_weight=lambda g, input, target: -g * (target * logsigmoid(input))))
+def _logits_entropy(input: Tensor, target: Tensor, pos_weight: Tensor | None):
+    """-(w t log s + (1 - t) log(1 - s)) with s = sigmoid(x): (1 - t) x - (1 + (w - 1) t) log s, of which nothing overflows."""
+    log = logsigmoid(input)
+    return (1 - target) * input - (log if pos_weight is None else ((pos_weight - 1) * target + 1) * log)
 
 
 @autocasts("full")
