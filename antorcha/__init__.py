@@ -135,7 +135,9 @@ def get_default_dtype():
 
 def set_default_dtype(d):
     """Set the dtype of floats without one of their own."""
+    from .ops.record import forget
     _dtype.set_default(d)
+    forget()
 
 
 def set_default_device(device):

@@ -99,6 +99,215 @@ def test_derivatives_of_derivatives_after_plain_ones():
     assert torch.autograd.gradgradcheck(lambda t: t.softmax(1), torch.tensor(x.detach().numpy(), dtype=torch.float64, requires_grad=True))
 
 
+def history(t) -> list:
+    """Names of the derivatives that a tensor leads to, and which leaf is where."""
+    found, stack, seen = [], [t.grad_fn], {}
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen[node] = len(seen)
+        found.append((node.name(), [None if n is None else (seen.get(n), k) for n, k in node.next_functions]))
+        stack += [n for n, _ in reversed(node.next_functions)]
+    return found
+
+
+LAYERS = [
+    ("layer_norm", lambda x, w, b: F.layer_norm(x, (6,), w, b), [(4, 6), (6,), (6,)]),
+    ("linear", lambda x, w, b: F.linear(x, w, b), [(2, 4, 6), (3, 6), (3,)]),
+    ("conv2d", lambda x, w: F.conv2d(x, w, padding=1), [(2, 3, 4, 4), (2, 3, 3, 3)]),
+    ("max_pool2d", lambda x: F.max_pool2d(x, 2), [(2, 3, 4, 4)]),
+    ("batch_norm", lambda x, w: F.batch_norm(x, None, None, w, None, True), [(5, 3), (3,)]),
+    ("cross_entropy", lambda x: F.cross_entropy(x, torch.tensor([1, 0, 2, 5])), [(4, 6)]),
+    ("rows", lambda x: x[torch.tensor([2, 0, 2])], [(4, 6)]),
+    ("rows and columns", lambda x: x[1:, torch.tensor([2, 0, 2]), None], [(4, 6)]),
+    ("einsum", lambda x, y: torch.einsum("ij,jk->ik", x, y), [(4, 6), (6, 3)]),
+    ("max", lambda x: x.max(1)[0], [(4, 6)]),
+    ("stack", lambda x, y: torch.stack([x, y, x]), [(4, 6), (4, 6)]),
+    ("heads", lambda x, w, v: F.multi_head_attention_forward(x, x, x, 6, 2, w, None, None, None, False, 0.0, v, None)[0],
+     [(3, 2, 6), (18, 6), (6, 6)]),
+]
+
+
+@pytest.mark.parametrize("name, function, shapes", LAYERS)
+def test_layers_with_other_values(name, function, shapes, eagerly):
+    for seed in range(CALLS):
+        arrays = values(seed, *shapes)
+        close(differentiated(function, arrays), eagerly(lambda arrays=arrays: differentiated(function, arrays)))
+
+
+@pytest.mark.parametrize("name, function, shapes", LAYERS)
+def test_histories_are_the_same(name, function, shapes, eagerly):
+    arrays = values(0, *shapes)
+
+    def run():
+        return history(function(*[torch.tensor(a, requires_grad=True) for a in arrays]))
+    expected = eagerly(run)
+    assert [run() for _ in range(CALLS)] == [expected] * CALLS
+
+
+@pytest.mark.parametrize("name, function, shapes", LAYERS)
+def test_inputs_that_require_grad_and_then_do_not(name, function, shapes):
+    arrays = values(0, *shapes)
+    whole = differentiated(function, arrays)[1:]
+    for _ in range(CALLS):
+        for chosen in range(2 ** len(arrays)):
+            inputs = [torch.tensor(a, requires_grad=bool(chosen >> k & 1)) for k, a in enumerate(arrays)]
+            out = function(*inputs)
+            assert out.requires_grad == bool(chosen)
+            with torch.no_grad():
+                assert not function(*inputs).requires_grad
+            if chosen:
+                (out * torch.arange(float(out.numel())).reshape(out.shape)).sum().backward()
+            for k, x in enumerate(inputs):
+                if chosen >> k & 1:
+                    close([x.grad], [whole[k]])
+                else:
+                    assert x.grad is None
+
+
+def test_hooks_on_tensors_and_derivatives():
+    x = torch.tensor(values(0, (4, 6))[0], requires_grad=True)
+    for _ in range(CALLS):
+        x.grad, seen = None, []
+        y = F.layer_norm(x, (6,))
+        y.grad_fn.register_hook(lambda after, before: seen.append("derivative"))
+        y.register_hook(lambda g: seen.append("tensor") or g * 2)
+        handle = x.register_hook(lambda g: seen.append("leaf"))
+        (y * y.detach()).sum().backward()
+        handle.remove()
+        assert seen == ["tensor", "derivative", "leaf"]
+
+
+def test_hooks_on_what_is_kept_see_every_tensor():
+    x, counts = torch.tensor(values(0, (4, 6))[0], requires_grad=True), []
+    for _ in range(CALLS):
+        packed = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(t) or t, lambda t: t):
+            F.layer_norm(x, (6,)).softmax(1).sum().backward()
+        counts.append(len(packed))
+        F.layer_norm(x, (6,)).softmax(1).sum().backward()
+    assert counts == [counts[0]] * CALLS and counts[0]
+
+
+def test_what_is_kept_must_not_be_written_to():
+    for _ in range(CALLS):
+        x = torch.tensor(values(0, (4, 6))[0], requires_grad=True)
+        y = x * 1.0
+        out = F.layer_norm(y, (6,)).sum()
+        y.add_(1.0)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            out.backward()
+
+
+def test_a_second_backward_pass_is_refused():
+    x = torch.tensor(values(0, (4, 6))[0], requires_grad=True)
+    for _ in range(CALLS):
+        out = F.layer_norm(x, (6,)).sum()
+        out.backward()
+        with pytest.raises(RuntimeError, match="a second time"):
+            out.backward()
+
+
+def test_anomalies_are_found():
+    x = torch.zeros(3, requires_grad=True)
+    for _ in range(CALLS):
+        F.normalize(x + 1, dim=0).sum().backward()
+        with torch.autograd.set_detect_anomaly(True), pytest.raises(RuntimeError, match="nan"):
+            (x - float("inf")).softmax(0).sum().backward()
+
+
+def test_writes_to_views_of_results():
+    base = values(0, (4, 6))[0]
+    for _ in range(CALLS):
+        x = torch.tensor(base, requires_grad=True)
+        parts = F.layer_norm(x, (6,)).split(3, 1)
+        rows = torch.flatten(x * 2, 0)
+        rows.view(4, 6)[0].mul_(3)
+        (rows.sum() + parts[0].sum()).backward()
+        expected = np.full((4, 6), 2.0)
+        expected[0] = 6.0
+        y = torch.tensor(base, requires_grad=True)
+        F.layer_norm(y, (6,))[:, :3].sum().backward()
+        close([x.grad], [expected + y.grad.numpy()])
+
+
+def test_running_statistics_are_written(eagerly):
+    def run():
+        layer = torch.nn.BatchNorm1d(3)
+        for seed in range(CALLS):
+            layer(torch.tensor(values(seed, (5, 3))[0], requires_grad=True)).sum().backward()
+        return [layer.running_mean.numpy(), layer.running_var.numpy(), layer.num_batches_tracked.numpy(), layer.running_mean._version]
+    for a, b in zip(run(), eagerly(run)):
+        close([a], [b])
+
+
+@pytest.mark.parametrize("function", [lambda x: F.dropout(x, 0.5), lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5),
+                                      lambda x: F.dropout1d(x, 0.5)])
+def test_masks_are_drawn_anew_and_in_order(function, eagerly):
+    def run():
+        torch.manual_seed(3)
+        x = torch.ones(2, 4, 6)
+        return [function(x).numpy() for _ in range(CALLS)]
+    again = run()
+    close(again, eagerly(run))
+    assert not np.array_equal(again[-1], again[-2])
+
+
+def test_warnings_come_at_each_call():
+    x, y = torch.ones(3, 1), torch.ones(3)
+    for _ in range(CALLS):
+        with pytest.warns(UserWarning, match="different to the input size"):
+            F.mse_loss(x, y)
+
+
+def test_errors_come_at_each_call():
+    x = torch.ones(4, 6)
+    for _ in range(CALLS):
+        F.layer_norm(x, (6,))
+        with pytest.raises(RuntimeError, match="layer_norm"):
+            F.layer_norm(x, (5,))
+        with pytest.raises(IndexError, match="test_recall.py"):
+            F.embedding(torch.tensor([7]), x).tolist()
+
+
+def test_lists_of_arguments_that_are_changed_afterwards():
+    x, dims = torch.tensor(values(0, (2, 3, 4))[0], requires_grad=True), [0, 1]
+    for _ in range(CALLS):
+        for own in ([0, 1], [1, 2], [2, 0]):
+            dims[:] = own
+            x.grad = None
+            x.amax(dims).sum().backward()
+            found, x.grad = x.grad, None
+            x.amax(tuple(own)).sum().backward()
+            close([found], [x.grad])
+
+
+def test_autocast_and_other_default_dtypes():
+    x, w = torch.ones(4, 6), torch.ones(3, 6)
+    for _ in range(CALLS):
+        assert F.linear(x, w).dtype is torch.float32
+        with torch.autocast("cpu", torch.bfloat16):
+            assert F.linear(x, w).dtype is torch.bfloat16
+            assert F.cross_entropy(x, torch.zeros(4, dtype=torch.int64)).dtype is torch.float32
+        torch.set_default_dtype(torch.float64)
+        try:
+            assert torch.arange(6).sigmoid().mean().dtype is torch.float64
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert torch.arange(6).sigmoid().mean().dtype is torch.float32
+
+
+def test_a_mapped_function_and_forward_derivatives(eagerly):
+    def run():
+        x = torch.tensor(values(0, (5, 4, 6))[0])
+        normal = lambda t: F.layer_norm(t, (6,)).softmax(1)
+        return [torch.func.vmap(normal)(x), normal(x[0]), *torch.func.jvp(normal, (x[0],), (x[1],))]
+    expected = [t.numpy() for t in eagerly(run)]
+    for _ in range(CALLS):
+        close(run(), expected)
+
+
 def trained(optimizer, steps: int = 9, schedule=None):
     w, b = (torch.tensor(a, requires_grad=True) for a in values(0, (5, 3), (3,)))
     x = torch.tensor(values(1, (7, 5))[0])

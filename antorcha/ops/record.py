@@ -105,6 +105,12 @@ def register(record: Record) -> Record:
     return record
 
 
+def forget() -> None:
+    """Let go what was decided about calls: it depends on the default dtype."""
+    for record in RECORDS.values():
+        record.cache.clear()
+
+
 def functions_in(namespace: str) -> dict:
     """name -> function of a namespace below torch."""
     return {r.name[len(namespace) + 1:]: r.call for r in RECORDS.values() if r.namespace == namespace}

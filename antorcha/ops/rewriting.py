@@ -48,6 +48,13 @@ def _is_fixed(x) -> bool:
     return type(x) in _FIXED or isinstance(x, (tuple, list)) and all(map(_is_fixed, x))
 
 
+def _copied(x):
+    """`x` with lists of its own, which nobody else changes."""
+    if type(x) is list:
+        return [_copied(y) for y in x]
+    return tuple([_copied(y) for y in x]) if type(x) is tuple and any([type(y) in (list, tuple) for y in x]) else x
+
+
 class Text:
     """The lines of a function of `tensors` and `nodes`, their values; `numbers`: what the numbers among the inputs of nodes are called,
     by their id, where they are no constants. `first`: derivatives with a lower `seq` were there before."""
@@ -216,7 +223,7 @@ class Text:
         if isinstance(v, core.Storage):
             return self.storage(v)[0]
         if _is_fixed(v):
-            return self.constant(v)
+            return self.constant(_copied(v))
         if type(v) is not tuple:
             raise Untold
         return f"({''.join([self._kept(x) + ', ' for x in v])})"
