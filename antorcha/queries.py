@@ -54,8 +54,9 @@ def typename(obj) -> str:
 
 def set_default_tensor_type(t) -> None:
     """Set the default dtype by a type such as torch.FloatTensor, or its name."""
+    from . import set_default_dtype
     from .core import legacy
-    dt.set_default(getattr(legacy, t.rpartition(".")[2]).dtype if isinstance(t, str) else t.dtype)
+    set_default_dtype(getattr(legacy, t.rpartition(".")[2]).dtype if isinstance(t, str) else t.dtype)
 
 
 def set_flush_denormal(mode) -> bool:

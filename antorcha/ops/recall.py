@@ -39,7 +39,7 @@ MOST = 5_000        # kept for one function
 
 
 class Recollections:
-    """What is known of one function. `spellers`: types of its arguments -> a function that gives the key of a call, or None; `found`:
+    """What is known of one function. `spellers`: types of its arguments, names -> a function that gives the key of a call; `found`:
     key -> how often it was seen, or what records it again, or None if nothing does. `worth`: False where nothing is found, or nothing
     of at least `fewest` nodes: less are made as soon as they are found."""
 
@@ -50,14 +50,11 @@ class Recollections:
         self.found: dict = {}
         self.fewest, self.worth, self.looks = fewest, True, 0
 
-    def spelled(self, arguments: tuple, names: tuple = ()) -> tuple | None:
-        """(key, tensors, their nodes) of a call, None where it is told by more than the arguments' layouts."""
-        types = (*map(type, arguments), *names)
-        try:
-            spell = self.spellers[types]
-        except KeyError:
-            spell = self.spellers[types] = _speller(arguments)
-        return spell and spell(names, *arguments)
+    def speller(self, arguments: tuple, names: tuple) -> FunctionType:
+        """A function (names, *arguments) -> (key, tensors, their nodes) for arguments of these types, or None where a call is told by
+        more than layouts."""
+        found = self.spellers[*map(type, arguments), *names] = _speller(arguments)
+        return found
 
     def due(self, key: tuple) -> bool:
         """Whether it is time to look at a call that has no function in its place yet."""
@@ -161,7 +158,11 @@ def recall(known: Recollections, function, arguments: tuple, names: tuple = ()):
     """function(*arguments), recorded again where what it records is known; `names`: of the last arguments, if they have any."""
     if state.urgent or state.watch is not None or mode.autocast is not None or config.eager or saving:
         return _called(function, arguments, names)
-    spelled = known.spelled(arguments, names)
+    try:
+        spell = known.spellers[(*map(type, arguments), *names)]
+    except KeyError:
+        spell = known.speller(arguments, names)
+    spelled = spell(names, *arguments)
     if spelled is None or state.urgent:         # memory shared with NumPy: computed at once
         return _called(function, arguments, names)
     key, tensors, nodes = spelled
@@ -187,8 +188,8 @@ def _called(function, arguments: tuple, names: tuple):
 
 # -- what a call is told by ---------------------------------------------------------------------------------------
 
-def _speller(arguments: tuple) -> FunctionType | None:
-    """A function (names, *arguments) -> (key, tensors, their nodes) for arguments of the same types; None where these tell too little."""
+def _speller(arguments: tuple) -> FunctionType:
+    """See `Recollections.speller`."""
     lines, tensors, sequences, key = [], [], [], []
     for k, x in enumerate(arguments):
         kind, a = type(x), f"a{k}"
@@ -204,7 +205,7 @@ def _speller(arguments: tuple) -> FunctionType | None:
             sequences.append(k)
             key.append(f"k{k}")
         else:
-            return None
+            return _unspeakable
     own, values = ("".join(f"{c}{k}, " for k in tensors) for c in "an")
     if sequences:
         lines += [f"tensors = [{own}]", f"nodes = [{values}]"]
@@ -220,6 +221,10 @@ def _speller(arguments: tuple) -> FunctionType | None:
     lines.append(f"return key, {own}, {values}")
     return derivative.written(
         f"def spell(names, {', '.join(f'a{k}' for k in range(len(arguments)))}):\n    " + "\n    ".join(lines) + "\n", _SPACE)
+
+
+def _unspeakable(*arguments) -> None:
+    """A call is told by an argument of which nothing is known."""
 
 
 def _sequence(items, tensors: list, nodes: list) -> tuple | None:
@@ -250,10 +255,10 @@ def _sequence(items, tensors: list, nodes: list) -> tuple | None:
 
 def _shared(tensors, nodes) -> tuple:
     """Which of several tensors have the same value, the same memory and the same history."""
-    nodes = list(nodes)
     storages = [t.storage for t in tensors]
-    histories = [(id(t if t._grad_fn is None else t._grad_fn), t._nr) for t in tensors]
-    return tuple(map(nodes.index, nodes)), tuple(map(storages.index, storages)), tuple(map(histories.index, histories))
+    histories = [t._grad_fn or t for t in tensors]
+    return (*map(nodes.index, nodes), *map(storages.index, storages), *map(list(map(id, histories)).index, map(id, histories)),
+            *[t._nr for t in tensors])
 
 
 _SPACE = {"dt": dt, "core": core, "mode": mode, "sequence": _sequence, "shared": _shared}

@@ -29,7 +29,7 @@ class Untold(Exception):
 @functools.cache
 def _space() -> dict:
     """The globals of all functions written here."""
-    return {"new": object.__new__, "Node": Node, "Storage": core.Storage, "Tensor": core.Tensor, "pending": tape.nodes, "core": core,
+    return {"new": object.__new__, "Node": Node, "Storage": core.Storage, "Tensor": core.Tensor, "pending": tape.nodes, "state": tape.state, "core": core,
             "count": derivative.names["count"], "edge_of": derivative.names["edge_of"], "view_of": core.view_of,
             "user_position": user_position, "require": require, "tuple_of": tuple.__new__}
 
@@ -121,16 +121,20 @@ class Text:
 
     def written(self, versions: list[int]) -> None:
         """Give the arguments that were written to their new values; `versions`: what they had before."""
-        done: set = set()
+        done: dict = {}
         for k, ((t, s, m, node), version) in enumerate(zip(self.arguments, versions)):
             if t.storage is not s or t.meta is not m:
                 raise Untold
             if s.version == version and s.node is node or s in done:
                 continue
-            done.add(s)
             if t._rg and mode.grad or type(s) is not core.Storage:
                 raise Untold
-            self.lines.append(f"s = t{k}.storage; s.version += {s.version - version}; s.write({self.value(s.node)})")
+            done[s] = name = f"w{k}"
+            self.lines.append(f"{name} = t{k}.storage; {name}.version += {s.version - version}")
+        if done:
+            new = [(name, self.value(s.node)) for s, name in done.items()]
+            self.lines += ["if state.kept is None: " + "; ".join([f"{name}.node = {x}" for name, x in new]),
+                           "else: " + "; ".join([f"{name}.write({x})" for name, x in new])]
 
     # -- tensors ------------------------------------------------------------------------------------------------
 

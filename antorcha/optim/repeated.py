@@ -97,8 +97,10 @@ def known_steps(optimizer, group: dict) -> Recollections | None:
 
 def step(optimizer, known: Recollections, p, g, state: dict, group: dict) -> None:
     """One step of a parameter. `known`: the steps known for the options of its group."""
-    kind = type(g)
-    spelled = known.spelled((p, g, *[v for v in state.values() if type(v) is kind]), tuple(state))
+    kind, names = type(g), tuple(state)
+    arguments = (p, g, *[v for v in state.values() if type(v) is kind])
+    spell = known.spellers.get((*map(type, arguments), *names)) or known.speller(arguments, names)
+    spelled = spell(names, *arguments)
     if spelled is not None and not tape.state.urgent:       # memory shared with NumPy: computed at once
         key, tensors, nodes = spelled
         found = known.found.get(key)
