@@ -334,6 +334,37 @@ def test_threads_record_side_by_side():
     assert not errors, errors[0]
 
 
+def test_threads_map_and_record_side_by_side():
+    failures: list = []
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+
+    def map_functions():
+        for k in range(40):
+            t = torch.tensor(x)
+            np.testing.assert_allclose(torch.vmap(lambda row, k=k: (row * k + row.sum()).tanh())(t).numpy(),
+                                       np.tanh(x * k + x.sum(1)[:, None]), rtol=1e-4, atol=1e-5)
+            gradients = torch.func.vmap(torch.func.grad(lambda row, k=k: (row.square() * k).sum()))(t)
+            np.testing.assert_allclose(gradients.numpy(), 2 * k * x, rtol=1e-4, atol=1e-5)
+
+    def draw():
+        for _ in range(60):
+            assert torch.rand(3).add(1).sum().item() > 3
+
+    def guarded(work):
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    programs = [map_functions, map_functions, draw, lambda: little_program(1, 20)]
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in programs]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(120)
+    assert not failures and not any(t.is_alive() for t in threads), failures
+
+
 def test_a_thread_can_ask_for_what_another_recorded():
     x = tensor(1000)
     values = [x * k for k in range(50)]

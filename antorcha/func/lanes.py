@@ -19,6 +19,7 @@ what the inner one has made.
 from __future__ import annotations
 
 import itertools
+import threading
 import weakref
 
 import numpy as np
@@ -57,9 +58,12 @@ class Level:
         self.urgent = False  # reads memory that the outside can change
 
     def __enter__(self):
+        tape.wait_for_mapper()
+        tape.mapping.acquire()
         if not _levels:
-            tape.state.vmap, tape.state.urgent = rewriter, rewriter
-            rewriter.mark()
+            with tape.computing:
+                tape.state.mapper, tape.state.rewriter, tape.state.urgent = threading.get_ident(), rewriter, rewriter
+                rewriter.mark()
         _levels.append(self)
         self.order = _order()
         self._start = next_number()
@@ -72,7 +76,8 @@ class Level:
         finally:
             _levels.remove(self)
             if not _levels:
-                tape.state.vmap, tape.state.urgent, rewriter.last = None, False, None
+                tape.state.rewriter, tape.state.urgent, rewriter.last = None, False, None
+            tape.mapping.release()
         if self.urgent and not error[0]:
             tape.flush()
 

@@ -24,17 +24,23 @@ LONGEST = 4_000  # nodes; a program that never asks for a value must not grow wi
 
 
 class State:
-    """`unsure`: the recording holds indices that may be out of their dimension (`ops.bounds`). `urgent`: the next recorded node is to be computed at once. `backwards`: the recording holds a backward pass. `devices`: there are
+    """`unsure`: the recording holds indices that may be out of their dimension (`ops.bounds`).
+    `urgent`: the next recorded node is to be computed at once. `backwards`: the recording holds a backward pass. `devices`: there are
     values elsewhere than on the CPU. `vmap`: what rewrites the nodes recorded for one lane of a batch (`func.lanes`), while a
     function is mapped; `urgent` then calls it after each operation. `watch`: what is told of the recording of a function that
     is to be replayed (`compiler.observe`). `kept`: what is asked before a
     storage is given another value, while there are CUDA graphs of the program's own (`cuda.graphs`)."""
 
-    __slots__ = ("unsure", "urgent", "backwards", "devices", "vmap", "watch", "kept")
+    __slots__ = ("unsure", "urgent", "backwards", "devices", "watch", "kept", "rewriter", "mapper")
 
     def __init__(self):
         self.unsure = self.urgent = self.backwards = self.devices = False
-        self.vmap = self.watch = self.kept = None
+        self.watch = self.kept = self.rewriter = self.mapper = None
+
+    @property
+    def vmap(self):
+        """The rewriter, in the thread that maps a function (`mapper`)."""
+        return None if self.rewriter is None or self.mapper != threading.get_ident() else self.rewriter
 
 
 state = State()
@@ -45,7 +51,10 @@ watchers: list = []        # called with the times (time.perf_counter) at which 
 
 def settle() -> None:
     """Called when an operation has been recorded whole: compute now if something demands it."""
-    if state.vmap is not None:
+    if state.rewriter is not None:
+        if state.vmap is None:
+            wait_for_mapper()
+            return
         urgent = state.urgent is True
         state.vmap.rewrite()
         if not (urgent or config.eager or len(nodes) > LONGEST):
@@ -69,6 +78,8 @@ def begin_backward() -> None:
 def flush(wanted=ALL) -> None:
     """Compute every pending value that can still be asked for. On return the value of node `wanted` is there, or ALL are, or with None
     perhaps none: the others follow in the background."""
+    if state.rewriter is not None and state.vmap is None:
+        wait_for_mapper()
     with computing:
         if wanted is not ALL and wanted is not None and wanted.buffer is not None:
             return          # another thread was quicker
@@ -116,7 +127,7 @@ def _execute(pending: list[Node], device: str, wanted=ALL, beside: bool = False)
     except KeyboardInterrupt as error:
         _put_back(pending, error)
         pending.clear()         # what the error's traceback refers to would count as wanted
-        raise error.with_traceback(None)
+        raise error.with_traceback(None) from None
     except BaseException as error:
         _put_back(pending, error)
         raise
@@ -183,11 +194,23 @@ def flush_only(device: str) -> None:
 
 # Re-entrant: a signal handler or finaliser may ask for a value.
 computing = threading.RLock()
+mapping = threading.RLock()     # held by the thread that maps a function: what it records is rewritten, and so belongs to nobody else
+PATIENCE = 60.0
+
+
+def wait_for_mapper() -> None:
+    """Wait until another thread has done mapping a function."""
+    if not mapping.acquire(timeout=PATIENCE):
+        raise RuntimeError(f"vmap: expected another thread to be done with its vmap; it has been busy for {PATIENCE:.0f} seconds. A mapped "
+                           "function must not wait for a thread that uses tensors.")
+    mapping.release()
 
 
 def _in_child() -> None:
-    global computing
-    computing = threading.RLock()
+    global computing, mapping
+    computing, mapping = threading.RLock(), threading.RLock()
+    if state.vmap is None:
+        state.rewriter, state.urgent = None, False      # of a thread that is not here
 
 
 if hasattr(os, "register_at_fork"):

@@ -15,12 +15,14 @@ from functools import partial
 
 from ..base.errors import message
 from ..graph import tape
-from ..graph.node import Node, View
+from ..graph.node import Node, View, dense
 from ..graph.tape import state
 from ..loops.plan import memory
 from ..runtime import flight, jit
+from .layout import core, meta
 
 FEW = 16            # nodes that are computed for their indices' sake
+MANY = 10_000       # values that are worth computing a second time, and what is known of as many
 SPARSE = 4          # a view that skips more than this of its memory is looked at element by element
 
 _IR = """
@@ -75,7 +77,11 @@ def require(node: Node, wanted: Range) -> None:
     if state.watch is not None:
         state.watch.requires(node, wanted)
     elif node.buffer is None:
-        _compute(node)
+        ends = _ends(node)
+        if ends is None:
+            _compute(node)
+        elif wanted.low <= ends[0] and ends[1] < wanted.high:
+            return
     buffer = node.buffer
     if buffer is None or buffer.device != "cpu" or buffer in flight.awaited or state.vmap is not None:
         state.unsure = True
@@ -93,6 +99,24 @@ def require(node: Node, wanted: Range) -> None:
 @functools.cache
 def _any_outside():
     return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *[ctypes.c_int64] * 4)(jit.load(_IR, lambda: _IR))
+
+
+_known: dict = {}       # what is computed from numbers alone -> its (least, largest) value
+
+
+def _ends(node: Node) -> tuple[int, int] | None:
+    """The least and the largest of the values of a node that is computed from numbers alone, such as arange."""
+    key = (node.form, *node.inputs)
+    if not 0 < node.form.numel <= MANY or state.vmap is not None or any([type(s) is Node for s in node.inputs]):
+        return None
+    if key not in _known:
+        twin = core.make(Node(node.op, node.inputs, node.views, node.static, node.shape, node.numel, node.dtype),
+                         meta(dense((node.numel,)), node.dtype))
+        values = core.host(twin)
+        if len(_known) > MANY:
+            _known.clear()
+        _known[key] = int(values.min()), int(values.max())
+    return _known[key]
 
 
 def _compute(node: Node) -> None:

@@ -170,8 +170,8 @@ def run(steps: np.ndarray, count: int | None = None) -> None:
 
 
 def run_at(address: int, count: int, safe: int = -1) -> None:
-    """As `run`, for steps whose address is known. With `safe`, an interrupt ends the call early: within one of the first `safe` steps, which
-    are then to be done anew, or after a later one; `steps_done` tells."""
+    """As `run`, for steps whose address is known. With `safe`, an interrupt ends the call early: within one of the first `safe` steps,
+    which are then to be done anew, or after a later one; `steps_done` tells."""
     with _lock:
         flight.finish()
         pool = _pool or _start()
