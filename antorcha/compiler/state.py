@@ -59,7 +59,7 @@ TENSOR_STATE = {"storage", "meta", "_rg", "_grad", "_grad_fn", "_nr", "_base", "
 def environment() -> tuple:
     """The settings that what is recorded depends on."""
     forward_ad = sys.modules.get("antorcha.autograd.forward_ad")
-    return (mode.grad, mode.inference, mode.autocast, dt._default, config.eager, config.target, config.fuse, config.verify, tape.state.vmap,
+    return (mode.grad, mode.inference, mode.autocast, dt._default, config.eager, config.target, config.fuse, config.verify, tape.state.rewriter,
             tape.state.devices, len(autograd.saving), autograd._cotangents, override.state.modes, override.state.enabled,
             override.state.subclasses, _hooks.any_global(), bool(forward_ad and forward_ad._levels), core.default_device, *_chosen.values())
 
@@ -152,7 +152,7 @@ class Reach:
         self.space.update(mode=mode, thread=override.state)
         self.place(own, list(eval(f"({own})", self.space)), where)
         kept = [("dict", vars(m)) for m in (dt, config, autograd, _hooks, core)] + [("dict", _chosen), ("empty", autograd.saving)]
-        kept += [("empty", h) for h in _hooks.hooks_of_all] + [("slot of", (tape.state, name)) for name in ("vmap", "devices")]
+        kept += [("empty", h) for h in _hooks.hooks_of_all] + [("slot of", (tape.state, name)) for name in ("rewriter", "devices")]
         forward_ad = sys.modules.get("antorcha.autograd.forward_ad")
         kept += [("empty", forward_ad._levels)] if forward_ad else [("dict", sys.modules)]
         self.place(f"environment() == {self.constant(environment())}", [True], where, behind=kept)
