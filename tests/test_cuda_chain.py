@@ -115,6 +115,53 @@ def test_what_does_not_fit_into_shared_memory_lies_behind_it(chained, monkeypatc
         assert np.abs(x - y).max() <= tolerance * max(1.0, np.abs(y).max())
 
 
+def masked(random, device):
+    """Attention with a mask that hides whole tiles of keys, the first among them."""
+    q, k, v = (tensor(random, 1, 2, 18, 4, device=device) for _ in range(3))
+    mask = torch.ones(18, 18, dtype=torch.bool)
+    mask[:, :9] = False
+    mask[5:, 12:] = False
+    return F.scaled_dot_product_attention(q, k, v, mask.to(device)), [q, k, v]
+
+
+TILED = {"causal": (attention(1, 2, 18, 4, True), 1e-4), "of bfloat16": (attention(1, 2, 24, 8, True, torch.bfloat16), 6e-2),
+         "masked": (masked, 1e-4)}
+
+
+@pytest.fixture
+def tiled(chained, monkeypatch):
+    """Shared memory for tiles of 8 keys and blocks of 16 rows."""
+    monkeypatch.setattr(chain, "TILE", 8)
+    monkeypatch.setattr(chain, "TILE_ROWS", 16)
+    small = chain.GPU._replace(room=1 << 15, block_bytes=1 << 8, one_row_bytes=1 << 8)
+    never = chain.Limits(1 << 40, 0, 0, 1, 1, 1, 1, 0, 0, 0)
+    monkeypatch.setattr(chain, "limits", lambda device: never if device == "cpu" else small)
+    return chained
+
+
+@pytest.mark.parametrize("name", TILED)
+def test_long_rows_are_computed_in_tiles(tiled, name):
+    """Forward in one pass through the keys, backward in two; with a shorter last block of rows and a shorter last tile."""
+    program, tolerance = TILED[name]
+    got, plan = computed(program, "cuda")
+    chains = [k["kernel"] for k in plan.kernels() if k["kind"] == "chain"]
+    passes = [sum(phase.tiles is not None for phase in kernel.bodies[0]) for kernel in chains]
+    assert passes == ([3] if name == "masked" else [1, 2])      # there backward is one kernel with forward
+    assert not any(kernel.scratch for kernel in chains)
+    for x, y in zip(got, computed(program, "cpu")[0]):
+        assert np.abs(x - y).max() <= tolerance * max(1.0, np.abs(y).max())
+
+
+def test_shared_memory_does_not_grow_with_the_sequence(tiled):
+    """Nor does the kernel's code."""
+    tiled.execute = "none"
+    found = []
+    for length in (40, 56):
+        kernels = [k["kernel"] for k in computed(attention(1, 2, length, 8), "cuda")[1].kernels() if k["kind"] == "chain"]
+        found.append([(kernel.key, kernel.launch(()).shared) for kernel in kernels])
+    assert found[0] == found[1] and len(found[0]) == 2
+
+
 @pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed (it comes with nvidia-cuda-nvcc)")
 @pytest.mark.parametrize("name, architecture", [("causal attention", 80), ("attention of bfloat16", 90), ("perceptron", 80)])
 def test_ptx_assembles(chained, name, architecture, tmp_path):
@@ -128,7 +175,8 @@ def test_ptx_assembles(chained, name, architecture, tmp_path):
 
 
 def test_a_last_block_that_is_shorter(chained):
-    """The rows of a group need not be a multiple of a block's."""
+    """The rows of a group need not be a multiple of a block's: the same code serves both, unless there is but one row."""
     chained.execute = "none"
-    kernels = [k["kernel"] for k in computed(PROGRAMS["attention"][0], "cuda")[1].kernels() if k["kind"] == "chain"]
-    assert kernels and all(len(kernel.bodies) == 2 for kernel in kernels)
+    for length, bodies in ((18, 1), (17, 2)):
+        kernels = [k["kernel"] for k in computed(attention(1, 2, length, 4), "cuda")[1].kernels() if k["kind"] == "chain"]
+        assert kernels and all(len(kernel.bodies) == bodies for kernel in kernels)

@@ -8,6 +8,7 @@ adds to a partial result.
     Search      which nodes can be computed by the same rows (rows.py)
     find        which of these make chains, by what it saves and costs
     Chain.body  the same operators for one block of rows: a small graph of its own, fused and lowered like any other
+    stages      on a GPU, where rows are too long for shared memory, the graphs of their tiles (tiles.py)
 
 Every node of a chain depends on the chain's other nodes directly or not at all (never through one outside of it), so the
 chain is computed at once: after all that it reads, before all that reads it.
@@ -17,10 +18,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..loops.view import View, dense, view
+from ..loops.body import OUTSIDE, Body, Stage, Window
+from ..loops.view import View, dense, row_major, view
 from .group import size
 from .node import Node, Static, leaf
 from .rows import Search, regular
+from .tiles import Refused, Tiling
 
 SMALL = 2 << 20         # bytes: what is smaller stays in cache anyway
 BLOCK_BYTES = 320 << 10  # what the values of one block may take: most of a second-level cache
@@ -59,6 +62,7 @@ class Limits(NamedTuple):
 GPU = Limits(SMALL, 0, 0, 32, 16, 128, 256, 0.0005, 0.001, 1.0, 0.0002, 0)
 FOR_PRODUCTS = 32 << 10
 ROOMY = 8               # times the shared memory that a block's values may take at the least number of rows: they stay in cache
+TILE, TILE_ROWS = 64, 64        # of rows that are too long for shared memory: elements of a tile, rows of a block
 
 
 def limits(device: str) -> Limits:
@@ -69,15 +73,6 @@ def limits(device: str) -> Limits:
     room = cuda.named(device).properties.shared_memory
     fast = max(0, room - FOR_PRODUCTS)
     return GPU._replace(room=room, block_bytes=fast, one_row_bytes=fast)
-
-
-class Buffer:
-    """What stands in a body for memory outside of it."""
-
-    exported = True
-
-
-OUTSIDE = Buffer()
 
 
 class Plus:
@@ -91,24 +86,6 @@ class Plus:
 
 
 PLUS = Plus()
-
-
-class Window:
-    """Memory outside of the chain as one block sees it: `steps` are (divisor, modulus, elements): the block numbered b begins
-    `sum((b // divisor) % modulus * elements)` further on. `chunked`: elements from one chunk of blocks to the next."""
-
-    def __init__(self, source: Node, steps: tuple, chunked: int = 0):
-        self.source, self.steps, self.chunked = source, steps, chunked
-
-
-class Body(NamedTuple):
-    """The graph of one block: its nodes, which of them are results, the Window of each leaf and result by its id, and for
-    each node the index of the recorded node that it is a block of."""
-
-    nodes: list
-    live: list
-    windows: dict
-    origin: dict
 
 
 def find(fusion, device: str = "cpu") -> list:
@@ -219,6 +196,37 @@ class Chain:
             return c not in self.how and not (c in taken and i in taken[c].again)
 
         self.outputs = [i for i in self.members if not self.how[i].sums and (fusion.live[i] or any(reads(c, i) for c in readers[i]))]
+        if self.long and self._tiling(self.body(self.block, {i: self.recorded[i] for i in self.sums})) is None:
+            self.long = 0
+
+    def _tiling(self, body: Body) -> Tiling | None:
+        try:
+            tiling = Tiling(body, self.long, TILE)
+        except Refused:
+            return None
+        for i, order in tiling.order.items():
+            n, r = self.recorded[body.origin[i]], self.how[body.origin[i]]
+            if n.shape[len(n.shape) - len(order):] != r.shape:
+                return None
+            self.orders[body.origin[i]] = order
+        return tiling
+
+    def stages(self, body: Body) -> tuple[list[Stage], dict]:
+        """(what is computed for a block, in order; bytes that live from one stage to the next, as in `Tiling.held`)."""
+        tiling = self._tiling(body) if self.long else None
+        return (tiling.stages, tiling.held) if tiling else ([Stage([body])], {})
+
+    def partial_strides(self, i: int) -> tuple:
+        """How the partial results of a sum over the rows lie in memory."""
+        n, order = self.recorded[i], self.orders.get(i)
+        if order is None:
+            return row_major(n.shape)
+        lead = len(n.shape) - len(order)
+        strides, step = [0] * len(order), 1
+        for d in reversed(order):
+            strides[d] = step
+            step *= n.shape[lead + d]
+        return row_major(n.shape)[:lead] + tuple(strides)
 
     def reads(self, sources: list[list[int]]) -> list[int]:
         """The nodes that members read, without those computed anew."""
@@ -227,6 +235,7 @@ class Chain:
     def _weigh(self, fusion) -> None:
         """The rows of a block, and nanoseconds gained by not going through memory."""
         self.gain, self.block = -1.0, 1
+        self.long, self.orders = 0, {}      # elements of rows that are computed in tiles; as in `Tiling`
         kept = set(self.outputs)
         read = {s for i in self.members for s in fusion.sources[i]}
         saved = held = 0        # bytes that need not move; bytes that lie between
@@ -264,8 +273,10 @@ class Chain:
                 return
         else:
             fits = bounds.block_bytes * self.rows // max(held, self.rows)
-            if fits < bounds.least and self.groups > 1 and held * bounds.least < ROOMY * self.room * self.rows:
-                fits = bounds.least
+            if fits < bounds.least and self.groups > 1:
+                self.long = max((n for r in self.how.values() if not r.sums for n in r.shape[r.wall:]), default=0)
+                if held * bounds.least < ROOMY * self.room * self.rows or self.long > TILE:
+                    fits = self._rows_of_tiles(fusion) if self.long > TILE else bounds.least
             if fits < bounds.least:
                 return
             self.block = min(self.group_rows, bounds.most, fits // bounds.granule * bounds.granule)
@@ -275,6 +286,16 @@ class Chain:
         if partial > bounds.block_bytes // 4:
             lost += self.blocks * partial * bounds.ns_per_byte
         self.gain = saved * bounds.ns_per_byte - lost
+
+    def _rows_of_tiles(self, fusion) -> int:
+        """The rows of a block that is computed in tiles. About half of its values are needed at one time, sums so far twice."""
+        nbytes = 0
+        for i, r in self.how.items():
+            n = self.recorded[i]
+            if fusion.stored[i] and not r.sums:
+                long = self.long in r.shape[r.wall:]
+                nbytes += n.numel * n.dtype.itemsize / self.rows * (TILE / self.long if long else 3)
+        return TILE_ROWS if nbytes / 2 * TILE_ROWS <= self.limits.block_bytes else self.limits.least
 
     def _one_row(self) -> bool:
         """Whether a block must be one row: something outside is not read in even steps from row to row."""

@@ -21,7 +21,7 @@ from ..loops.cost import cost_of
 from ..loops.view import View, dense, same, view
 from .chain import Chain, schedule
 from .group import PRODUCT, SUM, Attempt, Group, Refine, row_view, size, sum_chunks, wall_of
-from .node import Node, Static, row_major
+from .node import Node, Static
 from .plain import folded
 
 CHEAP = 4           # operations an element may cost and still be computed again rather than loaded
@@ -398,13 +398,13 @@ class Fusion:
             self.stored[p.index] = 1
         g.bodies = []
         for rows in dict.fromkeys((chain.block, chain.group_rows % chain.block or chain.block)):
-            body = chain.body(rows, partial)
-            g.bodies.append((Fusion(body.nodes, body.live, plain=self.plain).run(), body))
+            stages, held = chain.stages(chain.body(rows, partial))
+            g.bodies.append(([(s.tiles, [(Fusion(b.nodes, b.live, plain=self.plain).run(), b) for b in s.bodies]) for s in stages], held))
         g.chain = chain
         for i, p in partial.items():
             n = self.recorded[i]
             grouped = chain.how[i].grouped
-            self._replace_by_sum(i, n, p, view(n.shape + (1 if grouped else chain.chunks,), row_major(n.shape) + (n.numel,)), 1)
+            self._replace_by_sum(i, n, p, view(n.shape + (1 if grouped else chain.chunks,), chain.partial_strides(i) + (n.numel,)), 1)
 
     def _fill(self, i: int, n: Node) -> None:
         """A reduction of nothing: a constant."""

@@ -25,7 +25,7 @@ class Group:
         self.root: int = -1         # the contraction, scatter, scan or extern node
         self.operands: tuple = ()
         self.reason = ""            # why it is not part of an earlier group
-        self.chain = None           # graph/chain.py; `bodies`: (the fusion of a block, its Body), a second one for a shorter last block
+        self.chain = None           # graph/chain.py; `bodies`: (its stages, what they hold), a second one for a shorter last block
         self.bodies: list = []
         self.nodes: list = []       # for `explain`: (number in the recording, operator, shape, dtype, stored) of each member
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from ..base import config
 from ..targets.chain import HEADER, PATCH, ChainKernel
 from . import interp
-from .plan import Layout
+from .body import Held, Window
+from .plan import Layout, rounded
 from .writer import Call
 
 
@@ -21,22 +22,53 @@ def chain(lowering, group) -> list[Call]:
     return [DeviceChain(lowering, group)]
 
 
+class Phase:
+    """The calls of one stage (body.py): `bodies` as there. `tiles`: how often the first is repeated, None for once."""
+
+    def __init__(self, lowering, tiles: int | None, bodies: list):
+        self.tiles, self.bodies = tiles, [_Body(lowering, fusion, body) for fusion, body in bodies]
+
+
+def _phases(lowering, stages: list, held: dict) -> list[Phase]:
+    """The phases of a block. `held`: bytes that live from stage to stage, as in `Tiling.held`; they lie before what is temporary."""
+    phases = [Phase(lowering, *stage) for stage in stages]
+    alive: dict = {}
+    for k, phase in enumerate(phases):
+        for number, so_far in {key for b in phase.bodies for key in b.holds}:
+            first, _, _ = alive.get((number, so_far), (k, k, 0))
+            alive[number, so_far] = (first, k, (1 + so_far) * rounded(held[number, so_far]))
+    layout = Layout()
+    before = layout.place(alive)
+    for b in (b for phase in phases for b in phase.bodies):
+        b.held = {key: (at, rounded(held[key])) for key, at in layout.offsets.items()}
+        b.temporaries += before
+        b.offsets = {name: before + offset for name, offset in b.offsets.items()}
+    return phases
+
+
 class Chain(Call):
-    """The call of a whole chain. `bodies`: for a block, and for the last one if it is shorter, its calls."""
+    """The call of a whole chain. `phases`: for a block, and for the last one if it is shorter, what is computed for it in order."""
 
     def __init__(self, lowering, group):
         super().__init__(ChainProgram(self), [], group)
         self.lowering = lowering
-        self.bodies = [_Body(lowering, fusion, body) for fusion, body in group.bodies]
-        self.reads = set().union(*(b.reads for b in self.bodies))
-        self.writes = set().union(*(b.writes for b in self.bodies))
+        self.phases = [_phases(lowering, stages, held) for stages, held in group.bodies]
+        self.reads = set().union(*(b.reads for b in self.all_bodies()))
+        self.writes = set().union(*(b.writes for b in self.all_bodies()))
+
+    def all_bodies(self) -> list:
+        return [b for phases in self.phases for phase in phases for b in phase.bodies]
+
+    def calls(self) -> list[Call]:
+        """Those of a block."""
+        return [c for phase in self.phases[0] for c in phase.bodies[0].calls]
 
     def parts(self) -> tuple:
-        return tuple(c for b in self.bodies for c in b.calls)
+        return tuple(c for b in self.all_bodies() for c in b.calls)
 
     def assemble(self) -> None:
         """Write the arguments; see the top of the file."""
-        chain, bodies = self.group.chain, self.bodies
+        chain, bodies = self.group.chain, self.all_bodies()
         clears = bodies[0].clears
         self.program.sizes = chain.blocks, chain.block, chain.rows, chain.per_chunk, bodies[0].temporaries
         words = max(len(c.args) for c in self.parts())
@@ -61,12 +93,13 @@ class Chain(Call):
         self.lowering = None
         self.group.bodies = []
         self.group.chain.release()
-        for b in self.bodies:
+        for b in self.all_bodies():
             b.release()
 
 
 class _Body:
-    """The calls for one block. Their memory is outside (through windows) or in the thread's scratch memory."""
+    """The calls for one block, or a stage of one. Their memory is outside (through windows), held from stage to stage, or temporary in the
+    thread's scratch memory. `holds`: what is held, as (number, whether a sum so far); `held`: where it lies, with its bytes."""
 
     def __init__(self, lowering, fusion, body):
         from .lower import Lowering
@@ -77,32 +110,44 @@ class _Body:
 
         def buffer_of(n):
             if id(n) in self.windows:
-                return ("window", id(n))
+                return place_of(n)
             if n.buffer is None and n.index < len(body.nodes) and id(body.nodes[n.index]) in self.windows:
-                return ("window", id(body.nodes[n.index]))      # grouping has put another node in its place
+                return place_of(body.nodes[n.index])        # grouping has put another node in its place
             return ("inner", n.index)
+
+        def place_of(n):
+            window = self.windows[id(n)]
+            return ("held", window) if isinstance(window, Held) else ("window", id(n))
 
         inner = Lowering(fusion, buffer_of)
         self.calls = [c for g in fusion.groups for c in inner.lower(g)]
         found: dict = {}
         for k, c in enumerate(self.calls):
             for b in (*c.reads, *c.writes):
-                if b[0] != "window":
+                if b[0] in ("part", "inner"):
                     nbytes = inner.parts[b[1]] if b[0] == "part" else nodes[b[1]].numel * nodes[b[1]].dtype.itemsize
                     found[b] = (found.get(b, (k,))[0], k, nbytes)
         layout = Layout()
-        self.temporaries = layout.place(found)
-        self.offsets = layout.offsets
+        self.temporaries, self.offsets = layout.place(found), layout.offsets
+        self.holds = {(w.number, w.which != "value") for w in self.windows.values() if isinstance(w, Held)}
+        self.held: dict = {}
         used = {b[1] for c in self.calls for b in (*c.reads, *c.writes) if b[0] == "window"}
         self.reads = {self.outer(w.source) for k, w in self.windows.items() if k in used}
         self.clears = []
         self.writes = set()
         for n, out in zip(body.nodes, body.live):
-            if out:
-                w = self.windows[id(n)]
+            w = self.windows[id(n)] if out else None
+            if isinstance(w, Window):
                 self.writes.add(self.outer(w.source))
                 if w.chunked:
                     self.clears.append((self.outer(w.source), w.chunked * w.source.dtype.itemsize))
+
+    def place_held(self, held: Held, tiles: int) -> tuple[int, int]:
+        """(where memory that is held lies, bytes to where it lies for the next tile, and back again). `tiles`: of the row."""
+        at, turn = self.held[held.number, held.which != "value"]
+        if held.which in ("old", "new"):
+            return (at, turn) if held.which == "old" else (at + turn, -turn)
+        return at + turn * (tiles % 2) * (held.which == "end"), 0
 
     def release(self) -> None:
         self.windows = self.outer = self.clears = self.reads = self.writes = None
@@ -149,8 +194,12 @@ class ChainProgram:
         self.call, self.sizes = call, sizes
 
     def text(self) -> str:
-        head = "for each of {} blocks of {} rows (of {}), {} blocks a parallel iteration, {} bytes between:\n"
-        return head.format(*self.sizes) + "\n".join(c.program.text() for c in self.call.bodies[0].calls)
+        text = "for each of {} blocks of {} rows (of {}), {} blocks a parallel iteration, {} bytes between:\n".format(*self.sizes)
+        for phase in self.call.phases[0]:
+            if phase.tiles is not None:
+                text += f"for each of {phase.tiles} tiles{' and a shorter one' if len(phase.bodies) > (phase.tiles > 0) else ''}:\n"
+            text += "\n".join(c.program.text() for c in phase.bodies[0].calls) + "\n"
+        return text
 
     def interpret(self, words: list[int]) -> None:
         """What the target's runner does."""
@@ -176,4 +225,4 @@ class ChainProgram:
                         word, relative, divisor, modulus, step, chunked = words[at:at + PATCH]
                         local[word] += relative * base + block // divisor % modulus * step + chunk * chunked
                         at += PATCH
-                    interp.run(self.call.bodies[-1 if last else 0].calls[function].program, local)
+                    interp.run(self.call.all_bodies()[-1 if last else 0].calls[function].program, local)

@@ -108,9 +108,9 @@ class Layout:
             ends.setdefault(last, []).append(b)
         for step in sorted(set(starts) | set(ends)):
             for b in sorted(starts.get(step, ()), key=lambda b: -buffers[b][2]):
-                self.offsets[b] = self._take(_round(buffers[b][2]))
+                self.offsets[b] = self._take(rounded(buffers[b][2]))
             for b in ends.get(step, ()):
-                self._give(self.offsets[b], _round(buffers[b][2]))
+                self._give(self.offsets[b], rounded(buffers[b][2]))
         return self.top
 
     def _take(self, size: int) -> int:
@@ -143,7 +143,7 @@ class Layout:
             self.free[k - 1][1] += self.free.pop(k)[1]
 
 
-def _round(n: int) -> int:
+def rounded(n: int) -> int:
     return max(ALIGN, (n + ALIGN - 1) & -ALIGN)
 
 

@@ -86,7 +86,7 @@ class ChainKernel:
         return self.chunks, 1, self.bytes
 
     def ir(self) -> str:
-        return "\n".join(c.kernel.ir() for c in self.program.call.bodies[0].calls)
+        return "\n".join(c.kernel.ir() for c in self.program.call.calls())
 
     def assembly(self) -> str:
-        return "\n".join(c.kernel.assembly() for c in self.program.call.bodies[0].calls)
+        return "\n".join(c.kernel.assembly() for c in self.program.call.calls())

@@ -10,6 +10,8 @@ The kernel's words are numbered by `Place`: each slot of a part has a word, whic
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
 from typing import NamedTuple
 
 from ..loops import ir
@@ -20,14 +22,25 @@ from .ptx import ARCHITECTURES, FEW_WORDS, MOST_WORDS, THREADS, WARP, Kernel, La
 HEADER = 3      # words: blocks, blocks of a chunk, blocks after which one is the shorter
 
 
+class Choice(NamedTuple):
+    """In place of the number of a word: that for whole blocks (or tiles), and that for a shorter last one. `of`: "block" or "tile"."""
+
+    of: str
+    whole: int | Choice
+    short: int | Choice
+
+
 class Place(NamedTuple):
     """Where a slot's value comes from: `word`; of an address also the words (divisor, modulus, bytes) of each step from block to block
-    and the word of the bytes from chunk to chunk (-1: none). `inner`: the word is an offset into the chain's temporaries."""
+    and the words of the bytes from chunk to chunk and from tile to tile (None: none). `inner`: the word is an offset into the chain's
+    temporaries; `turn`: the word of the bytes that it is further on in every other tile (None: none)."""
 
-    word: int
+    word: int | Choice
     inner: bool = False
     steps: tuple = ()
-    chunked: int = -1
+    chunked: int | Choice | None = None
+    tile: int | Choice | None = None
+    turn: int | Choice | None = None
 
 
 class Part(NamedTuple):
@@ -37,6 +50,46 @@ class Part(NamedTuple):
     places: tuple
     lanes: int = -1
     tile: Tile | None = None
+
+
+def _either(of: str, a, b):
+    """Two tuples of words as one. ValueError where they are of different kinds."""
+    if a == b:
+        return a
+    if isinstance(a, tuple) and not isinstance(a, Choice):
+        if not isinstance(b, tuple) or isinstance(b, Choice) or len(a) != len(b):
+            raise ValueError
+        return tuple(_either(of, x, y) for x, y in zip(a, b))
+    if a is None or b is None or isinstance(a, bool):
+        raise ValueError
+    return Choice(of, a, b)
+
+
+def merged(of: str, whole: list[Part], short: list[Part]) -> list[Part] | None:
+    """The parts for whole blocks (or tiles) and for a shorter one as one list; None if their programs differ."""
+    if len(whole) != len(short):
+        return None
+    found = []
+    for p, q in zip(whole, short):
+        if p.kernel.key != q.kernel.key:
+            return None
+        try:
+            places = tuple(Place(*_either(of, tuple(x), tuple(y))) for x, y in zip(p.places, q.places))
+        except ValueError:
+            return None
+        tile = p.tile and replace(p.tile, wide=p.tile.wide and q.tile.wide)
+        found.append(p._replace(places=places, tile=tile))
+    return found
+
+
+class Phase(NamedTuple):
+    """Programs of a block that are carried out one after the other: once, or for each of as many tiles as the word `tiles` says (None:
+    once), the last of which is shorter if `uneven`, and then `last` for a shorter tile with programs of its own."""
+
+    parts: list
+    tiles: int | None = None
+    last: list = ()
+    uneven: bool = False
 
 
 class Clear(NamedTuple):
@@ -76,18 +129,22 @@ def _statements(s: ir.Op):
 
 
 class ChainKernel:
-    """`types`: of the words. `bodies`: the parts for a block, and for a shorter one if there are such. `scratch`: the words (address,
+    """`types`: of the words. `bodies`: the phases for a block, and for a shorter one if there are such. `scratch`: the words (address,
     bytes of a chunk) of temporaries that do not fit into shared memory, or None. `temporaries`: their bytes."""
 
-    def __init__(self, types: list[str], bodies: list[list[Part]], clears: list[Clear], scratch: tuple[int, int] | None, temporaries: int,
+    def __init__(self, types: list[str], bodies: list[list[Phase]], clears: list[Clear], scratch: tuple[int, int] | None, temporaries: int,
                  chunks: int):
         if len(types) > MOST_WORDS:
             raise NotImplementedError(f"cuda: expected a kernel of at most {MOST_WORDS} arguments; received {len(types)}. "
                                       "Compute fewer tensors at once.")
         self.types, self.bodies, self.clears, self.scratch, self.temporaries = types, bodies, clears, scratch, temporaries
         self.chunks = chunks
-        parts = [(part.kernel.key, part.places, part.lanes, part.tile) for body in bodies for part in body]
-        self.key = repr(("chain", types, [len(body) for body in bodies], clears, scratch, parts))
+        shape = [[(len(phase.parts), phase.tiles, len(phase.last), phase.uneven) for phase in body] for body in bodies]
+        parts = [(part.kernel.key, part.places, part.lanes, part.tile) for part in self.parts()]
+        self.key = repr(("chain", types, shape, clears, scratch, parts))
+
+    def parts(self) -> list[Part]:
+        return [part for body in self.bodies for phase in body for part in (*phase.parts, *phase.last)]
 
     def ir(self, architecture: int = ARCHITECTURES[-1]) -> str:
         emitter = ChainEmitter(self, architecture)
@@ -100,7 +157,7 @@ class ChainKernel:
     assembly = ptx
 
     def slices(self, architecture: int) -> int:
-        return slice_bytes([part for body in self.bodies for part in body], architecture)
+        return slice_bytes(self.parts(), architecture)
 
     def entry(self, words, architecture: int = ARCHITECTURES[-1]) -> str:
         return "kernel"
@@ -116,6 +173,7 @@ class ChainEmitter:
     def __init__(self, kernel: ChainKernel, architecture: int):
         self.kernel, self.architecture = kernel, architecture
         self.e = start(PtxEmitter(ir.Program()))
+        self.tile, self.short = "0", {}
         self.before = kernel.slices(architecture)       # bytes of shared memory before the temporaries
 
     def function(self) -> str:
@@ -127,10 +185,11 @@ class ChainEmitter:
         first = e.i64("mul", self.chunk, per_chunk)
         end = e.call("llvm.smin.i64", "i64", ("i64", blocks), ("i64", e.i64("add", first, per_chunk)))
         with e.steps(first, end, "1") as self.block:
+            last = e.set(f"icmp eq i64 {e.i64('urem', e.i64('add', self.block, 1), period)}, 0")
+            self.short["block"] = last
             if len(kernel.bodies) == 1:
                 self._body(kernel.bodies[0])
             else:
-                last = e.set(f"icmp eq i64 {e.i64('urem', e.i64('add', self.block, 1), period)}, 0")
                 with e.only_if(e.set(f"xor i1 {last}, true")):
                     self._body(kernel.bodies[0])
                 with e.only_if(last):
@@ -152,7 +211,31 @@ class ChainEmitter:
 
     # -- parts --------------------------------------------------------------------------------------------------
 
-    def _body(self, parts: list[Part]) -> None:
+    def _body(self, phases: list[Phase]) -> None:
+        e = self.e
+        for phase in phases:
+            if phase.tiles is None:
+                self._parts(phase.parts)
+                continue
+            whole = f"%w{phase.tiles}"
+            if phase.parts:
+                with e.steps("0", e.i64("add", whole, 1) if phase.uneven else whole, "1") as self.tile:
+                    self.short["tile"] = e.set(f"icmp eq i64 {self.tile}, {whole}")
+                    self._parts(phase.parts)
+            self.tile = whole
+            self._parts(phase.last)
+
+    def _word(self, word) -> str:
+        """The value of a word, for this block and tile."""
+        if not isinstance(word, Choice):
+            return f"%w{word}"
+        first = word
+        while isinstance(first, Choice):
+            first = first.whole
+        t = self.kernel.types[first]
+        return self.e.set(f"select i1 {self.short[word.of]}, {t} {self._word(word.short)}, {t} {self._word(word.whole)}")
+
+    def _parts(self, parts: list[Part]) -> None:
         for part in parts:
             program = part.kernel.program
             self.e.restart(program, None if part.tile else part.kernel.plan)
@@ -169,23 +252,23 @@ class ChainEmitter:
         return self.e.set('call i32 asm sideeffect "mov.u32 $0, %tid.x;", "=r"()')
 
     def _slot(self, slot: ir.Slot, place: Place) -> str:
-        e, word = self.e, f"%w{place.word}"
+        e, word = self.e, self._word(place.word)
         if slot.role not in ir.BUFFER_ROLES:
             t = llvm_type(slot.dtype)
             if t in ("i64", "double"):
                 return word
             return e.set(f"fptrunc double {word} to {t}" if slot.dtype.kind == "f" else f"trunc i64 {word} to {t}")
+        if place.inner and place.turn is not None:
+            odd = e.i64("mul", e.i64("and", self.tile, 1), self._word(place.turn))
+            return self._inner(e.i64("add", word, odd))
         if place.inner:
             return self._inner(word)
-        offset = None
+        moves = []
         for divisor, modulus, nbytes in place.steps:
-            digit = e.i64("urem", e.i64("udiv", self.block, f"%w{divisor}"), f"%w{modulus}")
-            step = e.i64("mul", digit, f"%w{nbytes}")
-            offset = step if offset is None else e.i64("add", offset, step)
-        if place.chunked >= 0:
-            step = e.i64("mul", self.chunk, f"%w{place.chunked}")
-            offset = step if offset is None else e.i64("add", offset, step)
-        return word if offset is None else self._moved(word, offset)
+            digit = e.i64("urem", e.i64("udiv", self.block, self._word(divisor)), self._word(modulus))
+            moves.append(e.i64("mul", digit, self._word(nbytes)))
+        moves += [e.i64("mul", at, self._word(n)) for n, at in ((place.chunked, self.chunk), (place.tile, self.tile)) if n is not None]
+        return self._moved(word, functools.reduce(lambda a, b: e.i64("add", a, b), moves)) if moves else word
 
     def _inner(self, offset: str) -> str:
         e = self.e
