@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from .core.generator import Generator, default_generator, seed_devices
+from .core.generator import Generator, default_generator, rewind, seed_devices, snapshots
 
 
 def manual_seed(seed) -> Generator:
@@ -35,10 +35,10 @@ def set_rng_state(new_state) -> None:
 
 @contextmanager
 def fork_rng(devices=None, enabled=True, device_type="cuda", **ignored):
-    """What is drawn inside does not advance the default generator."""
-    state = get_rng_state() if enabled else None
+    """What is drawn inside does not advance the default generators: the CPU's and those of `devices` (all that are used, if not said)."""
+    names = None if devices is None else [f"cuda:{d}" if isinstance(d, int) else str(d) for d in devices]
+    states = snapshots(names) if enabled else []
     try:
         yield
     finally:
-        if enabled:
-            set_rng_state(state)
+        rewind(states)

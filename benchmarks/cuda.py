@@ -215,7 +215,7 @@ def report(options) -> None:
     print(json.dumps(results))
 
 
-def main() -> None:
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch")
     parser.add_argument("--peak", type=float)
@@ -225,7 +225,11 @@ def main() -> None:
     parser.add_argument("--engine", help=argparse.SUPPRESS)     # a process that measures
     parser.add_argument("--compile", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--own", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    return parser.parse_args(given)
+
+
+def main() -> None:
+    options = arguments()
     if not options.engine:
         report(options)
         return

@@ -1,6 +1,7 @@
 """A CUDA driver for machines without one. It has libcuda's functions, records the calls, and carries out what they ask for.
 
-Device memory is host memory that nobody else knows. Kernels run in the simulator of threads (`execute = "simt"`) or, quicker, in
+Device memory is host memory that nobody else knows, or, for programs that are too large to be carried out (`Library.of_addresses`), but a
+range of addresses. Kernels run in the simulator of threads (`execute = "simt"`) or, quicker, in
 the loop programs' interpreter ("interp"), or not at all ("none"). Its machine language is the LLVM IR that PTX is made from.
 """
 
@@ -34,6 +35,8 @@ class Library:
     def __init__(self, devices: int = 1, execute: str = "simt"):
         self.devices, self.execute = devices, execute
         self.memory = simt.Memory()
+        self.size = MEMORY
+        self.ranges: dict[int, int] | None = None       # address -> bytes, where there is nothing behind addresses
         self.calls: list[tuple] = []
         self.modules: dict[int, str] = {}
         self.functions: dict[int, tuple] = {}
@@ -45,6 +48,13 @@ class Library:
         self.nodes: dict[int, tuple] = {}
         self.host: dict[int, np.ndarray] = {}
         self.roomy: dict[int, int] = {}
+
+    @classmethod
+    def of_addresses(cls, size: int) -> Library:
+        """A GPU of `size` bytes that carries nothing out: memory has addresses and holds zeros."""
+        library = cls(1, "none")
+        library.size, library.ranges = size, {}
+        return library
 
     def _new(self) -> int:
         self.handles += 1
@@ -76,7 +86,7 @@ class Library:
         return 0
 
     def cuDeviceTotalMem_v2(self, total, handle):
-        _out(total, MEMORY)
+        _out(total, self.size)
         return 0
 
     def cuDeviceGetAttribute(self, value, number, handle):
@@ -99,24 +109,38 @@ class Library:
 
     # -- memory
 
+    def _bytes(self, address, n: int) -> np.ndarray:
+        if self.ranges is None:
+            return self.memory.at(_number(address), n)
+        assert any(start <= _number(address) and _number(address) + n <= start + size for start, size in self.ranges.items())
+        return np.zeros(n, np.uint8)
+
     def cuMemAlloc_v2(self, address, nbytes):
         n = _number(nbytes)
-        if self.used + n > MEMORY:
+        if self.used + n > self.size:
             return cuda.OUT_OF_MEMORY
         self.used += n
-        _out(address, self.memory.allocate(n))
+        if self.ranges is None:
+            _out(address, self.memory.allocate(n))
+        else:
+            last = max(self.ranges, default=1 << 32)
+            self.ranges[last + -(-self.ranges.get(last, 0) // 512) * 512] = n
+            _out(address, max(self.ranges))
         self.calls.append(("cuMemAlloc", n))
         return 0
 
     def cuMemFree_v2(self, address):
-        self.used -= len(self.memory.blocks[_number(address)])
-        self.memory.free(_number(address))
+        if self.ranges is None:
+            self.used -= len(self.memory.blocks[_number(address)])
+            self.memory.free(_number(address))
+        else:
+            self.used -= self.ranges.pop(_number(address))
         self.calls.append(("cuMemFree",))
         return 0
 
     def cuMemGetInfo_v2(self, free, total):
-        _out(free, MEMORY - self.used)
-        _out(total, MEMORY)
+        _out(free, self.size - self.used)
+        _out(total, self.size)
         return 0
 
     def cuMemAllocHost_v2(self, address, nbytes):
@@ -133,13 +157,13 @@ class Library:
         if _number(stream) in self.captures:
             return CAPTURING
         n = _number(nbytes)
-        self.memory.at(_number(to), n)[:] = np.frombuffer(ctypes.string_at(_number(source), n), np.uint8)
+        self._bytes(to, n)[:] = np.frombuffer(ctypes.string_at(_number(source), n), np.uint8)
         self.calls.append(("HtoD", n, _number(stream)))
         return 0
 
     def cuMemcpyDtoHAsync_v2(self, to, source, nbytes, stream):
         n = _number(nbytes)
-        ctypes.memmove(_number(to), self.memory.at(_number(source), n).tobytes(), n)
+        ctypes.memmove(_number(to), self._bytes(source, n).tobytes(), n)
         self.calls.append(("DtoH", n, _number(stream)))
         return 0
 
@@ -147,14 +171,16 @@ class Library:
         if self._captured(stream, self.cuMemcpyDtoDAsync_v2, to, source, nbytes):
             return 0
         n = _number(nbytes)
-        self.memory.at(_number(to), n)[:] = self.memory.at(_number(source), n).copy()
+        if self.ranges is None:
+            self._bytes(to, n)[:] = self._bytes(source, n).copy()
         self.calls.append(("DtoD", n, _number(stream)))
         return 0
 
     def cuMemsetD8Async(self, to, value, nbytes, stream):
         if self._captured(stream, self.cuMemsetD8Async, to, value, nbytes):
             return 0
-        self.memory.at(_number(to), _number(nbytes))[:] = _number(value)
+        if self.ranges is None:
+            self._bytes(to, _number(nbytes))[:] = _number(value)
         self.calls.append(("memset", _number(nbytes), _number(stream)))
         return 0
 
@@ -261,7 +287,8 @@ class Library:
 
     def _run(self, function: int, grid: tuple, block: tuple, shared: int, words: list[int], stream: int) -> None:
         module, name = self.functions[function]
-        assert shared <= self.roomy.get(function, cuda.ALWAYS)
+        assert shared <= self.roomy.get(function, cuda.ALWAYS) and len(words) <= ptx.MOST_WORDS
+        assert 0 < block[0] * block[1] <= 1024 and 0 < grid[0] < 2 ** 31 and 0 < grid[1] < 65536, "a launch that no GPU accepts"
         self.calls.append(("launch", name, grid, block, len(words), stream))
         text = self.modules[module]
         if self.execute == "none":

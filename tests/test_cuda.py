@@ -117,17 +117,86 @@ def test_new_tensors(gpus):
     assert torch.cuda.current_device() == 0
 
 
-def test_the_same_seed_gives_the_same_numbers(gpus):
-    torch.manual_seed(3)
-    want = torch.randn(20).tolist()
-    assert torch.randn(20, device="cuda").tolist() == want
+def test_random_numbers_are_drawn_on_the_device(gpus):
+    """They follow from seed and offset alone; nothing is sent to the device, and drawing anew makes no new plan."""
     torch.cuda.manual_seed(3)
-    state = torch.cuda.get_rng_state()
-    first = torch.nn.functional.dropout(torch.ones(50, device="cuda")).tolist()
-    torch.cuda.set_rng_state(state)
-    assert torch.nn.functional.dropout(torch.ones(50, device="cuda")).tolist() == first
+    first = torch.randn(20, device="cuda").tolist()
+    sent, plans = gpus.names().count("HtoD"), flush.counters["made"]
+    assert torch.randn(20, device="cuda").tolist() != first
+    assert (gpus.names().count("HtoD"), flush.counters["made"]) == (sent, plans)
     torch.manual_seed(3)
-    assert torch.nn.functional.dropout(torch.ones(50)).tolist() == first
+    assert torch.randn(20, device="cuda").tolist() == first == torch.randn(20, device="cuda:1").tolist()
+    state = torch.cuda.get_rng_state()
+    assert state.tolist() == [3] + 7 * [0] + [4] + 7 * [0]
+    dropped = torch.nn.functional.dropout(torch.ones(50, device="cuda")).tolist()
+    torch.cuda.set_rng_state(state)
+    assert torch.nn.functional.dropout(torch.ones(50, device="cuda")).tolist() == dropped
+    own = torch.Generator(device="cuda").manual_seed(3)
+    assert torch.randn(20, device="cuda", generator=own).tolist() == first and own.get_offset() == 4
+    with pytest.raises(RuntimeError, match="Expected a 'cuda' device type for generator but found 'cpu'"):
+        torch.rand(2, device="cuda", generator=torch.Generator())
+    with torch.random.fork_rng():
+        inside = torch.rand(3, device="cuda").tolist()
+    assert torch.rand(3, device="cuda").tolist() == inside
+
+
+def test_philox_gives_the_words_of_its_authors():
+    """The known answers of the Random123 library for Philox 4x32 with ten rounds."""
+    from antorcha.core.philox import signed, words
+    from antorcha.loops import ir
+
+    for counter, key, want in ((0, 0, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"), (-1, -1, "408f276d 41c83b0e a20bc7c6 6d5451fd")):
+        got = words(ir.integer(signed(key)), ir.integer(signed(counter)), ir.integer(signed(counter)))
+        assert " ".join(f"{_word(w):08x}" for w in got) == want
+
+
+def _word(e) -> int:
+    """The value of an expression of constants, by the interpreter."""
+    from antorcha.base import dtype as dt
+    from antorcha.loops import interp, ir
+
+    p, out = ir.Program(), np.zeros(1, np.uint32)
+    slot = p.slot("out", dt.uint32)
+    p.body = [ir.loop("i", "parallel", ir.integer(1), ir.store(slot, ir.integer(0), e))]
+    interp.run(p, [out.ctypes.data])
+    return int(out[0])
+
+
+def test_distributions_drawn_on_the_device(gpus):
+    torch.cuda.manual_seed(0)
+    gpus.execute = "interp"
+    n = 10_000
+    u, z = torch.rand(n, device="cuda").cpu().double().numpy(), torch.randn(n, device="cuda").cpu().double().numpy()
+    assert 0 <= u.min() and u.max() < 1 and abs(u.mean() - 0.5) < 0.02 and abs(u.var() - 1 / 12) < 0.004
+    assert abs(z.mean()) < 0.04 and abs(z.std() - 1) < 0.04 and abs((z ** 4).mean() - 3) < 0.4
+    kept = torch.nn.functional.dropout(torch.ones(n, device="cuda"), 0.3).cpu().numpy()
+    assert abs((kept > 0).mean() - 0.7) < 0.02 and np.allclose(kept[kept > 0], 1 / 0.7)
+    whole = torch.randint(-3, 9, (n,), device="cuda").cpu().numpy()
+    assert set(whole.tolist()) == set(range(-3, 9)) and whole.dtype == np.int64
+    x = torch.empty(n, device="cuda", dtype=torch.float64)
+    assert abs(x.exponential_(2.0).mean().item() - 0.5) < 0.03 and abs(x.geometric_(0.25).mean().item() - 4) < 0.2
+    assert abs(x.cauchy_(1.0, 2.0).median().item() - 1) < 0.2 and abs(x.log_normal_(0.0, 0.5).log().std().item() - 0.5) < 0.03
+    assert abs(torch.bernoulli(torch.full((n,), 0.2, device="cuda")).mean().item() - 0.2) < 0.02
+    assert sorted(torch.randperm(9, device="cuda").tolist()) == list(range(9))
+    assert torch.randn(5, 2, device="cuda", dtype=torch.complex64).is_complex()
+    sampled = torch.func.vmap(lambda a: a + torch.rand(3, device="cuda"), randomness="different")(torch.zeros(4, 3, device="cuda"))
+    assert len(set(sampled.flatten().tolist())) == 12
+
+
+def test_replays_of_a_graph_draw_anew(gpus):
+    x = torch.ones(40, device="cuda")
+    x.tolist()
+    torch.cuda.manual_seed(5)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = torch.nn.functional.dropout(x) + torch.rand(40, device="cuda")
+    found = []
+    for _ in range(3):
+        graph.replay()
+        found.append(y.tolist())
+    assert found[0] != found[1] != found[2] and torch.cuda.get_rng_state()[8:].tolist() == [24] + 7 * [0]
+    torch.cuda.manual_seed(5)
+    assert (torch.nn.functional.dropout(x) + torch.rand(40, device="cuda")).tolist() == found[0]
 
 
 def train(device: str, steps: int = 3):
@@ -174,6 +243,21 @@ def test_mixed_precision(gpus, dtype):
     scaler.step(optimizer)
     scaler.update()
     assert any("mma.sync" in text for text in gpus.modules.values())
+
+
+def convolution(device: str):
+    """A convolution of bfloat16, and its derivatives."""
+    x, w = (numbers(*shape, seed=k).bfloat16().to(device).requires_grad_() for k, shape in enumerate([(2, 8, 7, 7), (8, 8, 3, 3)]))
+    y = torch.nn.functional.conv2d(x, w, padding=1)
+    found = y, *torch.autograd.grad(y, (x, w), numbers(2, 8, 7, 7, seed=2).bfloat16().to(device))
+    return torch.cat([t.detach().flatten() for t in found]).float().tolist()
+
+
+def test_convolutions_use_tensor_cores(gpus):
+    """Windows are read through their index map: there is no copy of them. Derivatives are such products too."""
+    got = convolution("cuda")
+    assert sum("mma.sync" in text for text in gpus.modules.values()) == 3
+    np.testing.assert_allclose(got, convolution("cpu"), rtol=2e-2, atol=2e-2)
 
 
 def test_a_step_that_repeats_is_one_graph(gpus):

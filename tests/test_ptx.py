@@ -135,6 +135,8 @@ CASES = {
     "matmul rounded, transposed": lambda: rounded(lambda: numbers(40, 72).t() @ numbers(40, 48, seed=3)),
     "matmul of integers": lambda: (numbers(20, 33) * 9).int() @ (numbers(33, 15) * 9).int(),
     "convolution": lambda: torch.nn.functional.conv2d(numbers(2, 3, 9, 9), numbers(4, 3, 3, 3), padding=1),
+    "convolution with a stride, rounded": lambda: rounded(
+        lambda: torch.nn.functional.conv2d(numbers(2, 5, 11, 9), numbers(7, 5, 3, 2, seed=1), stride=2, dilation=(1, 2))),
     "layer norm": layer_norm_gradient,
 }
 

@@ -26,7 +26,13 @@ MANY = 20_000       # numbers from which a permutation is made by a compiled loo
 
 
 class Generator:
-    """A stream of random numbers with a seed and a state of its own."""
+    """A stream of random numbers with a seed and a state of its own; of a GPU, one that is drawn there (philox.py)."""
+
+    def __new__(cls, device="cpu"):
+        if cls is Generator and Device(device).type == "cuda":
+            from .philox import DeviceGenerator
+            cls = DeviceGenerator
+        return super().__new__(cls)
 
     def __init__(self, device="cpu"):
         self._device = Device(device)
@@ -113,7 +119,7 @@ class Generator:
     def normal(self, n: int, dtype=np.float32, mean: float = 0.0, std: float = 1.0) -> np.ndarray:
         """n normal numbers: from 16 on in blocks of 16, below one by one in float64."""
         if n < 16:
-            return (self.single_normals(n) * std + mean).astype(dtype)
+            return self.single_normals(n, mean, std).astype(dtype)
         x = self.uniform(n, dtype)
         whole = n - n % 16
         x[:whole] = _box_muller(x[:whole].reshape(-1, 16), dtype, mean, std).reshape(-1)
@@ -121,8 +127,8 @@ class Generator:
             x[-16:] = _box_muller(self.uniform(16, dtype).reshape(1, 16), dtype, mean, std)[0]
         return x
 
-    def single_normals(self, n: int) -> np.ndarray:
-        """n normal numbers of mean 0 and variance 1, float64, two from each pair of uniforms; an odd one is kept for the next call."""
+    def single_normals(self, n: int, mean: float = 0.0, std: float = 1.0) -> np.ndarray:
+        """n normal numbers, float64, two from each pair of uniforms; an odd one is kept for the next call."""
         kept = [] if self._next_normal is None or n == 0 else [self._next_normal]
         pairs = (n - len(kept) + 1) // 2
         angle, u = self.uniform(2 * pairs, np.float64).reshape(pairs, 2).T
@@ -130,7 +136,19 @@ class Generator:
         x = np.concatenate([kept, np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).reshape(-1)])
         if n:
             self._next_normal = float(x[n]) if x.size > n else None
-        return x[:n]
+        return x[:n] * std + mean
+
+    def geometric(self, n: int, p: float) -> np.ndarray:
+        """n numbers of the geometric distribution, float64."""
+        return np.ceil(np.log(self.uniform(n, np.float64)) / np.log1p(-p))
+
+    def cauchy(self, n: int, median: float, sigma: float) -> np.ndarray:
+        """n numbers of the Cauchy distribution, float64."""
+        return median + sigma * np.tan(np.pi * (self.uniform(n, np.float64) - 0.5))
+
+    def log_normal(self, n: int, mean: float, std: float) -> np.ndarray:
+        """The exponentials of n normal numbers, float64."""
+        return np.exp(self.single_normals(n, mean, std))
 
     def exponential(self, n: int, rate: float = 1.0) -> np.ndarray:
         """n numbers of the exponential distribution, float64."""
@@ -161,6 +179,10 @@ class Generator:
         for i, z in enumerate(steps.tolist()):
             order[i], order[i + z] = order[i + z], order[i]
         return np.array(order, np.int64)
+
+    def host(self) -> Generator:
+        """What to draw from on the CPU: the generator itself."""
+        return self
 
     # -- state --------------------------------------------------------------------------------------------------
 
@@ -231,7 +253,7 @@ _seed_of_devices = DEFAULT_SEED
 
 
 def generator_of(device: str) -> Generator:
-    """The default generator of a GPU. It draws on the CPU: the same seed gives the same numbers on every device."""
+    """The default generator of a GPU."""
     found = _of_devices.get(device)
     if found is None:
         found = _of_devices[device] = Generator(device).manual_seed(_seed_of_devices)
@@ -247,3 +269,15 @@ def seed_devices(seed: int, device: str | None = None) -> None:
     _seed_of_devices = seed
     for generator in _of_devices.values():
         generator.manual_seed(seed)
+
+
+def snapshots(devices=None) -> list[tuple]:
+    """(generator, its state) of the default generators of the CPU and of GPUs (those that were drawn from, if not said)."""
+    own = [generator_of(d) for d in devices] if devices is not None else list(_of_devices.values())
+    return [(g, g.snapshot()) for g in (default_generator, *own)]
+
+
+def rewind(states: list[tuple]) -> None:
+    """Go back to what `snapshots` returned."""
+    for generator, state in states:
+        generator.rewind(state)

@@ -1,14 +1,15 @@
 """torch.cuda.CUDAGraph: work captured once and replayed on the same memory.
 
 antorcha makes graphs of plans that repeat by itself; these are for programs that capture their own. While work is captured nothing is
-computed. Memory that it uses belongs to the graph. A tensor that was there before and is changed is changed in its place. Random numbers
-are drawn when work is captured: each replay uses the same ones. Indices are not checked in replays.
+computed. Memory that it uses belongs to the graph. A tensor that was there before and is changed is changed in its place. Each replay draws
+random numbers of its own. Indices are not checked in replays.
 """
 
 from __future__ import annotations
 
 import weakref
 
+from ..core.generator import generator_of
 from ..graph import tape
 from ..graph.node import leaf
 from ..runtime import cuda as _cuda
@@ -51,6 +52,7 @@ class CUDAGraph:
         self._capture: Capture | None = None
         self._memory: list = []
         self._written: dict = {}
+        self._numbers: tuple | None = None      # the device's generator, where its state is read, how far a replay advances it
 
     def capture_begin(self, pool=None, capture_error_mode: str = "global") -> None:
         """Capture what is given to the current stream from now on, which must not be the default one. `pool` is not needed: a graph keeps
@@ -64,6 +66,9 @@ class CUDAGraph:
         tape.flush()
         self.reset()
         device.synchronize()
+        generator, state = generator_of(device.name), device.allocate(16)
+        generator.begin_capture(state)
+        self._numbers = generator, state, 0
         self._capture = Capture(device, device.stream)
         self._capture.__enter__()
         device.capturing = self._memory
@@ -87,6 +92,8 @@ class CUDAGraph:
             kind = type(error)
             raise
         finally:
+            generator, state, _ = self._numbers
+            self._numbers = generator, state, generator.end_capture()
             _memory.written = device.capturing = None
             capture.__exit__(kind)
             _memory.buffers.update(self._memory)
@@ -110,11 +117,14 @@ class CUDAGraph:
             raise RuntimeError("replay: expected a graph that has been captured (called without a preceding successful capture). "
                                "Capture it first: with torch.cuda.graph(g).")
         tape.flush()
+        generator, state, drawn = self._numbers
+        if drawn:
+            self._graph.device.upload_to(state.address, generator.replayed(drawn))
         self._graph.launch()
 
     def reset(self) -> None:
         """Forget what was captured, and let its memory go."""
-        self._graph = None
+        self._graph = self._numbers = None
         for buffer in self._memory:
             _memory.buffers.discard(buffer)
         self._memory.clear()

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..core.generator import default_generator
-from ..core.tensor import adopt
+from ..core.tensor import Tensor, adopt
 from ..graph.node import Lanes, Node, Static
 from . import lanes
 
@@ -29,6 +29,19 @@ class LaneNumbers(np.ndarray):
         return t
 
 
+class LaneTensor:
+    """As `LaneNumbers`, for a tensor drawn on a GPU."""
+
+    def __init__(self, drawn, mapped: tuple):
+        self.drawn, self.mapped = drawn, mapped
+
+    def tensor(self, shape: tuple):
+        t = self.drawn.reshape(tuple(level.size for level in self.mapped) + tuple(shape))
+        for level in self.mapped:
+            t = lanes.enter(level, t, 0)
+        return t
+
+
 class LaneDraws:
     """A generator that draws for all lanes of `mapped` what it is asked for one, as if the lanes were dimensions of the
     result."""
@@ -38,13 +51,17 @@ class LaneDraws:
         for level in mapped:
             self._count *= level.size
 
-    def _split(self, numbers) -> LaneNumbers:
+    def _split(self, numbers) -> LaneNumbers | LaneTensor:
+        if isinstance(numbers, Tensor):
+            return LaneTensor(numbers, self._mapped)
         out = np.asarray(numbers).reshape(tuple(level.size for level in self._mapped) + (-1,)).view(LaneNumbers)
         out.mapped = self._mapped
         return out
 
     def __getattr__(self, name: str):
         draw = getattr(self._rng, name)
+        if name == "device":
+            return draw
         return lambda n, *args, **kwargs: self._split(draw(self._count * n, *args, **kwargs))
 
     def permutation(self, n: int) -> LaneNumbers:

@@ -52,6 +52,7 @@ class Limits(NamedTuple):
     ns_per_call: float
     ns_per_shared: float = NS_PER_PACKED    # of packing an element of an operand that only the blocks of a group share
     room: int | None = None
+    reach: int = 600        # nodes from a chain's other members within which a member is looked for
 
     @property
     def grouped(self) -> bool:
@@ -59,7 +60,8 @@ class Limits(NamedTuple):
 
 
 # On a GPU: times are those of all blocks together. What products need of shared memory is not for values.
-GPU = Limits(SMALL, 0, 0, 32, 16, 128, 256, 0.0005, 0.001, 1.0, 0.0002, 0)
+# Members may be far: attention's derivative computes anew what the forward pass of its layer has computed.
+GPU = Limits(SMALL, 0, 0, 32, 16, 128, 256, 0.0005, 0.001, 1.0, 0.0002, 0, 100_000)
 FOR_PRODUCTS = 32 << 10
 ROOMY = 8               # times the shared memory that a block's values may take at the least number of rows: they stay in cache
 TILE, TILE_ROWS = 64, 64        # of rows that are too long for shared memory: elements of a tile, rows of a block

@@ -14,7 +14,6 @@ from .group import size
 from .node import Node
 
 LONG = 256      # elements of a sum that is not worth computing anew
-REACH = 600     # how far from its other members a member is looked for
 
 
 class Rows:
@@ -261,7 +260,7 @@ class Search:
         """Add what members read, if it reaches members through members alone."""
         wanted: set[int] = set()
         above: set[int] = set()     # outside, and members depend on it
-        for i in range(max(self.members), max(min(self.members) - REACH, 0) - 1, -1):
+        for i in range(max(self.members), max(min(self.members) - self.limits.reach, 0) - 1, -1):
             inside = i in self.members
             if not inside and i not in above and i not in wanted:
                 continue
@@ -344,7 +343,7 @@ class Search:
         """Add what reads members and nothing that depends on the chain from outside."""
         members, sources = self.members, self.sources
         tainted: set[int] = set()
-        end = max(members) + REACH
+        end = max(members) + self.limits.reach
         waiting = sorted({c for i in members for c in readers[i] if c not in members})
         seen = set(waiting)
         while waiting:

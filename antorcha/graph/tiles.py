@@ -210,7 +210,9 @@ class Tiling:
         x, m = d.inputs
         if not all(isinstance(s, Node) and s.buffer is None for s in (x, m)) or m.index not in self.summed:
             return None
-        if not _of_rows(d.views[1], m.shape) or m.op.family != "reduction" or m.op.combine != "max" or m.inputs[0] is not x or self.at[m.index] != self.at[x.index] + 1:
+        if not _of_rows(d.views[1], m.shape) or m.op.family != "reduction" or m.op.combine != "max" or m.inputs[0] is not x:
+            return None
+        if self.at[m.index] != self.at[x.index] + 1:
             return None
         return Early(self.at[x.index], m.index)
 

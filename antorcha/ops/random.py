@@ -1,6 +1,7 @@
-"""Random tensors and in-place random fills, with PyTorch's signatures and numbers.
+"""Random tensors and in-place random fills, with PyTorch's signatures and (on the CPU) numbers.
 
-The words of the generator are drawn at the call, in order; they are values in memory. What is made of them elementwise is recorded.
+The words of the CPU's generator are drawn at the call, in order; they are values in memory. What is made of them elementwise is recorded.
+A GPU's generator records what is drawn (core/philox.py).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from ..base import dtype as dt
 from ..graph import tape
 from ..graph.node import dense, view
 from . import factory
+from .complex_numbers import view_as_complex
 from .placement import device_name, place
 from .record import by_lane, core, everywhere, meta, operator
 
@@ -22,6 +24,9 @@ def source(generator, device=None):
     rng = generator
     if rng is None:
         rng = core.default_generator if device in (None, "cpu") else core.generator_of(device)
+    elif device is not None and rng.device.type != device.partition(":")[0]:
+        raise RuntimeError(f"Expected a '{device.partition(':')[0]}' device type for generator but found '{rng.device.type}'. "
+                           f"Make one there: torch.Generator(device='{device}').")
     if tape.state.watch is not None:
         return tape.state.watch.draws(rng)
     return rng if tape.state.vmap is None else tape.state.vmap.draws(rng)
@@ -33,17 +38,22 @@ def _numpy_float(d: dt.dtype):
     return np.float64 if d is dt.float64 else np.float32
 
 
+def _paired(parts, d: dt.dtype):
+    """Complex numbers of their parts."""
+    return view_as_complex(parts.reshape(-1, 2)) if isinstance(parts, core.Tensor) else parts.view(d.numpy)
+
+
 def _uniforms(rng, n: int, d: dt.dtype, low=0.0, high=1.0):
     """Uniform numbers in [low, high); the parts of complex ones are drawn one after the other."""
     if d.kind == "c":
-        return rng.uniform(2 * n, d.to_real().numpy, low, high).view(d.numpy)
+        return _paired(rng.uniform(2 * n, d.to_real().numpy, low, high), d)
     return rng.uniform(n, _numpy_float(d), low, high)
 
 
 def _normals(rng, n: int, d: dt.dtype, mean=0.0, std=1.0):
     """Normal numbers; of complex ones each part has half the variance (and, as in PyTorch, the mean)."""
     if d.kind == "c":
-        return rng.normal(2 * n, d.to_real().numpy, mean, std / 2 ** 0.5).view(d.numpy)
+        return _paired(rng.normal(2 * n, d.to_real().numpy, mean, std / 2 ** 0.5), d)
     return rng.normal(n, _numpy_float(d), mean, std)
 
 
@@ -54,7 +64,10 @@ def _drawn(result, first: Tensor, second: Tensor = None):
 
 
 def _tensor(array, shape, d: dt.dtype):
-    out = core.from_numpy(np.ascontiguousarray(array).reshape(shape)) if type(array) is np.ndarray else array.tensor(shape)
+    if isinstance(array, core.Tensor):      # drawn on a GPU
+        out = array.reshape(tuple(shape))
+    else:
+        out = core.from_numpy(np.ascontiguousarray(array).reshape(shape)) if type(array) is np.ndarray else array.tensor(shape)
     return out if out.meta.dtype is d else out.to(d)
 
 
@@ -86,7 +99,9 @@ def mask(shape: tuple, p: float, generator=None, like=None):
     places = dense(shape) if like is None or like.is_contiguous() else _places(like)
     device = None if like is None else like.meta.device
     threshold = int(np.ceil(p * 2.0 ** 53))
-    drawn = core.tensor_on(core.Storage(source(generator, device).below_leaf(_count(shape), threshold)), meta(places, dt.bool_))
+    node = source(generator, device).below_leaf(_count(shape), threshold)
+    there = device if node.buffer is None and device not in (None, "cpu") else None      # drawn where it is needed
+    drawn = core.tensor_on(core.Storage(node), meta(places, dt.bool_, there))
     return drawn if device is None else place(drawn, device)
 
 
@@ -173,7 +188,7 @@ def normal(mean, std=None, size=None, *, generator=None, out=None, dtype=None, d
     std = 1.0 if std is None else std
     if size is not None:
         d = dtype or dt.default()
-        x = _normals(source(generator), _count(size), d, mean, std)
+        x = _normals(source(generator, device_name(device)), _count(size), d, mean, std)
         return _finish("normal", _tensor(x, tuple(size), d), out, requires_grad, device)
     given = [v if isinstance(v, core.Tensor) else None for v in (mean, std)]
     mean, std = (v.detach() if isinstance(v, core.Tensor) else v for v in (mean, std))
@@ -196,7 +211,8 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     chances = everywhere(input)
     if not ((chances >= 0) & (chances <= 1)).all():
         raise RuntimeError("bernoulli: expected every probability in [0, 1]")
-    draws = _tensor(source(generator).uniform(input.numel(), _numpy_float(input.dtype)), tuple(input.shape), input.dtype)
+    numbers = source(generator, input.meta.device).uniform(input.numel(), _numpy_float(input.dtype))
+    draws = _tensor(numbers, tuple(input.shape), input.dtype)
     return _finish("bernoulli", _drawn((draws < input.detach()).to(input.dtype), input), out, False, input.device)
 
 
@@ -220,7 +236,7 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     if not replacement and num_samples > weights.shape[1]:
         raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
-    rng = source(generator)
+    rng = source(generator, input.meta.device).host()
     if not replacement or num_samples == 1:
         # The largest of w / Exp(1) falls on i with probability proportional to w_i.
         kind = _numpy_float(input.dtype)
@@ -244,7 +260,7 @@ def poisson(input, generator=None):
         raise NotImplementedError(
             f"poisson: expected rates in a floating point tensor; received {input.dtype}. Convert them: rates.float()"
         )
-    drawn = _tensor(source(generator).poisson(rates.reshape(-1)), tuple(input.shape), input.dtype)
+    drawn = _tensor(source(generator, input.meta.device).host().poisson(rates.reshape(-1)), tuple(input.shape), input.dtype)
     return _drawn(place(drawn, str(input.device)), input)
 
 
@@ -254,7 +270,7 @@ def binomial(count, prob, generator=None):
     if count.dtype is not prob.dtype:
         raise RuntimeError(f"binomial only supports counts and probs of one dtype; received {count.dtype} and {prob.dtype}")
     counts, chances = core.broadcast_tensors(count.detach(), prob.detach())
-    drawn = source(generator).binomial(*(np.asarray(core.host(t), np.float64).reshape(-1) for t in (counts, chances)))
+    drawn = source(generator, count.meta.device).host().binomial(*(np.asarray(core.host(t), np.float64).reshape(-1) for t in (counts, chances)))
     return place(_tensor(drawn, tuple(counts.shape), count.dtype), str(count.device))
 
 
@@ -282,7 +298,7 @@ def normal_(self, mean=0.0, std=1.0, *, generator=None):
     rng = source(generator, self.meta.device)
     if self.is_contiguous() or self.is_complex():
         return _fill(self, _normals(rng, self.numel(), self.dtype, mean, std))
-    return _fill(self, rng.single_normals(self.numel()) * std + mean)
+    return _fill(self, rng.single_normals(self.numel(), mean, std))
 
 
 # The greatest number that `random_` draws by default, where it is not the dtype's greatest.
@@ -330,23 +346,21 @@ def geometric_(self, p, *, generator=None):
     """Fill with numbers of the geometric distribution."""
     if not 0 < p < 1:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
-    u = source(generator, self.meta.device).uniform(self.numel(), np.float64)
-    return _fill(self, np.ceil(np.log(u) / np.log1p(-p)))
+    return _fill(self, source(generator, self.meta.device).geometric(self.numel(), p))
 
 
 def cauchy_(self, median=0.0, sigma=1.0, *, generator=None):
     """Fill with numbers of the Cauchy distribution."""
     if not sigma > 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
-    u = source(generator, self.meta.device).uniform(self.numel(), np.float64)
-    return _fill(self, median + sigma * np.tan(np.pi * (u - 0.5)))
+    return _fill(self, source(generator, self.meta.device).cauchy(self.numel(), median, sigma))
 
 
 def log_normal_(self, mean=1.0, std=2.0, *, generator=None):
     """Fill with exponentials of normal numbers."""
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
-    return _fill(self, np.exp(source(generator, self.meta.device).single_normals(self.numel()) * std + mean))
+    return _fill(self, source(generator, self.meta.device).log_normal(self.numel(), mean, std))
 
 
 FUNCTIONS = [rand, randn, randint, randperm, rand_like, randn_like, randint_like, normal, bernoulli, multinomial, poisson, binomial]

@@ -17,7 +17,7 @@ import antorcha as torch
 
 from ..autograd.graph import saved_tensors_hooks
 from ..base.grad_mode import mode
-from ..core.generator import default_generator
+from ..core.generator import rewind, snapshots
 
 __all__ = ["checkpoint", "checkpoint_sequential", "CheckpointError", "CheckpointFunction", "check_backward_validity", "detach_variable",
            "get_device_states", "set_device_states", "noop_context_fn", "set_checkpoint_early_stop", "DefaultDeviceType",
@@ -100,22 +100,22 @@ class _Surroundings:
     """What a part may depend on besides its arguments: the random numbers (if asked for) and autocast, as they are now."""
 
     def __init__(self, preserve_rng_state: bool):
-        self.numbers = default_generator.snapshot() if preserve_rng_state else None
+        self.numbers = snapshots() if preserve_rng_state else None
         self.autocast = mode.autocast
 
     @contextlib.contextmanager
     def again(self):
-        """Inside, it is as it was; random numbers drawn inside do not advance the generator."""
-        before = default_generator.snapshot(), mode.autocast
+        """Inside, it is as it was; random numbers drawn inside do not advance the generators."""
+        before = snapshots(), mode.autocast
         mode.autocast = self.autocast
         if self.numbers is not None:
-            default_generator.rewind(self.numbers)
+            rewind(self.numbers)
         try:
             yield
         finally:
             mode.autocast = before[1]
             if self.numbers is not None:
-                default_generator.rewind(before[0])
+                rewind(before[0])
 
 
 # -- as one operation -------------------------------------------------------------------------------------------

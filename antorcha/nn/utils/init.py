@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from ...core.generator import default_generator
+from ...core.generator import rewind, snapshots
 from ..modules.module import Module
 
 __all__ = ["skip_init"]
@@ -16,8 +16,8 @@ def skip_init(module_cls, *args, **kwargs):
         raise RuntimeError(f"Expected a Module; got {module_cls}")
     if "device" not in inspect.signature(module_cls).parameters:
         raise RuntimeError("Module must support a 'device' arg to skip initialization")
-    before = default_generator.snapshot()
+    before = snapshots()
     try:
         return module_cls(*args, **kwargs)
     finally:
-        default_generator.rewind(before)
+        rewind(before)
