@@ -157,3 +157,18 @@ def test_the_logistic_loss_has_its_derivative_in_two_roundings(dtype):
     t = torch.linspace(0, 1, 33).to(dtype)
     nn.functional.binary_cross_entropy_with_logits(x, t, reduction="sum").backward()
     assert torch.equal(x.grad, x.detach().sigmoid() - t)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_exponents_have_the_dtype_of_what_is_raised(dtype):
+    x = torch.linspace(0.1, 9, 200).to(dtype)
+    exponent = torch.tensor(0.3).to(dtype)
+    assert torch.equal(x ** 0.3, (x.float() ** exponent.float()).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_the_weights_of_an_interpolation_are_kept_in_16_bits(dtype):
+    x = torch.tensor([[[1.0, 4.0, -2.0]]]).to(dtype)
+    part = torch.tensor(2 / 3).to(dtype).float()
+    expected = (x[0, 0, 0].float() * (1 - part).to(dtype).float() + x[0, 0, 1].float() * part).to(dtype)
+    assert nn.functional.interpolate(x, size=4, mode="linear", align_corners=True)[0, 0, 1] == expected

@@ -243,3 +243,16 @@ def test_products_of_nothing_are_zero():
         product.sum().backward()
         assert (x.grad.shape, y.grad.shape) == (x.shape, y.shape)
     assert at.nn.functional.linear(at.zeros(2, 3, 0), at.zeros(4, 0)).shape == (2, 3, 4)
+
+
+def test_a_power_of_zero_has_a_derivative_by_its_exponent():
+    x, e = at.tensor([2.0, 0.5, 0.0]), at.zeros(3, requires_grad=True)
+    (x ** e).sum().backward()
+    np.testing.assert_allclose(e.grad.numpy(), [math.log(2), math.log(0.5), 0.0], rtol=1e-6)
+
+
+def test_a_matrix_times_a_batch_sums_its_gradient_before_it_is_rounded():
+    rng = np.random.default_rng(0)
+    a, b = (at.from_numpy(rng.standard_normal(s)).to(at.bfloat16).requires_grad_() for s in ((3, 4), (50, 4, 2)))
+    (a @ b).float().sum().backward()
+    np.testing.assert_array_equal(a.grad.float().numpy(), b.detach().double().sum((0, 2)).expand(3, 4).to(at.bfloat16).float().numpy())

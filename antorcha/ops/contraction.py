@@ -197,6 +197,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
                 _MATRICES.add((input.meta, other.meta))
             return product(input, other)
         return product(input.reshape(math.prod(a[:-1]), a[-1]), other).reshape(a[:-1] + (b[-1],))
+    if len(a) == 2 and input.requires_grad:     # one product for the matrix's gradient, not the sum of many
+        return matmul(other.transpose(-2, -1), input.t()).transpose(-2, -1).contiguous()
     return batched(input, other)
 
 

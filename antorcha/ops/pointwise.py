@@ -203,7 +203,7 @@ def _int_power(x, n):
 
 @pointwise(lambda x, n: lm.pow(x, n) if x.dtype.kind == "f" else _int_power(x, n), name="pow", public=False, rule=no_bool,
            grad=dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent),
-                     exponent=lambda g, input, exponent, result: g * where((exponent == 0) | ((input == 0) & (_real(exponent) >= 0)), 0.0,
+                     exponent=lambda g, input, exponent, result: g * where((input == 0) & (_real(exponent) >= 0), 0.0,
                                                                            result * _log_of(input))), complex=cx.power)
 def power_(input: Tensor, exponent: Tensor): ...
 
@@ -245,6 +245,8 @@ def pow(input: Tensor, exponent: Tensor) -> Tensor:
             return _power_as(input, exponent, lambda x: x * x * x)
         if exponent == 0.5 and input.meta.dtype.kind == "f":
             return _power_as(input, exponent, lambda x: x.sqrt())
+        if isinstance(exponent, float):
+            exponent = input.meta.dtype.round(exponent)     # of 16-bit floats, as in PyTorch: the exponent has 16 bits too
     return power_(input, exponent)
 
 

@@ -94,8 +94,14 @@ def fixed_point(taps: Taps) -> tuple:
 @functools.lru_cache(maxsize=512)
 def rounded(taps: Taps, dtype) -> Taps:
     """`taps` with weights that have `dtype`'s values. The derivative's have not: so it is in PyTorch."""
-    weight = taps.weight.astype(np.float32)
-    kept = Taps(taps.index, dt.decode(dt.encode(weight)) if dtype.numpy is None else weight.astype(dtype.numpy), taps.length)
+    def narrow(x):
+        x = x.astype(np.float32)
+        return dt.decode(dt.encode(x)) if dtype.numpy is None else x.astype(dtype.numpy).astype(np.float32)
+
+    weight = narrow(taps.weight)
+    if weight.shape[1] == 2:        # the first is what the other leaves of 1
+        weight[:, 0] = narrow(1 - weight[:, 1])
+    kept = Taps(taps.index, weight, taps.length)
     kept._transposed = taps.transposed
     return kept
 
