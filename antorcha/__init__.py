@@ -36,17 +36,18 @@ from .base.dtype import (  # noqa: F401
 from .base.dtype import promote as promote_types  # noqa: F401
 from .core import override as _override
 from .core import surface as _surface
-from .core.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
-from .core.surface import allclose, isclose  # noqa: F401
-from .core.tensor import (  # noqa: F401
-    Size,
-    Tensor,
+from .core.arrays import (  # noqa: F401
     as_tensor,
+    from_dlpack,
+    from_numpy,
+    tensor,
+)
+from .core.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
+from .core.formats import (  # noqa: F401
+    Size,
     channels_last,
     channels_last_3d,
     contiguous_format,
-    from_dlpack,
-    from_numpy,
     layout,
     memory_format,
     preserve_format,
@@ -56,8 +57,9 @@ from .core.tensor import (  # noqa: F401
     sparse_csc,
     sparse_csr,
     strided,
-    tensor,
 )
+from .core.surface import allclose, isclose  # noqa: F401
+from .core.tensor import Tensor
 from .ops.record import broadcast_shapes as _broadcast_shapes
 from .ops.record import result_dtype as _result_dtype
 

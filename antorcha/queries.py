@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .base import dtype as dt
 from .core import override
 from .core.tensor import Tensor
 

@@ -16,7 +16,8 @@ from ..base.grad_mode import mode
 from ..core import autograd
 from ..core.autograd import RELEASED, TWICE, AccumulateGrad, GradNode, SpecialNode, place_of
 from ..core.storage import Storage
-from ..core.tensor import CopySlices, Overwritten, Tensor
+from ..core.tensor import Tensor
+from ..core.writing import CopySlices, Overwritten
 from ..graph import tape
 from ..graph.node import Node, View, leaf
 from ..graph.piece import closed

@@ -27,9 +27,10 @@ from ..base import dtype as dt
 from ..base.device import device as Device
 from ..base.grad_mode import mode
 from ..core import autograd, override
+from ..core.formats import Size, layout
 from ..core.generator import Generator
 from ..core.storage import Storage
-from ..core.tensor import Size, Tensor, layout
+from ..core.tensor import Tensor
 from ..graph import tape
 from ..graph.node import leaf
 from ..nn import Module
@@ -59,9 +60,9 @@ TENSOR_STATE = {"storage", "meta", "_rg", "_grad", "_grad_fn", "_nr", "_base", "
 def environment() -> tuple:
     """The settings that what is recorded depends on."""
     forward_ad = sys.modules.get("antorcha.autograd.forward_ad")
-    return (mode.grad, mode.inference, mode.autocast, dt._default, config.eager, config.target, config.fuse, config.verify, tape.state.rewriter,
-            tape.state.devices, len(autograd.saving), autograd._cotangents, override.state.modes, override.state.enabled,
-            override.state.subclasses, _hooks.any_global(), bool(forward_ad and forward_ad._levels), core.default_device, *_chosen.values())
+    return (mode.grad, mode.inference, mode.autocast, dt._default, config.eager, config.target, config.fuse, config.verify,
+            tape.state.rewriter, tape.state.devices, len(autograd.saving), autograd._cotangents, override.state.modes,
+            override.state.enabled, override.state.subclasses, _hooks.any_global(), bool(forward_ad and forward_ad._levels), core.default_device, *_chosen.values())
 
 
 # -- the walk ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,3 @@
+"""Tensors: memory, views, derivatives."""
+
+from . import bindings  # noqa: F401

@@ -188,7 +188,7 @@ class Generator:
 
     def get_state(self):
         """The state as a uint8 tensor of PyTorch's layout."""
-        from .tensor import tensor
+        from .arrays import tensor
         keys, position = self._words.saved()
         raw = struct.pack("<QiiQ", self._seed, 625 - position, 1, position % 624) + keys.astype("<u8").tobytes()
         raw += struct.pack("<dddi", 0.0, self._next_normal or 0.0, 0.0, self._next_normal is not None)

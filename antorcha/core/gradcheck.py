@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arrays import from_numpy
 from .autograd import grad, no_grad
-from .tensor import Tensor, from_numpy, host
+from .tensor import Tensor, host
 
 
 class GradcheckError(RuntimeError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ..base import dtype as dt
 from ..ops import factory, placement
-from .tensor import Size, Tensor, tensor
+from .arrays import tensor
+from .formats import Size
+from .tensor import Tensor
 from .untyped import TypedStorage, UntypedStorage, reread
 
 _KINDS = {

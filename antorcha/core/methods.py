@@ -6,11 +6,15 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..base.device import device as Device
+from ..graph import tape
+from ..graph.node import dense
 from ..ops import factory, placement
 from ..ops import pointwise as pw
 from ..ops.record import core
 from ..ops.view import sizes
-from .tensor import Tensor, host, tensor
+from . import writing
+from .arrays import storage_on, tensor
+from .tensor import Tensor, from_storage, host, plain
 
 # -- new tensors of the same dtype ------------------------------------------------------------------------------
 
@@ -47,6 +51,55 @@ def new(self, *args, device=None):
     """A tensor of this dtype, as the constructors such as FloatTensor make it."""
     from .legacy import constructed
     return constructed(self.dtype, args, device)
+
+
+# -- copies ---------------------------------------------------------------------------------------------------
+
+def __deepcopy__(self, memo):
+    if id(self) in memo:
+        return memo[id(self)]
+    if not self.is_leaf:
+        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment. "
+                           "Use tensor.detach().clone().")
+    cells = memo.setdefault("antorcha storages", {})
+    cell = cells.get(id(self.storage))
+    if cell is None:
+        cell = cells[id(self.storage)] = self.storage.copy()
+    out = plain(self.__class__)
+    out.storage, out.meta = cell, self.meta
+    out._rg = self._rg
+    memo[id(self)] = out
+    if self._grad is not None:
+        import copy
+        out._grad = copy.deepcopy(self._grad, memo)
+    extra = {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
+    if extra:
+        import copy
+        out.__dict__.update(copy.deepcopy(extra, memo))
+    return out
+
+
+def is_pinned(self, device=None) -> bool:
+    if not tape.state.devices or self.is_cuda or self.storage.node.buffer is None:
+        return False
+    from ..runtime import cuda
+    return cuda.is_pinned(self.storage.node.buffer.address)
+
+
+def pin_memory(self, device=None):
+    """A copy in page-locked memory, from where copies to a GPU are quick and need not be waited for."""
+    if self.is_cuda:
+        raise RuntimeError(f"cannot pin '{self.type()}': expected a tensor on the CPU; received one on {self.device}.")
+    if self.is_pinned():
+        return self
+    from ..runtime import cuda
+    if cuda.unavailable():
+        raise RuntimeError(f"pin_memory: page-locked memory is a GPU's. {cuda.unavailable()}")
+    tape.state.devices = True
+    array = host(self.detach().contiguous())
+    memory = cuda.pinned(array.nbytes).view(self.dtype.memory)
+    memory[:] = array.reshape(-1)
+    return from_storage(storage_on(memory, self.numel(), self.dtype), self.dtype, self.shape, dense(tuple(self.shape)).strides, 0)
 
 
 # -- conversions ------------------------------------------------------------------------------------------------
@@ -234,6 +287,14 @@ def index(self, indices):
 
 
 METHODS = [
+    __deepcopy__,
+    is_pinned,
+    pin_memory,
+    writing.copy_,
+    writing.fill_,
+    writing.zero_,
+    writing.resize_,
+    writing.set_,
     new_empty,
     new_zeros,
     new_ones,

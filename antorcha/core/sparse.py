@@ -18,8 +18,10 @@ from ..ops.contraction import check_dtypes
 from ..ops.joining import cat, stack
 from ..ops.record import meta, normalize_dim, normalize_dims, widened
 from ..ops.sorting import unique
+from .arrays import tensor
+from .formats import Size, sparse_coo, sparse_csc, sparse_csr
 from .override import disabled
-from .tensor import Size, Tensor, plain, sparse_coo, sparse_csc, sparse_csr, tensor
+from .tensor import Tensor, plain
 
 
 def _refused(self):

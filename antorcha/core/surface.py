@@ -29,7 +29,8 @@ from ..ops import (  # noqa: F401 (they declare operators)
 )
 from ..ops import pointwise as pw
 from . import float8, indexing, methods  # noqa: F401 (float8 declares operators)
-from .tensor import Tensor, inplace
+from .tensor import Tensor
+from .writing import inplace
 
 ALIASES = {
     "absolute": "abs", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "arctan2": "atan2", "arccosh": "acosh", "arcsinh": "asinh",

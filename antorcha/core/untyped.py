@@ -11,8 +11,9 @@ from ..base import dtype as dt
 from ..base.device import device as Device
 from ..graph.node import view as make_view
 from ..ops.record import meta
+from .arrays import adopt
 from .storage import Storage, of_buffer
-from .tensor import Tensor, adopt, from_storage, tensor_on
+from .tensor import Tensor, from_storage, tensor_on
 
 
 def reread(cell: Storage, dtype: dt.dtype) -> Storage:

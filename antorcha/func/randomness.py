@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..base import dtype as dt
+from ..core.arrays import adopt
 from ..core.generator import default_generator
-from ..core.tensor import Tensor, adopt
+from ..core.tensor import Tensor
 from ..graph.node import Lanes, Node, Static
 from . import lanes
 

@@ -53,7 +53,7 @@ class Recollections:
     def speller(self, arguments: tuple, names: tuple) -> FunctionType:
         """A function (names, *arguments) -> (key, tensors, their nodes) for arguments of these types, or None where a call is told by
         more than layouts."""
-        found = self.spellers[*map(type, arguments), *names] = _speller(arguments)
+        found = self.spellers[(*map(type, arguments), *names)] = _speller(arguments)
         return found
 
     def due(self, key: tuple) -> bool:

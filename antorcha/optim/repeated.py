@@ -14,7 +14,6 @@ from types import FunctionType
 from ..base import config
 from ..base.grad_mode import mode
 from ..base.symbol import Symbol
-from ..core.storage import Storage
 from ..graph import tape
 from ..graph.node import Node
 from ..ops.recall import MOST, Onlooker, Recollections

@@ -1,6 +1,6 @@
 """torch.utils.dlpack: tensors exchanged with other libraries without copying."""
 
-from ..core.tensor import from_dlpack  # noqa: F401
+from ..core.arrays import from_dlpack  # noqa: F401
 
 
 def to_dlpack(tensor):

@@ -1,0 +1,129 @@
+"""Tensors made from numbers, nested sequences and arrays."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from ..base import dtype as dt
+from ..graph.node import dense
+from ..ops import placement
+from ..runtime.buffer import Buffer
+from .storage import BorrowedStorage, Storage, of_buffer
+from .tensor import Tensor, from_storage, host
+
+
+def adopt(array: np.ndarray) -> Tensor:
+    """A tensor on the memory of an array that nobody else will touch."""
+    d = dt.of(array.dtype)
+    shape, array = array.shape, np.ascontiguousarray(array)
+    return from_storage(storage_on(array, array.size, d), d, shape, dense(shape).strides, 0)
+
+
+def storage_on(array: np.ndarray, numel: int, dtype) -> Storage:
+    """A storage on the memory of an array that nobody else will touch."""
+    buffer = Buffer.from_array(array)
+    buffer.exported = False
+    return of_buffer(buffer, numel, dtype)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor sharing the array's memory: writing to one is seen by the other."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
+    if array.dtype.name not in dt._BY_NAME:
+        raise TypeError(
+            f"can't convert np.ndarray of type {array.dtype}. The only supported types are: float64, float32, float16, complex64, "
+            "complex128, int64, int32, int16, int8, uint64, uint32, uint16, uint8, and bool."
+        )
+    d = dt.of(array.dtype)
+    if any(s < 0 for s in array.strides):
+        raise ValueError("At least one stride in the given numpy array is negative, and tensors with negative strides are not currently "
+                         "supported. (You can probably work around this by making a copy of your array with array.copy().)")
+    strides = tuple(s // d.itemsize for s in array.strides)
+    span = 1 + sum((n - 1) * s for n, s in zip(array.shape, strides)) if array.size else 0
+    flat = np.lib.stride_tricks.as_strided(array, (span,), (d.itemsize,)) if span else array.reshape(-1)
+    buffer = Buffer.from_array(flat)
+    storage = of_buffer(buffer, span, d)
+    storage.share()
+    storage.__class__ = BorrowedStorage
+    if array.size and array.flags.c_contiguous:
+        strides = dense(array.shape).strides
+    return from_storage(storage, d, array.shape, strides, 0)
+
+
+def _array_of(data, dtype) -> np.ndarray:
+    """Nested sequences of numbers, arrays and tensors as one array."""
+    if isinstance(data, np.ndarray):
+        return data
+    if isinstance(data, Tensor):
+        return host(data)
+    if isinstance(data, (list, tuple)) and data and any(isinstance(x, (Tensor, list, tuple, np.ndarray)) for x in data):
+        parts = [_array_of(x, dtype) for x in data]
+        for p in parts[1:]:
+            if p.shape != parts[0].shape:
+                raise ValueError(f"expected sequence of length {parts[0].shape[0] if parts[0].ndim else 0} at dim 1 "
+                                 f"(got {p.shape[0] if p.ndim else 0})")
+        kind = functools.reduce(dt.promote, (dt.of(p.dtype) for p in parts))
+        return np.stack(parts).astype(kind.numpy)
+    if not isinstance(data, (list, tuple, range, int, float, bool, complex, np.generic)) and not hasattr(data, "__array__"):
+        if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, (str, bytes, dict)):
+            return _array_of(list(data), dtype)
+        kind = type(data).__name__
+        raise TypeError(f"new(): invalid data type '{kind}'") if isinstance(data, str) else RuntimeError(f"Could not infer dtype of {kind}")
+    try:
+        array = np.array(data)
+    except OverflowError:
+        raise RuntimeError("Overflow when unpacking long long") from None
+    if array.dtype.kind in "OUSV":
+        if array.size == 0:
+            return array.astype(np.float32)
+        bad = next((x for x in np.ravel(np.array(data, dtype=object)) if not isinstance(x, (int, float, bool, complex))), data)
+        raise TypeError(f"tensor(): expected numbers; received {type(bad).__name__}.") if not isinstance(bad, int) else \
+            RuntimeError("Overflow when unpacking long long")
+    if array.size == 0 and not isinstance(data, np.generic) and not hasattr(data, "dtype"):
+        return array.astype(dt.default().numpy)
+    if isinstance(data, (list, tuple)) and data and isinstance(data[0], np.generic):
+        return array
+    if dtype is not None and array.dtype.kind in "fc":
+        return array        # rounded once, to the dtype that is wanted
+    if array.dtype.kind == "f" and not isinstance(data, np.generic):
+        return array.astype(dt.default().numpy)
+    if array.dtype.kind == "c" and not isinstance(data, np.generic):
+        return array.astype(dt.default().to_complex().numpy)
+    return array
+
+
+def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+    """A new tensor with a copy of `data`: numbers, nested sequences of them, arrays."""
+    device = placement.device_name(data.device if device is None and isinstance(data, Tensor) else device)
+    if isinstance(data, Tensor):
+        out = data.detach().clone().to(dtype or data.dtype)
+    else:
+        array = _array_of(data, dtype)
+        if array.dtype.name not in dt._BY_NAME:
+            raise TypeError(f"can't convert np.ndarray of type {array.dtype}")
+        want = dtype.numpy if dtype is not None and dtype.numpy is not None else array.dtype
+        with np.errstate(invalid="ignore", over="ignore"):
+            out = adopt(np.array(array, dtype=want, order="C"))
+        if dtype is not None and out.dtype is not dtype:
+            out = out.to(dtype)
+    out = placement.place(out, device)
+    if pin_memory:
+        out = out.pin_memory()
+    return out.requires_grad_() if requires_grad else out
+
+
+def as_tensor(data, dtype=None, device=None) -> Tensor:
+    """`data` as a tensor, sharing its memory where it can."""
+    if isinstance(data, Tensor):
+        return data.to(device or data.device, dtype)
+    if isinstance(data, np.ndarray):
+        return from_numpy(data).to(placement.device_name(device), dtype)
+    return tensor(data, dtype=dtype, device=device)
+
+
+def from_dlpack(x) -> Tensor:
+    """A tensor on the memory of any object with `__dlpack__`."""
+    return from_numpy(np.from_dlpack(x))
