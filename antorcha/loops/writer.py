@@ -170,17 +170,18 @@ class Writer:
         return value.cast(dtype.compute)
 
     def picked(self, n, picks) -> ir.Op:
-        """The part of an offset that comes from indices; each is checked, and kept within its size."""
+        """The part of an offset that comes from indices; each is checked, and kept within its size, unless it cannot be outside."""
         total = ir.integer(0)
         for j, (e, (size, stride)) in enumerate(zip(picks, n.static.picks)):
             if e.kind == "number":
                 i = self.number(e, INT)
             else:
                 i = self.expression(e).cast(INT)
-            extent = ir.arg(self._slot(("pick", n.index, j), "extent", INT, ("int", size)))
-            i = ir.select(i < 0, i + extent, i)
-            self.pending.append(ir.check(self._check(n, j, size), i, extent))
-            i = ir.maximum(ir.minimum(i, extent - ir.integer(1)), ir.integer(0))
+            if n.op.late_error is not None:
+                extent = ir.arg(self._slot(("pick", n.index, j), "extent", INT, ("int", size)))
+                i = ir.select(i < 0, i + extent, i)
+                self.pending.append(ir.check(self._check(n, j, size), i, extent))
+                i = ir.maximum(ir.minimum(i, extent - ir.integer(1)), ir.integer(0))
             total = total + i * ir.arg(self._slot(("step", n.index, j), "stride", INT, ("int", stride)))
         return total
 

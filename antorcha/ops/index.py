@@ -20,6 +20,7 @@ from .view import SCATTER
 Tensor = "Tensor"
 GATHER = Record("gather", "gather")
 STRICT_GATHER, STRICT_SCATTER = Record("gather", "gather", late_error=RuntimeError), Record("scatter", "scatter", late_error=RuntimeError)
+SURE_SCATTER = Record("scatter", "scatter", late_error=None)     # to places that an operator has found itself
 COMBINE = {"sum": "sum", "add": "sum", "prod": "prod", "multiply": "prod", "amax": "max", "amin": "min", "set": "set"}
 
 

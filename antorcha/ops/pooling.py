@@ -15,13 +15,13 @@ from ..base import dtype as dt
 from ..base.errors import message
 from ..graph.node import dense
 from . import pointwise as pw
-from .index import pick, put
+from .index import SURE_SCATTER, pick, put
 from .random import rand
 from .recall import recalled
 from .record import check_tensor, comparison, core, meta, operator, pointwise
 from .reduction import reduce
 from .resampling import resample, spans
-from .view import viewed
+from .view import SCATTER, viewed
 from .windows import UNROLLED, border, each, places, surround, window_sum, windows
 
 Tensor = "Tensor"
@@ -150,19 +150,19 @@ def _largest_of_many(x, size, stride, dilation, count, steps) -> tuple:
     return values, offset
 
 
-def spread_max(g, place, shape: tuple, n: int):
+def spread_max(g, place, shape: tuple, n: int, op=SURE_SCATTER):
     """The cotangents added where their elements came from."""
     lead, plane, count = shape[:-n], math.prod(shape[-n:]), math.prod(place.shape[-n:])
     zeros = core.zeros(meta(dense(lead + (plane,)), g.meta.dtype, g.meta.device))
     at = lead + (count,)
-    return put(zeros, g.reshape(at), [place.reshape(at)], at, _planes(lead), "sum").reshape(shape)
+    return put(zeros, g.reshape(at), [place.reshape(at)], at, _planes(lead), "sum", op).reshape(shape)
 
 
 @operator(public=False, out=False, grad=dict(
     self=lambda g: g * 0, grad_output=lambda g, indices: g.flatten(-2).gather(-1, indices.flatten(-2)).reshape(indices.shape)))
 def max_pool2d_with_indices_backward(grad_output: Tensor, self: Tensor, kernel_size, stride, padding, dilation, ceil_mode,
                                      indices):
-    return spread_max(grad_output, indices, tuple(self.shape), 2)
+    return spread_max(grad_output, indices, tuple(self.shape), 2, SCATTER)
 
 
 def _max_pool(n: int, with_indices: bool):

@@ -206,7 +206,7 @@ def computing(rec: Record) -> str:
     if not is_recalled(rec):
         return "result = body({passed})\n"
     rest = f"*{rec.variadic}, " if rec.variadic else ""
-    return f"result = recall(recalled, plain, ({{tuple}}{rest})) if recalled.worth else plain({{tuple}}{rest})\n".replace(", )", ")")
+    return f"result = recall(recalled, plain, ({{tuple}}{rest})) if recalled.worth else plain({{tuple}}{rest})\n"
 
 
 def is_recalled(rec: Record) -> bool:

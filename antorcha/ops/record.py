@@ -45,7 +45,7 @@ class Record:
         self.wide = False           # of 16-bit floats the "forward" body, the "derivative" or both (True) are computed in float32
         self.moves = False          # gives elements on as they are
         self.autocast = None        # inside of torch.autocast inputs are cast: "lower" to its dtype, "full" to float32
-        self.late_error = IndexError        # what an index out of its dimension raises when the value is computed
+        self.late_error = IndexError        # what an index out of its dimension raises when the value is computed; None: there is none
         self.bare = False           # the body makes one node, of the inputs with a derivative in their order, or (of a view) none
         self.partial = False        # of several results: the derivative takes None for cotangents that did not arrive, not zeros
         self.uses_index = False
