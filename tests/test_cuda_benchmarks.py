@@ -42,13 +42,14 @@ def test_every_part_runs(gpus, in_process, capsys):
 
 
 def test_a_step_of_gpt2_in_its_size(gpus, monkeypatch):
-    """All launches are such as a GPU accepts."""
+    """All launches are such as a GPU accepts, attention's scores are never whole in memory, forward or backward, and the plan of a step is
+    found again."""
     library = fake_cuda.Library.of_addresses(80 << 30)
     cuda.use(library)
     monkeypatch.setattr(ptx, "assemble", lambda *given: "")     # code does not depend on sizes
     monkeypatch.setattr(benchmark.Bench, "seconds", lambda self, run, least=0.5: (run(), self.wait(), 1.0)[2])
-    plans, make = [], flush.make
-    monkeypatch.setattr(flush, "make", lambda *given: plans.append(make(*given)) or plans[-1])
+    plans, make = [], flush._plan
+    monkeypatch.setattr(flush, "_plan", lambda *given: plans.append(make(*given)) or plans[-1])
     try:
         found = benchmark.Bench("antorcha", SimpleNamespace(quick=False, device="cuda", compile=False)).gpt2_124m()
     finally:
@@ -56,4 +57,6 @@ def test_a_step_of_gpt2_in_its_size(gpus, monkeypatch):
     kernels = [k for plan in plans for k in plan.kernels()]
     assert found["TFLOP/s"] > 0 and library.names().count("launch") > 100
     chains = [k["kernel"] for k in kernels if k["kind"] == "chain"]
-    assert len(chains) >= 24
+    assert len(chains) >= 24 and not any(kernel.scratch for kernel in chains)
+    assert not [n for k in kernels for n in k["nodes"] if n[4] and n[2][-2:] == (1024, 1024) and len(n[2]) > 2]
+    assert sum(len(plan.kernels()) > 300 for plan in plans) <= 3 < library.names().count("cuGraphLaunch") + 4

@@ -270,7 +270,8 @@ def binomial(count, prob, generator=None):
     if count.dtype is not prob.dtype:
         raise RuntimeError(f"binomial only supports counts and probs of one dtype; received {count.dtype} and {prob.dtype}")
     counts, chances = core.broadcast_tensors(count.detach(), prob.detach())
-    drawn = source(generator, count.meta.device).host().binomial(*(np.asarray(core.host(t), np.float64).reshape(-1) for t in (counts, chances)))
+    given = [np.asarray(core.host(t), np.float64).reshape(-1) for t in (counts, chances)]
+    drawn = source(generator, count.meta.device).host().binomial(*given)
     return place(_tensor(drawn, tuple(counts.shape), count.dtype), str(count.device))
 
 
