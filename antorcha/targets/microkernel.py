@@ -68,6 +68,11 @@ class Shape:
         return STAGE + self.lanes    # not a power of two: rows fall into different cache sets
 
     @property
+    def near(self) -> int:
+        """Elements of an operand that is likely to be in the second level cache."""
+        return cpu.cache_sizes()[1] // 2 // self.bytes
+
+    @property
     def row_variants(self) -> list[int]:
         """Heights of the micro-kernels: an edge of few rows takes a low one."""
         return sorted({self.mr, min(8, self.mr), min(4, self.mr)})
@@ -230,7 +235,8 @@ def module(s: Shape) -> str:
     parts = [micro_kernel(s, *variant) for variant in variants]
     addresses = ", ".join(f"ptr @{_micro_name(*variant)}" for variant in variants)
     parts += [f"@micro_kernels = internal constant [{len(variants)} x ptr] [{addresses}]"]
-    parts += [transpose(s), rows_along_k(s), *(side(s, width) for width in sorted({s.mr, s.nr})), clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), multiply(s)]
+    parts += [transpose(s), rows_along_k(s), *(side(s, width) for width in sorted({s.mr, s.nr}))]
+    parts += [clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), multiply(s)]
     vector = f"<{s.lanes} x {s.llvm}>"
     suffix = f"v{s.lanes}f{8 * s.bytes}"
     parts += [f"declare {vector} @llvm.fmuladd.{suffix}({vector}, {vector}, {vector})",
@@ -540,7 +546,7 @@ def pack_b(s: Shape) -> str:
 
 
 def ahead(s: Shape) -> str:
-    """Lists places [outer, outer + outers) x [inner, inner + inners) of an operand in memory, as many as a micro-kernel of depth k fetches."""
+    """Lists places [outer, outer + outers) x [inner, inner + inners) of an operand in memory: as many as the steps of k allow."""
     f = Function("define internal void @ahead(ptr noalias readonly %from, i64 %outer, i64 %outers, i64 %inner, i64 %inners, "
                  "i64 %k, ptr noalias %lines) noinline")
     source, stride = _origin(f, s, "%outer", "%inner")
@@ -570,7 +576,9 @@ def multiply(s: Shape) -> str:
     columns = f.let("sub nsw i64 %n1, %n0")
     across = f.let(f"sdiv i64 {f.let(f'add nsw i64 {columns}, {s.nr - 1}')}, {s.nr}")
     group = f.let(f"select i1 %along_k_a, i64 {s.mr}, i64 {s.group}")
-    in_memory = f.let("icmp eq ptr %fill_a, null")
+    size = f.let(f"mul nsw i64 {f.let('sub nsw i64 %m1, %m0')}, %k")
+    far = f.let(f"icmp sgt i64 {size}, {s.near}")
+    fetches = f.let(f"and i1 {f.let('icmp eq ptr %fill_a, null')}, {far}")
     with f.loop("0", k_stop) as p:
         p.step = "%kc"
         left = f.let(f"sub nsw i64 %k, {p.index}")
@@ -586,7 +594,7 @@ def multiply(s: Shape) -> str:
                    f"i64 {depth}, ptr {a})")
             further_on = f.least("%m1", f.let(f"add nsw i64 {stop}, {group}"))
             coming = f.let(f"sub nsw i64 {further_on}, {stop}")      # rows of the next group
-            fetched = f.let(f"and i1 {in_memory}, {f.let(f'icmp sgt i64 {coming}, 0')}")
+            fetched = f.let(f"and i1 {fetches}, {f.let(f'icmp sgt i64 {coming}, 0')}")
             outer, outers, inner, inners = (
                 f.let(f"select i1 %along_k_a, i64 {one}, i64 {other}")
                 for one, other in ((stop, p.index), (coming, depth), (p.index, stop), (depth, coming)))
