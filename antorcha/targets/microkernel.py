@@ -43,7 +43,6 @@ BATCH_WORDS = 16     # i64 words at the start of scratch: the batch indices
 LINE = 64            # bytes of a cache line
 SPAN = 2 * LINE      # bytes of an entry in the list of what is fetched
 ENTRIES = 511        # most of that list
-UNROLL = 4           # steps of k for each entry
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,7 @@ class Shape:
     kc: int          # most k of a packed block
     nc: int          # most columns of a packed block of B
     mc: int          # most rows of one call of `multiply`
+    unroll: int      # steps of k at a time, and for each entry of the list of what is fetched
 
     @property
     def nr(self) -> int:
@@ -134,13 +134,13 @@ def shape(dtype: dt.dtype) -> Shape:
     """
     features, width = cpu.features(), cpu.vector_bytes()
     if width == 64:
-        mr, vectors = 14, 2
+        mr, vectors, unroll = 14, 2, 4
     elif "neon" in features or cpu.machine() == "aarch64":
-        mr, vectors = 8, 3
+        mr, vectors, unroll = 8, 3, 1       # no register is left for what a further step loads
     elif "fma" in features:
-        mr, vectors = 6, 2
+        mr, vectors, unroll = 6, 2, 4
     else:
-        mr, vectors = 4, 2
+        mr, vectors, unroll = 4, 2, 4
     lanes = width // dtype.itemsize
     nr = vectors * lanes
     first, second, _ = cpu.cache_sizes()
@@ -148,7 +148,7 @@ def shape(dtype: dt.dtype) -> Shape:
     # partial sums, which fit into neither, are read and written.
     kc = min(512, max(64, first * 7 // 8 // (mr * dtype.itemsize) // 64 * 64))
     nc = max(4, min(1024, second * 3 // 4 // (kc * dtype.itemsize)) // nr) * nr
-    return Shape({4: "float", 8: "double"}[dtype.itemsize], dtype.itemsize, lanes, mr, vectors, kc, nc, 72 * mr)
+    return Shape({4: "float", 8: "double"}[dtype.itemsize], dtype.itemsize, lanes, mr, vectors, kc, nc, 72 * mr, unroll)
 
 
 # -- writing functions ------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def module(s: Shape) -> str:
 def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool) -> str:
     """`tile[rows][nr] (+)= sum over k of A b[k][nr]`, the tile in registers, its first `vectors` vectors of a row.
 
-    A lies as a[k][mr] or, `along_k`, as a[row][a_stride]. Meanwhile the listed lines are fetched, an entry each UNROLL steps.
+    A lies as a[k][mr] or, `along_k`, as a[row][a_stride]. Meanwhile the listed lines are fetched, an entry each `unroll` steps.
     """
     f = Function(f"define internal void @{_micro_name(rows, vectors, along_k)}(ptr noalias readonly captures(none) %a, "
                  "ptr noalias readonly captures(none) %b, i64 %k, ptr noalias captures(none) %c, i1 %add, "
@@ -257,10 +257,10 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool) -> str:
     vector = f"<{s.lanes} x {s.llvm}>"
     places = [(r, v) for r in range(rows) for v in range(vectors)]
     tile = {(r, v): f.pointer("%c", s.llvm, str(r * s.nr + v * s.lanes)) for r, v in places}
-    whole = f.let(f"and i64 %k, {-UNROLL}")
+    whole = f.let(f"and i64 %k, {-s.unroll}")
     entries = f.pointer("%lines", "ptr", "1")
     final = f.let(f"sub nsw i64 {f.let('load i64, ptr %lines')}, 1")
-    with f.loop(f.let(f"sdiv i64 %k, {UNROLL}"), final) as rest:      # more than there are steps for
+    with f.loop(f.let(f"sdiv i64 %k, {s.unroll}"), final) as rest:      # more than there are steps for
         _fetch(f, f.pointer(entries, "ptr", rest.index))
 
     def steps(name: str, start: str, stop: str, count: int, sums: dict, before: str) -> dict:
@@ -277,7 +277,7 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool) -> str:
         f.label(f"{name}_body")
         row_a = f.pointer("%a", s.llvm if along_k else f"[{s.mr} x {s.llvm}]", f"%{name}_i")
         row_b = f.pointer("%b", f"[{s.nr} x {s.llvm}]", f"%{name}_i")
-        if count > 1:
+        if name == "many":
             entry = f.least(f.let(f"sdiv exact i64 %{name}_i, {count}"), final)
             _fetch(f, f.pointer(entries, "ptr", entry))
         now = inner
@@ -288,7 +288,7 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool) -> str:
         f.label(f"{name}_done")
         return inner
 
-    sums = steps("many", "0", whole, UNROLL, dict.fromkeys(places, "zeroinitializer"), f.block)
+    sums = steps("many", "0", whole, s.unroll, dict.fromkeys(places, "zeroinitializer"), f.block)
     sums = steps("one", whole, "%k", 1, sums, "many_done")
     f.line("br i1 %add, label %partial, label %store")
     f.label("partial")
@@ -560,7 +560,7 @@ def ahead(s: Shape) -> str:
             at.next = [f.least(more, str(ENTRIES))]
             f.line(f"store ptr {f.pointer(row, 'i8', at.index)}, ptr {f.pointer('%lines', 'ptr', at.next[0])}")
         o.next = [at.carried[0]]
-    most = f.let(f"call i64 @llvm.smax.i64(i64 {count}, i64 {f.let(f'sdiv i64 %k, {UNROLL}')})")
+    most = f.let(f"call i64 @llvm.smax.i64(i64 {count}, i64 {f.let(f'sdiv i64 %k, {s.unroll}')})")
     f.line(f"store i64 {f.least(o.carried[0], most)}, ptr %lines")
     return f.text()
 
