@@ -152,11 +152,11 @@ def test_a_quotient_is_rounded_before_it_is_cut(dtype):
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-def test_the_logistic_loss_has_its_derivative_in_two_roundings(dtype):
+def test_the_logistic_loss_divides_its_derivative_last(dtype):
     x = torch.linspace(-4, 4, 33).to(dtype).requires_grad_()
-    t = torch.linspace(0, 1, 33).to(dtype)
-    nn.functional.binary_cross_entropy_with_logits(x, t, reduction="sum").backward()
-    assert torch.equal(x.grad, x.detach().sigmoid() - t)
+    t, weight = torch.linspace(0, 1, 33).to(dtype), torch.linspace(0.2, 1.7, 33).to(dtype)
+    nn.functional.binary_cross_entropy_with_logits(x, t, weight).backward()
+    assert torch.equal(x.grad, (x.detach().sigmoid() - t) * weight / 33)
 
 
 @pytest.mark.parametrize("dtype", HALVES)

@@ -325,25 +325,39 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     """Binary cross-entropy of sigmoid(input), computed without overflow."""
     if input.shape != target.shape:
         raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
-    loss = _logits_entropy(input, target, pos_weight)
-    return _reduced(loss if weight is None else loss * weight, reduction, size_average, reduce)
+    return _logits_loss(input, target, weight, pos_weight, reduction_name(size_average, reduce, reduction))
 
 
-def _logits_entropy_grad(g, input, target, pos_weight):
-    if pos_weight is None:
-        return (sigmoid(input) - target) * g
-    ones = pos_weight * target
-    return ((ones + 1 - target) * sigmoid(input) - ones) * g
-
-
-@operator(name="binary_cross_entropy_with_logits", title="BinaryCrossEntropyWithLogits", public=False, grad=dict(
-    input=_logits_entropy_grad,
-    target=lambda g, input, pos_weight: -g * (input if pos_weight is None else input + (pos_weight - 1) * logsigmoid(input)),
-    pos_weight=lambda g, input, target: -g * (target * logsigmoid(input))))
-def _logits_entropy(input: Tensor, target: Tensor, pos_weight: Tensor | None):
+def _logits_entropy(input, target, pos_weight):
     """-(w t log s + (1 - t) log(1 - s)) with s = sigmoid(x): (1 - t) x - (1 + (w - 1) t) log s, of which nothing overflows."""
     log = logsigmoid(input)
     return (1 - target) * input - (log if pos_weight is None else ((pos_weight - 1) * target + 1) * log)
+
+
+def _logits_entropy_slope(input, target, pos_weight):
+    """The derivative of `_logits_entropy` by its input."""
+    if pos_weight is None:
+        return sigmoid(input) - target
+    ones = pos_weight * target
+    return (ones + 1 - target) * sigmoid(input) - ones
+
+
+def _share(slope, g, weight, reduction):
+    """The cotangent of what an element of a reduced loss has this slope by; divided last, when it is least likely to underflow."""
+    share = slope * g if weight is None else slope * g * weight
+    return share / share.numel() if reduction == "mean" else share
+
+
+@operator(name="binary_cross_entropy_with_logits", title="BinaryCrossEntropyWithLogits", public=False, grad=dict(
+    input=lambda g, input, target, weight, pos_weight, reduction:
+        _share(_logits_entropy_slope(input, target, pos_weight), g, weight, reduction),
+    target=lambda g, input, weight, pos_weight, reduction:
+        _share(-input if pos_weight is None else (1 - pos_weight) * logsigmoid(input) - input, g, weight, reduction),
+    weight=lambda g, input, target, pos_weight, reduction: _share(_logits_entropy(input, target, pos_weight), g, None, reduction),
+    pos_weight=lambda g, input, target, weight, reduction: _share(-target * logsigmoid(input), g, weight, reduction)))
+def _logits_loss(input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, reduction):
+    loss = _logits_entropy(input, target, pos_weight)
+    return _reduced(loss if weight is None else loss * weight, reduction)
 
 
 @autocasts("full")
