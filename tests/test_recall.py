@@ -171,9 +171,9 @@ def test_hooks_on_tensors_and_derivatives():
     for _ in range(CALLS):
         x.grad, seen = None, []
         y = F.layer_norm(x, (6,))
-        y.grad_fn.register_hook(lambda after, before: seen.append("derivative"))
-        y.register_hook(lambda g: seen.append("tensor") or g * 2)
-        handle = x.register_hook(lambda g: seen.append("leaf"))
+        y.grad_fn.register_hook(lambda after, before, seen=seen: seen.append("derivative"))
+        y.register_hook(lambda g, seen=seen: seen.append("tensor") or g * 2)
+        handle = x.register_hook(lambda g, seen=seen: seen.append("leaf"))
         (y * y.detach()).sum().backward()
         handle.remove()
         assert seen == ["tensor", "derivative", "leaf"]
@@ -183,7 +183,7 @@ def test_hooks_on_what_is_kept_see_every_tensor():
     x, counts = torch.tensor(values(0, (4, 6))[0], requires_grad=True), []
     for _ in range(CALLS):
         packed = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(t) or t, lambda t: t):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, packed=packed: packed.append(t) or t, lambda t: t):
             F.layer_norm(x, (6,)).softmax(1).sum().backward()
         counts.append(len(packed))
         F.layer_norm(x, (6,)).softmax(1).sum().backward()
@@ -267,7 +267,7 @@ def test_errors_come_at_each_call():
         F.layer_norm(x, (6,))
         with pytest.raises(RuntimeError, match="layer_norm"):
             F.layer_norm(x, (5,))
-        with pytest.raises(IndexError, match="test_recall.py"):
+        with pytest.raises(IndexError, match="embedding"):
             F.embedding(torch.tensor([7]), x).tolist()
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from itertools import combinations
 from types import FunctionType
 
@@ -50,10 +51,10 @@ class Recollections:
         self.found: dict = {}
         self.fewest, self.worth, self.looks = fewest, True, 0
 
-    def speller(self, arguments: tuple, names: tuple) -> FunctionType:
-        """A function (names, *arguments) -> (key, tensors, their nodes) for arguments of these types, or None where a call is told by
-        more than layouts."""
-        found = self.spellers[(*map(type, arguments), *names)] = _speller(arguments)
+    def speller(self, types: tuple, arguments: tuple) -> Callable:
+        """A function (names, *arguments) -> (key, tensors, their nodes) for arguments of these types (and names), or None where a call is
+        told by more than layouts."""
+        found = self.spellers[types] = _speller(arguments)
         return found
 
     def due(self, key: tuple) -> bool:
@@ -158,10 +159,11 @@ def recall(known: Recollections, function, arguments: tuple, names: tuple = ()):
     """function(*arguments), recorded again where what it records is known; `names`: of the last arguments, if they have any."""
     if state.urgent or state.watch is not None or mode.autocast is not None or config.eager or saving:
         return _called(function, arguments, names)
+    types = (*map(type, arguments), *names)
     try:
-        spell = known.spellers[(*map(type, arguments), *names)]
+        spell = known.spellers[types]
     except KeyError:
-        spell = known.speller(arguments, names)
+        spell = known.speller(types, arguments)
     spelled = spell(names, *arguments)
     if spelled is None or state.urgent:         # memory shared with NumPy: computed at once
         return _called(function, arguments, names)
@@ -188,7 +190,7 @@ def _called(function, arguments: tuple, names: tuple):
 
 # -- what a call is told by ---------------------------------------------------------------------------------------
 
-def _speller(arguments: tuple) -> FunctionType:
+def _speller(arguments: tuple) -> Callable:
     """See `Recollections.speller`."""
     lines, tensors, sequences, key = [], [], [], []
     for k, x in enumerate(arguments):

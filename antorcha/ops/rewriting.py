@@ -29,8 +29,8 @@ class Untold(Exception):
 @functools.cache
 def _space() -> dict:
     """The globals of all functions written here."""
-    return {"new": object.__new__, "Node": Node, "Storage": core.Storage, "Tensor": core.Tensor, "pending": tape.nodes, "state": tape.state, "core": core,
-            "count": derivative.names["count"], "edge_of": derivative.names["edge_of"], "view_of": core.view_of,
+    return {"new": object.__new__, "Node": Node, "Storage": core.Storage, "Tensor": core.Tensor, "pending": tape.nodes, "state": tape.state,
+            "core": core, "count": derivative.names["count"], "edge_of": derivative.names["edge_of"], "view_of": core.view_of,
             "user_position": user_position, "require": require, "tuple_of": tuple.__new__}
 
 

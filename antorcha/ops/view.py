@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 
 from ..base import dtype as dt
+from ..base.grad_mode import mode
 from ..graph.node import View, dense, row_major
 from ..graph.node import view as make_view
 from .record import Record, broadcast_view, core, meta, normalize_dim, normalize_dims, operator, widened
@@ -99,7 +100,7 @@ def _regroup(v: View, shape: tuple) -> View | None:
     return make_view(shape, tuple(strides), v.offset)
 
 
-@operator(family="view", grad=dict(input=lambda g, input_shape: g.reshape(input_shape)), name="view", public=False)
+@operator(family="view", grad=dict(input=lambda g, input_shape: _back(g, input_shape)), name="view", public=False)
 def view_(input: Tensor, shape) -> Tensor:
     old = input.meta.view
     full = resolve_shape("view", shape, old.numel, old.shape)
@@ -111,6 +112,12 @@ def view_(input: Tensor, shape) -> Tensor:
 
 
 _VIEWS = view_.record.cache     # the layouts and shapes that are known to fit
+
+
+def _back(g, shape: tuple):
+    """`g.reshape(shape)`."""
+    m = None if mode.grad else _VIEWS.get((g.meta, shape))
+    return core.view_of(g, m) if m is not None else g.reshape(shape)
 
 
 @operator(family="view", namespace=False)

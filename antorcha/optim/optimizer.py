@@ -125,7 +125,7 @@ class Optimizer:
             for group in self.param_groups:
                 if tape.state.watch is not None:
                     group = tape.state.watch.group(group)
-                self.update(group, [p for p in group["params"] if p.grad is not None])
+                self.update(group, [p for p in group["params"] if p._grad is not None])
         for hook in self._step_post_hooks.values():
             hook(self, (closure,), {})
         return loss

@@ -98,7 +98,8 @@ def step(optimizer, known: Recollections, p, g, state: dict, group: dict) -> Non
     """One step of a parameter. `known`: the steps known for the options of its group."""
     kind, names = type(g), tuple(state)
     arguments = (p, g, *[v for v in state.values() if type(v) is kind])
-    spell = known.spellers.get((*map(type, arguments), *names)) or known.speller(arguments, names)
+    types = (*map(type, arguments), *names)
+    spell = known.spellers.get(types) or known.speller(types, arguments)
     spelled = spell(names, *arguments)
     if spelled is not None and not tape.state.urgent:       # memory shared with NumPy: computed at once
         key, tensors, nodes = spelled
