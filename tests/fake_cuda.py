@@ -43,6 +43,8 @@ class Library:
         self.parsed: dict[int, simt.Kernel] = {}
         self.used = self.handles = self.clock = 0
         self.events: dict[int, int] = {}
+        self.recorded: dict[int, int] = {}      # event -> stream
+        self.busy: set[int] = set()             # streams that are not done
         self.graphs: dict[int, list[int]] = {}
         self.captures: dict[int, list] = {}     # stream -> what it is asked to do while it captures
         self.nodes: dict[int, tuple] = {}
@@ -239,13 +241,15 @@ class Library:
     def cuEventRecord(self, event, stream):
         self.clock += 1
         self.events[_number(event)] = self.clock
+        self.recorded[_number(event)] = _number(stream)
         self.calls.append(("cuEventRecord", _number(stream)))
         return 0
 
     def cuEventQuery(self, event):
-        return 0
+        return cuda.NOT_READY if self.recorded.get(_number(event)) in self.busy else 0
 
     def cuEventSynchronize(self, event):
+        self.busy.discard(self.recorded.get(_number(event)))
         return 0
 
     def cuEventElapsedTime(self, time, start, end):

@@ -121,6 +121,7 @@ def test_random_numbers_are_drawn_on_the_device(gpus):
     """They follow from seed and offset alone; nothing is sent to the device, and drawing anew makes no new plan."""
     torch.cuda.manual_seed(3)
     first = torch.randn(20, device="cuda").tolist()
+    assert torch.randn(20, device="cuda").tolist() != first
     sent, plans = gpus.names().count("HtoD"), flush.counters["made"]
     assert torch.randn(20, device="cuda").tolist() != first
     assert (gpus.names().count("HtoD"), flush.counters["made"]) == (sent, plans)
@@ -351,10 +352,14 @@ def test_memory_waits_for_streams_that_use_it(gpus):
         y = x + 1
         tape.flush()
     x.record_stream(stream)
+    taken = x.data_ptr()
+    gpus.busy.add(stream.cuda_stream)
     del x
-    before = len(gpus.calls)
-    torch.ones(1000, device="cuda").tolist()
-    assert ("cuStreamSynchronize", stream.cuda_stream) in gpus.calls[before:] and y[0].item() == 2
+    waited = gpus.names().count("cuStreamSynchronize")
+    other = torch.empty(1000, device="cuda").fill_(2)
+    assert other.data_ptr() != taken and gpus.names().count("cuStreamSynchronize") == waited     # the stream still works with it
+    gpus.busy.clear()
+    assert torch.empty(1000, device="cuda").fill_(3).data_ptr() == taken and y[0].item() == 2 and other[0].item() == 2
 
 
 def test_memory(gpus):

@@ -23,7 +23,7 @@ from ..loops import ir
 from ..ops.layout import meta
 from ..ops.record import scalar_op
 from .generator import Generator
-from .tensor import Tensor, make, tensor
+from .tensor import Tensor, make
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -115,6 +115,7 @@ class DeviceGenerator(Generator):
 
     def get_state(self):
         """Seed and offset, 8 bytes each, as PyTorch's generators for GPUs give them."""
+        from .arrays import tensor
         return tensor(np.frombuffer(struct.pack("<Qq", self._seed, self._offset), np.uint8).copy())
 
     def set_state(self, state) -> DeviceGenerator:

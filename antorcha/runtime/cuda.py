@@ -251,7 +251,7 @@ class Device:
         context = c_void_p()
         driver.call("cuDevicePrimaryCtxRetain", byref(context), self.properties.handle)
         self.context = context
-        self.allocator = Allocator(self.name, self._reserve, self._release, self.wait_stream)
+        self.allocator = Allocator(self.name, self._reserve, self._release, self._mark)
         self.functions: dict[tuple[str, str], c_void_p] = {}
         self._modules: dict[str, c_void_p] = {}
         self._arenas: dict[int, Buffer] = {}
@@ -286,6 +286,14 @@ class Device:
     def _release(self, address: int) -> None:
         self.synchronize(checked=False)
         self.call("cuMemFree_v2", c_uint64(address))
+
+    def _mark(self, stream: int) -> Event | None:
+        """An event after all that a stream has been given; None while work is being captured."""
+        if self.capturing is not None:
+            return None
+        event = Event(self, False)
+        event.record(stream)
+        return event
 
     def memory_info(self) -> tuple[int, int]:
         """(free, total) bytes."""

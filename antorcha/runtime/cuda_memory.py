@@ -2,7 +2,8 @@
 
 Asking the driver for memory waits for the GPU, so what is freed is kept. Memory comes in segments, cut into blocks; free neighbours
 join again. Blocks belong to the stream that they were made for: there, work on a block's next owner comes after that of its last,
-so a block may be used again at once. Who lets other streams work with a block names them in `users`; they are waited for.
+so a block may be used again at once. Who lets other streams work with a block names them in `users`; the block is free when they have done
+what they had been given by the time it came back. Nobody waits for that, unless there is no other memory.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ class Block:
 
 
 class Allocator:
-    """`reserve(nbytes) -> address` and `release(address)` are the driver's; `reserve` raises MemoryError when there is none left. `wait`
-    waits for a stream."""
+    """`reserve(nbytes) -> address` and `release(address)` are the driver's; `reserve` raises MemoryError when there is none left. `mark`
+    gives an event after all that a stream has been given (`done()`, `synchronize()`), or None while it cannot."""
 
-    def __init__(self, name: str, reserve: Callable[[int], int], release: Callable[[int], None], wait: Callable[[int], None] | None = None):
-        self.name, self._reserve, self._release, self._wait = name, reserve, release, wait
+    def __init__(self, name: str, reserve: Callable[[int], int], release: Callable[[int], None], mark: Callable | None = None):
+        self.name, self._reserve, self._release, self._mark = name, reserve, release, mark
+        self._in_use: list[tuple[Block, list]] = []     # given back, but other streams work with them until these events
         self._free: dict[tuple[int, bool], list[Block]] = {}    # (stream, small) -> blocks by size
         self._returned: deque[Block] = deque()      # by finalisers, which may come at any moment
         self.allocated = self.peak = 0
@@ -66,13 +68,38 @@ class Allocator:
         self._returned.append(block)
 
     def collect(self) -> None:
-        """Put back what finalisers returned."""
+        """Put back what finalisers returned, and what other streams are done with."""
+        later = []
         while self._returned:
-            self._put(self._returned.popleft())
+            block = self._returned.popleft()
+            marks = [self._mark(stream) for stream in block.users]
+            if None in marks:
+                later.append(block)
+            elif marks:
+                block.users.clear()
+                self._in_use.append((block, marks))
+            else:
+                self._put(block)
+        self._returned.extend(later)
+        if self._in_use:
+            waiting, self._in_use = self._in_use, []
+            for block, marks in waiting:
+                if all(mark.done() for mark in marks):
+                    self._put(block)
+                else:
+                    self._in_use.append((block, marks))
+
+    def _settle(self) -> None:
+        """Wait for other streams."""
+        for _, marks in self._in_use:
+            for mark in marks:
+                mark.synchronize()
+        self.collect()
 
     def empty_cache(self) -> None:
         """Give whole free segments back to the driver."""
         self.collect()
+        self._settle()
         for blocks in self._free.values():
             for block in [b for b in blocks if b.before is None and b.after is None]:
                 blocks.remove(block)
@@ -124,8 +151,6 @@ class Allocator:
     def _put(self, block: Block) -> None:
         self.allocated -= block.size
         free = self._free.setdefault((block.stream, block.small), [])
-        while block.users:
-            self._wait(block.users.pop())
         block.free = True
         after, before = block.after, block.before
         if after is not None and after.free:
