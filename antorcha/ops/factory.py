@@ -19,6 +19,7 @@ def _range(start, step, i):
 
 
 ARANGE = Record("arange", "pointwise", scalar=_range, uses_index=True)
+COUNT = Record("arange", "pointwise", scalar=lambda i: i, uses_index=True)     # from 0 by 1: vectors have no product of 64-bit integers
 
 
 def full_of(shape: tuple, value, d: dt.dtype, device=None, op=FULL):
@@ -177,7 +178,9 @@ def ramp(start, step, count: int, dtype: dt.dtype, device=None):
     wide = dt.float64 if dtype.kind == "f" else dt.int64
     start, step = (float(start), float(step)) if wide is dt.float64 else (start, step)
     out = dense((count,))
-    node = Node(ARANGE, (start, step), (None, None), Static(casts=(wide, wide), device=device or "cpu"), (count,), count, wide)
+    plain = wide is dt.int64 and (start, step) == (0, 1)
+    op, inputs = (COUNT, ()) if plain else (ARANGE, (start, step))
+    node = Node(op, inputs, (None,) * len(inputs), Static(casts=(wide,) * len(inputs), device=device or "cpu"), (count,), count, wide)
     result = core.make(node, meta(out, wide, device))
     return result if dtype is wide else core.cast(result, dtype)
 
