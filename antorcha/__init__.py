@@ -204,6 +204,20 @@ def set_float32_matmul_precision(precision):
     config.float32_matmul = precision
 
 
+def get_device_module(device=None):
+    """torch.cuda, torch.cpu and their like: the namespace of a device's type; for None, of the GPU if there is one."""
+    import importlib
+
+    from .base.device import device as Device
+
+    if device is None:
+        device = "cuda" if __getattr__("cuda").is_available() else "cpu"
+    kind = Device(device).type
+    if kind not in ("cpu", "cuda", "mps", "xpu", "mtia"):
+        raise RuntimeError(f"get_device_module: expected the device of a namespace such as torch.cuda; received {device!r}.")
+    return importlib.import_module(f".{kind}", __name__)
+
+
 def synchronize():
     """Compute everything that was recorded."""
     from .graph import tape
@@ -296,6 +310,9 @@ _FROM = {
     "ScriptFunction": ".jit",
     "autocast": ".amp",
     "GradScaler": ".amp",
+    "Future": ".futures",
+    "Stream": ".cuda",
+    "Event": ".cuda",
     "explain": ".explaining",
     "UntypedStorage": ".core.untyped",
     "TypedStorage": ".core.untyped",

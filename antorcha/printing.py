@@ -176,11 +176,14 @@ def tensor_text(t: Tensor) -> str:
         if d is not dt.default():
             suffixes.append(f"dtype={d}")
         body = "[]"
+    elif t.is_meta:
+        suffixes += [f"size={tuple(t.shape)}", *([] if obvious else [f"dtype={d}"])]
+        body = "..."
     else:
         if not obvious:
             suffixes.append(f"dtype={d}")
         body = _elements(t, indent)
-    if t.is_cuda:
+    if not t.is_cpu:
         suffixes.insert(0, f"device='{t.device}'")
     if t.grad_fn is not None:
         suffixes.append(f"grad_fn=<{t.grad_fn.name()}>")

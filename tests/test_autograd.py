@@ -337,3 +337,30 @@ def test_statistics_that_are_kept_are_differentiated_too(f):
 def test_a_small_cross_entropy_of_large_logits():
     loss = torch.nn.functional.cross_entropy(torch.tensor([[1000.0, 995.0]]), torch.tensor([0])).item()
     assert abs(loss / math.log1p(math.exp(-5)) - 1) < 1e-4
+
+
+def test_a_custom_cotangent_is_summed_to_the_inputs_shape():
+    class Scale(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, factor):
+            ctx.save_for_backward(x)
+            return x * factor
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return g, g * x
+
+    factor = torch.ones(1, 1, requires_grad=True)
+    Scale.apply(torch.arange(6.0).reshape(2, 3), factor).sum().backward()
+    assert factor.grad.tolist() == [[15.0]]
+
+
+def test_numpy_asks_for_derivatives_only_where_they_are_recorded():
+    x = torch.ones(2, requires_grad=True)
+    with pytest.raises(RuntimeError, match="requires grad"):
+        x.numpy()
+    with torch.no_grad():
+        assert x.numpy().tolist() == [1, 1]
+    assert [t.tolist() for t in torch.tensor_split(torch.arange(4), indices=(1, 3))] == [[0], [1, 2], [3]]
+    assert len(torch.tensor_split(torch.arange(4), sections=2)) == 2 == len(torch.arange(4).split(split_size=2, dim=0))

@@ -428,3 +428,13 @@ def test_plain_pickle_of_tensors():
     for protocol in (2, 4, 5):
         back, turned, parameter = pickle.loads(pickle.dumps((x, x.t(), p), protocol))
         assert same(back, x) and same(turned, x.t()) and type(parameter) is Parameter
+
+
+def test_another_modules_pickler_is_asked():
+    cloudpickle = pytest.importorskip("cloudpickle")
+    factor = 3
+    buffer = io.BytesIO()
+    torch.save({"f": lambda x: x * factor, "t": torch.ones(2)}, buffer, pickle_module=cloudpickle)
+    buffer.seek(0)
+    loaded = torch.load(buffer, weights_only=False)
+    assert loaded["f"](loaded["t"]).tolist() == [3, 3]

@@ -236,3 +236,29 @@ def test_nothing_is_replaced_where_nobody_overrides():
         "assert torch.add is not before[0] and torch.add.__wrapped__ is before[0]"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_librarys_method_of_tensor_is_called_as_it_is():
+    torch.Tensor.note_for_test = lambda self, text: setattr(self, "noted", text)
+    try:
+        class Noting(torch.Tensor):
+            @classmethod
+            def __torch_function__(cls, func, types, args=(), kwargs=None):
+                result = super().__torch_function__(func, types, args, kwargs or {})
+                if isinstance(result, Noting):
+                    result.note_for_test("made")
+                return result
+
+        assert (torch.ones(2).as_subclass(Noting) + 1).noted == "made"
+    finally:
+        del torch.Tensor.note_for_test
+
+
+def test_a_parameter_is_made_from_anothers_attributes():
+    p = torch.nn.Parameter(torch.ones(2))
+    loss = (p * 2).sum()
+    loss.backward()
+    other = torch.nn.Parameter(torch.zeros(2), **{**p.__dict__, "requires_grad": False})
+    assert not other.requires_grad and other.grad is None
+    with pytest.raises(TypeError, match="colour"):
+        torch.nn.Parameter(torch.zeros(2), colour=1)

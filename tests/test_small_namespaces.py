@@ -108,3 +108,9 @@ def test_flat_vectors_of_tensors():
     flat = _flatten_dense_tensors(tensors)
     assert flat.shape == (10,) and all(torch.equal(a, b) for a, b in zip(_unflatten_dense_tensors(flat, tensors), tensors))
     assert [len(group) for group in _take_tensors([torch.ones(2)] * 5, 16)] == [2, 2, 1]
+
+
+def test_namespaces_of_devices():
+    assert torch.get_device_module("cpu") is torch.cpu and torch.get_device_module(torch.device("cuda:0")) is torch.cuda
+    with pytest.raises(RuntimeError, match="namespace"):
+        torch.get_device_module("meta")

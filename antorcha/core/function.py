@@ -101,16 +101,24 @@ class FunctionNode(SpecialNode):
                 f"function {self.name()} returned an incorrect number of gradients (expected {len(self.edges)}, "
                 f"got {len(result)})"
             )
-        for g, m in zip(result, self.input_metas):
-            if g is not None and m is not None and tuple(g.shape) != m.view.shape:
-                try:
-                    g.expand(m.view.shape)
-                except RuntimeError:
-                    raise RuntimeError(
-                        f"Function {self.name()} returned an invalid gradient: got {list(g.shape)} but expected shape compatible "
-                        f"with {list(m.view.shape)}"
-                    ) from None
-        return list(result[: len(self.edges)])
+        metas = [*self.input_metas, *[None] * (len(self.edges) - len(self.input_metas))]
+        return [g if g is None or m is None or g.meta.view.shape == m.view.shape else self._fitted(g, m.view.shape)
+                for g, m in zip(result, metas[:len(self.edges)])]
+
+    def _fitted(self, g: Tensor, shape: tuple) -> Tensor:
+        """A cotangent that the input's shape broadcasts to is summed; one that broadcasts to the input's shape stays as it is."""
+        from ..ops.record import broadcast_shapes
+
+        try:
+            whole = broadcast_shapes(self.name(), g.meta.view.shape, shape)
+        except RuntimeError:
+            whole = None
+        if whole == g.meta.view.shape:
+            return g.sum_to_size(shape)
+        if whole == shape:
+            return g
+        raise RuntimeError(f"Function {self.name()} returned an invalid gradient: got {list(g.shape)} but expected shape compatible "
+                           f"with {list(shape)}")
 
     def release(self):
         if self.kept:

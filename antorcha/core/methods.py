@@ -95,7 +95,7 @@ def pin_memory(self, device=None):
     from ..runtime import cuda
     if cuda.unavailable():
         raise RuntimeError(f"pin_memory: page-locked memory is a GPU's. {cuda.unavailable()}")
-    tape.state.devices = True
+    tape.state.devices = tape.state.gpus = True
     array = host(self.detach().contiguous())
     memory = cuda.pinned(array.nbytes).view(self.dtype.memory)
     memory[:] = array.reshape(-1)

@@ -240,6 +240,8 @@ def _install(prefix: str, space: dict, holder) -> None:
     for name, function in list(space.items()):
         if not isinstance(function, FunctionType) or name in IGNORED or name.startswith("_") and not name.startswith("__"):
             continue
+        if not (function.__module__ or "").startswith(__package__.partition(".")[0]):
+            continue        # a library's own method, put into the class
         if function not in made:
             new = made[function] = overridable(function, classes=name not in CONVERSIONS)
             new.__name__, new.__module__ = name, getattr(holder, "__module__", holder.__name__)

@@ -118,7 +118,8 @@ class Tensor:
         return self.meta.view.numel * self.meta.dtype.itemsize
 
     layout = property(lambda self: strided)
-    is_sparse, is_quantized, is_meta, is_mps, is_nested, is_mkldnn, is_xpu, is_sparse_csr = (property(lambda self: False) for _ in range(8))
+    is_sparse, is_quantized, is_mps, is_nested, is_mkldnn, is_xpu, is_sparse_csr = (property(lambda self: False) for _ in range(7))
+    is_meta = property(lambda self: self.meta.device == "meta")
     is_cpu = property(lambda self: self.meta.device in (None, "cpu"))
     is_cuda = property(lambda self: not self.is_cpu)
     names = property(lambda self: (None,) * self.dim())
@@ -294,13 +295,15 @@ class Tensor:
                 f"a Tensor with {self.meta.view.numel} elements cannot be converted to Scalar: expected one element; received shape "
                 f"{list(self.shape)}. Reduce it first, or use tolist()."
             )
+        if self.is_meta:
+            raise RuntimeError("Tensor.item() cannot be called on meta tensors: they have no values.")
         return host(self).reshape(()).item()
 
     def tolist(self):
         return host(self).tolist()
 
     def numpy(self, *, force=False):
-        if self._rg and not force:
+        if self._rg and mode.grad and not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         if self.is_cuda:
             if force:
@@ -329,6 +332,8 @@ class Tensor:
         return (1, 0) if self.is_cpu else (2, self.device.index)
 
     def data_ptr(self) -> int:
+        if self.is_meta:
+            return 0
         self.storage.share()
         return self.storage.buffer().address + self.meta.view.offset * self.meta.dtype.itemsize
 

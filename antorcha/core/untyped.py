@@ -11,6 +11,7 @@ from ..base import dtype as dt
 from ..base.device import device as Device
 from ..graph.node import view as make_view
 from ..ops.record import meta
+from ..runtime.void import Void
 from .arrays import adopt
 from .storage import Storage, of_buffer
 from .tensor import Tensor, from_storage, tensor_on
@@ -92,6 +93,8 @@ class _Elements:
         return memo.setdefault(id(self), self.clone())
 
     def data_ptr(self) -> int:
+        if type(self.cell.buffer()) is Void:
+            return 0
         self.cell.share()
         return self.cell.buffer().address
 

@@ -39,7 +39,7 @@ def _index(device, optional: bool = True) -> int:
 
 
 def _device(device=None) -> _cuda.Device:
-    _tape.state.devices = True
+    _tape.state.devices = _tape.state.gpus = True
     return _cuda.device(_index(device))
 
 

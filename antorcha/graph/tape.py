@@ -17,6 +17,7 @@ import time
 from ..base import config
 from ..base.errors import OutOfMemoryError
 from ..runtime import flight
+from ..runtime.void import Void
 from .node import Node
 
 ALL = object()   # all values are wanted, at once
@@ -26,15 +27,15 @@ LONGEST = 10_000 # nodes, twice those of a training step of GPT-2; a program tha
 class State:
     """`unsure`: the recording holds indices that may be out of their dimension (`ops.bounds`).
     `urgent`: the next recorded node is to be computed at once. `backwards`: the recording holds a backward pass. `devices`: there are
-    values elsewhere than on the CPU. `vmap`: what rewrites the nodes recorded for one lane of a batch (`func.lanes`), while a
-    function is mapped; `urgent` then calls it after each operation. `watch`: what is told of the recording of a function that
+    values elsewhere than on the CPU, `gpus`: also on GPUs.
+    `vmap`: what rewrites the nodes recorded for one lane of a batch (`func.lanes`), while a function is mapped; `urgent` then calls it after each operation. `watch`: what is told of the recording of a function that
     is to be replayed (`compiler.observe`). `kept`: what is asked before a
     storage is given another value, while there are CUDA graphs of the program's own (`cuda.graphs`)."""
 
-    __slots__ = ("unsure", "urgent", "backwards", "devices", "watch", "kept", "rewriter", "mapper")
+    __slots__ = ("unsure", "urgent", "backwards", "devices", "gpus", "watch", "kept", "rewriter", "mapper")
 
     def __init__(self):
-        self.unsure = self.urgent = self.backwards = self.devices = False
+        self.unsure = self.urgent = self.backwards = self.devices = self.gpus = False
         self.watch = self.kept = self.rewriter = self.mapper = None
 
     @property
@@ -176,7 +177,18 @@ def _flush_devices() -> None:
     from .placement import divide
 
     for device, own in divide(nodes).items():
-        _execute(own, device)
+        if device == "meta":
+            _leave(own)
+        else:
+            _execute(own, device)
+    state.devices = state.gpus or Void.alive > 0
+
+
+def _leave(pending: list[Node]) -> None:
+    """What is on the device "meta" gets no value."""
+    _take(pending)
+    for n in pending:
+        n.inputs, n.buffer = (), Void(n.numel * n.dtype.itemsize)
 
 
 def flush_only(device: str) -> None:
@@ -189,7 +201,7 @@ def flush_only(device: str) -> None:
     with computing:
         own = divide(nodes).get(device)
         if own:
-            _execute(own, device)
+            _leave(own) if device == "meta" else _execute(own, device)
 
 
 # Re-entrant: a signal handler or finaliser may ask for a value.

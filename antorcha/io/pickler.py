@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
+from functools import lru_cache
 from types import FunctionType
 from typing import Any
 
@@ -102,6 +104,30 @@ class CheckpointPickler(pickle._Pickler):  # the one in C cannot write a name ot
         else:
             self.write(pickle.GLOBAL + f"{module}\n{name}\n".encode())
         self.memoize(obj)
+
+
+@lru_cache
+def picklers(module) -> type[CheckpointPickler]:
+    """The class that writes checkpoints with the `Pickler` of a module such as cloudpickle: that one is asked how to reduce what is not
+    ours, and its table of reductions counts."""
+    if module is pickle:
+        return CheckpointPickler
+    theirs = module.Pickler
+
+    class Pickler(CheckpointPickler):
+        def __init__(self, file, protocol: int):
+            super().__init__(file, protocol)
+            self._theirs = theirs(io.BytesIO(), protocol)
+            self.dispatch_table = getattr(self._theirs, "dispatch_table", copyreg.dispatch_table)
+
+        def reducer_override(self, obj: Any):
+            reduced = super().reducer_override(obj)
+            if reduced is not NotImplemented or names.torch_name(obj) is not None and isinstance(obj, (type, FunctionType)):
+                return reduced
+            ask = getattr(self._theirs, "reducer_override", None)
+            return NotImplemented if ask is None else ask(obj)
+
+    return Pickler
 
 
 def _opcodes(plain: list) -> bytes:

@@ -23,7 +23,7 @@ import numpy as np
 from . import host, legacy, names, restricted
 from .archive import ArchiveError, ArchiveReader, ArchiveWriter
 from .location import restorer
-from .pickler import CheckpointPickler
+from .pickler import picklers
 from .rebuild import StorageRef
 from .restricted import add_safe_globals, clear_safe_globals, get_safe_globals, safe_globals
 
@@ -61,15 +61,14 @@ def save(obj: Any, f, pickle_module=pickle, pickle_protocol: int = DEFAULT_PROTO
     `f` is a path or a writable binary file object. At a path the file appears whole or not at all: it is written beside
     its place, flushed to the disk and renamed, so an interrupted save leaves a file that was there as it was.
     Tensors on one storage stay so, and a storage is saved whole; hooks and graphs are not saved.
+    `pickle_module`: whose `Pickler` says how classes and functions are pickled (cloudpickle also takes those of a script).
     """
-    if pickle_module is not pickle:
-        raise NotImplementedError(f"save: expected pickle_module=pickle; received {pickle_module!r}, which is not supported here")
     if not _use_new_zipfile_serialization:
         raise NotImplementedError("save: expected the zip format; the format from before PyTorch 1.6 can be read, not written")
     if not 2 <= pickle_protocol <= pickle.HIGHEST_PROTOCOL:
         raise ValueError(f"save: expected pickle_protocol from 2 to {pickle.HIGHEST_PROTOCOL}; received {pickle_protocol}")
     stream = io.BytesIO()
-    pickler = CheckpointPickler(stream, pickle_protocol)
+    pickler = picklers(pickle_module)(stream, pickle_protocol)
     pickler.dump(obj)  # all that can fail about the object fails before a byte is written
     if isinstance(f, (str, os.PathLike)):
         path = os.path.realpath(os.fspath(f))

@@ -52,12 +52,14 @@ def trunc_normal_(tensor, mean=0.0, std=1.0, a=-2.0, b=2.0, generator=None):
     def density(x):
         return ((x - mean) / std).square() * -0.5
 
+    if tensor.is_meta:
+        return tensor
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn("mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be incorrect.",
                       stacklevel=3)
     low, high = (0.5 + 0.5 * math.erf((x - mean) / std / math.sqrt(2.0)) for x in (a, b))
     peak = -0.5 * ((max(a, min(mean, b)) - mean) / std) ** 2
-    lower, upper = (tensor.new_tensor(x).item() for x in (a, b))
+    lower, upper = (tensor.new_tensor(x, device="cpu").item() for x in (a, b))
     drawn, wrong = tensor, None
     while wrong is None or wrong.any():
         fresh = empty_like(tensor)

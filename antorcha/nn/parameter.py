@@ -17,6 +17,9 @@ def rebuild_parameter(data, requires_grad, backward_hooks):
     return parameter
 
 
+_OF_TENSORS = frozenset(vars(Tensor))
+
+
 class _ParameterType(type(Tensor)):
     """`isinstance(x, Parameter)` also holds for a tensor of another class that is marked `_is_param`."""
 
@@ -29,12 +32,15 @@ class _ParameterType(type(Tensor)):
 class Parameter(Tensor, metaclass=_ParameterType):
     """A tensor that, assigned to an attribute of a `Module`, becomes one of its `parameters()`.
 
-    `data`: its value (shared, not copied); `requires_grad`: whether it is learned.
+    `data`: its value (shared, not copied); `requires_grad`: whether it is learned. Libraries make a parameter like another one with
+    `Parameter(data, **other.__dict__)`: what a tensor keeps there itself, as its node in the graph, stays the other one's.
     """
 
     __torch_function__ = disabled
 
-    def __new__(cls, data=None, requires_grad: bool = True):
+    def __new__(cls, data=None, requires_grad: bool = True, **attributes):
+        if not _OF_TENSORS.issuperset(attributes):
+            raise TypeError(f"Parameter.__new__() got an unexpected keyword argument {min(attributes.keys() - _OF_TENSORS)!r}")
         if data is None:
             data = torch.empty(0)
         if not isinstance(data, Tensor):

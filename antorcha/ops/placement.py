@@ -1,6 +1,7 @@
 """On which device tensors are: moving them, and bringing operands together.
 
-A tensor's `meta.device` is "cpu" or such as "cuda:0". None is that of a tensor which an operator made for its own use (a constant, a
+A tensor's `meta.device` is "cpu", such as "cuda:0", or "meta", where nothing is ever computed.
+None is that of a tensor which an operator made for its own use (a constant, a
 mask): it is computed on the CPU, but goes wherever it is needed.
 """
 
@@ -14,6 +15,7 @@ from ..base.device import device as Device
 from ..graph import tape
 from ..graph.node import Node, leaf
 from ..runtime.buffer import Buffer
+from ..runtime.void import NO_DATA
 from .record import core, meta, operator
 
 Tensor = "Tensor"
@@ -22,6 +24,8 @@ Tensor = "Tensor"
 def device_name(device) -> str:
     """The device of a new tensor as a string; RuntimeError for one that is not here."""
     if device is None:
+        if core.default_device == "meta":
+            tape.state.devices = True
         return core.default_device
     if isinstance(device, int):
         device = Device("cuda", device)
@@ -32,13 +36,14 @@ def device_name(device) -> str:
         from ..runtime import cuda
 
         cuda.check_index(int(number) if number else cuda.current_index())
-        tape.state.devices = True
+        tape.state.devices = tape.state.gpus = True
         return f"cuda:{number or cuda.current_index()}"
     if kind == "meta":
-        raise NotImplementedError("device 'meta' is missing in antorcha so far. Use device='cpu'.")
+        tape.state.devices = True
+        return "meta"
     if kind in TYPES:
         raise RuntimeError(f"device '{device}' is not available in antorcha. Use device='cpu' or device='cuda'.")
-    raise RuntimeError(f"device: expected one of cpu, cuda (optionally with an index); received '{device}'.")
+    raise RuntimeError(f"device: expected one of cpu, meta, cuda (optionally with an index); received '{device}'.")
 
 
 def place(t: Tensor, device: str, wait: bool = True) -> Tensor:
@@ -60,7 +65,9 @@ def place(t: Tensor, device: str, wait: bool = True) -> Tensor:
 def move(input: Tensor, source: str, target: str, wait) -> Tensor:
     """A copy on another device. Strides stay, where the elements fill memory."""
     v = input.meta.view
-    if not v.numel:
+    if source == "meta":
+        raise NotImplementedError(f"{NO_DATA} Values come with torch.nn.Module.to_empty(device=...), or by loading them.")
+    if not v.numel or target == "meta":
         return core.blank(v.shape, input.dtype, target)
     if not (v.numel == input.storage.numel and v.offset == 0 and core.fills(v)):
         input = core.contiguous(input)

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..graph import tape
-from ..graph.node import dense, view
+from ..graph.node import dense, leaf, view
+from ..runtime.void import Void
 from . import factory
 from .complex_numbers import view_as_complex
 from .placement import device_name, place
@@ -19,9 +20,29 @@ from .record import by_lane, core, everywhere, meta, operator
 Tensor = "Tensor"
 
 
+class _Undrawn(np.lib.mixins.NDArrayOperatorsMixin):
+    """Random numbers on the device "meta": none are drawn, whatever is asked for or done with them."""
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: self
+
+    def __array_ufunc__(self, *args, **kwargs):
+        return self
+
+    def below_leaf(self, n: int, threshold: int):
+        return leaf(Void(n), n, dt.bool_)
+
+    def tensor(self, shape):
+        return factory.full_of(tuple(shape), 0, dt.float32, "meta")
+
+
 def source(generator, device=None):
     """The generator to draw from: the given one or the default one of a device; within `vmap`, one that draws for all examples."""
     rng = generator
+    if device == "meta":
+        return _Undrawn()
     if rng is None:
         rng = core.default_generator if device in (None, "cpu") else core.generator_of(device)
     elif device is not None and rng.device.type != device.partition(":")[0]:

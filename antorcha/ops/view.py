@@ -498,8 +498,11 @@ def split_(input: Tensor, lengths, dim) -> Tensor:
 
 
 @operator(family="view")
-def split(tensor, split_size_or_sections, dim=0):
-    """Consecutive parts along `dim`, of one size (the last may be smaller) or of the given sizes."""
+def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
+    """Consecutive parts along `dim`, of one size (the last may be smaller; also `split_size`) or of the given sizes."""
+    if (split_size_or_sections is None) == (split_size is None):
+        raise TypeError("split() received an invalid combination of arguments: expected a size of the parts or a list of their sizes")
+    split_size_or_sections = split_size if split_size_or_sections is None else split_size_or_sections
     shape = tensor.meta.view.shape
     if not shape:
         raise RuntimeError("split expects at least a 1-dimensional tensor")
@@ -530,8 +533,13 @@ def chunk(input, chunks, dim=0):
 
 
 @operator(family="view")
-def tensor_split(input, indices_or_sections, dim=0):
-    """Parts along `dim`: a number of nearly equal ones, or cut at the given positions."""
+def tensor_split(input, indices_or_sections=None, dim=0, *, indices=None, sections=None):
+    """Parts along `dim`: a number of nearly equal ones (`sections`), or cut at the given positions (`indices`)."""
+    given = [x for x in (indices_or_sections, indices, sections) if x is not None]
+    if len(given) != 1:
+        raise TypeError(f"tensor_split() received an invalid combination of arguments: expected a number of "
+                        f"sections or indices; received {len(given)}")
+    (indices_or_sections,) = given
     shape = input.meta.view.shape
     if not shape:
         raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims")
