@@ -22,6 +22,7 @@ from ..graph.node import Node, Static, dense, leaf, view
 from ..loops import ir
 from ..ops.layout import meta
 from ..ops.record import scalar_op
+from .arrays import tensor
 from .generator import Generator
 from .tensor import Tensor, make
 
