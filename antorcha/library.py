@@ -11,6 +11,7 @@ import functools
 import weakref
 
 from . import ops
+from ._C.dispatch import DispatchKey
 from .base import dtype as dt
 from .core.function import Function
 from .core.tensor import Tensor
@@ -18,9 +19,6 @@ from .ops.record import by_lane, mode
 from .schema import Parameter, Schema, infer_schema, parse  # noqa: F401 (infer_schema is a name of this module)
 from .unavailable import unavailable_function
 
-KEYS = frozenset(["CPU", "CUDA", "Meta", "Autograd", "AutogradCPU", "AutogradCUDA", "AutocastCPU", "AutocastCUDA",
-                  "CompositeImplicitAutograd", "CompositeExplicitAutograd", "ADInplaceOrView", "Python", "SparseCPU", "SparseCUDA",
-                  "QuantizedCPU", "BackendSelect", "Functionalize", "FuncTorchBatched"])
 _DEVICES = {"cpu": "CPU", "cuda": "CUDA"}
 _operators: dict[str, Operator] = {}        # by "namespace::name"
 _awaiting: dict[str, object] = {}           # what register_fake was given for operators that are not defined yet
@@ -239,8 +237,8 @@ class Library:
         if not callable(fn):
             raise TypeError(f"Input function is required to be a callable but found type {type(fn)}")
         key = getattr(dispatch_key, "name", dispatch_key) or self.dispatch_key or "CompositeImplicitAutograd"
-        if key not in KEYS:
-            raise RuntimeError(f"could not parse dispatch key: {key}. Known are {sorted(KEYS)}.")
+        if key not in DispatchKey.__members__:
+            raise RuntimeError(f"could not parse dispatch key: {key}. Known are {sorted(DispatchKey.__members__)}.")
         name = op_name if isinstance(op_name, str) else op_name._schema.name
         op = find(name if "::" in name else f"{self.ns}::{name}")
         if key in op.kernels and not allow_override:
@@ -305,7 +303,7 @@ def impl(qualname, types="", func=None, *, lib=None, dispatch_key=None):
 
     def register(function):
         for kind in names:
-            if kind not in _TYPES and kind not in KEYS:
+            if kind not in _TYPES and kind not in DispatchKey.__members__:
                 raise ValueError(f"torch.library.impl: expected device types among {sorted(_TYPES)}; received {kind!r}")
             _library(qualname.partition("::")[0], lib).impl(qualname, function, _TYPES.get(kind, kind))
         return function

@@ -39,6 +39,8 @@ class DispatchKey(enum.Enum):
     AutogradMPS = 25
     AutocastXPU = 26
     AutocastMPS = 27
+    SparseCUDA = 28
+    QuantizedCPU = 29
 
 
 class DispatchKeySet:

@@ -80,8 +80,11 @@ def _array_of(data, dtype) -> np.ndarray:
         if array.size == 0:
             return array.astype(np.float32)
         bad = next((x for x in np.ravel(np.array(data, dtype=object)) if not isinstance(x, (int, float, bool, complex))), data)
-        raise TypeError(f"tensor(): expected numbers; received {type(bad).__name__}.") if not isinstance(bad, int) else \
-            RuntimeError("Overflow when unpacking long long")
+        if isinstance(bad, int):
+            raise RuntimeError("Overflow when unpacking long long")
+        if isinstance(bad, str):
+            raise TypeError(f"tensor(): expected numbers; received {type(bad).__name__} {bad!r}.")
+        raise RuntimeError(f"tensor(): expected numbers; received {type(bad).__name__}. Could not infer dtype of {type(bad).__name__}")
     if array.size == 0 and not isinstance(data, np.generic) and not hasattr(data, "dtype"):
         return array.astype(dt.default().numpy)
     if isinstance(data, (list, tuple)) and data and isinstance(data[0], np.generic):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import antorcha as torch
 
-from .node import Node, map_arg, qualified_name
+from .node import Node, display, map_arg, qualified_name
 from .proxy import INPLACE, SIGNS
 
 
@@ -436,13 +436,9 @@ def _written(a, space: dict) -> str:
     """An argument as Python source; what has no literal becomes a global."""
     if isinstance(a, Node):
         return a.name
-    if isinstance(a, tuple):
-        inner = f"({', '.join(_written(x, space) for x in a)}{',' if len(a) == 1 else ''})"
+    inner = display(a, lambda x: _written(x, space))
+    if inner is not None:
         return _global(type(a).__name__, type(a), space) + inner if hasattr(a, "_fields") else inner
-    if isinstance(a, list):
-        return f"[{', '.join(_written(x, space) for x in a)}]"
-    if isinstance(a, dict):
-        return f"{{{', '.join(f'{k!r}: {_written(v, space)}' for k, v in a.items())}}}"
     if isinstance(a, slice):
         return f"slice({', '.join(_written(x, space) for x in (a.start, a.stop, a.step))})"
     if isinstance(a, (torch.dtype, torch.layout, str, int, float, bool, complex, type(None), torch.device, range)):

@@ -251,16 +251,21 @@ class Node:
         return self._repr_fn(self) if self._repr_fn else self.name
 
 
+def display(a, each, key=repr) -> str | None:
+    """A tuple, list or dict as Python writes it, with `each` item as told; None for anything else."""
+    if isinstance(a, tuple):
+        return f"({', '.join(map(each, a))}{',' if len(a) == 1 else ''})"
+    if isinstance(a, list):
+        return f"[{', '.join(map(each, a))}]"
+    if isinstance(a, dict):
+        return f"{{{', '.join(f'{key(k)}: {each(v)}' for k, v in a.items())}}}"
+    return None
+
+
 def _shown(a) -> str:
     if isinstance(a, Node):
         return f"%{a.name}"
-    if isinstance(a, tuple):
-        return f"({', '.join(map(_shown, a))}{',' if len(a) == 1 else ''})"
-    if isinstance(a, list):
-        return f"[{', '.join(map(_shown, a))}]"
-    if isinstance(a, dict):
-        return f"{{{', '.join(f'{k}: {_shown(v)}' for k, v in a.items())}}}"
-    return repr(a) if not isinstance(a, str) else a
+    return display(a, _shown, str) or (a if isinstance(a, str) else repr(a))
 
 
 def _type_name(t) -> str:

@@ -213,8 +213,6 @@ def log1p(x: Op) -> Op:
     return select(u.eq(0.0) | u.eq(INF), log(u), select(absolute(x) < 2.0 ** -60, x, y))
 
 
-def sqrt_(x: Op) -> Op:
-    return sqrt(x)
 
 
 def rsqrt(x: Op) -> Op:

@@ -240,6 +240,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor = None) -> Tensor:
         hint = "Flatten it first: input.flatten(1)" if len(a) > 2 and flat == w[-1] else \
             f"mat1 and mat2 shapes cannot be multiplied ({'x'.join(map(str, a))} and {w[-1]}x{w[0]}): check the layer's in_features."
         raise RuntimeError(message("linear", f"input of shape (..., {w[-1]}) to match weight {tuple(w)}", f"input {tuple(a)}", hint))
+    if bias is not None and len(bias.meta.view.shape) == 1 and bias.meta.view.shape[0] not in (1, w[0]):
+        raise RuntimeError(message("linear", f"bias of shape ({w[0]},) to match weight {tuple(w)}", f"bias {tuple(bias.shape)}"))
     check_dtypes("linear", input, weight, *([bias] if bias is not None else []))
     if len(a) == 2:
         if not state.devices:

@@ -189,8 +189,9 @@ def pointwise_form(rec: Record, args: tuple) -> tuple[Form, Meta]:
     except (RuntimeError, NotImplementedError) as e:
         raise type(e)(f"{rec.name}: {e}") from None
     if casts[0].kind == "c" and rec.complex is None:
-        raise RuntimeError(f"\"{rec.name}\" not implemented for '{'ComplexFloat' if casts[0] is dt.complex64 else 'ComplexDouble'}'. "
-                           "Use its real and imaginary parts: input.real, input.imag.")
+        kind = "ComplexFloat" if casts[0] is dt.complex64 else "ComplexDouble"
+        raise NotImplementedError(f"\"{rec.name}\" not implemented for '{kind}'. "
+                                  "Use its real and imaginary parts: input.real, input.imag.")
     order = _memory_order(tensors, shape)
     views = [broadcast_view(a.meta.view, shape) if isinstance(a, core.Tensor) else None for a in args]
     if order is None:

@@ -154,7 +154,7 @@ def _nonempty(name, input, dim):
             if dim is not None
             else "Specify the reduction dim with the 'dim' argument."
         )
-        raise (IndexError if dim is not None else RuntimeError)(
+        raise (IndexError if dim is not None or name in ("argmax", "argmin") else RuntimeError)(
             f"{name}(): Expected reduction dim to be specified for input.numel() == 0. {hint}"
         )
 

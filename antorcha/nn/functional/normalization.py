@@ -112,6 +112,12 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
         return input.clone()
     if training and input.numel() == input.shape[1]:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
+    channels = input.shape[1] if input.dim() > 1 else 1
+    for name, x in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
+        if x is not None and x.numel() != channels:
+            raise RuntimeError(message("batch_norm", f"{name} of {channels} elements, the channels of the input {list(input.shape)}",
+                                       f"{x.numel()}", f"{name} should contain {channels} elements not {x.numel()}: check the layer's "
+                                       "num_features."))
     return _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)[0]
 
 
