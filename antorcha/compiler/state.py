@@ -62,7 +62,8 @@ def environment() -> tuple:
     forward_ad = sys.modules.get("antorcha.autograd.forward_ad")
     return (mode.grad, mode.inference, mode.autocast, dt._default, config.eager, config.target, config.fuse, config.verify,
             tape.state.rewriter, tape.state.devices, len(autograd.saving), autograd._cotangents, override.state.modes,
-            override.state.enabled, override.state.subclasses, _hooks.any_global(), bool(forward_ad and forward_ad._levels), core.default_device, *_chosen.values())
+            override.state.enabled, override.state.subclasses, _hooks.any_global(),
+            bool(forward_ad and forward_ad._levels), core.default_device, *_chosen.values())
 
 
 # -- the walk ---------------------------------------------------------------------------------------------------

@@ -213,8 +213,6 @@ def log1p(x: Op) -> Op:
     return select(u.eq(0.0) | u.eq(INF), log(u), select(absolute(x) < 2.0 ** -60, x, y))
 
 
-
-
 def rsqrt(x: Op) -> Op:
     return 1.0 / sqrt(x)
 
