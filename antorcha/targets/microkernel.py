@@ -257,10 +257,11 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool) -> str:
     vector = f"<{s.lanes} x {s.llvm}>"
     places = [(r, v) for r in range(rows) for v in range(vectors)]
     tile = {(r, v): f.pointer("%c", s.llvm, str(r * s.nr + v * s.lanes)) for r, v in places}
-    whole = f.let(f"and i64 %k, {-s.unroll}")
+    unroll = s.unroll if (rows, vectors) == (s.mr, s.vectors) else 1      # edges are compiled in less time, and as fast
+    whole = f.let(f"and i64 %k, {-unroll}")
     entries = f.pointer("%lines", "ptr", "1")
     final = f.let(f"sub nsw i64 {f.let('load i64, ptr %lines')}, 1")
-    with f.loop(f.let(f"sdiv i64 %k, {s.unroll}"), final) as rest:      # more than there are steps for
+    with f.loop(f.let(f"sdiv i64 %k, {unroll}"), final) as rest:      # more than there are steps for
         _fetch(f, f.pointer(entries, "ptr", rest.index))
 
     def steps(name: str, start: str, stop: str, count: int, sums: dict, before: str) -> dict:
@@ -288,7 +289,7 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool) -> str:
         f.label(f"{name}_done")
         return inner
 
-    sums = steps("many", "0", whole, s.unroll, dict.fromkeys(places, "zeroinitializer"), f.block)
+    sums = steps("many", "0", whole, unroll, dict.fromkeys(places, "zeroinitializer"), f.block)
     sums = steps("one", whole, "%k", 1, sums, "many_done")
     f.line("br i1 %add, label %partial, label %store")
     f.label("partial")
