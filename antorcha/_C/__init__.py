@@ -67,3 +67,10 @@ __all__ = [
     "layout",
     "memory_format",
 ]
+
+
+def _are_functorch_transforms_active() -> bool:
+    """Whether a function is being mapped by torch.func.vmap in this thread."""
+    from ..graph import tape
+
+    return tape.state.vmap is not None
