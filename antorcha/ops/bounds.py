@@ -76,6 +76,8 @@ def require(node: Node, wanted: Range) -> None:
     """Raise the error if indices, the value of `node`, are known to be out of their range."""
     if state.watch is not None:
         state.watch.requires(node, wanted)
+        if node.buffer is None:
+            return          # whoever watches asks again
     elif node.buffer is None:
         ends = _ends(node)
         if ends is None:

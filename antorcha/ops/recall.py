@@ -282,6 +282,8 @@ def _observe(call, tensors, nodes) -> tuple:
     for node, wanted in onlooker.required:
         if node.buffer is None and node in nodes:
             require(node, wanted)       # it could not be computed meanwhile
+        elif node.buffer is None:
+            state.unsure = True
     if onlooker.refused:
         return result, None, 0
     text = Text(tensors, nodes, edges, first)
