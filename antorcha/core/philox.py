@@ -22,7 +22,6 @@ from ..graph.node import Node, Static, dense, leaf, view
 from ..loops import ir
 from ..ops.layout import meta
 from ..ops.record import scalar_op
-from .arrays import tensor
 from .generator import Generator
 from .tensor import Tensor, make
 
@@ -183,43 +182,43 @@ class DeviceGenerator(Generator):
             raise RuntimeError("while a CUDA graph is captured: expected draws of the device's default generator; received one from "
                                "another generator, or one that is made on the CPU. Draw it before.")
 
-    def bits(self, n: int) -> Tensor:
+    def bits(self, n: int):
         """n times 64 random bits, int64."""
         return self._drawn([BITS], n, dt.int64)[0]
 
-    def uniform(self, n: int, dtype=np.float32, low: float = 0.0, high: float = 1.0) -> Tensor:
+    def uniform(self, n: int, dtype=np.float32, low: float = 0.0, high: float = 1.0):
         d = dt.of(np.dtype(dtype))
         (x,) = self._drawn(UNIFORM[d][:1], n, d)
         return x if (low, high) == (0.0, 1.0) else x * (high - low) + low
 
-    def normal(self, n: int, dtype=np.float32, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    def normal(self, n: int, dtype=np.float32, mean: float = 0.0, std: float = 1.0):
         """By the method of Box and Muller (1958), one number of each pair."""
         d = dt.of(np.dtype(dtype))
         u, angle = self._drawn(UNIFORM[d], n, d)
         x = (-2.0 * (1.0 - u).log()).sqrt() * (2.0 * math.pi * angle).cos()
         return x if (mean, std) == (0.0, 1.0) else x * std + mean
 
-    def single_normals(self, n: int, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    def single_normals(self, n: int, mean: float = 0.0, std: float = 1.0):
         return self.normal(n, np.float64, mean, std)
 
-    def integers(self, n: int, low: int, high: int) -> Tensor:
+    def integers(self, n: int, low: int, high: int):
         if high - low > 2 ** 63 - 1:
             return self.bits(n)
         return self._drawn([RANGED], n, dt.int64, low, high - low)[0]
 
-    def whole_range(self, n: int, top: int) -> Tensor:
+    def whole_range(self, n: int, top: int):
         return self.integers(n, 0, min(top + 1, 2 ** 63 - 1))
 
-    def exponential(self, n: int, rate: float = 1.0) -> Tensor:
+    def exponential(self, n: int, rate: float = 1.0):
         return -(1.0 - self.uniform(n, np.float64)).log() / rate
 
-    def geometric(self, n: int, p: float) -> Tensor:
+    def geometric(self, n: int, p: float):
         return ((1.0 - self.uniform(n, np.float64)).log() / math.log1p(-p)).ceil()
 
-    def cauchy(self, n: int, median: float, sigma: float) -> Tensor:
+    def cauchy(self, n: int, median: float, sigma: float):
         return (math.pi * (self.uniform(n, np.float64) - 0.5)).tan() * sigma + median
 
-    def log_normal(self, n: int, mean: float, std: float) -> Tensor:
+    def log_normal(self, n: int, mean: float, std: float):
         return self.single_normals(n, mean, std).exp()
 
     def below_leaf(self, n: int, threshold: int) -> Node:

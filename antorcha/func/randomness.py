@@ -65,7 +65,7 @@ class LaneDraws:
             return draw
         return lambda n, *args, **kwargs: self._split(draw(self._count * n, *args, **kwargs))
 
-    def permutation(self, n: int) -> LaneNumbers:
+    def permutation(self, n: int):
         return self._split(np.stack([self._rng.permutation(n) for _ in range(self._count)]))
 
     def below_leaf(self, n: int, threshold: int) -> Node:

@@ -25,12 +25,11 @@ LONGEST = 10_000 # nodes, twice those of a training step of GPT-2; a program tha
 
 
 class State:
-    """`unsure`: the recording holds indices that may be out of their dimension (`ops.bounds`).
-    `urgent`: the next recorded node is to be computed at once. `backwards`: the recording holds a backward pass. `devices`: there are
-    values elsewhere than on the CPU, `gpus`: also on GPUs.
-    `vmap`: what rewrites the nodes recorded for one lane of a batch (`func.lanes`), while a function is mapped; `urgent` then calls it after each operation. `watch`: what is told of the recording of a function that
-    is to be replayed (`compiler.observe`). `kept`: what is asked before a
-    storage is given another value, while there are CUDA graphs of the program's own (`cuda.graphs`)."""
+    """`unsure`: the recording holds indices that may be out of their dimension (`ops.bounds`). `urgent`: the next recorded node is to be
+    computed at once. `backwards`: the recording holds a backward pass. `devices`: there are values elsewhere than on the CPU, `gpus`: also
+    on GPUs. `vmap`: what rewrites the nodes recorded for one lane of a batch (`func.lanes`), while a function is mapped; `urgent` then
+    calls it after each operation. `watch`: what is told of the recording of a function that is to be replayed (`compiler.observe`).
+    `kept`: what is asked before a storage is given another value, while there are CUDA graphs of the program's own (`cuda.graphs`)."""
 
     __slots__ = ("unsure", "urgent", "backwards", "devices", "gpus", "watch", "kept", "rewriter", "mapper")
 

@@ -19,7 +19,7 @@ class Void(Buffer):
         self.nbytes, self.exported = nbytes, False
         Void.alive += 1
 
-    def __del__(self) -> None:
+    def __del__(self) -> None:      # type: ignore[override]
         Void.alive -= 1
 
     @property
