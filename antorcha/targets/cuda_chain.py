@@ -15,9 +15,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ..loops import ir
+from . import ptx
 from .cuda_contract import ContractionKernel, Tile, attributes
 from .llvm import llvm_type
-from .ptx import ARCHITECTURES, FEW_WORDS, MOST_WORDS, THREADS, WARP, Kernel, Launch, PtxEmitter, _extent, _power, assemble, module, start
+from .ptx import ARCHITECTURES, FEW_WORDS, MOST_WORDS, THREADS, WARP, Kernel, Launch, PtxEmitter, _extent, _power, module, start
 
 HEADER = 3      # words: blocks, blocks of a chunk, blocks after which one is the shorter
 
@@ -152,7 +153,7 @@ class ChainKernel:
 
     def ptx(self, architecture: int = ARCHITECTURES[-1]) -> str:
         """See `Kernel.ptx`."""
-        return assemble(self.key, lambda: self.ir(architecture), architecture, len(self.types) > FEW_WORDS)
+        return ptx.assemble(self.key, lambda: self.ir(architecture), architecture, len(self.types) > FEW_WORDS)
 
     assembly = ptx
 
