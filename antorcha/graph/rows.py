@@ -346,16 +346,17 @@ class Search:
         end = max(members) + self.limits.reach
         waiting = sorted({c for i in members for c in readers[i] if c not in members})
         seen = set(waiting)
-        while waiting:
+        hopeful = {i for i in waiting if i < end}       # those that read members; the others only carry the taint
+        while hopeful:
             i = heapq.heappop(waiting)
-            if i >= end:
-                break
+            hopeful.discard(i)
             bad = any([s in tainted or s in members and members[s].sums for s in sources[i]])
             r = None if bad else self.rows_of(self.nodes[i])
             if r is None:
                 tainted.add(i)
             else:
                 members[i] = r
+                hopeful.update([c for c in readers[i] if c < end and c not in members])
             for c in readers[i]:
                 if c not in seen and c not in members:
                     seen.add(c)
