@@ -11,7 +11,7 @@ import antorcha as torch
 from antorcha import nn
 from antorcha.base import config
 from antorcha.graph import family, flush
-from antorcha.loops.plan import Extern
+from antorcha.loops.plan import Extern, Layout
 from antorcha.loops.size import Size, Trace
 from antorcha.nn import functional as F
 
@@ -211,6 +211,16 @@ def test_a_generated_sequence_is_planned_but_a_few_times(compared):
             x = torch.cat([x, model(x)[:, -1:].argmax(-1)], 1)
             x.tolist()
     assert compared[0] > 20
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.sampled_from([1, 64, 65, 640])), max_size=12), st.randoms())
+def test_layout_does_not_follow_the_order_of_a_set(lives, random):
+    buffers = [(("part", k), (first, first + more, nbytes)) for k, (first, more, nbytes) in enumerate(lives)]
+    layouts = [Layout(), Layout()]
+    needed = [layouts[0].place(dict(buffers))]
+    random.shuffle(buffers)
+    needed.append(layouts[1].place(dict(buffers)))
+    assert needed[0] == needed[1] and layouts[0].offsets == layouts[1].offsets
 
 
 def test_traces():

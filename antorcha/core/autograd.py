@@ -448,6 +448,7 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
     if not passes:
         _at_the_end.clear()     # of a pass that failed
     passes.append((roots, needed))
+    captures = captures or {}
     plain = needed is None and not captures and not final and _cotangents is cotangents_plain
     try:
         for node in order:
@@ -455,7 +456,7 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
                 g = arrived.pop(node, None)
                 result = () if g is None else node.derivative.compute(node, g)
             else:
-                result = _visit(node, arrived, captures or {}, needed, final, accumulate, create_graph)
+                result = _visit(node, arrived, captures, needed, final, accumulate, create_graph)
                 if result is None:
                     continue
             if not retain:
@@ -471,7 +472,7 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
                 if e in waiting:
                     waiting[e] = left = waiting[e] - 1
                     if not left:
-                        _visit(e, arrived, captures or {}, needed, final, accumulate, create_graph)
+                        _visit(e, arrived, captures, needed, final, accumulate, create_graph)
     finally:
         mode.grad, mode.accumulates = before
         tape.state.unsure = unsure      # derivatives use the indices that were used before

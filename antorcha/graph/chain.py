@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..loops.body import OUTSIDE, Body, Stage, Window
-from ..loops.view import View, dense, row_major, view
+from ..loops.view import View, dense, ordered, row_major, view
 from .group import size
 from .node import Node, Static, leaf
 from .rows import Search, regular
@@ -421,7 +421,7 @@ class Chain:
         if one:
             return v
         order = [*range(1, 1 + kept), 0, *range(1 + kept, len(v.shape))]
-        return view(tuple(v.shape[d] for d in order), tuple(v.strides[d] for d in order), v.offset)
+        return ordered(v, order)
 
     def _steps(self, v: View, wall: int, lead: int) -> tuple:
         """How far apart the blocks begin, one entry for each dimension of the rows, or of the groups and one for the rows of a group."""

@@ -60,10 +60,10 @@ def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=AL
             _plans[key] = plan
         else:
             counters["hits"] += 1
+        plan.used = counters["hits"] + counters["made"]     # noted here, since a key is long and takes time to be looked up
         if beside and plan.alone:
             plan.run_alone(nodes, leaves, numbers)
             return
-        plan.used = counters["hits"] + counters["made"]     # noted here, since a key is long and takes time to be looked up
         plan.run(nodes, leaves, numbers, timed, None if wanted is ALL else -1 if wanted is None else nodes.index(wanted))
         _last[0] = plan
 

@@ -37,7 +37,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from ..base import dtype as dt
-from ..loops.view import View, dense, is_row_major, row_major, view  # noqa: F401 (a node's vocabulary)
+from ..loops.view import View, dense, is_row_major, ordered, row_major, view  # noqa: F401 (a node's vocabulary)
 
 
 class Static(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 
 from ..loops import index
-from ..loops.view import View, view
+from ..loops.view import View, ordered, view
 from .group import size
 from .node import Node
 
@@ -166,7 +166,7 @@ class Search:
         if keep.numel * drop.numel != s.numel:
             return None
         order = sorted(range(len(drop.shape)), key=lambda d: -drop.strides[d])
-        drop = view(tuple(drop.shape[d] for d in order), tuple(drop.strides[d] for d in order), 0)
+        drop = ordered(drop, order)
         found = self._front(drop.shape)
         if found is None:
             return None
@@ -230,7 +230,7 @@ class Search:
                 return None
             w = nb + len(rest)
             order = [*range(nb), *range(w, w + wall - nb), *range(nb, w), *range(w + wall - nb, len(v.shape))]
-            v = view(tuple(v.shape[d] for d in order), tuple(v.strides[d] for d in order), v.offset)
+            v = ordered(v, order)
             if not self._reads(s, v, wall):
                 return None
             r.views.append(v)

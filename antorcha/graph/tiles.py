@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from ..loops import ir, math
 from ..loops.body import OUTSIDE, Body, Held, Stage
-from ..loops.view import View, dense, row_major, view
+from ..loops.view import View, dense, ordered, row_major, view
 from .group import size
 from .node import Node, Static, leaf
 
@@ -508,16 +508,12 @@ class _Builder:
             if order[0] >= nm:
                 sides, dims, ranges = sides[::-1], dims[::-1], ranges[::-1]
             placed = [[d - r[0] for d in order if d in r] for r in ranges if r] if all(ranges) else [[d for d in order], []]
-            views = tuple(_permuted(v, p + list(range(len(p), len(v.shape)))) for (_, v), p in zip(sides, placed))
+            views = tuple(ordered(v, p + list(range(len(p), len(v.shape)))) for (_, v), p in zip(sides, placed))
             new = Node(old.op, tuple(s for s, _ in sides), views, old.static._replace(dims=(0, *dims, nk)), shape, part.numel, part.dtype)
         else:
             kept = len(shape)
-            v = _permuted(part.views[0], [*order, *range(kept, len(part.views[0].shape))])
+            v = ordered(part.views[0], [*order, *range(kept, len(part.views[0].shape))])
             new = Node(old.op, part.inputs, (v,), old.static, shape, part.numel, part.dtype)
         new.index, new.where = part.index, part.where
         self.nodes[part.index] = new
         return new
-
-
-def _permuted(v: View, order: list) -> View:
-    return view(tuple(v.shape[d] for d in order), tuple(v.strides[d] for d in order), v.offset)

@@ -8,7 +8,7 @@ walking the domain never carries from one dimension of P into another, unless `w
 
 from __future__ import annotations
 
-from .view import View, dense, row_major, same, view
+from .view import View, dense, ordered, row_major, same, view
 
 
 def squeeze(v: View) -> View:
@@ -19,7 +19,7 @@ def squeeze(v: View) -> View:
             found = v
         else:
             kept = [d for d, n in enumerate(v.shape) if n != 1]
-            found = view(tuple(v.shape[d] for d in kept), tuple(v.strides[d] for d in kept), v.offset)
+            found = ordered(v, kept)
         v.memo["squeezed"] = found
     return found
 

@@ -19,6 +19,7 @@ from ..base import config
 from ..base import dtype as dt
 from ..runtime import flight, pool
 from ..runtime.buffer import Buffer
+from .view import reach
 
 ALIGN = 64
 FEW = 4         # steps that are not worth handing to another thread
@@ -45,7 +46,7 @@ class Extern:
         self.sizes: dict = {}       # bytes of each buffer, as far as they are used
         for b, v, d, _ in inputs:
             if b is not None and v.numel:
-                self.sizes[b] = max(self.sizes.get(b, 0), (v.offset + _reach(v)) * d.itemsize)
+                self.sizes[b] = max(self.sizes.get(b, 0), (v.offset + reach(v)) * d.itemsize)
         self.sizes.update({b: n * d.itemsize for b, n, d in outputs if b is not None})
         self.checks: list = []
 
@@ -57,7 +58,7 @@ class Extern:
             elif not v.numel:
                 arrays.append(np.empty(v.shape, dtype.numpy or dtype.compute.numpy))
             else:
-                array = memory(address(buffer) + v.offset * dtype.itemsize, _reach(v), dtype.memory, v)
+                array = memory(address(buffer) + v.offset * dtype.itemsize, reach(v), dtype.memory, v)
                 arrays.append(array if dtype.numpy is not None else dt.decode(array))
         results = self.host(*arrays, **self.params)
         if not isinstance(results, tuple):
@@ -69,10 +70,6 @@ class Extern:
                 if r.size != numel:
                     raise RuntimeError(f"{self.name}: expected a result of {numel} elements; received {r.size}.")
                 memory(address(buffer), numel, dtype.memory)[:] = r.reshape(-1)
-
-
-def _reach(v) -> int:
-    return 1 + sum((n - 1) * t for n, t in zip(v.shape, v.strides) if t > 0)
 
 
 class _At:
@@ -107,7 +104,8 @@ class Layout:
             starts.setdefault(first, []).append(b)
             ends.setdefault(last, []).append(b)
         for step in sorted(set(starts) | set(ends)):
-            for b in sorted(starts.get(step, ()), key=lambda b: -buffers[b][2]):
+            by_name = sorted(starts.get(step, ()))      # `buffers` may be in the order of a set, which is another in each process
+            for b in sorted(by_name, key=lambda b: -buffers[b][2]):
                 self.offsets[b] = self._take(rounded(buffers[b][2]))
             for b in ends.get(step, ()):
                 self._give(self.offsets[b], rounded(buffers[b][2]))

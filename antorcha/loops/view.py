@@ -66,6 +66,16 @@ def dense(shape: tuple) -> View:
     return view(shape, row_major(shape))
 
 
+def ordered(v: View, dims) -> View:
+    """The map over some of the dimensions of `v`, in the order of `dims`; the others at their first index."""
+    return view(tuple(v.shape[d] for d in dims), tuple(v.strides[d] for d in dims), v.offset)
+
+
+def reach(v: View) -> int:
+    """How many elements lie from that of index 0 to the last one that is further on, both included."""
+    return 1 + sum((n - 1) * t for n, t in zip(v.shape, v.strides) if t > 0)
+
+
 def same(a: View | None, b: View) -> bool:
     """Whether two maps are equal (they may be two objects if the table of views was emptied between)."""
     return a is b or a is not None and a.strides == b.strides and a.offset == b.offset and a.shape == b.shape

@@ -18,6 +18,7 @@ from ..graph import tape
 from ..graph.node import Node, View, dense
 from ..graph.tape import state
 from ..loops.plan import memory
+from ..loops.view import reach
 from ..runtime import flight, jit
 from .layout import core, meta
 
@@ -57,9 +58,9 @@ class Range:
 
     def __init__(self, view: View, low: int, high: int, ignored: int, error: Callable[[int], Exception]):
         self.view, self.low, self.high, self.ignored, self.error = view, low, high, ignored, error
-        self.reach = view.memo.get("reach")         # how many elements lie between the first and the last
+        self.reach = view.memo.get("reach")
         if self.reach is None:
-            self.reach = view.memo["reach"] = 1 + sum([(n - 1) * t for n, t in zip(view.shape, view.strides)]) if view.numel else 0
+            self.reach = view.memo["reach"] = reach(view) if view.numel else 0
         self.dense = self.reach <= SPARSE * view.numel and min(view.strides, default=0) >= 0
 
 

@@ -15,7 +15,7 @@ import math
 
 from ..base import dtype as dt
 from ..base.errors import message
-from ..graph.node import View, dense
+from ..graph.node import View, dense, ordered
 from ..graph.node import view as make_view
 from .contraction import check_dtypes, contract
 from .recall import recalled
@@ -42,10 +42,6 @@ def _grouped(v: View, d: int, groups: int) -> View:
     return make_view(v.shape[:d] + shape + v.shape[d + 1:], v.strides[:d] + strides + v.strides[d + 1:], v.offset)
 
 
-def _order(v: View, *dims) -> View:
-    return make_view(tuple(v.shape[d] for d in dims), tuple(v.strides[d] for d in dims), v.offset)
-
-
 @operator(name="convolution", title="Convolution", public=False, grad=dict(
     input=lambda g, input_shape, weight, stride, padding, dilation, groups:
         spread(g, weight, input_shape[2:], stride, padding, dilation, groups),
@@ -65,7 +61,7 @@ def _product(x, v: View, weight, w: View):
     (N, groups * out, *P)."""
     n = (len(v.shape) - 2) // 2
     v = _grouped(v, 1, w.shape[0])
-    right = _order(v, 1, 0, *range(3, 3 + n), 2, *range(3 + n, 3 + 2 * n))
+    right = ordered(v, (1, 0, *range(3, 3 + n), 2, *range(3 + n, 3 + 2 * n)))
     y = contract(weight, w, x, right, 1, 1, 1 + n, 1 + n)                               # groups, out, N, *P
     y = y.permute((2, 0, 1, *range(3, 3 + n)))
     return core.reread(core.contiguous(y), (v.shape[0], w.shape[0] * w.shape[1], *v.shape[3:3 + n]))
@@ -86,7 +82,7 @@ def spread(input: Tensor, weight: Tensor, length, stride, padding, dilation, gro
     phases = [[_Phase(r, *each) for r in range(min(each[1], each[0]))] for each in zip(length, stride, padding, dilation, size)]
     around = tuple((max(0, *(-p.start for p in ps)), max(0, *(p.stop - m for p in ps))) for ps, m in zip(phases, shape[2:]))
     x = surround(input, around, 0) if any(map(any, around)) else _whole(input)
-    w = _order(_grouped(weight.meta.view, 0, groups), 0, 2, 1, *range(3, 3 + len(size)))    # groups, in, out, *K
+    w = ordered(_grouped(weight.meta.view, 0, groups), (0, 2, 1, *range(3, 3 + len(size))))    # groups, in, out, *K
     out = (shape[0], w.shape[0] * w.shape[1], *length)
     result = None
     for chosen in itertools.product(*phases):
@@ -145,8 +141,8 @@ def weigh(input: Tensor, cotangent: Tensor, size, stride, dilation, groups):
     chunks = next(c for c in range(min(batch, most), 0, -1) if batch % c == 0) if batch else 1
     v, g = _grouped(v, 0, chunks), _grouped(g, 0, chunks)
     positions = range(4, 4 + n)
-    right = _order(v, 0, 2, 3, *range(4 + n, 4 + 2 * n), 1, *positions)
-    left = _order(g, 0, 2, 3, 1, *positions)
+    right = ordered(v, (0, 2, 3, *range(4 + n, 4 + 2 * n), 1, *positions))
+    left = ordered(g, (0, 2, 3, 1, *positions))
     parts = contract(cotangent, left, x, right, 2, 1, 1 + n, 1 + n)                     # chunks, groups, out, in, *K
     total = parts.sum(0) if chunks > 1 else parts
     return core.reread(total, (g.shape[2] * g.shape[3], v.shape[3], *size))

@@ -10,7 +10,7 @@ import builtins
 
 from ..base import dtype as dt
 from ..base.grad_mode import mode
-from ..graph.node import View, dense, row_major
+from ..graph.node import View, dense, ordered, row_major
 from ..graph.node import view as make_view
 from .record import Record, broadcast_view, core, meta, normalize_dim, normalize_dims, operator, widened
 
@@ -148,7 +148,7 @@ def permute_(input: Tensor, dims) -> Tensor:
     order = [normalize_dim("permute", d, rank) for d in dims]
     if len(set(order)) != rank:
         raise RuntimeError("permute(): duplicate dims are not allowed.")
-    return viewed(input, make_view(tuple(v.shape[d] for d in order), tuple(v.strides[d] for d in order), v.offset))
+    return viewed(input, ordered(v, order))
 
 
 def _inverse(dims):

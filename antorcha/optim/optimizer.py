@@ -160,19 +160,13 @@ class Optimizer:
         raise NotImplementedError
 
     def register_step_pre_hook(self, hook):
-        from ..utils.hooks import RemovableHandle
-        handle = RemovableHandle(self._step_pre_hooks)
-        self._step_pre_hooks[handle.id] = hook
-        return handle
+        return self._hook("step_pre", hook)
 
     def register_step_post_hook(self, hook):
-        from ..utils.hooks import RemovableHandle
-        handle = RemovableHandle(self._step_post_hooks)
-        self._step_post_hooks[handle.id] = hook
-        return handle
+        return self._hook("step_post", hook)
 
-    def _hook(self, moment: str, hook, prepend: bool):
-        """Call `hook` at a moment of saving or loading the state; with `prepend` before those that are registered."""
+    def _hook(self, moment: str, hook, prepend: bool = False):
+        """Call `hook` at a moment of a step, or of saving or loading the state; with `prepend` before those that are registered."""
         from ..utils.hooks import RemovableHandle
         hooks = self.__dict__.setdefault(f"_{moment}_hooks", OrderedDict())
         handle = RemovableHandle(hooks)

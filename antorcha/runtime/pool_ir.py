@@ -75,9 +75,9 @@ def make_ir() -> str:
     declare_pause, pause = _pause()
     with_threads = sys.platform != "win32"
     parts = [_externals(declare_pause, with_threads), _NOW if with_threads else _NO_CLOCK, _STOP, _TAKE,
-             _run(pause, with_threads)]
+             _rest(pause, with_threads), _run(with_threads)]
     if with_threads:
-        parts += [_worker(pause), _jobs(pause)]
+        parts += [_worker(pause), _JOBS]
     return "\n".join(parts)
 
 
@@ -286,10 +286,27 @@ exit:
 """
 
 
-def _run(pause: str, with_threads: bool) -> str:
+def _rest(pause: str, with_threads: bool) -> str:
+    """Waiting for other threads, once around a loop."""
+    give_way = "  %ignored = call i32 @sched_yield()" if with_threads else ""
+    return f"""
+; Wait a little; after many turns, let the system run another thread.
+define internal void @rest(i64 %turn) {{
+  {pause}
+  %long = icmp sgt i64 %turn, 1000
+  br i1 %long, label %give.way, label %done
+give.way:
+{give_way}
+  br label %done
+done:
+  ret void
+}}
+"""
+
+
+def _run(with_threads: bool) -> str:
     """The caller's side: every step in order, and where it is split, publishing it and waiting for the last chunk."""
     wake = "  call void @wake(ptr %state)" if with_threads else ""
-    give_way = "  %ignored = call i32 @sched_yield()" if with_threads else ""
     return (_WAKE if with_threads else "") + f"""
 ; The first `safe` steps may be given up at any chunk, later ones be left for later; -1: none may.
 define void @run(ptr %state, ptr %steps, i64 %n, ptr %times, i64 %safe) {{
@@ -364,17 +381,13 @@ publish:
   call void @take_chunks(ptr %state, i64 %thread)
   br label %wait
 wait:
-  %turn = phi i64 [0, %publish], [%turn.next, %pause], [%turn.next, %give.way]
+  %turn = phi i64 [0, %publish], [%turn.next, %pause]
   %finished = load atomic i64, ptr %done acquire, align 8
   %complete = icmp eq i64 %finished, %chunks
   br i1 %complete, label %joined, label %pause
 pause:
-  {pause}
+  call void @rest(i64 %turn)
   %turn.next = add i64 %turn, 1
-  %long = icmp sgt i64 %turn, 1000
-  br i1 %long, label %give.way, label %wait
-give.way:
-{give_way}
   br label %wait
 joined:
   %cut = load i64, ptr %cut.p
@@ -506,9 +519,7 @@ leave:
 """
 
 
-def _jobs(pause: str) -> str:
-    """What the caller leaves to the last worker, and waiting for it."""
-    return f"""
+_JOBS = f"""
 ; Has this worker been given a job?
 define internal i1 @has_job(ptr %state, i64 %thread) {{
 {_field("threads.p", THREADS)}
@@ -546,7 +557,7 @@ entry:
   %begun = call i64 @now()
   br label %look
 look:
-  %turn = phi i64 [0, %entry], [%turn.next, %rest], [%turn.next, %give.way]
+  %turn = phi i64 [0, %entry], [%turn.next, %rest]
   %submitted = load i64, ptr %submitted.p
   %finished = load atomic i64, ptr %finished.p acquire, align 8
   %none = icmp eq i64 %submitted, %finished
@@ -558,12 +569,8 @@ take:
   %expired = icmp sgt i64 %waited, %patience
   br i1 %expired, label %leave, label %rest
 rest:
-  {pause}
+  call void @rest(i64 %turn)
   %turn.next = add i64 %turn, 1
-  %long = icmp sgt i64 %turn, 1000
-  br i1 %long, label %give.way, label %look
-give.way:
-  %ignored = call i32 @sched_yield()
   br label %look
 leave:
   %answer = zext i1 %none to i32

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import random
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeVar
+
+import antorcha as torch
 
 from ..dataset import Dataset, IterableDataset
 
@@ -128,6 +131,59 @@ class DataChunk(list):
     def raw_iterator(self) -> Iterator:
         """The samples."""
         yield from self.items
+
+
+class OfSeveral:
+    """A stage of several pipelines of one kind: the one that it is itself of."""
+
+    def __init__(self, *datapipes):
+        kind = IterDataPipe if isinstance(self, IterDataPipe) else MapDataPipe
+        if not datapipes:
+            raise ValueError("Expected at least one DataPipe, but got nothing")
+        if not all(isinstance(pipe, kind) for pipe in datapipes):
+            raise TypeError(f"Expected all inputs to be `{kind.__name__}`; received {[type(pipe).__name__ for pipe in datapipes]}")
+        self.datapipes = datapipes
+
+
+class OfBatches:
+    """A stage of lists (`wrapper_class`) of `batch_size` samples; the last one may be shorter, or is dropped with `drop_last`."""
+
+    def __init__(self, datapipe, batch_size: int, drop_last: bool = False, wrapper_class: type = DataChunk):
+        if batch_size <= 0:
+            raise AssertionError(f"Batch size is required to be larger than 0; received {batch_size}")
+        self.datapipe, self.batch_size, self.drop_last, self.wrapper_class = datapipe, batch_size, drop_last, wrapper_class
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.datapipe), self.batch_size)
+        return whole + bool(rest and not self.drop_last)
+
+
+class Shuffling:
+    """A stage in a random order, unless that is switched off. The seed of an epoch is drawn from torch's generator, or set for the next one
+    by `set_seed`."""
+
+    def __init__(self, datapipe):
+        self.datapipe = datapipe
+        self._enabled, self._seed, self._rng = True, None, random.Random()
+
+    def set_shuffle(self, shuffle: bool = True):
+        """Shuffle or keep the order; returns the stage."""
+        self._enabled = shuffle
+        return self
+
+    def set_seed(self, seed: int):
+        """Of the next epoch; returns the stage."""
+        self._seed = seed
+        return self
+
+    def _use_seed(self) -> None:
+        if self._enabled and self._seed is None:
+            self._seed = int(torch.empty((), dtype=torch.int64).random_().item())
+        self._rng.seed(self._seed)
+        self._seed = None
+
+    def __len__(self) -> int:
+        return len(self.datapipe)
 
 
 class functional_datapipe:

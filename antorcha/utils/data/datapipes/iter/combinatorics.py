@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import random
-
-import antorcha as torch
-
 from ...sampler import Sampler, SequentialSampler
-from ..datapipe import IterDataPipe, functional_datapipe
+from ..datapipe import IterDataPipe, Shuffling, functional_datapipe
 
 __all__ = ["SamplerIterDataPipe", "ShufflerIterDataPipe"]
 
@@ -27,36 +23,22 @@ class SamplerIterDataPipe(IterDataPipe):
 
 
 @functional_datapipe("shuffle")
-class ShufflerIterDataPipe(IterDataPipe):
-    """Samples in a random order: one of `buffer_size` is drawn, and the next one takes its place. `unbatch_level` lists are opened before.
+class ShufflerIterDataPipe(Shuffling, IterDataPipe):
+    """Samples in a random order: one of `buffer_size` is drawn, and the next one takes its place.
 
-    The seed of an epoch is drawn from torch's generator, or set for the next one by `set_seed`.
-    """
+    `unbatch_level` lists are opened before."""
 
     def __init__(self, datapipe, *, buffer_size: int = 10000, unbatch_level: int = 0):
         if buffer_size <= 0:
             raise ValueError(f"buffer_size should be larger than 0; received {buffer_size}")
-        self.datapipe = datapipe.unbatch(unbatch_level=unbatch_level) if unbatch_level else datapipe
+        super().__init__(datapipe.unbatch(unbatch_level=unbatch_level) if unbatch_level else datapipe)
         self.buffer_size = buffer_size
-        self._enabled, self._seed, self._rng = True, None, random.Random()
         self._buffer: list = []
-
-    def set_shuffle(self, shuffle: bool = True):
-        """Shuffle or pass on; returns the stage."""
-        self._enabled = shuffle
-        return self
-
-    def set_seed(self, seed: int):
-        """Of the next epoch; returns the stage."""
-        self._seed = seed
-        return self
 
     def reset(self) -> None:
         self._buffer = []
         if self._enabled:
-            seed = int(torch.empty((), dtype=torch.int64).random_().item()) if self._seed is None else self._seed
-            self._rng.seed(seed)
-            self._seed = None
+            self._use_seed()
 
     def __iter__(self):
         if not self._enabled:
@@ -71,6 +53,3 @@ class ShufflerIterDataPipe(IterDataPipe):
             yield drawn
         while self._buffer:
             yield self._buffer.pop(self._rng.randint(0, len(self._buffer) - 1))
-
-    def __len__(self) -> int:
-        return len(self.datapipe)

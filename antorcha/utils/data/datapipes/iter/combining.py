@@ -9,22 +9,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ..datapipe import IterDataPipe, functional_datapipe
+from ..datapipe import IterDataPipe, OfSeveral, functional_datapipe
 
 __all__ = ["ConcaterIterDataPipe", "DemultiplexerIterDataPipe", "ForkerIterDataPipe", "MultiplexerIterDataPipe", "ZipperIterDataPipe"]
 
 
-class _Several(IterDataPipe):
-    def __init__(self, *datapipes):
-        if not datapipes:
-            raise ValueError("Expected at least one DataPipe, but got nothing")
-        if not all(isinstance(pipe, IterDataPipe) for pipe in datapipes):
-            raise TypeError(f"Expected all inputs to be `IterDataPipe`; received {[type(pipe).__name__ for pipe in datapipes]}")
-        self.datapipes = datapipes
-
-
 @functional_datapipe("concat")
-class ConcaterIterDataPipe(_Several):
+class ConcaterIterDataPipe(OfSeveral, IterDataPipe):
     """All samples of the first, then all of the second, and so on."""
 
     def __iter__(self):
@@ -35,7 +26,7 @@ class ConcaterIterDataPipe(_Several):
 
 
 @functional_datapipe("mux")
-class MultiplexerIterDataPipe(_Several):
+class MultiplexerIterDataPipe(OfSeveral, IterDataPipe):
     """A sample of each in turn, until the shortest ends."""
 
     def __iter__(self):
@@ -46,7 +37,7 @@ class MultiplexerIterDataPipe(_Several):
 
 
 @functional_datapipe("zip")
-class ZipperIterDataPipe(_Several):
+class ZipperIterDataPipe(OfSeveral, IterDataPipe):
     """Tuples of a sample of each, until the shortest ends."""
 
     def __iter__(self):

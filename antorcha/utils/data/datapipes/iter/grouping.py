@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 
-from ..datapipe import DataChunk, IterDataPipe, functional_datapipe
+from ..datapipe import DataChunk, IterDataPipe, OfBatches, functional_datapipe
 
 __all__ = ["BatcherIterDataPipe", "GrouperIterDataPipe", "UnBatcherIterDataPipe"]
 
 
 @functional_datapipe("batch")
-class BatcherIterDataPipe(IterDataPipe):
-    """Lists (`wrapper_class`) of `batch_size` samples; the last one may be shorter, or is dropped with `drop_last`."""
-
-    def __init__(self, datapipe, batch_size: int, drop_last: bool = False, wrapper_class: type = DataChunk):
-        if batch_size <= 0:
-            raise AssertionError(f"Batch size is required to be larger than 0; received {batch_size}")
-        self.datapipe, self.batch_size, self.drop_last, self.wrapper_class = datapipe, batch_size, drop_last, wrapper_class
+class BatcherIterDataPipe(OfBatches, IterDataPipe):
+    """Batches of samples that follow each other."""
 
     def __iter__(self):
         batch: list = []
@@ -28,10 +23,6 @@ class BatcherIterDataPipe(IterDataPipe):
                 batch = []
         if batch and not self.drop_last:
             yield self.wrapper_class(batch)
-
-    def __len__(self) -> int:
-        whole, rest = divmod(len(self.datapipe), self.batch_size)
-        return whole + bool(rest and not self.drop_last)
 
 
 @functional_datapipe("unbatch")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-import random
 import warnings
 from bisect import bisect_right
 from itertools import accumulate
 
-import antorcha as torch
-
-from ..datapipe import DataChunk, IterDataPipe, MapDataPipe, functional_datapipe
+from ..datapipe import IterDataPipe, MapDataPipe, OfBatches, OfSeveral, Shuffling, functional_datapipe
 
 __all__ = ["Batcher", "Concater", "Mapper", "SequenceWrapper", "Shuffler", "Zipper"]
 
@@ -48,17 +45,8 @@ class MapperMapDataPipe(MapDataPipe):
         return len(self.datapipe)
 
 
-class _Several(MapDataPipe):
-    def __init__(self, *datapipes):
-        if not datapipes:
-            raise ValueError("Expected at least one DataPipe, but got nothing")
-        if not all(isinstance(pipe, MapDataPipe) for pipe in datapipes):
-            raise TypeError(f"Expected all inputs to be `MapDataPipe`; received {[type(pipe).__name__ for pipe in datapipes]}")
-        self.datapipes = datapipes
-
-
 @functional_datapipe("concat")
-class ConcaterMapDataPipe(_Several):
+class ConcaterMapDataPipe(OfSeveral, MapDataPipe):
     """All samples of the first, then all of the second, and so on."""
 
     def __getitem__(self, index):
@@ -73,7 +61,7 @@ class ConcaterMapDataPipe(_Several):
 
 
 @functional_datapipe("zip")
-class ZipperMapDataPipe(_Several):
+class ZipperMapDataPipe(OfSeveral, MapDataPipe):
     """Tuples of a sample of each."""
 
     def __getitem__(self, index):
@@ -84,13 +72,8 @@ class ZipperMapDataPipe(_Several):
 
 
 @functional_datapipe("batch")
-class BatcherMapDataPipe(MapDataPipe):
-    """Lists of `batch_size` samples with keys 0, 1, ...; the last one may be shorter, or is dropped with `drop_last`."""
-
-    def __init__(self, datapipe, batch_size: int, drop_last: bool = False, wrapper_class: type = DataChunk):
-        if batch_size <= 0:
-            raise AssertionError(f"Batch size is required to be larger than 0; received {batch_size}")
-        self.datapipe, self.batch_size, self.drop_last, self.wrapper_class = datapipe, batch_size, drop_last, wrapper_class
+class BatcherMapDataPipe(OfBatches, MapDataPipe):
+    """Batches with keys 0, 1, ... of samples with keys 0, 1, ..."""
 
     def __getitem__(self, index):
         if not 0 <= index < len(self):
@@ -98,42 +81,21 @@ class BatcherMapDataPipe(MapDataPipe):
         first = index * self.batch_size
         return self.wrapper_class([self.datapipe[i] for i in range(first, min(first + self.batch_size, len(self.datapipe)))])
 
-    def __len__(self) -> int:
-        whole, rest = divmod(len(self.datapipe), self.batch_size)
-        return whole + bool(rest and not self.drop_last)
 
-
-class ShufflerIterDataPipe(IterDataPipe):
-    """The samples with keys `indices` (0 to the length) in a random order. The seed is drawn as that of the shuffler of streams."""
+class ShufflerIterDataPipe(Shuffling, IterDataPipe):
+    """The samples with keys `indices` (0 to the length) in a random order."""
 
     def __init__(self, datapipe, *, indices: list | None = None):
-        self.datapipe, self.indices = datapipe, list(range(len(datapipe))) if indices is None else indices
-        self._enabled, self._seed, self._rng = True, None, random.Random()
-        self._shuffled = self.indices
-
-    def set_shuffle(self, shuffle: bool = True):
-        """Shuffle or keep the order; returns the stage."""
-        self._enabled = shuffle
-        return self
-
-    def set_seed(self, seed: int):
-        """Of the next epoch; returns the stage."""
-        self._seed = seed
-        return self
+        super().__init__(datapipe)
+        self._shuffled = self.indices = list(range(len(datapipe))) if indices is None else indices
 
     def reset(self) -> None:
-        if self._enabled and self._seed is None:
-            self._seed = int(torch.empty((), dtype=torch.int64).random_().item())
-        self._rng.seed(self._seed)
-        self._seed = None
+        self._use_seed()
         self._shuffled = self._rng.sample(self.indices, len(self.indices)) if self._enabled else self.indices
 
     def __iter__(self):
         for index in self._shuffled:
             yield self.datapipe[index]
-
-    def __len__(self) -> int:
-        return len(self.datapipe)
 
 
 MapDataPipe.register_datapipe_as_function("shuffle", ShufflerIterDataPipe)     # a stream itself, it shuffles pipelines by key
