@@ -346,3 +346,10 @@ def test_a_tensor_overwritten_with_constants_goes_on_requiring_grad():
         assert u.requires_grad and u.grad_fn is not None
         (u * 5).sum().backward()
         assert x.grad.tolist() == [0.0, 0.0]
+
+
+def test_attributes_of_programs_beside_those_of_tensors():
+    x = torch.ones(2)
+    assert not hasattr(x, "meta")
+    x.meta = {"affine": 1}
+    assert (x + 1).tolist() == [2, 2] and x.meta == {"affine": 1}

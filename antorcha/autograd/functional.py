@@ -68,7 +68,7 @@ class _Call:
                     f"The jacobian of {what} is independent of input {i}. This is not allowed in strict mode when "
                     "create_graph=True."
                 )
-        return [core.zeros(x.meta) if g is None else g for g, x in zip(found, self.inputs)]
+        return [core.zeros(x._meta) if g is None else g for g, x in zip(found, self.inputs)]
 
 
 def _vector(v, like: tuple, several: bool, missing: str) -> list:
@@ -76,7 +76,7 @@ def _vector(v, like: tuple, several: bool, missing: str) -> list:
     if v is None:
         if several or like[0].numel() != 1:
             raise RuntimeError(f"The vector v can only be None if {missing} is a single Tensor with a single element.")
-        return [core.ones(like[0].meta)]
+        return [core.ones(like[0]._meta)]
     vs = _tensors(v, "The v given")[1]
     if len(vs) != len(like):
         raise RuntimeError(f"v is a tuple of invalid length: should be {len(like)} but got {len(vs)}.")
@@ -186,7 +186,7 @@ def hessian(func, inputs, create_graph=False, strict=False, vectorize=False, out
         call = _Call(func, xs, "hessian", True)
         _single(call, "hessian")
         call.check_outputs(strict)
-        found = pull(call.outputs, [core.ones(call.outputs[0].meta)], call.nodes, True)
+        found = pull(call.outputs, [core.ones(call.outputs[0]._meta)], call.nodes, True)
         return call.like_inputs(call.filled(found, strict)) if several else call.filled(found, strict)[0]
 
     return jacobian(gradient, inputs, create_graph, strict, vectorize, outer_jacobian_strategy)
@@ -199,7 +199,7 @@ def _second(func, inputs, v, create_graph: bool, strict: bool, name: str):
     call.check_outputs(strict)
     vs = _vector(v, call.inputs, call.several_in, "the input to the user-provided function")
     with enable_grad():
-        first = pull(call.outputs, [core.ones(call.outputs[0].meta)], call.nodes, True)
+        first = pull(call.outputs, [core.ones(call.outputs[0]._meta)], call.nodes, True)
         for i, g in enumerate(first):
             if strict and (g is None or not g._rg):
                 raise RuntimeError(

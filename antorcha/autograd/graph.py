@@ -63,7 +63,7 @@ def allow_mutation_on_saved_tensors():
     costs nothing.)"""
 
     def pack(tensor):
-        held = alias(tensor, tensor.meta)
+        held = alias(tensor, tensor._meta)
         held.storage = tensor.storage.copy()
         return held
 

@@ -147,7 +147,7 @@ class History:
                 self.tensors.append(slot)
             at = None if slot is None else self.tensors.index(slot)
             edge = self._edge(place_of(autograd.edge_of(v))) if slot is None and v._rg else None
-            return "tensor", at, v.meta, self._storage(v.storage, storages), edge
+            return "tensor", at, v._meta, self._storage(v.storage, storages), edge
         if type(v) in (tuple, list):
             return "several", type(v), [self._spec(x, storages) for x in v]
         if type(v) not in PLAIN:
@@ -226,7 +226,7 @@ class History:
         if config.eager or tape.state.vmap is not None or tape.state.watch is not None \
                 or autograd._cotangents is not autograd.cotangents_plain:
             return None
-        key = (tuple([g if g is None else (g.meta, g.storage.numel) for g in grads]), environment(), version_of(Tensor).value)
+        key = (tuple([g if g is None else (g._meta, g.storage.numel) for g in grads]), environment(), version_of(Tensor).value)
         found = self.passes.get(key)
         if found is None and self.failures < ATTEMPTS:
             try:
@@ -280,7 +280,7 @@ class Pass:
     def __init__(self, history: History, grads: list, sizes: list[tuple]):
         self.visited = history.visited([k for k, g in enumerate(grads) if g is not None])
         kept = [Storage(_stand_in(*size)) for size in sizes]
-        cotangents = [None if g is None else core.tensor_on(Storage(_stand_in(g.storage.numel, g.storage.dtype)), g.meta) for g in grads]
+        cotangents = [None if g is None else core.tensor_on(Storage(_stand_in(g.storage.numel, g.storage.dtype)), g._meta) for g in grads]
         leaf_of = {s.node: k for k, s in enumerate([*[c.storage for c in cotangents if c is not None], *kept])}
         results: list = []
         watch = Tracing()
@@ -318,7 +318,7 @@ class Pass:
                     raise Unprovable(_ELSEWHERE)
                 storages[id(g.storage)] = len(self.values)
                 self.values.append(place[g.storage.node])
-            self.results.append((storages[id(g.storage)], g.meta))
+            self.results.append((storages[id(g.storage)], g._meta))
 
     def record(self, grads: list, kept: list[Node]) -> list:
         leaves = [*[g.storage.node for g in grads if g is not None], *kept, *self.constants]

@@ -109,7 +109,7 @@ class Steady:
             lines = [line for owner, line in r.early if owner not in (name, storage)] + [r.expression]
             alone = not any(re.search(rf"\b({name}|{storage})\b", line) for line in lines)
             form = r.piece.forms[r.values[value][1]][0]
-            if alone and t.meta is m and t.storage.version == version and t.storage.numel == form.numel:
+            if alone and t._meta is m and t.storage.version == version and t.storage.numel == form.numel:
                 self.reused[k] = (value, name, storage)
 
     # -- the witness --------------------------------------------------------------------------------------------

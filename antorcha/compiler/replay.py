@@ -270,7 +270,7 @@ class Recording:
             base = shared[0] if shared else self._tensor(t._base)
         name = self.made[id(t)] = f"x{len(self.made)}"
         self.kept.append(t)
-        m = self.reach.constant(t.meta)
+        m = self.reach.constant(t._meta)
         early = [f"{name} = tensor_on({storage}, {m})" if base is None else f"{name} = view_of({base}, {m})"]
         if t._untracked:
             early.append(f"{name}._untracked = True")
@@ -284,7 +284,7 @@ class Recording:
             early.append(f"{name}._rg = True")
         self.early += [(name, line) for line in early]
         if len(early) == 1 and base is None and at is None and t._grad_fn is None:
-            self.plain[name] = storage, int(self._value(t.storage.node)[1:]), t.meta, t.storage.version
+            self.plain[name] = storage, int(self._value(t.storage.node)[1:]), t._meta, t.storage.version
         return name
 
     def _storage(self, storage) -> str:

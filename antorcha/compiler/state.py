@@ -53,7 +53,7 @@ FORBIDDEN = {"__dict__", "__getattribute__", "__setattr__", "__delattr__", "__gl
 DESCRIPTIONS = {"__annotations__", "__doc__", "__module__", "__qualname__", "__abstractmethods__", "_abc_impl", "__slots__",
                 "__match_args__", "__dataclass_fields__", "__dataclass_params__", "__parameters__", "__orig_bases__",
                 "__static_attributes__", "__firstlineno__", "__type_params__", "__annotate__"}
-TENSOR_STATE = {"storage", "meta", "_rg", "_grad", "_grad_fn", "_nr", "_base", "_views", "_accumulator", "_hooks", "_post_hooks",
+TENSOR_STATE = {"storage", "_meta", "_rg", "_grad", "_grad_fn", "_nr", "_base", "_views", "_accumulator", "_hooks", "_post_hooks",
                 "_untracked"}
 
 
@@ -472,7 +472,7 @@ class Reach:
         if self.gradients and (t._hooks or t._post_hooks):
             raise Unprovable(f"{where} has hooks")
         what = f"shape, strides, dtype, requires_grad or hooks of {where}"
-        places.append(Place(f"t{k}.meta", [t.meta], what, behind=behind))
+        places.append(Place(f"t{k}._meta", [t._meta], what, behind=behind))
         fixed = slot.fixed = self.gradients and (expression is None or of is not None)
         if not fixed and expression is not None:
             places.append(Place(f"t{k}.__dict__.keys() <= {self.constant(TENSOR_STATE)}", [not extra], f"attributes of {where}"))

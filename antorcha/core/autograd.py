@@ -70,10 +70,10 @@ class Packed:
         of, nr = (node, self.place) if type(self.place) is int else self.place
         if t._rg and place_of(edge_of(t)) == (of, nr):
             return t
-        t = core.alias(t, t.meta)
+        t = core.alias(t, t._meta)
         if type(of) is AccumulateGrad:
             t._rg, t._accumulator = True, weakref.ref(of)
-        elif mode.grad and t.meta.dtype.kind in "fc":
+        elif mode.grad and t._meta.dtype.kind in "fc":
             t._rg, t._grad_fn, t._nr = True, of, nr
         return t
 
@@ -85,7 +85,7 @@ def _pack(node, out) -> None:
     for i, (kind, _) in enumerate(node.derivative.keeps):
         v = kept[i]
         if kind is RESULT:
-            several = [Packed(core.alias(t, t.meta), hooks, nr) for nr, t in enumerate(outputs)]
+            several = [Packed(core.alias(t, t._meta), hooks, nr) for nr, t in enumerate(outputs)]
             kept[i] = tuple(several) if type(v) is tuple else several[0]
         elif isinstance(v, Tensor):
             kept[i] = Packed(v, hooks)
@@ -103,9 +103,9 @@ class Saved:
         # A result is kept without its grad_fn, which would make a cycle; `unpack` gives it back.
         self.edge = of
         if saving:
-            self.tensor = Packed(tensor if of is None else core.alias(tensor, tensor.meta), saving[-1], of)
+            self.tensor = Packed(tensor if of is None else core.alias(tensor, tensor._meta), saving[-1], of)
             return
-        self.tensor = tensor if of is None else core.alias(tensor, tensor.meta)
+        self.tensor = tensor if of is None else core.alias(tensor, tensor._meta)
         self.version = tensor.storage.version
 
     def unpack(self, node):
@@ -115,7 +115,7 @@ class Saved:
         if t.storage.version != self.version:
             raise _stale(node, t.shape, t.storage.version, self.version)
         if self.edge is not None and mode.grad:
-            t = core.alias(t, t.meta)
+            t = core.alias(t, t._meta)
             t._rg, t._grad_fn, t._nr = True, node, self.edge
         return t
 
@@ -171,7 +171,7 @@ class GradNode:
             now = sum(s.version for s in v)
             return tuple([self._result(s, nr, version, now) for nr, s in enumerate(v)])
         if type(v) is tuple:
-            self._check(v[0].storage, v[0].meta, version, sum(t.storage.version for t in v))
+            self._check(v[0].storage, v[0]._meta, version, sum(t.storage.version for t in v))
         elif v.storage.version != version:
             raise _stale(self, v.shape, v.storage.version, version)
         return v
@@ -265,9 +265,9 @@ class SpecialNode(GradNode):
 
 def _several(node: GradNode, outputs: tuple) -> None:
     """Make several tensors the results of a node."""
-    node.outputs = tuple([t.meta for t in outputs])
+    node.outputs = tuple([t._meta for t in outputs])
     for i, t in enumerate(outputs):
-        if t.meta.dtype.continuous:
+        if t._meta.dtype.continuous:
             t._rg, t._grad_fn, t._nr = True, node, i
 
 
@@ -305,7 +305,7 @@ def _layout(edge):
 def _fitting(found: list, layouts) -> list:
     """Cotangents that fit the inputs they are for."""
     for i, (r, m) in enumerate(zip(found, layouts)):
-        if r is not None and m is not None and r.meta is not m:
+        if r is not None and m is not None and r._meta is not m:
             found[i] = reduce_to(r, m)
     return found
 
@@ -352,7 +352,7 @@ class AccumulateGrad(SpecialNode):
     def __init__(self, variable):
         self.seq = 1 << 62  # as soon as it is ready
         self.variable = variable
-        self.outputs = variable.meta.alone
+        self.outputs = variable._meta.alone
         self.edges = self.kept = self.versions = ()
         self.extras = None
 
@@ -378,9 +378,9 @@ def owned(g):
     """`g` in a storage of its own, so that writing to it changes nothing else."""
     if g.is_sparse:
         return g.detach()
-    v = g.meta.view
+    v = g._meta.view
     if v.dense and v.numel == g.storage.numel:
-        return core.tensor_on(g.storage.copy(), g.meta)
+        return core.tensor_on(g.storage.copy(), g._meta)
     return g.detach().clone()
 
 
@@ -405,14 +405,14 @@ def reduce_to(g, m):
     if g is None:
         return None
     shape = m.view.shape
-    have = g.meta.view.shape
+    have = g._meta.view.shape
     if have != shape:
         lead = len(have) - len(shape)
         dims = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(shape) if n == 1 and have[i + lead] != 1)
         g = g.sum(dims, True) if dims else g
         if lead:
             g = g.reshape(shape)
-    return g if g.meta.dtype is m.dtype else g.to(m.dtype)
+    return g if g._meta.dtype is m.dtype else g.to(m.dtype)
 
 
 # -- the backward pass ------------------------------------------------------------------------------------------
@@ -605,7 +605,7 @@ def _start(tensors, grads):
             if t.dtype.is_complex:
                 raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {t.dtype}. "
                                    "Make it real (loss.abs(), loss.real), or pass gradient=.")
-            g = core.ones(t.meta)
+            g = core.ones(t._meta)
         elif g.shape != t.shape:
             raise RuntimeError(f"Mismatch in shape: gradient has shape {list(g.shape)}; expected that of the tensor, {list(t.shape)}.")
         roots.append(place_of(edge_of(t)))
@@ -648,7 +648,7 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
         g = next((x for x in found[place_of(edge_of(t))] if x is not None), None)
         if g is None:
             if materialize_grads:
-                g = core.zeros(t.meta)
+                g = core.zeros(t._meta)
             elif not allow_unused:
                 raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set "
                                    "allow_unused=True if this is the desired behavior.")

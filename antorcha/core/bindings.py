@@ -46,7 +46,7 @@ core.__dict__.update(
     host=host,
     zeros=lambda m: factory.full_of(m.view.shape, 0, m.dtype, m.device),
     ones=lambda m: factory.full_of(m.view.shape, 1, m.dtype, m.device),
-    ones_like=lambda t, d=None: factory.full_of(t.meta.view.shape, 1, d or t.meta.dtype, t.meta.device),
+    ones_like=lambda t, d=None: factory.full_of(t._meta.view.shape, 1, d or t._meta.dtype, t._meta.device),
     full=factory.full_of,
     blank=lambda shape, d, device=None: factory.full_of(shape, 0, d, device, factory.EMPTY),
     arange=_loosely(factory.arange),

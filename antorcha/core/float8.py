@@ -22,7 +22,7 @@ _ops: dict = {}
 
 def _retype(x, d: dt.dtype):
     """The same bytes: codes as uint8, or the other way round."""
-    key = (d, x.meta.dtype)
+    key = (d, x._meta.dtype)
     if key not in _ops:
         _ops[key] = _retyped(*key)
     return _ops[key](x)
@@ -31,7 +31,7 @@ def _retype(x, d: dt.dtype):
 @operator(name="recode", title="ToCopy", public=False, grad=dict(input=lambda g: g))
 def recode(input: Tensor, to):
     """The elements converted to or from an 8-bit float: to the nearest number, halfway to the even code."""
-    d = input.meta.dtype
+    d = input._meta.dtype
     if d.opaque:
         decoded = core.from_numpy(float8.values(d))[_retype(input, dt.uint8).to(dt.int64)]
         return decoded if to is dt.float32 else core.cast(decoded, to)

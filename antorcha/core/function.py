@@ -102,7 +102,7 @@ class FunctionNode(SpecialNode):
                 f"got {len(result)})"
             )
         metas = [*self.input_metas, *[None] * (len(self.edges) - len(self.input_metas))]
-        return [g if g is None or m is None or g.meta.view.shape == m.view.shape else self._fitted(g, m.view.shape)
+        return [g if g is None or m is None or g._meta.view.shape == m.view.shape else self._fitted(g, m.view.shape)
                 for g, m in zip(result, metas[:len(self.edges)])]
 
     def _fitted(self, g: Tensor, shape: tuple) -> Tensor:
@@ -110,10 +110,10 @@ class FunctionNode(SpecialNode):
         from ..ops.record import broadcast_shapes
 
         try:
-            whole = broadcast_shapes(self.name(), g.meta.view.shape, shape)
+            whole = broadcast_shapes(self.name(), g._meta.view.shape, shape)
         except RuntimeError:
             whole = None
-        if whole == g.meta.view.shape:
+        if whole == g._meta.view.shape:
             return g.sum_to_size(shape)
         if whole == shape:
             return g
@@ -178,15 +178,15 @@ class Function(FunctionCtx):
         node = FunctionNode()
         node.context, node.function, node.derivative = context, cls, backward
         node.edges = tuple(edge_of(a) if isinstance(a, Tensor) and a._rg else None for a in args)
-        node.input_metas = tuple(a.meta if isinstance(a, Tensor) else None for a in args)
+        node.input_metas = tuple(a._meta if isinstance(a, Tensor) else None for a in args)
         for i, t in enumerate(outputs):
             if not isinstance(t, Tensor) or any(t is n for n in context.non_differentiable) or t.dtype.kind not in "fc":
                 continue
             if any(t is a for a in args) and not any(t is d for d in context.dirty_tensors):
-                t = alias(t, t.meta)
+                t = alias(t, t._meta)
             t._rg, t._grad_fn, t._nr = True, node, i
             outputs[i] = t
-        node.outputs = tuple(t.meta if isinstance(t, Tensor) else None for t in outputs)
+        node.outputs = tuple(t._meta if isinstance(t, Tensor) else None for t in outputs)
         places = {id(t): i for i, t in enumerate(outputs)}
         node.kept = tuple(None if t is None else Saved(t, places.get(id(t))) for t in context.to_save)
         context._node, context.to_save = node, ()
@@ -226,8 +226,8 @@ def once_differentiable(function):
         outputs = list(found) if isinstance(found, tuple) else [found]
         for i, t in enumerate(outputs):
             if t is not None and t.dtype.kind in "fc":
-                t, node = alias(t, t.meta), NotTwice()
-                node.outputs = t.meta.alone
+                t, node = alias(t, t._meta), NotTwice()
+                node.outputs = t._meta.alone
                 node.edges = tuple(edge_of(g) for g in grads if isinstance(g, Tensor) and g._rg)
                 t._rg, t._grad_fn = True, node
                 outputs[i] = t

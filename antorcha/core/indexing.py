@@ -44,7 +44,7 @@ def _basic_view(v: View, spec: tuple) -> View:
 @operator(family="view", name="getitem", title="Slice", public=False, grad=dict(
     input=lambda g, input_shape, spec: region_grad(g, input_shape, lambda v: _basic_view(v, spec))))
 def _basic(input: Tensor, spec) -> Tensor:
-    return viewed(input, _basic_view(input.meta.view, spec))
+    return viewed(input, _basic_view(input._meta.view, spec))
 
 
 def _as_index(k):
@@ -60,7 +60,7 @@ def _expand(t, key):
     key = [_as_index(k) for k in key]
     used = 0
     for k in key:
-        if isinstance(k, core.Tensor) and k.meta.dtype in (dt.bool_, dt.uint8):
+        if isinstance(k, core.Tensor) and k._meta.dtype in (dt.bool_, dt.uint8):
             used += k.dim()
         elif k is not None and k is not Ellipsis and not isinstance(k, bool):
             used += 1
@@ -83,7 +83,7 @@ def _integer(k, n: int, d: int) -> int:
 def _parse(t, key):
     """(spec of the basic part, [(dimension of the basic result, index tensor or mask)])."""
     spec, tensors, d, out = [], [], 0, 0
-    shape = t.meta.view.shape
+    shape = t._meta.view.shape
     for k in _expand(t, key):
         if k is None:
             spec.append(("new",))
@@ -102,7 +102,7 @@ def _parse(t, key):
             d += 1
             out += 1
         elif isinstance(k, core.Tensor):
-            if k.meta.dtype in (dt.bool_, dt.uint8):
+            if k._meta.dtype in (dt.bool_, dt.uint8):
                 count = k.dim()
                 if tuple(k.shape) != shape[d:d + count]:
                     i = next(i for i in range(count) if k.shape[i] != shape[d + i])
@@ -113,7 +113,7 @@ def _parse(t, key):
                     tensors.append((out, k.reshape(1)))
                     out += 1
                     continue
-            elif k.meta.dtype.kind in "iu":
+            elif k._meta.dtype.kind in "iu":
                 count = 1
                 if not k.dim() and k.storage.node.buffer is not None:
                     spec.append(("at", _integer(int(k), shape[d], d)))
@@ -138,7 +138,7 @@ def _places(shape: tuple, tensors):
     """Index tensors for dimensions of a tensor of `shape`: (indices broadcast to the result, result shape, mapping)."""
     flat: list = []
     for d, k in tensors:
-        if k.meta.dtype in (dt.bool_, dt.uint8):
+        if k._meta.dtype in (dt.bool_, dt.uint8):
             flat.extend((d + i, p) for i, p in enumerate(k.nonzero(as_tuple=True)))
         else:
             require_places("index", k, shape[d])
@@ -185,10 +185,10 @@ def _spelled(key) -> tuple | None:
 
 
 def getitem(t, key):
-    if type(key) is int and t.meta.view.shape:
-        return select_(t, 0, _integer(key, t.meta.view.shape[0], 0))
+    if type(key) is int and t._meta.view.shape:
+        return select_(t, 0, _integer(key, t._meta.view.shape[0], 0))
     known = _spelled(key)
-    spec = known and _basic_keys.get((t.meta.view.shape, known))
+    spec = known and _basic_keys.get((t._meta.view.shape, known))
     if spec is not None:
         return _basic(t, spec)
     if known is None:
@@ -196,7 +196,7 @@ def getitem(t, key):
     spec, _ = _parse(t, key)
     if len(_basic_keys) > 20_000:
         _basic_keys.clear()
-    _basic_keys[t.meta.view.shape, known] = spec
+    _basic_keys[t._meta.view.shape, known] = spec
     return _basic(t, spec)
 
 
@@ -204,7 +204,7 @@ def getitem(t, key):
 def _picked(t, key):
     spec, tensors = _parse(t, key)
     basic = t if tensors and all(s == ("all",) for s in spec) else _basic(t, spec)
-    return pick(basic, *_places(basic.meta.view.shape, tensors)) if tensors else basic
+    return pick(basic, *_places(basic._meta.view.shape, tensors)) if tensors else basic
 
 
 def setitem(t, key, value) -> None:
@@ -217,8 +217,8 @@ def setitem(t, key, value) -> None:
         _write(target, value)
         return
     mask = tensors[0][1]
-    shape = target.meta.view.shape
-    if len(tensors) == 1 and mask.meta.dtype is dt.bool_ and (not isinstance(value, core.Tensor) or not value.dim()):
+    shape = target._meta.view.shape
+    if len(tensors) == 1 and mask._meta.dtype is dt.bool_ and (not isinstance(value, core.Tensor) or not value.dim()):
         d = tensors[0][0]
         mask = mask.reshape((1,) * d + tuple(mask.shape) + (1,) * (len(shape) - d - mask.dim()))
         if isinstance(value, core.Tensor):
@@ -245,7 +245,7 @@ def _fit(value, shape):
 
 def _write(target, value) -> None:
     if isinstance(value, core.Tensor):
-        target.copy_(_fit(value, target.meta.view.shape))
+        target.copy_(_fit(value, target._meta.view.shape))
     else:
         target.fill_(value)
 
@@ -253,7 +253,7 @@ def _write(target, value) -> None:
 def index_put(input, indices, values, accumulate=False):
     """`input` with `values` written (or added) at the places given by a tuple of index tensors."""
     spec, tensors = _parse(input, tuple(indices))
-    places, result, mapping = _places(input.meta.view.shape, tensors)
+    places, result, mapping = _places(input._meta.view.shape, tensors)
     return put(input, _fit(values, result), places, result, mapping, "sum" if accumulate else "set")
 
 

@@ -66,7 +66,7 @@ def __deepcopy__(self, memo):
     if cell is None:
         cell = cells[id(self.storage)] = self.storage.copy()
     out = plain(self.__class__)
-    out.storage, out.meta = cell, self.meta
+    out.storage, out._meta = cell, self._meta
     out._rg = self._rg
     memo[id(self)] = out
     if self._grad is not None:
@@ -110,7 +110,7 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, mem
         if isinstance(a, dt.dtype):
             dtype = a
         elif isinstance(a, Tensor):
-            dtype, device = a.dtype, a.meta.device
+            dtype, device = a.dtype, a._meta.device
         elif isinstance(a, bool):
             copy = a if i == len(args) - 1 and i > 1 else copy
         elif isinstance(a, (str, Device, int)):
@@ -119,7 +119,7 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, mem
             raise TypeError(f"to(): expected a dtype, a device or a tensor; received {type(a).__name__}")
     if dtype is not None and not isinstance(dtype, dt.dtype):
         raise TypeError(f"to(): argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
-    x = self if dtype is None or dtype is self.meta.dtype else pw.cast(self, dtype)
+    x = self if dtype is None or dtype is self._meta.dtype else pw.cast(self, dtype)
     if device is not None:
         x = placement.place(x, placement.device_name(device), not non_blocking)
     return x.clone() if copy and x is self else x

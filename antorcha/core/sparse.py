@@ -30,7 +30,7 @@ def _refused(self):
 
 
 class SparseTensor(Tensor):
-    """See the module's text. Its `meta` has the shape and dtype; there is no storage behind it."""
+    """See the module's text. Its `_meta` has the shape and dtype; there is no storage behind it."""
 
     is_sparse = True
     __torch_function__ = disabled
@@ -39,7 +39,7 @@ class SparseTensor(Tensor):
     def __new__(cls, indices, values, shape, coalesced=False, layout=sparse_coo):
         self = plain(cls)
         shape = tuple(shape)
-        self.meta = meta(make_view(shape, (0,) * len(shape)), values.dtype, values.meta.device)
+        self._meta = meta(make_view(shape, (0,) * len(shape)), values.dtype, values._meta.device)
         self.__dict__.update(_at=indices, _of=values, _unique=bool(coalesced) or layout is not sparse_coo, _layout=layout)
         return self
 

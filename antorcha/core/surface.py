@@ -175,7 +175,7 @@ def _install_views_inplace() -> None:
         call = getattr(Tensor, name)
 
         def method(self, *args, **kwargs):
-            self.meta = call(self.detach(), *args, **kwargs).meta
+            self._meta = call(self.detach(), *args, **kwargs)._meta
             return self
         method.__name__ = name + "_"
         return method

@@ -32,7 +32,7 @@ class Tensor:
 
     # What every tensor has is in slots, which are quick to fill: `_rg`: requires grad, itself or through what it was computed from;
     # `_nr`: which output of `_grad_fn` it is. The rest has a value where it is not the one below.
-    __slots__ = ("storage", "meta", "_rg", "_grad_fn", "_nr", "__dict__", "__weakref__")
+    __slots__ = ("storage", "_meta", "_rg", "_grad_fn", "_nr", "__dict__", "__weakref__")
     _grad = None
     _base = None            # the tensor this is a view of
     _views = None           # weak references to views, on a base
@@ -53,13 +53,13 @@ class Tensor:
     @staticmethod
     def _make_subclass(cls, data, require_grad=False):
         t = plain(cls)
-        t.storage, t.meta = data.storage, data.meta
+        t.storage, t._meta = data.storage, data._meta
         if require_grad:
             t.requires_grad_()
         return t
 
     def as_subclass(self, cls):
-        t = alias(self, self.meta)
+        t = alias(self, self._meta)
         out = Tensor._make_subclass(cls, t)
         out._rg, out._grad_fn, out._nr = self._rg, self._grad_fn, self._nr
         return out
@@ -68,59 +68,59 @@ class Tensor:
 
     @property
     def shape(self) -> Size:
-        v = self.meta.view
+        v = self._meta.view
         found = v.memo.get("size")
         if found is None:
             found = v.memo["size"] = Size(v.shape)
         return found
 
     def size(self, dim=None):
-        return self.shape if dim is None else self.meta.view.shape[record.normalize_dim("size", dim, len(self.meta.view.shape))]
+        return self.shape if dim is None else self._meta.view.shape[record.normalize_dim("size", dim, len(self._meta.view.shape))]
 
     def stride(self, dim=None):
-        strides = self.meta.view.strides
+        strides = self._meta.view.strides
         return strides if dim is None else strides[record.normalize_dim("stride", dim, len(strides))]
 
     def storage_offset(self) -> int:
-        return self.meta.view.offset
+        return self._meta.view.offset
 
     def dim(self) -> int:
-        return len(self.meta.view.shape)
+        return len(self._meta.view.shape)
 
     ndimension = dim
 
     @property
     def ndim(self) -> int:
-        return len(self.meta.view.shape)
+        return len(self._meta.view.shape)
 
     def numel(self) -> int:
-        return self.meta.view.numel
+        return self._meta.view.numel
 
     nelement = numel
 
     @property
     def dtype(self):
-        return self.meta.dtype
+        return self._meta.dtype
 
     @property
     def device(self) -> Device:
-        return Device(self.meta.device or "cpu")
+        return Device(self._meta.device or "cpu")
 
     @property
     def itemsize(self) -> int:
-        return self.meta.dtype.itemsize
+        return self._meta.dtype.itemsize
 
     def element_size(self) -> int:
-        return self.meta.dtype.itemsize
+        return self._meta.dtype.itemsize
 
     @property
     def nbytes(self) -> int:
-        return self.meta.view.numel * self.meta.dtype.itemsize
+        return self._meta.view.numel * self._meta.dtype.itemsize
 
     layout = property(lambda self: strided)
     is_sparse, is_quantized, is_mps, is_nested, is_mkldnn, is_xpu, is_sparse_csr = (property(lambda self: False) for _ in range(7))
-    is_meta = property(lambda self: self.meta.device == "meta")
-    is_cpu = property(lambda self: self.meta.device in (None, "cpu"))
+    is_meta = property(lambda self: self._meta.device == "meta")
+    is_cpu = property(lambda self: self._meta.device in (None, "cpu"))
     is_cuda = property(lambda self: not self.is_cpu)
     names = property(lambda self: (None,) * self.dim())
 
@@ -128,13 +128,13 @@ class Tensor:
         return -1 if self.is_cpu else self.device.index
 
     def is_floating_point(self) -> bool:
-        return self.meta.dtype.kind == "f"
+        return self._meta.dtype.kind == "f"
 
     def is_complex(self) -> bool:
-        return self.meta.dtype.kind == "c"
+        return self._meta.dtype.kind == "c"
 
     def is_signed(self) -> bool:
-        return self.meta.dtype.is_signed
+        return self._meta.dtype.is_signed
 
     def is_conj(self) -> bool:
         return False
@@ -142,14 +142,14 @@ class Tensor:
     is_neg = is_inference = is_conj
 
     def is_contiguous(self, memory_format=contiguous_format) -> bool:
-        v = self.meta.view
+        v = self._meta.view
         return v.numel == 0 or is_row_major(v.shape, v.strides)
 
     def is_same_size(self, other) -> bool:
         return self.shape == other.shape
 
     def is_set_to(self, other) -> bool:
-        return self.storage is other.storage and self.meta is other.meta
+        return self.storage is other.storage and self._meta is other._meta
 
     def is_shared(self) -> bool:
         return False
@@ -178,7 +178,7 @@ class Tensor:
         self.requires_grad_(value)
 
     def requires_grad_(self, requires_grad=True):
-        if requires_grad and self.meta.dtype.kind not in "fc":
+        if requires_grad and self._meta.dtype.kind not in "fc":
             raise RuntimeError(
                 f"only Tensors of floating point dtype can require gradients; received {self.dtype}. Convert it first: x.float()"
             )
@@ -223,7 +223,7 @@ class Tensor:
         autograd.backward(self, gradient, retain_graph, create_graph, inputs)
 
     def detach(self):
-        return alias(self, self.meta)
+        return alias(self, self._meta)
 
     def detach_(self):
         if self._base is not None:
@@ -233,13 +233,13 @@ class Tensor:
 
     @property
     def data(self):
-        out = alias(self, self.meta)
+        out = alias(self, self._meta)
         out._untracked = True
         return out
 
     @data.setter
     def data(self, value) -> None:
-        self.storage, self.meta = value.storage, value.meta
+        self.storage, self._meta = value.storage, value._meta
 
     def register_hook(self, hook):
         if not self._rg:
@@ -290,9 +290,9 @@ class Tensor:
     # -- values -------------------------------------------------------------------------------------------------
 
     def item(self):
-        if self.meta.view.numel != 1:
+        if self._meta.view.numel != 1:
             raise RuntimeError(
-                f"a Tensor with {self.meta.view.numel} elements cannot be converted to Scalar: expected one element; received shape "
+                f"a Tensor with {self._meta.view.numel} elements cannot be converted to Scalar: expected one element; received shape "
                 f"{list(self.shape)}. Reduce it first, or use tolist()."
             )
         if self.is_meta:
@@ -310,8 +310,8 @@ class Tensor:
                 return self.detach().cpu().numpy()
             raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory "
                             "first.")
-        if self.meta.dtype.numpy is None:
-            d = self.meta.dtype
+        if self._meta.dtype.numpy is None:
+            d = self._meta.dtype
             raise TypeError(f"Got unsupported ScalarType: NumPy has no dtype for {d}. Convert it first: "
                             f"x.{'cfloat' if d.is_complex else 'float'}().")
         self.storage.share()
@@ -335,14 +335,14 @@ class Tensor:
         if self.is_meta:
             return 0
         self.storage.share()
-        return self.storage.buffer().address + self.meta.view.offset * self.meta.dtype.itemsize
+        return self.storage.buffer().address + self._meta.view.offset * self._meta.dtype.itemsize
 
     def untyped_storage(self):
         from .untyped import UntypedStorage
         return UntypedStorage.of(self.storage)
 
     def __bool__(self) -> bool:
-        n = self.meta.view.numel
+        n = self._meta.view.numel
         if n != 1:
             raise RuntimeError("Boolean value of Tensor with " + ("no values" if n == 0 else "more than one value") + " is ambiguous. "
                                "Use x.any() or x.all().")
@@ -358,18 +358,18 @@ class Tensor:
         return complex(self.item())
 
     def __index__(self) -> int:
-        if self.meta.dtype.kind not in "iub" or self.meta.view.numel != 1:
+        if self._meta.dtype.kind not in "iub" or self._meta.view.numel != 1:
             raise TypeError("only integer tensors of a single element can be converted to an index")
         return int(self.item())
 
     def __len__(self) -> int:
-        shape = self.meta.view.shape
+        shape = self._meta.view.shape
         if not shape:
             raise TypeError("len() of a 0-d tensor")
         return shape[0]
 
     def __iter__(self):
-        if not self.meta.view.shape:
+        if not self._meta.view.shape:
             raise TypeError("iteration over a 0-d tensor")
         return iter(view_ops.unbind(self, 0))
 
@@ -379,7 +379,7 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __format__(self, spec: str) -> str:
-        return object.__format__(self, spec) if self.meta.view.shape else format(self.item(), spec)
+        return object.__format__(self, spec) if self._meta.view.shape else format(self.item(), spec)
 
     def __reversed__(self):
         return arrange.flip(self, 0) if self.dim() else self
@@ -409,9 +409,9 @@ class Tensor:
     # -- copies and conversions ---------------------------------------------------------------------------------
 
     def clone(self, *, memory_format=preserve_format):
-        v = self.meta.view
+        v = self._meta.view
         if v.numel == self.storage.numel and v.offset == 0 and covers(v):
-            out = alias(self, self.meta)
+            out = alias(self, self._meta)
             out.storage = self.storage.copy()
             if self._rg and mode.grad:
                 record.attach(pw.identity.record, out, (self,))
@@ -450,7 +450,7 @@ _record = _pending.append
 
 
 def plain(cls):
-    """An instance of a tensor class, without history; `storage` and `meta` are to be set."""
+    """An instance of a tensor class, without history; `storage` and `_meta` are to be set."""
     out = _new(cls)
     out._rg, out._grad_fn, out._nr = False, None, 0
     return out
@@ -468,7 +468,7 @@ def record_form(form, inputs: tuple, m) -> Tensor:
     storage.version = 0
     out = _new(Tensor)
     out.storage = storage
-    out.meta = m
+    out._meta = m
     out._rg = False
     out._grad_fn = None
     out._nr = 0
@@ -490,7 +490,7 @@ def tensor_on(storage: Storage, m) -> Tensor:
     """A tensor without history."""
     out = _new(Tensor)
     out.storage = storage
-    out.meta = m
+    out._meta = m
     out._rg = False
     out._grad_fn = None
     out._nr = 0
@@ -511,7 +511,7 @@ def view_of(t: Tensor, m) -> Tensor:
     """A view: in-place writes to it or its base are seen by both, by autograd too."""
     out = _new(Tensor)
     out.storage = t.storage
-    out.meta = m
+    out._meta = m
     out._rg = False
     out._grad_fn = None
     out._nr = 0
@@ -528,21 +528,21 @@ def view_of(t: Tensor, m) -> Tensor:
 
 def reread(t: Tensor, shape: tuple) -> Tensor:
     """A fresh dense result given another shape of as many elements."""
-    if t.meta.view.shape != shape:
-        t.meta = meta(dense(shape), t.meta.dtype, t.meta.device)
+    if t._meta.view.shape != shape:
+        t._meta = meta(dense(shape), t._meta.dtype, t._meta.device)
     return t
 
 
 def contiguous(t: Tensor) -> Tensor:
     """A row-major copy."""
-    shape = t.meta.view.shape
+    shape = t._meta.view.shape
     out = _copy_in_order(t)
-    return out if out.meta.view.shape == shape else reread(out, shape)
+    return out if out._meta.view.shape == shape else reread(out, shape)
 
 
 @record.operator(name="contiguous", title="Clone", public=False, grad=dict(input=lambda g: g))
 def _copy_in_order(input: Tensor):
-    m = input.meta
+    m = input._meta
     whole = dense(m.view.shape)
     node = Node(pw.identity.record, (input.storage.node,), (m.view,), Static(casts=(m.dtype,)), whole.shape, whole.numel, m.dtype)
     return make(node, meta(whole, m.dtype, m.device))
@@ -567,7 +567,7 @@ def covers(v) -> bool:
 
 def host(t: Tensor) -> np.ndarray:
     """The value as a NumPy array on the tensor's own memory; of a dtype that NumPy lacks (bfloat16), a copy in float32."""
-    m = t.meta
+    m = t._meta
     d, v = m.dtype, m.view
     if v.numel == 0:
         return np.empty(v.shape, d.numpy or d.compute.numpy or np.float32)

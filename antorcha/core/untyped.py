@@ -27,7 +27,7 @@ def reread(cell: Storage, dtype: dt.dtype) -> Storage:
 
 def reinterpret(t: Tensor, dtype: dt.dtype) -> Tensor:
     """The bytes of `t` read as another dtype: the last dimension grows or shrinks with the size of an element."""
-    m, old, new = t.meta, t.meta.dtype.itemsize, dtype.itemsize
+    m, old, new = t._meta, t._meta.dtype.itemsize, dtype.itemsize
     v, shape, strides, offset = m.view, list(m.view.shape), list(m.view.strides), m.view.offset
     if old != new:
         if not shape:

@@ -28,7 +28,7 @@ def inplace(t: Tensor, function, args, kwargs=None) -> Tensor:
         write(t, function(t, *args, **kwargs))
         return t
     _check_inplace(t)
-    old = tensor_on(t.storage.copy(), t.meta)
+    old = tensor_on(t.storage.copy(), t._meta)
     old._rg, old._grad_fn, old._nr = t._rg, t._grad_fn, t._nr
     result = function(old, *args, **kwargs)
     write(t, result)
@@ -60,7 +60,7 @@ def _check_inplace(t: Tensor) -> None:
 
 def write(t: Tensor, result: Tensor) -> None:
     """Store the value of `result` into `t`'s elements."""
-    m, r, storage = t.meta, result.meta, t.storage
+    m, r, storage = t._meta, result._meta, t.storage
     if _state.vmap is not None:
         _state.vmap.check_write(t, result)
     if r is m and m.view.dense:
@@ -72,7 +72,7 @@ def write(t: Tensor, result: Tensor) -> None:
             return
     if _state.devices and r.device != m.device:
         result = _on_one_device(t, result)
-        m, r = t.meta, result.meta
+        m, r = t._meta, result._meta
     if r.view.shape != m.view.shape:
         if record.broadcast_shapes("in-place", r.view.shape, m.view.shape) != m.view.shape:
             raise RuntimeError(f"output with shape {list(m.view.shape)} doesn't match the broadcast shape {list(r.view.shape)}")
@@ -83,7 +83,7 @@ def write(t: Tensor, result: Tensor) -> None:
             )
         with autograd.no_grad():
             result = pw.cast(result, m.dtype)
-        r = result.meta
+        r = result._meta
     if not t._untracked:
         storage.version += 1
     v = m.view
@@ -103,12 +103,12 @@ def write(t: Tensor, result: Tensor) -> None:
 
 def _on_one_device(t: Tensor, result: Tensor) -> Tensor:
     """`result` where `t` is. If `t` was made by an operator for its own use and `result` is on a GPU, `t` goes there."""
-    if t.meta.device is None and result.is_cuda:
-        flat = placement.place(flat_of(t.storage, t.meta), result.meta.device)
+    if t._meta.device is None and result.is_cuda:
+        flat = placement.place(flat_of(t.storage, t._meta), result._meta.device)
         t.storage.write(flat.storage.node)
-        t.meta = meta(t.meta.view, t.meta.dtype, result.meta.device)
+        t._meta = meta(t._meta.view, t._meta.dtype, result._meta.device)
         return result
-    return placement.place(result, t.meta.device or "cpu")
+    return placement.place(result, t._meta.device or "cpu")
 
 
 _NAMES = {dt.float32: "Float", dt.float64: "Double", dt.int64: "Long", dt.int32: "Int", dt.int16: "Short", dt.int8: "Char",
@@ -127,10 +127,10 @@ class CopySlices(SpecialNode):
             flat = g.contiguous()
         else:       # the region is told in coordinates of the base's memory
             extent = 1 + base.offset + sum((n - 1) * t for n, t in zip(base.shape, base.strides))
-            flat = core.overwrite_region(factory.full_of((extent,), 0, g.meta.dtype, g.meta.device), base, g)
+            flat = core.overwrite_region(factory.full_of((extent,), 0, g._meta.dtype, g._meta.device), base, g)
         before = None
         if self.edges[0] is not None:
-            zero = factory.full_of(region.shape, 0, g.meta.dtype, g.meta.device)
+            zero = factory.full_of(region.shape, 0, g._meta.dtype, g._meta.device)
             before = core.overwrite_region(flat, region, zero)
             before = before if plain else view_ops.as_strided_(before, base.shape, base.strides, base.offset)
         after = view_ops.as_strided_(flat, region.shape, region.strides, region.offset)
@@ -151,7 +151,7 @@ def _rewrite_history(t: Tensor, result: Tensor) -> None:
     if base is None:
         if t._rg and not result._rg:
             node = Overwritten()
-            node.edges, node.outputs = (edge_of(t),), t.meta.alone
+            node.edges, node.outputs = (edge_of(t),), t._meta.alone
             t._grad_fn, t._nr = node, 0
         else:
             t._rg, t._grad_fn, t._nr = result._rg, result._grad_fn, result._nr
@@ -162,20 +162,20 @@ def _rewrite_history(t: Tensor, result: Tensor) -> None:
             return
         node = CopySlices()
         node.edges = (edge_of(base) if base._rg else None, edge_of(result) if result._rg else None)
-        node.outputs = (base.meta,)
-        node.region, node.base, node.value_meta = t.meta.view, base.meta.view, result.meta
+        node.outputs = (base._meta,)
+        node.region, node.base, node.value_meta = t._meta.view, base._meta.view, result._meta
         base._rg, base._grad_fn, base._nr = True, node, 0
         changed = True
     if changed and base._rg:
         for reference in base._views or ():
             v = reference()
             if v is not None and v.storage is base.storage:
-                m, v._nr = v.meta.view, 0
+                m, v._nr = v._meta.view, 0
                 record.attach(view_ops.as_strided_.record, v, (base, m.shape, m.strides, m.offset))
 
 
 @record.operator(name="region", public=False, grad=dict(
-    base=lambda g, region: core.overwrite_region(g, region, factory.full_of(region.shape, 0, g.meta.dtype, g.meta.device)),
+    base=lambda g, region: core.overwrite_region(g, region, factory.full_of(region.shape, 0, g._meta.dtype, g._meta.device)),
     value=lambda g, region: view_ops.as_strided_(g.contiguous(), region.shape, region.strides, region.offset)))
 def overwrite_region(base: Tensor, region, value: Tensor) -> Tensor:
     """A dense tensor with one region (in coordinates of its flat value) replaced."""
@@ -200,18 +200,18 @@ def _overlaps(v) -> bool:
 
 
 def _region(base, region, value, combine):
-    whole = dense(base.meta.view.shape)
-    if not base.meta.view.dense:
+    whole = dense(base._meta.view.shape)
+    if not base._meta.view.dense:
         base = contiguous(base)
     if region.numel == 0:
         return base.clone()
-    d = base.meta.dtype
+    d = base._meta.dtype
     if _state.devices:
         base, value = placement.together("write", (base, value))
     node = Node(view_ops.SCATTER, (base.storage.node, value.storage.node),
-                (dense((whole.numel,)), record.broadcast_view(value.meta.view, region.shape)),
+                (dense((whole.numel,)), record.broadcast_view(value._meta.view, region.shape)),
                 Static(casts=(d, d), combine=combine, region=region), whole.shape, whole.numel, d)
-    return make(node, meta(whole, d, base.meta.device))
+    return make(node, meta(whole, d, base._meta.device))
 
 
 # -- methods -----------------------------------------------------------------------------------------------------
@@ -219,14 +219,14 @@ def _region(base, region, value, combine):
 def copy_(self: Tensor, src, non_blocking=False):
     if not isinstance(src, Tensor):
         src = tensor(src)
-    lead = record.broadcast_shapes("copy_", src.meta.view.shape, self.meta.view.shape)
-    if lead != self.meta.view.shape:
+    lead = record.broadcast_shapes("copy_", src._meta.view.shape, self._meta.view.shape)
+    if lead != self._meta.view.shape:
         raise RuntimeError(f"The expanded size of the tensor must match: copy_ of shape {list(src.shape)} into {list(self.shape)}. "
                            "(output with shape doesn't match the broadcast shape)")
     target = self
 
     def copied(_):
-        x = src if src.meta.dtype is target.meta.dtype else pw.cast(src, target.meta.dtype)
+        x = src if src._meta.dtype is target._meta.dtype else pw.cast(src, target._meta.dtype)
         return x.clone() if x is src else x
     return _inplace_replacing(self, copied, src)
 
@@ -237,8 +237,8 @@ def fill_(self, value):
     if self._rg and mode.grad:
         return inplace(self, record.RECORDS["fill"].call, (value,))
     value = number(value)
-    d, shape = self.meta.dtype, self.meta.view.shape
-    return _inplace_replacing(self, lambda _: factory.full_of(shape, value, d, self.meta.device), None)
+    d, shape = self._meta.dtype, self._meta.view.shape
+    return _inplace_replacing(self, lambda _: factory.full_of(shape, value, d, self._meta.device), None)
 
 
 def zero_(self):
@@ -252,24 +252,24 @@ def resize_(self, *shape, memory_format=None):
     if want.numel > have and self.storage.shared:
         self.storage.resize(want.numel)
     elif want.numel > have:
-        grown = factory.full_of((want.numel,), 0, self.meta.dtype, self.meta.device)
+        grown = factory.full_of((want.numel,), 0, self._meta.dtype, self._meta.device)
         if have:
-            grown.as_strided((have,), (1,), 0).copy_(flat_of(self.storage, self.meta))
+            grown.as_strided((have,), (1,), 0).copy_(flat_of(self.storage, self._meta))
         self.storage.write(grown.storage.node)
-    self.meta = meta(want, self.meta.dtype, self.meta.device)
+    self._meta = meta(want, self._meta.dtype, self._meta.device)
     return self
 
 
 def set_(self, source=None, storage_offset=0, size=None, stride=None):
     if isinstance(source, Tensor):
-        self.storage, self.meta = source.storage, source.meta
+        self.storage, self._meta = source.storage, source._meta
     elif source is None:
         empty = factory.empty(0, dtype=self.dtype, device=self.device)
-        self.storage, self.meta = empty.storage, empty.meta
+        self.storage, self._meta = empty.storage, empty._meta
     else:
         from .untyped import reread
         cell = reread(source.cell, self.dtype)
         size = tuple(size) if size is not None else (cell.numel,)
         stride = tuple(stride) if stride is not None else dense(size).strides
-        self.storage, self.meta = cell, meta(make_view(size, stride, storage_offset), cell.dtype, self.meta.device)
+        self.storage, self._meta = cell, meta(make_view(size, stride, storage_offset), cell.dtype, self._meta.device)
     return self

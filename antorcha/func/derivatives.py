@@ -37,12 +37,12 @@ class Seed(SpecialNode):
 
 def seed(x: Tensor, onward: bool) -> Tensor:
     """An alias of `x` to differentiate by. `onward`: derivatives flow on into the history of x."""
-    if x.meta.dtype.kind not in "fc":
+    if x._meta.dtype.kind not in "fc":
         raise RuntimeError(
             f"only Tensors of floating point dtype can require gradients; received {x.dtype}. Convert it first: x.float()"
         )
-    out, node = alias(x, x.meta), Seed()
-    node.outputs = x.meta.alone
+    out, node = alias(x, x._meta), Seed()
+    node.outputs = x._meta.alone
     if onward and x._rg:
         node.edges = (edge_of(x),)
     out._rg, out._grad_fn = True, node
@@ -89,7 +89,7 @@ def released(tree, own, outer: bool):
 
 
 def zeros_for(found: list, tensors: list) -> list:
-    return [core.zeros(x.meta) if g is None else g for g, x in zip(found, tensors)]
+    return [core.zeros(x._meta) if g is None else g for g, x in zip(found, tensors)]
 
 
 # -- arguments ----------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def grad_and_value(func, argnums=0, has_aux=False):
                     "wanted to use the vjp or jacrev APIs instead?"
                 )
             further = outer and escapes([output], given.own)
-            found = zeros_for(pull([output], [core.ones(output.meta)], given.nodes, further), given.tensors)
+            found = zeros_for(pull([output], [core.ones(output._meta)], given.nodes, further), given.tensors)
         value = released((output, aux) if has_aux else output, given.own, outer)
         return given.tree(found), value
 
@@ -248,7 +248,7 @@ class Pushforward:
     def __init__(self, outputs: list, nodes: list):
         self.outputs, self.nodes = outputs, nodes
         with enable_grad():
-            dummies = [seed(core.zeros(o.meta), False) if o.meta.dtype.kind in "fc" else None for o in outputs]
+            dummies = [seed(core.zeros(o._meta), False) if o._meta.dtype.kind in "fc" else None for o in outputs]
             self.linear = pull(outputs, dummies, nodes, True)
         self.dummies = [None if d is None else d._grad_fn for d in dummies]
 

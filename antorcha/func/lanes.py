@@ -339,7 +339,7 @@ def _each_lane(node: Node, size: int, inputs, steps) -> Node:
 
 def enter(level: Level, x: Tensor, dim: int) -> Tensor:
     """The tensor that stands for x[.., lane, ..] along `dim`, sharing memory, without history."""
-    v, m = x.meta.view, x.meta
+    v, m = x._meta.view, x._meta
     step = v.strides[dim]
     keep = [i for i in range(len(v.shape)) if i != dim]
     numel = max(x.storage.numel - (level.size - 1) * step, 0)
@@ -353,7 +353,7 @@ def enter(level: Level, x: Tensor, dim: int) -> Tensor:
 
 def leave(level: Level, t: Tensor) -> Tensor:
     """All lanes of `t`, along a first dimension, without history."""
-    node, m, v = raw_node(t), t.meta, t.meta.view
+    node, m, v = raw_node(t), t._meta, t._meta.view
     above: list = []  # levels entered later hold this one's lanes within theirs
     while type(node.inputs) is Lanes and node.inputs.level is not level:
         above.append(node.inputs)

@@ -30,7 +30,7 @@ class LaneInput(SpecialNode):
     def __init__(self, level: Level, x: Tensor, dim: int, lane: Tensor):
         super().__init__()
         self.level, self.source, self.dim = level, edge_of(x), dim
-        self.outputs = lane.meta.alone
+        self.outputs = lane._meta.alone
 
 
 class VmapBackward(SpecialNode):
@@ -113,7 +113,7 @@ def _attach(level: Level, outputs: list, results: list) -> None:
     node = VmapBackward()
     node.level, node.roots, node.mapped, node.shared = level, roots, mapped, shared
     node.edges = tuple([n.source for n in mapped]) + tuple([n if not nr else (n, nr) for n, nr in shared])
-    node.outputs = tuple([r.meta for _, r in tracked])
+    node.outputs = tuple([r._meta for _, r in tracked])
     for i, (_, r) in enumerate(tracked):
         r._rg, r._grad_fn, r._nr = True, node, i
 

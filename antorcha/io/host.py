@@ -47,7 +47,7 @@ def stack(tensors: Sequence[Tensor], out: np.ndarray) -> None:
     strides, numel = contiguous_strides(out.shape[1:]), prod(out.shape[1:])
     rows = []
     for tensor in tensors:
-        view = tensor.meta.view
+        view = tensor._meta.view
         if view.strides != strides:
             np.stack([peek(tensor) for tensor in tensors], out=out)
             return

@@ -66,7 +66,7 @@ def _storage_from_bytes(data: bytes, dtype: DType) -> StorageRef:
 
 # Tensor -> arguments
 
-_INTERNAL = {"storage", "meta", *vars(Tensor)}  # attributes that are the tensor itself; others are the user's
+_INTERNAL = {"storage", "_meta", *vars(Tensor)}  # attributes that are the tensor itself; others are the user's
 
 
 def tensor_arguments(tensor: Tensor) -> tuple:

@@ -123,9 +123,9 @@ def hardtanh(input: Tensor, min_val=-1.0, max_val=1.0) -> Tensor:
     """Every element, but within [min_val, max_val]; of integers these are cut to integers."""
     if min_val > max_val:
         raise ValueError(f"min_val cannot be greater than max_val; received {min_val} and {max_val}")
-    if input.meta.dtype.kind in "iu":
+    if input._meta.dtype.kind in "iu":
         min_val, max_val = int(min_val), int(max_val)
-    if input.meta.dtype.kind == "u" and min_val < 0:
+    if input._meta.dtype.kind == "u" and min_val < 0:
         raise RuntimeError(f"Cannot do hardtanh on an unsigned type with negative limits; received min_val = {min_val}")
     return _hardtanh(input, min_val, max_val)
 

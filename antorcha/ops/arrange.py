@@ -23,7 +23,7 @@ Tensor = "Tensor"
 def repeat(input, *repeats) -> Tensor:
     """Copies of the whole tensor along each dimension."""
     counts = sizes("repeat", repeats)
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     if len(counts) < len(shape):
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
     if any(n < 0 for n in counts):
@@ -38,7 +38,7 @@ def repeat(input, *repeats) -> Tensor:
 def tile(input, *dims) -> Tensor:
     """`repeat`, with missing counts in front taken as 1."""
     counts = sizes("tile", dims)
-    return repeat(input, (1,) * (len(input.meta.view.shape) - len(counts)) + counts)
+    return repeat(input, (1,) * (len(input._meta.view.shape) - len(counts)) + counts)
 
 
 @operator(out=False)
@@ -50,7 +50,7 @@ def repeat_interleave(input: Tensor, repeats=None, dim=None, *, output_size=None
         input, dim = ravel(input), 0
     elif not input.dim():
         input = reshape(input, (1,))
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     d = normalize_dim("repeat_interleave", dim, len(shape))
     if isinstance(repeats, core.Tensor) and repeats.numel() == 1:
         repeats = int(repeats)
@@ -70,7 +70,7 @@ def repeat_interleave(input: Tensor, repeats=None, dim=None, *, output_size=None
 
 @operator(name="flip", public=False, grad=dict(input=lambda g, dims: flip_(g, dims)))
 def flip_(input: Tensor, dims):
-    v = input.meta.view
+    v = input._meta.view
     strides, offset = list(v.strides), v.offset
     for d in dims:
         offset += (v.shape[d] - 1) * strides[d]
@@ -78,8 +78,8 @@ def flip_(input: Tensor, dims):
     if not v.numel:
         return input.clone()
     mirrored = make_view(v.shape, tuple(strides), offset)
-    d = input.meta.dtype
-    return make(pw.identity.record, (input.storage.node,), (mirrored,), Static(casts=(d,)), v.shape, d, input.meta.device)
+    d = input._meta.dtype
+    return make(pw.identity.record, (input.storage.node,), (mirrored,), Static(casts=(d,)), v.shape, d, input._meta.device)
 
 
 @operator(out=False)
@@ -129,7 +129,7 @@ def roll(input: Tensor, shifts, dims=()) -> Tensor:
     if not shifts:
         raise RuntimeError("`shifts` required")
     if not dims and len(shifts) == 1:
-        return view_(roll(ravel(input), shifts, 0), input.meta.view.shape)
+        return view_(roll(ravel(input), shifts, 0), input._meta.view.shape)
     if not input.dim():
         raise IndexError(f"roll: Dimension specified as {dims[0] if dims else 0} but tensor has no dimensions")
     if len(shifts) != len(dims):
@@ -170,7 +170,7 @@ def diag_embed(input: Tensor, offset=0, dim1=-2, dim2=-1) -> Tensor:
     n = input.shape[-1] + abs(offset)
     rest = iter(input.shape[:-1])
     shape = tuple(n if d in (a, b) else next(rest) for d in range(rank))
-    return diagonal_scatter(core.zeros(meta(dense(shape), input.dtype, input.meta.device)), input, offset, a, b)
+    return diagonal_scatter(core.zeros(meta(dense(shape), input.dtype, input._meta.device)), input, offset, a, b)
 
 
 @operator(out=False)
@@ -185,7 +185,7 @@ def trace(input: Tensor) -> Tensor:
 
 def _scattered(name, input, src, find):
     """A copy of `input` with `src` written at the region `find(dense index map)`."""
-    region = find(dense(input.meta.view.shape))
+    region = find(dense(input._meta.view.shape))
     if tuple(src.shape) != region.shape:
         raise RuntimeError(f"{name}: expected src to have a size equal to the slice of self. src size = {list(src.shape)}, "
                            f"slice size = {list(region.shape)}")
@@ -195,7 +195,7 @@ def _scattered(name, input, src, find):
 @operator()
 def select_scatter(input: Tensor, src: Tensor, dim, index) -> Tensor:
     """A copy of `input` with `src` at position `index` of `dim`."""
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     d = normalize_dim("select_scatter", dim, len(shape))
     if not -shape[d] <= index < shape[d]:
         raise IndexError(f"select(): index {index} out of range for tensor of size {list(shape)} at dimension {dim}")
@@ -220,7 +220,7 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset=0, dim1=0, dim2=1) -> Te
 @operator()
 def as_strided_scatter(input: Tensor, src: Tensor, size, stride, storage_offset=None) -> Tensor:
     """A copy of `input` with `src` written where `as_strided` would read."""
-    v = input.meta.view
+    v = input._meta.view
     extent = 1 + sum((n - 1) * t for n, t in zip(v.shape, v.strides)) + v.offset if v.numel else 0
     flat = views.as_strided_(input, (extent,), (1,), 0).clone()
     offset = v.offset if storage_offset is None else storage_offset

@@ -74,7 +74,7 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
 
 def _scaled(x, factor):
     """x * factor; a factor of integers is cut to an integer, as PyTorch does."""
-    kind = x.meta.dtype.kind
+    kind = x._meta.dtype.kind
     factor = bool(factor) if kind == "b" else int(factor) if kind in "iu" else factor
     return x if factor == 1 else x * factor
 
@@ -82,8 +82,8 @@ def _scaled(x, factor):
 def _combined(name, input, product, beta, alpha):
     """beta * input + alpha * product; of beta 0 the input is not read."""
     product = _scaled(product, alpha)
-    shape = product.meta.view.shape
-    if broadcast_shapes(name, input.meta.view.shape, shape) != shape:
+    shape = product._meta.view.shape
+    if broadcast_shapes(name, input._meta.view.shape, shape) != shape:
         raise RuntimeError(f"{name}: expected input to broadcast to the product's shape {list(shape)}; received {list(input.shape)}")
     return product if beta == 0 else _scaled(expand_(input, shape), beta) + product
 
@@ -120,7 +120,7 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) -
 @operator(autocast="lower", wide=True, inplace=True)
 def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * the sum of batch1[i] @ batch2[i]."""
-    a, b = batch1.meta.view.shape, batch2.meta.view.shape
+    a, b = batch1._meta.view.shape, batch2._meta.view.shape
     if len(a) != 3 or len(b) != 3 or a[0] != b[0] or a[2] != b[1]:
         raise RuntimeError(f"addbmm: expected batches of shapes (b, n, m) and (b, m, p); received {list(a)} and {list(b)}. "
                            "(batch1 and batch2 must be 3D tensors)")

@@ -66,7 +66,7 @@ class Range:
 
 def require_places(what: str, index, size: int, error=IndexError) -> None:
     """The tensor `index` must hold places in a dimension of `size`, from its end if they are negative."""
-    require(index.storage.node, Range(index.meta.view, -size, size, 0, partial(_misplaced, what, size, error)))
+    require(index.storage.node, Range(index._meta.view, -size, size, 0, partial(_misplaced, what, size, error)))
 
 
 def _misplaced(what: str, size: int, error, found: int) -> Exception:

@@ -35,7 +35,7 @@ def _angle_rule(d):
 
 
 def _angle_grad(g, x):
-    if x.meta.dtype.kind != "c":
+    if x._meta.dtype.kind != "c":
         return g * 0
     square = (x * conj_(x)).real
     scale = where(square == 0, 0.0, g / where(square == 0, 1.0, square))
@@ -45,10 +45,10 @@ def _angle_grad(g, x):
 @operator(out="exact")
 def complex(real: Tensor, imag: Tensor) -> Tensor:
     """The complex tensor with these parts, of one float dtype."""
-    if real.meta.dtype is not imag.meta.dtype:
-        raise RuntimeError(f"Expected object of scalar type {real.meta.dtype} but got scalar type {imag.meta.dtype} for second argument")
-    if real.meta.dtype not in (dt.float16, dt.float32, dt.float64):
-        raise RuntimeError(f"Expected both inputs to be Half, Float or Double tensors but got {real.meta.dtype} and {imag.meta.dtype}")
+    if real._meta.dtype is not imag._meta.dtype:
+        raise RuntimeError(f"Expected object of scalar type {real._meta.dtype} but got scalar type {imag._meta.dtype} for second argument")
+    if real._meta.dtype not in (dt.float16, dt.float32, dt.float64):
+        raise RuntimeError(f"Expected both inputs to be Half, Float or Double tensors but got {real._meta.dtype} and {imag._meta.dtype}")
     return complex_(real, imag)
 
 
@@ -87,13 +87,13 @@ def resolve_neg(input: Tensor) -> Tensor:
 @operator(method=False)
 def real(input: Tensor) -> Tensor:
     """The real part."""
-    return real_(input) if input.meta.dtype.kind == "c" else input
+    return real_(input) if input._meta.dtype.kind == "c" else input
 
 
 @operator(method=False)
 def imag(input: Tensor) -> Tensor:
     """The imaginary part, of a complex tensor."""
-    if input.meta.dtype.kind != "c":
+    if input._meta.dtype.kind != "c":
         raise RuntimeError("imag is not implemented for tensors with non-complex dtypes.")
     return imag_(input)
 
@@ -101,7 +101,7 @@ def imag(input: Tensor) -> Tensor:
 @operator()
 def view_as_real(input: Tensor) -> Tensor:
     """(..., 2): real and imaginary parts. A copy here, not a view."""
-    if input.meta.dtype.kind != "c":
+    if input._meta.dtype.kind != "c":
         raise RuntimeError("view_as_real is only supported for complex tensors")
     return core.stack([real_(input), imag_(input)], -1)
 
@@ -109,9 +109,9 @@ def view_as_real(input: Tensor) -> Tensor:
 @operator()
 def view_as_complex(input: Tensor) -> Tensor:
     """From (..., 2), real and imaginary parts. A copy here, not a view."""
-    if not input.meta.dtype.is_floating_point:
+    if not input._meta.dtype.is_floating_point:
         raise RuntimeError(
-            f"view_as_complex is only supported for floating point tensors, but got a tensor of scalar type: {input.meta.dtype}"
+            f"view_as_complex is only supported for floating point tensors, but got a tensor of scalar type: {input._meta.dtype}"
         )
     if not input.dim() or input.shape[-1] != 2:
         raise RuntimeError("Tensor must have a last dimension of size 2")

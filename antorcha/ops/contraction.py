@@ -18,12 +18,12 @@ CONTRACT = Record("contraction", "contraction")
 def contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int, wide: bool = False):
     """Record one contraction. va: shape b + m + k, vb: b + n + k, with so many dimensions of each; the result's is b + m + n. `wide`: it
     stays in the dtype of the sums."""
-    d = a.meta.dtype
+    d = a._meta.dtype
     if d.kind == "c":
         return _complex_contract(a, va, b, vb, nb, nm, nn, nk)
     if state.devices:
         a, b = core.together("matmul", (a, b))
-    key = ("contract", vb, nb, nm, nn, nk, d, a.meta.device, wide)
+    key = ("contract", vb, nb, nm, nn, nk, d, a._meta.device, wide)
     found = va.memo.get(key)
     if found is None:
         computable("matmul", d)
@@ -32,13 +32,13 @@ def contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int, wide:
         shape = left.shape[:sizes[0] + sizes[1]] + right.shape[sizes[0]:sizes[0] + sizes[2]]
         kept = d.compute if wide else d
         found = va.memo[key] = (form(CONTRACT, (left, right), Static(casts=(d.compute, d.compute), dims=sizes), shape, out.numel, kept),
-                                meta(out, kept, a.meta.device))
+                                meta(out, kept, a._meta.device))
     return core.record(found[0], (a.storage.node, b.storage.node), found[1])
 
 
 def _complex_contract(a, va: View, b, vb: View, *dims):
     """(A + iB)(C + iD) as four real contractions."""
-    whole = [core.tensor_on(x.storage, meta(dense((x.storage.numel,)), x.meta.dtype, x.meta.device)) for x in (a, b)]
+    whole = [core.tensor_on(x.storage, meta(dense((x.storage.numel,)), x._meta.dtype, x._meta.device)) for x in (a, b)]
     (ar, ai), (br, bi) = ((real_(x), imag_(x)) for x in whole)
     real = contract(ar, va, br, vb, *dims) - contract(ai, va, bi, vb, *dims)
     return complex_(real, contract(ar, va, bi, vb, *dims) + contract(ai, va, br, vb, *dims))
@@ -72,10 +72,10 @@ def _join(dims):
 
 
 def check_dtypes(what, *tensors):
-    first = tensors[0].meta.dtype
+    first = tensors[0]._meta.dtype
     for x in tensors:
-        if x.meta.dtype is not first:
-            raise RuntimeError(message(what, f"operands of one dtype, {first.name}", x.meta.dtype.name,
+        if x._meta.dtype is not first:
+            raise RuntimeError(message(what, f"operands of one dtype, {first.name}", x._meta.dtype.name,
                                        f"Convert one of them: x.to(torch.{first.name}). (mat1 and mat2 must have the same dtype)"))
 
 
@@ -83,7 +83,7 @@ def check_dtypes(what, *tensors):
           grad=dict(input=lambda g, mat2: product(g, mat2.t()), mat2=lambda g, input: product(input.t(), g)))
 def product(input: Tensor, mat2: Tensor):
     """(m, k) x (k, n)."""
-    va, vb = input.meta.view, mat2.meta.view
+    va, vb = input._meta.view, mat2._meta.view
     return contract(input, va, mat2, _turned(vb), 0, 1, 1, 1)
 
 
@@ -102,7 +102,7 @@ def _turned(v: View) -> View:
           grad=dict(input=lambda g, mat2: batched(g, mat2.transpose(-2, -1)), mat2=lambda g, input: batched(input.transpose(-2, -1), g)))
 def batched(input: Tensor, mat2: Tensor):
     """(..., m, k) x (..., k, n) with broadcast leading dimensions."""
-    va, vb = input.meta.view, mat2.meta.view
+    va, vb = input._meta.view, mat2._meta.view
     lead = broadcast_shapes("matmul", va.shape[:-2], vb.shape[:-2])
     a = broadcast_view(va, lead + va.shape[-2:])
     b = _turned(broadcast_view(vb, lead + vb.shape[-2:]))
@@ -110,19 +110,19 @@ def batched(input: Tensor, mat2: Tensor):
 
 
 @operator(name="bmm_wide", title="Bmm", public=False,
-          grad=dict(input=lambda g, input, mat2, dtype: core.cast(batched_wide(g, _turned_to(mat2, dtype), dtype), input.meta.dtype),
-                    mat2=lambda g, input, mat2, dtype: core.cast(batched_wide(_turned_to(input, dtype), g, dtype), mat2.meta.dtype)))
+          grad=dict(input=lambda g, input, mat2, dtype: core.cast(batched_wide(g, _turned_to(mat2, dtype), dtype), input._meta.dtype),
+                    mat2=lambda g, input, mat2, dtype: core.cast(batched_wide(_turned_to(input, dtype), g, dtype), mat2._meta.dtype)))
 def batched_wide(input: Tensor, mat2: Tensor, dtype):
     """As `batched`, of operands (and cotangents) rounded to a dtype of 16 bits, with a result in float32."""
     a, b = _rounded(input, dtype), _rounded(mat2, dtype)
-    va, vb = a.meta.view, b.meta.view
+    va, vb = a._meta.view, b._meta.view
     lead = broadcast_shapes("matmul", va.shape[:-2], vb.shape[:-2])
     return contract(a, broadcast_view(va, lead + va.shape[-2:]), b, _turned(broadcast_view(vb, lead + vb.shape[-2:])), len(lead), 1, 1, 1,
                     True)
 
 
 def _rounded(x, dtype):
-    return x if x.meta.dtype is dtype else core.cast(x, dtype)
+    return x if x._meta.dtype is dtype else core.cast(x, dtype)
 
 
 def _turned_to(x, dtype):
@@ -142,7 +142,7 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices."""
     if input.is_sparse:
         return input.matmul(mat2)
-    a, b = input.meta.view.shape, mat2.meta.view.shape
+    a, b = input._meta.view.shape, mat2._meta.view.shape
     if len(a) != 2 or len(b) != 2:
         raise RuntimeError(
             f"mm: expected two matrices; received shapes {list(a)} and {list(b)}. (self must be a matrix) Use matmul for others."
@@ -156,7 +156,7 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
 @operator(autocast="lower")
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """The products of two batches of matrices."""
-    a, b = input.meta.view.shape, mat2.meta.view.shape
+    a, b = input._meta.view.shape, mat2._meta.view.shape
     if len(a) != 3 or len(b) != 3:
         raise RuntimeError(f"bmm: batch1 and batch2 must be 3D tensors; received shapes {list(a)} and {list(b)}.")
     if a[0] != b[0] or a[2] != b[1]:
@@ -171,13 +171,13 @@ _MATRICES: set = set()      # layouts of factors, and of a bias, known to be mat
 @operator(autocast="lower")
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product: of vectors the inner product, of higher ranks over the last two dimensions, the others broadcast."""
-    if (getattr(input, "meta", None), getattr(other, "meta", None)) in _MATRICES:
+    if (getattr(input, "_meta", None), getattr(other, "_meta", None)) in _MATRICES:
         return product(input, other)
     check_tensor("matmul", "input", input)
     check_tensor("matmul", "other", other)
     if input.is_sparse or other.is_sparse:
         return input.matmul(other) if input.is_sparse else other.__rmatmul__(input)
-    a, b = input.meta.view.shape, other.meta.view.shape
+    a, b = input._meta.view.shape, other._meta.view.shape
     if not a or not b:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D")
     if a[-1] != (b[-2] if len(b) > 1 else b[0]):
@@ -194,7 +194,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     if len(b) == 2:
         if len(a) == 2:
             if not state.devices:
-                _MATRICES.add((input.meta, other.meta))
+                _MATRICES.add((input._meta, other._meta))
             return product(input, other)
         return product(input.reshape(math.prod(a[:-1]), a[-1]), other).reshape(a[:-1] + (b[-1],))
     if len(a) == 2 and input.requires_grad:     # one product for the matrix's gradient, not the sum of many
@@ -215,22 +215,22 @@ _ROWS: dict = {}        # layouts of two matrices -> the form and the layout of 
 
 def _rows(input, weight):
     """(m, k) x (n, k)."""
-    found = _ROWS.get((input.meta, weight.meta))
+    found = _ROWS.get((input._meta, weight._meta))
     if found is not None and not state.devices:
         return core.record(found[0], (input.storage.node, weight.storage.node), found[1])
-    out = contract(input, input.meta.view, weight, weight.meta.view, 0, 1, 1, 1)
-    if out.meta.dtype.kind != "c" and out.storage.node.buffer is None:
-        _ROWS[input.meta, weight.meta] = out.storage.node.form, out.meta
+    out = contract(input, input._meta.view, weight, weight._meta.view, 0, 1, 1, 1)
+    if out._meta.dtype.kind != "c" and out.storage.node.buffer is None:
+        _ROWS[input._meta, weight._meta] = out.storage.node.form, out._meta
     return out
 
 
 @operator(autocast="lower", method=False)
 def linear(input: Tensor, weight: Tensor, bias: Tensor = None) -> Tensor:
     """input (..., in) times the transpose of weight (out, in), plus bias (out)."""
-    if (getattr(input, "meta", None), weight.meta, None if bias is None else bias.meta) in _MATRICES:
+    if (getattr(input, "_meta", None), weight._meta, None if bias is None else bias._meta) in _MATRICES:
         return linear_(input, weight, bias)
     check_tensor("linear", "input", input)
-    a, w = input.meta.view.shape, weight.meta.view.shape
+    a, w = input._meta.view.shape, weight._meta.view.shape
     if len(w) == 1:
         return matmul(input, weight) if bias is None else matmul(input, weight) + bias
     if not a or a[-1] != w[-1]:
@@ -240,12 +240,12 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor = None) -> Tensor:
         hint = "Flatten it first: input.flatten(1)" if len(a) > 2 and flat == w[-1] else \
             f"mat1 and mat2 shapes cannot be multiplied ({'x'.join(map(str, a))} and {w[-1]}x{w[0]}): check the layer's in_features."
         raise RuntimeError(message("linear", f"input of shape (..., {w[-1]}) to match weight {tuple(w)}", f"input {tuple(a)}", hint))
-    if bias is not None and len(bias.meta.view.shape) == 1 and bias.meta.view.shape[0] not in (1, w[0]):
+    if bias is not None and len(bias._meta.view.shape) == 1 and bias._meta.view.shape[0] not in (1, w[0]):
         raise RuntimeError(message("linear", f"bias of shape ({w[0]},) to match weight {tuple(w)}", f"bias {tuple(bias.shape)}"))
     check_dtypes("linear", input, weight, *([bias] if bias is not None else []))
     if len(a) == 2:
         if not state.devices:
-            _MATRICES.add((input.meta, weight.meta, None if bias is None else bias.meta))
+            _MATRICES.add((input._meta, weight._meta, None if bias is None else bias._meta))
         return linear_(input, weight, bias)
     return linear_(input.reshape(math.prod(a[:-1]), a[-1]), weight, bias).reshape(a[:-1] + (w[0],))
 
@@ -370,5 +370,5 @@ def _contract_grad_b(g, a, nb, nm, nn, nk):
                     b=lambda g, a, nb, nm, nn, nk: _contract_grad_b(g, a, nb, nm, nn, nk)))
 def contract_dims(a: Tensor, b: Tensor, nb, nm, nn, nk):
     """C[b, m, n] = sum over k of A[b, m, k] B[b, n, k], several dimensions of each; differentiable."""
-    va, vb = a.meta.view, b.meta.view
+    va, vb = a._meta.view, b._meta.view
     return contract(a, va, b, vb, nb, nm, nn, nk)

@@ -47,8 +47,8 @@ def _grouped(v: View, d: int, groups: int) -> View:
         spread(g, weight, input_shape[2:], stride, padding, dilation, groups),
     weight=lambda g, padded, weight_shape, stride, dilation, groups: weigh(padded, g, weight_shape[2:], stride, dilation, groups)))
 def convolution_(input: Tensor, weight: Tensor, padded, count, stride, padding, dilation, groups):
-    v = windows(padded.meta.view, weight.meta.view.shape[2:], stride, dilation, count)
-    return _product(padded, v, weight, _grouped(weight.meta.view, 0, groups))
+    v = windows(padded._meta.view, weight._meta.view.shape[2:], stride, dilation, count)
+    return _product(padded, v, weight, _grouped(weight._meta.view, 0, groups))
 
 
 def correlate(input, weight, count, stride, padding, dilation, groups):
@@ -78,18 +78,18 @@ def spread(input: Tensor, weight: Tensor, length, stride, padding, dilation, gro
     Every stride-th place of the result meets the same places of the kernel: for each remainder it is a correlation with these,
     turned round.
     """
-    size, shape = weight.meta.view.shape[2:], input.meta.view.shape
+    size, shape = weight._meta.view.shape[2:], input._meta.view.shape
     phases = [[_Phase(r, *each) for r in range(min(each[1], each[0]))] for each in zip(length, stride, padding, dilation, size)]
     around = tuple((max(0, *(-p.start for p in ps)), max(0, *(p.stop - m for p in ps))) for ps, m in zip(phases, shape[2:]))
     x = surround(input, around, 0) if any(map(any, around)) else _whole(input)
-    w = ordered(_grouped(weight.meta.view, 0, groups), (0, 2, 1, *range(3, 3 + len(size))))    # groups, in, out, *K
+    w = ordered(_grouped(weight._meta.view, 0, groups), (0, 2, 1, *range(3, 3 + len(size))))    # groups, in, out, *K
     out = (shape[0], w.shape[0] * w.shape[1], *length)
     result = None
     for chosen in itertools.product(*phases):
         if all(s == 1 for s in stride):
             return _phase(x, weight, w, chosen, around)
         if result is None:
-            result = core.zeros(meta(dense(out), input.meta.dtype, input.meta.device))
+            result = core.zeros(meta(dense(out), input._meta.dtype, input._meta.device))
         if all(p.count and p.taps for p in chosen):
             region = dense(out)
             for d, (p, s) in enumerate(zip(chosen, stride), 2):
@@ -119,7 +119,7 @@ def _phase(x, weight, w: View, phases: tuple, around: tuple):
     for d, p in enumerate(phases, 3):
         strides[d], offset = w.strides[d] * p.taps.step, offset + w.strides[d] * p.taps.start
     turned = make_view(w.shape[:3] + tuple(len(p.taps) for p in phases), tuple(strides), offset)
-    v = x.meta.view
+    v = x._meta.view
     start = sum((p.start + before) * t for p, (before, _), t in zip(phases, around, v.strides[2:]))
     v = windows(v, turned.shape[3:], (1,) * n, tuple(p.dilation for p in phases), tuple(p.count for p in phases))
     return _product(x, make_view(v.shape, v.strides, v.offset + start), weight, turned)
@@ -132,10 +132,10 @@ def _phase(x, weight, w: View, phases: tuple, around: tuple):
         correlate(input, g, cotangent_shape[2:], stride, (0,) * len(stride), dilation, groups)))
 def weigh(input: Tensor, cotangent: Tensor, size, stride, dilation, groups):
     """w: padded (N, C, *L) and (N, O, *P) to (O, C / groups, *size). The sum over samples is cut into chunks, side by side."""
-    x, n, d = _whole(input), len(size), input.meta.dtype
-    count = cotangent.meta.view.shape[2:]
-    v = _grouped(windows(x.meta.view, size, stride, dilation, count), 1, groups)        # N, groups, in, *P, *K
-    g = _grouped(cotangent.meta.view, 1, groups)                                        # N, groups, out, *P
+    x, n, d = _whole(input), len(size), input._meta.dtype
+    count = cotangent._meta.view.shape[2:]
+    v = _grouped(windows(x._meta.view, size, stride, dilation, count), 1, groups)        # N, groups, in, *P, *K
+    g = _grouped(cotangent._meta.view, 1, groups)                                        # N, groups, out, *P
     batch = v.shape[0]
     most = CHUNKS if d.compute is d else 1      # the sums of chunks would be rounded to 16 bits
     chunks = next(c for c in range(min(batch, most), 0, -1) if batch % c == 0) if batch else 1
@@ -224,7 +224,7 @@ def _convolve(n: int, input, weight, bias, stride, padding, dilation, groups):
     else:
         wide = dt.complex128 if x.dtype is dt.complex64 else x.dtype        # differences of products of the parts lose digits
         y = correlate(x.to(wide), weight.to(wide), count, stride, padding, dilation, groups).to(x.dtype)
-    return _with_bias(y, bias, n, single, input.meta.dtype)
+    return _with_bias(y, bias, n, single, input._meta.dtype)
 
 
 def _empty_result(x, weight, shape: tuple):
@@ -258,7 +258,7 @@ def _convolve_transposed(n: int, input, weight, bias, stride, padding, output_pa
         y = _empty_result(x, weight, (x.shape[0], out, *length))
     else:
         y = spread(x, weight, length, stride, padding, dilation, groups)
-    return _with_bias(y, bias, n, single, input.meta.dtype)
+    return _with_bias(y, bias, n, single, input._meta.dtype)
 
 
 @autocasts("lower")

@@ -125,7 +125,7 @@ def _attaching(derivative: Derivative, parameters: tuple, of: dict) -> str:
     lines += [f"node.edges = ({''.join(e + ', ' for e in edges)})",
               "node.derivative = derivative",
               "node.extras = None",
-              "try: node.outputs = out.meta.alone",
+              "try: node.outputs = out._meta.alone",
               "except AttributeError: several(node, out)",
               "else: out._rg = True; out._grad_fn = node"]
     kept, versions, certain = [], [], False
@@ -135,9 +135,9 @@ def _attaching(derivative: Derivative, parameters: tuple, of: dict) -> str:
             lines += [f"try: k{j} = out.storage; v{j} = k{j}.version",
                       f"except AttributeError: k{j}, v{j} = kept_results(out)"]
         elif kind is SHAPE and known == "list":
-            lines += [f"k{j} = tuple([t.meta.view.shape for t in a{i}])", f"v{j} = None"]
+            lines += [f"k{j} = tuple([t._meta.view.shape for t in a{i}])", f"v{j} = None"]
         elif kind is not ARGUMENT:
-            lines += [f"k{j} = a{i}.meta.view{'.shape' if kind is SHAPE else ''}", f"v{j} = None"]
+            lines += [f"k{j} = a{i}._meta.view{'.shape' if kind is SHAPE else ''}", f"v{j} = None"]
         elif known == "tensor":
             lines += [f"k{j} = a{i}", f"v{j} = a{i}.storage.version"]
         else:
@@ -199,7 +199,7 @@ def _formulas(derivative: Derivative, of: dict) -> str:
         call = f"function{i}(g, {''.join(f'k{j}, ' for j in needs)})"
         lines += [f"extend(found, {call})"] if several else [
             f"r{i} = {call}",
-            f"if r{i} is not None and r{i}.meta is not m{i}: r{i} = reduce_to(r{i}, m{i})"]
+            f"if r{i} is not None and r{i}._meta is not m{i}: r{i} = reduce_to(r{i}, m{i})"]
     if several:
         lines = ["found = []", *lines, "return fitting(found, layouts)"]
     else:

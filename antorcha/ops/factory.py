@@ -60,7 +60,7 @@ def _filled(name: str, value, text: str):
     factory.__doc__ = f"A tensor of the given size {text}."
 
     def like(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
-        m = input.meta
+        m = input._meta
         result = full_of(m.view.shape, value, dtype or m.dtype, m.device if device is None else device_name(device))
         return finish(result, requires_grad)
     like.__name__ = like.__qualname__ = f"{name}_like"
@@ -96,9 +96,8 @@ def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, re
 
 def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
     """A tensor with the shape and dtype of `input` filled with one value."""
-    return full(
-        input.meta.view.shape, fill_value, dtype=dtype or input.meta.dtype, device=device or input.meta.device, requires_grad=requires_grad
-    )
+    m = input._meta
+    return full(m.view.shape, fill_value, dtype=dtype or m.dtype, device=device or m.device, requires_grad=requires_grad)
 
 
 def empty_strided(size, stride, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):

@@ -38,7 +38,7 @@ def _with_size(shape, dim: int, size: int) -> tuple:
           grad=dict(input=lambda g, dims, forward: whole(g, dims, not forward)))
 def whole(input: Tensor, dims, forward):
     """Complex to complex over `dims`."""
-    return run(WHOLE, (input,), [(input.shape, input.meta.dtype)], dims=dims, forward=forward)[0]
+    return run(WHOLE, (input,), [(input.shape, input._meta.dtype)], dims=dims, forward=forward)[0]
 
 
 @operator(name="fft_half", title="FftR2C", public=False, holomorphic=False,
@@ -46,14 +46,14 @@ def whole(input: Tensor, dims, forward):
 def half(input: Tensor, dim):
     """The forward transform of real numbers along `dim`: frequencies 0 to n // 2, the others are their conjugates."""
     shape = _with_size(input.shape, dim, input.shape[dim] // 2 + 1)
-    return run(HALF, (input,), [(shape, input.meta.dtype.to_complex())], dim=dim)[0]
+    return run(HALF, (input,), [(shape, input._meta.dtype.to_complex())], dim=dim)[0]
 
 
 @operator(name="fft_real", title="FftC2R", public=False, holomorphic=False,
           grad=dict(input=lambda g, dim, size: _real_grad(g, dim, size)))
 def real(input: Tensor, dim, size):
     """The backward transform along `dim` of half a Hermitian spectrum, to `size` real numbers."""
-    return run(REAL, (input,), [(_with_size(input.shape, dim, size), input.meta.dtype.to_real())], dim=dim, size=size)[0]
+    return run(REAL, (input,), [(_with_size(input.shape, dim, size), input._meta.dtype.to_real())], dim=dim, size=size)[0]
 
 
 def _real_grad(g, dim, size):
@@ -70,7 +70,7 @@ def resized(x, dims, sizes):
         if n < have:
             x = x.narrow(d, 0, n)
         elif n > have:
-            filling = core.zeros(meta(dense(_with_size(x.shape, d, n - have)), x.meta.dtype, x.meta.device))
+            filling = core.zeros(meta(dense(_with_size(x.shape, d, n - have)), x._meta.dtype, x._meta.device))
             x = core.cat([x, filling], d)
     return x
 
@@ -125,7 +125,7 @@ def _scaled(x, factor):
 def _floating(name, input, kind):
     """`input` in the real ("f") or complex ("c") dtype that the transform computes in."""
     check_tensor(name, "input", input)
-    d = input.meta.dtype
+    d = input._meta.dtype
     if kind == "f" and d.kind == "c":
         raise RuntimeError(f"{name} expects a real input tensor, but got {d}. Use input.real, or the transform of complex "
                            "numbers.")

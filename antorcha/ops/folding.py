@@ -20,10 +20,10 @@ def image_to_columns(input: Tensor, size, dilation, padding, stride):
     x = input
     for d, p in enumerate(padding, 2):
         x = border(x, d, p, p)
-    x = x if x.meta.view.dense else core.contiguous(x)
-    shape = x.meta.view.shape
+    x = x if x._meta.view.dense else core.contiguous(x)
+    shape = x._meta.view.shape
     count = window_count("unfold", shape[2:], size, stride, dilation)
-    whole = viewed(x, windows(x.meta.view, size, stride, dilation, count))          # N, C, *P, *K
+    whole = viewed(x, windows(x._meta.view, size, stride, dilation, count))          # N, C, *P, *K
     turned = core.contiguous(whole.permute((0, 1, *range(2 + n, 2 + 2 * n), *range(2, 2 + n))))
     return core.reread(turned, (shape[0], shape[1] * math.prod(size), math.prod(count)))
 
@@ -41,7 +41,7 @@ def columns_to_image(input: Tensor, length, size, dilation, padding, stride):
         x = overlap_add(x, 2 + d, 3 + 2 * d, stride[d], dilation[d], padded[d])
     for d, (m, p) in enumerate(zip(length, padding), 2):
         x = x.narrow(d, p, m)
-    return x if x.meta.view.dense else core.contiguous(x)
+    return x if x._meta.view.dense else core.contiguous(x)
 
 
 def _arguments(what: str, kernel_size, dilation, padding, stride) -> tuple:

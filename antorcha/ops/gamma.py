@@ -54,7 +54,7 @@ def _gamma_reach(a, x, below, fall: float):
 def _standard_gamma_grad(input: Tensor, output: Tensor) -> Tensor:
     """How a sample `output` of Gamma(concentration `input`, rate 1) moves with the concentration."""
     a, x = input.double(), output.double()
-    count, fall = _precision(output.meta.dtype)
+    count, fall = _precision(output._meta.dtype)
     below = x <= a
     reach = _gamma_reach(a, x, below, fall)
     side = where(below, 1.0, -1.0)
@@ -85,7 +85,7 @@ def _dirichlet_grad(x: Tensor, alpha: Tensor, total: Tensor) -> Tensor:
     rate = where(below, a, c - a)
     weight = where(below, p, 1 - p)
     head = digamma(a) - digamma(c) - p.log()
-    count, fall = _precision(x.meta.dtype)
+    count, fall = _precision(x._meta.dtype)
     reach = _beta_reach(rate, c, fall)
     below, rate, weight, head, c = (t.unsqueeze(-1) for t in (below, rate, weight, head, c))
 
@@ -102,12 +102,12 @@ def _smallest(d: dt.dtype) -> float:
 
 
 def _host(x):
-    return np.asarray(core.host(x.detach()), np.float64 if x.meta.dtype is dt.float64 else np.float32)
+    return np.asarray(core.host(x.detach()), np.float64 if x._meta.dtype is dt.float64 else np.float32)
 
 
 def _from(array, x):
     """A tensor of the shape and dtype of `x`, where `x` is."""
-    return place(core.from_numpy(np.ascontiguousarray(array).reshape(tuple(x.shape))).to(x.meta.dtype), str(x.device))
+    return place(core.from_numpy(np.ascontiguousarray(array).reshape(tuple(x.shape))).to(x._meta.dtype), str(x.device))
 
 
 def _require_float(name: str, x) -> None:
@@ -124,8 +124,8 @@ def _standard_gamma(input: Tensor, generator=None) -> Tensor:
 
 @by_lane
 def _draw_gamma(input, generator):
-    drawn = source(generator).gamma(_host(input).reshape(-1)).astype(np.float64 if input.meta.dtype is dt.float64 else np.float32)
-    return _from(np.maximum(drawn, _smallest(input.meta.dtype)), input)
+    drawn = source(generator).gamma(_host(input).reshape(-1)).astype(np.float64 if input._meta.dtype is dt.float64 else np.float32)
+    return _from(np.maximum(drawn, _smallest(input._meta.dtype)), input)
 
 
 def _dirichlet_backward(g, input, result):
@@ -146,6 +146,6 @@ def _draw_dirichlet(input, generator):
     drawn = source(generator).gamma(_host(input).astype(np.float64).reshape(-1)).reshape(tuple(input.shape))
     share = (drawn / drawn.sum(-1, keepdims=True)).astype(_host(input).dtype)
     eps = np.finfo(share.dtype).eps
-    return _from(np.clip(share, _smallest(input.meta.dtype), 1 - eps / 2), input)
+    return _from(np.clip(share, _smallest(input._meta.dtype), 1 - eps / 2), input)
 
 

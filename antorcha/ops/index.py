@@ -36,25 +36,25 @@ def _places(v: View, shape: tuple, mapping: tuple, count: int):
 
 
 def _index_views(indices, shape):
-    return tuple(broadcast_view(i.meta.view, shape) for i in indices)
+    return tuple(broadcast_view(i._meta.view, shape) for i in indices)
 
 
 @operator(name="index", public=False,
           grad=dict(input=lambda g, input_shape, indices, shape, mapping:
-                    put(core.zeros(meta(dense(input_shape), g.meta.dtype, g.meta.device)), g, indices, shape, mapping, "sum")))
+                    put(core.zeros(meta(dense(input_shape), g._meta.dtype, g._meta.device)), g, indices, shape, mapping, "sum")))
 def pick(input: Tensor, indices, shape, mapping, op=GATHER) -> Tensor:
     """The elements of `input` at the places; an index out of range raises IndexError when the value is needed."""
-    place, picks = _places(input.meta.view, shape, mapping, len(indices))
+    place, picks = _places(input._meta.view, shape, mapping, len(indices))
     for size, _ in picks:
         if size == 0 and place.numel:
             raise IndexError("index is out of bounds for dimension with size 0")
     if state.devices:
         input, *indices = core.together("index", (input, *indices), range(1, len(indices) + 1))
     nodes = (input.storage.node, *(i.storage.node for i in indices))
-    d, out = input.meta.dtype, dense(shape)
+    d, out = input._meta.dtype, dense(shape)
     node = Node(op, nodes, (place, *_index_views(indices, shape)), Static(picks=picks), shape, out.numel, d)
     node.where = user_position()
-    return core.make(node, meta(out, d, input.meta.device))
+    return core.make(node, meta(out, d, input._meta.device))
 
 
 @operator(name="index_put", public=False,
@@ -64,20 +64,20 @@ def put(base: Tensor, values: Tensor, indices, shape, mapping, combine, op=SCATT
     """`base` with `values` (of `shape`) combined in at the places."""
     if state.devices:
         base, values, *indices = core.together("index_put", (base, values, *indices), range(2, len(indices) + 2))
-    whole = dense(base.meta.view.shape)
-    if not (base.meta.view is whole and base.storage.numel == whole.numel):
+    whole = dense(base._meta.view.shape)
+    if not (base._meta.view is whole and base.storage.numel == whole.numel):
         base = pw.identity(base)
-        if base.meta.view is not whole:
+        if base._meta.view is not whole:
             base = core.contiguous(base)
     region, picks = _places(whole, shape, mapping, len(indices))
-    d = base.meta.dtype
+    d = base._meta.dtype
     if region.numel == 0:
         return pw.identity(base)
     node = Node(op, (base.storage.node, values.storage.node, *(i.storage.node for i in indices)),
-                (dense((whole.numel,)), broadcast_view(values.meta.view, shape), *_index_views(indices, shape)),
+                (dense((whole.numel,)), broadcast_view(values._meta.view, shape), *_index_views(indices, shape)),
                 Static(casts=(d, d), combine=combine, region=region, picks=picks), whole.shape, whole.numel, d)
     node.where = user_position()
-    return core.make(node, meta(whole, d, base.meta.device))
+    return core.make(node, meta(whole, d, base._meta.device))
 
 
 def _put_base_grad(g, indices, shape, mapping, combine):
@@ -85,15 +85,15 @@ def _put_base_grad(g, indices, shape, mapping, combine):
         return g
     if combine != "set":
         raise NotImplementedError(f"the derivative of scatter with reduce={combine!r} is missing in antorcha so far")
-    zero = core.zeros(meta(dense(shape), g.meta.dtype, g.meta.device))
+    zero = core.zeros(meta(dense(shape), g._meta.dtype, g._meta.device))
     return put(g, zero, indices, shape, mapping, "set")
 
 
 def _check_index(what: str, index, size: int | None = None, dtypes=(dt.int64, dt.int32)):
     """`size`: of the dimension, if the values are to be looked at."""
     check_tensor(what, "index", index)
-    if index.meta.dtype not in dtypes:
-        raise RuntimeError(f"{what}(): Expected dtype int32/int64 for index; received {index.meta.dtype}. Convert it first: index.long()")
+    if index._meta.dtype not in dtypes:
+        raise RuntimeError(f"{what}(): Expected dtype int32/int64 for index; received {index._meta.dtype}. Convert it first: index.long()")
     if size is not None:
         require_places(what, index, size)
 
@@ -106,7 +106,7 @@ def _others(rank: int, dim: int) -> tuple:
 def index_select(input: Tensor, dim, index: Tensor) -> Tensor:
     """The positions `index` (a vector) along `dim`."""
     _check_index("index_select", index)
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     if index.dim() > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
     if not shape:
@@ -121,7 +121,7 @@ def index_select(input: Tensor, dim, index: Tensor) -> Tensor:
 @operator(out="exact")
 def gather(input: Tensor, dim, index: Tensor, *, sparse_grad=False) -> Tensor:
     """out[i][j][k] = input[index[i][j][k]][j][k] for dim 0, and likewise along other dimensions."""
-    shape, want = input.meta.view.shape, index.meta.view.shape
+    shape, want = input._meta.view.shape, index._meta.view.shape
     d = normalize_dim("gather", dim, len(shape))
     if not index.numel():
         return input.reshape(-1).narrow(0, 0, 0).reshape(want)
@@ -142,14 +142,14 @@ def gather(input: Tensor, dim, index: Tensor, *, sparse_grad=False) -> Tensor:
 def pick_one(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """input[i, index[i, j], j] for a dimension `dim` and an index without it, which has been looked at."""
     index = index.unsqueeze(dim)
-    return pick(input, [index], index.meta.view.shape, _others(input.dim(), dim)).squeeze(dim)
+    return pick(input, [index], index._meta.view.shape, _others(input.dim(), dim)).squeeze(dim)
 
 
 @operator(out="apart")
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements of the flattened input."""
     _check_index("take", index, input.numel())
-    return pick(input.reshape(-1), [index], index.meta.view.shape, (("i", 0),))
+    return pick(input.reshape(-1), [index], index._meta.view.shape, (("i", 0),))
 
 
 @operator()
@@ -167,16 +167,16 @@ def take_along_dim(input: Tensor, indices: Tensor, dim=None) -> Tensor:
 def _embedding_grad(g, weight_shape, indices, padding_idx, scale_grad_by_freq, sparse):
     if scale_grad_by_freq:
         flat = indices.reshape(-1)
-        counts = core.zeros(meta(dense((weight_shape[0],)), g.meta.dtype, g.meta.device)).index_add(
-            0, flat, core.ones_like(flat, g.meta.dtype)
+        counts = core.zeros(meta(dense((weight_shape[0],)), g._meta.dtype, g._meta.device)).index_add(
+            0, flat, core.ones_like(flat, g._meta.dtype)
         )
         g = g / counts.index_select(0, flat).reshape(indices.shape).unsqueeze(-1)
     if padding_idx is not None and padding_idx >= 0:
         g = pw.where((indices == padding_idx).unsqueeze(-1), 0.0, g)
     if sparse:
         return core.sparse_rows(indices, g, weight_shape)
-    shape = indices.meta.view.shape + (weight_shape[1],)
-    zeros = core.zeros(meta(dense(weight_shape), g.meta.dtype, g.meta.device))
+    shape = indices._meta.view.shape + (weight_shape[1],)
+    zeros = core.zeros(meta(dense(weight_shape), g._meta.dtype, g._meta.device))
     return put(zeros, g, [indices.unsqueeze(-1)], shape, (("i", 0), ("d", len(shape) - 1)), "sum")
 
 
@@ -185,12 +185,13 @@ def _embedding_grad(g, weight_shape, indices, padding_idx, scale_grad_by_freq, s
 def embedding(weight: Tensor, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=False) -> Tensor:
     """Rows of `weight` (n, d) at `indices` (any shape): indices.shape + (d,)."""
     check_tensor("embedding", "indices", indices)
-    if indices.meta.dtype not in (dt.int64, dt.int32):
-        raise RuntimeError(message("embedding", "indices of dtype int64 or int32", indices.meta.dtype.name, "Convert them: indices.long()"))
+    dtype = indices._meta.dtype
+    if dtype not in (dt.int64, dt.int32):
+        raise RuntimeError(message("embedding", "indices of dtype int64 or int32", dtype.name, "Convert them: indices.long()"))
     if weight.dim() != 2:
         raise RuntimeError(message("embedding", "weight to be a matrix ('weight' must be 2-D)", f"shape {list(weight.shape)}"))
-    require_places("embedding", indices, weight.meta.view.shape[0])
-    shape = indices.meta.view.shape + (weight.meta.view.shape[1],)
+    require_places("embedding", indices, weight._meta.view.shape[0])
+    shape = indices._meta.view.shape + (weight._meta.view.shape[1],)
     return pick(weight, [indices.unsqueeze(-1)], shape, (("i", 0), ("d", len(shape) - 1)))
 
 
@@ -198,10 +199,10 @@ def embedding(weight: Tensor, indices, padding_idx=-1, scale_grad_by_freq=False,
 
 def _fitted(what, input, d, index, src):
     """`src`, checked and cut to the index's shape; a number as a tensor of it."""
-    shape = index.meta.view.shape
+    shape = index._meta.view.shape
     if not isinstance(src, core.Tensor):
-        return core.full(shape, number(src), input.meta.dtype, input.meta.device)
-    if src.meta.dtype is not input.meta.dtype:
+        return core.full(shape, number(src), input._meta.dtype, input._meta.device)
+    if src._meta.dtype is not input._meta.dtype:
         raise RuntimeError(f"{what}(): Expected self.dtype to be equal to src.dtype; received {input.dtype} and {src.dtype}")
     for name, x in (("self", input), ("src", src)):
         if x.dim() != len(shape):
@@ -228,8 +229,8 @@ def _scatter(what, input, dim, index, src, combine):
         return _scatter(what, input, 0, index, src, combine).reshape(())
     d = normalize_dim(what, dim, rank)
     src = _fitted(what, input, d, index, src)
-    require_places(what, index, input.meta.view.shape[d], RuntimeError)
-    return put(input, src, [index], index.meta.view.shape, _others(rank, d), combine, STRICT_SCATTER)
+    require_places(what, index, input._meta.view.shape[d], RuntimeError)
+    return put(input, src, [index], index._meta.view.shape, _others(rank, d), combine, STRICT_SCATTER)
 
 
 @operator(inplace=True)
@@ -280,8 +281,8 @@ def _winners(g, input, dim, index, src, result):
 
 def _terms(input, dim, index, include_self):
     """How many values meet at each place, at least 1."""
-    start = core.full(input.shape, 1 if include_self else 0, input.meta.dtype)
-    ones = core.full(index.shape, 1, input.meta.dtype)
+    start = core.full(input.shape, 1 if include_self else 0, input._meta.dtype)
+    ones = core.full(index.shape, 1, input._meta.dtype)
     return pw.clamp_min(_scatter("scatter_reduce", start, dim, index, ones, "sum"), 1)
 
 
@@ -298,7 +299,7 @@ def _terms(input, dim, index, include_self):
     ),
 )
 def scatter_reduce_(input: Tensor, dim, index, src: Tensor, reduce, include_self):
-    d = input.meta.dtype
+    d = input._meta.dtype
     base = input
     if not include_self:    # an extreme of itself is itself; sums and products have a neutral element
         start = src if reduce in ("amax", "amin") else core.full(index.shape, 1 if reduce == "prod" else 0, d)
@@ -330,7 +331,7 @@ def scatter_reduce(input: Tensor, dim, index, src: Tensor, reduce, *, include_se
 
 def _along(what, input, dim, index):
     d = normalize_dim(what, dim, input.dim())
-    require_places(what, index, input.meta.view.shape[d])
+    require_places(what, index, input._meta.view.shape[d])
     shape = input.shape[:d] + (index.numel(),) + input.shape[d + 1:]
     return d, tuple(shape), index.reshape((-1,) + (1,) * (input.dim() - 1 - d))
 
@@ -380,7 +381,7 @@ def index_fill(input: Tensor, dim, index, value: Tensor) -> Tensor:
     if not input.dim():
         return index_fill(input.reshape(1), 0, index, value).reshape(())
     d, shape, place = _along("index_fill", input, dim, index)
-    value = value.to(input.dtype) if isinstance(value, core.Tensor) else core.full((), number(value), input.meta.dtype)
+    value = value.to(input.dtype) if isinstance(value, core.Tensor) else core.full((), number(value), input._meta.dtype)
     return put(input, value.expand(shape), [place], shape, _others(input.dim(), d), "set")
 
 
@@ -403,22 +404,22 @@ def put_flat(input: Tensor, index, source: Tensor, accumulate=False) -> Tensor:
                                                       value=lambda g, mask: pw.where(mask, g, 0.0)))
 def masked_fill_(input: Tensor, mask, value: Tensor):
     out = pw.where_(mask, value, input)
-    return out if out.meta.dtype is input.meta.dtype else out.to(input.meta.dtype)
+    return out if out._meta.dtype is input._meta.dtype else out.to(input._meta.dtype)
 
 
 @operator(inplace=True)
 def masked_fill(input: Tensor, mask, value: Tensor) -> Tensor:
     """`value` where the mask holds, else `input`."""
-    if mask.meta.dtype is not dt.bool_:
+    if mask._meta.dtype is not dt.bool_:
         raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}")
     if isinstance(value, core.Tensor) and value.dim():
         raise RuntimeError(f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.dim()} dimension(s).")
     if isinstance(value, core.Tensor):
-        if value.meta.dtype.kind == "c" and input.meta.dtype.kind != "c":
+        if value._meta.dtype.kind == "c" and input._meta.dtype.kind != "c":
             raise RuntimeError(f"value cannot be converted to type {input.dtype} without overflow")
     else:
         value = number(value)
-        if input.meta.dtype is not dt.bool_ and dt.CATEGORY[result_dtype((value,)).kind] > dt.CATEGORY[input.meta.dtype.kind]:
+        if input._meta.dtype is not dt.bool_ and dt.CATEGORY[result_dtype((value,)).kind] > dt.CATEGORY[input._meta.dtype.kind]:
             raise RuntimeError(f"value cannot be converted to type {input.dtype} without overflow")
     return masked_fill_(input, mask, value)
 
@@ -426,7 +427,7 @@ def masked_fill(input: Tensor, mask, value: Tensor) -> Tensor:
 @operator()
 def masked_select(input: Tensor, mask) -> Tensor:
     """The elements where the mask holds, as a vector."""
-    if mask.meta.dtype is not dt.bool_:
+    if mask._meta.dtype is not dt.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
     input, mask = core.broadcast_tensors(input, mask)
     return input[mask]
@@ -444,7 +445,7 @@ def masked_scatter(input: Tensor, mask, source: Tensor) -> Tensor:
     order = (mask.reshape(-1).cumsum(0) - 1).clamp(min=0).reshape(mask.shape)
     if not source.numel():
         source = source.new_zeros(1)
-    return pw.where(mask, pick(source.reshape(-1), [order], order.meta.view.shape, (("i", 0),), STRICT_GATHER), input)
+    return pw.where(mask, pick(source.reshape(-1), [order], order._meta.view.shape, (("i", 0),), STRICT_GATHER), input)
 
 
 @operator(inplace=True, grad=dict(input=lambda g, diagonal: tril(g, diagonal)))

@@ -18,7 +18,7 @@ Tensor = "Tensor"
 def _cat_grad(g, shapes, dim):
     out, start = [], 0
     for shape in shapes:
-        n = shape[dim] if shape != (0,) or len(g.meta.view.shape) == 1 else 0
+        n = shape[dim] if shape != (0,) or len(g._meta.view.shape) == 1 else 0
         out.append(slice_(g, dim, start, start + n, 1) if shape != (0,) else None)
         start += n
     return out
@@ -26,17 +26,17 @@ def _cat_grad(g, shapes, dim):
 
 @operator(name="cat", public=False, grad=dict(tensors=lambda g, tensors_shape, dim: _cat_grad(g, tensors_shape, dim)))
 def cat_(tensors: list[Tensor], dim) -> Tensor:
-    shape = _joined_shape([x.meta.view.shape for x in tensors], dim)
-    d = functools.reduce(dt.promote, (x.meta.dtype for x in tensors))
+    shape = _joined_shape([x._meta.view.shape for x in tensors], dim)
+    d = functools.reduce(dt.promote, (x._meta.dtype for x in tensors))
     if state.devices:
         tensors = core.together("cat", tensors)
     device, whole = common(tensors), dense(shape)
     joined, start = core.blank(shape, d, device), 0
     for x in tensors:
-        if x.meta.view.numel:
-            n = x.meta.view.shape[dim]
+        if x._meta.view.numel:
+            n = x._meta.view.shape[dim]
             region = slice_view(whole, dim, start, start + n, 1)
-            node = Node(SCATTER, (joined.storage.node, x.storage.node), (dense((whole.numel,)), x.meta.view),
+            node = Node(SCATTER, (joined.storage.node, x.storage.node), (dense((whole.numel,)), x._meta.view),
                         Static(casts=(d, d), combine="set", region=region), shape, whole.numel, d)
             joined = core.make(node, meta(whole, d, device))
             start += n
@@ -73,7 +73,7 @@ def _listed(name, tensors):
 def cat(tensors, dim=0) -> Tensor:
     """Tensors one after the other along `dim`; those of shape (0,) are left out."""
     tensors = _listed("cat", tensors)
-    rank = max(len(x.meta.view.shape) for x in tensors)
+    rank = max(len(x._meta.view.shape) for x in tensors)
     if rank == 0:
         raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
     return cat_(tensors, normalize_dim("cat", dim, rank))
@@ -83,11 +83,11 @@ def cat(tensors, dim=0) -> Tensor:
 def stack(tensors, dim=0) -> Tensor:
     """Tensors of one shape, along a new dimension."""
     tensors = _listed("stack", tensors)
-    shape = tensors[0].meta.view.shape
+    shape = tensors[0]._meta.view.shape
     for i, x in enumerate(tensors):
-        if x.meta.view.shape != shape:
+        if x._meta.view.shape != shape:
             raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and "
-                               f"{list(x.meta.view.shape)} at entry {i}")
+                               f"{list(x._meta.view.shape)} at entry {i}")
     d = normalize_dim("stack", dim, len(shape) + 1)
     return cat([unsqueeze(x, d) for x in tensors], d)
 
@@ -248,5 +248,5 @@ def _chunk_dim(tensors, dim, num_chunks) -> int:
 def broadcast_tensors(*tensors):
     """All tensors expanded to one shape."""
     tensors = _many(tensors)
-    shape = broadcast_shapes("broadcast_tensors", *[t.meta.view.shape for t in tensors]) if tensors else ()
+    shape = broadcast_shapes("broadcast_tensors", *[t._meta.view.shape for t in tensors]) if tensors else ()
     return tuple(expand_(t, shape) for t in tensors)

@@ -64,7 +64,7 @@ def result_dtype(inputs) -> dt.dtype:
     groups = [None, None, None]
     for x in inputs:
         if isinstance(x, core.Tensor):
-            place, d = (0 if x.meta.view.shape else 1), x.meta.dtype
+            place, d = (0 if x._meta.view.shape else 1), x._meta.dtype
         else:
             place = 2
             d = NUMBERS[type(x)] or dt.default()

@@ -40,7 +40,7 @@ triangular_solve_t = named("triangular_solve", "solution", "cloned_coefficient")
 def check_matrix(what: str, A, name: str = "A", square: bool = False, narrow: bool = False) -> None:
     """Refuse what is not a stack of (square) matrices of float32, float64, their complex counterparts or (`narrow`) 16-bit floats."""
     check_tensor(what, name, A)
-    shape, d = A.meta.view.shape, A.meta.dtype
+    shape, d = A._meta.view.shape, A._meta.dtype
     if len(shape) < 2:
         raise RuntimeError(f"{what}: The input tensor {name} must have at least 2 dimensions; received shape {list(shape)}.")
     if d.kind not in "fc":
@@ -54,7 +54,7 @@ def check_matrix(what: str, A, name: str = "A", square: bool = False, narrow: bo
 
 def check_same(what: str, A, B, names=("A", "B")) -> None:
     check_tensor(what, names[1], B)
-    if A.meta.dtype is not B.meta.dtype:
+    if A._meta.dtype is not B._meta.dtype:
         raise RuntimeError(f"{what}: Expected {names[0]} and {names[1]} to have the same dtype, but found {names[0]} of type "
                            f"{A.dtype} and "
                            f"{names[1]} of type {B.dtype} instead")
@@ -88,7 +88,7 @@ def raise_where(info, describe) -> None:
 
 def run_square(op, A, *others, **params):
     """(a result like A, info) of a routine of matrices."""
-    return run(op, (A, *others), [((others or (A,))[-1].shape, A.meta.dtype), (A.shape[:-2], dt.int32)], **params)
+    return run(op, (A, *others), [((others or (A,))[-1].shape, A._meta.dtype), (A.shape[:-2], dt.int32)], **params)
 
 
 # -- triangular systems -----------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ TRIANGULAR = host_op("linalg_solve_triangular", lapack.solve_triangular)
                     B=lambda g, A, upper, unit: triangular(A.mH, g, not upper, unit)))
 def triangular(A: Tensor, B: Tensor, upper, unit):
     """X of A X = B for stacks of the same size."""
-    return run(TRIANGULAR, (A, B), [(B.shape, B.meta.dtype)], upper=upper, unit=unit)[0]
+    return run(TRIANGULAR, (A, B), [(B.shape, B._meta.dtype)], upper=upper, unit=unit)[0]
 
 
 def _triangular_grad(g, A, upper, unit, X):
@@ -216,7 +216,7 @@ SLOGDET, ADJUGATE = host_op("linalg_slogdet", _slogdet_host), host_op("adjugate"
 
 @operator(public=False, grad=dict(A=lambda g, A: _adjugate_grad(g, A)))
 def adjugate(A: Tensor):
-    return run(ADJUGATE, (A,), [(A.shape, A.meta.dtype)])[0]
+    return run(ADJUGATE, (A,), [(A.shape, A._meta.dtype)])[0]
 
 
 def _adjugate_grad(g, A):
@@ -232,7 +232,7 @@ def _over(values, A):
 
 @operator(name="linalg_det", public=False, grad=dict(A=lambda g, A: _over(g, A) * adjugate(A).mT))
 def determinant(A: Tensor):
-    return run(DET, (A,), [(A.shape[:-2], A.meta.dtype)])[0]
+    return run(DET, (A,), [(A.shape[:-2], A._meta.dtype)])[0]
 
 
 @operator(name="linalg_det", namespace="linalg", torch_name="det")
@@ -244,7 +244,7 @@ def det(A: Tensor) -> Tensor:
 
 @operator(name="linalg_slogdet", public=False, holomorphic=False, grad=dict(A=lambda g, A, result: _slogdet_grad(g, A, result)))
 def slogdet_(A: Tensor):
-    d = A.meta.dtype
+    d = A._meta.dtype
     return linalg_slogdet_t(*run(SLOGDET, (A,), [(A.shape[:-2], d), (A.shape[:-2], d.to_real())]))
 
 
@@ -292,7 +292,7 @@ def lower_and_upper(LU):
     """L with its unit diagonal (..., m, k) and U (..., k, n)."""
     m, n = LU.shape[-2:]
     k = min(m, n)
-    one = core.eye(m, k, dtype=LU.meta.dtype)
+    one = core.eye(m, k, dtype=LU._meta.dtype)
     return LU[..., :k].tril(-1) + one, LU[..., :k, :].triu()
 
 
@@ -300,7 +300,7 @@ def lower_and_upper(LU):
           grad=dict(A=lambda g, result: _lu_grad(g[0], result[0], result[1])))
 def lu_(A: Tensor):
     shape, lead = A.shape, tuple(A.shape[:-2])
-    return lu_factor_ex_t(*run(LU, (A,), [(shape, A.meta.dtype), ((*lead, min(shape[-2:])), dt.int32), (lead, dt.int32)]))
+    return lu_factor_ex_t(*run(LU, (A,), [(shape, A._meta.dtype), ((*lead, min(shape[-2:])), dt.int32), (lead, dt.int32)]))
 
 
 def _lu_grad(g, LU, pivots):
@@ -321,7 +321,7 @@ def _lu_grad(g, LU, pivots):
     inner = triangular(L1.mH, triangular(U1.conj(), inner.mT, True, False).mT, True, True)
     if beyond is not None:
         inner = core.cat([inner, beyond], -1 if n > k else -2)
-    return permutation(pivots, m, g.meta.dtype) @ inner
+    return permutation(pivots, m, g._meta.dtype) @ inner
 
 
 def _check_pivot(what, A, pivot):
@@ -361,7 +361,7 @@ def linalg_lu(A: Tensor, *, pivot=True):
     """(P, L, U) with A = P L U: a permutation, unit lower and upper triangular."""
     _check_pivot("linalg.lu", A, pivot)
     LU, pivots, _ = lu_(A)
-    return linalg_lu_t(permutation(pivots, A.shape[-2], A.meta.dtype), *lower_and_upper(LU))
+    return linalg_lu_t(permutation(pivots, A.shape[-2], A._meta.dtype), *lower_and_upper(LU))
 
 
 @operator()
@@ -375,11 +375,11 @@ def lu(input: Tensor, pivot=True, get_infos=False):
 def lu_unpack(LU_data: Tensor, LU_pivots, unpack_data=True, unpack_pivots=True):
     """(P, L, U) of what linalg.lu_factor returned; empty tensors where they are not asked for."""
     check_matrix("lu_unpack", LU_data, "LU_data")
-    if unpack_pivots and LU_pivots.meta.dtype is not dt.int32:
+    if unpack_pivots and LU_pivots._meta.dtype is not dt.int32:
         raise RuntimeError("lu_unpack: LU_pivots is expected to be a contiguous tensor of torch.int32 dtype. Note: this "
                            "function is intended "
                            "to be used with the output produced by torch.linalg.lu_factor")
-    d = LU_data.meta.dtype
+    d = LU_data._meta.dtype
     nothing = core.full((0,), 0, d)
     P = permutation(LU_pivots, LU_data.shape[-2], d) if unpack_pivots else nothing
     return lu_unpack_t(P, *(lower_and_upper(LU_data) if unpack_data else (nothing, nothing)))
@@ -391,9 +391,9 @@ def linalg_lu_solve(LU: Tensor, pivots, B: Tensor, *, left=True, adjoint=False) 
     check_system("linalg.lu_solve", LU, B, left)
     if not left:
         return linalg_lu_solve(LU, pivots, B.mH, adjoint=not adjoint).mH
-    if pivots.meta.dtype is not dt.int32:
+    if pivots._meta.dtype is not dt.int32:
         raise RuntimeError("linalg.lu_solve: pivots should be a Tensor of scalar type torch.int32")
-    P = permutation(pivots, LU.shape[-2], LU.meta.dtype)
+    P = permutation(pivots, LU.shape[-2], LU._meta.dtype)
     LU, P, B = common_batch("linalg.lu_solve", LU, P, B)
     if adjoint:
         return P @ triangular(LU.mH, triangular(LU.mH, B, False, False), True, True)
@@ -416,7 +416,7 @@ def ldl_factor_ex(A: Tensor, *, hermitian=False, check_errors=False):
     """(LD, pivots, info) of a symmetric (Hermitian) matrix, by Bunch and Kaufman; its lower triangle is read. Has no
     derivative."""
     check_matrix("linalg.ldl_factor_ex", A, square=True)
-    outputs = [(A.shape, A.meta.dtype), (A.shape[:-1], dt.int32), (A.shape[:-2], dt.int32)]
+    outputs = [(A.shape, A._meta.dtype), (A.shape[:-1], dt.int32), (A.shape[:-2], dt.int32)]
     found = ldl_factor_ex_t(*run(LDL, (A.detach(),), outputs, hermitian=bool(hermitian) and A.is_complex()))
     if check_errors:
         raise_where(found.info, lambda k: f"linalg.ldl_factor: The factor D has a zero at position {k} of its diagonal.")
@@ -436,11 +436,11 @@ def ldl_solve(LD: Tensor, pivots, B: Tensor, *, hermitian=False) -> Tensor:
     if tuple(pivots.shape) != tuple(LD.shape[:-1]):
         raise RuntimeError(f"linalg.ldl_solve: Expected LD.shape[:-1] and pivots.shape to be the same, but got pivots with shape "
                            f"{list(pivots.shape)} instead")
-    if pivots.meta.dtype.kind not in "iu":
+    if pivots._meta.dtype.kind not in "iu":
         raise RuntimeError(f"linalg.ldl_solve: Expected pivots to be integers. Got {pivots.dtype}")
     LD, B = common_batch("linalg.ldl_solve", LD.detach(), B.detach())
     pivots = pivots.expand(*LD.shape[:-1])
-    return run(LDL_SOLVE, (LD, pivots, B), [(B.shape, B.meta.dtype)], hermitian=bool(hermitian) and LD.is_complex())[0]
+    return run(LDL_SOLVE, (LD, pivots, B), [(B.shape, B._meta.dtype)], hermitian=bool(hermitian) and LD.is_complex())[0]
 
 
 # -- Cholesky ---------------------------------------------------------------------------------------------------
@@ -521,4 +521,4 @@ def cholesky_solve(input: Tensor, L: Tensor, upper=False) -> Tensor:
 def cholesky_inverse(input: Tensor, upper=False) -> Tensor:
     """A^-1, A given by its Cholesky factor."""
     check_matrix("cholesky_inverse", input, square=True)
-    return cholesky_solve(core.eye(input.shape[-1], dtype=input.meta.dtype).expand(input.shape), input, upper)
+    return cholesky_solve(core.eye(input.shape[-1], dtype=input._meta.dtype).expand(input.shape), input, upper)

@@ -30,7 +30,7 @@ def _normal(rows: int, columns: int, d):
 
 def basis(A, q: int, niter: int, M=None):
     """An orthonormal basis (..., m, q) of a space that nearly holds the columns of A - M."""
-    R = _normal(A.shape[-1], q, A.meta.dtype)
+    R = _normal(A.shape[-1], q, A._meta.dtype)
     Q = linalg_qr(_less(A @ R, M, R)).Q
     back = None if M is None else M.mH
     for _ in range(niter):
@@ -66,6 +66,6 @@ def pca_lowrank(A: Tensor, q=None, center=True, niter=2):
         raise ValueError(f"q(={q}) must be non-negative integer and not greater than min(m, n)={min(m, n)}")
     if niter < 0:
         raise ValueError(f"niter(={niter}) must be non-negative integer")
-    if A.meta.dtype.kind not in "fc":
+    if A._meta.dtype.kind not in "fc":
         A = A.to(dt.default())
     return svd_lowrank(A - A.mean(-2, True) if center else A, q, niter)

@@ -26,7 +26,7 @@ def vector_norm_(input: Tensor, ord, dim, keepdim):
         return _squares(input).sum(dim, keepdim).sqrt()
     size = input.abs()
     if ord == 0:
-        return (input != 0).to(size.meta.dtype).sum(dim, keepdim)
+        return (input != 0).to(size._meta.dtype).sum(dim, keepdim)
     if abs(ord) == INF:
         return (size.amax if ord > 0 else size.amin)(() if dim is None else dim, keepdim)
     if ord == 1:
@@ -55,7 +55,7 @@ def _vector_norm_grad(g, x, ord, dim, keepdim, result):
         top = size == length
         return pw.sgn(x) * pw.where(top, g / top.sum(dim, True), 0.0) if dim is not None else \
             pw.sgn(x) * pw.where(top, g / top.sum(), 0.0)
-    if x.meta.dtype.compute is not x.meta.dtype:     # as PyTorch, which rounds each factor
+    if x._meta.dtype.compute is not x._meta.dtype:     # as PyTorch, which rounds each factor
         power = x * size.pow(ord - 2) if ord > 2 else pw.sgn(x) * pw.where(size == 0, 0.0, size.pow(ord - 1))
         return power * pw.where(length == 0, 0.0, g / length.pow(ord - 1)) if ord > 1 else power * g * length.pow(1 - ord)
     ratio = pw.where(size == 0, 0.0, pw.where(size == 0, 1.0, size / length).pow(ord - 1))
@@ -65,7 +65,7 @@ def _vector_norm_grad(g, x, ord, dim, keepdim, result):
 def _in_dtype(what, x, dtype):
     """`x` in the dtype that the norm is computed in."""
     check_tensor(what, "input", x)
-    d = x.meta.dtype
+    d = x._meta.dtype
     if dtype is not None:
         if dtype.kind not in "fc":
             raise RuntimeError(f"{what}: dtype should be floating point or complex. Got {dtype}")
@@ -199,13 +199,13 @@ def cond(A: Tensor, p=None) -> Tensor:
     if p in (None, 2, -2):
         s = svdvals(A)
         if not s.shape[-1]:
-            return core.full(tuple(A.shape[:-2]), 0, s.meta.dtype)
+            return core.full(tuple(A.shape[:-2]), 0, s._meta.dtype)
         return s[..., 0] / s[..., -1] if p != -2 else s[..., -1] / s[..., 0]
     if p not in ("fro", "nuc", 1, -1, INF, -INF):
         raise RuntimeError(f"linalg.cond got an invalid norm type: {p}")
     check_matrix("linalg.cond", A, square=True)
     if not A.shape[-1]:
-        return core.full(tuple(A.shape[:-2]), 0, A.meta.dtype.to_real())
+        return core.full(tuple(A.shape[:-2]), 0, A._meta.dtype.to_real())
     inverse, info = inverse_(A)
     regular = info == 0
     inverse = pw.where(regular[..., None, None], inverse, 0.0)
@@ -224,7 +224,7 @@ def dist(input: Tensor, other: Tensor, p=2) -> Tensor:
 def cdist(x1: Tensor, x2: Tensor, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary") -> Tensor:
     """(..., m, n): the p-norm distances between rows of x1 (..., m, k) and of x2 (..., n, k)."""
     for name, x in (("X1", x1), ("X2", x2)):
-        if x.meta.dtype.kind != "f":
+        if x._meta.dtype.kind != "f":
             raise RuntimeError(f"cdist only supports floating-point dtypes, {name} got: {x.dtype}")
         if x.dim() < 2:
             raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x.dim()}D")
@@ -245,5 +245,5 @@ def renorm(input: Tensor, p, dim, maxnorm) -> Tensor:
     if maxnorm < 0:
         raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     d = normalize_dim("renorm", dim, input.dim())
-    length = vector_norm(input, p, tuple(i for i in range(input.dim()) if i != d), True, dtype=input.meta.dtype.compute)
-    return input * pw.where(length > maxnorm, maxnorm / (length + 1e-7), 1.0).to(input.meta.dtype.to_real())
+    length = vector_norm(input, p, tuple(i for i in range(input.dim()) if i != d), True, dtype=input._meta.dtype.compute)
+    return input * pw.where(length > maxnorm, maxnorm / (length + 1e-7), 1.0).to(input._meta.dtype.to_real())

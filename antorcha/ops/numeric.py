@@ -61,7 +61,7 @@ def nextafter(input: Tensor, other: Tensor) -> Tensor:
     """The next number of the dtype after `input` in the direction of `other`."""
     check_tensor("nextafter", "input", input)
     check_tensor("nextafter", "other", other)
-    return nextafter_(input, other, 1 << 16 if input.meta.dtype is dt.bfloat16 else 1)
+    return nextafter_(input, other, 1 << 16 if input._meta.dtype is dt.bfloat16 else 1)
 
 
 def _int32_result(d): return floats_only(d)[0], dt.int32
@@ -221,7 +221,7 @@ def float_power(input: Tensor, exponent: Tensor) -> Tensor:
     pair = [x if isinstance(x, core.Tensor) else number(x) for x in (input, exponent)]
     if not any(isinstance(x, core.Tensor) for x in pair):
         raise TypeError("float_power(): expected a Tensor among input and exponent; received two numbers")
-    wide = dt.complex128 if any(isinstance(x, core.Tensor) and x.meta.dtype.kind == "c" for x in pair) else dt.float64
+    wide = dt.complex128 if any(isinstance(x, core.Tensor) and x._meta.dtype.kind == "c" for x in pair) else dt.float64
     a, b = (x.to(wide) if isinstance(x, core.Tensor) else x for x in pair)
     return pw.pow(a, b)
 
@@ -241,7 +241,7 @@ def rad2deg(input: Tensor) -> Tensor:
 
 
 def _not_complex(name, x):
-    if x.meta.dtype.kind == "c":
+    if x._meta.dtype.kind == "c":
         raise RuntimeError(f"{name} is not supported for complex tensors.")
     return x
 
@@ -262,13 +262,13 @@ def _sinc(x):
 @operator(inplace=True, grad=dict(input=lambda g, input: _sinc_grad(g, input)), samples=unary(-3, 3))
 def sinc(input: Tensor) -> Tensor:
     """sin(pi x) / (pi x), 1 at 0."""
-    return core.cast(_sinc(input), floating(input.meta.dtype)[0])
+    return core.cast(_sinc(input), floating(input._meta.dtype)[0])
 
 
 @operator(inplace=True)
 def positive(input: Tensor) -> Tensor:
     """The input itself."""
-    if input.meta.dtype is dt.bool_:
+    if input._meta.dtype is dt.bool_:
         raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
     return input
 
@@ -278,7 +278,7 @@ def fill(input: Tensor, value: Tensor):
     """A tensor like `input` with all elements of one value."""
     if isinstance(value, core.Tensor) and value.dim():
         raise RuntimeError(f"fill only supports 0-dimension value tensor but got tensor with {value.dim()} dimensions.")
-    m = input.meta
+    m = input._meta
     return core.full(m.view.shape, value.detach() if isinstance(value, core.Tensor) else number(value), m.dtype, m.device)
 
 
@@ -310,7 +310,7 @@ def largest(d: dt.dtype) -> float:
 @operator(inplace=True)
 def nan_to_num(input: Tensor, nan=None, posinf=None, neginf=None) -> Tensor:
     """NaN and the infinities replaced: by 0 and the extreme numbers of the dtype, unless given."""
-    d = input.meta.dtype
+    d = input._meta.dtype
     if d.kind == "c":
         return complex_(*(nan_to_num(part(input), nan, posinf, neginf) for part in (real_, imag_)))
     if d.kind != "f":

@@ -37,4 +37,4 @@ def conj_physical_(input: Tensor): ...
 
 def conj_(x):
     """The conjugate; a real tensor is its own."""
-    return conj_physical_(x) if x.meta.dtype.kind == "c" else x
+    return conj_physical_(x) if x._meta.dtype.kind == "c" else x

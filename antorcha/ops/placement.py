@@ -1,6 +1,6 @@
 """On which device tensors are: moving them, and bringing operands together.
 
-A tensor's `meta.device` is "cpu", such as "cuda:0", or "meta", where nothing is ever computed.
+A tensor's `_meta.device` is "cpu", such as "cuda:0", or "meta", where nothing is ever computed.
 None is that of a tensor which an operator made for its own use (a constant, a
 mask): it is computed on the CPU, but goes wherever it is needed.
 """
@@ -48,12 +48,12 @@ def device_name(device) -> str:
 
 def place(t: Tensor, device: str, wait: bool = True) -> Tensor:
     """`t` on a device: itself, if it is there."""
-    m = t.meta
+    m = t._meta
     if m.device == device:
         return t
     node = t.storage.node
     if m.device is None and device == "cpu":
-        t.meta = meta(m.view, m.dtype, device)
+        t._meta = meta(m.view, m.dtype, device)
         return t
     if m.device is None and node.buffer is None and not any(type(s) is Node for s in node.inputs):
         made = Node(node.op, node.inputs, node.views, node.static._replace(device=device), node.shape, node.numel, node.dtype)
@@ -64,14 +64,14 @@ def place(t: Tensor, device: str, wait: bool = True) -> Tensor:
 @operator(name="to_device", title="ToCopy", public=False, grad=dict(input=lambda g, source: place(g, source)))
 def move(input: Tensor, source: str, target: str, wait) -> Tensor:
     """A copy on another device. Strides stay, where the elements fill memory."""
-    v = input.meta.view
+    v = input._meta.view
     if source == "meta":
         raise NotImplementedError(f"{NO_DATA} Values come with torch.nn.Module.to_empty(device=...), or by loading them.")
     if not v.numel or target == "meta":
         return core.blank(v.shape, input.dtype, target)
     if not (v.numel == input.storage.numel and v.offset == 0 and core.fills(v)):
         input = core.contiguous(input)
-    storage, m = input.storage, input.meta
+    storage, m = input.storage, input._meta
     if storage.node.buffer is None:
         tape.flush_only(source)
     buffer = _copied(storage.buffer(), source, target, wait)
@@ -94,25 +94,25 @@ def _copied(buffer, source: str, target: str, wait: bool):
 def common(tensors) -> str | None:
     """The device of the result of an operator of these tensors, which are together."""
     for t in tensors:
-        if t.meta.device is not None:
-            return t.meta.device
+        if t._meta.device is not None:
+            return t._meta.device
     return None
 
 
 def together(name: str, args, lenient=()):
     """The arguments with their tensors on one device. What operators made for themselves moves there, and so do CPU tensors without
     dimensions and those whose positions are in `lenient`; any other difference is a RuntimeError."""
-    devices = {a.meta.device for a in args if isinstance(a, core.Tensor)} - {None}
+    devices = {a._meta.device for a in args if isinstance(a, core.Tensor)} - {None}
     elsewhere = devices - {"cpu"}
     if not elsewhere:
         return args
     target = elsewhere.pop()
     placed = []
     for i, a in enumerate(args):
-        if isinstance(a, core.Tensor) and a.meta.device != target:
-            if a.meta.device is not None and i not in lenient and (a.meta.device != "cpu" or a.meta.view.shape):
+        if isinstance(a, core.Tensor) and a._meta.device != target:
+            if a._meta.device is not None and i not in lenient and (a._meta.device != "cpu" or a._meta.view.shape):
                 raise RuntimeError(f"{name}: Expected all tensors to be on the same device, but found at least two devices, {target} and "
-                                   f"{a.meta.device}. Move one of them: x.to('{target}'), or x.cpu().")
+                                   f"{a._meta.device}. Move one of them: x.to('{target}'), or x.cpu().")
             a = place(a, target)
         placed.append(a)
     return placed
@@ -124,7 +124,7 @@ def settled(result, args):
     if target is None:
         return result
     if isinstance(result, core.Tensor):
-        return place(result, target) if result.meta.device is None else result
+        return place(result, target) if result._meta.device is None else result
     if isinstance(result, tuple):
         parts = [settled(r, args) for r in result]
         return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
@@ -134,8 +134,8 @@ def settled(result, args):
 def _elsewhere(args) -> str | None:
     for a in args:
         if isinstance(a, core.Tensor):
-            if a.meta.device not in (None, "cpu"):
-                return a.meta.device
+            if a._meta.device not in (None, "cpu"):
+                return a._meta.device
         elif isinstance(a, (tuple, list)):
             found = _elsewhere(a)
             if found is not None:
@@ -145,7 +145,7 @@ def _elsewhere(args) -> str | None:
 
 def loose(t: Tensor) -> Tensor:
     """Mark a tensor as made by an operator for its own use."""
-    t.meta = meta(t.meta.view, t.meta.dtype, None)
+    t._meta = meta(t._meta.view, t._meta.dtype, None)
     return t
 
 

@@ -57,7 +57,7 @@ def sub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
 
 def _scaled(x, alpha, other):
     """alpha * x, a term of a sum with `other`, in the sum's dtype: a 16-bit `x` is not rounded before."""
-    if isinstance(x, core.Tensor) and x.meta.dtype.compute is not x.meta.dtype:
+    if isinstance(x, core.Tensor) and x._meta.dtype.compute is not x._meta.dtype:
         x = cast(x, result_dtype((x, other)))
     return mul(x, alpha)
 
@@ -174,7 +174,7 @@ def sgn(input: Tensor) -> Tensor:
 
 def _sgn_grad(g, x):
     """The part of g across x, over |x|."""
-    if x.meta.dtype.kind != "c":
+    if x._meta.dtype.kind != "c":
         return g * 0
     size = where(x == 0, 1.0, abs(x))
     direction = x / size
@@ -209,7 +209,7 @@ def power_(input: Tensor, exponent: Tensor): ...
 
 
 def _real(x):
-    return real_(x) if isinstance(x, core.Tensor) and x.meta.dtype.kind == "c" else x
+    return real_(x) if isinstance(x, core.Tensor) and x._meta.dtype.kind == "c" else x
 
 
 def _log_of(base):
@@ -237,16 +237,16 @@ def pow(input: Tensor, exponent: Tensor) -> Tensor:
         return power_(number(input), exponent)
     if not isinstance(exponent, core.Tensor):
         exponent = number(exponent) if number(exponent) is not None else exponent
-        if isinstance(exponent, int) and exponent < 0 and input.meta.dtype.kind in "iu":
+        if isinstance(exponent, int) and exponent < 0 and input._meta.dtype.kind in "iu":
             raise RuntimeError("Integers to negative integer powers are not allowed. Convert the input first: input.float().")
         if exponent == 2:
             return _power_as(input, exponent, lambda x: x * x)
         if exponent == 3:
             return _power_as(input, exponent, lambda x: x * x * x)
-        if exponent == 0.5 and input.meta.dtype.kind == "f":
+        if exponent == 0.5 and input._meta.dtype.kind == "f":
             return _power_as(input, exponent, lambda x: x.sqrt())
         if isinstance(exponent, float):
-            exponent = input.meta.dtype.round(exponent)     # of 16-bit floats, as in PyTorch: the exponent has 16 bits too
+            exponent = input._meta.dtype.round(exponent)     # of 16-bit floats, as in PyTorch: the exponent has 16 bits too
     return power_(input, exponent)
 
 
@@ -265,7 +265,7 @@ def _power_as(input, exponent, body):
         def constant_power(input: Tensor, exponent):
             out = body(input)
             wanted = result_dtype((input, exponent))
-            return out if out.meta.dtype is wanted else out.to(wanted)
+            return out if out._meta.dtype is wanted else out.to(wanted)
         kept = _powers[exponent] = constant_power
     return kept(input, exponent)
 
@@ -422,7 +422,7 @@ def atanh(input: Tensor) -> Tensor:
 
 def _where_casts(args):
     condition = args[0]
-    if not isinstance(condition, core.Tensor) or condition.meta.dtype not in (dt.bool_, dt.uint8):
+    if not isinstance(condition, core.Tensor) or condition._meta.dtype not in (dt.bool_, dt.uint8):
         raise RuntimeError(f"expected condition to be a boolean tensor; received {getattr(condition, 'dtype', type(condition).__name__)}")
     d = result_dtype(args[1:])
     return (dt.bool_, d, d), d
@@ -554,7 +554,7 @@ _casts: dict = {}
 
 def cast(input, to: dt.dtype):
     """The elements converted to another dtype."""
-    if to.opaque or input.meta.dtype.opaque:
+    if to.opaque or input._meta.dtype.opaque:
         return core.recode(input, to)
     convert = _casts.get(to)
     if convert is None:

@@ -101,8 +101,8 @@ def _planes(lead: tuple) -> tuple:
     input=lambda g, input_shape, size, result: spread_max(g[0], result[1], input_shape, len(size))))
 def max_pool(input: Tensor, size, stride, padding, dilation, count):
     """(largest element, its offset in the plane) of each window over the last dimensions."""
-    n, d = len(size), input.meta.dtype
-    shape = input.meta.view.shape
+    n, d = len(size), input._meta.dtype
+    shape = input._meta.view.shape
     lead, lengths = len(shape) - n, shape[-n:]
     ends = tuple(max(0, (c - 1) * s + e * (k - 1) + 1 - m - p)
                  for c, s, e, k, m, p in zip(count, stride, dilation, size, lengths, padding))
@@ -137,9 +137,9 @@ def _along(values, offset, dim: int, start: int, step: int, count: int, stride: 
 
 def _largest_of_many(x, size, stride, dilation, count, steps) -> tuple:
     """Windows of many places, by reductions."""
-    n, d = len(size), x.meta.dtype
-    x = x if x.meta.view.dense else core.contiguous(x)
-    whole = viewed(x, windows(x.meta.view, size, stride, dilation, count))
+    n, d = len(size), x._meta.dtype
+    x = x if x._meta.view.dense else core.contiguous(x)
+    whole = viewed(x, windows(x._meta.view, size, stride, dilation, count))
     inner = tuple(range(-n, 0))
     values = reduce("max", whole, inner, False, d, d)
     tap = reduce("argmax", whole, inner, False, d, dt.int64)
@@ -153,7 +153,7 @@ def _largest_of_many(x, size, stride, dilation, count, steps) -> tuple:
 def spread_max(g, place, shape: tuple, n: int, op=SURE_SCATTER):
     """The cotangents added where their elements came from."""
     lead, plane, count = shape[:-n], math.prod(shape[-n:]), math.prod(place.shape[-n:])
-    zeros = core.zeros(meta(dense(lead + (plane,)), g.meta.dtype, g.meta.device))
+    zeros = core.zeros(meta(dense(lead + (plane,)), g._meta.dtype, g._meta.device))
     at = lead + (count,)
     return put(zeros, g.reshape(at), [place.reshape(at)], at, _planes(lead), "sum", op).reshape(shape)
 
@@ -174,7 +174,7 @@ def _max_pool(n: int, with_indices: bool):
         count = _counts(what, input.shape[-n:], size, stride, padding, dilation, ceil_mode)
         if not input.numel():
             shape = tuple(input.shape[:-n]) + count
-            return input.sum().expand(shape).contiguous(), core.zeros(meta(dense(shape), dt.int64, input.meta.device))
+            return input.sum().expand(shape).contiguous(), core.zeros(meta(dense(shape), dt.int64, input._meta.device))
         values, place = max_pool(input, size, stride, padding, dilation, count)
         return values, place.to(dt.int64) if return_indices else None
 
@@ -199,7 +199,7 @@ max_pool1d_with_indices, max_pool2d_with_indices, max_pool3d_with_indices = (_ma
 
 def _wide(input):
     """Sums of 16-bit floats are made in 32 bits."""
-    return input if input.meta.dtype.compute is input.meta.dtype else input.to(input.meta.dtype.compute)
+    return input if input._meta.dtype.compute is input._meta.dtype else input.to(input._meta.dtype.compute)
 
 
 def _avg_pool(n: int):
@@ -212,7 +212,7 @@ def _avg_pool(n: int):
         count = _counts(what, lengths, size, stride, padding, dilation, ceil_mode)
         if divisor_override == 0:
             raise RuntimeError(message(what, "divisor_override other than 0 (divisor must be not zero)", "0"))
-        d = input.meta.dtype
+        d = input._meta.dtype
         if d.kind not in "fi" or d.kind == "i" and d is not dt.int64:
             raise NotImplementedError(f"\"{what}\" not implemented for '{d.name}': convert the input first: input.float()")
         x, lead = _wide(input), input.dim() - n
@@ -245,7 +245,7 @@ def _divided(x, divisors: list, override, d):
         divisor = math.prod(int(v[0]) for v in divisors)
     else:
         whole = functools.reduce(np.multiply, np.ix_(*divisors))
-        divisor = core.from_numpy(np.ascontiguousarray(whole.astype(x.meta.dtype.numpy)))
+        divisor = core.from_numpy(np.ascontiguousarray(whole.astype(x._meta.dtype.numpy)))
     if d.kind == "f":
         return (x / divisor).to(d)
     return x.div(divisor, rounding_mode="trunc")
@@ -320,7 +320,7 @@ adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (_adaptive_avg(n
 def window_max(input: Tensor, starts, stops):
     """(largest element, its offset in the plane) of windows given by where they begin and end in each of the last dimensions:
     int64 tensors that broadcast against (leading dimensions, windows)."""
-    n, shape = len(starts), input.meta.view.shape
+    n, shape = len(starts), input._meta.view.shape
     values, offset = input, None
     for i in reversed(range(n)):
         dim, step = len(shape) - n + i, math.prod(shape[len(shape) - n + i + 1:])
@@ -332,7 +332,7 @@ def _candidates(values, offset, dim: int, step: int, start, stop):
     """The elements of windows of different lengths, the last one repeated in the shorter ones."""
     (begin, longest), end = start, stop
     count = begin.shape[-1]
-    shape = values.meta.view.shape
+    shape = values._meta.view.shape
     out = shape[:dim] + (count,) + shape[dim + 1:]
     mapping = tuple(("i", 0) if d == dim else ("d", d) for d in range(len(shape)))
     after = (1,) * (len(shape) - 1 - dim)
@@ -351,7 +351,7 @@ def _adaptive_max(n: int, with_indices: bool):
         lengths = tuple(input.shape[-n:])
         if 0 in sizes or not input.numel():
             shape = tuple(input.shape[:-n]) + sizes
-            return input.sum().expand(shape).contiguous(), core.zeros(meta(dense(shape), dt.int64, input.meta.device))
+            return input.sum().expand(shape).contiguous(), core.zeros(meta(dense(shape), dt.int64, input._meta.device))
         if all(m % s == 0 for m, s in zip(lengths, sizes)):
             size = tuple(m // s for m, s in zip(lengths, sizes))
             values, place = max_pool(input, size, size, (0,) * n, (1,) * n, sizes)
@@ -465,7 +465,7 @@ def _max_unpool(n: int):
         out = _unpool_size(what, n, input, size, stride, padding, output_size)
         lead = tuple(input.shape[:-n])
         at = lead + (math.prod(input.shape[-n:]),)
-        zeros = core.zeros(meta(dense(lead + (math.prod(out),)), input.meta.dtype, input.meta.device))
+        zeros = core.zeros(meta(dense(lead + (math.prod(out),)), input._meta.dtype, input._meta.device))
         return put(zeros, input.reshape(at), [indices.reshape(at)], at, _planes(lead), "set").reshape(lead + out)
     return _named(unpool, what, "The inverse of max pooling as far as there is one: elements at their `indices`, zero elsewhere.")
 

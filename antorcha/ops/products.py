@@ -60,7 +60,7 @@ def matrix_power(input: Tensor, n) -> Tensor:
 
 @operator(public=False, grad=dict(input=lambda g: g * 0))
 def _identity_like(input: Tensor):
-    return core.eye(input.shape[-1], dtype=input.meta.dtype).expand(input.shape).clone()
+    return core.eye(input.shape[-1], dtype=input._meta.dtype).expand(input.shape).clone()
 
 
 EXP = host_op("linalg_matrix_exp", lapack.matrix_exp)
@@ -68,7 +68,7 @@ EXP = host_op("linalg_matrix_exp", lapack.matrix_exp)
 
 @operator(name="linalg_matrix_exp", public=False, wide=True, holomorphic=False, grad=dict(A=lambda g, A: _exp_grad(g, A)))
 def exponential(A: Tensor):
-    return run(EXP, (A,), [(A.shape, A.meta.dtype)])[0]
+    return run(EXP, (A,), [(A.shape, A._meta.dtype)])[0]
 
 
 def _exp_grad(g, A):
@@ -151,7 +151,7 @@ def _reflections(what, A, tau):
     Householder Transformations" (1989). T^-1 = diag(1 / tau) + the strict upper triangle of V^H V."""
     check_matrix(what, A, "input")
     check_tensor(what, "tau", tau)
-    if tau.meta.dtype is not A.meta.dtype:
+    if tau._meta.dtype is not A._meta.dtype:
         raise RuntimeError(f"{what}: tau dtype {tau.dtype} does not match input dtype {A.dtype}")
     m, n = A.shape[-2:]
     if m < n:
@@ -164,7 +164,7 @@ def _reflections(what, A, tau):
     if k > n:
         raise RuntimeError(f"{what}: input.shape[-1] must be greater than or equal to tau.shape[-1]; received {list(A.shape)} "
                            f"and {list(tau.shape)}")
-    V = A[..., :k].tril(-1) + core.eye(m, k, dtype=A.meta.dtype)
+    V = A[..., :k].tril(-1) + core.eye(m, k, dtype=A._meta.dtype)
     scale = tau.diag_embed()
     return V, triangular(scale @ (V.mH @ V).triu(1), scale, True, True)
 
@@ -175,7 +175,7 @@ def householder_product(input: Tensor, tau: Tensor) -> Tensor:
     above it 0."""
     V, T = _reflections("linalg.householder_product", input, tau)
     n = input.shape[-1]
-    return core.eye(*input.shape[-2:], dtype=input.meta.dtype) - V @ T @ V[..., :n, :].mH
+    return core.eye(*input.shape[-2:], dtype=input._meta.dtype) - V @ T @ V[..., :n, :].mH
 
 
 @operator()
@@ -226,7 +226,7 @@ def linalg_vander(x: Tensor, N=None) -> Tensor:
     check_tensor("linalg.vander", "x", x)
     x = x if x.dim() else x.unsqueeze(0)
     N = x.shape[-1] if N is None else N
-    if x.meta.dtype.kind == "b":
+    if x._meta.dtype.kind == "b":
         raise RuntimeError("linalg.vander: Expected a numeric tensor; received bool")
     if N <= 1:
         raise RuntimeError(f"N must be greater than 1; received {N}.")
@@ -243,7 +243,7 @@ def vander(x: Tensor, N=None, increasing=False) -> Tensor:
     if N < 0:
         raise RuntimeError(f"N must be non-negative; received {N}")
     powers = [pw.pow(x, k) for k in range(N)]
-    return core.stack(powers if increasing else powers[::-1], -1) if N else core.full((x.shape[0], 0), 0, x.meta.dtype)
+    return core.stack(powers if increasing else powers[::-1], -1) if N else core.full((x.shape[0], 0), 0, x._meta.dtype)
 
 
 # -- tensors as matrices ----------------------------------------------------------------------------------------

@@ -129,8 +129,8 @@ def store_out(name: str, out, result, inputs=(), rule=True):
     _check_memory(name, out, result, inputs, rule == "apart")
     if dt.CATEGORY[result.dtype.kind] > dt.CATEGORY[out.dtype.kind]:
         raise RuntimeError(f"{name}(): result type {result.dtype} can't be cast to the desired output type {out.dtype}")
-    if out.meta.view.shape != result.meta.view.shape:
-        if out.meta.view.numel:
+    if out._meta.view.shape != result._meta.view.shape:
+        if out._meta.view.numel:
             import warnings
 
             warnings.warn(
@@ -138,14 +138,14 @@ def store_out(name: str, out, result, inputs=(), rule=True):
                 f"the required output shape {list(result.shape)}. Resize it first: out.resize_(0).",
                 stacklevel=3,
             )
-        out.resize_(result.meta.view.shape)
+        out.resize_(result._meta.view.shape)
     out.copy_(result)
     return out
 
 
 def _check_memory(name: str, out, result, inputs, apart: bool) -> None:
     """Refuse an `out` whose elements share memory with each other or, unless it is one of the inputs, with an input."""
-    v = out.meta.view
+    v = out._meta.view
     if v.numel and any(t == 0 and n > 1 for n, t in zip(v.shape, v.strides)):
         raise RuntimeError(
             f"{name}(): unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
@@ -155,7 +155,7 @@ def _check_memory(name: str, out, result, inputs, apart: bool) -> None:
         if isinstance(x, (list, tuple)):
             _check_memory(name, out, result, x, apart)
         elif isinstance(x, core.Tensor) and x.storage is out.storage and v.shape != (0,) and (
-                apart or x.meta.view is not v or v.shape != result.meta.view.shape) and _meet(v, x.meta.view) or apart and x is out:
+                apart or x._meta.view is not v or v.shape != result._meta.view.shape) and _meet(v, x._meta.view) or apart and x is out:
             raise RuntimeError(
                 f"{name}(): unsupported operation: some elements of the input tensor and the written-to tensor refer to a single "
                 "memory location. Clone one of them first."
@@ -183,7 +183,7 @@ def recast(function, kind: str, *args, **given):
 
 def _as_cast(x, d: dt.dtype):
     if isinstance(x, core.Tensor):
-        return x.to(d) if x.meta.dtype in (dt.float32, dt.float16, dt.bfloat16) and x.meta.dtype is not d else x
+        return x.to(d) if x._meta.dtype in (dt.float32, dt.float16, dt.bfloat16) and x._meta.dtype is not d else x
     return type(x)([_as_cast(y, d) for y in x]) if type(x) in (list, tuple) else x
 
 
@@ -219,7 +219,7 @@ def _looked_up(rec: Record) -> str:
     terms = rec.terms
     tracked = " + ".join(f"({bit} if {rec.names[i]}._rg else 0)" for i, bit in terms.inputs)
     inputs = [rec.names[i] for i, _ in terms.inputs]
-    key = "".join(f"{n}.meta, " if n in inputs else f"{n}, " for n in rec.names)
+    key = "".join(f"{n}._meta, " if n in inputs else f"{n}, " for n in rec.names)
     if rec.family == "view":
         found = f"m = known[{key}]"
         again = f"view_of({inputs[0]}, m) if type(m) is Meta else tuple([view_of({inputs[0]}, one) for one in m])"
@@ -234,7 +234,7 @@ def _looked_up(rec: Record) -> str:
             "    result = decide(rec, ({tuple}))\n"
             "else:\n"
             f"    result = {again}\n"
-            f"if tracked and mode.grad{'' if rec.family == 'view' else ' and result.meta.dtype.continuous'}:\n"
+            f"if tracked and mode.grad{'' if rec.family == 'view' else ' and result._meta.dtype.continuous'}:\n"
             "    terms[tracked].attach(result, {positional})\n")
 
 
@@ -253,7 +253,7 @@ def _plain(rec: Record):
             result = body(*arguments)
         finally:
             mode.grad = True
-        if isinstance(result, core.Tensor) and not result.meta.dtype.continuous:
+        if isinstance(result, core.Tensor) and not result._meta.dtype.continuous:
             return result
         return terms[tracked].attach(result, *arguments)
 
@@ -277,13 +277,13 @@ def _decide(rec: Record, arguments: tuple):
     if not all([isinstance(x, core.Tensor) if i in inputs else _is_fixed(x) for i, x in enumerate(arguments)]):
         return result
     if rec.family == "view":
-        found = result.meta if isinstance(result, core.Tensor) else [t.meta for t in result]
+        found = result._meta if isinstance(result, core.Tensor) else [t._meta for t in result]
     else:
         node, own = result.storage.node, [arguments[i].storage.node for i in sorted(inputs)]
         if len(tape.nodes) != recorded + 1 or tape.nodes[-1] is not node or node.where is not None or list(node.inputs) != own:
             return result
-        found = node.form, result.meta
+        found = node.form, result._meta
     if len(rec.cache) > 20_000:
         rec.cache.clear()
-    rec.cache[tuple([x.meta if i in inputs else x for i, x in enumerate(arguments)])] = found
+    rec.cache[tuple([x._meta if i in inputs else x for i, x in enumerate(arguments)])] = found
     return result

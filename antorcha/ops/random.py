@@ -89,7 +89,7 @@ def _tensor(array, shape, d: dt.dtype):
         out = array.reshape(tuple(shape))
     else:
         out = core.from_numpy(np.ascontiguousarray(array).reshape(shape)) if type(array) is np.ndarray else array.tensor(shape)
-    return out if out.meta.dtype is d else out.to(d)
+    return out if out._meta.dtype is d else out.to(d)
 
 
 def _count(shape) -> int:
@@ -118,7 +118,7 @@ def mask(shape: tuple, p: float, generator=None, like=None):
 
     The draws go to the elements in the order in which `like`, a tensor of this shape, lies in memory."""
     places = dense(shape) if like is None or like.is_contiguous() else _places(like)
-    device = None if like is None else like.meta.device
+    device = None if like is None else like._meta.device
     threshold = int(np.ceil(p * 2.0 ** 53))
     node = source(generator, device).below_leaf(_count(shape), threshold)
     there = device if node.buffer is None and device not in (None, "cpu") else None      # drawn where it is needed
@@ -134,7 +134,7 @@ def _shape(size, given):
 def _finish(name, result, out, requires_grad, device=None):
     if out is not None:
         return core.store_out(name, out, result)
-    if device is not None or result.meta.device is None:
+    if device is not None or result._meta.device is None:
         result = place(result, device_name(device))
     return factory.finish(result, requires_grad)
 
@@ -232,7 +232,7 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     chances = everywhere(input)
     if not ((chances >= 0) & (chances <= 1)).all():
         raise RuntimeError("bernoulli: expected every probability in [0, 1]")
-    numbers = source(generator, input.meta.device).uniform(input.numel(), _numpy_float(input.dtype))
+    numbers = source(generator, input._meta.device).uniform(input.numel(), _numpy_float(input.dtype))
     draws = _tensor(numbers, tuple(input.shape), input.dtype)
     return _finish("bernoulli", _drawn((draws < input.detach()).to(input.dtype), input), out, False, input.device)
 
@@ -257,7 +257,7 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     if not replacement and num_samples > weights.shape[1]:
         raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
-    rng = source(generator, input.meta.device).host()
+    rng = source(generator, input._meta.device).host()
     if not replacement or num_samples == 1:
         # The largest of w / Exp(1) falls on i with probability proportional to w_i.
         kind = _numpy_float(input.dtype)
@@ -281,7 +281,7 @@ def poisson(input, generator=None):
         raise NotImplementedError(
             f"poisson: expected rates in a floating point tensor; received {input.dtype}. Convert them: rates.float()"
         )
-    drawn = _tensor(source(generator, input.meta.device).host().poisson(rates.reshape(-1)), tuple(input.shape), input.dtype)
+    drawn = _tensor(source(generator, input._meta.device).host().poisson(rates.reshape(-1)), tuple(input.shape), input.dtype)
     return _drawn(place(drawn, str(input.device)), input)
 
 
@@ -292,7 +292,7 @@ def binomial(count, prob, generator=None):
         raise RuntimeError(f"binomial only supports counts and probs of one dtype; received {count.dtype} and {prob.dtype}")
     counts, chances = core.broadcast_tensors(count.detach(), prob.detach())
     given = [np.asarray(core.host(t), np.float64).reshape(-1) for t in (counts, chances)]
-    drawn = source(generator, count.meta.device).host().binomial(*given)
+    drawn = source(generator, count._meta.device).host().binomial(*given)
     return place(_tensor(drawn, tuple(counts.shape), count.dtype), str(count.device))
 
 
@@ -310,14 +310,14 @@ def uniform_(self, from_=0.0, to=1.0, *, generator=None, **given):
     low = given.get("from", from_)
     if low > to:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={to}")
-    return _fill(self, _uniforms(source(generator, self.meta.device), self.numel(), self.dtype, low, to))
+    return _fill(self, _uniforms(source(generator, self._meta.device), self.numel(), self.dtype, low, to))
 
 
 def normal_(self, mean=0.0, std=1.0, *, generator=None):
     """Fill with normal numbers."""
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    rng = source(generator, self.meta.device)
+    rng = source(generator, self._meta.device)
     if self.is_contiguous() or self.is_complex():
         return _fill(self, _normals(rng, self.numel(), self.dtype, mean, std))
     return _fill(self, rng.single_normals(self.numel(), mean, std))
@@ -334,7 +334,7 @@ def random_(self, *args, generator=None, **given):
         high = args[0]
     elif args:
         low, high = args
-    rng, top = source(generator, self.meta.device), _TOP.get(self.dtype.code) or 2 ** (8 * self.dtype.itemsize - 1) - 1
+    rng, top = source(generator, self._meta.device), _TOP.get(self.dtype.code) or 2 ** (8 * self.dtype.itemsize - 1) - 1
     if high is None and low == 0:
         return _fill(self, rng.whole_range(self.numel(), top))
     high = top + 1 if high is None else high
@@ -361,28 +361,28 @@ def exponential_(self, lambd=1.0, *, generator=None):
     """Fill with numbers of the exponential distribution."""
     if not lambd > 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
-    return _fill(self, source(generator, self.meta.device).exponential(self.numel(), lambd))
+    return _fill(self, source(generator, self._meta.device).exponential(self.numel(), lambd))
 
 
 def geometric_(self, p, *, generator=None):
     """Fill with numbers of the geometric distribution."""
     if not 0 < p < 1:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
-    return _fill(self, source(generator, self.meta.device).geometric(self.numel(), p))
+    return _fill(self, source(generator, self._meta.device).geometric(self.numel(), p))
 
 
 def cauchy_(self, median=0.0, sigma=1.0, *, generator=None):
     """Fill with numbers of the Cauchy distribution."""
     if not sigma > 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
-    return _fill(self, source(generator, self.meta.device).cauchy(self.numel(), median, sigma))
+    return _fill(self, source(generator, self._meta.device).cauchy(self.numel(), median, sigma))
 
 
 def log_normal_(self, mean=1.0, std=2.0, *, generator=None):
     """Fill with exponentials of normal numbers."""
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
-    return _fill(self, source(generator, self.meta.device).log_normal(self.numel(), mean, std))
+    return _fill(self, source(generator, self._meta.device).log_normal(self.numel(), mean, std))
 
 
 FUNCTIONS = [rand, randn, randint, randperm, rand_like, randn_like, randint_like, normal, bernoulli, multinomial, poisson, binomial]

@@ -198,7 +198,7 @@ def _speller(arguments: tuple) -> Callable:
         if isinstance(x, core.Tensor) and not x.is_sparse:
             tensors.append(k)
             lines.append(f"n{k} = {a}.storage.node")
-            key.append(f"{a}.meta, n{k}.form.numel, {a}._rg")
+            key.append(f"{a}._meta, n{k}.form.numel, {a}._rg")
         elif kind in _PLAIN:
             key.append(a)
         elif kind in _NUMBERS:      # 0.0 and -0.0 are equal
@@ -240,7 +240,7 @@ def _sequence(items, tensors: list, nodes: list) -> tuple | None:
             node = x.storage.node
             tensors.append(x)
             nodes.append(node)
-            key += (x.meta, node.form.numel, x._rg)
+            key += (x._meta, node.form.numel, x._rg)
         elif kind in _PLAIN:
             key.append(x)
         elif kind in _NUMBERS:      # 1, 1.0 and True are equal, too

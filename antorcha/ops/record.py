@@ -125,7 +125,7 @@ def attach(record: Record, out, arguments: tuple):
     """Make `out` (a tensor or a tuple of tensors) a differentiable result of `record` applied to `arguments`, which are in the
     order of its parameters."""
     terms = record.terms
-    if terms is None or isinstance(out, core.Tensor) and not out.meta.dtype.continuous:
+    if terms is None or isinstance(out, core.Tensor) and not out._meta.dtype.continuous:
         return out
     return terms[terms.tracked(arguments)].attach(out, *arguments)
 
@@ -160,7 +160,7 @@ def no_bool(d):
 def _memory_order(tensors, shape: tuple):
     """The permutation of dimensions, outermost first, in which a result is laid out: that of the first full-shaped dense input."""
     for t in tensors:
-        v = t.meta.view
+        v = t._meta.view
         if v.shape == shape:
             if v.numel < 2 or v.strides == row_major(shape):
                 return None
@@ -176,7 +176,7 @@ def _memory_order(tensors, shape: tuple):
 def pointwise_form(rec: Record, args: tuple) -> tuple[Form, Meta]:
     """Shape, dtype and index maps of a pointwise result, and what its tensor is; errors are raised here, at the user's call."""
     tensors = [a for a in args if isinstance(a, core.Tensor)]
-    shape = broadcast_shapes(rec.name, *[t.meta.view.shape for t in tensors])
+    shape = broadcast_shapes(rec.name, *[t._meta.view.shape for t in tensors])
     try:
         if rec.selects is None:
             promoted = result_dtype(args)
@@ -193,7 +193,7 @@ def pointwise_form(rec: Record, args: tuple) -> tuple[Form, Meta]:
         raise NotImplementedError(f"\"{rec.name}\" not implemented for '{kind}'. "
                                   "Use its real and imaginary parts: input.real, input.imag.")
     order = _memory_order(tensors, shape)
-    views = [broadcast_view(a.meta.view, shape) if isinstance(a, core.Tensor) else None for a in args]
+    views = [broadcast_view(a._meta.view, shape) if isinstance(a, core.Tensor) else None for a in args]
     if order is None:
         out_view, node_shape = dense(shape), shape
     else:
@@ -203,12 +203,12 @@ def pointwise_form(rec: Record, args: tuple) -> tuple[Form, Meta]:
         for i, s in zip(order, row_major(node_shape)):
             strides[i] = s
         out_view = make_view(shape, tuple(strides))
-    device = next((t.meta.device for t in tensors if t.meta.device is not None), None)
+    device = next((t._meta.device for t in tensors if t._meta.device is not None), None)
     return form(rec, tuple(views), Static(casts=casts), node_shape, out_view.numel, out), meta(out_view, out, device)
 
 
 def _layouts(args):
-    return tuple([a.meta if isinstance(a, core.Tensor) else type(a) for a in args])
+    return tuple([a._meta if isinstance(a, core.Tensor) else type(a) for a in args])
 
 
 def _checked(rec: Record, args):
@@ -234,11 +234,11 @@ def _unary_call(rec: Record):
 
     def call(x):
         try:
-            form, m, terms = cache[x.meta]
+            form, m, terms = cache[x._meta]
             node = x.storage.node
         except (KeyError, AttributeError):
             _checked(rec, (x,))
-            _remember(rec, (x,), x.meta)
+            _remember(rec, (x,), x._meta)
             return call(x)
         out = core.record(form, (node,), m)
         if x._rg and terms is not None and mode.grad:
@@ -254,15 +254,15 @@ def _binary_call(rec: Record):
     def call(a, b):
         try:
             if type(b) in NUMBERS:
-                form, m, terms = cache[a.meta, type(b)]
+                form, m, terms = cache[a._meta, type(b)]
                 inputs = (a.storage.node, b)
                 tracked = 1 if a._rg else 0
             elif type(a) in NUMBERS:
-                form, m, terms = cache[type(a), b.meta]
+                form, m, terms = cache[type(a), b._meta]
                 inputs = (a, b.storage.node)
                 tracked = 2 if b._rg else 0
             else:
-                form, m, terms = cache[a.meta, b.meta]
+                form, m, terms = cache[a._meta, b._meta]
                 inputs = (a.storage.node, b.storage.node)
                 tracked = (3 if b._rg else 1) if a._rg else 2 if b._rg else 0
         except (KeyError, AttributeError):
@@ -282,7 +282,7 @@ def _nary_call(rec: Record):
 
     def call(*args):
         try:
-            form, m, terms = cache[tuple([a.meta if type(a) not in NUMBERS else type(a) for a in args])]
+            form, m, terms = cache[tuple([a._meta if type(a) not in NUMBERS else type(a) for a in args])]
         except (KeyError, AttributeError):
             args = _checked(rec, args)
             form, m, terms = _remember(rec, args, _layouts(args))
@@ -344,8 +344,8 @@ def operator(grad=None, samples=None, family="composite", out=True, name=None, *
 
 def widened(x):
     """A tensor of 16-bit floats in float32; anything else as it is."""
-    if isinstance(x, core.Tensor) and x.meta.dtype.compute is not x.meta.dtype:
-        return core.cast(x, x.meta.dtype.compute)
+    if isinstance(x, core.Tensor) and x._meta.dtype.compute is not x._meta.dtype:
+        return core.cast(x, x._meta.dtype.compute)
     return tuple([widened(t) for t in x]) if type(x) is tuple else x
 
 
@@ -353,11 +353,11 @@ def wide(body):
     """`body`, which for a first argument of 16-bit floats computes in float32 and rounds its results once."""
     @functools.wraps(body)
     def call(first, *args, **kwargs):
-        d = first.meta.dtype
+        d = first._meta.dtype
         if d.compute is d:
             return body(first, *args, **kwargs)
         result = body(widened(first), *map(widened, args), **kwargs)
-        back = [core.cast(x, d) if x.meta.dtype is d.compute else x for x in (result if isinstance(result, tuple) else (result,))]
+        back = [core.cast(x, d) if x._meta.dtype is d.compute else x for x in (result if isinstance(result, tuple) else (result,))]
         return tuple(back) if isinstance(result, tuple) else back[0]
     return call
 

@@ -24,7 +24,7 @@ _plans: dict = {}
 
 def reduce(name: str, input, dim, keepdim: bool, accumulate: dt.dtype, out: dt.dtype):
     """Record one reduction of `input` over `dim` (None: all)."""
-    m = input.meta
+    m = input._meta
     if m.dtype.kind == "c" or out.kind == "c":
         return _complex_reduce(name, input, dim, keepdim, accumulate, out)
     key = (name, m, dim if type(dim) is not list else tuple(dim), keepdim, accumulate, out)
@@ -41,7 +41,7 @@ def _complex_reduce(name: str, input, dim, keepdim: bool, accumulate: dt.dtype, 
     if name in ("any", "all"):
         return reduce(name, input != 0, dim, keepdim, accumulate, out)
     if name == "prod":
-        shape = _plan(name, input.meta, dim, keepdim, accumulate, out)[1].view.shape
+        shape = _plan(name, input._meta, dim, keepdim, accumulate, out)[1].view.shape
         return run(PROD, (input.to(out),), [(shape, out)], dim=normalize_dims(name, dim, input.dim()), keepdim=keepdim)[0]
     if name != "sum":
         raise NotImplementedError(f'"{name}" not implemented for complex tensors: reduce the real and imaginary parts, or the magnitudes.')
@@ -80,7 +80,7 @@ def _back(g, dim, keepdim, shape):
 
 
 def sum_dtype(input, dtype):
-    d = input.meta.dtype
+    d = input._meta.dtype
     return dtype or (d if d.kind in "fc" else dt.int64)
 
 
@@ -99,13 +99,13 @@ def hash_tensor(input: Tensor, dim=(), keepdim=False, *, mode=0) -> Tensor:
     """The exclusive or, over `dim` (all), of the bits of the elements as int64 or float64: a check sum, of dtype uint64."""
     if mode != 0:
         raise RuntimeError(f"hash_tensor: expected mode 0, the exclusive or; received {mode}")
-    kind = input.meta.dtype.kind
+    kind = input._meta.dtype.kind
     if kind == "c":
         raise NotImplementedError("\"hash_tensor\" not implemented for complex tensors: hash view_as_real(input).")
     _nonempty("hash_tensor", input, dim)
     dims = normalize_dims("hash_tensor", dim, input.dim())
     bits = input.detach().to(dt.float64 if kind == "f" else dt.int64)
-    shape = _plan("sum", input.meta, dim, keepdim, input.meta.dtype, input.meta.dtype)[1].view.shape
+    shape = _plan("sum", input._meta, dim, keepdim, input._meta.dtype, input._meta.dtype)[1].view.shape
     return run(HASH, (bits,), [(shape, dt.uint64)], dim=dims, keepdim=bool(keepdim))[0]
 
 
@@ -119,11 +119,11 @@ def _count(shape, dim) -> int:
 @operator(grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g / _count(input_shape, dim), dim, keepdim, input_shape)))
 def mean(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The mean over `dim`; of a floating point tensor."""
-    d = dtype or input.meta.dtype
+    d = dtype or input._meta.dtype
     if d.kind not in "fc":
         raise RuntimeError(f"mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: {d}. "
                            "Convert it first: input.float().mean()")
-    n = _count(input.meta.view.shape, dim)
+    n = _count(input._meta.view.shape, dim)
     total = reduce("sum", input, dim, keepdim, d, d.compute)
     return core.cast(total / n if n else total * math.nan, d)
 
@@ -146,8 +146,8 @@ def prod(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
 
 
 def _nonempty(name, input, dim):
-    shape = input.meta.view.shape
-    if input.meta.view.numel == 0 and builtins.any(shape[d] == 0 for d in normalize_dims(name, dim, len(shape))):
+    shape = input._meta.view.shape
+    if input._meta.view.numel == 0 and builtins.any(shape[d] == 0 for d in normalize_dims(name, dim, len(shape))):
         dim = None if dim == () else dim
         hint = (
             f"Expected reduction dim {dim} to have non-zero size."
@@ -170,25 +170,25 @@ def _extreme_grad(g, input, dim, keepdim, result):
 def amax(input: Tensor, dim=(), keepdim=False) -> Tensor:
     """The largest element over `dim`; NaN where there is one."""
     _nonempty("amax", input, dim)
-    return reduce("max", input, dim, keepdim, input.meta.dtype, input.meta.dtype)
+    return reduce("max", input, dim, keepdim, input._meta.dtype, input._meta.dtype)
 
 
 @operator(bare=True, grad=dict(input=lambda g, input, dim, keepdim, result: _extreme_grad(g, input, dim, keepdim, result)))
 def amin(input: Tensor, dim=(), keepdim=False) -> Tensor:
     """The smallest element over `dim`; NaN where there is one."""
     _nonempty("amin", input, dim)
-    return reduce("min", input, dim, keepdim, input.meta.dtype, input.meta.dtype)
+    return reduce("min", input, dim, keepdim, input._meta.dtype, input._meta.dtype)
 
 
 def _arg(name, input, dim, keepdim):
     _nonempty(name, input, dim)
-    if input.meta.dtype is dt.bool_:
+    if input._meta.dtype is dt.bool_:
         input = input.to(dt.uint8)
     rank = input.dim()
     if dim is None:
-        out = reduce(name, input.reshape(-1), 0, False, input.meta.dtype, dt.int64)
+        out = reduce(name, input.reshape(-1), 0, False, input._meta.dtype, dt.int64)
         return out.reshape((1,) * rank) if keepdim else out
-    return reduce(name, input, int(dim), keepdim, input.meta.dtype, dt.int64)
+    return reduce(name, input, int(dim), keepdim, input._meta.dtype, dt.int64)
 
 
 @operator()
@@ -234,7 +234,7 @@ frexp_t = named("frexp", "mantissa", "exponent")
     name="max", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result: _pick_grad(g, dim, keepdim, input_shape, result))
 )
 def max_along(input: Tensor, dim, keepdim):
-    d = input.meta.dtype
+    d = input._meta.dtype
     _nonempty("max", input, dim)
     return _max_t(reduce("max", input, dim, keepdim, d, d), _arg("argmax", input, dim, keepdim))
 
@@ -243,7 +243,7 @@ def max_along(input: Tensor, dim, keepdim):
     name="min", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result: _pick_grad(g, dim, keepdim, input_shape, result))
 )
 def min_along(input: Tensor, dim, keepdim):
-    d = input.meta.dtype
+    d = input._meta.dtype
     _nonempty("min", input, dim)
     return _min_t(reduce("min", input, dim, keepdim, d, d), _arg("argmin", input, dim, keepdim))
 
@@ -256,7 +256,7 @@ def _extreme(name, along_dim, all_, two):
             return two(input, dim)
         if dim is None:
             return all_(input)
-        return along_dim(input, normalize_dim(name, dim, len(input.meta.view.shape)), keepdim)
+        return along_dim(input, normalize_dim(name, dim, len(input._meta.view.shape)), keepdim)
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (f"The {'largest' if name == 'max' else 'smallest'} element; with `dim`, (values, indices) along it; with a second "
                         "tensor, elementwise.")
@@ -270,13 +270,13 @@ min = _extreme("min", min_along, amin, pw.minimum)
 @operator()
 def any(input: Tensor, dim=None, keepdim=False) -> Tensor:
     """Whether one element is true (nonzero)."""
-    return reduce("any", input, dim, keepdim, dt.bool_, dt.uint8 if input.meta.dtype is dt.uint8 else dt.bool_)
+    return reduce("any", input, dim, keepdim, dt.bool_, dt.uint8 if input._meta.dtype is dt.uint8 else dt.bool_)
 
 
 @operator()
 def all(input: Tensor, dim=None, keepdim=False) -> Tensor:
     """Whether all elements are true (nonzero)."""
-    return reduce("all", input, dim, keepdim, dt.bool_, dt.uint8 if input.meta.dtype is dt.uint8 else dt.bool_)
+    return reduce("all", input, dim, keepdim, dt.bool_, dt.uint8 if input._meta.dtype is dt.uint8 else dt.bool_)
 
 
 
@@ -293,19 +293,19 @@ def _split_variance_args(dim, unbiased):
     grad=dict(input=lambda g, input, dim, correction, keepdim: _var_grad(g, input, dim, correction, keepdim)), name="var", public=False
 )
 def var_(input: Tensor, dim, correction, keepdim):
-    n = _count(input.meta.view.shape, dim)
+    n = _count(input._meta.view.shape, dim)
     x = widened(input)
     total = _squares(x - x.mean(dim if dim is not None else tuple(range(x.dim())), True)).sum(dim, keepdim)
-    return core.cast(total / (n - correction if n > correction else 0), input.meta.dtype.to_real())
+    return core.cast(total / (n - correction if n > correction else 0), input._meta.dtype.to_real())
 
 
 def _squares(x):
     """|x|**2 of every element."""
-    return real_(x) * real_(x) + imag_(x) * imag_(x) if x.meta.dtype.kind == "c" else x * x
+    return real_(x) * real_(x) + imag_(x) * imag_(x) if x._meta.dtype.kind == "c" else x * x
 
 
 def _var_grad(g, input, dim, correction, keepdim):
-    n = _count(input.meta.view.shape, dim)
+    n = _count(input._meta.view.shape, dim)
     scale = 2.0 / (n - correction) if n > correction else math.inf
     return (scale * _restore(g, dim, keepdim, input.dim())) * (
         input - input.mean(dim if dim is not None else tuple(range(input.dim())), True)
@@ -315,7 +315,7 @@ def _var_grad(g, input, dim, correction, keepdim):
 @operator(name="std", public=False, grad=dict(input=lambda g, input, dim, correction, keepdim, result: _var_grad(
     pw.where(result == 0, 0.0, g / (2 * result)), input, dim, correction, keepdim)))
 def std_(input: Tensor, dim, correction, keepdim):
-    return core.cast(var_(widened(input), dim, correction, keepdim).sqrt(), input.meta.dtype.to_real())
+    return core.cast(var_(widened(input), dim, correction, keepdim).sqrt(), input._meta.dtype.to_real())
 
 
 @operator(out=True)
@@ -350,10 +350,10 @@ def std_mean(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correctio
                     _restore(g, dim, keepdim, input.dim()) * (input - _restore(result, dim, keepdim, input.dim())).exp()))
 def logsumexp(input: Tensor, dim, keepdim=False) -> Tensor:
     """log(sum(exp(x))) over `dim`, without overflow."""
-    if input.meta.dtype.kind not in "fc":
+    if input._meta.dtype.kind not in "fc":
         input = input.to(dt.default())
-    real = real_(input) if input.meta.dtype.kind == "c" else input
-    top = reduce("max", real, dim, True, real.meta.dtype, real.meta.dtype) if input.numel() else real.sum(dim, True)
+    real = real_(input) if input._meta.dtype.kind == "c" else input
+    top = reduce("max", real, dim, True, real._meta.dtype, real._meta.dtype) if input.numel() else real.sum(dim, True)
     top = pw.where(pw.abs(top) == math.inf, 0.0, top)
     total = (input - top).exp().sum(dim, True).log() + top
     return total if keepdim else total.sum(dim)
@@ -368,7 +368,7 @@ def count_nonzero(input: Tensor, dim=None) -> Tensor:
 @operator()
 def nansum(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The sum, NaN counted as 0."""
-    if input.meta.dtype.kind == "c":
+    if input._meta.dtype.kind == "c":
         raise RuntimeError("nansum does not support complex inputs")
     return pw.where(input.isnan(), 0, input).sum(dim, keepdim, dtype=dtype)
 
@@ -376,8 +376,8 @@ def nansum(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
 @operator()
 def nanmean(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The mean of the elements that are not NaN."""
-    if input.meta.dtype.kind not in "fc":
-        raise RuntimeError(f"nanmean(): expected input to have floating point or complex dtype but got {input.meta.dtype}")
+    if input._meta.dtype.kind not in "fc":
+        raise RuntimeError(f"nanmean(): expected input to have floating point or complex dtype but got {input._meta.dtype}")
     return nansum(input, dim, keepdim, dtype=dtype) / (~input.isnan()).sum(dim, keepdim)
 
 
@@ -395,9 +395,9 @@ def aminmax(input: Tensor, *, dim=None, keepdim=False):
 def _float_input(input, dtype):
     if dtype is not None:
         return input.to(dtype)
-    if input.meta.dtype.kind != "f":
+    if input._meta.dtype.kind != "f":
         raise NotImplementedError(
-            f"\"softmax_lastdim_kernel_impl\" not implemented for '{input.meta.dtype.name}': expected a floating point "
+            f"\"softmax_lastdim_kernel_impl\" not implemented for '{input._meta.dtype.name}': expected a floating point "
             "tensor. Convert it first: input.float()"
         )
     return input
@@ -406,8 +406,8 @@ def _float_input(input, dtype):
 @operator(name="softmax", public=False, wide="derivative",
           grad=dict(input=lambda g, dim, result: result * (g - (g * result).sum(dim, True))))
 def softmax_(input: Tensor, dim):
-    d, x = input.meta.dtype, widened(input)
-    e = (x - reduce("max", x, dim, True, x.meta.dtype, x.meta.dtype)).exp()
+    d, x = input._meta.dtype, widened(input)
+    e = (x - reduce("max", x, dim, True, x._meta.dtype, x._meta.dtype)).exp()
     scale = e.sum(dim, True).reciprocal()      # one division for each row
     # Along other dimensions than the last PyTorch keeps the numerators in the input's dtype.
     return core.cast((e if dim == input.dim() - 1 else widened(core.cast(e, d))) * scale, d)
@@ -416,8 +416,8 @@ def softmax_(input: Tensor, dim):
 @operator(name="log_softmax", public=False, wide="derivative",
           grad=dict(input=lambda g, dim, result: g - result.exp() * g.sum(dim, True)))
 def log_softmax_(input: Tensor, dim):
-    d, x = input.meta.dtype, widened(input)
-    shifted = x - reduce("max", x, dim, True, x.meta.dtype, x.meta.dtype)
+    d, x = input._meta.dtype, widened(input)
+    shifted = x - reduce("max", x, dim, True, x._meta.dtype, x._meta.dtype)
     total = shifted.exp().sum(dim, True)
     # Along the last dimension PyTorch takes the sum, and its logarithm, in the input's dtype.
     log = (core.cast(total, d) if dim == input.dim() - 1 else total).log()

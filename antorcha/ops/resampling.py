@@ -55,15 +55,15 @@ def _transpose(t: Taps) -> Taps:
 @operator(name="resample", public=False, grad=dict(input=lambda g, dim, taps: resample(g, dim, taps.transposed)))
 def resample(input: Tensor, dim, taps):
     """The map of `taps` along dimension `dim` (counted from 0)."""
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     after = (1,) * (len(shape) - 1 - dim)
     outputs, width = taps.index.shape
     if not outputs or not dense(shape).numel:
-        return core.zeros(meta(dense(shape[:dim] + (outputs,) + shape[dim + 1:]), input.meta.dtype, input.meta.device))
+        return core.zeros(meta(dense(shape[:dim] + (outputs,) + shape[dim + 1:]), input._meta.dtype, input._meta.device))
 
     def tap(index, weight, shape, mapping):
         part = pick(input, [core.from_numpy(np.ascontiguousarray(index))], shape, mapping)
-        return part if weight is None else part * core.from_numpy(np.ascontiguousarray(weight)).to(input.meta.dtype)
+        return part if weight is None else part * core.from_numpy(np.ascontiguousarray(weight)).to(input._meta.dtype)
 
     if width <= UNROLLED:
         out = shape[:dim] + (outputs,) + shape[dim + 1:]

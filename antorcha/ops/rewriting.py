@@ -64,7 +64,7 @@ class Text:
         self.constants: list = []
         self.names: dict[int, str] = {}         # id of a constant -> its name
         self.numbers, self.first = numbers or {}, first
-        self.arguments = [(t, t.storage, t.meta, n) for t, n in zip(tensors, nodes)]
+        self.arguments = [(t, t.storage, t._meta, n) for t, n in zip(tensors, nodes)]
         every = list(reversed(list(enumerate(tensors))))
         self.values = {nodes[k]: f"n{k}" for k, _ in every}
         self.storages = {id(t.storage): (f"t{k}.storage", True) for k, t in every}
@@ -123,7 +123,7 @@ class Text:
         """Give the arguments that were written to their new values; `versions`: what they had before."""
         done: dict = {}
         for k, ((t, s, m, node), version) in enumerate(zip(self.arguments, versions)):
-            if t.storage is not s or t.meta is not m:
+            if t.storage is not s or t._meta is not m:
                 raise Untold
             if s.version == version and s.node is node or s in done:
                 continue
@@ -161,11 +161,11 @@ class Text:
         if outside and t._base is not None:
             base = self.at.get(id(t.storage)) or self.tensor(t._base, True)
             name = f"r{len(self.made)}"
-            self.lines.append(f"{name} = view_of({base}, {self.constant(t.meta)})")
+            self.lines.append(f"{name} = view_of({base}, {self.constant(t._meta)})")
         else:
             storage, _ = self.storage(t.storage)
             name = f"r{len(self.made)}"
-            self.lines.append(f"{name} = new(Tensor); {name}.storage = {storage}; {name}.meta = {self.constant(t.meta)}")
+            self.lines.append(f"{name} = new(Tensor); {name}.storage = {storage}; {name}._meta = {self.constant(t._meta)}")
             if not t._rg:
                 self.lines.append(f"{name}._rg = False; {name}._grad_fn = None; {name}._nr = 0")
         self.tensors[id(t)] = name

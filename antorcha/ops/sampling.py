@@ -76,7 +76,7 @@ def _sizes(n: int, lengths: tuple, size, scale_factor) -> tuple:
 
 
 def interpolated(input, out: tuple, factors: tuple, mode: str, align_corners: bool, antialias: bool):
-    d = input.meta.dtype
+    d = input._meta.dtype
     rounded = d is dt.uint8 and "nearest" not in mode
     if d.kind != "f" and not rounded and not (d is dt.uint8 and "nearest" in mode):
         raise NotImplementedError(f"\"upsample_{mode}\" not implemented for '{d.name}': convert the input first: input.float()")
@@ -137,7 +137,7 @@ def affine_grid(theta, size, align_corners=None):
     """The grid (N, H, W, 2) or (N, D, H, W, 3) that `theta` (N, 2, 3) or (N, 3, 4) maps the places of an output of `size` to:
     coordinates from -1 to 1, x first, for `grid_sample`. Jaderberg et al., "Spatial Transformer Networks", 2015."""
     check_tensor("affine_grid", "theta", theta)
-    if theta.meta.dtype.kind != "f":
+    if theta._meta.dtype.kind != "f":
         raise ValueError(f"Expected theta to have floating point type, but got {theta.dtype}")
     n = len(size) - 2
     if n not in (2, 3):
@@ -148,7 +148,7 @@ def affine_grid(theta, size, align_corners=None):
     if min(size) <= 0:
         raise ValueError(message("affine_grid", "a non-zero, positive output size", f"{list(size)}"))
     lengths = tuple(int(m) for m in size[2:])
-    d = theta.meta.dtype
+    d = theta._meta.dtype
     axes = []
     for i, m in reversed(list(enumerate(lengths))):
         place = core.arange(0, m, 1).to(d.compute)
@@ -213,7 +213,7 @@ def _grid_sample(input, grid, mode: str, padding_mode: str, align_corners: bool)
     lengths = tuple(input.shape[2:])
     out = tuple(input.shape[:2]) + tuple(grid.shape[1:-1])
     if 0 in out:
-        return core.full(out, 0, input.meta.dtype)
+        return core.full(out, 0, input._meta.dtype)
     coordinates = []        # of each dimension of the input, outermost first: (N, 1, ...)
     for d, m in enumerate(lengths):
         c = grid.select(-1, n - 1 - d).unsqueeze(1)

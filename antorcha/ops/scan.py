@@ -20,22 +20,22 @@ COMPLEX = {"sum": host_op("cumsum", lambda x, dim: (np.cumsum(x, dim),)), "prod"
 
 def scan(name: str, input, dim: int, accumulate: dt.dtype, out: dt.dtype):
     """Record one scan of `input` along `dim`."""
-    v = input.meta.view
+    v = input._meta.view
     if not v.shape:
         normalize_dim(name, dim, 0)
-        return input.to(out, copy=True) if name[:3] != "arg" else core.zeros(meta(v, dt.int64, input.meta.device))
+        return input.to(out, copy=True) if name[:3] != "arg" else core.zeros(meta(v, dt.int64, input._meta.device))
     d = normalize_dim(name, dim, len(v.shape))
     if out.kind == "c":
         return run(COMPLEX[name], (input.to(out),), [(v.shape, out)], dim=d)[0]
-    if input.meta.dtype.kind == "c":
-        raise RuntimeError(f"cum{name}: expected real numbers, which have an order; received {input.meta.dtype}")
+    if input._meta.dtype.kind == "c":
+        raise RuntimeError(f"cum{name}: expected real numbers, which have an order; received {input._meta.dtype}")
     order = [i for i in range(len(v.shape)) if i != d] + [d]
     shape = tuple(v.shape[i] for i in order)
     source = make_view(shape, tuple(v.strides[i] for i in order), v.offset)
     strides = [0] * len(order)
     for i, s in zip(order, row_major(shape)):
         strides[i] = s
-    out_meta = meta(make_view(v.shape, tuple(strides)), out, input.meta.device)
+    out_meta = meta(make_view(v.shape, tuple(strides)), out, input._meta.device)
     return core.record(
         form(_SCANS[name], (source,), Static(casts=(accumulate.compute,)), shape, v.numel, out), (input.storage.node,), out_meta
     )
@@ -73,20 +73,20 @@ def cumprod(input: Tensor, dim, *, dtype=None) -> Tensor:
 def _extreme_grad(g, dim, input_shape, result):
     if not input_shape:
         return g[0]
-    return core.zeros(meta(dense(input_shape), g[0].dtype.compute, g[0].meta.device)).scatter_add(dim, result[1], widened(g[0]))
+    return core.zeros(meta(dense(input_shape), g[0].dtype.compute, g[0]._meta.device)).scatter_add(dim, result[1], widened(g[0]))
 
 
 @operator(grad=dict(input=lambda g, dim, input_shape, result: _extreme_grad(g, dim, input_shape, result)))
 def cummax(input: Tensor, dim):
     """(running maximum, its position) along `dim`."""
-    d = input.meta.dtype
+    d = input._meta.dtype
     return cummax_t(scan("max", input, dim, d, d), scan("argmax", input, dim, d, dt.int64))
 
 
 @operator(grad=dict(input=lambda g, dim, input_shape, result: _extreme_grad(g, dim, input_shape, result)))
 def cummin(input: Tensor, dim):
     """(running minimum, its position) along `dim`."""
-    d = input.meta.dtype
+    d = input._meta.dtype
     return cummin_t(scan("min", input, dim, d, d), scan("argmin", input, dim, d, dt.int64))
 
 
@@ -110,20 +110,20 @@ def _log_sums_grad(g, input, dim):
     precision, for the difference of large numbers is to be precise."""
     if not g.dim():
         return g
-    wide = dt.complex128 if g.meta.dtype.kind == "c" else dt.float64
+    wide = dt.complex128 if g._meta.dtype.kind == "c" else dt.float64
     g, input = g.to(wide), input.to(wide)
     result, lowest = input.logcumsumexp(dim), -largest(dt.float64)
 
     def part(g, there):
         logs = pw.where(there, pw.where(there, g, 1.0).log(), lowest) - result
         return (logs.flip(dim).logcumsumexp(dim).flip(dim) + input).exp()
-    return part(g, g != 0) if g.meta.dtype.kind == "c" else part(g, g > 0) - part(-g, g < 0)
+    return part(g, g != 0) if g._meta.dtype.kind == "c" else part(g, g > 0) - part(-g, g < 0)
 
 
 @operator(grad=dict(input=lambda g, input, dim: _log_sums_grad(g, input, dim)))
 def logcumsumexp(input: Tensor, dim) -> Tensor:
     """The running logsumexp along `dim`."""
-    d = input.meta.dtype
+    d = input._meta.dtype
     if d.kind == "c" and input.dim():
         return run(LOG_SUMS, (input,), [(input.shape, d)], dim=normalize_dim("logcumsumexp", dim, input.dim()))[0]
     return scan("logsumexp", input, dim, d, d)

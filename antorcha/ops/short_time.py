@@ -30,7 +30,7 @@ def _frame(name, input, n_fft, hop_length, win_length, window):
     if window is None:
         warnings.warn(f"{name}: a window was not provided. A rectangular window is applied, which causes spectral leakage; "
                       "torch.hann_window(n_fft) causes less.", stacklevel=4)
-        window = core.full((length,), 1, input.meta.dtype.to_real())
+        window = core.full((length,), 1, input._meta.dtype.to_real())
     elif window.dim() != 1 or window.shape[0] != length:
         raise RuntimeError(f"{name}: expected a 1D window tensor of size equal to win_length = {length}; received shape "
                            f"{list(window.shape)}")
@@ -59,7 +59,7 @@ def stft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor 
                                "that "
                                "return_complex=True in a future PyTorch release.")
         return_complex = True
-    if input.meta.dtype.kind not in "fc" or input.dim() not in (1, 2):
+    if input._meta.dtype.kind not in "fc" or input.dim() not in (1, 2):
         raise RuntimeError(f"stft: expected a 1D or 2D tensor of floating point or complex values; received {input.dtype} of "
                            f"shape {list(input.shape)}")
     if onesided and turned:

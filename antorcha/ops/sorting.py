@@ -77,24 +77,24 @@ def _scatter_back(g, dim, input_shape, result):
     """The cotangent of values[i] to the position it came from."""
     if not input_shape:
         return g[0]
-    return core.zeros(meta(dense(input_shape), g[0].meta.dtype, g[0].meta.device)).scatter_add(dim, result[1], g[0])
+    return core.zeros(meta(dense(input_shape), g[0]._meta.dtype, g[0]._meta.device)).scatter_add(dim, result[1], g[0])
 
 
 def _alone(kind, input):
     """The result of a search in a number: itself, at position 0."""
-    return kind(input.clone(), core.zeros(meta(dense(()), dt.int64, input.meta.device)))
+    return kind(input.clone(), core.zeros(meta(dense(()), dt.int64, input._meta.device)))
 
 
 @operator(name="sort", public=False, grad=dict(input=lambda g, dim, input_shape, result: _scatter_back(g, dim, input_shape, result)))
 def sort_(input: Tensor, dim, descending):
-    shape = input.meta.view.shape
-    return sort_t(*run(SORT, (input,), [(shape, input.meta.dtype), (shape, dt.int64)], dim=dim, descending=descending))
+    shape = input._meta.view.shape
+    return sort_t(*run(SORT, (input,), [(shape, input._meta.dtype), (shape, dt.int64)], dim=dim, descending=descending))
 
 
 @operator()
 def sort(input: Tensor, dim=-1, descending=False, stable=False):
     """(sorted values, their positions) along `dim`; equal elements keep their order."""
-    if input.meta.dtype.kind == "c":
+    if input._meta.dtype.kind == "c":
         raise RuntimeError(
             "sort: expected real numbers, which have an order; received a complex tensor. Sort by its magnitude: input.abs()"
         )
@@ -116,9 +116,9 @@ def msort(input: Tensor) -> Tensor:
 
 @operator(name="topk", public=False, grad=dict(input=lambda g, dim, input_shape, result: _scatter_back(g, dim, input_shape, result)))
 def topk_(input: Tensor, k, dim, largest):
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     out = shape[:dim] + (k,) + shape[dim + 1:]
-    return topk_t(*run(TOPK, (input,), [(out, input.meta.dtype), (out, dt.int64)], k=k, dim=dim, largest=largest))
+    return topk_t(*run(TOPK, (input,), [(out, input._meta.dtype), (out, dt.int64)], k=k, dim=dim, largest=largest))
 
 
 @operator()
@@ -137,9 +137,9 @@ def _ranked(op, kind):
     """An operator (input, dim, **params) -> (values, positions) along `dim`, kept with size 1."""
     @operator(name=op.name, public=False, grad=dict(input=lambda g, dim, input_shape, result: _scatter_back(g, dim, input_shape, result)))
     def search(input: Tensor, dim, params):
-        shape = input.meta.view.shape
+        shape = input._meta.view.shape
         out = shape[:dim] + (1,) + shape[dim + 1:]
-        return kind(*run(op, (input,), [(out, input.meta.dtype), (out, dt.int64)], dim=dim, **dict(params)))
+        return kind(*run(op, (input,), [(out, input._meta.dtype), (out, dt.int64)], dim=dim, **dict(params)))
 
     def call(input, dim, keepdim, **params):
         d = normalize_dim(op.name, dim, input.dim())
@@ -181,7 +181,7 @@ def _of_all(name, search):
     )
     def middle(input: Tensor):
         if not input.numel():
-            return core.full((), float("nan"), input.meta.dtype)
+            return core.full((), float("nan"), input._meta.dtype)
         return search(input.reshape(-1), 0, False)[0]
     return middle
 

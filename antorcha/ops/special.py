@@ -164,7 +164,7 @@ def xlog1py(input: Tensor, other: Tensor) -> Tensor:
 
 def _log_factor(logarithm, x, y, lowest):
     """The derivative of x log(y) by x, 0 where x is and the logarithm is infinite or undefined."""
-    y = y if isinstance(y, core.Tensor) else core.full((), y, x.meta.dtype)
+    y = y if isinstance(y, core.Tensor) else core.full((), y, x._meta.dtype)
     return pw.where((x == 0) & (y <= lowest), 0.0, logarithm(y))
 
 
@@ -248,7 +248,7 @@ GAMMAINC, ZETA = host_op("gammainc", incomplete.gammainc), host_op("zeta", incom
 @operator(name="igamma", public=False, grad=dict(input=lambda g, upper: _no_derivative("igamma", "input"),
                                                  other=lambda g, input, other, upper: _gammainc_grad(g, input, other, upper)))
 def gammainc_(input: Tensor, other: Tensor, upper):
-    return _elementwise(GAMMAINC, input, other, input.meta.dtype, upper=upper)
+    return _elementwise(GAMMAINC, input, other, input._meta.dtype, upper=upper)
 
 
 def _gammainc_grad(g, a, x, upper):
@@ -276,7 +276,7 @@ def mvlgamma_(input: Tensor, p):
 
 def _half_steps(x, p):
     """x - j / 2 for j < p, along a new last dimension."""
-    return x.unsqueeze(-1) + core.arange(0, p, 1).to(x.meta.dtype) * -0.5
+    return x.unsqueeze(-1) + core.arange(0, p, 1).to(x._meta.dtype) * -0.5
 
 
 @operator(inplace=True)
@@ -290,7 +290,7 @@ def mvlgamma(input: Tensor, p) -> Tensor:
 @operator(name="zeta", public=False, grad=dict(input=lambda g: _no_derivative("zeta", "input"),
                                                other=lambda g, input, other: -g * input * zeta_(input + 1, other)))
 def zeta_(input: Tensor, other: Tensor):
-    return _elementwise(ZETA, input, other, input.meta.dtype)
+    return _elementwise(ZETA, input, other, input._meta.dtype)
 
 
 @operator(name="special_zeta", namespace="special")

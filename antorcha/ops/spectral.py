@@ -69,7 +69,7 @@ RAW = host_op("geqrf", lambda A: np.linalg.qr(A, "raw"))
 @operator(name="linalg_qr", public=False, holomorphic=False, partial=True,
           grad=dict(A=lambda g, A, complete, result: _qr_grad(g, A, complete, result)))
 def orthogonal(A: Tensor, complete):
-    (m, n), lead, d = A.shape[-2:], tuple(A.shape[:-2]), A.meta.dtype
+    (m, n), lead, d = A.shape[-2:], tuple(A.shape[:-2]), A._meta.dtype
     k = m if complete else min(m, n)
     return linalg_qr_t(*run(QR, (A,), [(lead + (m, k), d), (lead + (k, n), d)], complete=complete))
 
@@ -105,7 +105,7 @@ def linalg_qr(A: Tensor, mode="reduced"):
         R = orthogonal(A, False).R
         if R.requires_grad:
             R = _without_derivative(R)
-        return linalg_qr_t(core.full((0,), 0, A.meta.dtype), R)
+        return linalg_qr_t(core.full((0,), 0, A._meta.dtype), R)
     m, n = A.shape[-2:]
     if m >= n:
         return orthogonal(A, mode == "complete")
@@ -134,7 +134,7 @@ def geqrf(input: Tensor):
     derivative."""
     check_matrix("geqrf", input, "input")
     m, n = input.shape[-2:]
-    lead, d = input.shape[:-2], input.meta.dtype
+    lead, d = input.shape[:-2], input._meta.dtype
     turned, tau = run(RAW, (input.detach(),), [((*lead, n, m), d), ((*lead, min(m, n)), d)])
     return geqrf_t(turned.mT, tau)
 
@@ -148,7 +148,7 @@ SVDVALS = host_op("linalg_svdvals", _told(lambda A: (np.linalg.svd(A, compute_uv
 @operator(name="linalg_svd", public=False, holomorphic=False, partial=True,
           grad=dict(A=lambda g, A, full, result: _svd_grad(g, A, full, result)))
 def singular(A: Tensor, full):
-    (m, n), lead, d = A.shape[-2:], tuple(A.shape[:-2]), A.meta.dtype
+    (m, n), lead, d = A.shape[-2:], tuple(A.shape[:-2]), A._meta.dtype
     k = min(m, n)
     left, right = (m, n) if full else (k, k)
     return run(SVD, (A,), [(lead + (m, left), d), (lead + (k,), d.to_real()), (lead + (right, n), d), WHY], full=full)
@@ -160,7 +160,7 @@ def _skew(x):
 
 def _gaps(values):
     """values[j] - values[i], 1 on the diagonal."""
-    return values.unsqueeze(-2) - values.unsqueeze(-1) + core.eye(values.shape[-1], dtype=values.meta.dtype)
+    return values.unsqueeze(-2) - values.unsqueeze(-1) + core.eye(values.shape[-1], dtype=values._meta.dtype)
 
 
 def _svd_grad(g, A, full, result):
@@ -190,7 +190,7 @@ def _svd_grad(g, A, full, result):
 
 
 def _off_diagonal(n: int, like):
-    return 1 - core.eye(n, dtype=like.meta.dtype)
+    return 1 - core.eye(n, dtype=like._meta.dtype)
 
 
 def _check_driver(driver):
@@ -217,7 +217,7 @@ def svdvals(A: Tensor, *, driver=None) -> Tensor:
     _check_driver(driver)
     if A.requires_grad and core.is_grad_enabled():
         return linalg_svd(A, False).S
-    s, why = run(SVDVALS, (A,), [((*A.shape[:-2], min(A.shape[-2:])), A.meta.dtype.to_real()), WHY])
+    s, why = run(SVDVALS, (A,), [((*A.shape[:-2], min(A.shape[-2:])), A._meta.dtype.to_real()), WHY])
     _look("linalg.svd", why)
     return s
 
@@ -230,7 +230,7 @@ def svd(input: Tensor, some=True, compute_uv=True):
         U, S, Vh = linalg_svd(input, not some)
         return svd_t(U, S, Vh.mH)
     m, n = input.shape[-2:]
-    lead, d = tuple(input.shape[:-2]), input.meta.dtype
+    lead, d = tuple(input.shape[:-2]), input._meta.dtype
     return svd_t(core.full((*lead, m, m), 0, d), svdvals(input), core.full((*lead, n, n), 0, d))
 
 
@@ -253,7 +253,7 @@ EIGVALS = host_op("linalg_eigvals", _told(lambda A: (np.linalg.eigvals(A).astype
 @operator(name="linalg_eigh", public=False, holomorphic=False, partial=True,
           grad=dict(A=lambda g, result: _eigh_grad(g[:2], *result[:2])))
 def hermitian_eigen(A: Tensor, triangle):
-    return run(EIGH, (A,), [(A.shape[:-1], A.meta.dtype.to_real()), (A.shape, A.meta.dtype), WHY], triangle=triangle)
+    return run(EIGH, (A,), [(A.shape[:-1], A._meta.dtype.to_real()), (A.shape, A._meta.dtype), WHY], triangle=triangle)
 
 
 def _eigh_grad(g, values, V):
@@ -288,7 +288,7 @@ def eigvalsh(A: Tensor, UPLO="L") -> Tensor:
     check_matrix("linalg.eigh", A, square=True)
     if A.requires_grad and core.is_grad_enabled():
         return eigh(A, UPLO).eigenvalues
-    values, why = run(EIGVALSH, (A,), [(A.shape[:-1], A.meta.dtype.to_real()), WHY], triangle=_triangle(UPLO))
+    values, why = run(EIGVALSH, (A,), [(A.shape[:-1], A._meta.dtype.to_real()), WHY], triangle=_triangle(UPLO))
     _look("linalg.eigh", why)
     return values
 
@@ -296,7 +296,7 @@ def eigvalsh(A: Tensor, UPLO="L") -> Tensor:
 @operator(name="linalg_eig", public=False, holomorphic=False, partial=True,
           grad=dict(A=lambda g, result: _eig_grad(g[:2], *result[:2])))
 def eigen(A: Tensor):
-    d = A.meta.dtype.to_complex()
+    d = A._meta.dtype.to_complex()
     return run(EIG, (A,), [(A.shape[:-1], d), (A.shape, d), WHY])
 
 
@@ -329,7 +329,7 @@ def eigvals(A: Tensor) -> Tensor:
     check_matrix("linalg.eigvals", A, square=True)
     if A.requires_grad and core.is_grad_enabled():
         return eig(A).eigenvalues
-    values, why = run(EIGVALS, (A,), [(A.shape[:-1], A.meta.dtype.to_complex()), WHY])
+    values, why = run(EIGVALS, (A,), [(A.shape[:-1], A._meta.dtype.to_complex()), WHY])
     _look("linalg.eigvals", why)
     return values
 
@@ -361,7 +361,7 @@ def _pinv_host(A, tolerance, hermitian):
 
 @operator(name="linalg_pinv", public=False, holomorphic=False, grad=dict(A=lambda g, A, result: pinv_grad(g[0], A, result[0])))
 def pseudo_inverse(A: Tensor, tolerance, hermitian):
-    return run(PINV, (A, tolerance), [((*A.shape[:-2], A.shape[-1], A.shape[-2]), A.meta.dtype), WHY], hermitian=hermitian)
+    return run(PINV, (A, tolerance), [((*A.shape[:-2], A.shape[-1], A.shape[-2]), A._meta.dtype), WHY], hermitian=hermitian)
 
 
 def pinv_grad(g, A, P):
@@ -374,7 +374,7 @@ def pinv_grad(g, A, P):
 def _tolerances(what, A, atol, rtol):
     """(atol, rtol) as tensors that broadcast with the leading dimensions; without either rtol is max(m, n) times the machine
     epsilon."""
-    d = A.meta.dtype.to_real()
+    d = A._meta.dtype.to_real()
     for x in (atol, rtol):
         if isinstance(x, core.Tensor) and x.is_complex():
             raise RuntimeError(f"{what}: tolerances of complex type are not supported; received {x.dtype}")
@@ -440,7 +440,7 @@ LSTSQ = host_op("linalg_lstsq", _told(_lstsq_host))
 @operator(name="linalg_lstsq", public=False, holomorphic=False,
           grad=dict(A=lambda g, A, B: _lstsq_grad(g[0], A, B), B=lambda g, A: pinv(A).mH @ g[0]))
 def least_squares(A: Tensor, B: Tensor, rcond):
-    (m, n), lead, d = A.shape[-2:], tuple(A.shape[:-2]), A.meta.dtype
+    (m, n), lead, d = A.shape[-2:], tuple(A.shape[:-2]), A._meta.dtype
     outputs = [((*lead, n, B.shape[-1]), d), (lead, dt.int64), ((*lead, min(m, n)), d.to_real()), WHY]
     return run(LSTSQ, (A, B), outputs, rcond=rcond)
 
@@ -466,10 +466,10 @@ def lstsq(A: Tensor, B: Tensor, rcond=None, *, driver=None):
     m, n = A.shape[-2:]
     A, columns = common_batch(what, A, columns)
     if rcond is None:
-        rcond = max(m, n) * float(np.finfo(A.meta.dtype.to_real().numpy).eps)
+        rcond = max(m, n) * float(np.finfo(A._meta.dtype.to_real().numpy).eps)
     X, rank, s, why = least_squares(A, columns, 0.0 if driver == "gels" else float(rcond))
     _look(what, why)
-    real = A.meta.dtype.to_real()
+    real = A._meta.dtype.to_real()
     residuals = X.real.reshape(-1)[:0]
     if m > n and (driver == "gels" or bool((rank == n).all())) and driver != "gelsy":
         off = A @ X - columns

@@ -396,7 +396,7 @@ def segment_reduce(data: Tensor, reduce, *, lengths=None, indices=None, offsets=
     name, neutral = _SEGMENTS[reduce]
     count = lengths.shape[-1]
     shape = tuple(data.shape[:axis]) + (count,) + tuple(data.shape[axis + 1:])
-    start = core.full(shape, neutral if initial is None else float(initial), data.dtype, data.meta.device)
+    start = core.full(shape, neutral if initial is None else float(initial), data.dtype, data._meta.device)
     out = start.scatter_reduce(axis, _segment_places(data, lengths, axis, unsafe), data, name)
     if reduce != "mean":
         return out

@@ -20,14 +20,14 @@ SCATTER = Record("scatter", "scatter")
 
 def viewed(input, v: View):
     """`input`'s storage read through `v`."""
-    m = input.meta
+    m = input._meta
     return core.view_of(input, meta(v, m.dtype, m.device))
 
 
 def region_grad(g, shape: tuple, find) -> Tensor:
     """Zeros of `shape` with `g` added at the region `find(dense index map)` of it."""
     region = find(dense(shape))
-    zeros = core.zeros(meta(dense(shape), g.meta.dtype, g.meta.device))
+    zeros = core.zeros(meta(dense(shape), g._meta.dtype, g._meta.device))
     return core.add_region(zeros, region, g)
 
 
@@ -102,7 +102,7 @@ def _regroup(v: View, shape: tuple) -> View | None:
 
 @operator(family="view", grad=dict(input=lambda g, input_shape: _back(g, input_shape)), name="view", public=False)
 def view_(input: Tensor, shape) -> Tensor:
-    old = input.meta.view
+    old = input._meta.view
     full = resolve_shape("view", shape, old.numel, old.shape)
     v = regroup(old, full)
     if v is None:
@@ -116,7 +116,7 @@ _VIEWS = view_.record.cache     # the layouts and shapes that are known to fit
 
 def _back(g, shape: tuple):
     """`g.reshape(shape)`."""
-    m = None if mode.grad else _VIEWS.get((g.meta, shape))
+    m = None if mode.grad else _VIEWS.get((g._meta, shape))
     return core.view_of(g, m) if m is not None else g.reshape(shape)
 
 
@@ -131,16 +131,16 @@ def view(input, *size, dtype=None):
 def reshape(input, *shape):
     """The same elements with another shape: a view where strides allow it, else a copy."""
     shape = sizes("reshape", shape)
-    if (input.meta, shape) in _VIEWS:
+    if (input._meta, shape) in _VIEWS:
         return view_(input, shape)
-    v = input.meta.view
+    v = input._meta.view
     full = resolve_shape("reshape", shape, v.numel, v.shape)
     return view_(input if regroup(v, full) is not None else input.contiguous(), shape)
 
 
 @operator(family="view", grad=dict(input=lambda g, dims: g.permute(_inverse(dims))), name="permute", public=False)
 def permute_(input: Tensor, dims) -> Tensor:
-    v = input.meta.view
+    v = input._meta.view
     rank = len(v.shape)
     if len(dims) != rank:
         raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
@@ -168,7 +168,7 @@ def permute(input, *dims):
 @operator(family="view", grad=dict(input=lambda g, dim0, dim1: transpose(g, dim0, dim1)))
 def transpose(input: Tensor, dim0, dim1) -> Tensor:
     """Two dimensions exchanged."""
-    v = input.meta.view
+    v = input._meta.view
     rank = len(v.shape)
     a, b = normalize_dim("transpose", dim0, rank), normalize_dim("transpose", dim1, rank)
     shape, strides = list(v.shape), list(v.strides)
@@ -181,15 +181,15 @@ def transpose(input: Tensor, dim0, dim1) -> Tensor:
 @operator(family="view", grad=dict(input=lambda g: t(g)))
 def t(input: Tensor) -> Tensor:
     """The transpose of a matrix; a vector or number as it is."""
-    rank = len(input.meta.view.shape)
+    rank = len(input._meta.view.shape)
     if rank > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {rank}D")
-    return transpose.record.function(input, 0, 1) if rank == 2 else viewed(input, input.meta.view)
+    return transpose.record.function(input, 0, 1) if rank == 2 else viewed(input, input._meta.view)
 
 
 @operator(family="view", grad=dict(input=lambda g: g), name="expand", public=False)
 def expand_(input: Tensor, shape) -> Tensor:
-    return viewed(input, _expanded(input.meta.view, shape))
+    return viewed(input, _expanded(input._meta.view, shape))
 
 
 def _expanded(v: View, shape: tuple) -> View:
@@ -229,7 +229,7 @@ def broadcast_to(input, size):
 @operator(family="view", grad=dict(input=lambda g, dim: squeeze(g, dim)))
 def unsqueeze(input: Tensor, dim) -> Tensor:
     """A dimension of size 1 inserted before `dim`."""
-    v = input.meta.view
+    v = input._meta.view
     rank = len(v.shape) + 1
     d = normalize_dim("unsqueeze", dim, rank)
     step = v.shape[d] * v.strides[d] if d < rank - 1 else 1
@@ -239,7 +239,7 @@ def unsqueeze(input: Tensor, dim) -> Tensor:
 @operator(family="view", grad=dict(input=lambda g, input_shape: g.reshape(input_shape)))
 def squeeze(input: Tensor, dim=None) -> Tensor:
     """Dimensions of size 1 (all, or the given ones) removed."""
-    v = input.meta.view
+    v = input._meta.view
     rank = len(v.shape)
     dims = range(rank) if dim is None else normalize_dims("squeeze", dim, rank) if dim != () else ()
     keep = [i for i in range(rank) if not (i in dims and v.shape[i] == 1)]
@@ -256,7 +256,7 @@ def _flat_range(what, rank, start_dim, end_dim):
 @operator(family="view")
 def flatten(input, start_dim=0, end_dim=-1):
     """The dimensions from `start_dim` to `end_dim` as one."""
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     a, b = _flat_range("flatten", len(shape), start_dim, end_dim)
     if not shape:
         return reshape(input, (1,))
@@ -269,7 +269,7 @@ def flatten(input, start_dim=0, end_dim=-1):
 @operator(family="view")
 def unflatten(input, dim, sizes):
     """One dimension split into several."""
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     d = normalize_dim("unflatten", dim, len(shape))
     inner = resolve_shape("unflatten", tuple(sizes), shape[d], shape)
     return view_(input, shape[:d] + inner + shape[d + 1:])
@@ -284,25 +284,25 @@ def ravel(input):
 @operator(family="view", namespace=False)
 def view_as(input, other):
     """`view` with the shape of `other`."""
-    return view_(input, other.meta.view.shape)
+    return view_(input, other._meta.view.shape)
 
 
 @operator(family="view", namespace=False)
 def reshape_as(input, other):
     """`reshape` to the shape of `other`."""
-    return reshape(input, other.meta.view.shape)
+    return reshape(input, other._meta.view.shape)
 
 
 @operator(family="view", namespace=False)
 def expand_as(input, other):
     """`expand` to the shape of `other`."""
-    return expand_(input, other.meta.view.shape)
+    return expand_(input, other._meta.view.shape)
 
 
 @operator(family="view")
 def movedim(input, source, destination):
     """Some dimensions moved to other places, the rest in their order."""
-    rank = len(input.meta.view.shape)
+    rank = len(input._meta.view.shape)
     src = normalize_dims("movedim", source, rank)
     dst = normalize_dims("movedim", destination, rank)
     if len(src) != len(dst):
@@ -336,13 +336,13 @@ def slice_view(v: View, dim: int, start: int, stop: int, step: int) -> View:
           grad=dict(input=lambda g, input_shape, dim, start, stop, step:
                     region_grad(g, input_shape, lambda v: slice_view(v, dim, start, stop, step))))
 def slice_(input: Tensor, dim, start, stop, step) -> Tensor:
-    return viewed(input, slice_view(input.meta.view, dim, start, stop, step))
+    return viewed(input, slice_view(input._meta.view, dim, start, stop, step))
 
 
 @operator(family="view")
 def narrow(input, dim, start, length):
     """`length` positions along `dim` from `start`."""
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     if not shape:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     d = normalize_dim("narrow", dim, len(shape))
@@ -367,13 +367,13 @@ def select_view(v: View, dim: int, index: int) -> View:
 @operator(family="view", name="select", public=False,
           grad=dict(input=lambda g, input_shape, dim, index: region_grad(g, input_shape, lambda v: select_view(v, dim, index))))
 def select_(input: Tensor, dim, index) -> Tensor:
-    return viewed(input, select_view(input.meta.view, dim, index))
+    return viewed(input, select_view(input._meta.view, dim, index))
 
 
 @operator(family="view")
 def select(input, dim, index):
     """One position along `dim`, which goes away."""
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     if not shape:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
     d = normalize_dim("select", dim, len(shape))
@@ -397,13 +397,13 @@ def _diagonal_view(v: View, offset: int, dim1: int, dim2: int) -> View:
           grad=dict(input=lambda g, input_shape, offset, dim1, dim2:
                     region_grad(g, input_shape, lambda v: _diagonal_view(v, offset, dim1, dim2))))
 def diagonal_(input: Tensor, offset, dim1, dim2) -> Tensor:
-    return viewed(input, _diagonal_view(input.meta.view, offset, dim1, dim2))
+    return viewed(input, _diagonal_view(input._meta.view, offset, dim1, dim2))
 
 
 @operator(family="view")
 def diagonal(input, offset=0, dim1=0, dim2=1):
     """The diagonal of two dimensions, as a last dimension."""
-    rank = len(input.meta.view.shape)
+    rank = len(input._meta.view.shape)
     a, b = normalize_dim("diagonal", dim1, rank), normalize_dim("diagonal", dim2, rank)
     if a == b:
         raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
@@ -424,13 +424,13 @@ def unfold_view(v: View, dim: int, size: int, step: int) -> View:
           grad=dict(input=lambda g, input_shape, dim, size, step:
                     region_grad(g, input_shape, lambda v: unfold_view(v, dim, size, step))))
 def unfold_(input: Tensor, dim, size, step) -> Tensor:
-    return viewed(input, unfold_view(input.meta.view, dim, size, step))
+    return viewed(input, unfold_view(input._meta.view, dim, size, step))
 
 
 @operator(family="view", namespace=False)
 def unfold(input, dimension, size, step):
     """Windows of `size` every `step` along a dimension, as a last dimension."""
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     d = normalize_dim("unfold", dimension, len(shape))
     n = shape[d] if shape else 1
     if size > n:
@@ -452,7 +452,7 @@ def as_strided_(input: Tensor, size, stride, storage_offset) -> Tensor:
 @operator(family="view")
 def as_strided(input, size, stride, storage_offset=None):
     """The storage read with any shape and strides (in elements)."""
-    v = input.meta.view
+    v = input._meta.view
     size, stride = tuple(int(n) for n in size), tuple(int(n) for n in stride)
     if any(t < 0 for t in stride):
         raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(stride)}")
@@ -478,7 +478,7 @@ def _strided_grad(g, v: View, size, stride, offset):
 @operator(family="view", grad=dict(input=lambda g: g), name="alias", public=False)
 def alias(input: Tensor) -> Tensor:
     """The same view again."""
-    return viewed(input, input.meta.view)
+    return viewed(input, input._meta.view)
 
 
 def _parts(gs) -> list:
@@ -490,7 +490,7 @@ def _parts(gs) -> list:
 
 @operator(family="view", name="split", public=False, grad=dict(input=lambda gs, dim: core.cat(_parts(gs), dim)))
 def split_(input: Tensor, lengths, dim) -> Tensor:
-    v, out, start = input.meta.view, [], 0
+    v, out, start = input._meta.view, [], 0
     for n in lengths:
         out.append(viewed(input, slice_view(v, dim, start, start + n, 1)))
         start += n
@@ -503,7 +503,7 @@ def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
     if (split_size_or_sections is None) == (split_size is None):
         raise TypeError("split() received an invalid combination of arguments: expected a size of the parts or a list of their sizes")
     split_size_or_sections = split_size if split_size_or_sections is None else split_size_or_sections
-    shape = tensor.meta.view.shape
+    shape = tensor._meta.view.shape
     if not shape:
         raise RuntimeError("split expects at least a 1-dimensional tensor")
     d = normalize_dim("split", dim, len(shape))
@@ -526,7 +526,7 @@ def chunk(input, chunks, dim=0):
     """At most `chunks` parts of equal size along `dim` (the last may be smaller)."""
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     d = normalize_dim("chunk", dim, len(shape))
     size = -(-shape[d] // chunks)
     return split(input, size, d) if size else split_(input, (0,) * chunks, d)
@@ -540,7 +540,7 @@ def tensor_split(input, indices_or_sections=None, dim=0, *, indices=None, sectio
         raise TypeError(f"tensor_split() received an invalid combination of arguments: expected a number of "
                         f"sections or indices; received {len(given)}")
     (indices_or_sections,) = given
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     if not shape:
         raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims")
     d = normalize_dim("tensor_split", dim, len(shape))
@@ -618,7 +618,7 @@ def unsafe_chunk(input, chunks, dim=0):
 def sum_to_size(input, *size):
     """The sum over the dimensions along which a tensor of shape `size` would be broadcast to the input's."""
     want = sizes("sum_to_size", size)
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     lead = len(shape) - len(want)
     if lead < 0 or any(n not in (1, m) for n, m in zip(want, shape[lead:])):
         raise RuntimeError(f"size {{{list(want)}}} is not expandable to size {{{list(shape)}}}.")
@@ -630,11 +630,11 @@ def sum_to_size(input, *size):
 
 @operator(family="view", name="unbind", public=False, grad=dict(input=lambda gs, dim: core.stack(_parts(gs), dim)))
 def unbind_(input: Tensor, dim) -> Tensor:
-    v = input.meta.view
+    v = input._meta.view
     return tuple(viewed(input, select_view(v, dim, i)) for i in range(v.shape[dim]))
 
 
 @operator(family="view")
 def unbind(input, dim=0):
     """All positions along `dim`, as a tuple."""
-    return unbind_(input, normalize_dim("unbind", dim, len(input.meta.view.shape)))
+    return unbind_(input, normalize_dim("unbind", dim, len(input._meta.view.shape)))

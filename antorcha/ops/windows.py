@@ -65,18 +65,18 @@ def surround_view(v: View, amounts: tuple) -> View:
 @operator(name="constant_pad_nd", public=False, grad=dict(input=lambda g, amounts: crop(g, amounts)))
 def surround(input: Tensor, amounts, value):
     """`value` around the last dimensions of `input`: (before, after) of each, none negative."""
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     lead = len(shape) - len(amounts)
     shape = shape[:lead] + tuple(n + a + b for n, (a, b) in zip(shape[lead:], amounts))
-    whole = core.full(shape, value, input.meta.dtype, input.meta.device)
-    return core.overwrite_region(whole, surround_view(dense(shape), amounts), input) if input.meta.view.numel else whole
+    whole = core.full(shape, value, input._meta.dtype, input._meta.device)
+    return core.overwrite_region(whole, surround_view(dense(shape), amounts), input) if input._meta.view.numel else whole
 
 
 @operator(name="crop", public=False, family="view",
           grad=dict(input=lambda g, input_shape, amounts: region_grad(g, input_shape, lambda v: surround_view(v, amounts))))
 def crop(input: Tensor, amounts):
     """The last dimensions without (before, after) elements each, as a view."""
-    return viewed(input, surround_view(input.meta.view, amounts))
+    return viewed(input, surround_view(input._meta.view, amounts))
 
 
 def border(x, dim: int, before: int, after: int, value=0):
@@ -97,11 +97,11 @@ def places(x, dim: int, start: int, count: int, step: int):
     input=lambda g, input_shape, dim, size, stride: window_spread(g, dim, size, stride, input_shape[dim])))
 def window_sum(input: Tensor, dim, size, stride):
     """The sums of the windows along `dim`."""
-    count = (input.meta.view.shape[dim] - size) // stride + 1
+    count = (input._meta.view.shape[dim] - size) // stride + 1
     if size > UNROLLED:
         moved = input.movedim(dim, -1)
-        whole = viewed(moved, windows(moved.meta.view, (size,), (stride,), (1,), (count,)))
-        d = input.meta.dtype
+        whole = viewed(moved, windows(moved._meta.view, (size,), (stride,), (1,), (count,)))
+        d = input._meta.dtype
         return core.contiguous(reduce("sum", whole, -1, False, d, d).movedim(-1, dim))
     total = places(input, dim, 0, count, stride)
     if size == 1:
@@ -114,7 +114,7 @@ def window_sum(input: Tensor, dim, size, stride):
 @operator(name="window_spread", public=False, grad=dict(input=lambda g, dim, size, stride: window_sum(g, dim, size, stride)))
 def window_spread(input: Tensor, dim, size, stride, length):
     """The transpose of `window_sum`: each element added to all places of its window."""
-    shape = input.meta.view.shape
+    shape = input._meta.view.shape
     count = shape[dim]
     if stride == size:
         repeated = core.contiguous(input.unsqueeze(dim + 1).expand(shape[:dim + 1] + (size,) + shape[dim + 1:]))
@@ -148,7 +148,7 @@ def _interleaved(part, size: int, stride: int, dilation: int, dim: int, length: 
         if stride == 1:
             return total if len(terms) > 1 else core.contiguous(total)
         if out is None:
-            shape = total.meta.view.shape
-            out = core.zeros(meta(dense(shape[:dim] + (blocks * stride,) + shape[dim + 1:]), total.meta.dtype, total.meta.device))
-        out = core.overwrite_region(out, slice_view(dense(out.meta.view.shape), dim, r, blocks * stride, stride), total)
+            shape = total._meta.view.shape
+            out = core.zeros(meta(dense(shape[:dim] + (blocks * stride,) + shape[dim + 1:]), total._meta.dtype, total._meta.device))
+        out = core.overwrite_region(out, slice_view(dense(out._meta.view.shape), dim, r, blocks * stride, stride), total)
     return out if blocks * stride == length else core.contiguous(places(out, dim, 0, length, 1))

@@ -137,7 +137,7 @@ def _check_classes(input, target, weight, ignore_index) -> int:
                            f"of shape: {list(weight.shape)}")
     if weight is not None and weight.dtype is not input.dtype:
         raise RuntimeError(f"expected scalar type {input.dtype} but found {weight.dtype}: weight must have the input's dtype")
-    require(target.storage.node, Range(target.meta.view, 0, input.shape[dim], ignore_index, partial(_no_class, input.shape[dim])))
+    require(target.storage.node, Range(target._meta.view, 0, input.shape[dim], ignore_index, partial(_no_class, input.shape[dim])))
     return dim
 
 
