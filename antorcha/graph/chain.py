@@ -22,7 +22,7 @@ from ..loops.body import OUTSIDE, Body, Stage, Window
 from ..loops.view import View, dense, ordered, row_major, view
 from .group import size
 from .node import Node, Static, leaf
-from .rows import Search, regular
+from .rows import Dependence, Search, regular
 from .tiles import Refused, Tiling
 
 SMALL = 2 << 20         # bytes: what is smaller stays in cache anyway
@@ -96,11 +96,7 @@ def find(fusion, device: str = "cpu") -> list:
     seeds = [n.index for n in recorded if needed[n.index] and n.op.family == "contraction" and n.numel and _largest(n) >= bounds.small]
     if not seeds:
         return []
-    readers: list[list[int]] = [[] for _ in recorded]
-    for n in recorded:
-        if needed[n.index]:
-            for s in fusion.sources[n.index]:
-                readers[s].append(n.index)
+    known = Dependence(fusion)
     chains: list[Chain] = []
     taken: dict[int, Chain] = {}
     useless: dict[tuple, set[int]] = {}     # by the number of rows and groups: members of chains that gain nothing
@@ -109,20 +105,20 @@ def find(fusion, device: str = "cpu") -> list:
         for rows in candidates(recorded[seed], bounds.grouped) if seed not in taken else ():
             if seed in useless.setdefault(rows, set()):
                 continue
-            search = Search(fusion, *rows, taken, bounds)
-            if search.grow(seed, readers):
-                chain = Chain(fusion, search, readers)
+            search = Search(fusion, known, *rows, taken, bounds)
+            if search.grow(seed):
+                chain = Chain(fusion, search, known.readers)
                 if chain.gain > 0:
                     found.append(chain)
                 else:
                     useless[rows].update(chain.members)
         for chain in sorted(found, key=lambda c: -c.gain):
-            if schedule(fusion, [*chains, chain]) is not None:
+            if not waits_for_itself(chain, chains, taken, known.sources):
                 chains.append(chain)
                 taken.update(dict.fromkeys(chain.members, chain))
                 break
     for chain in chains:
-        chain.settle(fusion, readers, taken)
+        chain.settle(fusion, known.readers, taken)
     return chains
 
 
@@ -130,32 +126,47 @@ def _largest(n: Node) -> int:
     return max(n.numel * n.dtype.itemsize, *(s.numel * s.dtype.itemsize for s in n.inputs if isinstance(s, Node) and s.buffer is None), 0)
 
 
-def schedule(fusion, chains: list) -> list | None:
-    """The recording in an order in which each chain is one unit: nodes and chains. None if chains depend on each other."""
-    recorded, needed, sources = fusion.recorded, fusion.needed, fusion.sources
-    unit = {i: c for c in chains for i in c.members}
+def waits_for_itself(chain: Chain, chains: list, taken: dict, sources: list[list[int]]) -> bool:
+    """Whether something that a chain reads depends on it, by way of other chains. `taken`: the chains that nodes belong to."""
+    first = chain.members[0]
+    for other in sorted(chains, key=lambda c: -c.members[-1]):      # they lead from nodes before the first of the chain to later ones
+        if other.members[-1] > first:
+            first = min(first, other.members[0])
+    seen: set = {chain}
+    stack = [s for s in chain.reads(sources) if s not in chain.how]
+    while stack:
+        s = stack.pop()
+        if s in chain.how:
+            return True
+        unit = taken.get(s, s)
+        if s >= first and unit not in seen:
+            seen.add(unit)
+            stack += sources[s] if unit is s else [r for r in unit.reads(sources) if r not in unit.how]
+    return False
+
+
+def schedule(fusion, chains: list) -> list:
+    """The recording in an order in which each chain is one unit: nodes and chains."""
+    recorded, sources = fusion.recorded, fusion.sources
+    unit: list = list(range(len(recorded)))     # of each node: its number or its chain
+    for c in chains:
+        for i in c.members:
+            unit[i] = c
+    reads = {c: list(dict.fromkeys(unit[s] for s in c.reads(sources) if unit[s] is not c)) for c in chains}
     order: list = []
-    state: dict = {}        # of a node or chain: 1 while what it depends on is being ordered, 2 afterwards
-    for n in recorded:
-        stack = [unit.get(n.index, n)] if needed[n.index] else []
+    done: set = set()
+    for i, needed in enumerate(fusion.needed[:len(recorded)]):
+        stack = [unit[i]] if needed else []
         while stack:
             u = stack[-1]
-            now = state.get(id(u), 0)
-            if now:
-                stack.pop()
-                if now == 1:
-                    state[id(u)] = 2
-                    order.append(u)
+            missing = () if u in done else [v for v in (map(unit.__getitem__, sources[u]) if type(u) is int else reads[u]) if v not in done]
+            if missing:
+                stack += missing
                 continue
-            state[id(u)] = 1
-            for s in sources[u.index] if isinstance(u, Node) else u.reads(sources):
-                v = unit.get(s, recorded[s])
-                if v is u:
-                    continue
-                if state.get(id(v)) == 1:
-                    return None
-                if id(v) not in state:
-                    stack.append(v)
+            stack.pop()
+            if u not in done:
+                done.add(u)
+                order.append(u if type(u) is Chain else recorded[u])
     return order
 
 
@@ -258,7 +269,7 @@ class Chain:
         for i in self.members:
             r, n = self.how[i], self.recorded[i]
             if r.sums:
-                partial += n.numel * r.node.static.casts[0].itemsize // (self.groups if r.grouped else 1)
+                partial += n.numel * n.static.casts[0].itemsize // (self.groups if r.grouped else 1)
             if n.op.family == "contraction":
                 calls += 1
                 if not r.sums and r.walls[1] != r.wall:
@@ -369,7 +380,7 @@ class Chain:
             return leaves[key]
 
         for i, r in sorted({**self.again, **self.how}.items()):
-            n = r.node
+            n = self.recorded[i]
             inputs, views = [], []
             for s, v, wall in zip(n.inputs, r.views, r.walls):
                 if v is None:
