@@ -17,16 +17,14 @@ from .ir import Op, absolute, const, floor, fma, maximum, minimum, rem, round_ev
 INF, NAN = math.inf, math.nan
 
 # erf(x) / x in x**2 on [0, 1]
-_ERF_SMALL = {
-    dt.float32: (7.875875062685488e-05, -0.000801686428716587, 0.005189087423433974, -0.026854212010626412, 0.11283594715160218,
-                 -0.37612626666720334, 1.1283791658483509),
-    dt.float64: (5.957176147748911e-11, -1.1372848856791674e-09, 1.4659775274047436e-08, -1.6350312701054695e-07,
-                 1.6461000484121368e-06, -1.4925595266831182e-05, 0.0001205533111164271, -0.000854832698083379,
-                 0.0052239776248180145, -0.026866170645076792, 0.11283791670954879, -0.3761263890318375, 1.1283791670955126),
-}
-# -log(erfc(x)) in x - 2.5 on [1, 4]
-_ERFC_LOG_32 = (-1.6371514145936436e-06, 1.3315014397316908e-05, -7.729137615384619e-05, 0.00042012252354128946,
-                -0.0021653035491625196, 0.010858541642896825, 0.9438937036106507, 5.352680674224487, 7.806815272727264)
+_ERF_SMALL = (5.957176147748911e-11, -1.1372848856791674e-09, 1.4659775274047436e-08, -1.6350312701054695e-07, 1.6461000484121368e-06,
+              -1.4925595266831182e-05, 0.0001205533111164271, -0.000854832698083379, 0.0052239776248180145, -0.026866170645076792,
+              0.11283791670954879, -0.3761263890318375, 1.1283791670955126)
+# -log(erfc(x)) / x - 1 on [0, 3.93], weighted by what an error there does to erf(x)
+_ERFC_LOG_32 = (-9.256452109935428e-06, 0.00011764354810303144, -0.0006328464058035283, 0.0016670459909850631, -0.00016041407608532294,
+                -0.019153055262965034, 0.1027778286693866, 0.6366193821019781, 0.1283791716082333)
+# (exp(x) - 1 - x) / x**2 on [-log(2) / 2, log(2) / 2]
+_EXPM1_32 = (0.0013882237580797908, 0.008366580515067036, 0.041667207267500304, 0.16666543202166806, 0.49999998119062655)
 # -log(erfc(x)) - x**2 in x - 1.75 on [1, 2.5], in x - 4.5 on [2.5, 6.5], and less log(x), in 1 / x on [6.5, 28]
 _ERFC_LOG_A = (-4.753577564408917e-10, -2.1388734139098666e-09, 2.3277038136332004e-08, -1.137150854207207e-07,
                4.0184226780745874e-07, -8.90599907125567e-07, -8.274994233367849e-07, 2.3741403400647493e-05,
@@ -40,6 +38,10 @@ _ERFC_LOG_B = (9.38652852451467e-16, -5.8049125506858525e-15, 1.419233597716306e
 _ERFC_LOG_C = (-22.836857944731317, 107.17516255854075, -124.08326493877611, 59.4880721270655, -6.258415670169223,
                -4.686623489501751, -0.0812750605964229, 1.547623398793935, -0.0003254529508918896, -0.624986941787923,
                -3.7316854872860554e-07, 0.5000000071796066, -8.323232736021136e-11, 0.5723649429251387)
+# (1 - Phi(x) - x phi(x)) exp(x**2 / 2) on [0, 7], weighted likewise; Phi is the normal distribution, phi its density
+_GELU_SLOPE_32 = (-3.1545559883034816e-07, 7.707173578594819e-06, -8.475868648029008e-05, 0.0005636015208356079,
+                  -0.0025899647048222628, 0.009003663530636268, -0.025471665067600704, 0.06192387458478993, -0.13280578889312167,
+                  0.2499725805671635, -0.7978828841037533, 0.4999999830666053)
 # exp(x) on [-log(2) / 2, log(2) / 2]
 _EXP_32 = (0.0013950631438554364, 0.008368969931003584, 0.04166620370141658, 0.16666518169345057, 0.5000000095836448, 1.0, 1.0)
 ROUNDING = 1.5 * 2 ** 23    # to add it to a float32 rounds that to an integer
@@ -55,6 +57,14 @@ def polynomial(x: Op, coefficients) -> Op:
     for c in coefficients[1:]:
         p = fma(p, x, c)
     return p
+
+
+def halved_polynomial(x: Op, coefficients) -> Op:
+    """The same by its even and odd part, powers of x**2 (Knuth, "The Art of Computer Programming" 2, 4.6.4): one multiplication more, but
+    half as long to wait for where each step needs the one before."""
+    square = x * x
+    *rest, last = (polynomial(square, coefficients[start::2]) for start in ((len(coefficients) - 2) % 2, (len(coefficients) - 1) % 2))
+    return fma(x, rest[0], last)
 
 
 def _wide(function):
@@ -119,20 +129,19 @@ def _exp32(x: Op) -> Op:
     return select(x <= 88.72283, y, x + INF)        # NaN stays what it is
 
 
-def _exp32_near(x: Op) -> Op:
-    """exp in float32 for x in [-86, 88]."""
-    p, exponent = _exp32_parts(x)
-    return (p + exponent).bitcast(dt.float32)
-
-
 def _exp32_parts(x: Op) -> tuple[Op, Op]:
-    """(bits of exp(r), what to add to them to multiply by 2**n) of x = n log 2 + r. A large number is added and subtracted to round;
-    its lowest bits are n then, and are moved to where the exponent is."""
+    """(bits of exp(r), what to add to them to multiply by 2**n) of x = n log 2 + r."""
     high, low = _LN2[dt.float32]
-    shifted = fma(x, const(math.log2(math.e), dt.float32), const(ROUNDING, dt.float32))
-    n = shifted - ROUNDING
+    n, exponent = _powers_within(x)
     r = fma(n, -low, fma(n, -high, x))
-    return polynomial(r, _EXP_32).bitcast(dt.int32), shifted.bitcast(dt.int32) << 23
+    return polynomial(r, _EXP_32).bitcast(dt.int32), exponent
+
+
+def _powers_within(x: Op) -> tuple[Op, Op]:
+    """n = x / log 2 rounded to an integer, as a float32, and its bits moved to where the exponent is. A large number is added and
+    subtracted to round; its lowest bits are n then."""
+    shifted = fma(x, const(math.log2(math.e), dt.float32), const(ROUNDING, dt.float32))
+    return shifted - ROUNDING, shifted.bitcast(dt.int32) << 23
 
 
 def exp2(x: Op) -> Op:
@@ -419,15 +428,34 @@ def atan2(y: Op, x: Op) -> Op:
 # -- error function ---------------------------------------------------------------------------------------------
 
 def erf(x: Op) -> Op:
-    d = x.dtype
+    if x.dtype is dt.float32:
+        return _with_sign_of(_erf32(minimum(absolute(x), 3.93)), x)
     a = absolute(x)
-    *rest, first = _ERF_SMALL[d]
+    *rest, first = _ERF_SMALL
     small = fma(x, polynomial(x * x, (*rest, first - 1.0)), x)
-    if d is dt.float32:
-        tail = 1.0 - _exp32_near(-polynomial(minimum(a, 4.0) - 2.5, _ERFC_LOG_32))
-    else:
-        tail = 1.0 - _erfc_tail(maximum(minimum(a, 6.4), 1.0))
+    tail = 1.0 - _erfc_tail(maximum(minimum(a, 6.4), 1.0))
     return select(x.ne(x), x, select(a < 1.0, small, _with_sign_of(tail, x)))
+
+
+def _erf32(a: Op) -> Op:
+    """erf(a) = 1 - exp(log(erfc(a))) for a in [0, 3.93], from where on it rounds to 1; or NaN. With log(erfc(a)) = n log 2 + r it is
+    1 - 2**n - 2**n (exp(r) - 1), which loses no digits: of a small number n = 0."""
+    y = fma(-a, halved_polynomial(a, _ERFC_LOG_32), -a)
+    n, exponent = _powers_within(y)
+    r = fma(n, const(-math.log(2.0), a.dtype), y)
+    scale = (exponent + (127 << 23)).bitcast(a.dtype)
+    p = fma(r * r, halved_polynomial(r, _EXPM1_32), r)
+    return fma(-scale, p, 1.0 - scale)
+
+
+def gelu_slope(x: Op) -> Op:
+    """Phi(x) + x phi(x), the derivative of x Phi(x), of which the error is relative to 1."""
+    if x.dtype is not dt.float32:
+        return (erf(x * math.sqrt(0.5)) + 1.0) * 0.5 + x * exp(x * x * -0.5) * (1.0 / math.sqrt(2.0 * math.pi))
+    a = minimum(absolute(x), 13.0)
+    p, exponent = _exp32_parts(a * a * -0.5)
+    half = fma(-(p + exponent).bitcast(x.dtype), halved_polynomial(a, _GELU_SLOPE_32), 0.5)
+    return _with_sign_of(half, x) + 0.5
 
 
 def _erfc_tail(a: Op) -> Op:
@@ -449,7 +477,7 @@ def _erfcx_tail(a: Op) -> Op:
 def erfc(x: Op) -> Op:
     a = absolute(x)
     tail = _erfc_tail(minimum(maximum(a, 1.0), 28.0))
-    small = 1.0 - x * polynomial(x * x, _ERF_SMALL[dt.float64])
+    small = 1.0 - x * polynomial(x * x, _ERF_SMALL)
     return select(x.ne(x), x, select(a < 1.0, small, select(x < 0.0, 2.0 - tail, tail)))
 
 
@@ -459,7 +487,7 @@ def erfcx(x: Op) -> Op:
     tail = _erfcx_tail(maximum(a, 1.0))
     square = x * x
     grown = exp(square) * (1.0 + fma(x, x, -square))
-    small = grown * (1.0 - x * polynomial(square, _ERF_SMALL[dt.float64]))
+    small = grown * (1.0 - x * polynomial(square, _ERF_SMALL))
     below = select(square < 800.0, 2.0 * grown - tail, const(INF, x.dtype))
     return select(x.ne(x), x, select(a < 1.0, small, select(x < 0.0, below, tail)))
 

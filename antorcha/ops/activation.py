@@ -10,7 +10,6 @@ from ..loops import math as lm
 from .pointwise import exp, sigmoid, tanh, where
 from .record import floating, no_bool, operator, pointwise
 from .samples import unary
-from .special import erf
 
 Tensor = "Tensor"
 SQRT_2, SQRT_2_PI = math.sqrt(2.0), math.sqrt(2.0 / math.pi)
@@ -52,15 +51,14 @@ def celu(input: Tensor, alpha=1.0) -> Tensor:
 
 
 @pointwise(lambda x: x * 0.5 * (1.0 + lm.erf(x * (1.0 / SQRT_2))), name="gelu", public=False, rule=floating, samples=unary(-5, 5),
-           grad=dict(input=lambda g, input: gelu_backward(g, input)), wide=True)
+           grad=dict(input=lambda g, input: g * gelu_slope(input)), wide=True)
 def gelu_erf(input: Tensor): ...
 
 
-@operator(public=False)
-def gelu_backward(g: Tensor, input: Tensor):
-    cdf = 0.5 * (1 + erf(input * (1 / SQRT_2)))
-    density = exp(input * input * -0.5) * (1 / math.sqrt(2 * math.pi))
-    return g * (cdf + input * density)
+@pointwise(lm.gelu_slope, public=False, inplace=False, rule=floating, samples=unary(-5, 5), wide=True,
+           grad=dict(input=lambda g, input: g * (2 - input * input) * exp(input * input * -0.5) * (1 / math.sqrt(2 * math.pi))))
+def gelu_slope(input: Tensor):
+    """The derivative of x * Phi(x), Phi(x) + x * phi(x), with the normal distribution and its density."""
 
 
 @pointwise(lambda x: x * 0.5 * (1.0 + lm.tanh(x * (1.0 + x * x * 0.044715) * SQRT_2_PI)), name="gelu_tanh", title="Gelu", public=False,

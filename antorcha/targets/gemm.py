@@ -415,7 +415,7 @@ class _Writer:
             for (name, _), operand in zip(inner_dims, indices):
                 emitter.indices[name] = operand
             group = emitter.meta("distinct !{}")
-            with f.loop("0", length, metadata=vector_loop(emitter, group)) as i, f.scope():
+            with f.loop("0", length, metadata=vector_loop(emitter, group, self.s.vectors if length.isdigit() else 1)) as i, f.scope():
                 emitter.groups.append(group)
                 if inner_dims:
                     emitter.indices[inner_dims[-1][0]] = f.let(f"add nsw i64 {indices[-1]}, {i.index}")

@@ -113,14 +113,14 @@ class Body(Function):
         return super().text(self.emitter.allocas)
 
 
-def vector_loop(emitter: Emitter, group: str) -> str:
-    """Says that a loop's iterations are independent, and asks for vectors."""
+def vector_loop(emitter: Emitter, group: str, at_once: int = 1) -> str:
+    """Says that a loop's iterations are independent, and asks for vectors, so many at once."""
     parallel = emitter.meta(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
     enable = emitter.meta('!{!"llvm.loop.vectorize.enable", i1 true}')
-    single = emitter.meta('!{!"llvm.loop.interleave.count", i32 1}')
+    count = emitter.meta(f'!{{!"llvm.loop.interleave.count", i32 {at_once}}}')
     masked = emitter.meta('!{!"llvm.loop.vectorize.predicate.enable", i1 true}')
     whole = emitter.meta('!{!"llvm.loop.unroll.disable"}')      # a loop of fixed length would be unrolled before it is looked at
-    return compact_loop(emitter, parallel, enable, single, masked, whole)
+    return compact_loop(emitter, parallel, enable, count, masked, whole)
 
 
 def compact_loop(emitter: Emitter, *hints: str) -> str:
