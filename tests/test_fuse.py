@@ -378,3 +378,14 @@ def test_what_waits_in_the_memory_of_a_result_is_read_before_the_result_is_writt
     del e
     for y in (first, second, last):
         y.check()
+
+
+def test_what_waits_for_a_value_that_is_computed_twice_waits_for_the_second_time():
+    x, t = floats(5, 6), floats(5, 6, seed=1)
+    e = apply(DEAR, dear, apply(SUB, np.subtract, x, reduce("max", x, [1], True)))
+    s = apply(DIV, np.divide, e, reduce("sum", e, [1], True))
+    first = apply(MUL, np.multiply, s, apply(SUB, np.subtract, 1.0, t))
+    last = apply(MUL, np.multiply, s, apply(SUB, np.subtract, t, reduce("sum", apply(MUL, np.multiply, s, t), [1], True)))
+    del e, s
+    for y in (first, last):
+        y.check()

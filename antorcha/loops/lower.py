@@ -197,19 +197,17 @@ class Loops:
         """What is dear to compute and needed again in a later stage waits in the memory of a result that is written after its last use."""
         places = [s for s in self.stores if s[0].kind == "calc" and not self.w.invariant(s[0])]
         final = {s[0].stage: s for s in self.stores}     # the last store of a stage: what the stage reads is read before
-        stack = [s[0] for s in self.stores] + [r[2] for r in self.reductions]
-        seen, dear = set(), {}      # element -> the last stage that needs it again
+        stack = [(e, e.stage) for e in [s[0] for s in self.stores] + [r[2] for r in self.reductions]]
+        needed: dict = {}       # element -> the last stage that computes it, for what is computed from it too
         while stack and places:
-            e = stack.pop()
-            if id(e) in seen:
+            e, stage = stack.pop()
+            if needed.get(e, -1) < stage:
+                needed[e] = stage
+                computed = e.stage - 1 if e.kind == "result" else e.stage if e.member in self.w.reload else stage
+                stack.extend([(a, computed) for a in e.args])
+        for a, used in needed.items():
+            if used == a.stage or a.kind != "calc" or a.member < 0 or self.w.invariant(a) or cost_of(a.node) < EXPENSIVE:
                 continue
-            seen.add(id(e))
-            stack.extend(e.args)
-            for a in e.args:
-                if a.stage < e.stage and a.kind == "calc" and a.member >= 0 and a.member not in self.w.reload \
-                        and not self.w.invariant(a) and cost_of(a.node) >= EXPENSIVE:
-                    dear[a] = max(dear.get(a, 0), e.stage)
-        for a, used in dear.items():
             for s in places:
                 late = s[0].stage > used or s[0].stage == used and final[used] is s
                 if late and a.member not in self.w.reload and s[2] is a.node.dtype and same(s[3], self._coarse_at(a)):
