@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections import OrderedDict
+from functools import partial
 from operator import attrgetter
 
 from ..base import dtype as dt
@@ -21,6 +22,7 @@ from ..ops.derivative import RESULT, saving
 from ..ops.recall import Recollections, recall
 from ..ops.record import core, widened
 from ..ops.rewriting import place_of
+from . import repeated
 from .modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401 (the engine's vocabulary)
 
 _count = itertools.count().__next__
@@ -429,14 +431,14 @@ passes: list = []       # (roots, the nodes visited or None for all) of the back
 
 
 def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, captures: dict | None = None,
-        accumulate: bool = True, final=frozenset()) -> None:
+        accumulate: bool = True, final=frozenset(), walked: tuple | None = None) -> None:
     """Propagate `cotangents` from the `roots` (edges).
 
     `captures`: {(node, output number): [receives the cotangent]}; with accumulate=False only what leads there is visited.
-    Nothing is propagated beyond the nodes in `final`.
+    Nothing is propagated beyond the nodes in `final`. `walked`: what `_order` found.
     """
     needed = None if accumulate else _leading_to(roots, captures, final)
-    order, waiting = _order(roots, needed, final)
+    order, waiting = walked or _order(roots, needed, final)
     arrived: dict = {}      # edge -> the cotangent that goes there
     for place, g in zip(roots, cotangents):
         if needed is None or place[0] in needed:
@@ -616,11 +618,16 @@ def _start(tensors, grads):
 def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, inputs=None) -> None:
     """Add the gradients of `tensors` to the `.grad` of the leaves (or of `inputs` alone)."""
     tape.begin_backward()
-    roots, cotangents = _start(tensors, grad_tensors)
     retain = create_graph if retain_graph is None else retain_graph
     if inputs is None:
-        run(roots, cotangents, retain, create_graph)
+        if type(tensors) is Tensor and grad_tensors is None and tensors._grad_fn is not None and not (create_graph or passes) \
+                and _cotangents is cotangents_plain:
+            repeated.run(tensors, retain, partial(_order, [(tensors._grad_fn, tensors._nr)], None, ()),
+                         lambda *walked: run(*_start(tensors, None), retain, False, walked=walked))
+        else:
+            run(*_start(tensors, grad_tensors), retain, create_graph)
         return
+    roots, cotangents = _start(tensors, grad_tensors)
     inputs = (inputs,) if isinstance(inputs, core.Tensor) else tuple(inputs)
     if not inputs:
         raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")

@@ -2,7 +2,7 @@
 
 Operators that are several nodes, layers and derivatives are written with other operators: each of these checks its arguments, decides
 about shapes and dtypes, makes a tensor and its derivative, only to come to what it came to the last time. So when such a function is
-called again and again with inputs of the same layouts, what it records is noted (`_observe`), and from then on a function that makes just
+called again and again with inputs of the same layouts, what it records is noted (`observe`), and from then on a function that makes just
 that takes its place (`rewriting`).
 
 This is for functions that record operations on their arguments and do nothing else but draw random masks and write to arguments. What
@@ -176,7 +176,7 @@ def recall(known: Recollections, function, arguments: tuple, names: tuple = ()):
         return result
     if not known.due(key):
         return _called(function, arguments, names)
-    result, again, count = _observe(lambda: _called(function, arguments, names), tensors, nodes)
+    result, again, count = observe(lambda: _called(function, arguments, names), tensors, nodes)
     known.keep(key, again, count)
     return result
 
@@ -229,7 +229,7 @@ def _unspeakable(*arguments) -> None:
     """A call is told by an argument of which nothing is known."""
 
 
-def _sequence(items, tensors: list, nodes: list) -> tuple | None:
+def sequence(items, tensors: list, nodes: list) -> tuple | None:
     """All that a tuple or list says; tensors in it are added to those of the call. None where that is not all."""
     if _INTEGERS.issuperset(map(type, items)):
         return tuple(items)
@@ -246,7 +246,7 @@ def _sequence(items, tensors: list, nodes: list) -> tuple | None:
         elif kind in _NUMBERS:      # 1, 1.0 and True are equal, too
             key += (kind, x or str(x))
         elif kind is tuple or kind is list or kind is slice:
-            inner = _sequence(x if kind is not slice else (x.start, x.stop, x.step), tensors, nodes)
+            inner = sequence(x if kind is not slice else (x.start, x.stop, x.step), tensors, nodes)
             if inner is None:
                 return None
             key += (kind, inner)
@@ -263,12 +263,12 @@ def _shared(tensors, nodes) -> tuple:
             *[t._nr for t in tensors])
 
 
-_SPACE = {"dt": dt, "core": core, "mode": mode, "sequence": _sequence, "shared": _shared}
+_SPACE = {"dt": dt, "core": core, "mode": mode, "sequence": sequence, "shared": _shared}
 
 
 # -- what a call records ----------------------------------------------------------------------------------------
 
-def _observe(call, tensors, nodes) -> tuple:
+def observe(call, tensors, nodes) -> tuple:
     """(call(), a function that records the same for other tensors or None, how many nodes that are)."""
     before, onlooker, first = len(tape.nodes), Onlooker(), derivative.names["count"]()
     versions = [t.storage.version for t in tensors]

@@ -56,8 +56,8 @@ def _copied(x):
 
 
 class Text:
-    """The lines of a function of `tensors` and `nodes`, their values; `numbers`: what the numbers among the inputs of nodes are called,
-    by their id, where they are no constants. `first`: derivatives with a lower `seq` were there before."""
+    """The lines of a function of `tensors` and `nodes`, their values and perhaps more; `numbers`: what the numbers among the inputs of
+    nodes are called, by their id, where they are no constants. `first`: derivatives with a lower `seq` were there before."""
 
     def __init__(self, tensors, nodes, edges=(), first: int = 0, numbers: dict | None = None):
         self.lines: list[str] = []
@@ -65,8 +65,9 @@ class Text:
         self.names: dict[int, str] = {}         # id of a constant -> its name
         self.numbers, self.first = numbers or {}, first
         self.arguments = [(t, t.storage, t._meta, n) for t, n in zip(tensors, nodes)]
+        self.read = len(nodes)
         every = list(reversed(list(enumerate(tensors))))
-        self.values = {nodes[k]: f"n{k}" for k, _ in every}
+        self.values = {nodes[k]: f"n{k}" for k in reversed(range(len(nodes)))}
         self.storages = {id(t.storage): (f"t{k}.storage", True) for k, t in every}
         self.tensors = {id(t): f"t{k}" for k, t in every}
         self.inputs = {edges[k]: k for k, _ in every if edges and edges[k] is not None}     # place -> the tensor it belongs to
@@ -245,10 +246,11 @@ class Text:
 
     def function(self, result: str, parameters: str = "tensors, nodes") -> FunctionType:
         """A function of the tensors, their nodes (and of what else there is among the parameters) that gives `result`."""
-        each = range(len(self.arguments))
         lines = [f"def again({parameters}, constants):"]
-        if each:
-            lines += [f"{''.join(f't{k}, ' for k in each)} = tensors", f"{''.join(f'n{k}, ' for k in each)} = nodes"]
+        if self.arguments:
+            lines.append(f"{''.join(f't{k}, ' for k in range(len(self.arguments)))} = tensors")
+        if self.read:
+            lines.append(f"{''.join(f'n{k}, ' for k in range(self.read))} = nodes")
         if self.constants:
             lines.append(f"{''.join(f'c{k}, ' for k in range(len(self.constants)))} = constants")
         source = "\n    ".join([*lines, *self.lines, f"return {result}"])
