@@ -263,3 +263,20 @@ def test_hooks_around_saving_and_loading():
     optimizer.register_load_state_dict_post_hook(lambda o: seen.append("after"))
     optimizer.load_state_dict(saved)
     assert optimizer.param_groups[0]["lr"] == 0.25 and seen[-1] == "after"
+
+
+@pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.SGD])
+def test_first_step_has_the_plan_of_all_later_ones(make):
+    from antorcha.graph import flush
+
+    model = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 3), torch.nn.LayerNorm(3))
+    optimizer = make(model.parameters(), lr=0.1)
+    tokens, made = torch.tensor([[0, 3, 1], [4, 4, 2]]), []
+    for _ in range(3):
+        loss = model(tokens).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        made.append(flush.counters["made"])
+    assert made[0] == made[1] == made[2]

@@ -107,6 +107,8 @@ def flush(wanted=ALL) -> None:
 
 def flush_part(pending: list[Node]) -> None:
     """Compute some pending nodes, and whatever they need, which must be among them; beside what runs in the background, if they are few."""
+    if not pending:
+        return
     wanted = set(pending)
     pending.clear()         # references are counted
     with computing:

@@ -115,6 +115,7 @@ def _ends(node: Node) -> tuple[int, int] | None:
     if key not in _known:
         twin = core.make(Node(node.op, node.inputs, node.views, node.static, node.shape, node.numel, node.dtype),
                          meta(dense((node.numel,)), node.dtype))
+        tape.flush_part([twin.storage.node])
         values = core.host(twin)
         if len(_known) > MANY:
             _known.clear()

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import antorcha as torch
 
 from ..graph import tape
+from ..graph.node import Node
 from . import repeated
 
 required = object()
@@ -70,6 +71,8 @@ class Optimizer:
             raise ValueError("optimizer got an empty parameter list")
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
             self.add_param_group(dict(group))
+        if tape.state.watch is None and tape.state.vmap is None:
+            tape.flush(None)        # the first values of parameters: else the first step would be another recording than all later ones
 
     def add_param_group(self, param_group: dict) -> None:
         """Optimise the parameters of one more group, with the group's own options and the defaults for the rest."""
@@ -133,13 +136,9 @@ class Optimizer:
     def update(self, group: dict, parameters: list) -> None:
         """One step for the parameters of a group that have a gradient."""
         known = repeated.known_steps(self, group)
-        negative, states = group.get("maximize"), self.state
+        negative, states, fresh = group.get("maximize"), self.state, self._started(parameters, group)
         for p in parameters:
-            g, state = p._grad, states.get(p)
-            started = state is not None
-            if not started:
-                state = {}
-                self.start(p, state, group)
+            g, state = p._grad, fresh[p] if p in fresh else states[p]
             if g.is_sparse and not self.takes_sparse:
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients, please consider SparseAdam instead")
             g = -g if negative else g
@@ -147,8 +146,21 @@ class Optimizer:
                 self.rule(p, g, state, group)
             else:
                 repeated.step(self, known, p, g, state, group)
-            if state and not started:
-                self.state[p] = state
+            if state and p in fresh:
+                states[p] = state
+
+    def _started(self, parameters: list, group: dict) -> dict:
+        """The states of those parameters that have none yet. What is constant in them is computed now, so that the first step records the
+        same as all later ones, and one plan serves for all."""
+        fresh: dict = {}
+        for p in parameters:
+            if p not in self.state:
+                fresh[p] = {}
+                self.start(p, fresh[p], group)
+        if fresh and tape.state.watch is None and tape.state.vmap is None and not tape.state.devices:
+            tape.flush_part([v.storage.node for state in fresh.values() for v in state.values()
+                             if isinstance(v, torch.Tensor) and not any(type(s) is Node for s in v.storage.node.inputs)])
+        return fresh
 
     takes_sparse = False
 
