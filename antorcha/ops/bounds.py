@@ -17,9 +17,8 @@ from ..base.errors import message
 from ..graph import tape
 from ..graph.node import Node, View, dense
 from ..graph.tape import state
-from ..loops.plan import memory
 from ..loops.view import reach
-from ..runtime import flight, jit
+from ..runtime import flight
 from .layout import core, meta
 
 FEW = 16            # nodes that are computed for their indices' sake
@@ -93,6 +92,8 @@ def require(node: Node, wanted: Range) -> None:
     if not view.numel or dtype.itemsize == 8 and wanted.dense and not _any_outside()(
             buffer.address + 8 * view.offset, wanted.reach, wanted.low, wanted.high, wanted.ignored):
         return
+    from ..loops.plan import memory
+
     found = memory(buffer.address + view.offset * dtype.itemsize, wanted.reach, dtype.memory, view)
     bad = found[((found < wanted.low) | (found >= wanted.high)) & (found != wanted.ignored)]
     if bad.size:
@@ -101,6 +102,8 @@ def require(node: Node, wanted: Range) -> None:
 
 @functools.cache
 def _any_outside():
+    from ..runtime import jit
+
     return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *[ctypes.c_int64] * 4)(jit.load(_IR, lambda: _IR))
 
 

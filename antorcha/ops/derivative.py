@@ -10,7 +10,6 @@ Both are done for every operation recorded, so for each set two functions are wr
 
 from __future__ import annotations
 
-import functools
 
 ARGUMENT, RESULT, SHAPE, VIEW = "argument", "result", "shape", "view"
 
@@ -99,16 +98,12 @@ class Terms(dict):
         return found
 
 
-@functools.cache
-def _compiled(source: str):
-    """Operators of one kind share their text: what differs has a name in it."""
-    return compile(source, __file__, "exec")
-
-
 def written(source: str, space: dict):
-    """The function that a text defines."""
+    """The function that a text defines. Operators of one kind share their text: what differs has a name in it."""
+    from ..runtime.functions import code_of
+
     scope: dict = {}
-    exec(_compiled(source), space, scope)
+    exec(code_of(source, __file__), space, scope)
     return next(iter(scope.values()))
 
 

@@ -32,6 +32,8 @@ def public(rec: Record, template, **names):
     function = FunctionType(_unfinished.__code__, space, rec.name)
 
     def finish():
+        from ..runtime.functions import code_of     # not needed by a program that computes nothing
+
         if "body" in space and is_recalled(rec):
             from .recall import Recollections, recall
 
@@ -40,7 +42,7 @@ def public(rec: Record, template, **names):
                      Tensor=core.Tensor, record=core.record, view_of=core.view_of)
         source, defaults, keyword_defaults = _definition(rec, template() if callable(template) else template)
         scope: dict = {}
-        exec(compile(source, __file__, "exec"), scope)
+        exec(code_of(source, __file__), scope)
         function.__code__ = scope[rec.name].__code__
         function.__defaults__, function.__kwdefaults__ = defaults, keyword_defaults
         return function

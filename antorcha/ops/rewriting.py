@@ -36,7 +36,9 @@ def _space() -> dict:
 
 @functools.cache
 def _compiled(source: str):
-    return next(c for c in compile(source, __file__, "exec").co_consts if hasattr(c, "co_code"))
+    from ..runtime.functions import code_of
+
+    return next(c for c in code_of(source, __file__).co_consts if hasattr(c, "co_code"))
 
 
 def place_of(edge) -> tuple:

@@ -16,6 +16,7 @@ from ..base.grad_mode import mode
 from ..base.symbol import Symbol
 from ..graph import tape
 from ..graph.node import Node
+from ..ops.derivative import written
 from ..ops.recall import MOST, Onlooker, Recollections
 from ..ops.rewriting import Text, Untold
 
@@ -49,9 +50,7 @@ class Formulas(Onlooker):
             at = count
             if text is not None:
                 lines.append(f"if not ({text}): return None")
-        scope: dict = {}
-        exec(compile("\n    ".join([*lines, f"return [{', '.join(names)}]"]), __file__, "exec"), {}, scope)
-        return scope["compute"]
+        return written("\n    ".join([*lines, f"return [{', '.join(names)}]"]), {})
 
 
 class Step:
