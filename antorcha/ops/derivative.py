@@ -10,7 +10,6 @@ Both are done for every operation recorded, so for each set two functions are wr
 
 from __future__ import annotations
 
-
 ARGUMENT, RESULT, SHAPE, VIEW = "argument", "result", "shape", "view"
 
 names: dict = {}    # what the functions written here call, of the layers above; told by `core.autograd`

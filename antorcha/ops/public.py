@@ -32,7 +32,7 @@ def public(rec: Record, template, **names):
     function = FunctionType(_unfinished.__code__, space, rec.name)
 
     def finish():
-        from ..runtime.functions import code_of     # not needed by a program that computes nothing
+        from ..runtime.functions import code_of  # not needed by a program that computes nothing
 
         if "body" in space and is_recalled(rec):
             from .recall import Recollections, recall
