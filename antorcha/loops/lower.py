@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from ..base import dtype as dt
 from . import index, ir
-from .blocks import BLOCK, COLUMNS, Blocks, finish, odometer, product, rewrite, rows_in_turn, vector, volume
+from .blocks import BLOCK, COLUMNS, SHORT, Blocks, finish, odometer, product, rewrite, rows_in_turn, vector, volume
 from .cost import cost_of
 from .element import Elements, views_of
 from .template import lowered
@@ -24,6 +24,8 @@ from .writer import INT, Call, Writer, combined, decode, identity
 TILE = 16           # side of a tile of a transposition
 CHUNKS = 256        # most partial sums
 EXPENSIVE = 12      # instructions above which a value needed in a later stage is kept in memory
+AHEAD = 4, 64       # least and most rows a parallel iteration computes where each reads ahead into the next
+FAR = 1 << 20       # elements that do not wait in a cache near by
 
 
 class Lowering:
@@ -114,6 +116,8 @@ class Loops:
         self.crossing = [r for r in self.reductions if r[1] != "row"]
         self.inner_reductions = [r for r in self.reductions if r[1] == "row"]
         self.finishing: list[Call] = []
+        self.ahead: list = []       # reductions of the first stage that are done for the next row in the last loop over this one
+        self.next_row: list[ir.Op] = []
 
     def write(self) -> list[Call]:
         group, w = self.group, self.w
@@ -227,18 +231,19 @@ class Loops:
             [s for s in self.stores if w.invariant(s[0]) and not any(s[3].strides[self.wall :])] if self.wall < len(self.domain) else []
         )
         in_row = [s for s in self.stores if s not in row_values]
+        whole = [r for r in self.crossing if self.wall < len(self.domain) and r[1] == "total" and self._of_rows(r)]
         for stage in range(self.last + 1):
             w.stage = stage
             w.ops = {}
             reductions = [r for r in self.inner_reductions if r[2].stage == stage]
-            crossing = [r for r in self.crossing if r[2].stage == stage]
+            crossing = [r for r in self.crossing if r[2].stage == stage and r not in whole]
             stores = [s for s in in_row if s[0].stage == stage]
-            whole = [r for r in crossing if self.wall < len(self.domain) and r[1] == "total" and self._of_rows(r)]
-            crossing = [r for r in crossing if r not in whole]
+            if self.ahead:
+                reductions = [r for r in reductions if r not in self.ahead]
             self._hoist([s[0] for s in stores] + [r[2] for r in reductions + crossing], body)
             self._stage(reductions, crossing, stores, body, parts)
             w.ops = {}
-            for r in whole:
+            for r in [r for r in whole if r[2].stage == stage]:
                 value = w.expression(r[2])
                 w.flush(body)
                 body.append(self._update(r, value, parts))
@@ -304,6 +309,8 @@ class Loops:
             value = w.expression(r[2])
             w.flush(inner)
             inner.append(self._update(r, value, parts))
+        if self.ahead and w.stage == self.last_loop:
+            inner += self._first_stage(self.next_row, "next", body)
         for e, buffer, dtype, v in stores:
             value = w.expression(e)
             w.flush(inner)
@@ -424,8 +431,68 @@ class Loops:
         self.finishing.append(finish(self.lowering, self.group, n, buffer, count, columns, outer))
         return buffer, acc
 
+    def _look_ahead(self, count: int, columns: int) -> None:
+        """Choose the form in which memory and arithmetic overlap. The first loop over a row waits for its elements to arrive, and the
+        others compute with what is in cache while memory waits; so the last of them reads the next row for its first stage."""
+        first = [r for r in self.inner_reductions if r[2].stage == 0]
+        stores = [s[0].stage for s in self.stores if not (self.w.invariant(s[0]) and not any(s[3].strides[self.wall:]))]
+        self.last_loop = max([r[2].stage for r in self.inner_reductions] + stores, default=0)
+        if self.lowering.fusion.plain or columns < SHORT or count * columns < FAR or count < AHEAD[0] * AHEAD[1]:
+            return
+        if any(not (r[1] == "total" and self._of_rows(r)) for r in self.crossing):
+            return
+        if not first or not self.last_loop or 0 in stores or not all(self._steps_on(r) for r in first):
+            return
+        self.ahead = first
+
+    def _steps_on(self, r) -> bool:
+        """Whether a reduction may be computed for the next row: nothing it reads is looked up or checked."""
+        if self.fusion.nodes[r[0]].op.combine.startswith("arg"):
+            return False
+        stack = [r[2]]
+        while stack:
+            e = stack.pop()
+            if e.kind == "gather":
+                return False
+            stack.extend(e.args)
+        return True
+
+    def _first_stage(self, coords: list, suffix: str, body: list) -> list:
+        """Updates for a loop over the row at `coords`: its reductions of the first stage, into accumulators declared in `body`."""
+        w = self.w
+        outside = w.coords, w.variables, w.ops, w.stage
+        w.coords, w.variables, w.ops, w.stage = coords + w.coords[self.wall:], {}, {}, 0
+        self._hoist([e for _, _, e in self.ahead], body)
+        updates: list = []
+        for i, _, e in self.ahead:
+            n = self.fusion.nodes[i]
+            d, name = n.static.casts[0], f"{suffix}{i}"
+            body.append(ir.accumulator(name, n.op.combine, identity(n.op.combine, d)))
+            updates.append(ir.update(name, w.expression(e).cast(d)))
+        w.coords, w.variables, w.ops, w.stage = outside
+        return updates
+
+    def _begin_rows(self, place: list, outside: list) -> None:
+        """The first stage of the first row; its results are held in variables that each row sets for the next."""
+        updates = self._first_stage(place, "first", outside)
+        outside += self._nest(updates, "vector")
+        for i, _, _ in self.ahead:
+            d = self.fusion.nodes[i].static.casts[0]
+            self.w.results[i] = self.w.variable(("ahead", i), "a", ir.value(f"first{i}", d), outside).attr
+
+    def _turn_to(self, place: list, rows: list, more: ir.Op, body: list) -> list:
+        """Name the next row, if there are more, or this one again. Returns the statements that go on to it."""
+        following, carry = [], ir.const(True, dt.bool_)
+        for k in range(len(place) - 1, -1, -1):
+            stepped = ir.select(carry, place[k] + ir.integer(1), place[k]) if following else place[k] + ir.integer(1)
+            carry = stepped.eq(rows[k])
+            following.append(ir.select(carry, ir.integer(0), stepped) if k else stepped)
+        self.next_row = [self.w.variable(("next", k), "n", ir.select(more, f, place[k]), body) for k, f in enumerate(following[::-1])]
+        step = [ir.update(c.attr, n) for c, n in zip(place, self.next_row)]
+        return step + [ir.update(self.w.results[i], ir.value(f"next{i}", self.fusion.nodes[i].static.casts[0])) for i, _, _ in self.ahead]
+
     def _rows(self) -> list[Call]:
-        """Rows in parallel; if something is summed across rows, chunks of rows."""
+        """Rows in parallel; if something is summed across rows, or rows are read ahead, chunks of rows."""
         w, wall = self.w, self.wall
         rows = self.extents[:wall]
         inner_names = [ir.index(f"i{d}") for d in range(wall, len(self.domain))]
@@ -433,11 +500,14 @@ class Loops:
         columns = volume(self.domain[wall:])
         body: list = []
         turns = rows_in_turn(self.domain[:wall], columns)
-        if not self.crossing and turns == 1:
+        self._look_ahead(count, columns)
+        if not self.crossing and turns == 1 and not self.ahead:
             w.coords = self._bound(decode(ir.index("p"), rows), body) + inner_names
             self._row_body(body, {})
             return [w.finish([ir.loop("p", "parallel", product(rows), *body)], self.group)]
         chunk = max(1, BLOCK // columns, -(-count // CHUNKS)) if self.crossing else turns
+        if self.ahead:
+            chunk = max(AHEAD[0], min(AHEAD[1], count // AHEAD[1]), chunk)
         chunks = -(-count // chunk)
         parts = self._partials(chunks, 1)
         size = w.extent("chunk", chunk)
@@ -458,9 +528,15 @@ class Loops:
         inner_body: list = []
         place = [w.variable(("coordinate", k), "c", c, outside) for k, c in enumerate(decode(p * size, rows))]
         w.coords = place + inner_names
+        here = ir.minimum(total - p * size, size)
+        if self.ahead:
+            self._begin_rows(place, outside)
+            step = self._turn_to(place, rows, ir.index("r") + ir.integer(1) < here, inner_body)
+        else:
+            step = odometer(place, rows)
         self._row_body(inner_body, parts)
-        inner_body += odometer(place, rows)
-        outside.append(ir.loop("r", "serial", ir.minimum(total - p * size, size), *inner_body))
+        inner_body += step
+        outside.append(ir.loop("r", "serial", here, *inner_body))
         for i, part in parts.items():
             if isinstance(part[1], str):
                 outside.append(self._leave(i, part, p if chunks > 1 else ir.integer(0)))

@@ -119,13 +119,13 @@ def exp(x: Op) -> Op:
 
 
 def _exp32(x: Op) -> Op:
-    """exp in float32. Below -86 the result is made 2**64 times as large first. Where it is 0 (masked scores) it is made by a product with
-    0: processors take a hundred times as long for a product that underflows."""
-    x = maximum(x, -104.0)
+    """exp in float32. Below -86 the result is made 2**64 times as large first. Where it is 0 (masked scores) its bits are cleared before:
+    processors take a hundred times as long for a product that underflows."""
     p, exponent = _exp32_parts(x)
-    low, zero = x < -86.0, x < -103.97208
-    y = (p + exponent + select(low, const(64 << 23, dt.int32), const(0, dt.int32))).bitcast(dt.float32)
-    y = y * select(zero, const(0.0, dt.float32), select(low, const(2.0 ** -64, dt.float32), const(1.0, dt.float32)))
+    low = x < -86.0
+    bits = p + (exponent + select(low, const(64 << 23, dt.int32), const(0, dt.int32)))
+    y = select(x < -103.97208, const(0, dt.int32), bits).bitcast(dt.float32)
+    y = y * select(low, const(2.0 ** -64, dt.float32), const(1.0, dt.float32))
     return select(x <= 88.72283, y, x + INF)        # NaN stays what it is
 
 

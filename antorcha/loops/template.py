@@ -32,7 +32,7 @@ class Shape:
         described = []
         for n in self.nodes:    # which grows by what is read
             described.append(self._describe(n))
-        self.key = (group.kind, group.domain, group.inner, group.outer, members, root, reductions, tuple(described))
+        self.key = (lowering.fusion.plain, group.kind, group.domain, group.inner, group.outer, members, root, reductions, tuple(described))
 
     def _number(self, n) -> int:
         if n.buffer is None:
