@@ -8,98 +8,158 @@ from __future__ import annotations
 
 from ..base import dtype as dt
 from . import index, ir
-from .blocks import Blocks, coarsen, product, rewrite
+from .blocks import Blocks, coarsen, product, rewrite, vector
 from .element import Elements, views_of
 from .view import View, dense, row_major, view
 from .writer import INT, Call, Writer, combined, decode, identity
 
 COLUMNS = 64
+PLANE = 1 << 14     # elements that stay in cache between being copied and being updated
+PLANES = 16         # enough to keep threads busy
 
 
 def scatter(lowering, group) -> list[Call]:
     n = lowering.fusion.nodes[group.root]
-    calls = []
-    if group.root not in lowering.in_place:
-        calls.append(copy(lowering, group, n))
-    if n.static.region.numel:
-        calls.append(updates(lowering, group, n))
-    return calls
+    if not n.static.region.numel:
+        return [] if group.root in lowering.in_place else [copy(lowering, group, n)]
+    update = Updates(lowering, group, n)
+    if group.root in lowering.in_place:
+        return [update.write()]
+    plane = update.plane()
+    return [update.write(plane)] if plane else [copy(lowering, group, n), update.write()]
 
 
 def copy(lowering, group, n) -> Call:
     """The old value, whole."""
-    base = n.inputs[0]
     domain = index.domain_of((n.numel,))
     elements = Elements(lowering.fusion, group, lowering.buffer_of)
     v = dense(domain)
-    element = elements.source(n, 0, v) if n.views[0] is None else elements.get(base, v)
+    element = _old(elements, n, v)
     table = coarsen(domain, list(dict.fromkeys([*views_of([element]), v])), ())
     rewrite(elements, table)
     w = lowering.writer()
     loops = Blocks(w, table[v].shape)
-    value = w.number(element, n.dtype).cast(n.dtype) if element.kind == "number" else w.expression(element)
+    value = _written(w, n, element)
     body: list = []
     w.flush(body)
     body.append(w.put(lowering.buffer_of(n), n.dtype, table[v], value))
     return w.finish([loops.around(loops.inside(body))], group)
 
 
-def updates(lowering, group, n) -> Call:
-    region = index.squeeze(n.static.region)
-    domain = region.shape
-    elements = Elements(lowering.fusion, group, lowering.buffer_of)
+class Updates:
+    """The region of a scatter, ordered so that dimensions along which no two updates meet come first: they are parallel."""
 
-    def input_at(j):
-        if n.views[j] is None:
-            return elements.number(n, j)
-        return elements.get(n.inputs[j], index.squeeze(n.views[j]))
+    def __init__(self, lowering, group, n):
+        self.lowering, self.group, self.n = lowering, group, n
+        self.region = region = index.squeeze(n.static.region)
+        domain = region.shape
+        self.elements = elements = Elements(lowering.fusion, group, lowering.buffer_of)
 
-    value, picks = input_at(1), [input_at(j) for j in range(2, len(n.inputs))]
-    indexed = bool(picks)
-    # dimensions along which no two updates meet come first: they are parallel
-    apart = range(len(domain)) if n.static.combine == "set" else distinct(region)
-    free = [d for d in range(len(domain)) if (region.strides[d] if indexed else d in apart)]
-    order = free + [d for d in range(len(domain)) if d not in free]
-    views = list(dict.fromkeys([*views_of([value, *picks]), region]))
-    permuted = {v: view(tuple(domain[d] for d in order), tuple(v.strides[d] for d in order), v.offset) for v in views}
-    wall = len(free)
-    domain = tuple(domain[d] for d in order)
-    groups = index.merge(domain, list(permuted.values()), (wall,))
-    table = {v: index.coarse(p, groups) for v, p in permuted.items()}
-    rewrite(elements, table)
-    at = table[region]
-    extents = at.shape
-    parallel = sum(1 for g in groups if g[0] < wall)
-    w = lowering.writer()
-    buffer = lowering.buffer_of(n)
-    w.inout.add(buffer)
-    if parallel == len(extents):
-        loops = Blocks(w, extents)
-        body = update(w, n, buffer, at, value, picks)
-        return w.finish([loops.around(loops.inside(body))], group)
-    sizes = [w.extent(d, s) for d, s in enumerate(extents)]
-    names = [ir.index(f"s{d}") for d in range(parallel, len(extents))]
-    p, i = ir.index("p"), ir.index("i")
-    blocked = parallel and at.strides[parallel - 1] == 1
-    outer = sizes[:parallel - 1] if blocked else sizes[:parallel]
-    count = product(outer)
-    if blocked:
-        width = sizes[parallel - 1]
-        blocks = (width + ir.integer(COLUMNS - 1)) / ir.integer(COLUMNS)
-        count = count * blocks
-        block = ir.rem(p, blocks) * ir.integer(COLUMNS)
-        w.coords = decode(p / blocks, outer) + [block + i] + names
+        def input_at(j):
+            if n.views[j] is None:
+                return elements.number(n, j)
+            return elements.get(n.inputs[j], index.squeeze(n.views[j]))
+
+        self.value, self.picks = input_at(1), [input_at(j) for j in range(2, len(n.inputs))]
+        apart = range(len(domain)) if n.static.combine == "set" else distinct(region)
+        free = [d for d in range(len(domain)) if (region.strides[d] if self.picks else d in apart)]
+        order = free + [d for d in range(len(domain)) if d not in free]
+        views = list(dict.fromkeys([*views_of([self.value, *self.picks]), region]))
+        permuted = {v: view(tuple(domain[d] for d in order), tuple(v.strides[d] for d in order), v.offset) for v in views}
+        wall = len(free)
+        groups = index.merge(tuple(domain[d] for d in order), list(permuted.values()), (wall,))
+        table = {v: index.coarse(p, groups) for v, p in permuted.items()}
+        rewrite(elements, table)
+        self.at = table[region]
+        self.parallel = sum(1 for g in groups if g[0] < wall)
+        self.w = lowering.writer()
+        self.buffer = lowering.buffer_of(n)
+        self.w.inout.add(self.buffer)
+
+    def plane(self) -> int:
+        """Elements of the old value that one step along the first dimension updates alone, or 0: they may be copied just before."""
+        n, at = self.n, self.at
+        if self.lowering.fusion.plain or not self.parallel or at.shape[0] < PLANES:
+            return 0
+        plane = at.strides[0]
+        if not 0 < plane <= PLANE or plane * at.shape[0] != n.numel or any(t < 0 for t in at.strides):
+            return 0
+        last = at.offset + sum((size - 1) * t for size, t in zip(at.shape[1:], at.strides[1:]))
+        last += sum((size - 1) * t for size, t in n.static.picks)
+        return plane if last < plane else 0
+
+    def write(self, plane: int = 0) -> Call:
+        w, extents, parallel = self.w, self.at.shape, self.parallel
+        if parallel == len(extents) and not plane:
+            loops = Blocks(w, extents)
+            return w.finish([loops.around(loops.inside(self.body()))], self.group)
+        sizes = [w.extent(d, s) for d, s in enumerate(extents)]
+        p = ir.index("p")
+        if plane:
+            w.coords = [p] + [ir.index(f"s{d}") for d in range(1, len(extents))]
+            body = self.body()
+            for d in range(len(extents) - 1, 0, -1):
+                inner = vector(extents[d]) if d == len(extents) - 1 == parallel - 1 else "serial"
+                body = [ir.loop(f"s{d}", inner, sizes[d], *body)]
+            return w.finish([ir.loop("p", "parallel", sizes[0], *self.copied(plane), *body)], self.group)
+        names = [ir.index(f"s{d}") for d in range(parallel, len(extents))]
+        blocked = parallel and self.at.strides[parallel - 1] == 1
+        outer = sizes[:parallel - 1] if blocked else sizes[:parallel]
+        count = product(outer)
+        if blocked:
+            blocks = (sizes[parallel - 1] + ir.integer(COLUMNS - 1)) / ir.integer(COLUMNS)
+            count = count * blocks
+            body = self.block(decode(p / blocks, outer), ir.rem(p, blocks) * ir.integer(COLUMNS), sizes[parallel - 1], names)
+        else:
+            w.coords = decode(p, outer) + names
+            body = self.body()
+        for d in range(len(extents) - 1, parallel - 1, -1):
+            body = [ir.loop(f"s{d}", "serial", sizes[d], *body)]
+        return w.finish([ir.loop("p", "parallel", count, *body)], self.group)
+
+    def block(self, place: list, first: ir.Op, width: ir.Op, names: list) -> list:
+        """Neighbours in memory at once; what all of them go by is looked up before."""
+        w, i = self.w, ir.index("i")
+        w.coords = place + [first + i] + names
         before: list = []
-        if picks and all(e.kind == "number" or e.kind == "load" and not e.view.strides[parallel - 1] for e in picks):
-            w.variable("picked", "v", w.picked(n, picks), before)
-        body = update(w, n, buffer, at, value, picks)
-        body = [*before, ir.loop("i", "vector", ir.minimum(width - block, ir.integer(COLUMNS)), *body)]
-    else:
-        w.coords = decode(p, outer) + names
-        body = update(w, n, buffer, at, value, picks)
-    for d in range(len(extents) - 1, parallel - 1, -1):
-        body = [ir.loop(f"s{d}", "serial", sizes[d], *body)]
-    return w.finish([ir.loop("p", "parallel", count, *body)], group)
+        if self.picks and all(e.kind == "number" or e.kind == "load" and not e.view.strides[self.parallel - 1] for e in self.picks):
+            w.variable("picked", "v", w.picked(self.n, self.picks), before)
+        return [*before, ir.loop("i", "vector", ir.minimum(width - first, ir.integer(COLUMNS)), *self.body())]
+
+    def copied(self, plane: int) -> list:
+        """The plane p of the old value."""
+        w, n, coords = self.w, self.n, self.w.coords
+        w.coords, w.ops = [ir.index("p"), ir.index("i")], {}
+        v = dense((self.at.shape[0], plane))
+        value = _written(w, n, _old(self.elements, n, v))
+        body: list = []
+        w.flush(body)
+        body.append(w.put(self.buffer, n.dtype, v, value))
+        w.coords = coords
+        return [ir.loop("i", vector(plane), w.extent("plane", plane), *body)]
+
+    def body(self) -> list:
+        """One element of the updates."""
+        w, n, d = self.w, self.n, self.n.dtype
+        offset = w.offset(self.at)
+        if self.picks:
+            offset = offset + (ir.value(w.variables["picked"], INT) if "picked" in w.variables else w.picked(n, self.picks))
+        v = _written(w, n, self.value).cast(d)
+        body: list = []
+        w.flush(body)
+        slot = w.memory(self.buffer, d, self.at.offset, True)
+        if n.static.combine != "set":
+            v = combined(n.static.combine, ir.load(slot, offset, d), v)
+        return body + [ir.store(slot, offset, v)]
+
+
+def _old(elements: Elements, n, v: View):
+    """What a scatter leaves as it was, at `v`."""
+    return elements.source(n, 0, v) if n.views[0] is None else elements.get(n.inputs[0], v)
+
+
+def _written(w: Writer, n, element) -> ir.Op:
+    return w.number(element, n.dtype).cast(n.dtype) if element.kind == "number" else w.expression(element)
 
 
 def distinct(v: View) -> set[int]:
@@ -110,21 +170,6 @@ def distinct(v: View) -> set[int]:
             found.add(d)
             reach += t * (-size - 1)
     return found
-
-
-def update(w: Writer, n, buffer, at: View, value, picks) -> list:
-    """One element of the updates."""
-    d = n.dtype
-    offset = w.offset(at)
-    if picks:
-        offset = offset + (ir.value(w.variables["picked"], INT) if "picked" in w.variables else w.picked(n, picks))
-    v = (w.number(value, d) if value.kind == "number" else w.expression(value)).cast(d)
-    body: list = []
-    w.flush(body)
-    slot = w.memory(buffer, d, at.offset, True)
-    if n.static.combine != "set":
-        v = combined(n.static.combine, ir.load(slot, offset, d), v)
-    return body + [ir.store(slot, offset, v)]
 
 
 def scan(lowering, group) -> list[Call]:
