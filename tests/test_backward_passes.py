@@ -73,7 +73,7 @@ def test_numbers_that_are_kept_count(again):
 
 def test_gradients_that_are_there_are_added_to(again):
     x = torch.tensor(array(0, 3, 4), requires_grad=True)
-    for step in range(2 * CALLS):
+    for _ in range(2 * CALLS):
         x.grad = None
         for times in range(1, 4):
             (x * x).sum().backward()

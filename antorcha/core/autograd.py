@@ -350,12 +350,12 @@ class AccumulateGrad(SpecialNode):
     """The end of a path: adds what arrives to the leaf's `.grad`."""
 
     __slots__ = ("variable",)
+    seq = 1 << 62           # as soon as it is ready
+    edges = kept = versions = ()
 
     def __init__(self, variable):
-        self.seq = 1 << 62  # as soon as it is ready
         self.variable = variable
         self.outputs = variable._meta.alone
-        self.edges = self.kept = self.versions = ()
         self.extras = None
 
     def accumulate(self, g, keep_graph: bool) -> None:

@@ -86,7 +86,7 @@ def run(loss, retain: bool, walk, plain) -> None:
     if sum([known.size for several in _known.values() for known in several]) > ROOM:
         _known.clear()
     candidates = _known.setdefault(kind, [])
-    candidates.insert(0, Pass(match.written(), record, size + len(order)))
+    candidates.insert(0, Pass(match.finished(), record, size + len(order)))
     del candidates[CANDIDATES:]
 
 
@@ -116,7 +116,7 @@ class Match(Text):
         self.fresh = [i for i, leaf in enumerate(leaves) if leaf.variable._grad is None]
         self.lines = ["g0 = loss._grad_fn", f"if loss._nr != {loss._nr}: return None"]
         self._graph()
-        self._kept_things()
+        self._compare_kept()
         self._alike()
         self.nodes += self.results
 
@@ -125,7 +125,7 @@ class Match(Text):
         plain(self.order, leaves)
         return [self.leaves[i].variable._grad for i in self.fresh]
 
-    def written(self) -> FunctionType:
+    def finished(self) -> FunctionType:
         """The function, once the pass is made."""
         tensors = "".join(f"t{k}, " for k in range(len(self.tensors)))
         nodes = "".join(f"n{k}, " for k in range(len(self.tensors))) + "".join(f"q{k}, " for k in range(len(self.results)))
@@ -170,8 +170,9 @@ class Match(Text):
                 raise Untold
             v = leaf.variable
             self.lines.append(f"v{i} = l{i}.variable")
-            self.unless(f"type(l{i}) is {self.constant(type(leaf))}", f"l{i}.extras is None", f"l{i}.outputs is {self.constant(leaf.outputs)}",
-                        f"v{i}._meta is {self.constant(v._meta)}", f"not v{i}._hooks", f"not v{i}._post_hooks")
+            self.unless(f"type(l{i}) is {self.constant(type(leaf))}", f"l{i}.extras is None",
+                        f"l{i}.outputs is {self.constant(leaf.outputs)}", f"v{i}._meta is {self.constant(v._meta)}",
+                        f"not v{i}._hooks", f"not v{i}._post_hooks")
             if v._hooks or v._post_hooks or v.is_sparse:
                 raise Untold
             if v._grad is None:
@@ -183,7 +184,7 @@ class Match(Text):
 
     # -- what nodes keep ----------------------------------------------------------------------------------------
 
-    def _kept_things(self) -> None:
+    def _compare_kept(self) -> None:
         for i, node in enumerate(self.order):
             if not node.derivative.keeps:
                 continue
@@ -196,13 +197,13 @@ class Match(Text):
             else:
                 self.unless(f"g{i}.versions == ()")
             for j, v in enumerate(node.kept):
-                now = self._kept(f"k{j}", v, node.derivative.keeps[j][0], f"{i}_{j}")
+                now = self._compare(f"k{j}", v, node.derivative.keeps[j][0], f"{i}_{j}")
                 if node.versions:
                     self.unless(f"w{j} == {' + '.join(now)}" if now else f"w{j} is None")
                 elif now:
                     raise Untold
 
-    def _kept(self, name: str, v, kind: str = "", place: str = "") -> list[str]:
+    def _compare(self, name: str, v, kind: str = "", place: str = "") -> list[str]:
         """Compare something that is kept; the versions of the storages in it."""
         if kind is RESULT and type(v) is not tuple:
             k = len(self.results)
@@ -216,7 +217,7 @@ class Match(Text):
             parts = [f"p{place}_{i}" for i in range(len(v))]
             self.unless(f"type({name}) is tuple")
             self.lines.append(f"{''.join(p + ', ' for p in parts)} = {name}")
-            return [version for p, x in zip(parts, v) for version in self._kept(p, x, kind)]
+            return [version for p, x in zip(parts, v) for version in self._compare(p, x, kind)]
         if v is None or type(v) in (bool, Meta):
             self.unless(f"{name} is {self.constant(v)}")
             return []

@@ -159,7 +159,7 @@ def recall(known: Recollections, function, arguments: tuple, names: tuple = ()):
     """function(*arguments), recorded again where what it records is known; `names`: of the last arguments, if they have any."""
     if state.urgent or state.watch is not None or mode.autocast is not None or config.eager or saving:
         return _called(function, arguments, names)
-    types = (*map(type, arguments), *names)
+    types = (*map(type, arguments), *names) if names else tuple(map(type, arguments))
     try:
         spell = known.spellers[types]
     except KeyError:

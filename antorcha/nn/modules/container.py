@@ -38,6 +38,13 @@ class _Numbered(Module):
         """The name of the module at a position, which may count from the end."""
         return next(islice(self._modules, _position(type(self).__name__, index, len(self)), None))
 
+    def _place(self, index) -> Module:
+        """The module at a position."""
+        try:
+            return list(self._modules.values())[index]
+        except IndexError:
+            return self._modules[self._at(index)]       # which says what is wrong
+
     def _renumber(self, modules) -> None:
         object.__setattr__(self, "_modules", {str(i): module for i, module in enumerate(modules)})
 
@@ -74,8 +81,8 @@ class _Numbered(Module):
 
     def extend(self, modules: Iterable[Module]):
         """Add modules at the end."""
-        for module in list(modules):
-            self.append(module)
+        for n, module in enumerate(list(modules), len(self)):
+            self.add_module(str(n), module)
         return self
 
     def __iadd__(self, modules):
@@ -108,7 +115,7 @@ class Sequential(_Numbered):
     def __getitem__(self, index):
         if isinstance(index, slice):
             return type(self)(OrderedDict(list(self._modules.items())[index]))
-        return self._modules[self._at(index)]
+        return self._place(index)
 
     def insert(self, index: int, module: Module):
         if not isinstance(module, Module):
@@ -154,7 +161,7 @@ class ModuleList(_Numbered):
     def __getitem__(self, index):
         if isinstance(index, slice):
             return type(self)(list(self)[index])
-        return self._modules[self._at(index)]
+        return self._place(index)
 
     def extend(self, modules):
         if not isinstance(modules, Iterable):

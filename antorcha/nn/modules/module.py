@@ -99,8 +99,7 @@ class Module(HooksMixin, StateMixin):
         if not self.call_super_init and (args or kwargs):
             received = f"unexpected keyword argument '{next(iter(kwargs))}'" if kwargs else f"{len(args)} positional arguments"
             raise TypeError(f"{type(self).__name__}.__init__() got {received}; Module.__init__ takes none")
-        for name, fresh in _fresh_state.items():
-            object.__setattr__(self, name, fresh())
+        self.__dict__.update([(name, fresh()) for name, fresh in _fresh_state.items()])
         if self.call_super_init:
             super().__init__(*args, **kwargs)
 
@@ -121,10 +120,10 @@ class Module(HooksMixin, StateMixin):
 
     def __getattr__(self, name: str):
         state = self.__dict__
-        for table in ("_parameters", "_buffers", "_modules"):
-            values = state.get(table)
-            if values is not None and name in values:
-                return values[name]
+        if "_modules" in state:         # or __init__ was not called
+            for values in (state["_parameters"], state["_modules"], state["_buffers"]):
+                if name in values:
+                    return values[name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value) -> None:
@@ -199,7 +198,7 @@ class Module(HooksMixin, StateMixin):
             raise KeyError(f'{kind} name can\'t contain "."')
         if name == "":
             raise KeyError(f'{kind} name can\'t be empty string ""')
-        if hasattr(self, name) and name not in table:
+        if name not in table and hasattr(self, name):
             raise KeyError(f"attribute '{name}' already exists")
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
