@@ -263,6 +263,7 @@ _LAZY = {  # namespaces in files of the same name, but for these
             "library",
             "linalg",
             "masked",
+            "monitor",
             "mps",
             "mtia",
             "multiprocessing",
@@ -302,6 +303,7 @@ _FROM = {
         ["SymInt", "SymFloat", "SymBool", "sym_int", "sym_float", "sym_not", "sym_max", "sym_min", "sym_sqrt", "sym_ite", "sym_sum"],
         ".symbols",
     ),
+    **dict.fromkeys(["rnn_tanh_cell", "rnn_relu_cell", "lstm_cell", "gru_cell"], ".nn.functional.recurrent"),
     "save": ".io",
     "load": ".io",
     "PyTorchFileReader": ".io.file_reader",
@@ -333,6 +335,8 @@ _FROM = {
             "alpha_dropout", "batch_norm", "bilinear", "binary_cross_entropy_with_logits", "celu", "celu_",
             "cosine_embedding_loss", "cosine_similarity", "ctc_loss", "dropout", "dropout_", "embedding", "embedding_bag",
             "feature_alpha_dropout", "feature_dropout", "group_norm", "gru", "hinge_embedding_loss", "instance_norm", "kl_div",
+            "adaptive_max_pool1d", "alpha_dropout_", "feature_alpha_dropout_", "feature_dropout_", "native_dropout", "native_norm",
+            "norm_except_dim", "embedding_renorm_",
             "layer_norm", "lstm", "margin_ranking_loss", "pairwise_distance", "pdist", "poisson_nll_loss", "prelu", "relu_",
             "rms_norm", "rnn_relu", "rnn_tanh", "rrelu", "rrelu_", "selu", "selu_", "threshold", "threshold_", "triplet_margin_loss",
         ],
@@ -357,10 +361,42 @@ _FROM = {
             "set_autocast_dtype",
             "set_autocast_enabled",
             "set_autocast_cache_enabled",
+            "autocast_increment_nesting",
+            "autocast_decrement_nesting",
+            "set_autocast_cpu_dtype",
+            "set_autocast_cpu_enabled",
+            "set_autocast_gpu_dtype",
+            "get_autocast_ipu_dtype",
+            "get_autocast_xla_dtype",
+            "set_autocast_ipu_dtype",
+            "set_autocast_xla_dtype",
+            "is_autocast_ipu_enabled",
+            "is_autocast_xla_enabled",
+            "set_autocast_ipu_enabled",
+            "set_autocast_xla_enabled",
             "clear_autocast_cache",
         ],
         ".amp.autocast_mode",
     ),
+}
+
+_APART = {  # classes, settings and control flow: what no class with __torch_function__ overrides
+    **dict.fromkeys(["set_anomaly_enabled", "is_anomaly_enabled", "is_anomaly_check_nan_enabled"], ".autograd.anomaly_mode"),
+    **dict.fromkeys(["DisableTorchFunction", "DisableTorchFunctionSubclass"], ".overrides"),
+    **dict.fromkeys(["DispatchKey", "DispatchKeySet", "ExcludeDispatchKeyGuard", "Tag"], "._C.dispatch"),
+    **dict.fromkeys(["OutOfMemoryError", "AcceleratorError", "FatalError", "JITException"], ".base.errors"),
+    **dict.fromkeys(["sym_fresh_size", "sym_constrain_range", "sym_constrain_range_for_size"], ".symbols"),
+    **dict.fromkeys(["fork", "wait"], ".jit"),
+    **dict.fromkeys(
+        ["cond", "from_file", "init_num_threads", "is_vulkan_available", "is_warn_always_enabled", "parse_schema", "set_warn_always",
+         "AggregationType", "AVG", "SUM"],
+        ".further"),
+    "FileCheck": ".testing",
+    "Storage": ".core.legacy",
+    "ThroughputBenchmark": ".utils.throughput_benchmark",
+    "BenchmarkConfig": ".utils.throughput_benchmark",
+    "BenchmarkExecutionStats": ".utils.throughput_benchmark",
+    "thread_safe_generator": ".random_api",
 }
 
 
@@ -368,8 +404,11 @@ def __getattr__(name):
     import importlib
     if name in _LAZY:
         return importlib.import_module(_LAZY[name], __name__)
-    if name in _FROM:
-        return getattr(importlib.import_module(_FROM[name], __name__), name)
+    if (place := _FROM.get(name) or _APART.get(name)) is not None:
+        return getattr(importlib.import_module(place, __name__), name)
+    from .torchscript import find as of_other_engines
+    if (found := of_other_engines(name)) is not None:
+        return found
     if name.startswith("_foreach_"):
         from .foreach import find
         if (function := find(name[9:])) is not None:

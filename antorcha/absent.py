@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .unavailable import unavailable_class
+
 
 def is_available() -> bool:
     """False."""
@@ -18,9 +20,29 @@ def is_current_stream_capturing() -> bool:
     return False
 
 
+def is_bf16_supported(including_emulation: bool = True) -> bool:
+    """False: nothing is computed there."""
+    return False
+
+
+def is_tf32_supported() -> bool:
+    """False: nothing is computed there."""
+    return False
+
+
 def device_count() -> int:
     """0."""
     return 0
+
+
+def get_arch_list() -> list[str]:
+    """[]: no code is made for such devices."""
+    return []
+
+
+def get_gencode_flags() -> str:
+    """"": no code is made for such devices."""
+    return ""
 
 
 def manual_seed(seed: int) -> None:
@@ -30,15 +52,65 @@ def manual_seed(seed: int) -> None:
 manual_seed_all = manual_seed
 
 
+def seed() -> None:
+    """Nothing to seed without a device."""
+
+
+seed_all = seed
+
+
 def empty_cache() -> None:
     """Nothing is cached without a device."""
 
 
-def refusal(name: str):
-    """The function of namespace torch.<name> that needs a device."""
+def get_rng_state_all() -> list:
+    """[]: the states of no devices."""
+    return []
 
-    def synchronize(device=None) -> None:
-        """RuntimeError: there is no device to wait for."""
-        raise RuntimeError(f"torch.{name}: antorcha has no {name} device. Ask torch.{name}.is_available() before using it.")
 
-    return synchronize
+def set_rng_state_all(new_states) -> None:
+    """Nothing to set without a device."""
+
+
+def memory_allocated(device=None) -> int:
+    """0 bytes."""
+    return 0
+
+
+max_memory_allocated = memory_reserved = max_memory_reserved = memory_allocated
+
+
+def memory_stats(device=None) -> dict:
+    """{}: there is nothing to count."""
+    return {}
+
+
+memory_stats_as_nested_dict = memory_stats
+
+
+def memory_snapshot(mempool_id=None) -> list:
+    """[]: there is no memory."""
+    return []
+
+
+def reset_peak_memory_stats(device=None) -> None:
+    """Nothing to reset."""
+
+
+reset_accumulated_memory_stats = reset_peak_memory_stats
+
+
+def without(kind: str, functions: str, classes: str = "") -> dict:
+    """The names of namespace torch.<kind> that need a device: functions raise RuntimeError, making an object NotImplementedError."""
+    reason = f"antorcha has no {kind} device. Ask torch.{kind}.is_available() before using it."
+    made: dict = {name: _refusal(kind, name, reason) for name in functions.split()}
+    return made | {name: unavailable_class(f"torch.{kind}.{name}", reason) for name in classes.split()}
+
+
+def _refusal(kind: str, name: str, reason: str):
+    def refuse(*args, **kwargs):
+        raise RuntimeError(f"torch.{kind}.{name}: {reason}")
+
+    refuse.__name__ = refuse.__qualname__ = name
+    refuse.__doc__ = f"RuntimeError: {reason}"
+    return refuse

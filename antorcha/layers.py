@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .base import dtype as dt
 from .core.tensor import Tensor
 from .nn import functional as F
 from .nn.functional import (  # noqa: F401
@@ -24,6 +25,7 @@ from .nn.functional import (  # noqa: F401
     threshold,
     threshold_,
 )
+from .ops.pooling import adaptive_max_pool1d_with_indices as adaptive_max_pool1d  # noqa: F401
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -111,3 +113,44 @@ def _reduced(name: str):
  triplet_margin_loss) = map(_reduced, (
      "binary_cross_entropy_with_logits", "cosine_embedding_loss", "ctc_loss", "hinge_embedding_loss", "kl_div", "margin_ranking_loss",
      "poisson_nll_loss", "triplet_margin_loss"))
+
+
+def _in_place(name: str):
+    function = getattr(F, name)
+
+    def inplace(input, p, train):
+        return input.copy_(function(input, p, train))
+    inplace.__name__ = inplace.__qualname__ = f"{name}_"
+    inplace.__doc__ = f"`{name}`, written into `input`."
+    return inplace
+
+
+alpha_dropout_, feature_alpha_dropout_, feature_dropout_ = map(_in_place, ("alpha_dropout", "feature_alpha_dropout", "feature_dropout"))
+
+
+def native_dropout(input, p, train):
+    """(`input` with elements zeroed with probability p and the others scaled by 1 / (1 - p), the mask of the elements that stayed).
+    `train`: False leaves all; None is True."""
+    if train is False or not input.numel():
+        return input, input.new_ones(input.shape, dtype=dt.bool_)
+    kept = F.dropout(input.new_ones(input.shape), p, True) != 0
+    return input * kept * (0.0 if p == 1 else 1 / (1 - p)), kept
+
+
+def native_norm(input, p=2, dim=None, keepdim=False, dtype=None):
+    """`torch.norm` of a sparse tensor's values, or of a dense tensor."""
+    return input.norm(p) if dim is None else input.norm(p, dim, keepdim, dtype)
+
+
+def norm_except_dim(v, pow=2, dim=0):
+    """The norms of the slices of `v` along `dim`, which stays; dim=-1: the norm of everything."""
+    return v.norm(pow) if dim == -1 else v.norm(pow, tuple(d for d in range(v.dim()) if d != dim % v.dim()), True)
+
+
+def embedding_renorm_(self, indices, max_norm, norm_type):
+    """Scale the rows at `indices` down to the norm `max_norm`, in place."""
+    rows = indices.reshape(-1).unique()
+    chosen = self.detach()[rows]
+    norms = chosen.norm(norm_type, 1, True)
+    self.detach()[rows] = chosen * (max_norm / (norms + 1e-7)).clamp(max=1)
+    return self

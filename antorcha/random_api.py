@@ -42,3 +42,9 @@ def fork_rng(devices=None, enabled=True, device_type="cuda", **ignored):
         yield
     finally:
         rewind(states)
+
+
+def thread_safe_generator() -> Generator | None:
+    """The generator of a DataLoader's worker that is a thread; None elsewhere, where the default generator is meant: workers are processes
+    here, each with a default generator of its own."""
+    return None

@@ -58,4 +58,21 @@ def sym_sum(args):
     return sum(args)
 
 
-__all__ = ["SymInt", "SymFloat", "SymBool", "sym_int", "sym_float", "sym_not", "sym_max", "sym_min", "sym_sqrt", "sym_ite", "sym_sum"]
+def sym_fresh_size(expr):
+    """The size itself: there are no symbols."""
+    return expr
+
+
+def sym_constrain_range(size, *, min=None, max=None) -> None:
+    """ValueError unless min <= size <= max."""
+    if min is not None and size < min or max is not None and size > max:
+        raise ValueError(f"sym_constrain_range: expected a value between {min} and {max}; received {size}")
+
+
+def sym_constrain_range_for_size(size, *, min=None, max=None) -> None:
+    """ValueError unless the size is at least 0 and within the limits."""
+    sym_constrain_range(size, min=0 if min is None else min, max=max)
+
+
+__all__ = ["sym_fresh_size", "sym_constrain_range", "sym_constrain_range_for_size",
+           "SymInt", "SymFloat", "SymBool", "sym_int", "sym_float", "sym_not", "sym_max", "sym_min", "sym_sqrt", "sym_ite", "sym_sum"]

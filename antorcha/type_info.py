@@ -12,6 +12,8 @@ _DIGITS = {"float16": 3, "bfloat16": 2, "float32": 6, "float64": 15}
 class finfo:
     """The limits of a floating point dtype: bits, eps, max, min, tiny, smallest_normal, resolution."""
 
+    __slots__ = ("bits", "dtype", "eps", "max", "min", "resolution", "smallest_normal", "tiny")
+
     def __init__(self, type=None):
         d = (dt.default() if type is None else type).to_real()
         if not d.is_floating_point:
@@ -46,6 +48,8 @@ class finfo:
 
 class iinfo:
     """The limits of an integer dtype: bits, max, min."""
+
+    __slots__ = ("bits", "dtype", "max", "min")
 
     def __init__(self, type):
         if type.kind not in "ui":

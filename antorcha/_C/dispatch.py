@@ -87,6 +87,44 @@ class DispatchKeySet:
         return f"DispatchKeySet({', '.join(k.name for k in sorted(self._keys, key=lambda k: k.value))})"
 
 
+class ExcludeDispatchKeyGuard:
+    """A context without some dispatch keys. Nothing is chosen by keys while operators are recorded: it changes nothing."""
+
+    def __init__(self, keys: DispatchKeySet):
+        self.keys = keys
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error) -> None:
+        pass
+
+
+class Tag(enum.Enum):
+    """What an operator declares about itself (`torch.library`)."""
+
+    core = 0
+    cudagraph_unsafe = 1
+    data_dependent_output = 2
+    dynamic_output_shape = 3
+    flexible_layout = 4
+    generated = 5
+    inplace = 6
+    inplace_view = 7
+    maybe_aliasing_or_mutating = 8
+    needs_contiguous_strides = 9
+    needs_exact_strides = 10
+    needs_fixed_stride_order = 11
+    nondeterministic_bitwise = 12
+    nondeterministic_seeded = 13
+    out = 14
+    out_variant = 15
+    pointwise = 16
+    pt2_compliant_tag = 17
+    reduction = 18
+    view_copy = 19
+
+
 def _dispatch_keys(tensor: Tensor) -> DispatchKeySet:
     """The keys of a tensor."""
     kind = "CPU" if tensor.is_cpu else "CUDA"

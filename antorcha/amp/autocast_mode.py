@@ -106,19 +106,9 @@ def set_autocast_enabled(device_type, enabled: bool | None = None) -> None:
     mode.autocast = _chosen[device_type] if enabled else None
 
 
-def is_autocast_cpu_enabled() -> bool:
-    """`is_autocast_enabled("cpu")`."""
-    return is_autocast_enabled("cpu")
-
-
 def get_autocast_gpu_dtype():
     """`get_autocast_dtype("cuda")`."""
     return _chosen["cuda"]
-
-
-def get_autocast_cpu_dtype():
-    """`get_autocast_dtype("cpu")`."""
-    return _chosen["cpu"]
 
 
 def is_autocast_cache_enabled() -> bool:
@@ -132,3 +122,59 @@ def set_autocast_cache_enabled(enabled: bool) -> None:
 
 def clear_autocast_cache() -> None:
     """Nothing to do: see `is_autocast_cache_enabled`."""
+
+
+_nesting = 0
+
+
+def autocast_increment_nesting() -> int:
+    """How many contexts there are, one more than before. Counted only: there is no cache to clear at the end of the outermost."""
+    global _nesting
+    _nesting += 1
+    return _nesting
+
+
+def autocast_decrement_nesting() -> int:
+    """How many contexts there are, one less than before."""
+    global _nesting
+    _nesting -= 1
+    return _nesting
+
+
+def autocast_decorator(autocast_instance, func):
+    """`func`, run within the context."""
+    return autocast_instance(func)
+
+
+def _for_device(kind: str) -> dict:
+    """The functions that name a kind of device."""
+    def get_dtype():
+        return get_autocast_dtype(kind)
+
+    def set_dtype(dtype) -> None:
+        set_autocast_dtype(kind, dtype)
+
+    def is_enabled() -> bool:
+        return kind in DEVICES and is_autocast_enabled(kind)
+
+    def set_enabled(enabled: bool) -> None:
+        if kind not in DEVICES:
+            raise RuntimeError(f"set_autocast_{kind}_enabled: expected one of the devices {', '.join(DEVICES)}; there is no {kind} here.")
+        set_autocast_enabled(kind, enabled)
+
+    made = {f"get_autocast_{kind}_dtype": get_dtype, f"set_autocast_{kind}_dtype": set_dtype, f"is_autocast_{kind}_enabled": is_enabled,
+            f"set_autocast_{kind}_enabled": set_enabled}
+    for name, function in made.items():
+        function.__name__ = function.__qualname__ = name
+        function.__doc__ = f"`{name.replace(kind + '_', '')}` of {kind} devices."
+    return made
+
+
+_chosen.update(ipu=dt.float16, xla=dt.bfloat16)
+for _kind in ("cpu", "ipu", "xla"):
+    globals().update(_for_device(_kind))
+
+
+def set_autocast_gpu_dtype(dtype) -> None:
+    """`set_autocast_dtype("cuda", dtype)`."""
+    set_autocast_dtype("cuda", dtype)

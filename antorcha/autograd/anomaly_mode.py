@@ -41,4 +41,16 @@ class detect_anomaly(set_detect_anomaly):
         super().__init__(True, check_nan)
 
 
-__all__ = ["detect_anomaly", "set_detect_anomaly"]
+def set_anomaly_enabled(enabled: bool, check_nan: bool = True) -> None:
+    """`set_detect_anomaly` without a context."""
+    set_detect_anomaly(enabled, check_nan)
+
+
+def is_anomaly_enabled() -> bool:
+    """Whether derivatives are looked at."""
+    return autograd._cotangents is _checked
+
+
+is_anomaly_check_nan_enabled = is_anomaly_enabled
+
+__all__ = ["is_anomaly_check_nan_enabled", "is_anomaly_enabled", "set_anomaly_enabled", "detect_anomaly", "set_detect_anomaly"]

@@ -12,6 +12,18 @@ class LinAlgError(RuntimeError):
     """A matrix does not have what was asked for: it is singular, not positive definite, or an iteration did not converge."""
 
 
+class AcceleratorError(RuntimeError):
+    """A GPU reported an error."""
+
+
+class FatalError(RuntimeError):
+    """The engine is in a state that it cannot go on from."""
+
+
+class JITException(RuntimeError):
+    """An error raised within TorchScript: never, since there is none."""
+
+
 class OutOfMemoryError(RuntimeError):
     """There is no memory left on a device."""
 

@@ -72,4 +72,6 @@ for _kind, _dtype in _KINDS.items():
     for _suffix, _meta in (("Tensor", TensorType), ("Storage", StorageType)):
         globals()[_kind + _suffix] = _meta(_kind + _suffix, (), {"dtype": _dtype, "__module__": "torch"})
 
-__all__ = [kind + suffix for kind in _KINDS for suffix in ("Tensor", "Storage")] + ["constructed", "reread", "type_name"]
+Storage = globals()["FloatStorage"]
+
+__all__ = [kind + suffix for kind in _KINDS for suffix in ("Tensor", "Storage")] + ["Storage", "constructed", "reread", "type_name"]

@@ -60,6 +60,8 @@ class Node:
     within lists and the like. `meta` is free for programs to use.
     """
 
+    __slots__ = ("graph", "meta", "name", "op", "target", "type", "users", "__dict__", "__weakref__")
+
     def __init__(self, graph, name: str, op: str, target: Target, args: tuple, kwargs: dict, return_type=None):
         if op not in OPS:
             raise AssertionError(f"Node: expected an op among {sorted(OPS)}; received {op!r}")

@@ -25,6 +25,8 @@ from .windows import each, positive, surround, window_count, windows
 
 Tensor = "Tensor"
 CHUNKS = 16         # partial sums of a weight's gradient, at most
+MOST_CHUNKS = 64    # of a small weight's, for which the places of a sample are divided too
+SMALL_PARTS = 1 << 16   # elements in all partial sums of a small weight, at most
 
 
 def _whole(x):
@@ -131,21 +133,32 @@ def _phase(x, weight, w: View, phases: tuple, around: tuple):
     cotangent=lambda g, input, cotangent_shape, stride, dilation, groups:
         correlate(input, g, cotangent_shape[2:], stride, (0,) * len(stride), dilation, groups)))
 def weigh(input: Tensor, cotangent: Tensor, size, stride, dilation, groups):
-    """w: padded (N, C, *L) and (N, O, *P) to (O, C / groups, *size). The sum over samples is cut into chunks, side by side."""
+    """w: padded (N, C, *L) and (N, O, *P) to (O, C / groups, *size). The sum over samples, and for small weights that over the places
+    of a sample, is cut into chunks, side by side: that gives the threads work, and rounding errors do not add up."""
     x, n, d = _whole(input), len(size), input._meta.dtype
     count = cotangent._meta.view.shape[2:]
     v = _grouped(windows(x._meta.view, size, stride, dilation, count), 1, groups)        # N, groups, in, *P, *K
     g = _grouped(cotangent._meta.view, 1, groups)                                        # N, groups, out, *P
-    batch = v.shape[0]
+    weight = (g.shape[1] * g.shape[2], v.shape[2], *size)
     most = CHUNKS if d.compute is d else 1      # the sums of chunks would be rounded to 16 bits
-    chunks = next(c for c in range(min(batch, most), 0, -1) if batch % c == 0) if batch else 1
-    v, g = _grouped(v, 0, chunks), _grouped(g, 0, chunks)
-    positions = range(4, 4 + n)
-    right = ordered(v, (0, 2, 3, *range(4 + n, 4 + 2 * n), 1, *positions))
-    left = ordered(g, (0, 2, 3, 1, *positions))
-    parts = contract(cotangent, left, x, right, 2, 1, 1 + n, 1 + n)                     # chunks, groups, out, in, *K
-    total = parts.sum(0) if chunks > 1 else parts
-    return core.reread(total, (g.shape[2] * g.shape[3], v.shape[3], *size))
+    chunks = [_chunks(v.shape[0], most)]
+    most = min(most * MOST_CHUNKS // CHUNKS, SMALL_PARTS // max(1, math.prod(weight)))
+    for places in count:
+        chunks.append(_chunks(places, most // math.prod(chunks)))
+    for d in range(n, 0, -1):
+        v, g = (_grouped(t, d + 2, chunks[d]) for t in (v, g))
+    v, g = (_grouped(t, 0, chunks[0]) for t in (v, g))      # chunks, N, groups, channels, then chunks, places of each dimension, *K
+    parts, places = range(4, 4 + 2 * n, 2), range(5, 5 + 2 * n, 2)
+    right = ordered(v, (0, *parts, 2, 3, *range(4 + 2 * n, 4 + 3 * n), 1, *places))
+    left = ordered(g, (0, *parts, 2, 3, 1, *places))
+    sums = contract(cotangent, left, x, right, 2 + n, 1, 1 + n, 1 + n)                  # *chunks, groups, out, in, *K
+    total = sums.sum(tuple(range(1 + n))) if math.prod(chunks) > 1 else sums
+    return core.reread(total, weight)
+
+
+def _chunks(length: int, most: int) -> int:
+    """The largest number up to `most` that divides a length."""
+    return next((c for c in range(min(length, most), 0, -1) if length % c == 0), 1)
 
 
 # -- the public functions ---------------------------------------------------------------------------------------

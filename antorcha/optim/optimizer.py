@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from functools import wraps
 from itertools import chain
@@ -73,6 +73,28 @@ class Optimizer:
             self.add_param_group(dict(group))
         if tape.state.watch is None and tape.state.vmap is None:
             tape.flush(None)        # the first values of parameters: else the first step would be another recording than all later ones
+
+    OptimizerPreHook: TypeAlias = Callable[["Optimizer", tuple, dict], Any]
+    OptimizerPostHook: TypeAlias = Callable[["Optimizer", tuple, dict], None]
+
+    def __getstate__(self) -> dict:
+        return {"defaults": self.defaults, "state": self.state, "param_groups": self.param_groups}
+
+    def __setstate__(self, state: dict) -> None:
+        """Take over pickled attributes. Subclasses add to the groups what older versions of them did not save."""
+        self.__dict__.update(state)
+        for moment in ("step_pre", "step_post"):
+            self.__dict__.setdefault(f"_{moment}_hooks", OrderedDict())
+
+    @staticmethod
+    def profile_hook_step(func):
+        """A decorator of `step` methods: a running profile shows them as "Optimizer.step#Name.step"."""
+        @wraps(func)
+        def wrapped(self, *args, **kwargs):
+            from ..profiler import record_function
+            with record_function(f"Optimizer.step#{type(self).__name__}.step"):
+                return func(self, *args, **kwargs)
+        return wrapped
 
     def add_param_group(self, param_group: dict) -> None:
         """Optimise the parameters of one more group, with the group's own options and the defaults for the rest."""
