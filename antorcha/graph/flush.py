@@ -16,7 +16,7 @@ from ..loops import template
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
 from ..runtime import flight
-from . import chain, family, tape
+from . import chain, family, tape, window
 from .fuse import Fusion
 from .node import Lanes, Node, counted, leaf_form, uses, verify
 from .tape import ALL
@@ -114,8 +114,12 @@ def identify(nodes: list[Node]) -> tuple:
     Which values are wanted is told by counts of references; they go into the key as they are, and are understood (`fates`) only
     where a plan is made.
     """
+    windows: dict = {}
     for i, n in enumerate(nodes):
         n.index = i
+        if n.form.places is not window.STILL and window.moves(n.form) and tape.state.watch is None:
+            window.frame(n, windows)
+    windows.clear()
     inputs = [s for n in nodes for s in n.inputs]
     numbers = [s for s in inputs if type(s) is not Node]
     leaves = list(dict.fromkeys([s for s in inputs if type(s) is Node and s.buffer is not None]))

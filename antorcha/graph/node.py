@@ -56,13 +56,14 @@ class Static(NamedTuple):
 
 class Form:
     """All of a node but its inputs and its value. Interned (`form(...)`), so that recordings are compared by the identity of forms.
-    `pattern`: kept for `family.pattern`."""
+    `pattern`: kept for `family.pattern`. `places`: kept for `window.framed`."""
 
     FIELDS = ("op", "views", "static", "shape", "numel", "dtype")
-    __slots__ = (*FIELDS, "pattern")
+    __slots__ = (*FIELDS, "pattern", "places")
 
     def __init__(self, op, views: tuple, static: Static, shape: tuple, numel: int, dtype: dt.dtype):
         self.pattern = None
+        self.places = None
         self.op, self.views, self.static, self.shape, self.numel, self.dtype = op, views, static, shape, numel, dtype
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
+import math
 
 from ..base import dtype as dt
-from ..graph.node import Node, Static, dense
+from ..base import config
+from ..base.grad_mode import mode
+from ..graph.node import Node, Static, dense, is_row_major, leaf
 from ..graph.tape import state
+from ..runtime import flight
+from ..runtime.buffer import Buffer
 from .placement import common
 from .record import broadcast_shapes, check_tensor, core, meta, normalize_dim, operator
 from .view import SCATTER, expand_, slice_, slice_view, unsqueeze, view_
 
 Tensor = "Tensor"
+SAMPLES, AT_ONCE = 8, 1 << 20       # as many tensors in memory, of no more bytes together, are copied when they are joined
 
 
 def _cat_grad(g, shapes, dim):
@@ -69,17 +76,44 @@ def _listed(name, tensors):
     return tensors
 
 
-@operator(method=False, out="apart")
+@operator(method=False, out="apart", recalled=False)
 def cat(tensors, dim=0) -> Tensor:
     """Tensors one after the other along `dim`; those of shape (0,) are left out."""
     tensors = _listed("cat", tensors)
     rank = max(len(x._meta.view.shape) for x in tensors)
     if rank == 0:
         raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
-    return cat_(tensors, normalize_dim("cat", dim, rank))
+    dim = normalize_dim("cat", dim, rank)
+    joined = _copied(tensors, dim) if len(tensors) >= SAMPLES else None
+    return cat_(tensors, dim) if joined is None else joined
 
 
-@operator(method=False)
+def _copied(tensors: list, dim: int):
+    """Samples joined to a batch at once: one copy of each, where all are runs of memory that are there already and no derivative is wanted;
+    else None. Recorded, a batch would be as many nodes, and another recording for each choice of samples among which some are the same."""
+    d = tensors[0]._meta.dtype
+    if state.watch is not None or state.rewriter is not None or state.devices or config.eager:
+        return None
+    for x in tensors:
+        v, buffer = x._meta.view, x.storage.node.buffer
+        if buffer is None or x._meta.dtype is not d or x._rg and mode.grad or x.is_sparse or len(v.shape) <= dim \
+                or math.prod(v.shape[:dim]) != 1 or not is_row_major(v.shape, v.strides):
+            return None
+    view = dense(_joined_shape([x._meta.view.shape for x in tensors], dim))
+    if view.numel * d.itemsize > AT_ONCE:
+        return None
+    if not flight.awaited.isdisjoint([x.storage.node.buffer for x in tensors]):
+        flight.finish()
+    buffer = Buffer.allocate(view.numel * d.itemsize)
+    at = buffer.address
+    for x in tensors:
+        v = x._meta.view
+        ctypes.memmove(at, x.storage.node.buffer.address + v.offset * d.itemsize, v.numel * d.itemsize)
+        at += v.numel * d.itemsize
+    return core.tensor_on(core.Storage(leaf(buffer, view.numel, d)), meta(view, d, tensors[0]._meta.device))
+
+
+@operator(method=False, recalled=False)
 def stack(tensors, dim=0) -> Tensor:
     """Tensors of one shape, along a new dimension."""
     tensors = _listed("stack", tensors)

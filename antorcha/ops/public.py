@@ -213,7 +213,7 @@ def computing(rec: Record) -> str:
 
 def is_recalled(rec: Record) -> bool:
     """Whether calls of an operator are recorded again where what they record is known: it is written with others."""
-    return rec.family != "view" and not rec.bare and not (rec.variadic and rec.positional < len(rec.names))
+    return rec.recalled and rec.family != "view" and not rec.bare and not (rec.variadic and rec.positional < len(rec.names))
 
 
 def _looked_up(rec: Record) -> str:

@@ -65,6 +65,17 @@ class Buffer:
         self._owner = array
         return self
 
+    @staticmethod
+    def within(whole: Buffer, start: int, nbytes: int) -> Buffer:
+        """`nbytes` of another buffer's memory, from byte `start` on: its own to read, not to be given to a result."""
+        self = _new(Buffer)
+        self.address = whole.address + start
+        self.nbytes = nbytes
+        self.exported = True
+        self._capacity = 0
+        self._owner = whole
+        return self
+
     def __del__(self, allocator=allocator, large=LARGE) -> None:  # bound here: globals go first when the interpreter ends
         capacity = self._capacity
         if 0 < capacity < large:

@@ -1,0 +1,61 @@
+"""Reads of the same shape at other places of one value: batch after batch of a data set, `x[i:i + n]`.
+
+Where a view begins is structure, so each batch would be another recording, with a plan of its own. A form that was met with more than
+a few beginnings reads a leaf that begins where its view does: such a window lies in the memory of the whole value, and recordings
+that look through it at other places are equal.
+"""
+
+from __future__ import annotations
+
+from ..loops.view import reach
+from ..runtime import flight
+from ..runtime.buffer import Buffer
+from .node import Form, Node, form, leaf, view
+
+FEW = 4         # beginnings that are left as they are: queries, keys and values, the gates of a recurrent cell
+_places: dict = {}      # a form without the beginnings of its views -> those that were met
+
+
+def moves(f: Form) -> bool:
+    """Whether forms that differ in where their views begin were met more than a few times."""
+    places = f.places
+    if places is None:
+        places = f.places = _met(f)
+    return places is not STILL and len(places) > FEW
+
+
+STILL: set = set()     # of forms whose views all begin at the beginning
+
+
+def _met(f: Form) -> set:
+    starts = tuple([v.offset if v is not None else 0 for v in f.views])
+    if not any(starts):
+        return STILL
+    key = (f.op, f.static, f.shape, f.dtype, tuple([v and (v.shape, v.strides) for v in f.views]))
+    if len(_places) > 20_000:
+        _places.clear()
+    places = _places.setdefault(key, set())
+    places.add(starts)
+    return places
+
+
+def frame(n: Node, windows: dict) -> None:
+    """Let a node whose form `moves` read what is in memory through windows; `windows`: those of this recording."""
+    inputs, views = list(n.inputs), list(n.views)
+    for j, (s, v) in enumerate(zip(inputs, views)):
+        if type(s) is Node and v is not None and v.offset > 0 and s.buffer is not None and s.buffer.device == "cpu" \
+                and v.numel and min(v.strides, default=0) >= 0:
+            key = (s, v.offset, reach(v))
+            if key not in windows:
+                windows[key] = _window(*key)
+            inputs[j], views[j] = windows[key], view(v.shape, v.strides)
+    f = n.form
+    n.inputs, n.form = tuple(inputs), form(f.op, tuple(views), f.static, f.shape, f.numel, f.dtype)
+
+
+def _window(whole: Node, start: int, count: int) -> Node:
+    size = whole.dtype.itemsize
+    buffer = Buffer.within(whole.buffer, start * size, count * size)
+    if whole.buffer in flight.awaited:
+        flight.awaited.add(buffer)
+    return leaf(buffer, count, whole.dtype)

@@ -1,0 +1,77 @@
+"""Batches that are slices or lists of samples: one plan serves them all, whichever they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import antorcha as torch
+from antorcha.graph import flush
+
+
+def _made(step, steps: int) -> int:
+    """How many plans the last of several steps make."""
+    for i in range(steps):
+        step(i)
+    before = flush.counters["made"]
+    for i in range(steps, 2 * steps):
+        step(i)
+    return flush.counters["made"] - before
+
+
+def test_slices_of_a_data_set_share_a_plan():
+    data, weight = torch.randn(400, 6), torch.randn(6, requires_grad=True)
+
+    def step(i):
+        weight.grad = None
+        batch = data[5 * i:5 * i + 5]
+        loss = ((batch * weight).sum(1) - batch[:, 0]).square().mean()
+        loss.backward()
+        expected = data.numpy()[5 * i:5 * i + 5]
+        r = expected @ weight.detach().numpy() - expected[:, 0]
+        np.testing.assert_allclose(loss.item(), (r * r).mean(), rtol=1e-4)
+        np.testing.assert_allclose(weight.grad.numpy(), 2 / 5 * r @ expected, rtol=1e-3, atol=1e-5)
+
+    assert _made(step, 20) == 0
+
+
+def test_a_window_outlives_what_it_looks_at():
+    data = torch.arange(800.0)
+    kept = []
+    for i in range(20):
+        part = data[4 * i:4 * i + 4] * 2
+        kept.append(part)
+        part.tolist()
+    pending = data[40:44] * 2
+    data.zero_()
+    del data
+    assert pending.tolist() == [80, 82, 84, 86] and kept[3].tolist() == [24, 26, 28, 30]
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["different", "some the same"])
+def test_a_list_of_samples_is_one_value(same):
+    samples = [torch.full((1, 3), float(k)) for k in range(60)]
+    for s in samples:
+        s.tolist()
+
+    def step(i):
+        chosen = [samples[(i * k) % (7 if same else 60)] for k in range(12)]
+        batch = torch.cat(chosen)
+        assert (batch + 1).tolist() == [[float((i * k) % (7 if same else 60)) + 1] * 3 for k in range(12)]
+        assert torch.stack(chosen).shape == (12, 1, 3)
+
+    assert _made(step, 10) == 0
+
+
+def test_joined_samples_are_a_copy_and_keep_their_derivative():
+    samples = [torch.ones(2) for _ in range(10)]
+    for s in samples:
+        s.tolist()
+    joined = torch.stack(samples)
+    samples[0].fill_(5)
+    assert joined.sum().item() == 20
+    leaves = [torch.ones(2, requires_grad=True) for _ in range(10)]
+    (torch.cat(leaves) * torch.arange(20.0)).sum().backward()
+    assert leaves[3].grad.tolist() == [6, 7]
+    with pytest.raises(RuntimeError, match="must match except in dimension"):
+        torch.cat([*samples, torch.ones(2, 2)])
