@@ -110,7 +110,9 @@ ops.aten = _Aten()
 
 def _namespace(name):
     """torch.ops.<name>: operators that programs define; see `library.py`."""
-    if name.startswith("__"):
+    from importlib.util import find_spec
+
+    if name.startswith("__") or find_spec(f"{ops.__name__}.{name}"):        # a module of our own: `from .ops import name` imports it
         raise AttributeError(name)
     from .library import Namespace
     space = ops.__dict__[name] = Namespace(name)

@@ -303,3 +303,22 @@ def test_values_and_derivatives_are_torchs(call):
     (expected * expected).sum().backward()
     (received * received).sum().backward()
     np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch, size", [(1, (64, 3, 5)), (2, (12, 24, 9)), (3, (7, 31, 2))])
+def test_weight_gradients_of_few_samples_are_sums_of_partial_sums(batch, size):
+    x, w = array(batch, 2, *size, dtype=np.float32), array(3, 2, 1, 2, 1, dtype=np.float32)
+    weight = torch.from_numpy(w).requires_grad_()
+    y = F.conv3d(torch.from_numpy(x), weight)
+    (gradient,) = torch.autograd.grad(y.sum(), weight)
+    exact = np.stack([x[:, :, :, k:size[1] - 1 + k].astype(np.float64).sum((0, 2, 3, 4)) for k in (0, 1)], -1)
+    np.testing.assert_allclose(gradient.numpy()[:, :, 0, :, 0], np.broadcast_to(exact, (3, 2, 2)), rtol=2e-6, atol=2e-4)
+
+
+def test_binary_cross_entropy_refuses_what_is_no_probability():
+    target = torch.tensor([0.0, 1.0])
+    for bad in ([0.2, 1.5], [-0.1, 0.5], [float("nan"), 0.5]):
+        for _ in range(6):      # recorded anew and again
+            F.binary_cross_entropy(torch.tensor([0.2, 1.0]), target)
+        with pytest.raises(RuntimeError, match="between 0 and 1"):
+            F.binary_cross_entropy(torch.tensor(bad), target)

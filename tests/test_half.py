@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 import pytest
 
@@ -172,3 +174,22 @@ def test_the_weights_of_an_interpolation_are_kept_in_16_bits(dtype):
     part = torch.tensor(2 / 3).to(dtype).float()
     expected = (x[0, 0, 0].float() * (1 - part).to(dtype).float() + x[0, 0, 1].float() * part).to(dtype)
     assert nn.functional.interpolate(x, size=4, mode="linear", align_corners=True)[0, 0, 1] == expected
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("sign", ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lt", "eq"])
+def test_numbers_are_rounded_where_pytorch_rounds_them(sign, dtype):
+    oracle = pytest.importorskip("torch")
+    function, values = getattr(operator, sign), np.arange(1, 65, dtype=np.float32) / 7
+    x, y = (library.from_numpy(values).to(getattr(library, dtype)) for library in (torch, oracle))
+    for number in (0.7, 2, 0.1):
+        assert function(x, number).tolist() == function(y, number).tolist(), f"x {sign} {number}"
+        assert function(number, x).tolist() == function(number, y).tolist(), f"{number} {sign} x"
+
+
+def test_comparing_with_a_number_compares_with_its_16_bits():
+    for d in HALVES:
+        x = torch.tensor([0.7]).to(d)
+        assert (x == 0.7).item() and not (x < 0.7).item() and (x - 0.7).item() == 0
+        assert (x * 0.7).item() == torch.tensor(x.item() * 0.7).to(d).item()        # of products the number stays as it is

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -99,3 +102,11 @@ def f(x: Tensor, n: int = 1, s: Optional[float] = None, *, sizes: Sequence[int],
         exec(source, space)
         texts.append(library.library.infer_schema(space["f"], mutates_args={"x"}))
     assert texts[0] == texts[1]
+
+
+def test_own_modules_of_operators_are_no_namespaces_of_programs():
+    program = "import antorcha as t; x = t.nn.functional.interpolate(t.ones(1, 1, 4, 4), size=2, mode='area'); print(x.sum().item())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "4.0", done.stderr
+    assert callable(torch.ops.aten._softmax_backward_data)
+    assert repr(torch.ops.some_program) == "<torch.ops.some_program>"

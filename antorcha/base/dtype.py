@@ -53,10 +53,11 @@ class dtype:
         return {float32: complex64, float64: complex128, float16: complex32}.get(self, self)
 
     def round(self, value: float) -> float:
-        """The nearest number of a floating point dtype; `value` itself for other dtypes."""
-        if self.kind != "f":
+        """The nearest number of a floating point dtype; `value` itself for other dtypes, and for complex numbers."""
+        if self.kind != "f" or type(value) is complex:
             return value
-        return float(self.numpy.type(value)) if self.numpy is not None else float(decode(encode(np.float32(value))))
+        with np.errstate(over="ignore"):
+            return float(self.numpy.type(value)) if self.numpy is not None else float(decode(encode(np.float32(value))))
 
     def __repr__(self) -> str:
         return f"torch.{self.name}"

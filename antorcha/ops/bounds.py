@@ -13,6 +13,9 @@ import functools
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+
+from ..base import dtype as dt
 from ..base.errors import message
 from ..graph import tape
 from ..graph.node import Node, View, dense
@@ -62,6 +65,26 @@ class Range:
             self.reach = view.memo["reach"] = reach(view) if view.numel else 0
         self.dense = self.reach <= SPARSE * view.numel and min(view.strides, default=0) >= 0
 
+    urgent = True           # values not known yet are computed before an optimiser's step
+
+    def misses(self, found: np.ndarray) -> np.ndarray:
+        """Those of some values that are out of range."""
+        return found[((found < self.low) | (found >= self.high)) & (found != self.ignored)]
+
+
+class Interval(Range):
+    """Floating point numbers read through `view` must be in [low, high]. Numbers still to be computed are not waited for."""
+
+    urgent = False
+
+    def __init__(self, view: View, low: float, high: float, error: Callable[[float], Exception]):
+        super().__init__(view, low, high, 0, error)
+        self.dense = False
+
+    def misses(self, found: np.ndarray) -> np.ndarray:
+        found = dt.decode(found) if found.dtype.kind == "u" else found
+        return found[~((found >= self.low) & (found <= self.high))]
+
 
 def require_places(what: str, index, size: int, error=IndexError) -> None:
     """The tensor `index` must hold places in a dimension of `size`, from its end if they are negative."""
@@ -78,7 +101,7 @@ def require(node: Node, wanted: Range) -> None:
         state.watch.requires(node, wanted)
         if node.buffer is None:
             return          # whoever watches asks again
-    elif node.buffer is None:
+    elif node.buffer is None and wanted.urgent:
         ends = _ends(node)
         if ends is None:
             _compute(node)
@@ -86,7 +109,7 @@ def require(node: Node, wanted: Range) -> None:
             return
     buffer = node.buffer
     if buffer is None or buffer.device != "cpu" or buffer in flight.awaited or state.vmap is not None:
-        state.unsure = True
+        state.unsure |= wanted.urgent
         return
     view, dtype = wanted.view, node.form.dtype
     if not view.numel or dtype.itemsize == 8 and wanted.dense and not _any_outside()(
@@ -95,9 +118,9 @@ def require(node: Node, wanted: Range) -> None:
     from ..loops.plan import memory
 
     found = memory(buffer.address + view.offset * dtype.itemsize, wanted.reach, dtype.memory, view)
-    bad = found[((found < wanted.low) | (found >= wanted.high)) & (found != wanted.ignored)]
+    bad = wanted.misses(found)
     if bad.size:
-        raise wanted.error(int(bad[0]))
+        raise wanted.error(bad[0].item())
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..base import dtype as dt
 from ..base.errors import message
 from ..graph.node import Static, View, dense, form
 from ..graph.node import view as make_view
@@ -37,11 +38,11 @@ def contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int, wide:
 
 
 def _complex_contract(a, va: View, b, vb: View, *dims):
-    """(A + iB)(C + iD) as four real contractions."""
+    """(A + iB)(C + iD) as four real contractions, in float64: differences of sums lose digits."""
     whole = [core.tensor_on(x.storage, meta(dense((x.storage.numel,)), x._meta.dtype, x._meta.device)) for x in (a, b)]
-    (ar, ai), (br, bi) = ((real_(x), imag_(x)) for x in whole)
+    (ar, ai), (br, bi) = ((core.cast(real_(x), dt.float64), core.cast(imag_(x), dt.float64)) for x in whole)
     real = contract(ar, va, br, vb, *dims) - contract(ai, va, bi, vb, *dims)
-    return complex_(real, contract(ar, va, bi, vb, *dims) + contract(ai, va, br, vb, *dims))
+    return core.cast(complex_(real, contract(ar, va, bi, vb, *dims) + contract(ai, va, br, vb, *dims)), a._meta.dtype)
 
 
 def _collapse(va: View, vb: View, nb, nm, nn, nk):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import math
 
-from ..base import dtype as dt
 from ..base.errors import message
 from ..graph.node import View, dense, ordered
 from ..graph.node import view as make_view
@@ -235,8 +234,7 @@ def _convolve(n: int, input, weight, bias, stride, padding, dilation, groups):
     if not x.shape[0] or not weight.shape[0]:
         y = _empty_result(x, weight, (x.shape[0], weight.shape[0], *count))
     else:
-        wide = dt.complex128 if x.dtype is dt.complex64 else x.dtype        # differences of products of the parts lose digits
-        y = correlate(x.to(wide), weight.to(wide), count, stride, padding, dilation, groups).to(x.dtype)
+        y = correlate(x, weight, count, stride, padding, dilation, groups)
     return _with_bias(y, bias, n, single, input._meta.dtype)
 
 

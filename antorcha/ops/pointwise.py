@@ -69,12 +69,14 @@ def rsub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     return sub_(other, input if alpha == 1 else _scaled(input, alpha, other))
 
 
-@pointwise(_mul, samples=binary(), grad=dict(input=lambda g, other: mul(g, other), other=lambda g, input: mul(g, input)), complex=True)
+@pointwise(_mul, exact_numbers=(0, 1), samples=binary(), complex=True,
+           grad=dict(input=lambda g, other: mul(g, other), other=lambda g, input: mul(g, input)))
 def mul(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise product, broadcast."""
 
 
-@pointwise(lambda a, b: a / b, name="true_divide", title="Div", public=False, rule=floating, samples=binary(away_from_zero=True),
+@pointwise(lambda a, b: a / b, name="true_divide", title="Div", public=False, rule=floating, exact_numbers=(1,),
+           samples=binary(away_from_zero=True),
            grad=dict(input=lambda g, other: g / other, other=lambda g, input, other: -g * ((input / other) / other)), complex=True)
 def div_(input: Tensor, other: Tensor): ...
 
@@ -92,7 +94,7 @@ def _trunc_divide(a, b):
     return ir.trunc(a / b) if a.dtype.kind == "f" else a / b
 
 
-@pointwise(_floor_divide, rule=no_bool)
+@pointwise(_floor_divide, rule=no_bool, exact_numbers=(1,))
 def floor_divide(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise quotient rounded down."""
 
@@ -102,7 +104,7 @@ def floor_divide(input: Tensor, other: Tensor) -> Tensor:
 def trunc_divide_(input: Tensor, other: Tensor): ...
 
 
-@pointwise(_floor_divide, name="floor_quotient", title="Div", public=False, rule=no_bool,
+@pointwise(_floor_divide, name="floor_quotient", title="Div", public=False, rule=no_bool, exact_numbers=(1,),
            grad=dict(input=lambda g: g * 0, other=lambda g: g * 0))
 def floor_quotient_(input: Tensor, other: Tensor): ...
 
@@ -245,8 +247,6 @@ def pow(input: Tensor, exponent: Tensor) -> Tensor:
             return _power_as(input, exponent, lambda x: x * x * x)
         if exponent == 0.5 and input._meta.dtype.kind == "f":
             return _power_as(input, exponent, lambda x: x.sqrt())
-        if isinstance(exponent, float):
-            exponent = input._meta.dtype.round(exponent)     # of 16-bit floats, as in PyTorch: the exponent has 16 bits too
     return power_(input, exponent)
 
 
@@ -537,7 +537,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tens
 
 @pointwise(lambda x, a, b, v: x + v * (a / b), name="addcdiv", public=False, rule=floating,
            grad=dict(input=lambda g: g, tensor1=lambda g, tensor2, value: g * (value / tensor2),
-                     tensor2=lambda g, tensor1, tensor2, value: -g * (value * (tensor1 / (tensor2 * tensor2)))), complex=True)
+                     tensor2=lambda g, tensor1, tensor2, value: -g * (value * tensor1 / (tensor2 * tensor2))), complex=True)
 def addcdiv_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
 
 

@@ -44,6 +44,7 @@ class Record:
         self.tensors = ()           # inputs that may not be numbers
         self.wide = False           # of 16-bit floats the "forward" body, the "derivative" or both (True) are computed in float32
         self.moves = False          # gives elements on as they are
+        self.exact_numbers = ()     # of two tensors, which are not rounded to 16-bit floats as others are if numbers stand for them
         self.autocast = None        # inside of torch.autocast inputs are cast: "lower" to its dtype, "full" to float32
         self.late_error = IndexError        # what an index out of its dimension raises when the value is computed; None: there is none
         self.bare = False           # the body makes one node, of the inputs with a derivative in their order, or (of a view) none
@@ -251,16 +252,20 @@ def _unary_call(rec: Record):
 
 def _binary_call(rec: Record):
     cache = rec.cache
+    kinds = rec.function.__annotations__
+    first, second = (place in rec.exact_numbers or kinds.get(name) != "Tensor" for place, name in enumerate(rec.names))
 
     def call(a, b):
         try:
             if type(b) in NUMBERS:
                 form, m, terms = cache[a._meta, type(b)]
-                inputs = (a.storage.node, b)
+                d = a._meta.dtype
+                inputs = (a.storage.node, b if d.compute is d or second else d.round(b))
                 tracked = 1 if a._rg else 0
             elif type(a) in NUMBERS:
                 form, m, terms = cache[type(a), b._meta]
-                inputs = (a, b.storage.node)
+                d = b._meta.dtype
+                inputs = (a if d.compute is d or first else d.round(a), b.storage.node)
                 tracked = 2 if b._rg else 0
             else:
                 form, m, terms = cache[a._meta, b._meta]

@@ -10,7 +10,7 @@ from functools import partial
 from ...base import dtype as dt
 from ...base.errors import message
 from ...ops.activation import logsigmoid
-from ...ops.bounds import Range, require
+from ...ops.bounds import Interval, Range, require
 from ...ops.contraction import linear
 from ...ops.index import pick_one
 from ...ops.pointwise import sigmoid, where
@@ -308,13 +308,19 @@ def _binary_cross_entropy(input: Tensor, target: Tensor):
     return -(target * input.log().clamp_min(-100) + (1 - target) * (1 - input).log().clamp_min(-100))
 
 
+def _no_probability(found: float) -> Exception:
+    return RuntimeError(message("binary_cross_entropy", "all elements of input to be probabilities, between 0 and 1", f"{found:g}",
+                                "Take the sigmoid first, or give logits to binary_cross_entropy_with_logits."))
+
+
 @autocasts("full")
 @recalled
 def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
-    """-(t log x + (1 - t) log(1 - x)), the logarithms at least -100."""
+    """-(t log x + (1 - t) log(1 - x)), the logarithms at least -100. RuntimeError for x in memory that are not within [0, 1]."""
     if input.shape != target.shape:
         raise ValueError(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please "
                          "ensure they have the same size.")
+    require(input.storage.node, Interval(input._meta.view, 0, 1, _no_probability))
     loss = _binary_cross_entropy(input, target)
     return _reduced(loss if weight is None else loss * weight, reduction, size_average, reduce)
 
