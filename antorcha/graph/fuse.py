@@ -15,6 +15,7 @@ groups it reads. Every refusal leaves a reason, which `explain` shows.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 from ..loops import index
 from ..loops.cost import cost_of
@@ -30,6 +31,7 @@ WIDEST = 16         # stored values that a deferred node may be made of; kernels
 TAPS = 4            # a value is not computed anew for each of its readers where it is made of so many large ones
 REPEATED = 2        # longest chain of deferred nodes computed several times for each element
 SMALL = 4096        # elements of a value that may be, however long the chain
+POSTPONED = 8       # most groups that one is moved behind
 MEMBERS = 96        # most nodes in a group
 ONE_ROW = 16_384    # elements up to which a whole reduction is done by one thread, and its result used in the same kernel
 INFINITE = 1 << 60
@@ -79,9 +81,10 @@ class Fusion:
                 self._chain(unit)
             elif self.needed[unit.index]:
                 getattr(self, "_" + unit.op.family)(unit.index, unit)
-        for n in self.recorded:
-            if self.live[n.index] and n.numel:
-                self.materialise(n.index)
+        for scalars in (False, True):       # single numbers last: what they are made of is not yet computed beside them
+            for n in self.recorded:
+                if self.live[n.index] and n.numel and (not n.shape) is scalars:
+                    self.materialise(n.index)
         for g in self.groups:
             g.members.sort()
         return self
@@ -159,6 +162,8 @@ class Fusion:
                 forms = (["row"] if g.inner in (None, reduced) and not (column and _across(keep, drop)) else []) + \
                         (["column"] if g.inner in (None, kept) and column else [])
         elif kept == 1 and g.inner and reduced * g.inner == g.numel and crossing:
+            if not any(s.index in g.reductions for s in self._behind(self.nodes[i])):
+                return "it takes nothing from the kernel's rows"     # on its own, its result is there before they are computed
             forms = ["total"]
         else:
             return "it runs over other dimensions"
@@ -448,9 +453,39 @@ class Fusion:
                         self.stored[i] = 1
                         return
                     reason = self.refusal
+                if any(self.join(g, i) for g in self.postponed(n)):
+                    self.stored[i] = 1
+                    return
             domain = index.domain_of(n.shape)
             self._new_group(domain, None, n, dense(domain)).reason = reason
         self.stored[i] = 1
+
+    def postponed(self, n: Node) -> Iterator[Group]:
+        """Groups of loops that n reads, each moved behind all that n reads if nothing until there reads it."""
+        read = {self.place[s.index].number for s in self._behind(n) if self.place[s.index] is not None}
+        latest = max(read, default=0)
+        for g in [self.groups[k] for k in sorted(read, reverse=True) if latest - POSTPONED <= k < latest]:
+            between = self.groups[g.number + 1:latest + 1]
+            if g.kind == "loops" and not any(self._depends(h, g) for h in between):
+                self.groups[g.number:latest + 1] = [*between, g]
+                for number in range(latest - len(between), latest + 1):
+                    self.groups[number].number = number
+                yield g
+
+    def _behind(self, *nodes: Node) -> list[Node]:
+        """The computed nodes that some are made of, down to those in memory."""
+        stack, found = list(nodes), {}
+        while stack:
+            for s in stack.pop().inputs:
+                if isinstance(s, Node) and s.buffer is None and s.index not in found:
+                    found[s.index] = s = self.nodes[s.index]
+                    if not self.stored[s.index]:
+                        stack.append(s)
+        return list(found.values())
+
+    def _depends(self, h: Group, g: Group) -> bool:
+        """Whether group h reads what g leaves in memory."""
+        return any(self.place[s.index] is g and self.stored[s.index] for s in self._behind(*[self.nodes[i] for i in h.members]))
 
     def candidates(self, n: Node) -> list[Group]:
         """Groups that a node might join: the latest that it reads from, and later ones that load the same values."""

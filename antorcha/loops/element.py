@@ -32,6 +32,7 @@ class Elements:
     def __init__(self, fusion, group, buffer_of):
         self.fusion, self.group, self.buffer_of = fusion, group, buffer_of
         self.memo: dict = {}
+        self.equal: dict = {}       # operator, place and arguments -> the element: what is recorded twice is computed once
 
     def get(self, n, v: View) -> Element:
         if n.buffer is None:
@@ -87,11 +88,13 @@ class Elements:
         args = tuple([self.source(n, j, v) for j in range(len(n.inputs))])
         if n.op.uses_index:
             args += (Element("coordinate", n, index.compose(v, index.last_coordinate(n.shape))),)
-        stage = 0
-        for a in args:
-            if a.stage > stage:
-                stage = a.stage
-        return Element("calc", n, v, args, stage, member)
+        key = (n.op, n.static.casts, n.dtype, v, tuple([id(a) for a in args]))
+        found = self.equal.get(key)
+        if found is None:
+            found = self.equal[key] = Element("calc", n, v, args, max([a.stage for a in args], default=0), member)
+        elif found.member < 0:
+            found.member = member
+        return found
 
 
 def views_of(roots) -> list[View]:

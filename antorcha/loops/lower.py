@@ -461,6 +461,7 @@ class Loops:
         """Updates for a loop over the row at `coords`: its reductions of the first stage, into accumulators declared in `body`."""
         w = self.w
         outside = w.coords, w.variables, w.ops, w.stage
+        reads = dict(w.read_at)     # of this row: results may take the memory of what is read
         w.coords, w.variables, w.ops, w.stage = coords + w.coords[self.wall:], {}, {}, 0
         self._hoist([e for _, _, e in self.ahead], body)
         updates: list = []
@@ -470,6 +471,7 @@ class Loops:
             body.append(ir.accumulator(name, n.op.combine, identity(n.op.combine, d)))
             updates.append(ir.update(name, w.expression(e).cast(d)))
         w.coords, w.variables, w.ops, w.stage = outside
+        w.read_at |= reads
         return updates
 
     def _begin_rows(self, place: list, outside: list) -> None:

@@ -183,7 +183,7 @@ def _class_loss(input: Tensor, target, top, log, dim):
 
 
 def _class_loss_grad(g, input, target, top, log, dim):
-    chance = (input - top - log).exp()
+    chance = (input - top).exp() * (-log).exp()     # the exponentials are those of `_log_sum`
     return where(along(input.shape[dim], dim, input.dim()) == target, chance - 1, chance) * g
 
 
