@@ -325,7 +325,7 @@ class Loops:
         """Loops over the dimensions of the row."""
         for d in range(len(self.domain) - 1, self.wall - 1, -1):
             name = self.w.coords[d].attr
-            inner = kind if kind != "vector" else vector(self.domain[d])
+            inner = kind if kind != "vector" or not self.wall else vector(self.domain[d])     # one row alone: the same code for all lengths
             statements = [ir.loop(name, inner if d == len(self.domain) - 1 else "serial", self.extents[d], *statements)]
         return statements
 
