@@ -135,3 +135,70 @@ def test_throughput_is_measured():
     bench.add_input(torch.ones(1, 2))
     stats = bench.benchmark(num_calling_threads=2, num_warmup_iters=1, num_iters=5)
     assert stats.num_iters == 5 and stats.latency_avg_ms > 0 and "iterations: 5" in str(stats)
+
+
+def test_functions_of_arrays_take_tensors():
+    import numpy as np
+
+    double = torch.compiler.wrap_numpy(lambda x: np.add(x, x))
+    assert double(torch.ones(2)).tolist() == [2.0, 2.0]
+
+
+def test_settings_of_backends():
+    before = torch.backends.cuda.matmul.fp32_precision
+    with torch.backends.flags(fp32_precision="tf32"):
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    assert torch.backends.cuda.matmul.fp32_precision == before
+    assert torch.backends.cudnn.set_flags(benchmark_limit=3) == (10,) and torch.backends.cudnn.benchmark_limit == 3
+    torch.backends.cudnn.benchmark_limit = 10
+    assert torch.backends.mkldnn.conv.fp32_precision == "none" and not torch.backends.cusparselt.is_available()
+    with pytest.raises(RuntimeError, match="no mps device"):
+        torch.backends.mps.get_name()
+
+
+def test_memory_of_devices_can_be_asked_for_without_one():
+    assert torch.cuda.memory.memory_allocated() == 0 and torch.cuda.memory_snapshot() == [] and torch.xpu.memory_reserved() == 0
+    assert torch.accelerator.max_memory_allocated() == 0 and torch.cuda.get_allocator_backend() == "native"
+    assert not isinstance(torch.ones(1), torch.cuda.FloatTensor) and issubclass(type(torch.cuda.FloatTensor), type)
+    for call in (torch.xpu.current_device, torch.mtia.get_device_properties):
+        with pytest.raises(RuntimeError, match="antorcha has no"):
+            call()
+    with pytest.raises(NotImplementedError, match="allocator"):
+        torch.cuda.MemPool()
+
+
+def test_pieces_for_devices_come_together_again():
+    from antorcha.cuda import comm
+
+    x = torch.arange(6.0)
+    parts = comm.scatter(x, ["cpu", "cpu"], [2, 4])
+    assert [len(p) for p in parts] == [2, 4] and torch.equal(comm.gather(parts, destination="cpu"), x)
+    assert comm.reduce_add([x, x, x]).tolist() == (3 * x).tolist()
+    out = torch.empty(6)
+    assert comm.broadcast(x, out=[out])[0] is out and torch.equal(out, x)
+    with pytest.raises(RuntimeError, match="exactly one"):
+        comm.broadcast(x)
+
+
+def test_causal_masks_that_are_not_written_out():
+    from antorcha.nn.attention.bias import causal_lower_right, causal_upper_left
+
+    q, k = torch.randn(1, 2, 4), torch.randn(1, 5, 4)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    for make, shift in ((causal_lower_right, 3), (causal_upper_left, 0)):
+        mask = torch.ones(2, 5, dtype=torch.bool).tril(shift)
+        assert torch.equal(make(2, 5).materialize(), mask)
+        assert torch.allclose(attend(q, k, k, attn_mask=make(2, 5)), attend(q, k, k, attn_mask=mask))
+
+
+def test_files_without_values_and_places_of_storages(tmp_path):
+    with torch.serialization.skip_data():
+        torch.save({"w": torch.ones(3)}, tmp_path / "empty.pt")
+    assert torch.load(tmp_path / "empty.pt")["w"].tolist() == [0.0, 0.0, 0.0]
+    assert torch.serialization.location_tag(torch.ones(1).untyped_storage()) == "cpu"
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.serialization.default_restore_location(torch.ones(1).untyped_storage(), "cuda:7")
+
+
+def test_limits_and_nodes_have_their_attributes_on_the_class():
+    assert torch.finfo.eps.__get__(torch.finfo(torch.float32)) == 2.0**-23 and torch.iinfo.max.__get__(torch.iinfo(torch.int8)) == 127

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import namedtuple
 from types import ModuleType
 
 from ..base import config
@@ -25,6 +26,12 @@ class _Backend(ModuleType):
     def is_built(self) -> bool:
         """Whether this backend is part of antorcha."""
         return self._available
+
+    def set_flags(self, **values) -> tuple:
+        """Set flags (None leaves one as it is); their values before."""
+        before = tuple(self.__dict__.get(name) for name in values)
+        self.__dict__.update({name: value for name, value in values.items() if value is not None})
+        return before
 
     @contextlib.contextmanager
     def flags(self, **values):
@@ -72,6 +79,72 @@ class _Matmul(_Backend):
         self.allow_tf32 = precision == "tf32"
 
 
+def _precision(name: str) -> _Backend:
+    """Operators of a library whose `fp32_precision` can be chosen."""
+    return _Backend(name, fp32_precision="none")
+
+
+class _Verbose:
+    """A context in which a library would tell what it does: it is not called."""
+
+    def __init__(self, enable):
+        self.enable = self.level = enable
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def _attention_kernels(enable_flash: bool = True, enable_math: bool = True, enable_mem_efficient: bool = True, enable_cudnn: bool = True):
+    """The older form of torch.nn.attention.sdpa_kernel: the kernels are always antorcha's own."""
+    yield {}
+
+
+def _is_macos_or_newer(major: int, minor: int) -> bool:
+    import platform
+
+    version = platform.mac_ver()[0]
+    return bool(version) and tuple(map(int, version.split(".")[:2])) >= (major, minor)
+
+
+def _no_mps(name: str):
+    raise RuntimeError(f"torch.backends.mps.{name}: antorcha has no mps device. Ask torch.backends.mps.is_available() first.")
+
+
+_frozen = False
+
+
+def flags_frozen() -> bool:
+    """Whether flags may only be set within the context `flags`."""
+    return _frozen
+
+
+def disable_global_flags() -> None:
+    """Say so. Kept only: flags of backends change nothing that is computed, but for the precision of products on GPUs."""
+    global _frozen
+    _frozen = True
+
+
+def set_flags(_fp32_precision: str = "none") -> tuple:
+    """Choose the precision of float32 for all backends; the one before."""
+    before = cuda.matmul.fp32_precision
+    cuda.matmul.fp32_precision = _fp32_precision
+    return (before,)
+
+
+@contextlib.contextmanager
+def flags(fp32_precision: str = "none"):
+    """A context with another precision."""
+    (before,) = set_flags(fp32_precision)
+    try:
+        yield
+    finally:
+        set_flags(before)
+
+
 cpu = _CPU("cpu", True)
 cuda = _CUDA(
     "cuda",
@@ -92,16 +165,35 @@ cuda = _CUDA(
     enable_mem_efficient_sdp=lambda enabled: None,
     enable_math_sdp=lambda enabled: None,
     enable_cudnn_sdp=lambda enabled: None,
+    allow_fp16_bf16_reduction_math_sdp=lambda enabled: None,
+    fp16_bf16_reduction_math_sdp_allowed=lambda: False,
+    is_flash_attention_available=lambda: True,
+    is_ck_sdpa_available=lambda: False,
+    can_use_flash_attention=lambda params, debug=False: True,
+    can_use_efficient_attention=lambda params, debug=False: True,
+    can_use_cudnn_attention=lambda params, debug=False: False,
+    preferred_rocm_fa_library=lambda backend=None: "default",
+    cublas_workspace_size=lambda: 0,
+    cublaslt_workspace_size=lambda: 0,
+    blas_workspace_size=lambda device=None: 0,
+    SDPAParams=namedtuple("SDPAParams", "query key value attn_mask dropout is_causal enable_gqa"),
+    sdp_kernel=_attention_kernels,
 )
-cudnn = _Backend("cudnn", enabled=True, benchmark=False, deterministic=False, allow_tf32=True, benchmark_limit=10, fp32_precision="ieee",
+cudnn = _Backend("cudnn", conv=_precision("cudnn.conv"), rnn=_precision("cudnn.rnn"), is_acceptable=lambda tensor: False,
+                 depthwise_kernel="auto", enabled=True, benchmark=False, deterministic=False, allow_tf32=True, benchmark_limit=10, fp32_precision="ieee",
                  version=lambda: None)
-mkl = _Backend("mkl", VERBOSE_OFF=0, VERBOSE_ON=1)
-mkldnn = _Backend("mkldnn", enabled=False, deterministic=False, allow_tf32=False, fp32_precision="ieee", VERBOSE_OFF=0, VERBOSE_ON=1)
-mps = _Backend("mps")
+cusparselt = _Backend("cusparselt", version=lambda: None, get_max_alg_id=lambda: None)
+kleidiai = _Backend("kleidiai")
+miopen = _Backend("miopen", immediate=False)
+mkl = _Backend("mkl", VERBOSE_OFF=0, VERBOSE_ON=1, verbose=_Verbose)
+mkldnn = _Backend("mkldnn", conv=_precision("mkldnn.conv"), matmul=_precision("mkldnn.matmul"), rnn=_precision("mkldnn.rnn"),
+                  is_acl_available=lambda: False, verbose=_Verbose, enabled=False, deterministic=False, allow_tf32=False, fp32_precision="ieee", VERBOSE_OFF=0, VERBOSE_ON=1)
+mps = _Backend("mps", is_macos_or_newer=_is_macos_or_newer, is_macos13_or_newer=lambda minor=0: _is_macos_or_newer(13, minor),
+               get_core_count=lambda: _no_mps("get_core_count"), get_name=lambda: _no_mps("get_name"))
 mha = _Backend("mha", get_fastpath_enabled=lambda: False, set_fastpath_enabled=lambda value: None)
 nnpack = _Backend("nnpack")
 openmp = _Backend("openmp")
-opt_einsum = _Backend("opt_einsum", enabled=False, strategy=None)
+opt_einsum = _Backend("opt_einsum", enabled=False, strategy=None, get_opt_einsum=lambda: None)
 quantized = _Backend("quantized", engine="none", supported_engines=["none"])
 xeon = _Backend("xeon")
 xnnpack = _Backend("xnnpack", enabled=False)

@@ -135,6 +135,69 @@ def list_backends(exclude_tags=None) -> list[str]:
     return ["inductor"]
 
 
+_backend = "inductor"
+
+
+def get_default_backend() -> str:
+    """The backend that `compile` names if none is given: a name alone, since there is one compiler."""
+    return _backend
+
+
+def set_default_backend(backend: str) -> None:
+    """Choose that name."""
+    global _backend
+    _backend = backend
+
+
+def wrap_numpy(fn):
+    """A function of arrays as one of tensors: arguments become arrays, results tensors."""
+    import numpy as np
+
+    from ..core.arrays import from_numpy
+    from ..core.tensor import Tensor
+    from ..utils import _pytree
+
+    @functools.wraps(fn)
+    def wrapped(*args, **kwargs):
+        args, kwargs = _pytree.tree_map_only(Tensor, lambda t: t.numpy(), (args, kwargs))
+        return _pytree.tree_map_only(np.ndarray, from_numpy, fn(*args, **kwargs))
+    return wrapped
+
+
+def _keep(wanted) -> list[bool]:
+    raise NotImplementedError("torch.compiler: guards cannot be left out: a call is replayed only where that is proven to do the same.")
+
+
+def skip_all_guards_unsafe(guard_entries) -> list[bool]:
+    """Refused, as all that would leave guards out: see the error."""
+    return _keep(guard_entries)
+
+
+skip_guard_on_inbuilt_nn_modules_unsafe = skip_guard_on_all_nn_modules_unsafe = skip_guard_on_globals_unsafe = skip_all_guards_unsafe
+keep_tensor_guards_unsafe = keep_portable_guards_unsafe = skip_all_guards_unsafe
+
+
+def set_enable_guard_collectives(enabled: bool) -> bool:
+    """False, what it was: processes decide for themselves what to replay."""
+    return False
+
+
+def save_cache_artifacts():
+    """None: compiled code is kept in files by itself (`antorcha.config.cache`), and there is nothing to hand over."""
+    return None
+
+
+def load_cache_artifacts(serialized_artifacts: bytes):
+    """None: see `save_cache_artifacts`."""
+    return None
+
+
+def load_compiled_function(file, *args, **kwargs):
+    """Refused: functions are not saved; what they compile to is found again in the cache."""
+    raise NotImplementedError("torch.compiler.load_compiled_function: functions are not saved. What a function compiles to is kept in the "
+                              "cache, so that a new process finds it.")
+
+
 def cudagraph_mark_step_begin() -> None:
     """Nothing to mark."""
 

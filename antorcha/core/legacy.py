@@ -51,11 +51,14 @@ def constructed(d: dt.dtype, args: tuple, device=None) -> Tensor:
 class TensorType(type):
     """The class of FloatTensor and the others: called, they make a tensor; every tensor of the dtype is an instance."""
 
+    device = "cpu"
+
     def __call__(cls, *args, device=None):
-        return constructed(cls.dtype, args, device)
+        made = constructed(cls.dtype, args, device)
+        return made if cls.device == "cpu" else made.to(cls.device)
 
     def __instancecheck__(cls, x) -> bool:
-        return isinstance(x, Tensor) and x.dtype is cls.dtype
+        return isinstance(x, Tensor) and x.dtype is cls.dtype and x.device.type == cls.device
 
 
 class StorageType(type):
@@ -66,6 +69,16 @@ class StorageType(type):
 
     def __instancecheck__(cls, x) -> bool:
         return isinstance(x, TypedStorage) and x.dtype is cls.dtype
+
+
+def on_gpu(name: str):
+    """torch.cuda.FloatTensor and the others; None for another name."""
+    kind = next((k for k in _KINDS if name in (f"{k}Tensor", f"{k}Storage")), None)
+    if kind is None:
+        return None
+    if name.endswith("Storage"):
+        return globals()[name]
+    return TensorType(name, (), {"dtype": _KINDS[kind], "device": "cuda", "__module__": "torch.cuda"})
 
 
 for _kind, _dtype in _KINDS.items():

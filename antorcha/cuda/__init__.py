@@ -13,14 +13,33 @@ from ..core.generator import seed_devices as _seed_devices
 from ..graph import tape as _tape
 from ..runtime import cuda as _cuda
 
+PARTS = ("amp", "comm", "graphs", "memory", "nvml", "nvtx", "profiler", "random", "status", "streams", "tunable")
+LATER = {   # part: the names of it that are found here too
+    "memory": frozenset(
+        "CUDAPluggableAllocator MemPool caching_allocator_alloc caching_allocator_delete caching_allocator_disabled "
+        "caching_allocator_enable change_current_allocator get_allocator_backend get_per_process_memory_fraction host_memory_stats "
+        "host_memory_stats_as_nested_dict list_gpu_processes max_memory_cached memory_cached memory_snapshot memory_stats_as_nested_dict "
+        "reset_accumulated_host_memory_stats reset_accumulated_memory_stats reset_peak_host_memory_stats "
+        "set_per_process_memory_fraction use_mem_pool".split()),
+    "status": frozenset(
+        "CudaError DeferredCudaCallError check_error clock_rate device_memory_used get_gencode_flags get_stream_from_external "
+        "get_sync_debug_mode has_magma is_tf32_supported memory_usage power_draw set_sync_debug_mode temperature utilization".split()),
+}
 GRAPHS = ("CUDAGraph", "graph", "graph_pool_handle", "is_current_stream_capturing", "make_graphed_callables")
 
 
 def __getattr__(name: str):
     import importlib  # the parts are loaded when they are asked for
 
-    if name in ("amp", "graphs"):
+    if name in PARTS:
         return importlib.import_module(f".{name}", __name__)
+    for part, names in LATER.items():
+        if name in names:
+            return getattr(importlib.import_module(f".{part}", __name__), name)
+    if name.endswith(("Tensor", "Storage")):
+        from ..core import legacy
+        if (found := legacy.on_gpu(name)) is not None:
+            return found
     if name in GRAPHS:
         return getattr(importlib.import_module(".graphs", __name__), name)
     raise AttributeError(f"module 'torch.cuda' has no attribute {name!r}")
@@ -41,6 +60,10 @@ def _index(device, optional: bool = True) -> int:
 def _device(device=None) -> _cuda.Device:
     _tape.state.devices = _tape.state.gpus = True
     return _cuda.device(_index(device))
+
+
+default_generators: tuple = ()
+has_half = True
 
 
 # -- devices ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,24 @@ from .. import amp as _amp
 from ..base import dtype as _dtypes
 from ..base.dtype import dtype as _DType
 
-__all__ = ["GradScaler", "autocast"]
+__all__ = ["GradScaler", "amp_definitely_not_available", "autocast", "custom_bwd", "custom_fwd"]
+
+
+def amp_definitely_not_available() -> bool:
+    """Whether there is no GPU."""
+    from . import is_available
+
+    return not is_available()
+
+
+def custom_fwd(fwd=None, *, cast_inputs=None):
+    """`torch.amp.custom_fwd` for "cuda"."""
+    return _amp.custom_fwd(fwd, device_type="cuda", cast_inputs=cast_inputs)
+
+
+def custom_bwd(bwd):
+    """`torch.amp.custom_bwd` for "cuda"."""
+    return _amp.custom_bwd(bwd, device_type="cuda")
 
 
 class autocast(_amp.autocast):

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..base.device import device as Device
 from ..ops.placement import device_name
+from .options import packages
 from .rebuild import StorageRef
 
 Restore = Callable[[StorageRef, str], StorageRef]
@@ -37,6 +38,9 @@ def _by_function(function: Callable, stored: StorageRef, location: str) -> Stora
 
 
 def _restore(stored: StorageRef, location: str) -> StorageRef:
+    for _, _, deserializer in packages:     # of the program's own (`register_package`)
+        if (found := deserializer(stored, location)) is not None:
+            return found
     try:
         device = device_name(location)
     except RuntimeError as e:

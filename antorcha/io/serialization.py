@@ -23,6 +23,9 @@ import numpy as np
 from . import host, legacy, names, restricted
 from .archive import ArchiveError, ArchiveReader, ArchiveWriter
 from .location import restorer
+from .options import *  # noqa: F403 (part of torch.serialization)
+from .options import __all__ as _options_names
+from .options import skip_data
 from .pickler import picklers
 from .rebuild import StorageRef
 from .restricted import add_safe_globals, clear_safe_globals, get_safe_globals, safe_globals
@@ -31,6 +34,7 @@ __all__ = [
     "add_safe_globals", "clear_safe_globals", "get_crc32_options", "get_safe_globals", "get_unsafe_globals_in_checkpoint",
     "load", "safe_globals", "save", "set_crc32_options",
 ]
+__all__ += _options_names
 
 DEFAULT_PROTOCOL = 2
 _FORMAT_VERSION = b"1"
@@ -88,7 +92,7 @@ def _write(write: Callable, root: str, data, storages: list[StorageRef]) -> None
     archive.record(".storage_alignment", b"64")
     archive.record("byteorder", sys.byteorder.encode())
     for key, stored in enumerate(storages):
-        archive.record(f"data/{key}", stored.data)
+        archive.record(f"data/{key}", bytes(memoryview(stored.data).nbytes) if skip_data.active else stored.data)
     archive.record("version", _ARCHIVE_VERSION)
     archive.close()
 

@@ -29,6 +29,6 @@ def sdpa_kernel(backends, set_priority: bool = False):
 def __getattr__(name: str):
     import importlib
 
-    if name == "flex_attention":
+    if name in ("flex_attention", "bias"):
         return importlib.import_module(".flex_attention", __name__)
     raise AttributeError(f"module 'torch.nn.attention' has no attribute '{name}' in antorcha")
