@@ -256,3 +256,10 @@ def test_a_matrix_times_a_batch_sums_its_gradient_before_it_is_rounded():
     a, b = (at.from_numpy(rng.standard_normal(s)).to(at.bfloat16).requires_grad_() for s in ((3, 4), (50, 4, 2)))
     (a @ b).float().sum().backward()
     np.testing.assert_array_equal(a.grad.float().numpy(), b.detach().double().sum((0, 2)).expand(3, 4).to(at.bfloat16).float().numpy())
+
+
+def test_as_strided_scatter_writes_within_the_input():
+    x = at.zeros(4, 4)
+    assert at.as_strided_scatter(x, at.ones(2, 2), (2, 2), (8, 2), 1).sum().item() == 4
+    with pytest.raises(RuntimeError, match="storage"):
+        at.as_strided_scatter(x, at.ones(2, 2), (2, 2), (200, 200), 0)

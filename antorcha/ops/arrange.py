@@ -224,7 +224,7 @@ def as_strided_scatter(input: Tensor, src: Tensor, size, stride, storage_offset=
     extent = 1 + sum((n - 1) * t for n, t in zip(v.shape, v.strides)) + v.offset if v.numel else 0
     flat = views.as_strided_(input, (extent,), (1,), 0).clone()
     offset = v.offset if storage_offset is None else storage_offset
-    region = make_view(tuple(size), tuple(stride), offset)
+    region = views.as_strided(flat, size, stride, offset)._meta.view
     return views.as_strided_(core.overwrite_region(flat, region, src.to(input.dtype)), v.shape, v.strides, v.offset)
 
 

@@ -311,20 +311,21 @@ def _slope(x, d, spacing, edge_order):
         inside = (at(2, n - 2) - at(0, n - 2)) / (2 * spacing)
     else:
         a, b = steps.narrow(0, 0, n - 2), steps.narrow(0, 1, n - 2)
-        inside = (at(2, n - 2) * (a / b) - at(0, n - 2) * (b / a) + at(1, n - 2) * (b / a - a / b)) / (a + b)
+        inside = -b / (a * (a + b)) * at(0, n - 2) + (b - a) / (a * b) * at(1, n - 2) + a / (b * (a + b)) * at(2, n - 2)
     if edge_order == 1:
         first, last = (at(1) - at(0)) / step(0), (at(-1) - at(-2)) / step(-1)
     elif steps is None:
-        first = (at(0) * -3 + at(1) * 4 - at(2)) / (2 * spacing)
-        last = (at(-1) * 3 - at(-2) * 4 + at(-3)) / (2 * spacing)
+        first = (at(0) * -1.5 + at(1) * 2 - at(2) * 0.5) / spacing
+        last = (at(-3) * 0.5 - at(-2) * 2 + at(-1) * 1.5) / spacing
     else:
-        first, last = _edge(at(0), at(1), at(2), step(0), step(1)), -_edge(at(-1), at(-2), at(-3), step(-1), step(-2))
+        (a, b, c), (z, y, w) = _edge(step(0), step(1)), _edge(step(-1), step(-2))
+        first, last = a * at(0) + b * at(1) + c * at(2), -(w * at(-3) + y * at(-2) + z * at(-1))
     return cat([first, inside, last], d)
 
 
-def _edge(f0, f1, f2, a, b):
-    """The derivative at the first of three samples, a and b apart, of the parabola through them."""
-    return f1 * ((a + b) / (a * b)) - f0 * ((2 * a + b) / (a * (a + b))) - f2 * (a / (b * (a + b)))
+def _edge(a, b):
+    """Weights of three samples, a and b apart, for the derivative at the first of the parabola through them."""
+    return -(2 * a + b) / (a * (a + b)), (a + b) / (a * b), -a / (b * (a + b))
 
 
 def _trapezoids(name, y, x, dx, dim):
