@@ -4,6 +4,7 @@
 
 PYTHON is the interpreter of an environment with PyTorch. `--peak`: of dense bfloat16 products, for the share of it that a training step
 reaches (MFU); known for common cards. `--quick`: small sizes, to see that everything runs (with --device cpu even without a GPU).
+`python -m benchmarks.card` runs this and all tests that need a GPU.
 
     copy        GB/s of a copy on the card: what the others are measured against
     bandwidth   GB/s of large pointwise operators and reductions
@@ -169,7 +170,8 @@ def run_one(python: str, engine: str, what: str, options, *more: str) -> dict | 
     """What a process of an engine measures; None where it fails."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))}
     command = [python, str(HERE / "cuda.py"), "--engine", engine, "--only", what, "--device", options.device, *more]
-    done = subprocess.run(command + ["--quick"] * options.quick, capture_output=True, text=True, env=environment)
+    command += ["--quick"] * options.quick + ["--fake"] * options.fake
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         print(f"{engine} {what}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
         return None
@@ -204,10 +206,11 @@ def report(options) -> None:
         for name, python, module, more in engines(options, what):
             found[name] = run_one(python, module, what, options, *more)
         print(f"\n{what:<30}" + "".join(f"{name:>24}" for name in found))
+        if what.startswith("gpt") and peak:
+            for r in filter(None, found.values()):
+                r["MFU"] = r["TFLOP/s"] / peak
         for key in dict.fromkeys(k for r in found.values() if r for k in r if k != "losses"):
             print(f"  {key:<28}" + "".join(f"{r[key]:24.3f}" if r and key in r else f"{'-':>24}" for r in found.values()), flush=True)
-        if what.startswith("gpt") and peak:
-            print("  MFU: " + ", ".join(f"{n} {100 * r['TFLOP/s'] / peak:.1f} %" for n, r in found.items() if r))
     copied = (results.get("copy", {}).get("antorcha") or {}).get("GB/s")
     if copied and results.get("bandwidth", {}).get("antorcha"):
         shares = [f"{k} {100 * v / copied:.0f} %" for k, v in results["bandwidth"]["antorcha"].items()]
@@ -225,11 +228,17 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--engine", help=argparse.SUPPRESS)     # a process that measures
     parser.add_argument("--compile", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--own", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--fake", action="store_true", help=argparse.SUPPRESS)      # on the driver of the tests
     return parser.parse_args(given)
 
 
 def main() -> None:
     options = arguments()
+    if options.fake:
+        sys.path.insert(0, str(HERE.parent / "tests"))
+        import fake_cuda
+
+        fake_cuda.install(execute="none")
     if not options.engine:
         report(options)
         return

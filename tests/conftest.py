@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fake-gpu", action="store_true", help="run what needs a GPU on the driver of the tests (fake_cuda.py)")
+
+
+def pytest_configure(config):
+    if config.getoption("--fake-gpu"):
+        sys.path.insert(0, str(Path(__file__).parent))
+        import fake_cuda
+
+        fake_cuda.install()
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ class Library:
         self.driver = driver
         self.things: dict[int, dict] = {}
         self.products: list[dict] = []
+        self.alignments: list[list[int]] = []       # what is said of A, B, C and D, product by product
 
     def _make(self, pointer, **what) -> int:
         pointer._obj.value = len(self.things) + 1
@@ -49,13 +50,16 @@ class Library:
         return self._make(preference)
 
     def cublasLtMatmulPreferenceSetAttribute(self, preference, attribute, value, size):
-        assert (_number(attribute), value._obj.value) == (cublas.WORKSPACE, cublas.WORKSPACE_BYTES)
+        self.things[_number(preference)][_number(attribute)] = value._obj.value
         return 0
 
     def cublasLtMatmulPreferenceDestroy(self, preference):
         return 0
 
     def cublasLtMatmulAlgoGetHeuristic(self, handle, description, a, b, c, d, preference, wanted, result, found):
+        told = self.things[_number(preference)]
+        assert told[cublas.WORKSPACE] == cublas.WORKSPACE_BYTES
+        self.alignments.append([told[a] for a in cublas.ALIGNMENTS])
         found._obj.value = 1
         return 0
 

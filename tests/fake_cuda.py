@@ -8,6 +8,9 @@ the loop programs' interpreter ("interp"), or not at all ("none"). Its machine l
 from __future__ import annotations
 
 import ctypes
+import functools
+import re
+import threading
 
 import numpy as np
 import simt
@@ -41,6 +44,8 @@ class Library:
         self.modules: dict[int, str] = {}
         self.functions: dict[int, tuple] = {}
         self.parsed: dict[int, simt.Kernel] = {}
+        self.programs: dict[str, object] = {}   # code -> the loop program that it was made from
+        self.known = 0
         self.used = self.handles = self.clock = 0
         self.events: dict[int, int] = {}
         self.recorded: dict[int, int] = {}      # event -> stream
@@ -50,6 +55,7 @@ class Library:
         self.nodes: dict[int, tuple] = {}
         self.host: dict[int, np.ndarray] = {}
         self.roomy: dict[int, int] = {}
+        self.contexts: dict[int, int] = {}      # thread -> context
 
     @classmethod
     def of_addresses(cls, size: int) -> Library:
@@ -101,6 +107,7 @@ class Library:
         return 0
 
     def cuCtxSetCurrent(self, context):
+        self.contexts[threading.get_ident()] = _number(context)
         return 0
 
     def cuCtxSynchronize(self):
@@ -295,18 +302,30 @@ class Library:
         assert 0 < block[0] * block[1] <= 1024 and 0 < grid[0] < 2 ** 31 and 0 < grid[1] < 65536, "a launch that no GPU accepts"
         self.calls.append(("launch", name, grid, block, len(words), stream))
         text = self.modules[module]
+        most = re.search(r'maxntid(?:"="| )(\d+)', text)
+        assert not text or block[0] * block[1] <= int(most[1]), "more threads than the code has registers for"
         if self.execute == "none":
             return
         if self.execute == "interp":
-            kernel = next((k for k in ptx._kernels.values() if k.ptx() == text), None)
-            if kernel is not None:
-                interp.run(kernel.program, words)
+            program = self._program(text)
+            if program is not None:
+                interp.run(program, words)
                 return
         kernel = self.parsed.get(function)
         if kernel is None:
             kernel = self.parsed[function] = simt.Kernel(text, name)
         assert len(words) == len(kernel.parameters)
         kernel.run(self.memory, words, grid, block, shared=shared)
+
+    def _program(self, text: str):
+        """The loop program that code was made from; None for a chain's."""
+        kernels = list(ptx._kernels.values())
+        for kernel in kernels[self.known:]:
+            self.programs[kernel.ptx()] = kernel.program
+            if isinstance(kernel, ptx.Kernel) and kernel.program.body[0].kind != "contract":
+                self.programs[kernel.wide.ptx()] = kernel.program
+        self.known = len(kernels)
+        return self.programs.get(text)
 
     # -- graphs
 
@@ -376,3 +395,65 @@ class Library:
 
     def cuGraphExecDestroy(self, executable):
         return 0
+
+
+def install(devices: int = 1, execute: str = "simt") -> Library:
+    """Put a driver into this process, for good."""
+    ptx.assemble = lambda key, make_ir, architecture, long: make_ir()
+    library = Library(devices, execute)
+    cuda.use(library)
+    return library
+
+
+# -- what a real driver takes for granted -------------------------------------------------------------------------
+
+KINDS = {
+    "o": "where a result goes, or what is read: a reference, an array or nothing",
+    "h": "a handle or a host address: c_void_p",
+    "d": "an address on the device: c_uint64",
+    "i": "32 bits: c_int, c_uint or a small number",
+    "z": "c_size_t",
+    "u": "64 bits: c_uint64",
+    "b": "a byte: c_ubyte",
+}
+BEFORE_CONTEXTS = {"cuInit": "i", "cuGetErrorString": "io", "cuDeviceGetCount": "o", "cuDeviceGet": "oi", "cuDeviceGetName": "oii",
+                   "cuDeviceTotalMem_v2": "oi", "cuDeviceGetAttribute": "oii", "cuDevicePrimaryCtxRetain": "oi", "cuCtxSetCurrent": "h"}
+WITHIN_CONTEXTS = {
+    "cuCtxSynchronize": "", "cuMemAlloc_v2": "oz", "cuMemFree_v2": "d", "cuMemGetInfo_v2": "oo", "cuMemAllocHost_v2": "oz",
+    "cuMemFreeHost": "h", "cuMemcpyHtoDAsync_v2": "dhzh", "cuMemcpyDtoHAsync_v2": "hdzh", "cuMemcpyDtoDAsync_v2": "ddzh",
+    "cuMemsetD8Async": "dbzh", "cuStreamCreateWithPriority": "oii", "cuStreamDestroy_v2": "h", "cuStreamBeginCapture_v2": "hi",
+    "cuStreamEndCapture": "ho", "cuStreamSynchronize": "h", "cuStreamQuery": "h", "cuStreamWaitEvent": "hhi", "cuEventCreate": "oi",
+    "cuEventDestroy_v2": "h", "cuEventRecord": "hh", "cuEventQuery": "h", "cuEventSynchronize": "h", "cuEventElapsedTime": "ohh",
+    "cuModuleLoadDataEx": "ooioo", "cuModuleGetFunction": "oho", "cuFuncSetAttribute": "hii", "cuLaunchKernel": "hiiiiiiihoo",
+    "cuGraphCreate": "oi", "cuGraphAddKernelNode": "ohozo", "cuGraphAddChildGraphNode": "ohozh", "cuGraphDestroy": "h",
+    "cuGraphExecChildGraphNodeSetParams": "hhh", "cuGraphInstantiateWithFlags": "ohu", "cuGraphExecKernelNodeSetParams": "hho",
+    "cuGraphLaunch": "hh", "cuGraphExecDestroy": "h",
+}
+CTYPES = {"h": ctypes.c_void_p, "d": ctypes.c_uint64, "z": ctypes.c_size_t, "u": ctypes.c_uint64, "b": ctypes.c_ubyte}
+
+
+def _is(kind: str, x) -> bool:
+    if kind == "o":
+        return x is None or isinstance(x, (ctypes.Array, bytes, ctypes.c_char_p)) or type(x).__name__ == "CArgObject"
+    if kind == "i":
+        return isinstance(x, (ctypes.c_int, ctypes.c_uint)) or type(x) is int and -2 ** 31 <= x < 2 ** 31
+    return isinstance(x, CTYPES[kind])
+
+
+def _checked(name: str, kinds: str, bound: bool):
+    """A function that refuses what C would misread, and threads without a context."""
+    function = getattr(Library, name)
+
+    @functools.wraps(function)
+    def called(self, *args):
+        assert len(args) == len(kinds), f"{name} takes {len(kinds)} arguments; received {len(args)}"
+        for at, (kind, x) in enumerate(zip(kinds, args)):
+            assert _is(kind, x), f"{name}: expected as argument {at} {KINDS[kind]}; received {x!r}"
+        assert not bound or threading.get_ident() in self.contexts, f"{name} in a thread without a context"
+        return function(self, *args)
+
+    return called
+
+
+for _name, _kinds in (BEFORE_CONTEXTS | WITHIN_CONTEXTS).items():
+    setattr(Library, _name, _checked(_name, _kinds, _name in WITHIN_CONTEXTS))

@@ -12,6 +12,7 @@ import antorcha as torch
 from antorcha.graph import flush
 from antorcha.runtime import cublas, cuda
 from antorcha.targets import ptx
+from benchmarks import card
 from benchmarks import cuda as benchmark
 
 
@@ -60,3 +61,13 @@ def test_a_step_of_gpt2_in_its_size(gpus, monkeypatch):
     assert len(chains) >= 24 and not any(kernel.scratch for kernel in chains)
     assert not [n for k in kernels for n in k["nodes"] if n[4] and n[2][-2:] == (1024, 1024) and len(n[2]) > 2]
     assert sum(len(plan.kernels()) > 300 for plan in plans) <= 3 < library.names().count("cuGraphLaunch") + 4
+
+
+def test_one_command_runs_everything(tmp_path):
+    """The tests, the records and the measurements in processes of their own, on the driver of the tests."""
+    card.main(["--dry-run", "--out", str(tmp_path), "--only", "records", "others", "copy", "gpt_bach"])
+    results = json.loads((tmp_path / "results.json").read_text())
+    counts = {name: (t["passed"], t["failures"]) for name, t in results["tests"].items()}
+    assert counts == {"records": (len(card.DRY), []), "others": (1, [])}
+    assert results["measured"]["copy"]["antorcha"]["GB/s"] > 0 and results["measured"]["gpt_bach"]["antorcha"]["tokens/s"] > 0
+    assert "| gpt_bach | antorcha |" in (tmp_path / "results.md").read_text()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import ptxas
 import pytest
-from test_ptx import PTXAS, SPILLS, assembled
 
 import antorcha as torch
 import antorcha.nn.functional as F
@@ -162,16 +162,18 @@ def test_shared_memory_does_not_grow_with_the_sequence(tiled):
     assert found[0] == found[1] and len(found[0]) == 2
 
 
-@pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed (it comes with nvidia-cuda-nvcc)")
+@pytest.mark.ptxas
+@pytest.mark.skipif(ptxas.PTXAS is None, reason="ptxas is not installed (it is in nvidia-cuda-nvcc)")
 @pytest.mark.parametrize("name, architecture", [("causal attention", 80), ("attention of bfloat16", 90), ("perceptron", 80)])
-def test_ptx_assembles(chained, name, architecture, tmp_path):
+def test_ptx_assembles(chained, name, architecture):
     chained.execute = "none"
     _, plan = computed(PROGRAMS[name][0], "cuda")
     for k in plan.kernels():
         if k["kind"] == "chain":
             kernel = k["kernel"]
             text = ptx.compiled(kernel.ir(architecture), architecture, len(kernel.types) > ptx.FEW_WORDS)
-            assert all(n <= SPILLS for n in assembled(text, architecture, tmp_path))
+            (figures,) = ptxas.assembled([text], architecture)
+            assert all(f.spilled <= ptxas.SPILLS for f in figures.values())
 
 
 def test_a_last_block_that_is_shorter(chained):

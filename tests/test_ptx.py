@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import numpy as np
+import ptxas
 import pytest
 import simt
 
@@ -36,12 +32,13 @@ def simulated(monkeypatch):
     """Kernels run in the simulator, in the interpreter's place. The value lists (kernel, words) of all that ran; without an `order`,
     none runs."""
     class Ran(list):
-        order = "lockstep"
+        order, fitted = "lockstep", False
 
     ran = Ran()
 
     def run(program, words):
         (kernel,) = ptx.build_all([program])
+        kernel = kernel.fitted(words) if ran.fitted else kernel
         launch = kernel.launch(words)
         if launch is None:
             return
@@ -154,6 +151,15 @@ def test_kernels_compute_what_the_processor_does(simulated, case, monkeypatch):
     assert "rounded" not in case or np.abs(got - want).max() > 1e-5
 
 
+@pytest.mark.parametrize("lanes", [64, 128, 256, 512])
+def test_any_number_of_warps_shares_a_row(simulated, lanes, monkeypatch):
+    """All lanes know what they have made together."""
+    monkeypatch.setattr(ptx.Kernel, "_rows", staticmethod(lambda count, width, each=1: ptx.Launch((count, 1), (lanes, 1))))
+    x = numbers(2, 700)
+    np.testing.assert_allclose(torch.log_softmax(x, 1).exp().sum(1).tolist(), [1, 1], rtol=1e-5)
+    assert x.argmax(1).tolist() == x.numpy().argmax(1).tolist()
+
+
 @pytest.mark.parametrize("case", ["total", "rows", "long rows", "rows of bool", "many columns", "matmul of float64",
                                   "matmul of transposed halves", "matmul rounded along k", "layer norm"])
 def test_no_barrier_is_missing(simulated, case, monkeypatch):
@@ -212,39 +218,59 @@ def test_launches(simulated):
 # -- NVIDIA's assembler -----------------------------------------------------------------------------------------
 
 
-def assembler() -> str | None:
-    """ptxas: named by ANTORCHA_PTXAS, on the path, or of the package nvidia-cuda-nvcc."""
-    found = os.environ.get("ANTORCHA_PTXAS") or shutil.which("ptxas")
-    if not found and importlib.util.find_spec("nvidia") is not None:
-        for folder in importlib.util.find_spec("nvidia").submodule_search_locations or ():
-            found = next((str(p) for p in Path(folder).rglob("ptxas")), None) or found
-    return found
+needs_assembler = [pytest.mark.ptxas, pytest.mark.skipif(ptxas.PTXAS is None, reason="ptxas is not installed (it is in nvidia-cuda-nvcc)")]
 
 
-PTXAS = assembler()
-SPILLS = 128        # bytes
-
-
-def assembled(text: str, architecture: int, folder) -> list[int]:
-    """Bytes that the functions of a module spill, as the assembler tells."""
-    path = folder / "kernel.ptx"
-    path.write_text(text)
-    run = subprocess.run([PTXAS, f"-arch=sm_{architecture}", "-v", str(path), "-o", str(folder / "code")], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return [int(n) for n in re.findall(r"(\d+) bytes spill stores", run.stderr)]
-
-
-@pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed (it comes with nvidia-cuda-nvcc)")
 @pytest.mark.parametrize("architecture, cases", [
-    (80, ["rows", "matmul of transposed halves", "matmul rounded along k", "remainder", "argmin"]),
-    (90, ["pointwise", "complex", "long rows", "many columns", "scatter", "matmul with epilogue", "matmul of transposed halves",
-          "matmul rounded", "layer norm"])])
-def test_ptx_assembles(simulated, architecture, cases, tmp_path):
+    pytest.param(80, ["rows", "matmul of transposed halves", "matmul rounded along k", "remainder", "argmin"], marks=needs_assembler),
+    pytest.param(90, ["pointwise", "complex", "long rows", "many columns", "scatter", "matmul with epilogue", "matmul of transposed halves",
+                      "matmul rounded", "layer norm"], marks=needs_assembler)])
+def test_ptx_assembles(simulated, architecture, cases):
     simulated.order = None
     for case in cases:
         CASES[case]().tolist()
-    for number, kernel in enumerate({k.key: k for k, _ in simulated}.values()):
-        assert all(n <= SPILLS for n in assembled(kernel.ptx(architecture), architecture, tmp_path)), (number, kernel.key)
+    kernels = {k.key: k for k, _ in simulated}
+    for key, figures in zip(kernels, ptxas.assembled([k.ptx(architecture) for k in kernels.values()], architecture)):
+        assert all(f.spilled <= ptxas.SPILLS for f in figures.values()), (figures, key)
+
+
+@pytest.mark.ptxas
+@pytest.mark.skipif(ptxas.PTXAS is None or not os.environ.get("ANTORCHA_ALL_RECORDS"),
+                    reason="takes minutes: needs ptxas (it is in nvidia-cuda-nvcc) and ANTORCHA_ALL_RECORDS=1")
+@pytest.mark.parametrize("architecture", [80, 90])
+def test_the_kernels_of_all_records_assemble(architecture):
+    _, found = ptxas.report(os.cpu_count(), [architecture], ["float32"])
+    assert not {key: f for key, f in found.items() if f.spilled > ptxas.SPILLS}
+
+
+WIDE = {
+    "pointwise": (lambda: (numbers(20, 300) * 2 + numbers(300, seed=1)).relu(), "v4.b32"),
+    "halves": (lambda: numbers(20, 400).bfloat16() * 2, "v4.b32"),
+    "widened": (lambda: numbers(20, 403)[:, :400].bfloat16().float() + 1, None),
+    "rows": (lambda: numbers(40, 260).half().sum(1), "v4.b32"),
+    "with an end": (lambda: numbers(1003).exp(), "v4.b32"),
+    "softmax": (lambda: torch.softmax(numbers(5, 516), 1), None),
+    "bytes": (lambda: (numbers(3, 512) > 0).logical_not(), None),
+    "unaligned": (lambda: numbers(1004)[1:].exp(), ""),
+    "odd rows": (lambda: numbers(20, 301)[:, :300] * numbers(300), ""),
+}
+
+
+@pytest.mark.parametrize("order", ["lockstep", "warps"])
+@pytest.mark.parametrize("case", WIDE)
+def test_a_lane_takes_16_bytes(simulated, case, order, monkeypatch):
+    """Where everything lies at multiples of 16 bytes; LLVM makes one access of a group. The values are the same."""
+    simulated.order, simulated.fitted = order, True
+    compute, access = WIDE[case]
+    got = compute().float().numpy()
+    with monkeypatch.context() as m:
+        m.setattr(config, "target", "llvm")
+        want = compute().float().numpy()
+    coarse = case in ("halves", "widened", "rows")
+    np.testing.assert_allclose(got, want, rtol=1e-2 if coarse else 1e-5, atol=1e-2 if coarse else 1e-6)
+    wide = [k for k, _ in simulated if k.each > 1]
+    assert access is None or bool(access) == bool(wide)
+    assert not access or order == "warps" or any(access in kernel.ptx(80) for kernel in wide)
 
 
 def test_every_architecture_has_code(simulated):

@@ -221,7 +221,7 @@ class Stream:
 
     def __init__(self, device=None, priority: int = 0, *, stream_ptr: int | None = None):
         self._device = _device(device)
-        self.cuda_stream = self._device.new_stream(priority) if stream_ptr is None else stream_ptr
+        self.cuda_stream = self._device.pooled_stream(priority) if stream_ptr is None else stream_ptr
         self.priority = priority
 
     @property
@@ -238,7 +238,7 @@ class Stream:
     def query(self) -> bool:
         """Whether the stream's work is done."""
         _tape.flush()
-        return _cuda.stream_done(self._device, self.cuda_stream)
+        return self._device.stream_done(self.cuda_stream)
 
     def record_event(self, event: Event | None = None) -> Event:
         """Mark what the stream has been given so far."""

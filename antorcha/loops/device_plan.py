@@ -42,11 +42,12 @@ class DevicePlan(Plan):
                 tiles.append([0, 0, 1, 0])
                 self.work.append((k, prepared))
                 continue
-            launch = step.kernel.launch(words, self.architecture)
+            kernel = step.kernel.fitted(words)
+            launch = kernel.launch(words, self.architecture)
             tiles.append([0, 0, launch.grid[0] * launch.grid[1] if launch else 0, 0])
             if launch:
-                entry = step.kernel.entry(words, self.architecture)
-                self.work.append((k, (step.kernel, entry, launch, self.words.ctypes.data + 8 * start, step.count)))
+                entry = kernel.entry(words, self.architecture)
+                self.work.append((k, (kernel, entry, launch, self.words.ctypes.data + 8 * start, step.count)))
         self.table_rows = np.array(tiles, np.int64).reshape(-1, 4)      # as `kernels` reads it
         self.times: dict = {}
         self.calls: list | None = None      # the work, once its code is loaded
@@ -60,7 +61,8 @@ class DevicePlan(Plan):
         from ..targets.cuda_library import product_of
 
         found = product_of(kernel, words)
-        prepared = cuda.named(self.device).library(cublas.library()).prepared(found[0]) if found else None
+        handle = cuda.named(self.device).library(cublas.library()) if found else None
+        prepared = handle.prepared(found[0]) if handle else None
         if prepared is None:
             return None
         first = self.words.ctypes.data + 8 * start
@@ -129,13 +131,19 @@ class DevicePlan(Plan):
             self.graph = cuda_graph.PlanGraph(device, [call for _, call in self.calls])
             self.sent = self.words.copy()
             self.first_words = np.array([self.starts[k] for k, _ in self.calls])
+        if self.graph.stream != device.stream:
+            return False
         changed = np.flatnonzero(self.words != self.sent)
         if changed.size:
             which = np.unique(np.searchsorted(self.first_words, changed, "right") - 1)
             if 4 * which.size > 3 * len(self.calls):
                 return False                # as dear as launching
-            for i in which.tolist():
-                self.graph.update(i)
+            try:
+                for i in which.tolist():
+                    self.graph.update(i)
+            except cuda.CudaError:          # a library launches other kernels for other addresses: a new graph, in time
+                self.graph, self.runs = None, 0
+                return False
             self.sent[:] = self.words
         self.graph.launch()
         return True

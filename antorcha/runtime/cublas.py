@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
-from ctypes import byref, c_float, c_int, c_int32, c_int64, c_size_t, c_uint64, c_void_p
+from ctypes import byref, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,8 @@ FLOAT32, FLOAT32_FROM_TF32, FLOAT64 = 68, 77, 70        # cublasComputeType_t
 TRANSPOSE_A, TRANSPOSE_B, EPILOGUE, BIAS, BIAS_TYPE = 3, 4, 7, 8, 26    # attributes of a description
 ADD_BIAS = 4                                            # an epilogue
 BATCHES, BATCH_STEP = 5, 6                              # attributes of a layout
-WORKSPACE = 1                                           # an attribute of a preference
+WORKSPACE, ALIGNMENTS = 1, (5, 6, 7, 8)                 # attributes of a preference; at what A, B, C and D lie
+ALIGNED = 256                                           # bytes: what the library takes for granted unless it is told
 WORKSPACE_BYTES = 32 << 20
 
 
@@ -28,12 +29,14 @@ class CublasError(RuntimeError):
 
 
 class Operand(NamedTuple):
-    """A matrix in memory: its element type, the distance of its lines, of batches (in elements), whether lines run along k."""
+    """A matrix in memory: its element type, the distance of its lines, of batches (in elements), whether lines run along k, and a power
+    of two of which its address is a multiple."""
 
     type: str
     line: int
     batch: int
     along_k: bool = True
+    aligned: int = ALIGNED
 
 
 class Product(NamedTuple):
@@ -79,13 +82,23 @@ class Handle:
         device.bind()
         self.handle = c_void_p()
         self.check("cublasLtCreate", byref(self.handle))
-        self.workspace = device.allocate(WORKSPACE_BYTES)
+        self._workspaces: dict[int, object] = {}
         self.products: dict[Product, Prepared | None] = {}
 
     def check(self, name: str, *args) -> None:
         code = getattr(self.lib, name)(*args)
         if code:
             raise CublasError(f"cuBLASLt error in {name}: status {code}. Uninstall nvidia-cublas to compute products without it.")
+
+    def workspace(self) -> int:
+        """Memory for the library's own use, one for each stream: products in several streams come at the same time."""
+        device = self.device
+        found = self._workspaces.get(device.home)
+        if found is None:
+            found = self._workspaces[device.home] = device.allocate(WORKSPACE_BYTES)
+        elif device.capturing is not None:
+            device.capturing.append(found)
+        return found.address
 
     def prepared(self, product: Product) -> Prepared | None:
         """A product ready to run; None if the library has no algorithm for it."""
@@ -136,6 +149,9 @@ class Prepared:
         self.result = _Result()
         check("cublasLtMatmulPreferenceCreate", byref(preference))
         check("cublasLtMatmulPreferenceSetAttribute", preference, c_int(WORKSPACE), byref(nbytes), c_size_t(8))
+        p = self.product
+        for attribute, operand in zip(ALIGNMENTS, (p.b, p.a, p.c, p.c)):
+            check("cublasLtMatmulPreferenceSetAttribute", preference, c_int(attribute), byref(c_uint32(operand.aligned)), c_size_t(4))
         first, second, result = self.layouts
         check("cublasLtMatmulAlgoGetHeuristic", self.owner.handle, self.description, first, second, result, result, preference, c_int(1),
               byref(self.result), byref(found))
@@ -152,7 +168,7 @@ class Prepared:
         first, second, result = self.layouts
         owner.check("cublasLtMatmul", owner.handle, self.description, byref(self.one), c_void_p(b), first, c_void_p(a), second,
                     byref(self.zero), c_void_p(c), result, c_void_p(c), result, byref(self.result.algorithm),
-                    c_void_p(owner.workspace.address), c_size_t(WORKSPACE_BYTES), c_void_p(stream))
+                    c_void_p(owner.workspace()), c_size_t(WORKSPACE_BYTES), c_void_p(stream))
 
 
 class LibraryCall:

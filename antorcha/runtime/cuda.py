@@ -19,13 +19,14 @@ import numpy as np
 
 from .cuda_memory import Allocator, Block
 
-OUT_OF_MEMORY, NOT_READY = 2, 600
+OUT_OF_MEMORY, NOT_READY, OLD_DRIVER = 2, 600, 222
 NON_BLOCKING, NO_TIMING = 1, 2      # flags of streams, of events
 BUFFER_POINTER, BUFFER_SIZE = 1, 2  # kinds of the extra arguments of a launch
 TRANSLATORS = 8     # threads in which the driver translates PTX
 MAJOR, MINOR, PROCESSORS, THREADS_OF_PROCESSOR, WARP, SHARED = 75, 76, 16, 39, 10, 97      # device attributes
 MOST_SHARED = 8     # the attribute of a function that says how much shared memory its launches may ask for
 ALWAYS = 48 << 10   # bytes of shared memory that every launch may
+STREAMS = 32        # of one priority, that programs are given in turn
 
 
 class Unavailable(RuntimeError):
@@ -61,14 +62,18 @@ class Driver:
         text = c_char_p()
         self.library.cuGetErrorString(code, byref(text))
         if code == OUT_OF_MEMORY:
-            raise MemoryError
+            raise MemoryError(f"CUDA out of memory in {name}. Use smaller batches, or free tensors that are no longer needed.")
         raise CudaError(f"CUDA error in {name}: {(text.value or b'unknown error').decode()} (code {code}).")
 
     def start(self) -> None:
         """Count the devices. No context is made."""
-        if self.ready:
-            return
-        self.ready = True
+        if not self.ready:
+            with _lock:
+                if not self.ready:
+                    self._count()
+                    self.ready = True
+
+    def _count(self) -> None:
         code = self.library.cuInit(0)
         if code:
             text = c_char_p()
@@ -131,6 +136,7 @@ def use(library) -> None:
     for device in _devices.values():
         device.lost = True
     _devices.clear()
+    _idle.clear()
     _driver, _missing = (None if library is None else Driver(library)), None
     _current.__dict__.clear()
 
@@ -256,10 +262,13 @@ class Device:
         self._modules: dict[str, c_void_p] = {}
         self._arenas: dict[int, Buffer] = {}
         self.streams = threading.local()
-        self._checks: list[tuple[np.ndarray, Buffer, Callable]] = []
+        self._pool: dict[int, list[int]] = {}       # streams by priority
+        self._handed = 0
+        self._checks: list[tuple[int, np.ndarray, Buffer, Callable]] = []
         self._in_flight: list[tuple[Event, np.ndarray]] = []    # arrays that copies still read
         self.launches = 0
-        self._library = None
+        self._roomy: dict[int, int] = {}        # function -> bytes of shared memory that its launches may ask for
+        self._libraries: dict[int, object] = {}
         self.capturing: list | None = None      # the memory of the graph into which work is being captured
 
     def bind(self) -> None:
@@ -275,6 +284,20 @@ class Device:
         """A driver function, in this device's context."""
         self.bind()
         self.driver.call(name, *args)
+
+    def asked(self, name: str, *args) -> bool:
+        """Whether something is done, as a driver function of this kind tells."""
+        self.bind()
+        code = getattr(self.driver.library, name)(*args)
+        if code not in (0, NOT_READY):
+            self.driver.fail(name, code)
+        return code == 0
+
+    def let_go(self, name: str, *args) -> None:
+        """A driver function that destroys something, for finalisers: an error that work before it met is told elsewhere."""
+        if not self.lost:
+            self.bind()
+            getattr(self.driver.library, name)(*args)
 
     # -- memory
 
@@ -322,6 +345,7 @@ class Device:
         """Give what is not in use back to the driver."""
         self._arenas.clear()
         self.allocator.empty_cache()
+        Pinned.empty_cache()
 
     def upload(self, source: np.ndarray, wait: bool = True) -> Buffer:
         """A buffer with the bytes of a contiguous array; see `upload_to`."""
@@ -349,7 +373,7 @@ class Device:
         if out.nbytes:
             self.call("cuMemcpyDtoHAsync_v2", c_void_p(out.ctypes.data), c_uint64(address), c_size_t(out.nbytes), c_void_p(self.stream))
         self.wait_stream(self.stream)
-        self._settle_checks()
+        self._settle_checks(self.stream)
         return out
 
     def copy(self, to: int, source: int, nbytes: int) -> None:
@@ -371,13 +395,32 @@ class Device:
     def stream(self, handle: int) -> None:
         self.streams.current = handle
 
+    @property
+    def home(self) -> int:
+        """The stream that work is for: the current one, or what was current before a plan's own capture."""
+        beneath = getattr(self.streams, "beneath", None)
+        return self.stream if beneath is None else beneath
+
     def new_stream(self, priority: int = 0) -> int:
         handle = c_void_p()
         self.call("cuStreamCreateWithPriority", byref(handle), c_uint(NON_BLOCKING), c_int(priority))
         return handle.value or 0
 
+    def pooled_stream(self, priority: int = 0) -> int:
+        """One of a few streams, each in turn: the driver's are dear, and programs make them without end."""
+        streams = self._pool.setdefault(priority, [])
+        self._handed += 1
+        if len(streams) < STREAMS:
+            streams.append(self.new_stream(priority))
+            return streams[-1]
+        return streams[self._handed % STREAMS]
+
     def wait_stream(self, handle: int) -> None:
         self.call("cuStreamSynchronize", c_void_p(handle))
+
+    def stream_done(self, handle: int) -> bool:
+        """Whether all work given to a stream is done."""
+        return self.asked("cuStreamQuery", c_void_p(handle))
 
     def synchronize(self, checked: bool = True) -> None:
         """Wait until all work is done; an error that a kernel noted is raised."""
@@ -401,8 +444,9 @@ class Device:
     def call_of(self, key: str, entry: str, ptx: Callable[[], str], launch, words: int, count: int) -> Call:
         """A function with its launch (grid, block, shared)."""
         function = self.function(key, entry, ptx)
-        if launch.shared > ALWAYS:
+        if launch.shared > self._roomy.get(function.value, ALWAYS):     # never less than another launch of it needs
             self.call("cuFuncSetAttribute", function, c_int(MOST_SHARED), c_int(launch.shared))
+            self._roomy[function.value] = launch.shared
         return Call(function, launch, words, count)
 
     def prepare(self, modules: list[tuple[str, Callable[[], str]]]) -> None:
@@ -421,10 +465,16 @@ class Device:
         module, log = c_void_p(), ctypes.create_string_buffer(8192)
         options = (c_int * 2)(5, 6)         # ERROR_LOG_BUFFER, ERROR_LOG_BUFFER_SIZE_BYTES
         values = (c_void_p * 2)(ctypes.cast(log, c_void_p), c_void_p(len(log)))
-        try:
-            self.call("cuModuleLoadDataEx", byref(module), c_char_p(ptx.encode()), c_uint(2), options, values)
-        except CudaError as e:
-            raise CudaError(f"{e} {log.value.decode(errors='replace')}") from None
+        self.bind()
+        code = self.driver.library.cuModuleLoadDataEx(byref(module), c_char_p(ptx.encode()), c_uint(2), options, values)
+        if code == OLD_DRIVER:
+            raise CudaError(f"cuda: expected a driver that knows the kernels' language, PTX{ptx.partition('.version')[2][:4]}; received an "
+                            "older one. Update the NVIDIA driver, or compute with device='cpu'.")
+        if code:
+            try:
+                self.driver.fail("cuModuleLoadDataEx", code)
+            except CudaError as e:
+                raise CudaError(f"{e} {log.value.decode(errors='replace')}") from None
         return module
 
     def launch(self, call: Call) -> None:
@@ -433,12 +483,18 @@ class Device:
         self.launches += 1
 
     def library(self, lib):
-        """cuBLASLt's state on this device."""
-        if self._library is None:
-            from .cublas import Handle
+        """cuBLASLt's state on this device; None if it does not start here (it may be newer than the driver)."""
+        if id(lib) not in self._libraries:
+            from .cublas import CublasError, Handle
 
-            self._library = Handle(self, lib)
-        return self._library
+            try:
+                self._libraries[id(lib)] = Handle(self, lib)
+            except CublasError as e:
+                import warnings
+
+                warnings.warn(f"cuBLASLt does not start on {self.name}, products are computed without it: {e}", stacklevel=2)
+                self._libraries[id(lib)] = None
+        return self._libraries[id(lib)]
 
     # -- what kernels note
 
@@ -446,18 +502,19 @@ class Device:
         """Once work is done and somebody waits for it: `complain(words)` if one of a buffer's int64 words is not 0."""
         host = pinned(8 * count).view(np.int64)
         self.call("cuMemcpyDtoHAsync_v2", c_void_p(host.ctypes.data), c_uint64(status.address), c_size_t(8 * count), c_void_p(self.stream))
-        self._checks.append((host, status, complain))
+        self._checks.append((self.stream, host, status, complain))
         if len(self._checks) > 256:
             self.synchronize()
 
-    def _settle_checks(self) -> None:
+    def _settle_checks(self, stream: int | None = None) -> None:
+        """Look at what kernels noted in a stream whose work is done (None: in all)."""
         if not self._checks:
             return
-        if len({self.stream, 0}) > 1:
-            self.call("cuCtxSynchronize")
         checks, self._checks = self._checks, []
-        for host, _, complain in checks:
-            if host.any():
+        if stream is not None:
+            self._checks = [check for check in checks if check[0] != stream]
+        for where, host, _, complain in checks:
+            if stream in (None, where) and host.any():
                 complain(host.tolist())
 
 
@@ -518,24 +575,38 @@ class Call:
 # -- page-locked host memory ------------------------------------------------------------------------------------
 
 class Pinned:
-    """Host memory that a GPU reads and writes directly."""
+    """Host memory that a GPU reads and writes directly. Locking and unlocking pages is slow, and waits for the GPU, so blocks are kept,
+    by the powers of two that are their sizes. Who gives one back is done with it: copies that are under way hold their arrays."""
 
     def __init__(self, nbytes: int):
         self.device = device()
-        address = c_void_p()
-        self.device.call("cuMemAllocHost_v2", byref(address), c_size_t(max(nbytes, 1)))
-        self.address = address.value
-        _pinned[self.address] = max(nbytes, 1)
+        self.size = 1 << max(9, (nbytes - 1).bit_length())
+        idle = _idle.get((self.device, self.size))
+        self.address = idle.pop() if idle else self._locked()
+        _pinned[self.address] = self.size
         self.__array_interface__ = {"data": (self.address, False), "typestr": "|u1", "shape": (nbytes,), "version": 3}
+
+    def _locked(self) -> int:
+        address = c_void_p()
+        self.device.call("cuMemAllocHost_v2", byref(address), c_size_t(self.size))
+        return address.value
 
     def __del__(self) -> None:
         if hasattr(self, "address"):
             del _pinned[self.address]
             if not self.device.lost:
-                self.device.call("cuMemFreeHost", c_void_p(self.address))
+                _idle.setdefault((self.device, self.size), []).append(self.address)
+
+    @staticmethod
+    def empty_cache() -> None:
+        """Give blocks that are not in use back."""
+        for owner, size in list(_idle):
+            for address in _idle.pop((owner, size)):
+                owner.let_go("cuMemFreeHost", c_void_p(address))
 
 
 _pinned: dict[int, int] = {}        # address -> bytes
+_idle: dict[tuple[Device, int], list[int]] = {}
 
 
 def is_pinned(address: int) -> bool:
@@ -569,10 +640,7 @@ class Event:
         self.device.call("cuEventSynchronize", self.handle)
 
     def done(self) -> bool:
-        code = self.device.driver.library.cuEventQuery(self.handle)
-        if code not in (0, NOT_READY):
-            self.device.driver.fail("cuEventQuery", code)
-        return code == 0
+        return self.device.asked("cuEventQuery", self.handle)
 
     def milliseconds_to(self, end: Event) -> float:
         time = c_float()
@@ -580,13 +648,5 @@ class Event:
         return time.value
 
     def __del__(self) -> None:
-        if not self.device.lost and self.handle:
-            self.device.call("cuEventDestroy_v2", self.handle)
-
-
-def stream_done(device: Device, handle: int) -> bool:
-    """Whether all work given to a stream is done."""
-    code = device.driver.library.cuStreamQuery(c_void_p(handle))
-    if code not in (0, NOT_READY):
-        device.driver.fail("cuStreamQuery", code)
-    return code == 0
+        if self.handle:
+            self.device.let_go("cuEventDestroy_v2", self.handle)

@@ -38,23 +38,32 @@ class Graph:
         self.device.launches += 1
 
     def __del__(self) -> None:
-        if not self.device.lost and self.executable:
-            self.device.call("cuGraphExecDestroy", self.executable)
+        if self.executable:
+            self.device.let_go("cuGraphExecDestroy", self.executable)
 
 
 class PlanGraph(Graph):
-    """The steps of a plan, each after the one before. What a library launches is captured, as a graph of its own within this one."""
+    """The steps of a plan, each after the one before, for one stream. What a library launches is captured, as a graph of its own within
+    this one."""
 
     def __init__(self, device: Device, calls: list):
         super().__init__(device)
         self.calls = calls          # they hold what the nodes point to
-        self.graph = c_void_p()
+        self.graph, self.stream = c_void_p(), device.stream
         device.call("cuGraphCreate", byref(self.graph), c_uint(0))
         self.nodes: list[c_void_p] = []
         self.parameters: list = []
         for call in calls:
             self.nodes.append(self._node(call, (c_void_p * 1)(self.nodes[-1]) if self.nodes else None))
         self.instantiate(self.graph)
+
+    def __del__(self) -> None:
+        super().__del__()
+        for call, parameters in zip(self.calls, self.parameters):
+            if not isinstance(call, Call):
+                self.device.let_go("cuGraphDestroy", parameters)
+        if self.graph:
+            self.device.let_go("cuGraphDestroy", self.graph)
 
     def _node(self, call, before) -> c_void_p:
         node, count = c_void_p(), c_size_t(1 if before else 0)
@@ -93,6 +102,7 @@ class Capture:
 
     def __enter__(self) -> Capture:
         self.before, self.device.stream = self.device.stream, self.stream
+        self.device.streams.beneath = self.before if self.own else None
         self.device.call("cuStreamBeginCapture_v2", c_void_p(self.stream), c_int(RELAXED))
         return self
 
@@ -103,6 +113,6 @@ class Capture:
             if kind is None:        # otherwise the first error is told
                 raise
         finally:
-            self.device.stream = self.before
+            self.device.stream, self.device.streams.beneath = self.before, None
             if self.own:
                 self.device.call("cuStreamDestroy_v2", c_void_p(self.stream))

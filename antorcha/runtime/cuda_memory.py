@@ -8,6 +8,7 @@ what they had been given by the time it came back. Nobody waits for that, unless
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
@@ -42,6 +43,7 @@ class Allocator:
 
     def __init__(self, name: str, reserve: Callable[[int], int], release: Callable[[int], None], mark: Callable | None = None):
         self.name, self._reserve, self._release, self._mark = name, reserve, release, mark
+        self._lock = threading.RLock()
         self._in_use: list[tuple[Block, list]] = []     # given back, but other streams work with them until these events
         self._free: dict[tuple[int, bool], list[Block]] = {}    # (stream, small) -> blocks by size
         self._returned: deque[Block] = deque()      # by finalisers, which may come at any moment
@@ -52,15 +54,16 @@ class Allocator:
 
     def take(self, nbytes: int, stream: int = 0) -> Block:
         """A block of at least `nbytes` for work in a stream. OutOfMemoryError if the GPU has none."""
-        self.collect()
         size = max(ROUND, (nbytes + ROUND - 1) // ROUND * ROUND)
         small = size <= SMALL
-        block = self._best(size, stream, small) or self._segment(size, stream, small)
-        self._cut(block, size)
-        block.free = False
-        self.allocations += 1
-        self.allocated += block.size
-        self.peak = max(self.peak, self.allocated)
+        with self._lock:
+            self.collect()
+            block = self._best(size, stream, small) or self._segment(size, stream, small)
+            self._cut(block, size)
+            block.free = False
+            self.allocations += 1
+            self.allocated += block.size
+            self.peak = max(self.peak, self.allocated)
         return block
 
     def give(self, block: Block) -> None:
@@ -69,6 +72,10 @@ class Allocator:
 
     def collect(self) -> None:
         """Put back what finalisers returned, and what other streams are done with."""
+        with self._lock:
+            self._collect()
+
+    def _collect(self) -> None:
         later = []
         while self._returned:
             block = self._returned.popleft()
@@ -98,14 +105,15 @@ class Allocator:
 
     def empty_cache(self) -> None:
         """Give whole free segments back to the driver."""
-        self.collect()
-        self._settle()
-        for blocks in self._free.values():
-            for block in [b for b in blocks if b.before is None and b.after is None]:
-                blocks.remove(block)
-                self.segments.discard(block.address)
-                self.reserved -= block.size
-                self._release(block.address)
+        with self._lock:
+            self.collect()
+            self._settle()
+            for blocks in self._free.values():
+                for block in [b for b in blocks if b.before is None and b.after is None]:
+                    blocks.remove(block)
+                    self.segments.discard(block.address)
+                    self.reserved -= block.size
+                    self._release(block.address)
 
     def reset_peak(self) -> None:
         self.collect()

@@ -18,7 +18,7 @@ from ..loops import ir
 from . import ptx
 from .cuda_contract import ContractionKernel, Tile, attributes
 from .llvm import llvm_type
-from .ptx import ARCHITECTURES, FEW_WORDS, MOST_WORDS, THREADS, WARP, Kernel, Launch, PtxEmitter, _extent, _power, module, start
+from .ptx import ARCHITECTURES, FEW_WORDS, MOST_WORDS, THREADS, WARP, Kernel, Launch, PtxEmitter, _power, extent_of, module, start
 
 HEADER = 3      # words: blocks, blocks of a chunk, blocks after which one is the shorter
 
@@ -106,7 +106,7 @@ def lanes_of(kernel: Kernel, words: list[int]) -> int:
     plan = kernel.plan
     if not plan.widths:
         return 1
-    width = max(1, *(_extent(e, words) for e in plan.widths))
+    width = max(1, *(extent_of(e, words) for e in plan.widths))
     return min(_power(width), THREADS if plan.splits else WARP)
 
 
@@ -156,6 +156,9 @@ class ChainKernel:
         return ptx.assemble(self.key, lambda: self.ir(architecture), architecture, len(self.types) > FEW_WORDS)
 
     assembly = ptx
+
+    def fitted(self, words) -> ChainKernel:
+        return self
 
     def slices(self, architecture: int) -> int:
         return slice_bytes(self.parts(), architecture)

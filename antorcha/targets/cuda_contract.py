@@ -343,6 +343,9 @@ class ContractionKernel(Kernel):
     def contraction(self) -> Contraction:
         return self.program.body[0].attr
 
+    def fitted(self, words) -> Kernel:
+        return self         # `entry` chooses
+
     def emitter(self, tile: Tile, architecture: int, emitter: PtxEmitter | None = None) -> TileEmitter:
         """What writes a tile for an architecture."""
         return self._kind(architecture)(self.program, tile, emitter)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..loops.ir import Contraction, Op
-from ..runtime.cublas import TYPES, Operand, Product
+from ..runtime.cublas import ALIGNED, TYPES, Operand, Product
 from .cuda_mma import loaded
 from .llvm import evaluate
 
@@ -86,12 +86,18 @@ def _matrix(operand: Op, c: Contraction, rows: tuple, words, columns: tuple | No
     sizes = [evaluate(dims[0][1], words) for dims in (rows, along)]
     batch = steps.get(c.batch[0][0], 0) if c.batch else 0
     place = (load.attr, rest * load.dtype.itemsize)
+    aligned = _alignment(words[place[0]] + place[1])
     if by_k == 1 or sizes[1] == 1:
         line = by_row or sizes[1]
-        return (Operand(load.dtype.code, line, batch, True), place) if line >= sizes[1] else None
+        return (Operand(load.dtype.code, line, batch, True, aligned), place) if line >= sizes[1] else None
     if by_row == 1 and columns is None:
-        return (Operand(load.dtype.code, by_k, batch, False), place) if by_k >= sizes[0] else None
+        return (Operand(load.dtype.code, by_k, batch, False, aligned), place) if by_k >= sizes[0] else None
     return None
+
+
+def _alignment(address: int) -> int:
+    """The largest power of two up to `ALIGNED` that divides an address."""
+    return min(ALIGNED, address & -address) or ALIGNED
 
 
 def _vector(bias: Op, n: tuple, words):

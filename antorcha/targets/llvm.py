@@ -186,12 +186,16 @@ class Emitter:
         t = memory_type(self.program.slots[slot].dtype)
         return self.set(f"getelementptr inbounds {t}, ptr {self.slots[slot]}, i64 {self.expression(offset)}")
 
+    def alignment(self, op: ir.Op, itemsize: int) -> int:
+        """Of what number of bytes the address of a load or a store is a multiple."""
+        return min(itemsize, 8)
+
     def _access(self) -> str:
         return f", !llvm.access.group {self.groups[-1]}" if self.groups and self.groups[-1] else ""
 
     def load(self, op: ir.Op) -> str:
         p = self.address(op.attr, op.args[0])
-        v = self.set(f"load {memory_type(op.dtype)}, ptr {p}, align {min(op.dtype.itemsize, 8)}{self._access()}")
+        v = self.set(f"load {memory_type(op.dtype)}, ptr {p}, align {self.alignment(op, op.dtype.itemsize)}{self._access()}")
         return self.set(f"icmp ne i8 {v}, 0") if op.dtype is dt.bool_ else v
 
     def _complex(self, k: str, d: dt.dtype, source: dt.dtype, args: list[str]) -> str:
@@ -204,10 +208,10 @@ class Emitter:
         a = self.set(f"lshr {whole} {a}, {part}") if k == "imag" else a
         return self.set(f"bitcast i{part} {self.set(f'trunc {whole} {a} to i{part}')} to {llvm_type(d)}")
 
-    def store_at(self, p: str, v: str, d: dt.dtype) -> None:
+    def store_at(self, p: str, v: str, d: dt.dtype, aligned: int = 0) -> None:
         if d is dt.bool_:
             v = self.set(f"zext i1 {v} to i8")
-        self.line(f"store {memory_type(d)} {v}, ptr {p}, align {min(d.itemsize, 8)}{self._access()}")
+        self.line(f"store {memory_type(d)} {v}, ptr {p}, align {aligned or min(d.itemsize, 8)}{self._access()}")
 
     def compare(self, k: str, d: dt.dtype, a: str, b: str) -> str:
         if d.kind == "f":

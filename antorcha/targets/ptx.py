@@ -29,7 +29,7 @@ from .llvm import Emitter, evaluate, literal, llvm_type
 TRIPLE = 'target triple = "nvptx64-nvidia-cuda"\n'
 WARP = 32
 THREADS = 256           # of a block, where nothing asks for more
-MOST_THREADS = 1024
+MOST_THREADS = 512      # of a block that works on one row; its code may then take 128 registers
 UNROLL = 4              # elements a lane has in flight
 SIMPLE = 96             # nodes of a vector loop's body that is worth unrolling
 FILLED = 1 << 17        # threads that keep a large GPU busy
@@ -177,37 +177,40 @@ class PtxEmitter(Emitter):
     def _vector(self, s: ir.Op) -> None:
         stop, i = self.expression(s.args[0]), self.first
         self.lane_wise = True
-        if _straight(s):
+        if straight(s):
             ahead = self.set(f"mul i64 {self.step}, {UNROLL - 1}")
             stride = self.set(f"mul i64 {self.step}, {UNROLL}")
             with self.steps(i, stop, stride, ahead) as i:
-                self._together(s, i)
+                self.together(s, i, UNROLL, self.step)
         with self.steps(i, stop, self.step) as i:
             self.indices[s.attr[0]] = i
             self.statements(s.args[1:])
         self.lane_wise = False
         self.dirty |= {o.attr for o in walk(s) if o.kind == "store"} & self.plan.exchanged
 
-    def _together(self, s: ir.Op, i: str) -> None:
-        """The body for several elements: everything is read and computed before anything is written."""
+    def together(self, s: ir.Op, i: str, count: int, step: str) -> None:
+        """The body for several elements from `i` on: everything is read and computed before anything is written."""
         outer, known, writes = self.memo, dict(self.accumulators), []
-        for u in range(UNROLL):
-            self.memo = dict(outer)
+        for u in range(count):
+            self.memo, self.member = dict(outer), u
             self.indices[s.attr[0]] = i
             for b in s.args[1:]:
                 if b.kind == "store":
-                    writes.append((b, self.address(b.attr, b.args[0]), self.expression(b.args[1])))
+                    aligned = self.alignment(b, b.args[1].dtype.itemsize)
+                    writes.append((b, self.address(b.attr, b.args[0]), self.expression(b.args[1]), aligned))
                 elif b.kind == "update":
-                    writes.append((b, None, self.expression(b.args[0])))
+                    writes.append((b, None, self.expression(b.args[0]), 0))
                 else:
                     self.statement(b)
-            if u + 1 < UNROLL:
-                i = self.set(f"add nsw i64 {i}, {self.step}")
-        for b, address, v in writes:
+            if u + 1 < count:
+                i = self.set(f"add nsw i64 {i}, {step}")
+        body = {id(b): k for k, b in enumerate(s.args[1:])}
+        writes.sort(key=lambda w: body[id(w[0])])       # what one statement writes side by side
+        for b, address, v, aligned in writes:
             if address is None:
                 self.add(b.attr, v)
             else:
-                self.store_at(address, v, b.args[1].dtype)
+                self.store_at(address, v, b.args[1].dtype, aligned)
         self.memo, self.accumulators = outer, known
 
     def _store(self, s: ir.Op) -> None:
@@ -268,12 +271,12 @@ class PtxEmitter(Emitter):
             total = self.combine(combine, d, self.set(f"load {t}, ptr {address}"), self.set(f"load {t}, ptr {part}"))
             self.line(f"store {t} {total}, ptr {address}")
 
-    def _fold(self, part: str, combine: str, d: dt.dtype, v: str, wanted: list[str]) -> None:
-        """A butterfly over the lanes of a warp; `wanted` says which of the steps 16, 8, 4, 2, 1 apply."""
+    def _fold(self, part: str, combine: str, d: dt.dtype, v: str, wanted: list[str] | None = None) -> None:
+        """A butterfly over the lanes of a warp; `wanted` says which of the steps 16, 8, 4, 2, 1 apply (None: all)."""
         t = llvm_type(d)
-        for step, applies in zip((16, 8, 4, 2, 1), wanted):
+        for k, step in enumerate((16, 8, 4, 2, 1)):
             merged = self.combine(combine, d, v, self._shuffled(v, d, step))
-            v = self.set(f"select i1 {applies}, {t} {merged}, {t} {v}")
+            v = self.set(f"select i1 {wanted[k]}, {t} {merged}, {t} {v}") if wanted else merged
         self.line(f"store {t} {v}, ptr {part}")
 
     def _shuffled(self, v: str, d: dt.dtype, step: int) -> str:
@@ -314,7 +317,7 @@ class PtxEmitter(Emitter):
                 v = self.set(f"icmp ne i8 {v}, 0")
             t = llvm_type(d)
             v = self.set(f"select i1 {self.has_warp}, {t} {v}, {t} {identity(combine, d)}")
-            self._fold(part, combine, d, v, self.fewer_warps)
+            self._fold(part, combine, d, v)     # all lanes of all warps need the total
         self.call_void("llvm.nvvm.barrier0")
 
     def call_void(self, name: str, *args: tuple) -> None:
@@ -366,7 +369,6 @@ class PtxEmitter(Emitter):
         self.members = self.set(f"select i1 {whole}, i32 -1, i32 {self.set(f'shl i32 {few}, {first}')}")
         self.narrower = [self.set(f"icmp ugt i32 {lanes}, {step}") for step in (16, 8, 4, 2, 1)]
         warps = self.set(f"lshr i32 {lanes}, 5")
-        self.fewer_warps = [self.set(f"icmp ugt i32 {warps}, {step}") for step in (16, 8, 4, 2, 1)]
         self.warp = self.wide(self.set(f"lshr i32 {lane}, 5"))
         self.leads_warp = self.set(f"icmp eq i32 {in_warp}, 0")
         self.has_warp = self.set(f"icmp ult i32 {in_warp}, {warps}")
@@ -381,7 +383,7 @@ class PtxEmitter(Emitter):
             self.indices[top.attr[0]] = p
             self.statements(top.args[1:])
         self.line("ret void")
-        return self.function(self.signature(), "#0")
+        return self.function(self.signature(), "#1")
 
     # -- arithmetic that differs from the processor's -----------------------------------------------------------
 
@@ -429,7 +431,7 @@ class PtxEmitter(Emitter):
         return self.set(f"bitcast half {self.set(f'fptrunc float {a} to half')} to i16")
 
 
-def _straight(s: ir.Op) -> bool:
+def straight(s: ir.Op) -> bool:
     """Whether a vector loop's body is short, without branches, and reads nothing that it writes."""
     body = s.args[1:]
     if any(b.kind not in ("store", "update", "check") for b in body):
@@ -483,13 +485,31 @@ class Kernel:
                                       "Compute fewer tensors at once.")
         self.program, self.key = program, text
 
+    each = 1                # elements side by side that a lane takes
+
     @functools.cached_property
     def plan(self) -> Schedule:
         return schedule(self.program)
 
+    @functools.cached_property
+    def wide(self) -> Kernel:
+        """The same program, 16 bytes to a lane (cuda_wide.py)."""
+        from .cuda_wide import WideKernel
+
+        return WideKernel(self)
+
+    def fitted(self, words) -> Kernel:
+        """This kernel, or the faster one that these arguments allow. Of addresses the offsets from a buffer's beginning must be right."""
+        return self.wide if self.plan.widths and self.wide.fits(words) else self
+
     def ir(self, architecture: int = ARCHITECTURES[-1]) -> str:
         e = start(PtxEmitter(self.program, self.plan))
-        return module([e.kernel()], [e], e.shared_words)
+        return module([e.kernel()], [e], e.shared_words) + self.attributes()
+
+    def attributes(self) -> str:
+        """Attributes #1, of the kernel: how many threads a block may have, which decides how many registers each may."""
+        threads = MOST_THREADS if self.plan.widths and not self.plan.splits else THREADS
+        return f'attributes #1 = {{ nounwind "nvvm.maxntid"="{threads}" }}\n'
 
     def ptx(self, architecture: int = ARCHITECTURES[-1]) -> str:
         """The kernel's code for GPUs from compute capability `architecture` (80 for 8.0) on."""
@@ -510,19 +530,19 @@ class Kernel:
         if not self.plan.widths:
             rows = min(THREADS // 2, max(WARP, _power(count // 1024)))
             return Launch((-(-count // rows), 1), (1, rows))
-        width = max(1, *(_extent(e, words) for e in self.plan.widths))
-        return self._split(count, width) if self.plan.splits else self._rows(count, width)
+        width = max(1, *(extent_of(e, words) for e in self.plan.widths))
+        return self._split(count, width, self.each) if self.plan.splits else self._rows(count, width, self.each)
 
     @staticmethod
-    def _split(count: int, width: int) -> Launch:
-        lanes = min(THREADS, _power(width))
+    def _split(count: int, width: int, each: int = 1) -> Launch:
+        lanes = min(THREADS, _power(-(-width // each)))
         rows = min(THREADS // lanes, _power(count))
-        return Launch((-(-count // rows), min(GRID_Y, -(-width // (lanes * UNROLL)))), (lanes, rows))
+        return Launch((-(-count // rows), min(GRID_Y, -(-width // (lanes * max(each, UNROLL))))), (lanes, rows))
 
     @staticmethod
-    def _rows(count: int, width: int) -> Launch:
-        """A warp for a row of up to a thousand elements or so; more where there are few rows."""
-        lanes = max(min(WARP, _power(width)), min(MOST_THREADS, _power(width // 16)))
+    def _rows(count: int, width: int, each: int = 1) -> Launch:
+        """A warp for a row of up to a thousand elements or so; more for longer ones, and where there are few rows."""
+        lanes = max(min(WARP, _power(-(-width // each))), min(THREADS, _power(width // 16)))
         while lanes < min(MOST_THREADS, _power(width) // 2) and count * lanes < FILLED:
             lanes *= 2
         rows = min(max(1, THREADS // 2 // lanes), _power(count)) if lanes <= WARP else 1
@@ -534,7 +554,7 @@ def _power(n: int) -> int:
     return 1 << max(0, n - 1).bit_length()
 
 
-def _extent(e: ir.Op, words) -> int:
+def extent_of(e: ir.Op, words) -> int:
     try:
         return evaluate(e, words)
     except KeyError:        # depends on something that only the kernel knows
