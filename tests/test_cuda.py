@@ -444,3 +444,90 @@ def test_the_allocator():
         allocator.give(held.pop())
     allocator.empty_cache()
     assert allocator.allocated == 0 and allocator.reserved == 0 and not space
+
+
+# -- what a real driver asks for ----------------------------------------------------------------------------------
+
+def test_streams_come_from_a_pool(gpus):
+    """A program that makes streams without end uses a few of the driver's."""
+    handles = [torch.cuda.Stream().cuda_stream for _ in range(3 * cuda.STREAMS)]
+    assert len(set(handles)) == cuda.STREAMS and 0 not in handles
+    assert torch.cuda.Stream(priority=-1).cuda_stream not in handles
+
+
+def test_threads_have_their_own_context(gpus):
+    """Each thread binds it before its first call, whatever that is."""
+    import threading
+
+    stream, event, x = torch.cuda.Stream(), torch.cuda.Event(), torch.ones(3, device="cuda")
+    event.record()
+    found = []
+    questions = [stream.query, event.query, lambda: (x + 1).tolist(), lambda: x.cpu().tolist(), torch.cuda.synchronize]
+    threads = [threading.Thread(target=lambda ask=ask: found.append(ask())) for ask in questions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == len(questions) and [2, 2, 2] in found
+
+
+def test_notes_of_kernels_wait_for_their_stream(gpus):
+    """An index out of range in one stream is not lost, nor looked at too early, when another stream is waited for."""
+    index = torch.tensor([0, 7]).cuda()
+    other = torch.ones(2, device="cuda")
+    other.tolist()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        torch.ones(3, device="cuda")[index]
+        bad = torch.ones(3, device="cuda")[index]
+        tape.flush()
+    assert (other + 1).tolist() == [2, 2]
+    with pytest.raises(IndexError, match="received 7"):
+        torch.cuda.synchronize()
+    del bad
+
+
+def test_pinned_memory_is_kept(gpus):
+    x = numbers(600).pin_memory()
+    address = x.data_ptr()
+    del x
+    assert numbers(700).pin_memory().data_ptr() == address and len(gpus.host) == 1
+    torch.cuda.empty_cache()
+    assert not gpus.host
+
+
+def test_shared_memory_is_never_asked_for_less(gpus):
+    """Two launches of one function: what the first needs stays allowed."""
+    from antorcha.targets.ptx import Launch
+
+    device, asked = cuda.device(), []
+    device.function = lambda *given: cuda.c_void_p(7)
+    gpus.cuFuncSetAttribute = lambda function, attribute, value: asked.append(value.value) or 0
+    for nbytes in (10_000, 90_000, 60_000, 100_000):
+        device.call_of("key", "kernel", lambda: "", Launch((1, 1), (32, 1), nbytes), 0, 0)
+    assert asked == [90_000, 100_000]
+
+
+def test_a_driver_that_is_too_old(gpus):
+    gpus.cuModuleLoadDataEx = lambda *given: cuda.OLD_DRIVER
+    with pytest.raises(RuntimeError, match="Update the NVIDIA driver"):
+        torch.ones(2, device="cuda").tolist()
+
+
+def test_a_graph_that_cannot_be_updated_is_made_anew(gpus):
+    """The driver refuses where a library launches other kernels than before."""
+    x, found = torch.arange(8.0).cuda(), []
+    x.tolist()
+    for k in range(12):
+        if k == 8:
+            gpus.cuGraphExecKernelNodeSetParams = lambda *given: 910
+        found.append(((x * (k + 1.0)).cumsum(0).relu().cumsum(0).sqrt().cumsum(0)).tolist())
+    want = torch.arange(8.0)
+    for k, got in enumerate(found):
+        np.testing.assert_allclose(got, (want * (k + 1.0)).cumsum(0).relu().cumsum(0).sqrt().cumsum(0).tolist(), rtol=1e-5)
+
+
+def test_no_launch_has_more_threads_than_registers(gpus):
+    """Code says how many threads a block may have; without that 512 threads of more than 128 registers do not start on a card."""
+    for compute in (lambda x: x.softmax(1), lambda x: x.sum(), lambda x: x @ x.t(), lambda x: x.cumsum(1), lambda x: x * 2):
+        compute(A.cuda()).tolist()
+    assert gpus.modules and all("nvvm.maxntid" in text for text in gpus.modules.values())
