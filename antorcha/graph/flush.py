@@ -327,11 +327,12 @@ def donations(nodes: list[Node], leaves: list[Node], dying: list[int], steps: li
     places. Only after the last step that can fail, so that an error leaves everything as it was."""
     if not dying:
         return {}
-    readers: dict = {}
+    readers: dict = {}      # leaf -> the last step that reads it
+    writers: dict = {}      # buffer -> the first step that writes to it
     for k, step in enumerate(steps):
-        for b in step.reads:
-            if b[0] == "leaf":
-                readers[b] = k
+        readers.update(dict.fromkeys([b for b in step.reads if b[0] == "leaf"], k))
+        for b in step.writes:
+            writers.setdefault(b, k)
     safe = max((k for k, s in enumerate(steps) if s.fails), default=-1)
     found: dict[int, int] = {}
     for k in dying:
@@ -345,8 +346,7 @@ def donations(nodes: list[Node], leaves: list[Node], dying: list[int], steps: li
         for b, (v, order) in call.written_at.items():
             i = b[1]
             if b[0] == "node" and i in results and i not in found and v is at[0] and at[1] <= order and nodes[i].numel == leaves[k].numel \
-                    and nodes[i].dtype.itemsize == leaves[k].dtype.itemsize \
-                    and all(b not in s.writes for s in steps[:step]):
+                    and nodes[i].dtype.itemsize == leaves[k].dtype.itemsize and writers[b] == step:
                 found[i] = k
                 break
     return found

@@ -2,11 +2,13 @@
 
 What lowering reads of a group is its `Shape`: the nodes it reaches before something loaded from memory, each with its form, place and
 index map. Groups of one shape have the same calls but for the names of nodes and buffers, which a shape numbers in the order in
-which it meets them. A template is the calls in these numbers.
+which it meets them, and for where in a buffer they begin: the steps of a recurrent network differ in nothing else. A template is the
+calls in these numbers.
 """
 
 from __future__ import annotations
 
+from .view import View, view
 from .writer import Call
 
 _templates: dict[tuple, Template] = {}
@@ -18,13 +20,16 @@ def clear() -> None:
 
 
 class Shape:
-    """`key`: equal for groups with the same calls. `nodes` and `buffers` say what the numbers stand for in this group."""
+    """`key`: equal for groups with the same calls. `nodes` and `buffers` say what the numbers stand for in this group, `starts` from which
+    element on it goes about a buffer (by number; the others have none)."""
 
     def __init__(self, lowering, group):
         self.lowering, self.group = lowering, group
         self.nodes: list = []
         self.buffers: dict = {}
         self._numbers: dict[int, int] = {}
+        self._offsets: list[tuple[int, int]] = []       # (buffer, at which element it is read or written), without those in `_whole`
+        self._whole: set[int] = set()                   # buffers that are written from their beginning on
         nodes = lowering.fusion.nodes
         members = tuple([self._number(nodes[i]) for i in group.members])
         root = self._number(nodes[group.root]) if group.root >= 0 else -1
@@ -32,7 +37,12 @@ class Shape:
         described = []
         for n in self.nodes:    # which grows by what is read
             described.append(self._describe(n))
-        self.key = (lowering.fusion.plain, group.kind, group.domain, group.inner, group.outer, members, root, reductions, tuple(described))
+        self.starts: dict[int, int] = {}
+        for b, offset in self._offsets:
+            self.starts.setdefault(b, 0 if b in self._whole else offset)
+        offsets = tuple([offset - self.starts[b] for b, offset in self._offsets])
+        self.key = (lowering.fusion.plain, group.kind, group.domain, group.inner, group.outer, members, root, reductions, tuple(described),
+                    offsets)
 
     def _number(self, n) -> int:
         if n.buffer is None:
@@ -43,16 +53,41 @@ class Shape:
             self.nodes.append(n)
         return found
 
-    def _describe(self, n) -> tuple:
-        buffer = self.buffers.setdefault(self.lowering.buffer_of(n), len(self.buffers))
+    def _buffer(self, n) -> int:
+        return self.buffers.setdefault(self.lowering.buffer_of(n), len(self.buffers))
+
+    def _loaded(self, n) -> bool:
+        """Whether a node is read from memory."""
         if n.buffer is not None:
+            return True
+        place = self.lowering.fusion.place[n.index]
+        return place is not None and place is not self.group and bool(self.lowering.fusion.stored[n.index]) and \
+            place.number < self.group.number
+
+    def _describe(self, n) -> tuple:
+        buffer = self._buffer(n)
+        if self._loaded(n):
             return n.dtype, buffer
-        group, fusion, i = self.group, self.lowering.fusion, n.index
-        place = fusion.place[i]
-        if place is not None and place is not group and fusion.stored[i] and place.number < group.number:
-            return n.dtype, buffer
-        inputs = [self._number(s) if v is not None else None for s, v in zip(n.inputs, n.views)]
-        return n.form, buffer, place is group, fusion.stored[i], group.at.get(i), i in self.lowering.in_place, tuple(inputs)
+        group, fusion, i, f = self.group, self.lowering.fusion, n.index, n.form
+        in_place = i in self.lowering.in_place
+        inputs, views, static = [], [], f.static
+        for s, v in zip(n.inputs, f.views):
+            number = None
+            if v is not None:
+                number = self._number(s)
+                s = self.nodes[number]
+                if self._loaded(s) and not (in_place and not views):    # the old value of a scatter in place is there already
+                    self._offsets.append((self._buffer(s), v.offset))
+                    v = view(v.shape, v.strides)
+            inputs.append(number)
+            views.append(v)
+        if in_place:
+            self._offsets.append((buffer, static.region.offset))
+            static = static._replace(region=view(static.region.shape, static.region.strides))
+        else:
+            self._whole.add(buffer)
+        return f.op, tuple(views), static, f.shape, f.dtype, buffer, fusion.place[i] is group, fusion.stored[i], group.at.get(i), \
+            in_place, tuple(inputs)
 
 
 class Template:
@@ -62,6 +97,7 @@ class Template:
         node = {n.index: k for k, n in enumerate(shape.nodes) if n.buffer is None}
         buffer = dict(shape.buffers)
         buffer.update({("part", first_part + k): ("part", k) for k in range(len(parts))})
+        self.starts = shape.starts
         self.parts, self.checks = parts, [(node[i], j, size) for i, j, size in checks]
         self.calls = [_Pattern(c, buffer, node, first_check) for c in calls]
 
@@ -72,7 +108,8 @@ class Template:
         buffer.update({("part", k): lowering.part(nbytes) for k, nbytes in enumerate(self.parts)})
         first_check = len(lowering.checks)
         lowering.checks += [(node[k], j, size) for k, j, size in self.checks]
-        return [c.call(shape, buffer, node, first_check) for c in self.calls]
+        moves = {b: start - self.starts[b] for b, start in shape.starts.items()}
+        return [c.call(shape, buffer, node, first_check, moves) for c in self.calls]
 
 
 class _Pattern:
@@ -81,7 +118,7 @@ class _Pattern:
     def __init__(self, call: Call, buffer: dict, node: dict, first_check: int):
         self.program, self.args = call.program, call.args
         named = [(at, a) for at, a in enumerate(call.args) if a[0] != "int"]
-        self.pointers = [(at, buffer[a[1]], a[2]) for at, a in named if a[0] == "ptr"]
+        self.pointers = [(at, buffer[a[1]], a[2], call.program.slots[at].dtype.itemsize) for at, a in named if a[0] == "ptr"]
         self.numbers = [(at, node[a[1][0]], a[1][1], a[2]) for at, a in named if a[0] == "num"]
         self.status = [(at, a[1] - first_check) for at, a in named if a[0] == "status"]
         self.reads, self.writes = [buffer[b] for b in call.reads], [buffer[b] for b in call.writes]
@@ -89,21 +126,27 @@ class _Pattern:
         self.written_at = [(buffer[b], at) for b, at in call.written_at.items()]
         self.checks = [(node[n.index], j, size) for n, j, size in call.checks]
 
-    def call(self, shape: Shape, buffer: dict, node: dict, first_check: int) -> Call:
-        """The call under the names of a group; `first_check` is added to the numbers of its checks."""
+    def call(self, shape: Shape, buffer: dict, node: dict, first_check: int, moves: dict) -> Call:
+        """The call under the names of a group; `first_check` is added to the numbers of its checks, `moves` says by how many elements it
+        goes about a buffer further on."""
         args = self.args.copy()
-        for at, b, offset in self.pointers:
-            args[at] = ("ptr", buffer[b], offset)
+        for at, b, offset, itemsize in self.pointers:
+            args[at] = ("ptr", buffer[b], offset + moves[b] * itemsize if b in moves else offset)
         for at, n, j, dtype in self.numbers:
             args[at] = ("num", (node[n], j), dtype)
         for at, check in self.status:
             args[at] = ("status", check + first_check)
         call = Call(self.program, args, shape.group)
         call.reads, call.writes = {buffer[b] for b in self.reads}, {buffer[b] for b in self.writes}
-        call.read_at = {buffer[b]: at for b, at in self.read_at}
-        call.written_at = {buffer[b]: at for b, at in self.written_at}
+        call.read_at = {buffer[b]: at and (moved(at[0], moves.get(b, 0)), at[1]) for b, at in self.read_at}
+        call.written_at = {buffer[b]: (moved(at[0], moves.get(b, 0)), at[1]) for b, at in self.written_at}
         call.checks = [(shape.nodes[k], j, size) for k, j, size in self.checks]
         return call
+
+
+def moved(v: View, by: int) -> View:
+    """The index map `by` elements further on."""
+    return v if by == 0 else view(v.shape, v.strides, v.offset + by)
 
 
 def lowered(lowering, group, write) -> list[Call]:
