@@ -99,3 +99,25 @@ def test_an_index_out_of_range_is_reported_from_a_template(found):
         else:
             with pytest.raises(IndexError, match="received 9"):
                 picked.tolist()
+
+
+def test_what_begins_elsewhere_in_a_buffer_shares_a_template(found):
+    x, w = torch.randn(8, 4, 5, requires_grad=True), torch.randn(5, 5)
+    h, seen, marked = torch.zeros(4, 5), [], torch.zeros(8, 4, 5)
+    for t in range(7):
+        h = torch.tanh(x[t] @ w + h) * (x[t] - x[t + 1])
+        seen.append(h)
+    for t in range(0, 6, 2):
+        marked[t:t + 2] = x.detach()[t + 1:t + 3] + x.detach()[t, :, :1]
+    y = torch.stack(seen)
+    (y * y.flip(0)).sum().backward()
+    assert (x.grad.isfinite().all() and marked.isfinite().all()).item()
+    assert found[0] >= 10
+
+
+def test_templates_tell_apart_how_parts_of_a_buffer_lie(found):
+    x = torch.arange(60.0).reshape(6, 10)
+    x.tolist()
+    for a, b in ((0, 1), (2, 3), (1, 0), (4, 4), (0, 3)):
+        assert (x[a] * x[b] + x[a]).tolist() == [(10.0 * a + i) * (10 * b + i) + 10 * a + i for i in range(10)]
+    assert found[0] == 1        # (2, 3) is as far apart as (0, 1)
