@@ -7,6 +7,7 @@ Times are the least of several repeats, garbage collection on.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def operators(torch) -> dict:
     s, q = torch.randn(2, 8, 16, requires_grad=True), torch.randn(2, 4, 8, 16, requires_grad=True)
     image, kernel = torch.randn(2, 3, 8, 8, requires_grad=True), torch.randn(4, 3, 3, 3, requires_grad=True)
     classes, table = torch.randint(0, 16, (8,)), torch.randn(10, 16, requires_grad=True)
+    places = classes.reshape(8, 1)
     words, target = torch.randint(0, 10, (2, 8)), torch.rand(8, 16)
     layer, norm, batch = nn.Linear(16, 16), nn.LayerNorm(16), nn.BatchNorm2d(3)
     drop, attention = nn.Dropout(0.1), nn.MultiheadAttention(16, 4, batch_first=True)
@@ -96,6 +98,8 @@ def operators(torch) -> dict:
         "p[2:4]": lambda: p[2:4],
         "s[:, -1, :]": lambda: s[:, -1, :],
         "p[indices]": lambda: m[words],
+        "index_select": lambda: m.index_select(0, classes),
+        "gather": lambda: p.gather(1, places),
         "cat": lambda: torch.cat([p, m], 0),
         "stack": lambda: torch.stack([p, p], 0),
         "embedding": lambda: f.embedding(words, table),
@@ -143,13 +147,18 @@ def updates(torch) -> dict:
 
 
 def record(libraries) -> None:
-    """Microseconds to call one operator (PyTorch computes it as well), nodes recorded, microseconds a call of the backward pass."""
-    print(f"a Python loop of 1000 additions: {least(additions) * 1e6:.1f} us")
+    """Microseconds to call one operator (PyTorch computes it as well), nodes recorded, microseconds a call of the backward pass. The speed
+    of a shared machine drifts: each time is taken in additions beside it, and told for the fastest moment."""
     columns = [{name: (*cost(lib, call), backward_cost(lib, call)) for name, call in operators(lib).items()} for lib in libraries]
+    unit = min(_units)
+    print(f"a Python loop of 1000 additions: {unit * 1e6:.1f} us")
     print(f"{'':34}" + "  forward nodes backward" * len(libraries))
     for name in columns[0]:
-        print(f"{name:34}", *[f"{forward * 1e6:8.2f} {nodes:5.1f} {backward * 1e6:8.2f}" for forward, nodes, backward in
+        print(f"{name:34}", *[f"{forward * unit * 1e6:8.2f} {nodes:5.1f} {backward * unit * 1e6:8.2f}" for forward, nodes, backward in
                               (column[name] for column in columns)])
+
+
+_units: list[float] = []    # seconds of `additions`, again and again
 
 
 def additions() -> int:
@@ -159,23 +168,36 @@ def additions() -> int:
     return s
 
 
+def timed(function) -> float:
+    """How long a function takes, in loops of additions before and after it."""
+    before = least(additions, 2)
+    start = time.thread_time()
+    function()
+    took = time.thread_time() - start
+    after = least(additions, 2)
+    _units.extend([before, after])
+    return 2 * took / (before + after)
+
+
+def often(call) -> None:
+    for _ in range(RECORDED):
+        call()
+
+
 def cost(lib, call) -> tuple[float, float]:
-    """Seconds of one call among many that are recorded together, nodes recorded by one."""
+    """What one call takes among many that are recorded together, in loops of additions, and the nodes recorded by one."""
     settle = getattr(lib, "synchronize", lambda: None)
     best, nodes = float("inf"), 0.0
     for _ in range(9):
         settle()
-        start = time.thread_time()
-        for _ in range(RECORDED):
-            call()
-        best = min(best, time.thread_time() - start)
+        best = min(best, timed(functools.partial(often, call)))
         nodes = pending(lib) / RECORDED
     settle()
     return best / RECORDED, nodes
 
 
 def backward_cost(lib, call) -> float:
-    """Seconds of the backward pass for one call, in a pass for many of them."""
+    """What the backward pass takes for one call, in a pass for many of them, in loops of additions."""
     settle = getattr(lib, "synchronize", lambda: None)
     best = 0.0
     for _ in range(5):
@@ -185,9 +207,7 @@ def backward_cost(lib, call) -> float:
             break
         g = lib.ones_like(results[0])
         settle()
-        start = time.thread_time()
-        lib.autograd.backward(results, [g] * RECORDED)
-        took = time.thread_time() - start
+        took = timed(functools.partial(lib.autograd.backward, results, [g] * RECORDED))
         best = min(best or took, took)
     settle()
     return best / RECORDED
@@ -231,11 +251,17 @@ def training(torch, optimiser="SGD"):
     optim = getattr(torch.optim, optimiser)(model.parameters(), lr=1e-3)
     x, y = torch.randn(64, 28 * 28), torch.randint(0, 10, (64,))
 
-    def run():
+    def run(done=lambda part: None):
         optim.zero_grad()
-        loss = nn.functional.cross_entropy(model(x), y)
+        done("zero_grad")
+        result = model(x)
+        done("model")
+        loss = nn.functional.cross_entropy(result, y)
+        done("loss")
         loss.backward()
+        done("backward")
         optim.step()
+        done("step")
         return loss
 
     return run
@@ -251,18 +277,22 @@ def step(libraries) -> None:
             whole = least(lambda: run().item(), 40)
             line = f"{lib.__name__:10} {optimiser:5} step {whole * 1e3:7.3f} ms"
             if lib.__name__ == "antorcha":
-                recording, computing = [], []
+                parts = {}
                 for _ in range(40):
-                    start = time.perf_counter()
-                    loss = run()
-                    middle = time.perf_counter()
-                    loss.item()
-                    recording.append(middle - start)
-                    computing.append(time.perf_counter() - middle)
-                line += (
-                    f"  (recording {min(recording) * 1e3:.3f}, computing {min(computing) * 1e3:.3f}, {native() * 1e3:.3f} of it kernels)"
-                )
+                    parts = divided(run, parts)
+                computing = parts.pop("item")
+                told = ", ".join(f"{name} {seconds * 1e6:.0f} us" for name, seconds in parts.items())
+                line += (f"  (recording {sum(parts.values()) * 1e3:.3f}, computing {computing * 1e3:.3f}, "
+                         f"{native() * 1e3:.3f} of it kernels)\n{'':17}recording: {told}")
             print(line)
+
+
+def divided(run, least: dict) -> dict:
+    """The parts of a step and the seconds that each takes, where that is less than in `least`."""
+    times = [("", time.perf_counter())]
+    run(lambda part: times.append((part, time.perf_counter()))).item()
+    times.append(("item", time.perf_counter()))
+    return {part: min(end - start, least.get(part, end)) for (_, start), (part, end) in zip(times, times[1:])}
 
 
 def native() -> float:

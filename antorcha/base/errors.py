@@ -6,6 +6,7 @@ import os
 import sys
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_own: dict[str, bool] = {}      # file -> whether it is of this package
 
 
 class LinAlgError(RuntimeError):
@@ -44,7 +45,11 @@ def user_frame():
     frame = last = sys._getframe(1)
     while frame is not None:
         last = frame
-        if not frame.f_code.co_filename.startswith(_PACKAGE):
+        file = frame.f_code.co_filename
+        own = _own.get(file)
+        if own is None:
+            own = _own[file] = file.startswith(_PACKAGE)
+        if not own:
             break
         frame = frame.f_back
     return last

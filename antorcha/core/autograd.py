@@ -353,11 +353,6 @@ class AccumulateGrad(SpecialNode):
     seq = 1 << 62           # as soon as it is ready
     edges = kept = versions = ()
 
-    def __init__(self, variable):
-        self.variable = variable
-        self.outputs = variable._meta.alone
-        self.extras = None
-
     def accumulate(self, g, keep_graph: bool) -> None:
         t = self.variable
         if t._hooks:
@@ -389,15 +384,19 @@ def owned(g):
 def edge_of(t):
     """Where the cotangent of `t` goes: a node, or (node, number of its output) where that is not the first."""
     node = t._grad_fn
-    if node is None:
-        return accumulator(t)
-    return (node, t._nr) if t._nr else node
+    if node is not None:
+        return (node, t._nr) if t._nr else node
+    return accumulator(t)
 
 
 def accumulator(t) -> AccumulateGrad:
-    node = t._accumulator and t._accumulator()
+    """The node of a leaf; it lives as long as a graph refers to it."""
+    node = t._accumulator
+    if node is not None:
+        node = node()
     if node is None:
-        node = AccumulateGrad(t)
+        node = _new(AccumulateGrad)
+        node.variable, node.outputs, node.extras = t, t._meta.alone, None
         t._accumulator = weakref.ref(node)
     return node
 

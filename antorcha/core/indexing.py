@@ -187,6 +187,8 @@ def _spelled(key) -> tuple | None:
 def getitem(t, key):
     if type(key) is int and t._meta.view.shape:
         return select_(t, 0, _integer(key, t._meta.view.shape[0], 0))
+    if isinstance(key, core.Tensor):
+        return _picked(t, key)
     known = _spelled(key)
     spec = known and _basic_keys.get((t._meta.view.shape, known))
     if spec is not None:

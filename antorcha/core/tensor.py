@@ -21,7 +21,7 @@ from ..ops import arrange, complex_numbers, contraction, record
 from ..ops import pointwise as pw
 from ..ops import view as view_ops
 from ..ops.record import meta
-from . import autograd, override
+from . import autograd, indexing, override
 from .autograd import Handle, mode
 from .formats import Size, contiguous_format, preserve_format, strided
 from .storage import Storage
@@ -399,12 +399,10 @@ class Tensor:
         return contraction.matmul(other, self)
 
     def __getitem__(self, key):
-        from .indexing import getitem
-        return getitem(self, key)
+        return indexing.getitem(self, key)
 
     def __setitem__(self, key, value) -> None:
-        from .indexing import setitem
-        setitem(self, key, value)
+        indexing.setitem(self, key, value)
 
     # -- copies and conversions ---------------------------------------------------------------------------------
 

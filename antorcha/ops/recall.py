@@ -236,7 +236,7 @@ def sequence(items, tensors: list, nodes: list) -> tuple | None:
     key: list = []
     for x in items:
         kind = type(x)
-        if isinstance(x, core.Tensor) and not x.is_sparse:
+        if kind is core.Tensor or isinstance(x, core.Tensor) and not x.is_sparse:
             node = x.storage.node
             tensors.append(x)
             nodes.append(node)

@@ -81,7 +81,8 @@ def known_steps(optimizer, group: dict) -> Recollections | None:
     if type(group.get("lr")) is not float or rule.__module__.rpartition(".")[0] != __package__ or mode.grad or mode.autocast is not None \
             or config.eager or tape.state.urgent or tape.state.watch is not None:
         return None
-    key = (rule, *[(name, type(v), v) for name, v in group.items() if name not in CHANGING])
+    options = [v for name, v in group.items() if name not in CHANGING]
+    key = (rule, *group, *map(type, options), *options)
     try:
         found = _known.get(key)
     except TypeError:       # an option that is a tensor, or a list
