@@ -183,6 +183,7 @@ def test_pieces_for_devices_come_together_again():
 def test_causal_masks_that_are_not_written_out():
     from antorcha.nn.attention.bias import causal_lower_right, causal_upper_left
 
+    assert torch.nn.attention.bias.causal_upper_left is causal_upper_left
     q, k = torch.randn(1, 2, 4), torch.randn(1, 5, 4)
     attend = torch.nn.functional.scaled_dot_product_attention
     for make, shift in ((causal_lower_right, 3), (causal_upper_left, 0)):

@@ -93,8 +93,8 @@ class _Verbose:
     def __enter__(self):
         return self
 
-    def __exit__(self, *error) -> bool:
-        return False
+    def __exit__(self, *error) -> None:
+        pass
 
 
 @contextlib.contextmanager
@@ -180,14 +180,16 @@ cuda = _CUDA(
     sdp_kernel=_attention_kernels,
 )
 cudnn = _Backend("cudnn", conv=_precision("cudnn.conv"), rnn=_precision("cudnn.rnn"), is_acceptable=lambda tensor: False,
-                 depthwise_kernel="auto", enabled=True, benchmark=False, deterministic=False, allow_tf32=True, benchmark_limit=10, fp32_precision="ieee",
+                 depthwise_kernel="auto", enabled=True,
+                 benchmark=False, deterministic=False, allow_tf32=True, benchmark_limit=10, fp32_precision="ieee",
                  version=lambda: None)
 cusparselt = _Backend("cusparselt", version=lambda: None, get_max_alg_id=lambda: None)
 kleidiai = _Backend("kleidiai")
 miopen = _Backend("miopen", immediate=False)
 mkl = _Backend("mkl", VERBOSE_OFF=0, VERBOSE_ON=1, verbose=_Verbose)
 mkldnn = _Backend("mkldnn", conv=_precision("mkldnn.conv"), matmul=_precision("mkldnn.matmul"), rnn=_precision("mkldnn.rnn"),
-                  is_acl_available=lambda: False, verbose=_Verbose, enabled=False, deterministic=False, allow_tf32=False, fp32_precision="ieee", VERBOSE_OFF=0, VERBOSE_ON=1)
+                  is_acl_available=lambda: False, verbose=_Verbose, enabled=False, deterministic=False, allow_tf32=False,
+                  fp32_precision="ieee", VERBOSE_OFF=0, VERBOSE_ON=1)
 mps = _Backend("mps", is_macos_or_newer=_is_macos_or_newer, is_macos13_or_newer=lambda minor=0: _is_macos_or_newer(13, minor),
                get_core_count=lambda: _no_mps("get_core_count"), get_name=lambda: _no_mps("get_name"))
 mha = _Backend("mha", get_fastpath_enabled=lambda: False, set_fastpath_enabled=lambda value: None)

@@ -23,9 +23,24 @@ import numpy as np
 from . import host, legacy, names, restricted
 from .archive import ArchiveError, ArchiveReader, ArchiveWriter
 from .location import restorer
-from .options import *  # noqa: F403 (part of torch.serialization)
-from .options import __all__ as _options_names
-from .options import skip_data
+from .options import (  # noqa: F401 (part of torch.serialization)
+    LoadEndianness,
+    SourceChangeWarning,
+    StorageType,
+    check_module_version_greater_or_equal,
+    default_restore_location,
+    get_default_load_endianness,
+    get_default_mmap_options,
+    location_tag,
+    normalize_storage_type,
+    register_package,
+    set_default_load_endianness,
+    set_default_mmap_options,
+    skip_data,
+    storage_to_tensor_type,
+    validate_cuda_device,
+    validate_hpu_device,
+)
 from .pickler import picklers
 from .rebuild import StorageRef
 from .restricted import add_safe_globals, clear_safe_globals, get_safe_globals, safe_globals
@@ -34,7 +49,6 @@ __all__ = [
     "add_safe_globals", "clear_safe_globals", "get_crc32_options", "get_safe_globals", "get_unsafe_globals_in_checkpoint",
     "load", "safe_globals", "save", "set_crc32_options",
 ]
-__all__ += _options_names
 
 DEFAULT_PROTOCOL = 2
 _FORMAT_VERSION = b"1"

@@ -30,5 +30,5 @@ def __getattr__(name: str):
     import importlib
 
     if name in ("flex_attention", "bias"):
-        return importlib.import_module(".flex_attention", __name__)
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module 'torch.nn.attention' has no attribute '{name}' in antorcha")
