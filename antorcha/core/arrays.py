@@ -83,7 +83,8 @@ def _array_of(data, dtype) -> np.ndarray:
         if isinstance(bad, int):
             raise RuntimeError("Overflow when unpacking long long")
         if isinstance(bad, str):
-            raise TypeError(f"tensor(): expected numbers; received {type(bad).__name__} {bad!r}.")
+            raise ValueError(f"tensor(): expected numbers; received {type(bad).__name__} {bad!r} (too many dimensions 'str'). "
+                             "Give each word a number first.")
         raise RuntimeError(f"tensor(): expected numbers; received {type(bad).__name__}. Could not infer dtype of {type(bad).__name__}")
     if array.size == 0 and not isinstance(data, np.generic) and not hasattr(data, "dtype"):
         return array.astype(dt.default().numpy)

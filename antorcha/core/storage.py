@@ -5,11 +5,13 @@ region assigned", so aliasing lives here and nowhere else, and a copy is a secon
 counts the writes; autograd compares it.
 
 When an address is handed to the outside (`numpy()`, DLPack, `data_ptr()`), the cell becomes a `SharedStorage`: its value must stay
-at that address, and since the outside may read or write there at any time, every operation that touches it is executed at once.
+at that address, and since the outside may read or write there at any time, what writes to it is executed at once, and what reads it
+reads a copy of it, or is executed at once where that would be large.
 """
 
 from __future__ import annotations
 
+import ctypes
 from operator import attrgetter
 
 from ..graph import tape
@@ -89,18 +91,27 @@ class Storage:
         self.__class__ = SharedStorage
 
 
+SNAPSHOT = 1 << 16      # bytes that are copied in less time than it takes to begin computing
 _node = Storage.node  # the slot's descriptor, which SharedStorage covers
 
 
 class SharedStorage(Storage):
-    """A storage whose address the outside knows."""
+    """A storage whose address the outside knows. What reads it reads a copy made at the call, or is computed at once if it is large."""
 
     __slots__ = ()
 
     @property
     def node(self) -> Node:     # type: ignore[override]
-        tape.state.urgent = True
-        return _node.__get__(self)
+        node = _node.__get__(self)
+        buffer = node.buffer
+        if buffer.nbytes > SNAPSHOT or tape.state.watch is not None or tape.state.rewriter is not None or buffer.device != "cpu":
+            tape.state.urgent = True
+            return node
+        if buffer in flight.awaited:
+            flight.finish()
+        fresh = Buffer.allocate(buffer.nbytes)
+        ctypes.memmove(fresh.address, buffer.address, buffer.nbytes)
+        return leaf(fresh, node.form.numel, node.form.dtype)
 
     @property
     def dtype(self):

@@ -55,7 +55,8 @@ def _check_inplace(t: Tensor) -> None:
             "the form without the trailing underscore."
         )
     if t._base is not None and t._base._rg and t._base._grad_fn is None:
-        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation. Write to it inside "
+                           "torch.no_grad(), or to a clone().")
 
 
 def write(t: Tensor, result: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from ..base import dtype as dt
@@ -76,8 +77,10 @@ def check_dtypes(what, *tensors):
     first = tensors[0]._meta.dtype
     for x in tensors:
         if x._meta.dtype is not first:
-            raise RuntimeError(message(what, f"operands of one dtype, {first.name}", x._meta.dtype.name,
-                                       f"Convert one of them: x.to(torch.{first.name}). (mat1 and mat2 must have the same dtype)"))
+            both = [t._meta.dtype.name for t in tensors]
+            common = functools.reduce(dt.promote, [t._meta.dtype for t in tensors]).name
+            raise RuntimeError(message(what, "operands of one dtype", " and ".join(both),
+                                       f"Convert one of them: x.to(torch.{common}). (mat1 and mat2 must have the same dtype)"))
 
 
 @operator(name="mm", public=False, bare=True,

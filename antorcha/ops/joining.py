@@ -7,8 +7,8 @@ import functools
 import itertools
 import math
 
-from ..base import dtype as dt
 from ..base import config
+from ..base import dtype as dt
 from ..base.grad_mode import mode
 from ..graph.node import Node, Static, dense, is_row_major, leaf
 from ..graph.tape import state

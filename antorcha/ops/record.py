@@ -48,7 +48,7 @@ class Record:
         self.autocast = None        # inside of torch.autocast inputs are cast: "lower" to its dtype, "full" to float32
         self.late_error = IndexError        # what an index out of its dimension raises when the value is computed; None: there is none
         self.bare = False           # the body makes one node, of the inputs with a derivative in their order, or (of a view) none
-        self.recalled = True        # a body of other operators is written out once it was called often; not where it looks at what is in memory
+        self.recalled = True        # its body, if called often, is written out; not one that looks at what is in memory
         self.partial = False        # of several results: the derivative takes None for cotangents that did not arrive, not zeros
         self.uses_index = False
         self.out = True             # has the form with `out=`; "exact": of the result's dtype, "apart": on memory of its own

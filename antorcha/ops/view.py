@@ -37,7 +37,12 @@ def sizes(what: str, shape) -> tuple:
         shape = shape[0]
     for n in shape:
         if type(n) is not int:
-            return tuple([n.__index__() for n in shape])
+            try:
+                return tuple([n.__index__() for n in shape])
+            except AttributeError:
+                kinds = ", ".join(dict.fromkeys(type(n).__name__ for n in shape if not hasattr(n, "__index__")))
+                raise TypeError(f"{what}(): argument 'size' must be tuple of ints, not {kinds}. Use //, or int(..), where sizes are "
+                                "divided.") from None
     return shape if type(shape) is tuple else tuple(shape)
 
 
@@ -143,7 +148,7 @@ def permute_(input: Tensor, dims) -> Tensor:
     v = input._meta.view
     rank = len(v.shape)
     if len(dims) != rank:
-        raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
+        raise RuntimeError(f"permute: number of dimensions in the tensor input does not match the length of the desired "
                            f"ordering of dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(dims)}")
     order = [normalize_dim("permute", d, rank) for d in dims]
     if len(set(order)) != rank:

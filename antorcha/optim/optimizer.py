@@ -61,6 +61,9 @@ class Optimizer:
         if isinstance(params, torch.Tensor):
             raise TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts; received a Tensor. "
                             "Put it in a list.")
+        if isinstance(params, torch.nn.Module):
+            raise TypeError(f"params argument given to the optimizer should be an iterable of Tensors or dicts; received a Module, "
+                            f"{type(params).__name__}. Pass its parameters: model.parameters()")
         self.defaults = defaults
         self.state: defaultdict = defaultdict(dict)
         self.param_groups: list[dict] = []
