@@ -1,6 +1,6 @@
 """`make bench`: the machine's bounds, matrix products, and training steps beside PyTorch; a page and a picture for docs/.
 
-    python -m benchmarks [--torch PYTHON] [--rounds N] [--write FOLDER]
+    python -m benchmarks [--torch PYTHON] [--compile] [--rounds N] [--write FOLDER]
 
 PYTHON is the interpreter of an environment with PyTorch (default: .venv-oracle/bin/python, if `make oracle` has made it). Ratios are
 taken round by round, the engines in turn, so that a machine whose speed drifts treats them alike; the median is told.
@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import gemm, peak
+from . import bandwidth, gemm, peak
 from .workloads import WORKLOADS
 
 HERE = Path(__file__).parent
@@ -91,7 +91,8 @@ def picture(found: dict, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch", metavar="PYTHON", default=str(HERE.parent / ".venv-oracle/bin/python"))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="torch.compile too, which takes minutes to compile")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="where benchmarks.md and benchmarks.png go (docs)")
     options = parser.parse_args()
 
@@ -99,10 +100,15 @@ def main() -> None:
     bounds = [f"{n} thread{'s' * (n > 1)}: {peak.fma_peak(n) / 1e9:.0f} GFLOP/s float32, {peak.read_bandwidth(n) / 1e9:.1f} GB/s read"
               for n in sorted({1, threads})]
     print("\n".join(bounds))
-    products = [line for n in sorted({1, threads}) for line in gemm.report(n)]
+    products = [line for n in sorted({1, threads}) for line in gemm.report(n, 0.4)]
+    print()
+    streams = [line for n in sorted({1, threads}) for line in bandwidth.report(n, rounds=5)]
+    print()
     engines = {"antorcha": (sys.executable, "antorcha")}
     if Path(options.torch).exists():
-        engines |= {"torch": (options.torch, "torch"), "torch.compile": (options.torch, "torch", "--compile")}
+        engines["torch"] = (options.torch, "torch")
+        if options.compile:
+            engines["torch.compile"] = (options.torch, "torch", "--compile")
     else:
         print(f"no PyTorch at {options.torch}: antorcha alone")
     head = "| step | " + " | ".join(f"{name}: ms | first, s | MiB" for name in engines) + " |"
@@ -115,8 +121,8 @@ def main() -> None:
             "# Speed",
             "",
             f"Measured by `make bench` on {platform.processor() or platform.machine()} with {threads} threads, Python "
-            f"{platform.python_version()}. A ratio above 1 says that antorcha is faster; it is the median over {options.rounds} rounds in "
-            "which the engines take turns. The first step includes compiling what is not on disk yet.",
+            f"{platform.python_version()}. Milliseconds of the fastest step; a ratio above 1 says that antorcha is faster, the median over "
+            f"{options.rounds} rounds in which the engines take turns. The first step includes compiling what is not on disk yet.",
             "",
             *(f"- {b}" for b in bounds),
             "",
@@ -130,6 +136,13 @@ def main() -> None:
             "",
             "```",
             *products,
+            "```",
+            "",
+            "Kernels that memory bounds: GB/s of the fewest bytes that must be read and written, beside a copy. (A copy's processor also "
+            "reads the lines it is going to write; an optimiser's step writes where it has read, and can be faster.)",
+            "",
+            "```",
+            *streams,
             "```",
             "",
         ]

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from ..base import dtype as dt
 from . import index, ir
-from .blocks import BLOCK, COLUMNS, SHORT, Blocks, finish, odometer, product, rewrite, rows_in_turn, vector, volume
+from .ahead import Ahead, look_ahead
+from .blocks import BLOCK, COLUMNS, Blocks, finish, odometer, product, rewrite, rows_in_turn, vector, volume
 from .cost import cost_of
 from .element import Elements, views_of
 from .template import lowered
@@ -24,8 +25,6 @@ from .writer import INT, Call, Writer, combined, decode, identity
 TILE = 16           # side of a tile of a transposition
 CHUNKS = 256        # most partial sums
 EXPENSIVE = 12      # instructions above which a value needed in a later stage is kept in memory
-AHEAD = 4, 64       # least and most rows a parallel iteration computes where each reads ahead into the next
-FAR = 1 << 20       # elements that do not wait in a cache near by
 
 
 class Lowering:
@@ -116,8 +115,7 @@ class Loops:
         self.crossing = [r for r in self.reductions if r[1] != "row"]
         self.inner_reductions = [r for r in self.reductions if r[1] == "row"]
         self.finishing: list[Call] = []
-        self.ahead: list = []       # reductions of the first stage that are done for the next row in the last loop over this one
-        self.next_row: list[ir.Op] = []
+        self.ahead: Ahead | None = None
 
     def write(self) -> list[Call]:
         group, w = self.group, self.w
@@ -231,7 +229,7 @@ class Loops:
             [s for s in self.stores if w.invariant(s[0]) and not any(s[3].strides[self.wall :])] if self.wall < len(self.domain) else []
         )
         in_row = [s for s in self.stores if s not in row_values]
-        whole = [r for r in self.crossing if self.wall < len(self.domain) and r[1] == "total" and self._of_rows(r)]
+        whole = [r for r in self.crossing if self.wall < len(self.domain) and r[1] == "total" and self.of_rows(r)]
         for stage in range(self.last + 1):
             w.stage = stage
             w.ops = {}
@@ -239,8 +237,8 @@ class Loops:
             crossing = [r for r in self.crossing if r[2].stage == stage and r not in whole]
             stores = [s for s in in_row if s[0].stage == stage]
             if self.ahead:
-                reductions = [r for r in reductions if r not in self.ahead]
-            self._hoist([s[0] for s in stores] + [r[2] for r in reductions + crossing], body)
+                reductions = [r for r in reductions if r not in self.ahead.reductions]
+            self.hoist([s[0] for s in stores] + [r[2] for r in reductions + crossing], body)
             self._stage(reductions, crossing, stores, body, parts)
             w.ops = {}
             for r in [r for r in whole if r[2].stage == stage]:
@@ -255,14 +253,14 @@ class Loops:
                     body.append(w.put(buffer, dtype, v, value))
                     w.stage = stage
 
-    def _of_rows(self, r) -> bool:
+    def of_rows(self, r) -> bool:
         """Whether a total adds one value per row rather than per element."""
         v = self.group.reductions[r[0]][1]
         wall = self._wall()
         return wall is not None and wall < len(v.strides) and not any(v.strides[wall:]) and \
             self.fusion.nodes[r[0]].views[0].numel != self.group.numel
 
-    def _hoist(self, roots: list, body: list) -> None:
+    def hoist(self, roots: list, body: list) -> None:
         """Name the values of the row that a loop over the row is about to use."""
         w = self.w
         if self.wall >= len(self.domain):
@@ -309,19 +307,19 @@ class Loops:
             value = w.expression(r[2])
             w.flush(inner)
             inner.append(self._update(r, value, parts))
-        if self.ahead and w.stage == self.last_loop:
-            inner += self._first_stage(self.next_row, "next", body)
+        if self.ahead and w.stage == self.ahead.last_loop:
+            inner += self.ahead.first_stage(self.ahead.next_row, "next", body)
         for e, buffer, dtype, v in stores:
             value = w.expression(e)
             w.flush(inner)
             inner.append(w.put(buffer, dtype, v, value))
         if inner:
-            body += self._nest(inner, "vector")
+            body += self.nest(inner, "vector")
         for i, _, e in arg:
             w.ops = {}
             self._argument(i, e, body)
 
-    def _nest(self, statements: list, kind: str) -> list:
+    def nest(self, statements: list, kind: str) -> list:
         """Loops over the dimensions of the row."""
         for d in range(len(self.domain) - 1, self.wall - 1, -1):
             name = self.w.coords[d].attr
@@ -355,7 +353,7 @@ class Loops:
                   ir.update(where, ir.select(ir.value(flag, dt.bool_), position, ir.value(where, INT))),
                   ir.update(best, ir.select(ir.value(flag, dt.bool_), value, now))]
         body += [ir.accumulator(best, "set", ir.const(0, d)), ir.accumulator(where, "set", ir.integer(-1))]
-        body += self._nest(inner, "serial")
+        body += self.nest(inner, "serial")
 
     def _update(self, r, value: ir.Op, parts: dict) -> ir.Op:
         i, form, _ = r
@@ -388,7 +386,7 @@ class Loops:
         w = self.w
         roots = [s[0] for s in self.stores] + [r[2] for r in self.reductions]
         if self.domain:
-            self._hoist(roots, body)
+            self.hoist(roots, body)
         inner: list = []
         for r in self.crossing:
             value = w.expression(r[2])
@@ -431,68 +429,6 @@ class Loops:
         self.finishing.append(finish(self.lowering, self.group, n, buffer, count, columns, outer))
         return buffer, acc
 
-    def _look_ahead(self, count: int, columns: int) -> None:
-        """Choose the form in which memory and arithmetic overlap. The first loop over a row waits for its elements to arrive, and the
-        others compute with what is in cache while memory waits; so the last of them reads the next row for its first stage."""
-        first = [r for r in self.inner_reductions if r[2].stage == 0]
-        stores = [s[0].stage for s in self.stores if not (self.w.invariant(s[0]) and not any(s[3].strides[self.wall:]))]
-        self.last_loop = max([r[2].stage for r in self.inner_reductions] + stores, default=0)
-        if self.lowering.fusion.plain or columns < SHORT or count * columns < FAR or count < AHEAD[0] * AHEAD[1]:
-            return
-        if any(not (r[1] == "total" and self._of_rows(r)) for r in self.crossing):
-            return
-        if not first or not self.last_loop or 0 in stores or not all(self._steps_on(r) for r in first):
-            return
-        self.ahead = first
-
-    def _steps_on(self, r) -> bool:
-        """Whether a reduction may be computed for the next row: nothing it reads is looked up or checked."""
-        if self.fusion.nodes[r[0]].op.combine.startswith("arg"):
-            return False
-        stack = [r[2]]
-        while stack:
-            e = stack.pop()
-            if e.kind == "gather":
-                return False
-            stack.extend(e.args)
-        return True
-
-    def _first_stage(self, coords: list, suffix: str, body: list) -> list:
-        """Updates for a loop over the row at `coords`: its reductions of the first stage, into accumulators declared in `body`."""
-        w = self.w
-        outside = w.coords, w.variables, w.ops, w.stage
-        reads = dict(w.read_at)     # of this row: results may take the memory of what is read
-        w.coords, w.variables, w.ops, w.stage = coords + w.coords[self.wall:], {}, {}, 0
-        self._hoist([e for _, _, e in self.ahead], body)
-        updates: list = []
-        for i, _, e in self.ahead:
-            n = self.fusion.nodes[i]
-            d, name = n.static.casts[0], f"{suffix}{i}"
-            body.append(ir.accumulator(name, n.op.combine, identity(n.op.combine, d)))
-            updates.append(ir.update(name, w.expression(e).cast(d)))
-        w.coords, w.variables, w.ops, w.stage = outside
-        w.read_at |= reads
-        return updates
-
-    def _begin_rows(self, place: list, outside: list) -> None:
-        """The first stage of the first row; its results are held in variables that each row sets for the next."""
-        updates = self._first_stage(place, "first", outside)
-        outside += self._nest(updates, "vector")
-        for i, _, _ in self.ahead:
-            d = self.fusion.nodes[i].static.casts[0]
-            self.w.results[i] = self.w.variable(("ahead", i), "a", ir.value(f"first{i}", d), outside).attr
-
-    def _turn_to(self, place: list, rows: list, more: ir.Op, body: list) -> list:
-        """Name the next row, if there are more, or this one again. Returns the statements that go on to it."""
-        following, carry = [], ir.const(True, dt.bool_)
-        for k in range(len(place) - 1, -1, -1):
-            stepped = ir.select(carry, place[k] + ir.integer(1), place[k]) if following else place[k] + ir.integer(1)
-            carry = stepped.eq(rows[k])
-            following.append(ir.select(carry, ir.integer(0), stepped) if k else stepped)
-        self.next_row = [self.w.variable(("next", k), "n", ir.select(more, f, place[k]), body) for k, f in enumerate(following[::-1])]
-        step = [ir.update(c.attr, n) for c, n in zip(place, self.next_row)]
-        return step + [ir.update(self.w.results[i], ir.value(f"next{i}", self.fusion.nodes[i].static.casts[0])) for i, _, _ in self.ahead]
-
     def _rows(self) -> list[Call]:
         """Rows in parallel; if something is summed across rows, or rows are read ahead, chunks of rows."""
         w, wall = self.w, self.wall
@@ -502,14 +438,14 @@ class Loops:
         columns = volume(self.domain[wall:])
         body: list = []
         turns = rows_in_turn(self.domain[:wall], columns)
-        self._look_ahead(count, columns)
+        self.ahead = look_ahead(self, count, columns)
         if not self.crossing and turns == 1 and not self.ahead:
             w.coords = self._bound(decode(ir.index("p"), rows), body) + inner_names
             self._row_body(body, {})
             return [w.finish([ir.loop("p", "parallel", product(rows), *body)], self.group)]
         chunk = max(1, BLOCK // columns, -(-count // CHUNKS)) if self.crossing else turns
         if self.ahead:
-            chunk = max(AHEAD[0], min(AHEAD[1], count // AHEAD[1]), chunk)
+            chunk = max(self.ahead.rows, chunk)
         chunks = -(-count // chunk)
         parts = self._partials(chunks, 1)
         size = w.extent("chunk", chunk)
@@ -525,15 +461,15 @@ class Loops:
                 w.coords = [ir.integer(0)] * wall + inner_names
                 offset = base + w.offset(self.column, wall)
                 parts[i] = (buffer, (slot, offset), d)
-                outside += self._nest([ir.store(slot, offset, identity(n.op.combine, d))], "vector")
+                outside += self.nest([ir.store(slot, offset, identity(n.op.combine, d))], "vector")
         total = product(rows)
         inner_body: list = []
         place = [w.variable(("coordinate", k), "c", c, outside) for k, c in enumerate(decode(p * size, rows))]
         w.coords = place + inner_names
         here = ir.minimum(total - p * size, size)
         if self.ahead:
-            self._begin_rows(place, outside)
-            step = self._turn_to(place, rows, ir.index("r") + ir.integer(1) < here, inner_body)
+            self.ahead.begin(place, outside)
+            step = self.ahead.turn(place, rows, ir.index("r") + ir.integer(1) < here, inner_body)
         else:
             step = odometer(place, rows)
         self._row_body(inner_body, parts)
@@ -563,7 +499,7 @@ class Loops:
         w.wall = last
         body: list = []
         w.ops = {}
-        self._hoist([s[0] for s in self.stores], body)
+        self.hoist([s[0] for s in self.stores], body)
         inner: list = []
         for e, buffer, dtype, v in self.stores:
             value = w.expression(e)
@@ -641,8 +577,8 @@ class Loops:
     def _columns_body(self, body: list, parts: dict) -> None:
         w = self.w
         w.ops = {}
-        self._hoist([s[0] for s in self.stores] + [r[2] for r in self.reductions], body)
-        whole = [r for r in self.crossing if r[1] == "total" and self._of_rows(r)]
+        self.hoist([s[0] for s in self.stores] + [r[2] for r in self.reductions], body)
+        whole = [r for r in self.crossing if r[1] == "total" and self.of_rows(r)]
         inner: list = []
         for r in self.crossing:
             value = w.expression(r[2])
