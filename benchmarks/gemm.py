@@ -126,13 +126,13 @@ def operands(batch: int, m: int, n: int, k: int, ta: bool, tb: bool, dtype: str 
 def report(threads: int, seconds: float = 0.8) -> list[str]:
     """Print, and return, a line for each product: GFLOP/s, the share of the peak met in the same rounds, and the bytes that must move.
 
-    On one thread the clock is the time of the processor, which leaves out what other processes take.
+    On one thread the clock is the time of the processor, which leaves out what other processes take, and counts all threads of NumPy's.
     """
     pool.set_num_threads(threads)
     if torch:
         torch.set_num_threads(threads)
-    clock = time.thread_time if threads == 1 else time.perf_counter
-    spin, work = fma_spin(100_000, threads)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    spin, work = fma_spin(100_000 if threads == 1 else 2_000_000, threads)
     lines = [f"{threads} thread(s)", f"{'':24}{'ours':>8}{'of peak':>9}{'GB/s':>7}{'numpy':>8}{'torch':>8}{'peak':>8}"]
     print("\n".join(["", *lines]))
     for name, *shape in SHAPES:
