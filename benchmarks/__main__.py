@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--torch", metavar="PYTHON", default=str(HERE.parent / ".venv-oracle/bin/python"))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="torch.compile too, which takes minutes to compile")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="where benchmarks.md and benchmarks.png go (docs)")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="where measured.md and measured.png go (docs)")
     options = parser.parse_args()
 
     threads = os.cpu_count() or 1
@@ -115,7 +115,7 @@ def main() -> None:
     print(head)
     found = steps(engines, options.rounds)
     if options.write:
-        picture(found, options.write / "benchmarks.png")
+        picture(found, options.write / "measured.png")
         rule = "|" + "---|" * (1 + 3 * len(engines))
         text = [
             "# Speed",
@@ -130,7 +130,7 @@ def main() -> None:
             rule,
             *(describe(w, row) for w, row in found.items()),
             "",
-            "![times as fast](benchmarks.png)",
+            "![times as fast](measured.png)",
             "",
             "Matrix products, GFLOP/s:",
             "",
@@ -146,7 +146,7 @@ def main() -> None:
             "```",
             "",
         ]
-        (options.write / "benchmarks.md").write_text("\n".join(text))
+        (options.write / "measured.md").write_text("\n".join(text))
 
 
 if __name__ == "__main__":
