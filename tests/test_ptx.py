@@ -56,6 +56,12 @@ def numbers(*shape, dtype=np.float32, seed=0):
     return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape).astype(dtype))
 
 
+def in_memory(x):
+    """Computed before what reads it, which would convert the numbers itself."""
+    x.tolist()
+    return x
+
+
 A, B = numbers(37, 50), numbers(50, seed=1)
 INDEX = torch.tensor([3, 1, 3, 0, 36, 1])
 SCATTERED = numbers(6, 50, seed=2)
@@ -120,10 +126,13 @@ CASES = {
     "matmul with epilogue": lambda: torch.relu(numbers(130, 40) @ numbers(40, 150, seed=3) + numbers(150)),
     "batched matmul": lambda: numbers(2, 20, 33) @ numbers(2, 45, 33, seed=3).transpose(1, 2),
     "matmul of float64": lambda: numbers(20, 33, dtype=np.float64) @ numbers(33, 45, dtype=np.float64, seed=3),
-    "matmul of halves": lambda: (numbers(20, 33).half() @ numbers(33, 45, seed=3).half()).float(),
-    "matmul of bfloat16 along rows": lambda: (numbers(72, 40).bfloat16() @ numbers(40, 48, seed=3).bfloat16()).float(),
-    "matmul of bfloat16 along k": lambda: (numbers(72, 40).bfloat16() @ numbers(48, 40, seed=3).bfloat16().t()).float(),
-    "matmul of transposed halves": lambda: (numbers(40, 72).half().t() @ numbers(40, 48, seed=3).half()).float(),
+    "matmul of halves": lambda: (in_memory(numbers(20, 33).half()) @ in_memory(numbers(33, 45, seed=3).half())).float(),
+    "matmul of bfloat16 along rows": lambda: (
+        in_memory(numbers(72, 40).bfloat16()) @ in_memory(numbers(40, 48, seed=3).bfloat16())).float(),
+    "matmul of bfloat16 along k": lambda: (
+        in_memory(numbers(72, 40).bfloat16()) @ in_memory(numbers(48, 40, seed=3).bfloat16()).t()).float(),
+    "matmul of transposed halves": lambda: (
+        in_memory(numbers(40, 72).half()).t() @ in_memory(numbers(40, 48, seed=3).half())).float(),
     "matmul of many halves": lambda: (
         torch.relu(numbers(4, 264, 19).half() @ numbers(4, 19, 260, seed=3).half() + numbers(260).half()).float()),
     "matmul rounded": lambda: rounded(lambda: numbers(70, 33) @ numbers(33, 45, seed=3)),

@@ -113,6 +113,10 @@ class SharedStorage(Storage):
         ctypes.memmove(fresh.address, buffer.address, buffer.nbytes)
         return leaf(fresh, node.form.numel, node.form.dtype)
 
+    @node.setter
+    def node(self, node: Node) -> None:
+        self.write(node)
+
     @property
     def dtype(self):
         return _node.__get__(self).dtype

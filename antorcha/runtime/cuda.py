@@ -589,7 +589,7 @@ class Pinned:
     def _locked(self) -> int:
         address = c_void_p()
         self.device.call("cuMemAllocHost_v2", byref(address), c_size_t(self.size))
-        return address.value
+        return address.value or 0
 
     def __del__(self) -> None:
         if hasattr(self, "address"):
