@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .unavailable import unavailable_class
+from .unavailable import unavailable_class, unavailable_function
 
 
 def is_available() -> bool:
@@ -103,14 +103,5 @@ reset_accumulated_memory_stats = reset_peak_memory_stats
 def without(kind: str, functions: str, classes: str = "") -> dict:
     """The names of namespace torch.<kind> that need a device: functions raise RuntimeError, making an object NotImplementedError."""
     reason = f"antorcha has no {kind} device. Ask torch.{kind}.is_available() before using it."
-    made: dict = {name: _refusal(kind, name, reason) for name in functions.split()}
+    made: dict = {name: unavailable_function(f"torch.{kind}.{name}", reason, RuntimeError) for name in functions.split()}
     return made | {name: unavailable_class(f"torch.{kind}.{name}", reason) for name in classes.split()}
-
-
-def _refusal(kind: str, name: str, reason: str):
-    def refuse(*args, **kwargs):
-        raise RuntimeError(f"torch.{kind}.{name}: {reason}")
-
-    refuse.__name__ = refuse.__qualname__ = name
-    refuse.__doc__ = f"RuntimeError: {reason}"
-    return refuse

@@ -17,10 +17,10 @@ def unavailable_class(name: str, reason: str) -> type:
     return _Unavailable(name.rpartition(".")[2], (), {"reason": f"{name}: {reason}", "__doc__": f"Missing here: {reason}"})
 
 
-def unavailable_function(name: str, reason: str):
-    """A function that raises NotImplementedError with `reason`, which says what to do instead."""
+def unavailable_function(name: str, reason: str, error: type[Exception] = NotImplementedError):
+    """A function that raises `error` with `reason`, which says what to do instead."""
     def function(*args, **kwargs):
-        raise NotImplementedError(f"{name}: {reason}")
+        raise error(f"{name}: {reason}")
     function.__name__ = function.__qualname__ = name.rpartition(".")[2]
     function.__doc__ = f"Missing here: {reason}"
     return function

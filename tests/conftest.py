@@ -21,6 +21,26 @@ def pytest_configure(config):
 
 
 @pytest.fixture
+def doubling():
+    """(an autograd.Function that doubles, a list that grows by one with each call of its derivative)."""
+    import antorcha as torch
+
+    calls: list = []
+
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            calls.append(1)
+            return g * 2
+
+    return Double, calls
+
+
+@pytest.fixture
 def gpus(monkeypatch):
     """Two GPUs of the imagination (fake_cuda.py)."""
     import fake_cuda

@@ -176,18 +176,8 @@ def test_memory_that_numpy_shares(again):
         close(x.grad, 2 * x.detach().numpy())
 
 
-def test_operators_of_the_user(again):
-    class Double(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x * 2
-
-        @staticmethod
-        def backward(ctx, g):
-            calls.append(1)
-            return g * 2
-
-    calls: list = []
+def test_operators_of_the_user(again, doubling):
+    Double, calls = doubling
     for seed in range(CALLS):
         close(gradients(lambda x: Double.apply(x) * x, seed, (3, 4))[0], 4 * array(seed, 3, 4))
     assert len(calls) == CALLS

@@ -324,16 +324,8 @@ def test_what_is_kept_is_let_go():
     assert out() is None
 
 
-def test_what_cannot_be_replayed_is_as_ever():
-    class Scale(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x * 2
-
-        @staticmethod
-        def backward(ctx, g):
-            calls.append(1)
-            return g * 2
+def test_what_cannot_be_replayed_is_as_ever(doubling):
+    Scale, calls = doubling
 
     class Net(nn.Module):
         def __init__(self):
@@ -343,7 +335,6 @@ def test_what_cannot_be_replayed_is_as_ever():
         def forward(self, x):
             return Scale.apply(self.linear(x))
 
-    calls: list = []
     c, twin = pair(Net)
     for _ in range(5):
         for f in (c, twin):

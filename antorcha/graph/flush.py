@@ -312,7 +312,7 @@ def lifetimes(nodes: list[Node], steps: list, results: dict, parts: list[int], a
     """What lies in the arena: buffer -> (first step, last step, bytes)."""
     found: dict = {}
     for k, step in enumerate(steps):
-        for b in sorted({*step.writes, *step.reads}):
+        for b in (*step.writes, *step.reads):
             kind, i = b
             if kind == "leaf" or kind == "node" and i in results:
                 continue

@@ -10,7 +10,7 @@ from ..base import dtype as dt
 from . import index, ir
 from .blocks import Blocks, coarsen, product, rewrite, vector
 from .element import Elements, views_of
-from .view import View, dense, row_major, view
+from .view import View, dense, ordered, row_major, view
 from .writer import INT, Call, Writer, combined, decode, identity
 
 COLUMNS = 64
@@ -65,7 +65,7 @@ class Updates:
         free = [d for d in range(len(domain)) if (region.strides[d] if self.picks else d in apart)]
         order = free + [d for d in range(len(domain)) if d not in free]
         views = list(dict.fromkeys([*views_of([self.value, *self.picks]), region]))
-        permuted = {v: view(tuple(domain[d] for d in order), tuple(v.strides[d] for d in order), v.offset) for v in views}
+        permuted = {v: ordered(v, order) for v in views}
         wall = len(free)
         groups = index.merge(tuple(domain[d] for d in order), list(permuted.values()), (wall,))
         table = {v: index.coarse(p, groups) for v, p in permuted.items()}

@@ -94,21 +94,23 @@ def _copied(tensors: list, dim: int):
     d = tensors[0]._meta.dtype
     if state.watch is not None or state.rewriter is not None or state.devices or config.eager:
         return None
+    sources = []
     for x in tensors:
-        v, buffer = x._meta.view, x.storage.node.buffer
+        v, buffer = x._meta.view, x.storage.node.buffer     # of memory shared with NumPy a copy is made whenever it is asked for
         if buffer is None or x._meta.dtype is not d or x._rg and mode.grad or x.is_sparse or len(v.shape) <= dim \
                 or math.prod(v.shape[:dim]) != 1 or not is_row_major(v.shape, v.strides):
             return None
+        sources.append(buffer)
     view = dense(_joined_shape([x._meta.view.shape for x in tensors], dim))
     if view.numel * d.itemsize > AT_ONCE:
         return None
-    if not flight.awaited.isdisjoint([x.storage.node.buffer for x in tensors]):
+    if not flight.awaited.isdisjoint(sources):
         flight.finish()
     buffer = Buffer.allocate(view.numel * d.itemsize)
     at = buffer.address
-    for x in tensors:
+    for x, source in zip(tensors, sources):
         v = x._meta.view
-        ctypes.memmove(at, x.storage.node.buffer.address + v.offset * d.itemsize, v.numel * d.itemsize)
+        ctypes.memmove(at, source.address + v.offset * d.itemsize, v.numel * d.itemsize)
         at += v.numel * d.itemsize
     return core.tensor_on(core.Storage(leaf(buffer, view.numel, d)), meta(view, d, tensors[0]._meta.device))
 

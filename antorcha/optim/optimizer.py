@@ -163,7 +163,10 @@ class Optimizer:
         known = repeated.known_steps(self, group)
         negative, states, fresh = group.get("maximize"), self.state, self._started(parameters, group)
         for p in parameters:
-            g, state = p._grad, fresh[p] if p in fresh else states[p]
+            g, state = p._grad, states.get(p)
+            started = state is not None
+            if not started:
+                state = fresh[p]
             if g.is_sparse and not self.takes_sparse:
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients, please consider SparseAdam instead")
             g = -g if negative else g
@@ -171,7 +174,7 @@ class Optimizer:
                 self.rule(p, g, state, group)
             else:
                 repeated.step(self, known, p, g, state, group)
-            if state and p in fresh:
+            if state and not started:
                 states[p] = state
 
     def _started(self, parameters: list, group: dict) -> dict:
