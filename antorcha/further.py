@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import warnings
 
@@ -54,14 +55,14 @@ _always = False
 
 
 def set_warn_always(b: bool, /) -> None:
-    """Whether a warning is shown each time and not once for each place."""
+    """Whether a warning is shown each time and not once for each place. The filters of the program's own stay."""
     global _always
-    if b is not _always:
-        _always = b
-        if b:
-            warnings.simplefilter("always")
-        else:
-            warnings.resetwarnings()
+    if b and not _always:
+        warnings.simplefilter("always")
+    elif _always and not b:
+        with contextlib.suppress(ValueError):       # the program has reset them
+            warnings.filters.remove(("always", None, Warning, None, 0))     # type: ignore[attr-defined]
+    _always = b
 
 
 def is_warn_always_enabled() -> bool:

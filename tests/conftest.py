@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,41 @@ def pytest_configure(config):
         import fake_cuda
 
         fake_cuda.install()
+
+
+# What is set for the whole process: module -> its attributes (of which functions are asked).
+SETTINGS = {
+    "antorcha.base.config": ("eager", "target", "cpu", "float32_matmul", "verify", "fuse", "cache"),
+    "antorcha.base.dtype": ("_default",),
+    "antorcha.base.grad_mode": ("mode.grad", "mode.inference"),
+    "antorcha.ops.record": ("core.default_device",),
+    "antorcha.core.override": ("state.modes",),
+    "antorcha.graph.tape": ("state.gpus", "state.watch", "state.kept", "state.rewriter", "watchers"),
+    "antorcha.ops.derivative": ("saving",),
+    "antorcha.runtime.pool": ("get_num_threads",),
+}
+
+
+def _process_wide() -> dict:
+    found = {"the environment": {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}, "the working directory": os.getcwd()}
+    for module, names in SETTINGS.items():
+        for name in names if module in sys.modules else ():
+            value = attrgetter(name)(sys.modules[module])
+            value = value() if callable(value) else value
+            found[f"{module}.{name}"] = list(value) if isinstance(value, list) else value
+    return found
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_trace(request):
+    """Tests run in any order: one that leaves a setting changed fails itself, not another one after it."""
+    before = _process_wide()
+    yield
+    after = _process_wide()
+    if request.node.get_closest_marker("gpu"):
+        after.pop("antorcha.graph.tape.state.gpus", None)     # there is one from the first use on
+    left = {k: (before[k], v) for k, v in after.items() if k in before and v != before[k]}
+    assert not left, f"this test left what is process-wide changed (before, after): {left}"
 
 
 @pytest.fixture
@@ -56,5 +93,5 @@ def gpus(monkeypatch):
     yield library
     tape.flush()
     cuda.use(None)
-    tape.state.devices = False
+    tape.state.devices = tape.state.gpus = False
     flush.clear()

@@ -63,3 +63,23 @@ def test_nobody_asks_for_devices_when_meta_tensors_are_gone():
     del x, y
     torch.ones(1).add(1).item()
     assert Void.alive == before and (tape.state.devices == tape.state.gpus or before)
+
+
+def test_a_meta_tensor_elsewhere_changes_no_plan():
+    """Others' plans and copies are the same while one is alive."""
+    from antorcha.graph import flush
+
+    kept = torch.ones(3, device="meta") + 1
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer, made = torch.optim.Adam([parameter], lr=0.1), []
+    samples = [torch.full((1, 3), float(k)) for k in range(60)]
+    for s in samples:
+        s.tolist()
+    for i in range(3):
+        loss = (torch.cat([samples[i * k] for k in range(12)]) * parameter).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        made.append(flush.counters["made"])
+    assert made[0] == made[1] == made[2] and kept.is_meta

@@ -117,3 +117,15 @@ def test_namespaces_of_devices():
     assert torch.get_device_module("cpu") is torch.cpu and torch.get_device_module(torch.device("cuda:0")) is torch.cuda
     with pytest.raises(RuntimeError, match="namespace"):
         torch.get_device_module("meta")
+
+
+def test_warnings_are_shown_always_and_the_programs_filters_stay():
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "of the program")
+        before = list(warnings.filters)
+        torch.set_warn_always(True)
+        assert torch.is_warn_always_enabled() and warnings.filters != before
+        torch.set_warn_always(False)
+        assert not torch.is_warn_always_enabled() and warnings.filters == before

@@ -58,8 +58,9 @@ def _index(device, optional: bool = True) -> int:
 
 
 def _device(device=None) -> _cuda.Device:
+    found = _cuda.device(_index(device))
     _tape.state.devices = _tape.state.gpus = True
-    return _cuda.device(_index(device))
+    return found
 
 
 default_generators: tuple = ()

@@ -92,12 +92,12 @@ def _copied(tensors: list, dim: int):
     """Samples joined to a batch at once: one copy of each, where all are runs of memory that are there already and no derivative is wanted;
     else None. Recorded, a batch would be as many nodes, and another recording for each choice of samples among which some are the same."""
     d = tensors[0]._meta.dtype
-    if state.watch is not None or state.rewriter is not None or state.devices or config.eager:
+    if state.watch is not None or state.rewriter is not None or config.eager:
         return None
     sources = []
     for x in tensors:
         v, buffer = x._meta.view, x.storage.node.buffer     # of memory shared with NumPy a copy is made whenever it is asked for
-        if buffer is None or x._meta.dtype is not d or x._rg and mode.grad or x.is_sparse or len(v.shape) <= dim \
+        if buffer is None or buffer.device != "cpu" or x._meta.dtype is not d or x._rg and mode.grad or x.is_sparse or len(v.shape) <= dim \
                 or math.prod(v.shape[:dim]) != 1 or not is_row_major(v.shape, v.strides):
             return None
         sources.append(buffer)

@@ -185,9 +185,9 @@ class Optimizer:
             if p not in self.state:
                 fresh[p] = {}
                 self.start(p, fresh[p], group)
-        if fresh and tape.state.watch is None and tape.state.vmap is None and not tape.state.devices:
+        if fresh and tape.state.watch is None and tape.state.vmap is None:
             tape.flush_part([v.storage.node for state in fresh.values() for v in state.values()
-                             if isinstance(v, torch.Tensor) and not any(type(s) is Node for s in v.storage.node.inputs)])
+                             if isinstance(v, torch.Tensor) and v.is_cpu and not any(type(s) is Node for s in v.storage.node.inputs)])
         return fresh
 
     takes_sparse = False
