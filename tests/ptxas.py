@@ -117,29 +117,31 @@ class Collector:
         cuda.use(fake_cuda.Library(1, "interp"))
 
     def record(self, name: str) -> bool:
-        """A record's inputs in each dtype, and the derivatives; False where nothing could be computed."""
+        """A record's inputs in each dtype, and the derivatives; False where nothing could be computed in one of them."""
         import test_cuda_records
         from test_records import RECORDS, covered
 
         import antorcha as torch
 
         def moved(a, dtype, grad=False):
+            if isinstance(a, list):
+                return [moved(x, dtype) for x in a]
             if isinstance(a, torch.Tensor) and a.is_floating_point():
                 a = a.to(getattr(torch, dtype))
             return test_cuda_records.moved(a, "cuda", grad)
 
-        computed = False
         for dtype in self.dtypes:
             for kind in covered()[name]:
                 try:
                     test_cuda_records.host(RECORDS[name].call(*[moved(a, dtype) for a in test_cuda_records.inputs(RECORDS[name], kind)]))
                     test_cuda_records.derivatives(RECORDS[name], [moved(a, dtype, True) for a in
                                                                   test_cuda_records.inputs(RECORDS[name], kind)])
-                except (RuntimeError, TypeError, ValueError, NotImplementedError, IndexError, AssertionError):
+                except (RuntimeError, TypeError, ValueError, NotImplementedError, IndexError, AssertionError, OverflowError):
                     continue
-                computed = True
                 break
-        return computed
+            else:
+                return False
+        return True
 
     def programs(self) -> None:
         """The programs of test_ptx.py."""

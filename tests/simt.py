@@ -136,8 +136,11 @@ class Threads:
         self.at = np.zeros(self.count, np.int64)
         self.before = np.zeros(self.count, np.int64)
         self.waiting = np.zeros(self.count, bool)
+        self.copies: list[tuple] = []           # on their way to shared memory: (type, threads, places, numbers, group)
+        self.commits = np.zeros(self.count, np.int64)       # groups of copies
 
     def run(self, order: str) -> None:
+        self.order = order
         while True:
             ready = (self.at >= 0) & ~self.waiting
             if ready.any():
@@ -344,7 +347,7 @@ class Threads:
         if op == "addrspacecast":
             return self._get(rest.split()[2], "ptr", active) + SHARED
         if op == "ptrtoint":
-            return self._get(rest.split()[2], "ptr", active).astype(np.int32)
+            return self._get(rest.split(" to ")[0].split()[-1], "ptr", active).astype(KINDS[rest.split()[-1]])
         if op == "getelementptr":
             kind, pointer, index = re.match(r"inbounds (\w+), (ptr.*?), i64 (\S+)", rest).groups()
             step = np.dtype(KINDS[kind]).itemsize
@@ -443,7 +446,10 @@ class Threads:
         code, text = re.search(r'"([^"]*)", "[^"]*"\((.*)\)', rest).groups()
         if code == "mov.u32 $0, %tid.x;":
             return self.special["tid.x"][active].astype(np.int32)
-        args = [self._get(p.split()[-1], p.split()[0], active) for p in text.split(", ")]
+        args = [self._get(p.split()[-1], p.split()[0], active) for p in text.split(", ") if p]
+        if code.startswith("cp.async"):
+            self._asynchronous(code, args, active)
+            return []
         if code.startswith("cvt.rna.tf32"):     # to nearest, ties away from 0: ten bits after the point
             bits = args[0].view(np.uint32)
             return np.where(np.isfinite(args[0]), (bits + 0x1000) & 0xFFFFE000, bits).astype(np.uint32).view(np.int32)
@@ -453,6 +459,34 @@ class Threads:
         warp = self.group[active].reshape(-1, WARP)[:, 0]
         results = self._ldmatrix(code, args[0], warp) if code.startswith("ldmatrix") else self._mma(code, args)
         return [self._whole(r.reshape(-1), active) for r in results]
+
+    def _asynchronous(self, code: str, args, active) -> None:
+        """Copies come as late as they may; in the order "warps" as early, before other warps are done with what lay there."""
+        if code.startswith("cp.async.commit_group"):
+            self.commits[active] += 1
+        elif code.startswith("cp.async.wait_group"):
+            self._arrive(active, int(code.split()[-1][:-1]))
+        else:
+            kind = {"4": "i32", "8": "i64", "16": "i128"}[code.split(", ")[2]]
+            array, at = self.memory.gather(args[1], KINDS[kind])
+            numbers = np.where(args[2] > 0, array[at], 0)
+            self.copies.append((kind, active, args[0].astype(np.int64), numbers, self.commits[active].copy()))
+            if self.order == "warps":
+                self.commits[active] += 1
+                self._arrive(active, 0)
+                self.commits[active] -= 1
+
+    def _arrive(self, active, but: int) -> None:
+        """What these threads have asked for is there, but for the last `but` groups."""
+        left = []
+        for kind, threads, to, numbers, group in self.copies:
+            there = np.isin(threads, active) & (group < self.commits[threads] - but)
+            if there.any():
+                array, place = self._shared(to[there], kind, threads[there])
+                array[place] = numbers[there]
+            if not there.all():
+                left.append((kind, threads[~there], to[~there], numbers[~there], group[~there]))
+        self.copies = left
 
     def _ldmatrix(self, code: str, addresses, group) -> list[np.ndarray]:
         """Matrix j of 8 x 8 has the lines that lanes 8 j to 8 j + 7 name; lane l gets elements (l / 4, 2 (l % 4)) and the next."""

@@ -25,6 +25,8 @@ TODAY = NAMES if os.environ.get("ANTORCHA_ALL_RECORDS") else NAMES[DAY % SHARES:
 
 
 def moved(x, device: str, grad: bool = False):
+    if isinstance(x, list):
+        return [moved(y, device) for y in x]
     if not isinstance(x, torch.Tensor):
         return x
     x = x.to(device)

@@ -44,7 +44,7 @@ def simulated(monkeypatch):
             return
         ran.append((kernel, words))
         if ran.order:
-            simt.Kernel(kernel.ir(), kernel.entry(words)).run(HostMemory(), words, launch.grid, launch.block, ran.order)
+            simt.Kernel(kernel.ir(), kernel.entry(words)).run(HostMemory(), words, launch.grid, launch.block, ran.order, launch.shared)
 
     monkeypatch.setattr(interp, "run", run)
     monkeypatch.setattr(config, "target", "interp")

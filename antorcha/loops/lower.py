@@ -437,7 +437,7 @@ class Loops:
         count = volume(self.domain[:wall])
         columns = volume(self.domain[wall:])
         body: list = []
-        turns = rows_in_turn(self.domain[:wall], columns)
+        turns = 1 if self.lowering.fusion.plain else rows_in_turn(self.domain[:wall], columns)     # a GPU has threads for all
         self.ahead = look_ahead(self, count, columns)
         if not self.crossing and turns == 1 and not self.ahead:
             w.coords = self._bound(decode(ir.index("p"), rows), body) + inner_names

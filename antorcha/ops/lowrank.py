@@ -20,17 +20,18 @@ def _less(product, M, x):
     return product if M is None else product - M @ x
 
 
-def _normal(rows: int, columns: int, d):
+def _normal(rows: int, columns: int, like):
     """Normal numbers of variance 1."""
+    d, device = like._meta.dtype, like._meta.device
     if d.kind != "c":
-        return random.randn(rows, columns, dtype=d)
-    parts = random.randn(2, rows, columns, dtype=d.to_real()) * 0.5 ** 0.5
+        return random.randn(rows, columns, dtype=d, device=device)
+    parts = random.randn(2, rows, columns, dtype=d.to_real(), device=device) * 0.5 ** 0.5
     return complex_(parts[0], parts[1])
 
 
 def basis(A, q: int, niter: int, M=None):
     """An orthonormal basis (..., m, q) of a space that nearly holds the columns of A - M."""
-    R = _normal(A.shape[-1], q, A._meta.dtype)
+    R = _normal(A.shape[-1], q, A)
     Q = linalg_qr(_less(A @ R, M, R)).Q
     back = None if M is None else M.mH
     for _ in range(niter):

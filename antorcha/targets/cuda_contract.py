@@ -3,12 +3,16 @@
 A block computes a tile of C. Step by step along k, its threads read a slice of A and of B through whatever expressions the program
 has for them into shared memory (the next slice is on its way while one is used), and each adds up a few rows x columns in
 registers. At the end the tile goes through shared memory to the epilogue, which thus writes whole lines.
+
+From compute capability 8.0 on operands that are plain memory are copied to shared memory without going through registers (cp.async), some
+slices ahead of the one that is used.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from ..base import config
 from ..base import dtype as dt
@@ -25,21 +29,27 @@ QUAD = 4                # elements that are read from shared memory at once
 @dataclass(frozen=True)
 class Tile:
     """A block's part of C: rows x columns, by SIDE x SIDE threads or by eight warps; k is taken `depth` at a time. `wide`: operands
-    are read 16 bytes at a time."""
+    are read 16 bytes at a time. `stages`: slices in shared memory; where there is more than one, the later ones are being copied."""
 
     name: str
     rows: int
     columns: int
     depth: int
     wide: bool = False
+    stages: int = 1
 
 
-LARGE, SMALL = Tile("kernel", 128, 128, 16), Tile("small", 64, 64, 16)
+COPIES = 80             # the architecture from which on memory is copied to shared memory asynchronously
+STAGES = 3
 ENOUGH = 128            # large tiles that keep a GPU busy
 
 
-def tiles_of(dtype: dt.dtype) -> tuple[Tile, ...]:
-    return (LARGE, SMALL) if dtype is dt.float32 else (Tile("kernel", 64, 64, 16),)
+def tiles_of(c: Contraction, architecture: int) -> tuple[Tile, ...]:
+    """For products on floating point units. Large tiles are copied in short slices: a thread has few addresses to keep in registers."""
+    copied = architecture >= COPIES and c.dtype.kind == "f" and all(o.kind == "load" and steps_of(o) for o in (c.a, c.b))
+    small = Tile("small", 64, 64, 16, stages=STAGES if copied else 1)
+    large = Tile("kernel", 128, 128, 8, stages=STAGES + 1) if copied else Tile("kernel", 128, 128, 16)
+    return (large, small) if c.dtype is dt.float32 else (replace(small, name="kernel"),)
 
 
 def fitting(m: int, n: int) -> tuple[int, int]:
@@ -76,6 +86,54 @@ def runs_along(operand: Op, rows: tuple, k: tuple) -> str:
     return "k"
 
 
+# -- operands that are plain memory -----------------------------------------------------------------------------
+
+def loaded(operand: Op) -> Op:
+    """What an operand reads before it is cast."""
+    return operand.args[0] if operand.kind == "cast" else operand
+
+
+def steps_of(operand: Op) -> tuple[int, dict[str, Op], list[Op]] | None:
+    """(slot, the step of each index, other terms of the offset) of an operand that is a load; None if it is something else."""
+    load = loaded(operand)
+    if load.kind != "load":
+        return None
+    steps: dict[str, Op] = {}
+    rest, stack = [], [load.args[0]]
+    while stack:
+        term = stack.pop()
+        if term.kind == "add":
+            stack.extend(term.args)
+        elif term.kind == "index":
+            steps[term.attr] = ir.integer(1)
+        elif term.kind == "mul" and term.args[0].kind == "index" and term.args[1].kind in ("arg", "const"):
+            steps[term.args[0].attr] = term.args[1]
+        elif term.kind in ("arg", "const"):
+            rest.append(term)
+        else:
+            return None
+    return load.attr, steps, rest
+
+
+def is_wide(c: Contraction, words, vector: int, aligned) -> bool:
+    """Whether each `vector` elements that a thread reads lie together and at a multiple of 16 bytes. `aligned(slot)`: whether a
+    slot's address is one."""
+    for operand, rows in ((c.a, c.m), (c.b, c.n)):
+        found = steps_of(operand)
+        if found is None or loaded(operand).dtype.itemsize * vector != 16 or loaded(operand).dtype.kind != "f":
+            return False
+        slot, steps, rest = found
+        along = (c.k if runs_along(operand, rows, c.k) == "k" else rows)[-1]
+        if along[0] not in steps or evaluate(steps[along[0]], words) != 1 or evaluate(along[1], words) % vector or not aligned(slot):
+            return False
+        others = [s for name, s in steps.items() if name != along[0]] + rest
+        if any(evaluate(s, words) % vector for s in others):
+            return False
+    return True
+
+
+# -- kernels ---------------------------------------------------------------------------------------------------
+
 class TileEmitter:
     """Writes what computes tiles of one size: a kernel of its own, or a part of one (`emitter`)."""
 
@@ -85,11 +143,17 @@ class TileEmitter:
         self.d = self.c.dtype
         self.t = llvm_type(self.d)
         self.own_m, self.own_n = tile.rows // SIDE, tile.columns // SIDE        # sums of a thread
-        self.a_at, self.b_at = 0, tile.depth * pitch(tile.rows)     # of the slices in shared memory, in elements
+        self.b_at = tile.depth * pitch(tile.rows)       # of the slice of B in shared memory, in numbers
+        self.stage = "0"        # where the slices begin that are used
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of both slices."""
+        return self.tile.depth * (pitch(self.tile.rows) + pitch(self.tile.columns))
 
     @property
     def shared_bytes(self) -> int:
-        return self.tile.depth * (pitch(self.tile.rows) + pitch(self.tile.columns)) * self.d.itemsize
+        return self.tile.stages * self.numbers * self.d.itemsize
 
     def function(self) -> str:
         """A kernel of which each block computes one tile."""
@@ -169,11 +233,23 @@ class TileEmitter:
     def shared(self, offset: str, size: str | None = None) -> str:
         return self.e.set(f"getelementptr inbounds {size or self.t}, ptr addrspace(3) @shared, i64 {offset}")
 
+    def copy(self, to: str, address: str, inside: str, nbytes: int) -> None:
+        """Begin to copy what lies at an address to shared memory; zeros where it is not `inside`."""
+        e = self.e
+        place, source = e.set(f"ptrtoint ptr addrspace(3) {to} to i32"), e.set(f"ptrtoint ptr {address} to i64")
+        count = e.set(f"select i1 {inside}, i32 {nbytes}, i32 0")
+        cached = "cg" if nbytes == 16 else "ca"
+        e.line(f'call void asm sideeffect "cp.async.{cached}.shared.global [$0], [$1], {nbytes}, $2;", "r,l,r,~{{memory}}"'
+               f"(i32 {place}, i64 {source}, i32 {count})")
+
     # -- the sum ------------------------------------------------------------------------------------------------
 
     def sum(self) -> None:
         e, tile = self.e, self.tile
         sides = self.sides()
+        if tile.stages > 1:
+            self._sum_of_copies(sides)
+            return
         for side in sides:
             side.read("0")
         with e.steps("0", self.k, str(tile.depth)) as k:
@@ -187,9 +263,35 @@ class TileEmitter:
             self.slice()
             e.call_void("llvm.nvvm.barrier0")
 
+    def _sum_of_copies(self, sides: list) -> None:
+        """Slices take their turns in `stages` places. A barrier says both that a slice is there and that all are done with the one before
+        it, whose place is then filled anew."""
+        e, depth, stages = self.e, self.tile.depth, self.tile.stages
+
+        def copy(k: str, stage: str) -> None:
+            for side in sides:
+                side.copy(k, stage)
+            e.line('call void asm sideeffect "cp.async.commit_group;", "~{memory}"()')
+
+        def wait(for_all_but: int) -> None:
+            e.line(f'call void asm sideeffect "cp.async.wait_group {for_all_but};", "~{{memory}}"()')
+            e.call_void("llvm.nvvm.barrier0")
+
+        for number in range(stages - 1):
+            copy(str(number * depth), str(number * self.numbers))
+        with e.steps("0", self.k, str(depth)) as k:
+            wait(stages - 2)
+            number = e.i64("udiv", k, depth)
+            free = e.i64("urem", e.i64("add", number, stages - 1), stages)
+            copy(e.i64("add", k, (stages - 1) * depth), e.i64("mul", free, self.numbers))
+            self.stage = e.i64("mul", e.i64("urem", number, stages), self.numbers)
+            self.slice()
+        wait(0)
+
     def sides(self) -> list:
-        return [Side(self, self.c.a, self.c.m, self.m, self.first_m, self.a_at, self.tile.rows),
-                Side(self, self.c.b, self.c.n, self.n, self.first_n, self.b_at, self.tile.columns)]
+        kind = Side if self.tile.stages == 1 else CopiedSide
+        return [kind(self, self.c.a, self.c.m, self.m, self.first_m, 0, self.tile.rows),
+                kind(self, self.c.b, self.c.n, self.n, self.first_n, self.b_at, self.tile.columns)]
 
     def slice(self) -> None:
         """Multiply what lies in shared memory."""
@@ -199,7 +301,7 @@ class TileEmitter:
     def multiply(self, deep: str) -> None:
         """One rank-1 update of the thread's sums."""
         e, tile = self.e, self.tile
-        a = self.vector(e.i64("mul", deep, pitch(tile.rows)), self.ty, self.a_at, self.own_m)
+        a = self.vector(e.i64("mul", deep, pitch(tile.rows)), self.ty, 0, self.own_m)
         b = self.vector(e.i64("mul", deep, pitch(tile.columns)), self.tx, self.b_at, self.own_n)
         for i in range(self.own_m):
             for j in range(self.own_n):
@@ -211,7 +313,7 @@ class TileEmitter:
     def vector(self, row: str, which: str, start: int, own: int) -> list[str]:
         """The `own` elements of thread `which` in one k of a slice: quads (or what there is), SIDE quads apart."""
         e, found, quad = self.e, [], min(QUAD, own)
-        first = e.i64("add", row, e.i64("mul", which, quad))
+        first = e.i64("add", e.i64("add", row, self.stage), e.i64("mul", which, quad))
         for q in range(own // quad):
             at = self.shared(e.i64("add", first, start + q * quad * SIDE))
             if quad == 1:
@@ -300,34 +402,58 @@ class Side:
         slow = e.set(f"udiv i64 {owner.thread}, {self.fast}")
         steps = [e.set(f"add i64 {slow}, {j * (THREADS // self.fast)}") for j in range(size * tile.depth // THREADS)]
         pairs = [(s, fast) if along == "k" else (fast, s) for s in steps]      # (row, k) within the slice
-        self.indices, self.deep, self.waiting, self.offsets = [], [], [], []
+        self.indices, self.deep, self.offsets = [], [], []
         for row, k in pairs:
             owner.locate(rows, owner.at_most(e.set(f"add i64 {first}, {row}"), extent))
             self.indices.append({name: e.indices[name] for name, _ in rows})
             self.deep.append(k)
-            self.waiting.append(owner.place(literal(0, owner.d)))
-            self.offsets.append(e.i64("add", e.i64("mul", k, pitch(size)), row))
+            self.offsets.append(e.i64("add", e.i64("add", e.i64("mul", k, pitch(size)), row), start))
+        self.begin()
+
+    def begin(self) -> None:
+        self.waiting = [self.owner.place(literal(0, self.owner.d)) for _ in self.deep]
 
     def read(self, k: str) -> None:
         """This thread's elements of the slice at k; 0 beyond the end."""
         owner, e = self.owner, self.owner.e
         for indices, deep, waiting in zip(self.indices, self.deep, self.waiting):
-            here = e.set(f"add i64 {k}, {deep}")
-            outer, e.memo = e.memo, dict(e.memo)
-            e.indices.update(indices)
-            owner.locate(owner.c.k, owner.at_most(here, owner.k))
-            v = e.expression(self.operand)
-            e.memo = outer
-            inside = e.set(f"icmp slt i64 {here}, {owner.k}")
+            with self.element(indices, k, deep) as inside:
+                v = e.expression(self.operand)
             e.line(f"store {owner.t} {e.set(f'select i1 {inside}, {owner.t} {v}, {owner.t} {literal(0, owner.d)}')}, ptr {waiting}")
+
+    @contextmanager
+    def element(self, indices: dict, k: str, deep: str):
+        """With all indices those of an element, or of the last one; yields whether it is inside."""
+        owner, e = self.owner, self.owner.e
+        here = e.set(f"add i64 {k}, {deep}")
+        inside = e.set(f"icmp slt i64 {here}, {owner.k}")
+        outer, e.memo = e.memo, dict(e.memo)
+        e.indices.update(indices)
+        owner.locate(owner.c.k, owner.at_most(here, owner.k))
+        yield inside
+        e.memo = outer
 
     def leave(self) -> None:
         """What was read, into shared memory."""
         owner, e = self.owner, self.owner.e
         for waiting, offset in zip(self.waiting, self.offsets):
-            at = owner.shared(e.set(f"add i64 {offset}, {self.start}"))
             v = e.set(f"load {owner.t}, ptr {waiting}")
-            e.line(f"store {owner.t} {v}, ptr addrspace(3) {at}, align {owner.d.itemsize}")
+            e.line(f"store {owner.t} {v}, ptr addrspace(3) {owner.shared(offset)}, align {owner.d.itemsize}")
+
+
+class CopiedSide(Side):
+    """An operand that is plain memory, element by element, without going through registers."""
+
+    def begin(self) -> None:
+        pass
+
+    def copy(self, k: str, stage: str) -> None:
+        """Begin to copy this thread's elements of the slice at k to a place in shared memory; 0 beyond the end."""
+        owner, e = self.owner, self.owner.e
+        for indices, deep, offset in zip(self.indices, self.deep, self.offsets):
+            with self.element(indices, k, deep) as inside:
+                address = e.address(self.operand.attr, self.operand.args[0])
+            owner.copy(owner.shared(e.i64("add", offset, stage)), address, inside, owner.d.itemsize)
 
 
 class ContractionKernel(Kernel):
@@ -366,8 +492,7 @@ class ContractionKernel(Kernel):
         for emitter in emitters:
             emitter.e.metadata = emitters[0].e.metadata     # one list for all functions of the module
         functions = [emitter.function() for emitter in emitters]
-        shared = max(emitter.shared_bytes for emitter in emitters) // 8
-        return module(functions, [emitter.e for emitter in emitters], shared) + attributes(2)
+        return module(functions, [emitter.e for emitter in emitters], None) + attributes(2)
 
     @functools.cached_property
     def halves(self) -> dt.dtype | None:
@@ -378,11 +503,11 @@ class ContractionKernel(Kernel):
 
     def tiles(self, architecture: int) -> tuple[Tile, ...]:
         kind = self._kind(architecture)
-        return tiles_of(self.contraction.dtype) if kind is TileEmitter else kind.tiles_of(self.contraction)
+        return tiles_of(self.contraction, architecture) if kind is TileEmitter else kind.tiles_of(self.contraction)
 
     def block_tile(self, words, aligned) -> Tile:
         """The tile with which one block computes the whole product; `aligned(slot)`: whether an address is always a multiple of 16."""
-        from .cuda_mma import DEPTH, is_wide
+        from .cuda_mma import DEPTH
 
         _, m, n = self._sizes(words)
         vector = 8 if self.halves else 4
@@ -394,8 +519,6 @@ class ContractionKernel(Kernel):
         return batch, m, n
 
     def _tile(self, words, architecture: int) -> Tile:
-        from .cuda_mma import is_wide
-
         batch, m, n = self._sizes(words)
         tiles = self.tiles(architecture)
         if any(t.wide for t in tiles):
@@ -410,7 +533,11 @@ class ContractionKernel(Kernel):
         batch, m, n = self._sizes(words)
         tile = self._tile(words, architecture)
         blocks = batch * -(-m // tile.rows) * -(-n // tile.columns)
-        return Launch((blocks, 1), (THREADS, 1)) if blocks > 0 else None
+        return Launch((blocks, 1), (THREADS, 1), self._shared(tile, architecture)) if blocks > 0 else None
+
+    @functools.cache
+    def _shared(self, tile: Tile, architecture: int) -> int:
+        return self.emitter(tile, architecture).shared_bytes
 
 
 def attributes(blocks: int) -> str:

@@ -4,8 +4,8 @@ As in `cuda_contract.py` a block computes a tile of C, slice by slice along k. E
 fragments: 16 x 16 by 16 x 8 of 16-bit numbers (the instruction mma.m16n8k16), 16 x 8 by 8 x 8 of rounded ones (m16n8k8). An operand's
 slice lies in shared memory as the operand does in memory, along k or along its rows.
 
-Where an operand is plain memory with everything at multiples of 16 bytes, as many are read at once: `entry` chooses that function by
-the arguments. Otherwise each element is computed by the program's expression.
+Where an operand is plain memory with everything at multiples of 16 bytes, as many are copied at once, some slices ahead: `entry` chooses
+that function by the arguments. Otherwise each element is computed by the program's expression.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from __future__ import annotations
 from ..base import dtype as dt
 from ..loops import ir
 from ..loops.ir import Contraction, Op
-from .cuda_contract import Tile, TileEmitter, runs_along
-from .llvm import evaluate
+from .cuda_contract import STAGES, Tile, TileEmitter, loaded, runs_along, steps_of
 from .ptx import THREADS, WARP, PtxEmitter
 
 HALVES = {dt.float16: "f16", dt.bfloat16: "bf16"}
@@ -30,52 +29,6 @@ def half_of(c: Contraction) -> dt.dtype | None:
     kinds = {operand.args[0].dtype if operand.kind == "cast" else None for operand in (c.a, c.b)}
     kind = kinds.pop()
     return kind if not kinds and kind in HALVES and c.dtype is dt.float32 else None
-
-
-# -- operands that are plain memory -----------------------------------------------------------------------------
-
-def loaded(operand: Op) -> Op:
-    """What an operand reads before it is cast."""
-    return operand.args[0] if operand.kind == "cast" else operand
-
-
-def steps_of(operand: Op) -> tuple[int, dict[str, Op], list[Op]] | None:
-    """(slot, the step of each index, other terms of the offset) of an operand that is a load; None if it is something else."""
-    load = loaded(operand)
-    if load.kind != "load":
-        return None
-    steps: dict[str, Op] = {}
-    rest, stack = [], [load.args[0]]
-    while stack:
-        term = stack.pop()
-        if term.kind == "add":
-            stack.extend(term.args)
-        elif term.kind == "index":
-            steps[term.attr] = ir.integer(1)
-        elif term.kind == "mul" and term.args[0].kind == "index" and term.args[1].kind in ("arg", "const"):
-            steps[term.args[0].attr] = term.args[1]
-        elif term.kind in ("arg", "const"):
-            rest.append(term)
-        else:
-            return None
-    return load.attr, steps, rest
-
-
-def is_wide(c: Contraction, words, vector: int, aligned) -> bool:
-    """Whether each `vector` elements that a thread reads lie together and at a multiple of 16 bytes. `aligned(slot)`: whether a
-    slot's address is one."""
-    for operand, rows in ((c.a, c.m), (c.b, c.n)):
-        found = steps_of(operand)
-        if found is None or loaded(operand).dtype.itemsize * vector != 16 or loaded(operand).dtype.kind != "f":
-            return False
-        slot, steps, rest = found
-        along = (c.k if runs_along(operand, rows, c.k) == "k" else rows)[-1]
-        if along[0] not in steps or evaluate(steps[along[0]], words) != 1 or evaluate(along[1], words) % vector or not aligned(slot):
-            return False
-        others = [s for name, s in steps.items() if name != along[0]] + rest
-        if any(evaluate(s, words) % vector for s in others):
-            return False
-    return True
 
 
 # -- kernels ----------------------------------------------------------------------------------------------------
@@ -98,7 +51,7 @@ class MmaEmitter(TileEmitter):
         tiles = tuple(Tile(name, size, size, cls.depth) for name, size in (("kernel", 128), ("small", 64)))
         if any(steps_of(operand) is None for operand in (c.a, c.b)):
             return tiles
-        return tiles + tuple(Tile(f"{t.name}_wide", t.rows, t.columns, t.depth, True) for t in tiles)
+        return tiles + tuple(Tile(f"{t.name}_wide", t.rows, t.columns, t.depth, True, STAGES) for t in tiles)
 
     def pitch(self, layout: str, size: int) -> int:
         """Numbers from line to line of a slice of `size` rows; the padding spreads lines over banks."""
@@ -108,9 +61,12 @@ class MmaEmitter(TileEmitter):
         return self.pitch(layout, size) * (size if layout == "k" else self.depth)
 
     @property
+    def numbers(self) -> int:
+        return self.b_at + self._slice(self.layouts[1], self.tile.columns)
+
+    @property
     def shared_bytes(self) -> int:
-        slices = self.itemsize * (self.b_at + self._slice(self.layouts[1], self.tile.columns))
-        return max(slices, 4 * self.lines * self.tile.columns)
+        return max(self.tile.stages * self.numbers * self.itemsize, 4 * self.lines * self.tile.columns)
 
     def position(self) -> None:
         e = self.e
@@ -120,8 +76,9 @@ class MmaEmitter(TileEmitter):
         self.sums = [self.place("0.0") for _ in range(self.own_m * self.own_n * 4)]
 
     def sides(self) -> list:
-        return [MmaSide(self, self.c.a, self.c.m, self.m, self.first_m, 0, self.layouts[0], self.tile.rows),
-                MmaSide(self, self.c.b, self.c.n, self.n, self.first_n, self.b_at, self.layouts[1], self.tile.columns)]
+        kind = MmaSide if self.tile.stages == 1 else CopiedMmaSide
+        return [kind(self, self.c.a, self.c.m, self.m, self.first_m, 0, self.layouts[0], self.tile.rows),
+                kind(self, self.c.b, self.c.n, self.n, self.first_n, self.b_at, self.layouts[1], self.tile.columns)]
 
     def multiply_fragments(self, a: list[str], b: list[str], sums: list[str], instruction: str) -> None:
         """sums += a b."""
@@ -196,7 +153,7 @@ class HalfEmitter(MmaEmitter):
         k = e.i64("mul", k_half, 8)
         row, k = (e.i64("add", row, low), k) if layout == "k" else (row, e.i64("add", k, low))
         line, place = (row, k) if layout == "k" else (k, row)
-        return e.i64("add", e.i64("add", e.i64("mul", line, pitch), place), start)
+        return e.i64("add", e.i64("add", e.i64("add", e.i64("mul", line, pitch), place), start), self.stage)
 
     def _matrices(self, lines: str, layout: str, pitch: int, row: int, k: int) -> list[str]:
         """Four matrices of 8 x 8, one register each: those at (row, k) of a slice."""
@@ -218,13 +175,9 @@ class HalfEmitter(MmaEmitter):
         e = self.e
         return [e.set(f"or i32 {low}, {e.set(f'shl i32 {high}, 16')}") for low, high in zip(numbers[::2], numbers[1::2])]
 
-    def arranged(self, words: list[str]) -> list[str]:
-        """Words read from memory as they lie in shared memory."""
-        return words
-
 
 class RoundedEmitter(MmaEmitter):
-    """Products of float32, whose operands are rounded to 10 bits after the point on their way to shared memory."""
+    """Products of float32, whose operands are rounded to 10 bits after the point on their way from shared memory."""
 
     itemsize, word, vector, padding, depth = 4, "i32", 4, 8, 16
     instruction = "m16n8k8.row.col.f32.tf32.tf32.f32"
@@ -239,11 +192,12 @@ class RoundedEmitter(MmaEmitter):
         corners = []
         for r, start, layout, pitch in zip(own, (0, self.b_at), self.layouts, pitches):
             line, place = (r, k) if layout == "k" else (k, r)
-            corners.append(e.i64("add", e.i64("add", e.i64("mul", line, pitch), place), start))
+            corners.append(e.i64("add", e.i64("add", e.i64("add", e.i64("mul", line, pitch), place), start), self.stage))
 
         def fragment(side: int, row: int, k: int) -> str:
             ahead = row * pitches[side] + k if self.layouts[side] == "k" else k * pitches[side] + row
-            return e.set(f"load i32, ptr addrspace(3) {self.shared(e.i64('add', corners[side], ahead), 'i32')}, align 4")
+            v = e.set(f"load float, ptr addrspace(3) {self.shared(e.i64('add', corners[side], ahead), 'float')}, align 4")
+            return e.set(f'call i32 asm "cvt.rna.tf32.f32 $0, $1;", "=r,f"(float {v})')
 
         for k in range(0, self.depth, 8):
             a = [[fragment(0, 16 * i + r, k + d) for d in (0, 4) for r in (0, 8)] for i in range(self.own_m)]
@@ -253,13 +207,10 @@ class RoundedEmitter(MmaEmitter):
                     self.multiply_fragments(a[i], b[j], self.sums[4 * (i * self.own_n + j):][:4], self.instruction)
 
     def number(self, v: str) -> str:
-        return self.e.set(f'call i32 asm "cvt.rna.tf32.f32 $0, $1;", "=r,f"(float {v})')
+        return self.e.set(f"bitcast float {v} to i32")
 
     def words_of(self, numbers: list[str]) -> list[str]:
         return numbers
-
-    def arranged(self, words: list[str]) -> list[str]:
-        return [self.number(self.e.set(f"bitcast i32 {w} to float")) for w in words]
 
 
 class MmaSide:
@@ -285,14 +236,18 @@ class MmaSide:
                                        e.i64("sub", extent, vector - 1))
                 owner.locate(rows, inside)
                 places.append({name: e.indices[name] for name, _ in rows})
-            waiting = [e.fresh() for _ in range(4)]
-            e.allocas += [f"  {w} = alloca i32" for w in waiting]
-            self.vectors.append((places, k, waiting, at))
+            self.vectors.append((places, k, at))
+        self.begin()
+
+    def begin(self) -> None:
+        e = self.owner.e
+        self.waiting = [[e.fresh() for _ in range(4)] for _ in self.vectors]
+        e.allocas += [f"  {w} = alloca i32" for words in self.waiting for w in words]
 
     def read(self, k: str) -> None:
         """This thread's vectors of the slice at k; 0 beyond the end."""
         e = self.owner.e
-        for places, deep, waiting, _ in self.vectors:
+        for (places, deep, _), waiting in zip(self.vectors, self.waiting):
             here = e.i64("add", k, deep)
             words = self._wide(places[0], here) if self.owner.tile.wide else self._narrow(places, here)
             for w, v in zip(waiting, words):
@@ -307,14 +262,20 @@ class MmaSide:
         owner.locate(owner.c.k, e.call("llvm.smin.i64", "i64", ("i64", k), ("i64", last)))
         return inside
 
-    def _wide(self, place: dict, k: str) -> list[str]:
+    def address(self, place: dict, k: str) -> tuple[str, str]:
+        """Where 16 bytes lie; whether they are inside."""
         e = self.owner.e
         outer, e.memo = e.memo, dict(e.memo)
         inside = self._element(place, k, self.owner.vector if self.layout == "k" else 1)
         address = e.address(self.operand.attr, self.operand.args[0])
         e.memo = outer
+        return address, inside
+
+    def _wide(self, place: dict, k: str) -> list[str]:
+        e = self.owner.e
+        address, inside = self.address(place, k)
         got = e.set(f"load <4 x i32>, ptr {address}, align 16")
-        words = self.owner.arranged([e.set(f"extractelement <4 x i32> {got}, i32 {i}") for i in range(4)])
+        words = [e.set(f"extractelement <4 x i32> {got}, i32 {i}") for i in range(4)]
         return [e.set(f"select i1 {inside}, i32 {w}, i32 0") for w in words]
 
     def _narrow(self, places: list[dict], k: str) -> list[str]:
@@ -338,9 +299,23 @@ class MmaSide:
 
     def _leave(self) -> None:
         owner, e = self.owner, self.owner.e
-        for _, _, waiting, at in self.vectors:
+        for (_, _, at), waiting in zip(self.vectors, self.waiting):
             vector = "undef"
             for i, w in enumerate(waiting):
                 word = e.set(f"load i32, ptr {w}")
                 vector = e.set(f"insertelement <4 x i32> {vector}, i32 {word}, i32 {i}")
             e.line(f"store <4 x i32> {vector}, ptr addrspace(3) {owner.shared(at, owner.word)}, align 16")
+
+
+class CopiedMmaSide(MmaSide):
+    """An operand that is plain memory, 16 bytes at a time, without going through registers."""
+
+    def begin(self) -> None:
+        pass
+
+    def copy(self, k: str, stage: str) -> None:
+        """As `CopiedSide.copy`."""
+        owner, e = self.owner, self.owner.e
+        for places, deep, at in self.vectors:
+            address, inside = self.address(places[0], e.i64("add", k, deep))
+            owner.copy(owner.shared(e.i64("add", at, stage), owner.word), address, inside, 16)
