@@ -1,15 +1,19 @@
 """LLVM, through llvmlite: from the text of a module to object code.
 
-Also a program, which compiles what it reads until its input ends: `python compiler.py MODEL FEATURES EMBEDDED`. llvmlite lets one thread
-of a process into LLVM at a time, so `jit` starts several of these where there is much to compile. It needs nothing of the package.
+Also a program, which compiles what it reads until its input ends, or nothing has come for a while: `python compiler.py MODEL FEATURES
+EMBEDDED`. llvmlite lets one thread of a process into LLVM at a time, so `jit` starts several of these where there is much to compile. It
+needs nothing of the package.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
+import threading
 
 OPTIMISATION = 3  # of the passes on IR and of code generation
+PATIENCE = 20.0   # seconds that the program waits for the next module
 LENGTH = struct.Struct("<q")
 
 
@@ -83,10 +87,14 @@ def serve(model: str, features: str, embedded: bool) -> None:
     """Answer each module on standard input with its object code. A module that cannot be compiled ends the program."""
     compiler = Compiler(model, features, embedded)
     while True:
+        leave = threading.Timer(PATIENCE, os._exit, (0,))
+        leave.daemon = True
+        leave.start()
         try:
             ir = read_block(sys.stdin.buffer)
         except EOFError:
             return
+        leave.cancel()
         write_block(sys.stdout.buffer, compiler.object_code(ir.decode()))
 
 

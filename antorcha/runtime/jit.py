@@ -7,6 +7,7 @@ of many modules at once and compiles those that are missing side by side.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -116,11 +117,42 @@ def prepare(modules: Iterable[tuple[str, Callable[[], str]]]) -> None:
         missing.clear()
 
 
+_resting: dict[tuple, list[subprocess.Popen]] = {}       # helpers that wait for more, by their command
+
+
+def _helper(command: tuple) -> subprocess.Popen:
+    """A process that compiles: one that has done so before, or a new one."""
+    resting = _resting.setdefault(command, [])
+    while True:
+        try:
+            process = resting.pop()
+        except IndexError:
+            return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        if process.poll() is None:
+            return process
+        _dismiss(process)       # it has waited too long
+
+
+@atexit.register
+def _dismiss_all() -> None:
+    while _resting:
+        for process in _resting.popitem()[1]:
+            _dismiss(process)
+
+
+def _dismiss(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            pipe.close()
+
+
 def _compile_in_helper(missing: deque, disk: DiskCache) -> None:
     """Have a process of its own compile modules until there are none left."""
-    command = [sys.executable, compiler.__file__, cpu.processor().model, FEATURES.get(cpu.machine(), ""), "01"[not _own_loader()]]
+    command = sys.executable, compiler.__file__, cpu.processor().model, FEATURES.get(cpu.machine(), ""), "01"[not _own_loader()]
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process = _helper(command)
     except OSError:
         return
     item = None
@@ -137,11 +169,9 @@ def _compile_in_helper(missing: deque, disk: DiskCache) -> None:
     except Exception:               # whatever it is, compiling in this process will tell
         if item is not None:
             missing.append(item)
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):
-            pipe.close()
+        _dismiss(process)
+        return
+    _resting.setdefault(command, []).append(process)
 
 
 # -- what identifies compiled code ------------------------------------------------------------------------------
@@ -289,6 +319,11 @@ class _Symbols(dict):
 def _after_fork() -> None:
     global _lock
     _lock = threading.RLock()
+    for process in sum(_resting.values(), []):      # they are the parent's
+        process.returncode = 0
+        process.stdin.close()
+        process.stdout.close()
+    _resting.clear()
 
 
 if hasattr(os, "register_at_fork"):
