@@ -109,8 +109,9 @@ class DiskCache:
             return
         for group in groups:
             try:
-                for entry in os.scandir(group):
-                    yield entry.path, entry.stat()
+                with os.scandir(group) as files:
+                    for entry in files:
+                        yield entry.path, entry.stat()
             except OSError:
                 continue
 
