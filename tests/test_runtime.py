@@ -20,7 +20,7 @@ from antorcha.base.device import device
 from antorcha.base.errors import OutOfMemoryError
 from antorcha.runtime import cpu, elf, jit, pool
 from antorcha.runtime.buffer import Buffer
-from antorcha.runtime.cache import DiskCache
+from antorcha.runtime.cache import GROUPS, DiskCache
 from antorcha.runtime.memory import LARGE, Allocator, allocator, size_class
 
 MIB = 1 << 20
@@ -399,13 +399,13 @@ def test_code_to_read():
 
 
 def test_disk_cache_is_bounded(tmp_path):
-    cache = DiskCache(str(tmp_path), limit=5000)
+    cache = DiskCache(str(tmp_path), limit=5000 * GROUPS)
     for i in range(10):
         digest = f"{i:040d}"
         cache.write(digest, bytes(1000))
         os.utime(cache.path(digest), (1000 + i, 1000 + i))
     assert cache.read(f"{9:040d}") == bytes(1000)
-    cache.trim()
+    cache.trim(os.path.dirname(cache.path(f"{0:040d}")))
     assert [i for i in range(10) if cache.read(f"{i:040d}")] == [6, 7, 8, 9]
     cache.clear()
     assert not entries(tmp_path)

@@ -348,14 +348,28 @@ class Tensor:
                                "Use x.any() or x.all().")
         return bool(self.item())
 
+    def _scalar(self):
+        if self._meta.view.numel != 1:
+            raise ValueError(f"only one element tensors can be converted to Python scalars; received shape {list(self.shape)}. "
+                             "Reduce it first, or use tolist().")
+        return self.item()
+
+    def _real(self):
+        value = self._scalar()
+        if type(value) is complex:
+            if value.imag:
+                raise RuntimeError(f"expected a real number; received {value}. (value cannot be converted without overflow) Use x.real")
+            return value.real
+        return value
+
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._real())
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._real())
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._scalar())
 
     def __index__(self) -> int:
         if self._meta.dtype.kind not in "iub" or self._meta.view.numel != 1:

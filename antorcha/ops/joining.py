@@ -57,9 +57,15 @@ def _joined_shape(shapes: list, dim: int) -> tuple:
     for i, s in enumerate(shapes):
         if s == (0,) and like != (0,):
             continue
-        if len(s) != len(like) or s[:dim] + s[dim + 1:] != like[:dim] + like[dim + 1:]:
-            raise RuntimeError(f"Sizes of tensors must match except in dimension {dim}. Expected {list(like)}, received {list(s)} for "
-                               f"tensor number {i} in the list.")
+        if not s:
+            raise RuntimeError(f"zero-dimensional tensor (at position {i}) cannot be concatenated. Use stack, or x.unsqueeze(0).")
+        if len(s) != len(like):
+            raise RuntimeError(f"Tensors must have same number of dimensions: got {len(like)} and {len(s)}, for tensor number {i} in the "
+                               f"list, of shape {list(s)}; expected {list(like)}")
+        for d, (size, n) in enumerate(zip(like, s)):
+            if size != n and d != dim:
+                raise RuntimeError(f"Sizes of tensors must match except in dimension {dim}. Expected size {size} but got size {n} for tensor "
+                                   f"number {i} in the list, of shape {list(s)}; expected {list(like)} but for that dimension")
         total += s[dim]
     return like[:dim] + (total,) + like[dim + 1:]
 

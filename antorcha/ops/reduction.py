@@ -285,8 +285,15 @@ def _correction(unbiased, correction):
     return 1 if correction is None and unbiased is None else int(bool(unbiased)) if correction is None else correction
 
 
-def _split_variance_args(dim, unbiased):
-    return (None, dim) if isinstance(dim, bool) else (dim, unbiased)
+def _variance_args(what, input, dim, unbiased, correction):
+    """The dimensions and the correction of a variance; of a dtype that has one."""
+    if input._meta.dtype.kind not in "fc":
+        raise RuntimeError(f"{what}: expected a floating point or complex dtype; received {input._meta.dtype}. Convert it first: "
+                           f"input.float().{what}(). ({'std and var' if what in ('std', 'var') else what} only support floating point and "
+                           "complex dtypes)")
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    return dim, _correction(unbiased, correction)
 
 
 @operator(
@@ -321,29 +328,29 @@ def std_(input: Tensor, dim, correction, keepdim):
 @operator(out=True)
 def var(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None) -> Tensor:
     """The variance over `dim`, divided by n - correction (1 unless given)."""
-    dim, unbiased = _split_variance_args(dim, unbiased)
-    return var_(input, dim, _correction(unbiased, correction), keepdim)
+    dim, correction = _variance_args("var", input, dim, unbiased, correction)
+    return var_(input, dim, correction, keepdim)
 
 
 @operator(out=True)
 def std(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None) -> Tensor:
     """The standard deviation over `dim`: the square root of `var`."""
-    dim, unbiased = _split_variance_args(dim, unbiased)
-    return std_(input, dim, _correction(unbiased, correction), keepdim)
+    dim, correction = _variance_args("std", input, dim, unbiased, correction)
+    return std_(input, dim, correction, keepdim)
 
 
 @operator(out=False)
 def var_mean(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None):
     """(variance, mean) over `dim`."""
-    dim, unbiased = _split_variance_args(dim, unbiased)
-    return var_(input, dim, _correction(unbiased, correction), keepdim), input.mean(dim, keepdim)
+    dim, correction = _variance_args("var_mean", input, dim, unbiased, correction)
+    return var_(input, dim, correction, keepdim), input.mean(dim, keepdim)
 
 
 @operator(out=False)
 def std_mean(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None):
     """(standard deviation, mean) over `dim`."""
-    dim, unbiased = _split_variance_args(dim, unbiased)
-    return std_(input, dim, _correction(unbiased, correction), keepdim), input.mean(dim, keepdim)
+    dim, correction = _variance_args("std_mean", input, dim, unbiased, correction)
+    return std_(input, dim, correction, keepdim), input.mean(dim, keepdim)
 
 
 @operator(grad=dict(input=lambda g, input, dim, keepdim, result:

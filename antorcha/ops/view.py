@@ -502,6 +502,13 @@ def split_(input: Tensor, lengths, dim) -> Tensor:
     return tuple(out)
 
 
+def _size(x) -> int:
+    try:
+        return x.__index__()
+    except AttributeError:
+        raise TypeError(f"split(): expected the size of the parts, an int, or a list of sizes; received {type(x).__name__}") from None
+
+
 @operator(family="view")
 def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
     """Consecutive parts along `dim`, of one size (the last may be smaller; also `split_size`) or of the given sizes."""
@@ -514,14 +521,18 @@ def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
     d = normalize_dim("split", dim, len(shape))
     n = shape[d]
     if isinstance(split_size_or_sections, (list, tuple)):
-        lengths = [int(x) for x in split_size_or_sections]
-        if sum(lengths) != n or any(x < 0 for x in lengths):
+        lengths = [_size(x) for x in split_size_or_sections]
+        if any(x < 0 for x in lengths):
+            raise RuntimeError(f"split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={lengths}")
+        if sum(lengths) != n:
             raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), "
                                f"but got split_sizes={lengths}")
     else:
-        size = int(split_size_or_sections)
-        if size < 0 or (size == 0 and n):
+        size = _size(split_size_or_sections)
+        if size < 0:
             raise RuntimeError(f"split expects split_size be non-negative, but got split_size={size}")
+        if size == 0 and n:
+            raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
         lengths = [min(size, n - i) for i in range(0, n, size)] if n else [0]
     return split_(tensor, tuple(lengths), d)
 

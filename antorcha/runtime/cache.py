@@ -15,6 +15,8 @@ import time
 from ..base import config
 
 CHECKSUM_SIZE = 16
+GROUPS = 256        # directories of entries, by the first two digits; digests fill them evenly, so each can be kept small by itself
+OFTEN = 8           # writes for one look at a group: a full cache has a hundred thousand files, which take a second to list
 DAY = 86400.0
 
 
@@ -67,8 +69,8 @@ class DiskCache:
             except OSError:
                 pass
             return
-        if self._writes % 64 == 0:
-            self.trim()
+        if self._writes % OFTEN == 0:
+            self.trim(os.path.dirname(path))
         self._writes += 1
 
     def remove(self, digest: str) -> None:
@@ -77,17 +79,19 @@ class DiskCache:
         except OSError:
             pass
 
-    def trim(self) -> None:
-        """Remove the entries not used for longest until the rest fits, and what broken-off writes have left."""
+    def trim(self, group: str | None = None) -> None:
+        """Remove the entries not used for longest until the rest fits, and what broken-off writes have left; of one group its share of
+        the bound."""
         entries, total, now = [], 0, time.time()
-        for path, status in self._files():
+        limit = self.limit if group is None else self.limit // GROUPS
+        for path, status in self._files() if group is None else self._files_of(group):
             if not path.endswith(self.suffix) and now - status.st_mtime < 3600:
                 continue
             age = 0.0 if not path.endswith(self.suffix) else status.st_mtime
             entries.append((age, status.st_size, path))
             total += status.st_size
         for age, size, path in sorted(entries):
-            if total <= self.limit and age:
+            if total <= limit and age:
                 break
             try:
                 os.unlink(path)
@@ -108,12 +112,15 @@ class DiskCache:
         except OSError:
             return
         for group in groups:
-            try:
-                with os.scandir(group) as files:
-                    for entry in files:
-                        yield entry.path, entry.stat()
-            except OSError:
-                continue
+            yield from self._files_of(group)
+
+    def _files_of(self, group: str):
+        try:
+            with os.scandir(group) as files:
+                for entry in files:
+                    yield entry.path, entry.stat()
+        except OSError:
+            return
 
 
 def default_directory() -> str:

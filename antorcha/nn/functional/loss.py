@@ -118,18 +118,17 @@ def _pick_class(input: Tensor, target, dim):
     return pick_one(input, dim, target)
 
 
-def _check_classes(input, target, weight, ignore_index) -> int:
-    """The dimension of the classes, if the shapes of log-probabilities and classes fit and the classes are in range."""
+def _check_classes(input, target, weight, ignore_index):
+    """The dimension of the classes, and the classes in the shape of the others, if they fit log-probabilities and are in range."""
     rank = input.dim()
     if rank == 0:
         raise ValueError(f"nll_loss: Expected 1 or more dimensions (got {rank})")
     dim = 0 if rank == 1 else 1
     want = input.shape[:dim] + input.shape[dim + 1:]
+    if rank == 1 and tuple(target.shape) == (1,):
+        target = target.reshape(())
     if tuple(target.shape) != tuple(want):
-        batches = rank > 1 and target.dim() and input.shape[0] != target.shape[0]
-        raise (ValueError if batches else RuntimeError)(message(
-            "nll_loss", f"target of shape {list(want)} for input {list(input.shape)}", f"{list(target.shape)}",
-            f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0] if target.dim() else 1})."))
+        raise _misshapen(input, target, want)
     if target.dtype not in (dt.int64, dt.uint8):
         raise RuntimeError(f"expected scalar type Long but found {target.dtype}: class indices are integers. Convert them: target.long()")
     if weight is not None and (weight.dim() != 1 or weight.shape[0] != input.shape[dim]):
@@ -138,7 +137,19 @@ def _check_classes(input, target, weight, ignore_index) -> int:
     if weight is not None and weight.dtype is not input.dtype:
         raise RuntimeError(f"expected scalar type {input.dtype} but found {weight.dtype}: weight must have the input's dtype")
     require(target.storage.node, Range(target._meta.view, 0, input.shape[dim], ignore_index, partial(_no_class, input.shape[dim])))
-    return dim
+    return dim, target
+
+
+def _misshapen(input, target, want) -> Exception:
+    rank, count = input.dim(), target.shape[0] if target.dim() else 0
+    kind, reason = RuntimeError, f"Expected target size {list(want)}, got {list(target.shape)}."
+    if rank < 3 and target.dim() > 1:
+        reason = "0D or 1D target tensor expected, multi-target not supported: probabilities of classes have the input's shape."
+    elif rank == 1:
+        kind, reason = ValueError, f"For 1D input, 1D target must have size 1, but got target size: {count}"
+    elif count != input.shape[0]:
+        kind, reason = ValueError, f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({count})."
+    return kind(message("nll_loss", f"target of shape {list(want)} for input {list(input.shape)}", f"{list(target.shape)}", reason))
 
 
 def _no_class(classes: int, found: int) -> Exception:
@@ -150,7 +161,7 @@ def _no_class(classes: int, found: int) -> Exception:
 def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
     """-input[target] for log-probabilities (N, C, ...) and classes (N, ...)."""
     reduction = reduction_name(size_average, reduce, reduction)
-    dim = _check_classes(input, target, weight, ignore_index)
+    dim, target = _check_classes(input, target, weight, ignore_index)
     return _of_classes(lambda target: -_pick_class(input, target, dim), input.dtype, target, weight, ignore_index, reduction)
 
 
@@ -189,7 +200,8 @@ def _class_loss_grad(g, input, target, top, log, dim):
 
 def _cross_entropy_of_classes(input, target, weight, ignore_index, reduction):
     """Of logits nothing but the largest and a sum of exponentials is kept for the derivative."""
-    d, dim = input.dtype, _check_classes(input, target, weight, ignore_index)
+    d = input.dtype
+    dim, target = _check_classes(input, target, weight, ignore_index)
     top = reduce("max", input, dim, True, d, d)
     log = _log_sum(input, top, dim)
     return _of_classes(lambda target: _class_loss(input, target, top, log, dim), d, target, weight, ignore_index, reduction)
@@ -320,6 +332,11 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     if input.shape != target.shape:
         raise ValueError(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please "
                          "ensure they have the same size.")
+    if not input.is_floating_point():
+        raise NotImplementedError(f'"binary_cross_entropy" not implemented for {input.dtype}: expected probabilities.')
+    if target.dtype is not input.dtype:
+        raise RuntimeError(message("binary_cross_entropy", f"target of the input's dtype, {input.dtype}", str(target.dtype),
+                                   f"Convert it: target.to({input.dtype}). (Found dtype {target.dtype} but expected {input.dtype})"))
     require(input.storage.node, Interval(input._meta.view, 0, 1, _no_probability))
     loss = _binary_cross_entropy(input, target)
     return _reduced(loss if weight is None else loss * weight, reduction, size_average, reduce)
@@ -331,6 +348,9 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     """Binary cross-entropy of sigmoid(input), computed without overflow."""
     if input.shape != target.shape:
         raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
+    if not target.is_floating_point():
+        raise RuntimeError(message("binary_cross_entropy_with_logits", "target of a floating point dtype", str(target.dtype),
+                                   f"Convert it: target.to({input.dtype}). (result type {input.dtype} can't be cast to {target.dtype})"))
     return _logits_loss(input, target, weight, pos_weight, reduction_name(size_average, reduce, reduction))
 
 
