@@ -193,3 +193,23 @@ def test_comparing_with_a_number_compares_with_its_16_bits():
         x = torch.tensor([0.7]).to(d)
         assert (x == 0.7).item() and not (x < 0.7).item() and (x - 0.7).item() == 0
         assert (x * 0.7).item() == torch.tensor(x.item() * 0.7).to(d).item()        # of products the number stays as it is
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_cotangents_that_meet_are_added_in_float32(dtype):
+    """Where elements of an input went to several of the result, and where a weight's gradient is a sum of parts."""
+    F, generator = nn.functional, np.random.default_rng(1)
+    w, x = (torch.from_numpy(generator.standard_normal(shape).astype(np.float32)).to(dtype) for shape in ((2, 2, 3, 3), (6, 2, 6, 4)))
+    for function, inputs in (
+        (lambda x: F.interpolate(x, size=(17, 13)), (x,)),
+        (lambda x: F.pad(x, (3, 2, 4, 3), mode="replicate"), (x,)),
+        (lambda w: F.conv2d(x.to(w.dtype), w), (w,)),
+    ):
+        (half,), (full,) = ([t.detach().to(kind).requires_grad_() for t in inputs] for kind in (dtype, torch.float32))
+        y = function(half)
+        cotangent = torch.from_numpy(generator.standard_normal(tuple(y.shape)).astype(np.float32)).to(dtype)
+        y.backward(cotangent)
+        function(full).backward(cotangent.float())
+        assert half.grad.dtype is dtype
+        error = (half.grad.float() - full.grad).abs()
+        assert (error <= 0.51 * torch.finfo(dtype).eps * full.grad.abs() + 1e-5).all(), function

@@ -165,8 +165,8 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
         place, shape = (1, a) if len(a) != 3 else (2, b)
         raise RuntimeError(f"bmm: batch{place} must be a 3D tensor; received shape {list(shape)}. Use matmul for other ranks.")
     if a[0] != b[0] or a[2] != b[1]:
-        raise RuntimeError(f"bmm: Expected size for first two dimensions of batch2 tensor to be: [{a[0]}, {a[2]}] but got: [{b[0]}, {b[1]}], "
-                           f"for batch1 of shape {list(a)} and batch2 of shape {list(b)}.")
+        raise RuntimeError(f"bmm: Expected size for first two dimensions of batch2 tensor to be: [{a[0]}, {a[2]}] but got: "
+                           f"[{b[0]}, {b[1]}], for batch1 of shape {list(a)} and batch2 of shape {list(b)}.")
     check_dtypes("bmm", input, mat2)
     return batched(input, mat2)
 

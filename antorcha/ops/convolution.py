@@ -139,19 +139,20 @@ def weigh(input: Tensor, cotangent: Tensor, size, stride, dilation, groups):
     v = _grouped(windows(x._meta.view, size, stride, dilation, count), 1, groups)        # N, groups, in, *P, *K
     g = _grouped(cotangent._meta.view, 1, groups)                                        # N, groups, out, *P
     weight = (g.shape[1] * g.shape[2], v.shape[2], *size)
-    most = CHUNKS if d.compute is d else 1      # the sums of chunks would be rounded to 16 bits
-    chunks = [_chunks(v.shape[0], most)]
-    most = min(most * MOST_CHUNKS // CHUNKS, SMALL_PARTS // max(1, math.prod(weight)))
+    chunks = [_chunks(v.shape[0], CHUNKS)]
+    most = min(MOST_CHUNKS, SMALL_PARTS // max(1, math.prod(weight)))
     for places in count:
         chunks.append(_chunks(places, most // math.prod(chunks)))
-    for d in range(n, 0, -1):
-        v, g = (_grouped(t, d + 2, chunks[d]) for t in (v, g))
+    for i in range(n, 0, -1):
+        v, g = (_grouped(t, i + 2, chunks[i]) for t in (v, g))
     v, g = (_grouped(t, 0, chunks[0]) for t in (v, g))      # chunks, N, groups, channels, then chunks, places of each dimension, *K
     parts, places = range(4, 4 + 2 * n, 2), range(5, 5 + 2 * n, 2)
     right = ordered(v, (0, *parts, 2, 3, *range(4 + 2 * n, 4 + 3 * n), 1, *places))
     left = ordered(g, (0, *parts, 2, 3, 1, *places))
-    sums = contract(cotangent, left, x, right, 2 + n, 1, 1 + n, 1 + n)                  # *chunks, groups, out, in, *K
-    total = sums.sum(tuple(range(1 + n))) if math.prod(chunks) > 1 else sums
+    if math.prod(chunks) == 1:
+        return core.reread(contract(cotangent, left, x, right, 2 + n, 1, 1 + n, 1 + n), weight)
+    sums = contract(cotangent, left, x, right, 2 + n, 1, 1 + n, 1 + n, wide=True)       # *chunks, groups, out, in, *K
+    total = core.cast(sums.sum(tuple(range(1 + n))), d)
     return core.reread(total, weight)
 
 

@@ -64,8 +64,8 @@ def _joined_shape(shapes: list, dim: int) -> tuple:
                                f"list, of shape {list(s)}; expected {list(like)}")
         for d, (size, n) in enumerate(zip(like, s)):
             if size != n and d != dim:
-                raise RuntimeError(f"Sizes of tensors must match except in dimension {dim}. Expected size {size} but got size {n} for tensor "
-                                   f"number {i} in the list, of shape {list(s)}; expected {list(like)} but for that dimension")
+                raise RuntimeError(f"Sizes of tensors must match except in dimension {dim}. Expected size {size} but got size {n} for "
+                                   f"tensor number {i} in the list, of shape {list(s)}; expected {list(like)} but for that dimension")
         total += s[dim]
     return like[:dim] + (total,) + like[dim + 1:]
 

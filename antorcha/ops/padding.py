@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..base.errors import message
-from .record import check_tensor
+from .record import check_tensor, core, widened
 from .resampling import resample, selection
 from .windows import surround
 
@@ -79,13 +79,13 @@ def _padded(input, pad, mode, value):
         raise NotImplementedError(message("pad", f"in mode {mode!r} 2, 4 or 6 paddings for inputs of 2 to 5 dimensions (Only 2D, 3D, 4D, "
                                           "5D padding with non-constant padding are supported for now)",
                                           f"{len(pad)} for {input.dim()} dimensions"))
-    out = input
+    out = widened(input)        # for the sums of the derivative
     for d, (before, after) in enumerate(amounts, lead):
         _check_amount(mode, input, d, before, after)
         n = input.shape[d]
         if before or after:
             out = resample(out, d, selection(_places(mode, n, before, after), n))
-    return out if out is not input else input.clone()
+    return input.clone() if out is input else core.cast(out, input._meta.dtype)
 
 
 def constant_pad_nd(input, pad, value=0):

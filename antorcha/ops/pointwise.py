@@ -536,7 +536,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tens
 
 
 @pointwise(lambda x, a, b, v: x + v * (a / b), name="addcdiv", public=False, rule=floating,
-           grad=dict(input=lambda g: g, tensor1=lambda g, tensor2, value: g * (value / tensor2),
+           grad=dict(input=lambda g: g, tensor1=lambda g, tensor2, value: g * div_(value, tensor2),
                      tensor2=lambda g, tensor1, tensor2, value: -g * (value * tensor1 / (tensor2 * tensor2))), complex=True)
 def addcdiv_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
 

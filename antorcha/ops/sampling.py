@@ -10,7 +10,7 @@ from ..base.errors import message
 from . import pointwise as pw
 from . import resampling
 from .index import pick
-from .record import check_tensor, core
+from .record import check_tensor, core, widened
 from .resampling import resample
 
 Tensor = "Tensor"
@@ -81,7 +81,7 @@ def interpolated(input, out: tuple, factors: tuple, mode: str, align_corners: bo
     if d.kind != "f" and not rounded and not (d is dt.uint8 and "nearest" in mode):
         raise NotImplementedError(f"\"upsample_{mode}\" not implemented for '{d.name}': convert the input first: input.float()")
     fixed = d is dt.uint8 and mode in ("bilinear", "bicubic")
-    x = input if "nearest" in mode else input.to(dt.int32 if fixed else dt.float32 if rounded else d.compute)
+    x = widened(input) if "nearest" in mode else input.to(dt.int32 if fixed else dt.float32 if rounded else d.compute)
     for dim, (m, o, f) in reversed(list(enumerate(zip(input.shape[2:], out, factors), 2))):
         if align_corners:
             scale = (m - 1) / (o - 1) if o > 1 else 0.0

@@ -143,12 +143,12 @@ def _check_classes(input, target, weight, ignore_index):
 def _misshapen(input, target, want) -> Exception:
     rank, count = input.dim(), target.shape[0] if target.dim() else 0
     kind, reason = RuntimeError, f"Expected target size {list(want)}, got {list(target.shape)}."
-    if rank < 3 and target.dim() > 1:
+    if rank > 1 and count != input.shape[0]:
+        kind, reason = ValueError, f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({count})."
+    elif rank < 3 and target.dim() > 1:
         reason = "0D or 1D target tensor expected, multi-target not supported: probabilities of classes have the input's shape."
     elif rank == 1:
         kind, reason = ValueError, f"For 1D input, 1D target must have size 1, but got target size: {count}"
-    elif count != input.shape[0]:
-        kind, reason = ValueError, f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({count})."
     return kind(message("nll_loss", f"target of shape {list(want)} for input {list(input.shape)}", f"{list(target.shape)}", reason))
 
 
