@@ -53,10 +53,15 @@ def coefficient(offset: Op, name: str) -> int | None:
 
 
 def loads(op: Op):
-    if op.kind == "load":
-        yield op
-    for a in op.args:
-        yield from loads(a)
+    """The loads of an expression, each once: what it shares is on very many paths."""
+    seen, left = set(), [op]
+    while left:
+        op = left.pop()
+        if id(op) not in seen:
+            seen.add(id(op))
+            left.extend(op.args[::-1])
+            if op.kind == "load":
+                yield op
 
 
 def offsets(operand: Op) -> list[Op]:
