@@ -15,11 +15,11 @@ from functools import partial
 from operator import attrgetter
 
 from ..base import dtype as dt
-from ..base.grad_mode import mode
+from ..base.grad_mode import grad_enabled, mode
 from ..graph import tape
 from ..ops import derivative
 from ..ops.derivative import RESULT, saving
-from ..ops.recall import Recollections, recall
+from ..ops.recall import Recollections
 from ..ops.record import core, widened
 from ..ops.rewriting import place_of
 from . import repeated
@@ -144,7 +144,7 @@ def bind(tensor_class) -> None:
     derivative.names.update(
         Tensor=Tensor, count=_count, edge_of=edge_of, several=_several, saving=saving, pack=_pack, kept_results=_kept_results,
         kept_argument=_kept_argument, extend=_extend, layout=_layout, fitting=_fitting, reduce_to=reduce_to,
-        mode=mode, released=RELEASED, recall=recall, Recollections=Recollections,
+        grad_enabled=grad_enabled, released=RELEASED, Recollections=Recollections,
         plain=frozenset((type(None), int, float, bool, str, dt.dtype)))
 
 
@@ -382,15 +382,11 @@ def owned(g):
 
 
 def edge_of(t):
-    """Where the cotangent of `t` goes: a node, or (node, number of its output) where that is not the first."""
+    """Where the cotangent of `t` goes: a node, or (node, number of its output) where that is not the first. The node of a leaf lives as
+    long as a graph refers to it."""
     node = t._grad_fn
     if node is not None:
         return (node, t._nr) if t._nr else node
-    return accumulator(t)
-
-
-def accumulator(t) -> AccumulateGrad:
-    """The node of a leaf; it lives as long as a graph refers to it."""
     node = t._accumulator
     if node is not None:
         node = node()

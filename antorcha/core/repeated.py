@@ -29,7 +29,8 @@ _seen: dict = {}    # the hash of a graph's derivatives and layouts -> how often
 
 
 class Pass:
-    """A pass that is known. `match(loss)` gives None, or what `record(tensors, nodes)` takes; the leaves that its results are the new
+    """A pass that is known. `match(loss)` gives None, or the tensors and their nodes, which `record`
+    takes; the leaves that its results are the new
     gradients of; and the nodes that let go what they kept."""
 
     __slots__ = ("match", "record", "size")
@@ -47,7 +48,7 @@ class Pass:
             return False
         tensors, nodes, leaves, released = found
         unsure = state.unsure
-        for leaf, gradient in zip(leaves, self.record(tensors, nodes)):
+        for leaf, gradient in zip(leaves, self.record(*tensors, *nodes)):
             leaf._grad = gradient
         state.unsure = unsure       # derivatives use the indices that were used before
         gone = names["released"]

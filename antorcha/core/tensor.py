@@ -13,6 +13,7 @@ import numpy as np
 from ..base import config
 from ..base import dtype as dt
 from ..base.device import device as Device
+from ..base.grad_mode import grad_enabled
 from ..graph import tape
 from ..graph.node import Node, Static, dense, is_row_major
 from ..graph.node import view as make_view
@@ -22,7 +23,7 @@ from ..ops import pointwise as pw
 from ..ops import view as view_ops
 from ..ops.record import meta
 from . import autograd, indexing, override
-from .autograd import Handle, mode
+from .autograd import Handle
 from .formats import Size, contiguous_format, preserve_format, strided
 from .storage import Storage
 
@@ -303,7 +304,7 @@ class Tensor:
         return host(self).tolist()
 
     def numpy(self, *, force=False):
-        if self._rg and mode.grad and not force:
+        if self._rg and grad_enabled() and not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         if self.is_cuda:
             if force:
@@ -425,7 +426,7 @@ class Tensor:
         if v.numel == self.storage.numel and v.offset == 0 and covers(v):
             out = alias(self, self._meta)
             out.storage = self.storage.copy()
-            if self._rg and mode.grad:
+            if self._rg and grad_enabled():
                 record.attach(pw.identity.record, out, (self,))
             return out
         return pw.identity(self)
@@ -528,7 +529,7 @@ def view_of(t: Tensor, m) -> Tensor:
     out._grad_fn = None
     out._nr = 0
     base = out._base = t._base if t._base is not None else t
-    if base._rg or mode.grad:
+    if base._rg or grad_enabled():
         views = base._views
         if views is None:
             views = base._views = []

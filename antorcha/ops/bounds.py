@@ -29,8 +29,15 @@ MANY = 10_000       # values that are worth computing a second time, and what is
 SPARSE = 4          # a view that skips more than this of its memory is looked at element by element
 
 _IR = """
-define i32 @kernel(ptr noalias %p, i64 %n, i64 %low, i64 %high, i64 %ignored) {
+define i32 @kernel(ptr noalias %p, ptr noalias %limits) {
 entry:
+  %n = load i64, ptr %limits
+  %low.at = getelementptr i64, ptr %limits, i64 1
+  %low = load i64, ptr %low.at
+  %high.at = getelementptr i64, ptr %limits, i64 2
+  %high = load i64, ptr %high.at
+  %ignored.at = getelementptr i64, ptr %limits, i64 3
+  %ignored = load i64, ptr %ignored.at
   %any = icmp sgt i64 %n, 0
   br i1 %any, label %loop, label %exit
 loop:
@@ -63,9 +70,13 @@ class Range:
         self.reach = view.memo.get("reach")
         if self.reach is None:
             self.reach = view.memo["reach"] = reach(view) if view.numel else 0
-        self.dense = self.reach <= SPARSE * view.numel and min(view.strides, default=0) >= 0
+        self.start = 8 * view.offset
+        self.limits = None
+        if self.native and self.reach <= SPARSE * view.numel and min(view.strides, default=0) >= 0:
+            self.limits = (ctypes.c_int64 * 4)(self.reach, low, high, ignored)
 
     urgent = True           # values not known yet are computed before an optimiser's step
+    native = True           # those in memory are looked at by a native loop
 
     def misses(self, found: np.ndarray) -> np.ndarray:
         """Those of some values that are out of range."""
@@ -75,11 +86,10 @@ class Range:
 class Interval(Range):
     """Floating point numbers read through `view` must be in [low, high]. Numbers still to be computed are not waited for."""
 
-    urgent = False
+    urgent = native = False
 
     def __init__(self, view: View, low: float, high: float, error: Callable[[float], Exception]):
         super().__init__(view, low, high, 0, error)
-        self.dense = False
 
     def misses(self, found: np.ndarray) -> np.ndarray:
         found = dt.decode(found) if found.dtype.kind == "u" else found
@@ -95,39 +105,40 @@ def _misplaced(what: str, size: int, error, found: int) -> Exception:
     return error(message(what, f"an index in [{-size}, {size}) for a dimension of size {size}", f"{found} (index out of range)"))
 
 
-def require(node: Node, wanted: Range) -> None:
-    """Raise the error if indices, the value of `node`, are known to be out of their range."""
+def require(node: Node, wanted: Range) -> bool:
+    """Raise the error if indices, the value of `node`, are known to be out of their range. Whether they are known to be within it."""
     if state.watch is not None:
         state.watch.requires(node, wanted)
         if node.buffer is None:
-            return          # whoever watches asks again
+            return False    # whoever watches asks again
     elif node.buffer is None and wanted.urgent:
         ends = _ends(node)
         if ends is None:
             _compute(node)
         elif wanted.low <= ends[0] and ends[1] < wanted.high:
-            return
+            return True
     buffer = node.buffer
-    if buffer is None or buffer.device != "cpu" or buffer in flight.awaited or state.vmap is not None:
+    if buffer is None or buffer.device != "cpu" or buffer in flight.awaited or state.rewriter is not None:
         state.unsure |= wanted.urgent
-        return
-    view, dtype = wanted.view, node.form.dtype
-    if not view.numel or dtype.itemsize == 8 and wanted.dense and not _any_outside()(
-            buffer.address + 8 * view.offset, wanted.reach, wanted.low, wanted.high, wanted.ignored):
-        return
+        return False
+    view, dtype, limits = wanted.view, node.form.dtype, wanted.limits
+    if not view.numel or limits is not None and dtype.itemsize == 8 and not _any_outside()(
+            buffer.address + wanted.start, ctypes.addressof(limits)):
+        return True
     from ..loops.plan import memory
 
     found = memory(buffer.address + view.offset * dtype.itemsize, wanted.reach, dtype.memory, view)
     bad = wanted.misses(found)
     if bad.size:
         raise wanted.error(bad[0].item())
+    return True
 
 
 @functools.cache
 def _any_outside():
     from ..runtime import jit
 
-    return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *[ctypes.c_int64] * 4)(jit.load(_IR, lambda: _IR))
+    return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(jit.load(_IR, lambda: _IR))
 
 
 _known: dict = {}       # what is computed from numbers alone -> its (least, largest) value

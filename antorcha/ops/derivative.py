@@ -92,7 +92,8 @@ class Terms(dict):
         space = {**names, "derivative": found, "new": self.node_class}
         space.update((f"function{i}", function) for i, (function, _) in enumerate(found.steps))
         found.attach = written(_attaching(found, self.parameters, of), space)
-        space.update(known=names["Recollections"](2), formulas=written(_formulas(found, of), space))
+        space["formulas"] = written(_formulas(found, of), space)
+        space["calls"] = names["Recollections"](space["formulas"], 2)
         found.compute = written(_computing(found, of), space)
         return found
 
@@ -174,15 +175,16 @@ def _computing(derivative: Derivative, of: dict) -> str:
         lines.append(f"{''.join(f'e{i}, ' for i in range(len(of)))} = node.edges")
         lines += [f"m{i} = e{i}.outputs[0] if type(e{i}) is not tuple else e{i}[0].outputs[e{i}[1]]" for i in range(len(of))]
     arguments = _arguments(derivative, of)
-    lines += [f"if mode.grad or not known.worth: return formulas({arguments})",
-              f"return recall(known, formulas, ({arguments}))"]
+    types = ", ".join([f"type({a})" for a in arguments])
+    lines += [f"if grad_enabled(): return formulas({', '.join(arguments)})",
+              f"return calls[{types},]({', '.join(arguments)})"]
     return "def compute(node, g):\n    " + "\n    ".join(lines) + "\n"
 
 
-def _arguments(derivative: Derivative, of: dict) -> str:
+def _arguments(derivative: Derivative, of: dict) -> list[str]:
     """What `formulas` is given."""
     layouts = ["layouts"] if "list" in of.values() else [f"m{i}" for i in range(len(of))]
-    return "".join(f"{name}, " for name in ["g", *[f"k{j}" for j in range(len(derivative.keeps))], *layouts])
+    return ["g", *[f"k{j}" for j in range(len(derivative.keeps))], *layouts]
 
 
 def _formulas(derivative: Derivative, of: dict) -> str:
@@ -198,4 +200,4 @@ def _formulas(derivative: Derivative, of: dict) -> str:
         lines = ["found = []", *lines, "return fitting(found, layouts)"]
     else:
         lines.append(f"return [{', '.join(f'r{i}' for i in range(len(of)))}]")
-    return f"def formulas({_arguments(derivative, of)}):\n    " + "\n    ".join(lines) + "\n"
+    return f"def formulas({', '.join(_arguments(derivative, of))}):\n    " + "\n    ".join(lines) + "\n"

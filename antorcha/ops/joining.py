@@ -6,15 +6,17 @@ import ctypes
 import functools
 import itertools
 import math
+from collections.abc import Callable
 
 from ..base import config
 from ..base import dtype as dt
-from ..base.grad_mode import mode
+from ..base.grad_mode import grad_enabled
 from ..graph.node import Node, Static, dense, is_row_major, leaf
 from ..graph.tape import state
 from ..runtime import flight
 from ..runtime.buffer import Buffer
 from .placement import common
+from .recall import recalled
 from .record import broadcast_shapes, check_tensor, core, meta, normalize_dim, operator
 from .view import SCATTER, expand_, slice_, slice_view, unsqueeze, view_
 
@@ -31,8 +33,10 @@ def _cat_grad(g, shapes, dim):
     return out
 
 
-@operator(name="cat", public=False, grad=dict(tensors=lambda g, tensors_shape, dim: _cat_grad(g, tensors_shape, dim)))
+@operator(name="cat", public=False, grad=dict(tensors=lambda g, tensors_shape, dim: _cat_grad(g, tensors_shape, dim % g.dim())))
 def cat_(tensors: list[Tensor], dim) -> Tensor:
+    tensors = _listed("cat", tensors)
+    dim = _joined_dim(tensors, dim)
     shape = _joined_shape([x._meta.view.shape for x in tensors], dim)
     d = functools.reduce(dt.promote, (x._meta.dtype for x in tensors))
     if state.devices:
@@ -85,29 +89,37 @@ def _listed(name, tensors):
 @operator(method=False, out="apart", recalled=False)
 def cat(tensors, dim=0) -> Tensor:
     """Tensors one after the other along `dim`; those of shape (0,) are left out."""
-    tensors = _listed("cat", tensors)
-    rank = max(len(x._meta.view.shape) for x in tensors)
-    if rank == 0:
-        raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
-    dim = normalize_dim("cat", dim, rank)
-    joined = _copied(tensors, dim) if len(tensors) >= SAMPLES else None
+    joined = None
+    if isinstance(tensors, (list, tuple)) and len(tensors) >= SAMPLES:
+        tensors = _listed("cat", tensors)
+        joined = _copied(tensors, _joined_dim(tensors, dim), lambda d: _joined_shape([x._meta.view.shape for x in tensors], d))
     return cat_(tensors, dim) if joined is None else joined
 
 
-def _copied(tensors: list, dim: int):
+def _joined_dim(tensors: list, dim: int) -> int:
+    rank = max([len(x._meta.view.shape) for x in tensors])
+    if rank == 0:
+        raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
+    return normalize_dim("cat", dim, rank)
+
+
+def _copied(tensors: list, dim: int, joined: Callable[[int], tuple]):
     """Samples joined to a batch at once: one copy of each, where all are runs of memory that are there already and no derivative is wanted;
-    else None. Recorded, a batch would be as many nodes, and another recording for each choice of samples among which some are the same."""
-    d = tensors[0]._meta.dtype
+    else None. Recorded, a batch would be as many nodes, and another recording for each choice of samples among which some are the same.
+    `joined(dim)`: the shape of the batch."""
     if state.watch is not None or state.rewriter is not None or config.eager:
         return None
-    sources = []
+    first, tracked = tensors[0]._meta, grad_enabled()
+    d, fits, sources = first.dtype, {}, []
     for x in tensors:
-        v, buffer = x._meta.view, x.storage.node.buffer     # of memory shared with NumPy a copy is made whenever it is asked for
-        if buffer is None or buffer.device != "cpu" or x._meta.dtype is not d or x._rg and mode.grad or x.is_sparse or len(v.shape) <= dim \
-                or math.prod(v.shape[:dim]) != 1 or not is_row_major(v.shape, v.strides):
+        m, buffer = x._meta, x.storage.node.buffer      # of memory shared with NumPy a copy is made whenever it is asked for
+        if m not in fits:
+            v = m.view
+            fits[m] = m.dtype is d and len(v.shape) >= dim and math.prod(v.shape[:dim]) == 1 and is_row_major(v.shape, v.strides)
+        if buffer is None or buffer.device != "cpu" or x._rg and tracked or x.is_sparse or not fits[m]:
             return None
         sources.append(buffer)
-    view = dense(_joined_shape([x._meta.view.shape for x in tensors], dim))
+    view = dense(joined(dim))
     if view.numel * d.itemsize > AT_ONCE:
         return None
     if not flight.awaited.isdisjoint(sources):
@@ -116,22 +128,38 @@ def _copied(tensors: list, dim: int):
     at = buffer.address
     for x, source in zip(tensors, sources):
         v = x._meta.view
-        ctypes.memmove(at, source.address + v.offset * d.itemsize, v.numel * d.itemsize)
-        at += v.numel * d.itemsize
-    return core.tensor_on(core.Storage(leaf(buffer, view.numel, d)), meta(view, d, tensors[0]._meta.device))
+        size = v.numel * d.itemsize
+        ctypes.memmove(at, source.address + v.offset * d.itemsize, size)
+        at += size
+    return core.tensor_on(core.Storage(leaf(buffer, view.numel, d)), meta(view, d, first.device))
 
 
 @operator(method=False, recalled=False)
 def stack(tensors, dim=0) -> Tensor:
     """Tensors of one shape, along a new dimension."""
+    joined = None
+    if isinstance(tensors, (list, tuple)) and len(tensors) >= SAMPLES:
+        tensors = _listed("stack", tensors)
+        shape = _stacked_shape(tensors)
+        joined = _copied(tensors, normalize_dim("stack", dim, len(shape) + 1), lambda d: (*shape[:d], len(tensors), *shape[d:]))
+    return _stacked(tensors, dim) if joined is None else joined
+
+
+@recalled
+def _stacked(tensors, dim):
     tensors = _listed("stack", tensors)
+    d = normalize_dim("stack", dim, len(_stacked_shape(tensors)) + 1)
+    return cat_([unsqueeze(x, d) for x in tensors], d)
+
+
+def _stacked_shape(tensors: list) -> tuple:
+    """The shape that all have."""
     shape = tensors[0]._meta.view.shape
     for i, x in enumerate(tensors):
         if x._meta.view.shape != shape:
             raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and "
                                f"{list(x._meta.view.shape)} at entry {i}")
-    d = normalize_dim("stack", dim, len(shape) + 1)
-    return cat([unsqueeze(x, d) for x in tensors], d)
+    return shape
 
 
 def _many(tensors):

@@ -7,7 +7,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING
 
 from ..base import dtype as dt
-from ..base.grad_mode import mode
+from ..base.grad_mode import autocast_dtype, grad_enabled, mode
 from ..graph import tape
 from ..graph.tape import state
 from .layout import Meta, core
@@ -27,17 +27,17 @@ def public(rec: Record, template, **names):
     Most operators of a library are never called by one program: a function is written and compiled when it is first called.
     It counts as code of this file, so that errors point at the user's line.
     """
-    space = {"rec": rec, "mode": mode, "state": state, "store_out": store_out, "settled": _settled,
-             "respelled": _respelled, "spread": _spread, "recast": recast, "MISSING": MISSING, **names}
+    space = {"rec": rec, "grad_enabled": grad_enabled, "autocast_dtype": autocast_dtype, "state": state, "store_out": store_out,
+             "settled": _settled, "respelled": _respelled, "spread": _spread, "recast": recast, "MISSING": MISSING, **names}
     function = FunctionType(_unfinished.__code__, space, rec.name)
 
     def finish():
         from ..runtime.functions import code_of  # not needed by a program that computes nothing
 
         if "body" in space and is_recalled(rec):
-            from .recall import Recollections, recall
+            from .recall import Recollections
 
-            space.update(recall=recall, recalled=Recollections(), plain=_plain(rec))
+            space["calls"] = Recollections(_plain(rec))
         space.update(terms=rec.terms, known=rec.cache, decide=_decide, Meta=Meta,
                      Tensor=core.Tensor, record=core.record, view_of=core.view_of)
         source, defaults, keyword_defaults = _definition(rec, template() if callable(template) else template)
@@ -82,7 +82,7 @@ def _definition(rec: Record, template: str) -> tuple:
         lines.append(f"if given or dim is MISSING: return rec.call(**respelled(rec, given, dict({everything})))")
     passed = ", ".join([*positional, *star, *(f"{n}={n}" for n in keywords)])
     if rec.autocast:
-        lines.append(f"if mode.autocast is not None: return recast(rec.call, rec.autocast, {passed})")
+        lines.append(f"if autocast_dtype() is not None: return recast(rec.call, rec.autocast, {passed})")
     lines += template.format(positional=", ".join(rec.names), tuple="".join(f"{n}, " for n in rec.names), passed=passed).splitlines()
     inputs = "".join(f"{n}, " for n in (*rec.names, *([rec.variadic] if rec.variadic else [])))
     if rec.family not in ("pointwise", "view") and rec.grad is None:
@@ -194,7 +194,7 @@ def autocasts(kind: str):
     def declare(function):
         @functools.wraps(function)
         def call(*args, **given):
-            if mode.autocast is not None:
+            if autocast_dtype() is not None:
                 return recast(function, kind, *args, **given)
             return function(*args, **given)
         return call
@@ -207,8 +207,8 @@ def computing(rec: Record) -> str:
         return _looked_up(rec)
     if not is_recalled(rec):
         return "result = body({passed})\n"
-    rest = f"*{rec.variadic}, " if rec.variadic else ""
-    return f"result = recall(recalled, plain, ({{tuple}}{rest})) if recalled.worth else plain({{tuple}}{rest})\n"
+    types = "".join([f"type({n}), " for n in rec.names]) + (f"*map(type, {rec.variadic}), " if rec.variadic else "")
+    return f"result = calls[{types or '()'}]({{tuple}}{f'*{rec.variadic}' if rec.variadic else ''})\n"
 
 
 def is_recalled(rec: Record) -> bool:
@@ -236,7 +236,7 @@ def _looked_up(rec: Record) -> str:
             "    result = decide(rec, ({tuple}))\n"
             "else:\n"
             f"    result = {again}\n"
-            f"if tracked and mode.grad{'' if rec.family == 'view' else ' and result._meta.dtype.continuous'}:\n"
+            f"if tracked and grad_enabled(){'' if rec.family == 'view' else ' and result._meta.dtype.continuous'}:\n"
             "    terms[tracked].attach(result, {positional})\n")
 
 
@@ -247,7 +247,7 @@ def _plain(rec: Record):
         return body
 
     def plain(*arguments):
-        tracked = terms.tracked(arguments) if mode.grad else 0
+        tracked = terms.tracked(arguments) if grad_enabled() else 0
         if not tracked:
             return body(*arguments)
         mode.grad = False

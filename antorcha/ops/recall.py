@@ -15,13 +15,13 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations
-from types import FunctionType
 
 from ..base import config
 from ..base import dtype as dt
 from ..base.errors import user_frame
-from ..base.grad_mode import mode
+from ..base.grad_mode import autocast_dtype, grad_enabled
 from ..graph import tape
 from ..graph.node import View
 from ..graph.tape import LONGEST, state
@@ -39,45 +39,78 @@ VAIN = 8            # kinds of calls that come to nothing, after which no other 
 MOST = 5_000        # kept for one function
 
 
-class Recollections:
-    """What is known of one function. `spellers`: types of its arguments, names -> a function that gives the key of a call; `found`:
-    key -> how often it was seen, or what records it again, or None if nothing does. `worth`: False where nothing is found, or nothing
-    of at least `fewest` nodes: less are made as soon as they are found."""
-
-    __slots__ = ("spellers", "found", "fewest", "worth", "looks")
+class Memory:
+    """What is known of calls of several kinds. `found`: kind -> the key of a call -> what records it again; `seen`: (kind, key) -> how
+    often such a call was met, or None if nothing records it. `worth`: False where nothing is found, or nothing of at least `fewest`
+    nodes: less are made as soon as they are found."""
 
     def __init__(self, fewest: int = 0):
-        self.spellers: dict = {}
         self.found: dict = {}
+        self.seen: dict = {}
         self.fewest, self.worth, self.looks = fewest, True, 0
 
-    def speller(self, types: tuple, arguments: tuple) -> Callable:
-        """A function (names, *arguments) -> (key, tensors, their nodes) for arguments of these types (and names), or None where a call is
-        told by more than layouts."""
-        found = self.spellers[types] = _speller(arguments)
-        return found
-
-    def due(self, key: tuple) -> bool:
+    def due(self, kind: tuple, key: tuple) -> bool:
         """Whether it is time to look at a call that has no function in its place yet."""
-        found = self.found
-        if len(found) > MOST:
-            found.clear()
-        seen = found.get(key, 0)
+        if len(self.seen) > MOST:
+            self.seen.clear()
+            for known in self.found.values():
+                known.clear()
+        seen = self.seen.get((kind, key), 0)
         if seen is None:
             return False
-        found[key] = seen + 1
+        self.seen[kind, key] = seen + 1
         return seen >= PATIENCE
 
-    def keep(self, key: tuple, again: FunctionType | None, nodes: int) -> None:
+    def keep(self, kind: tuple, key: tuple, again, nodes: int) -> None:
         """Note what was found."""
         self.looks += 1
         if again is not None and nodes >= self.fewest:
             self.looks = -MOST
         elif self.looks > (1 if self.fewest else VAIN):
             self.worth = False
-            self.found.clear()
             return
-        self.found[key] = again
+        if again is None:
+            self.seen[kind, key] = None
+        else:
+            self.found.setdefault(kind, {})[key] = again
+
+
+class Recollections(dict):
+    """Calls of `function` by the types of their arguments (and the names of the last of them): types -> a function of the arguments, which
+    records again what `function` records, wherever that is known."""
+
+    __slots__ = ("function", "memory")
+
+    def __init__(self, function: Callable, fewest: int = 0):
+        super().__init__()
+        self.function, self.memory = function, Memory(fewest)
+
+    def __missing__(self, kind: tuple) -> Callable:
+        names = tuple([x for x in kind if type(x) is str])
+        plain = partial(_named, self.function, names) if names else self.function
+        text = _calling(kind[:len(kind) - len(names)]) if self.memory.worth else None
+        if text is None:
+            self[kind] = plain
+        else:
+            space = {"plain": plain, "look": partial(self._look, kind, plain), "found": self.memory.found.setdefault(kind, {})}
+            self[kind] = derivative.written(text, spelling_space() | space)
+        return self[kind]
+
+    def _look(self, kind: tuple, plain: Callable, key: tuple, tensors, nodes, *arguments):
+        """A call with no function in its place yet."""
+        if not self.memory.due(kind, key):
+            return plain(*arguments)
+        result, again, count = observe(partial(plain, *arguments), tensors, nodes)
+        self.memory.keep(kind, key, again, count)
+        if not self.memory.worth:
+            self.clear()
+        return result
+
+
+def _named(function: Callable, names: tuple, *arguments):
+    """function(*arguments), the last of which have names."""
+    n = len(arguments) - len(names)
+    return function(*arguments[:n], **dict(zip(names, arguments[n:])))
 
 
 class Onlooker:
@@ -136,13 +169,14 @@ class _Draws:
 
 def recalled(function):
     """Decorates a function of tensors that records operations on its arguments and does nothing else."""
-    known = Recollections()
+    calls = Recollections(function)
 
     @functools.wraps(function)
     def call(*args, **given):
         if given:
-            return recall(known, function, (*args, *given.values()), tuple(given)) if known.worth else function(*args, **given)
-        return recall(known, function, args) if known.worth else function(*args)
+            values = given.values()
+            return calls[(*map(type, args), *map(type, values), *given)](*args, *values)
+        return calls[tuple(map(type, args))](*args)
     return call
 
 
@@ -155,47 +189,15 @@ def warn(text: str) -> None:
                            registry=frame.f_globals.setdefault("__warningregistry__", {}))
 
 
-def recall(known: Recollections, function, arguments: tuple, names: tuple = ()):
-    """function(*arguments), recorded again where what it records is known; `names`: of the last arguments, if they have any."""
-    if state.urgent or state.watch is not None or mode.autocast is not None or config.eager or saving:
-        return _called(function, arguments, names)
-    types = (*map(type, arguments), *names) if names else tuple(map(type, arguments))
-    try:
-        spell = known.spellers[types]
-    except KeyError:
-        spell = known.speller(types, arguments)
-    spelled = spell(names, *arguments)
-    if spelled is None or state.urgent:         # memory shared with NumPy: computed at once
-        return _called(function, arguments, names)
-    key, tensors, nodes = spelled
-    again = known.found.get(key)
-    if type(again) is FunctionType:
-        result = again(tensors, nodes)
-        if len(tape.nodes) > LONGEST:
-            tape.settle()
-        return result
-    if not known.due(key):
-        return _called(function, arguments, names)
-    result, again, count = observe(lambda: _called(function, arguments, names), tensors, nodes)
-    known.keep(key, again, count)
-    return result
-
-
-def _called(function, arguments: tuple, names: tuple):
-    if not names:
-        return function(*arguments)
-    n = len(arguments) - len(names)
-    return function(*arguments[:n], **dict(zip(names, arguments[n:])))
-
-
 # -- what a call is told by ---------------------------------------------------------------------------------------
 
-def _speller(arguments: tuple) -> Callable:
-    """See `Recollections.speller`."""
+def spelling(types: tuple) -> tuple | None:
+    """How a call with arguments a0, a1, .. of these types is told from others: (lines that make its `key`, what its tensors are, and their
+    nodes), or None where it is told by more than layouts. Memory shared with NumPy is urgent once its node was asked for."""
     lines, tensors, sequences, key = [], [], [], []
-    for k, x in enumerate(arguments):
-        kind, a = type(x), f"a{k}"
-        if isinstance(x, core.Tensor) and not x.is_sparse:
+    for k, kind in enumerate(types):
+        a = f"a{k}"
+        if issubclass(kind, core.Tensor) and kind.is_sparse is not True:
             tensors.append(k)
             lines.append(f"n{k} = {a}.storage.node")
             key.append(f"{a}._meta, n{k}.form.numel, {a}._rg")
@@ -207,26 +209,39 @@ def _speller(arguments: tuple) -> Callable:
             sequences.append(k)
             key.append(f"k{k}")
         else:
-            return _unspeakable
-    own, values = ("".join(f"{c}{k}, " for k in tensors) for c in "an")
+            return None
+    own, values = (", ".join([f"{c}{k}" for k in tensors]) for c in "an")
     if sequences:
         lines += [f"tensors = [{own}]", f"nodes = [{values}]"]
         for k in sequences:
-            lines += [f"k{k} = sequence(a{k}, tensors, nodes)", f"if k{k} is None: return None"]
-        own, values, twice = "tensors", "nodes", "len({*nodes}) < len(nodes)"
-    else:
-        own, values = f"({own})", f"({values})"
+            lines += [f"k{k} = sequence(a{k}, tensors, nodes)", f"if k{k} is None: return {{unknown}}"]
+        own, values, twice = "*tensors", "*nodes", "len({*nodes}) < len(nodes)"
+    elif len(tensors) < 5:
         twice = " or ".join(f"n{i} is n{j}" for i, j in combinations(tensors, 2))
-    lines.append(f"key = (dt._default, core.default_device, mode.grad, names, {', '.join(key)})")
+    else:
+        twice = f"len({{{values}}}) < {len(tensors)}"
+    lines.append(f"key = (dt._default, core.default_device, grad_enabled(), {', '.join(key)})")
     if twice:
-        lines.append(f"if {twice}: key += shared({own}, {values})")
-    lines.append(f"return key, {own}, {values}")
-    return derivative.written(
-        f"def spell(names, {', '.join(f'a{k}' for k in range(len(arguments)))}):\n    " + "\n    ".join(lines) + "\n", _SPACE)
+        lines.append(f"if {twice}: key += shared([{own}], [{values}])")
+    return lines, own, values
 
 
-def _unspeakable(*arguments) -> None:
-    """A call is told by an argument of which nothing is known."""
+def _calling(types: tuple) -> str | None:
+    """The text of a function of arguments of these types: see `Recollections`."""
+    spelled = spelling(types)
+    if spelled is None:
+        return None
+    lines, tensors, nodes = spelled
+    arguments = ", ".join([f"a{k}" for k in range(len(types))])
+    lines = ["if state.watch is not None or autocast_dtype() is not None or config.eager or saving: return {unknown}",
+             *lines,
+             "if state.urgent: return {unknown}",
+             "again = found.get(key)",
+             f"if again is None: return look(key, [{tensors}], [{nodes}], {arguments})",
+             f"result = again({', '.join(filter(None, (tensors, nodes)))})",
+             "if len(pending) > LONGEST: settle()",
+             "return result"]
+    return f"def call({arguments}):\n    " + "\n    ".join(lines).replace("{unknown}", f"plain({arguments})") + "\n"
 
 
 def sequence(items, tensors: list, nodes: list) -> tuple | None:
@@ -263,7 +278,11 @@ def _shared(tensors, nodes) -> tuple:
             *[t._nr for t in tensors])
 
 
-_SPACE = {"dt": dt, "core": core, "mode": mode, "sequence": sequence, "shared": _shared}
+@functools.cache
+def spelling_space() -> dict:
+    """The globals of what is written with `spelling`."""
+    return {"dt": dt, "core": core, "grad_enabled": grad_enabled, "autocast_dtype": autocast_dtype, "config": config, "saving": saving,
+            "state": state, "pending": tape.nodes, "settle": tape.settle, "LONGEST": LONGEST, "sequence": sequence, "shared": _shared}
 
 
 # -- what a call records ----------------------------------------------------------------------------------------

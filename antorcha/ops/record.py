@@ -21,7 +21,7 @@ import inspect
 import numpy as np
 
 from ..base import dtype as dt
-from ..base.grad_mode import mode
+from ..base.grad_mode import grad_enabled
 from ..graph import tape
 from ..graph.node import Form, Lanes, Static, dense, form, row_major
 from ..graph.node import view as make_view
@@ -243,7 +243,7 @@ def _unary_call(rec: Record):
             _remember(rec, (x,), x._meta)
             return call(x)
         out = core.record(form, (node,), m)
-        if x._rg and terms is not None and mode.grad:
+        if x._rg and terms is not None and grad_enabled():
             terms[1].attach(out, x)
         return out
 
@@ -276,7 +276,7 @@ def _binary_call(rec: Record):
             _remember(rec, args, _layouts(args))
             return call(a, b)
         out = core.record(form, inputs, m)
-        if tracked and terms is not None and mode.grad:
+        if tracked and terms is not None and grad_enabled():
             terms[tracked].attach(out, a, b)
         return out
 
@@ -293,7 +293,7 @@ def _nary_call(rec: Record):
             args = _checked(rec, args)
             form, m, terms = _remember(rec, args, _layouts(args))
         out = core.record(form, tuple([a if type(a) in NUMBERS else a.storage.node for a in args]), m)
-        if terms is not None and any([type(a) not in NUMBERS and a._rg for a in args]) and mode.grad:
+        if terms is not None and any([type(a) not in NUMBERS and a._rg for a in args]) and grad_enabled():
             terms[terms.tracked(args)].attach(out, *args)
         return out
 

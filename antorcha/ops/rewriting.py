@@ -12,7 +12,7 @@ from types import FunctionType
 
 from ..base import dtype as dt
 from ..base.errors import user_position
-from ..base.grad_mode import mode
+from ..base.grad_mode import grad_enabled
 from ..graph import tape
 from ..graph.node import Node, View
 from . import derivative
@@ -65,9 +65,10 @@ class Text:
         self.lines: list[str] = []
         self.constants: list = []
         self.names: dict[int, str] = {}         # id of a constant -> its name
+        self.sure: dict[Node, str] = {}         # indices -> the name of whether they are known to be within their dimension
         self.numbers, self.first = numbers or {}, first
         self.arguments = [(t, t.storage, t._meta, n) for t, n in zip(tensors, nodes)]
-        self.read = len(nodes)
+        self.parameters = [*[f"t{k}" for k in range(len(tensors))], *[f"n{k}" for k in range(len(nodes))]]
         every = list(reversed(list(enumerate(tensors))))
         self.values = {nodes[k]: f"n{k}" for k in reversed(range(len(nodes)))}
         self.storages = {id(t.storage): (f"t{k}.storage", True) for k, t in every}
@@ -89,7 +90,10 @@ class Text:
 
     def require(self, required: list) -> None:
         """Ask again for what was required of the arguments: (value, range)."""
-        self.lines += [f"require({self.values[node]}, {self.constant(wanted)})" for node, wanted in required if node in self.values]
+        for node, wanted in required:
+            if node in self.values:
+                sure = self.sure[node] = f"i{len(self.sure)}"
+                self.lines.append(f"{sure} = require({self.values[node]}, {self.constant(wanted)})")
 
     # -- values -------------------------------------------------------------------------------------------------
 
@@ -101,8 +105,11 @@ class Text:
 
     def record(self, recorded: list[Node]) -> None:
         """Make nodes, and add them to what is pending."""
-        if any([n.where is not None for n in recorded]):
-            self.lines.append("where = user_position()")
+        late = [n for n in recorded if n.where is not None]     # they may fail when they are computed
+        if late:
+            indices = [s for n in late for s in n.inputs[len(n.inputs) - len(n.static.picks):] or (None,)]
+            sure = [self.sure[s] for s in dict.fromkeys(indices)] if self.sure.keys() >= set(indices) else []
+            self.lines.append(f"where = None if {' and '.join(sure)} else user_position()" if sure else "where = user_position()")
         for k, n in enumerate(recorded):
             reads = "".join([self._read(s) + ", " for s in n.inputs])
             self.lines.append(f"x{k} = new(Node); x{k}.form = {self.constant(n.form)}; x{k}.inputs = ({reads}); x{k}.buffer = "
@@ -130,7 +137,7 @@ class Text:
                 raise Untold
             if s.version == version and s.node is node or s in done:
                 continue
-            if t._rg and mode.grad or type(s) is not core.Storage:
+            if t._rg and grad_enabled() or type(s) is not core.Storage:
                 raise Untold
             done[s] = name = f"w{k}"
             self.lines.append(f"{name} = t{k}.storage; {name}.version += {s.version - version}")
@@ -246,13 +253,9 @@ class Text:
 
     # -- the whole ----------------------------------------------------------------------------------------------
 
-    def function(self, result: str, parameters: str = "tensors, nodes") -> FunctionType:
-        """A function of the tensors, their nodes (and of what else there is among the parameters) that gives `result`."""
-        lines = [f"def again({parameters}, constants):"]
-        if self.arguments:
-            lines.append(f"{''.join(f't{k}, ' for k in range(len(self.arguments)))} = tensors")
-        if self.read:
-            lines.append(f"{''.join(f'n{k}, ' for k in range(self.read))} = nodes")
+    def function(self, result: str, *more: str) -> FunctionType:
+        """A function of the tensors, their nodes, and more, that gives `result`."""
+        lines = [f"def again({', '.join([*self.parameters, *more, 'constants'])}):"]
         if self.constants:
             lines.append(f"{''.join(f'c{k}, ' for k in range(len(self.constants)))} = constants")
         source = "\n    ".join([*lines, *self.lines, f"return {result}"])

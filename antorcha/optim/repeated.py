@@ -17,10 +17,10 @@ from ..base.symbol import Symbol
 from ..graph import tape
 from ..graph.node import Node
 from ..ops.derivative import written
-from ..ops.recall import MOST, Onlooker, Recollections
+from ..ops.recall import MOST, Memory, Onlooker, spelling, spelling_space
 from ..ops.rewriting import Text, Untold
 
-_known: dict = {}       # a rule and the options of a group -> Recollections: layouts -> a Step
+_known: dict = {}       # a rule and the options of a group -> Steps
 CHANGING = {"params", "param_names", "lr", "initial_lr"}      # of a group; the rest says by its value what a rule does
 
 
@@ -69,13 +69,35 @@ class Step:
             self.last, self.numbers = at, self.compute(*at)
         if self.numbers is None:
             return False
-        self.record(tensors, nodes, self.numbers)
+        self.record(*tensors, *nodes, self.numbers)
         if self.counts:
             state["step"] = at[0] + 1.0
         return True
 
 
-def known_steps(optimizer, group: dict) -> Recollections | None:
+class Steps(Memory):
+    """What is known of a rule with certain options: layouts -> a Step. `spellers`: types of the tensors, names in the state -> a function
+    (tensors) -> (key, tensors, nodes)."""
+
+    def __init__(self):
+        super().__init__()
+        self.spellers: dict = {}
+
+    def speller(self, kind: tuple) -> FunctionType:
+        types = tuple([x for x in kind if type(x) is not str])
+        spelled = spelling(types)
+        if spelled is None:
+            lines = ["return None"]
+        else:
+            lines, tensors, nodes = spelled
+            lines.append(f"return key, ({tensors}), ({nodes})")
+        arguments = ", ".join([f"a{k}" for k in range(len(types))])
+        self.found[kind] = {}
+        found = self.spellers[kind] = written(f"def spell({arguments}):\n    " + "\n    ".join(lines), spelling_space())
+        return found
+
+
+def known_steps(optimizer, group: dict) -> Steps | None:
     """What is known of the rule with the options of a group of parameters; None where steps are not to be recorded again."""
     rule = type(optimizer).rule
     if type(group.get("lr")) is not float or rule.__module__.rpartition(".")[0] != __package__ or mode.grad or mode.autocast is not None \
@@ -90,25 +112,24 @@ def known_steps(optimizer, group: dict) -> Recollections | None:
     if found is None:
         if len(_known) > MOST:
             _known.clear()
-        found = _known[key] = Recollections()
+        found = _known[key] = Steps()
     return found if found.worth else None
 
 
-def step(optimizer, known: Recollections, p, g, state: dict, group: dict) -> None:
+def step(optimizer, known: Steps, p, g, state: dict, group: dict) -> None:
     """One step of a parameter. `known`: the steps known for the options of its group."""
-    kind, names = type(g), tuple(state)
-    arguments = (p, g, *[v for v in state.values() if type(v) is kind])
-    types = (*map(type, arguments), *names)
-    spell = known.spellers.get(types) or known.speller(types, arguments)
-    spelled = spell(names, *arguments)
+    tensor = type(g)
+    arguments = (p, g, *[v for v in state.values() if type(v) is tensor])
+    kind = (*map(type, arguments), *state)
+    spelled = (known.spellers.get(kind) or known.speller(kind))(*arguments)
     if spelled is not None and not tape.state.urgent:       # memory shared with NumPy: computed at once
         key, tensors, nodes = spelled
-        found = known.found.get(key)
-        if type(found) is Step:
+        found = known.found[kind].get(key)
+        if found is not None:
             if found.again(tensors, nodes, state, group["lr"]):
                 return
-        elif type(state.get("step", 0.0)) is float and known.due(key):
-            known.keep(key, *_observed(optimizer, p, g, state, group, tensors, nodes))
+        elif type(state.get("step", 0.0)) is float and known.due(kind, key):
+            known.keep(kind, key, *_observed(optimizer, p, g, state, group, tensors, nodes))
             return
     optimizer.rule(p, g, state, group)
 
@@ -137,5 +158,5 @@ def _observed(optimizer, p, g, state: dict, group: dict, tensors, nodes) -> tupl
         text.written(versions)
     except Untold:
         return None, 0
-    return Step(text.function("None", "tensors, nodes, numbers"), watch.function([x.name for x in symbols.values()]),
+    return Step(text.function("None", "numbers"), watch.function([x.name for x in symbols.values()]),
                 bool(watch.counted)), len(recorded)
