@@ -14,9 +14,11 @@ from collections import OrderedDict
 from functools import partial
 from operator import attrgetter
 
+from ..base import config
 from ..base import dtype as dt
 from ..base.grad_mode import grad_enabled, mode
 from ..graph import tape
+from ..graph.node import Node
 from ..ops import derivative
 from ..ops.derivative import RESULT, saving
 from ..ops.recall import Recollections
@@ -24,6 +26,7 @@ from ..ops.record import core, widened
 from ..ops.rewriting import place_of
 from . import repeated
 from .modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401 (the engine's vocabulary)
+from .storage import Storage
 
 _count = itertools.count().__next__
 _made = attrgetter("seq")
@@ -143,7 +146,8 @@ def bind(tensor_class) -> None:
     Tensor = tensor_class
     derivative.names.update(
         Tensor=Tensor, count=_count, edge_of=edge_of, several=_several, saving=saving, pack=_pack, kept_results=_kept_results,
-        kept_argument=_kept_argument, extend=_extend, layout=_layout, fitting=_fitting, reduce_to=reduce_to,
+        kept_argument=_kept_argument, bare=object.__new__, Node=Node, Storage=Storage, pending=tape.nodes, settle=tape.settle,
+        state=tape.state, config=config, LONGEST=tape.LONGEST, extend=_extend, layout=_layout, fitting=_fitting, reduce_to=reduce_to,
         grad_enabled=grad_enabled, released=RELEASED, Recollections=Recollections,
         plain=frozenset((type(None), int, float, bool, str, dt.dtype)))
 

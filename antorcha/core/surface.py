@@ -160,7 +160,7 @@ def _install_operators() -> None:
     plain["lshift"], plain["rshift"] = comparison.bitwise_left_shift, comparison.bitwise_right_shift
     for name, call in plain.items():
         raw = call.record.raw if call is not pw.pow else call
-        setattr(Tensor, f"__{name}__", _sign(raw))
+        setattr(Tensor, f"__{name}__", _sign(call) if call is pw.pow else call.record.sign())
         if name not in ("lt", "le", "gt", "ge", "eq", "ne"):
             setattr(Tensor, f"__r{name}__", _reflected(raw))
             setattr(Tensor, f"__i{name}__", _inplace_operator(raw))

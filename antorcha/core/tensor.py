@@ -407,8 +407,7 @@ class Tensor:
     def __rpow__(self, other):
         return pw.pow(other, self)
 
-    def __matmul__(self, other):
-        return contraction.matmul(self, other)
+    __matmul__ = contraction.matmul
 
     def __rmatmul__(self, other):
         return contraction.matmul(other, self)

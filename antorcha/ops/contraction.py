@@ -11,7 +11,7 @@ from ..graph.node import Static, View, dense, form
 from ..graph.node import view as make_view
 from ..graph.tape import state
 from .parts import complex_, imag_, real_
-from .record import Record, broadcast_shapes, broadcast_view, check_tensor, computable, core, meta, operator
+from .record import Record, broadcast_shapes, broadcast_view, check_tensor, computable, core, meta, operator, rounded
 
 Tensor = "Tensor"
 CONTRACT = Record("contraction", "contraction")
@@ -118,19 +118,15 @@ def batched(input: Tensor, mat2: Tensor):
                     mat2=lambda g, input, mat2, dtype: core.cast(batched_wide(_turned_to(input, dtype), g, dtype), mat2._meta.dtype)))
 def batched_wide(input: Tensor, mat2: Tensor, dtype):
     """As `batched`, of operands (and cotangents) rounded to a dtype of 16 bits, with a result in float32."""
-    a, b = _rounded(input, dtype), _rounded(mat2, dtype)
+    a, b = rounded(input, dtype), rounded(mat2, dtype)
     va, vb = a._meta.view, b._meta.view
     lead = broadcast_shapes("matmul", va.shape[:-2], vb.shape[:-2])
     return contract(a, broadcast_view(va, lead + va.shape[-2:]), b, _turned(broadcast_view(vb, lead + vb.shape[-2:])), len(lead), 1, 1, 1,
                     True)
 
 
-def _rounded(x, dtype):
-    return x if x._meta.dtype is dtype else core.cast(x, dtype)
-
-
 def _turned_to(x, dtype):
-    return _rounded(x, dtype).transpose(-2, -1)
+    return rounded(x, dtype).transpose(-2, -1)
 
 
 def _mismatch(what, a, b):

@@ -4,8 +4,8 @@
 `x_shape` and `x_view`, the shape and the index map of argument `x`. `Terms` reads that once. Which terms apply to a call is told by
 the arguments that require grad; for each such set there is one `Derivative`, which says what to keep and what to compute.
 
-Both are done for every operation recorded, so for each set two functions are written out in Python, with nothing left to look up:
-`attach`, which hangs a node on a result, and `compute`, which the node calls in the backward pass.
+Both are done for every operation recorded, so for each set functions are written out in Python, with nothing left to look up: `attach`,
+which hangs a node on a result, `record`, which makes the result, too, and `compute`, which the node calls in the backward pass.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ class Derivative:
     """Several terms. `keeps`: (kind, position of the argument) of what a call keeps; `names`: what a term calls each;
     `steps`: (function, places in `keeps` of what it needs).
 
-    `attach(out, *arguments)` makes a result (a tensor or a tuple of them) the differentiable one of an operator for these arguments.
+    `attach(out, *arguments)` makes a result (a tensor or a tuple of them) the differentiable one of an operator for these arguments;
+    `record(form, inputs, meta, *arguments)` records a node whose tensor that is.
     `compute(node, g)` gives the cotangents of the arguments, from the result's: by `formulas(g, *kept, *layouts of the arguments)`, or
     by recording again what these recorded the last time.
     """
 
-    __slots__ = ("keeps", "names", "steps", "attach", "compute")
+    __slots__ = ("keeps", "names", "steps", "attach", "record", "compute")
 
     def __init__(self, terms: list[Term], keep_of):
         self.names = tuple(dict.fromkeys(n for term in terms for n in term.needs))
         self.keeps = tuple(keep_of(n) for n in self.names)
         self.steps = tuple((term.function, tuple(self.names.index(n) for n in term.needs)) for term in terms)
-        self.attach = self.compute = None
+        self.attach = self.record = self.compute = None
 
 
 class Terms(dict):
@@ -91,7 +92,7 @@ class Terms(dict):
         of = {t.position: "tensor" if t.bit & tensors else "list" for t in self.terms if t.bit & (tensors | lists)}
         space = {**names, "derivative": found, "new": self.node_class}
         space.update((f"function{i}", function) for i, (function, _) in enumerate(found.steps))
-        found.attach = written(_attaching(found, self.parameters, of), space)
+        found.attach, found.record = (written(text(found, self.parameters, of), space) for text in (_attaching, _recording))
         space["formulas"] = written(_formulas(found, of), space)
         space["calls"] = names["Recollections"](space["formulas"], 2)
         found.compute = written(_computing(found, of), space)
@@ -109,7 +110,30 @@ def written(source: str, space: dict):
 
 def _attaching(derivative: Derivative, parameters: tuple, of: dict) -> str:
     """The text of `attach`. `of`: position -> what the argument is that requires grad, "tensor" or "list"."""
-    arguments = [f"a{i}" for i in range(len(parameters))]
+    lines = [*_node(derivative, of),
+             "try: node.outputs = out._meta.alone",
+             "except AttributeError: several(node, out)",
+             "else: out._rg = True; out._grad_fn = node",
+             *_keeping(derivative, of)]
+    return f"def attach(out, {', '.join(f'a{i}' for i in range(len(parameters)))}):\n    " + "\n    ".join([*lines, "return out"]) + "\n"
+
+
+def _recording(derivative: Derivative, parameters: tuple, of: dict) -> str:
+    """The text of `record`."""
+    lines = ["value = bare(Node); value.form = form; value.inputs = inputs; value.buffer = value.where = None",
+             "pending.append(value)",
+             "storage = bare(Storage); storage.node = value; storage.version = 0",
+             *_node(derivative, of),
+             "node.outputs = meta.alone",
+             "out = bare(Tensor); out.storage = storage; out._meta = meta; out._rg = True; out._grad_fn = node; out._nr = 0",
+             *_keeping(derivative, of),
+             "if state.urgent or config.eager or len(pending) > LONGEST: settle()"]
+    arguments = ", ".join(f"a{i}" for i in range(len(parameters)))
+    return f"def record(form, inputs, meta, {arguments}):\n    " + "\n    ".join([*lines, "return out"]) + "\n"
+
+
+def _node(derivative: Derivative, of: dict) -> list[str]:
+    """Lines that make the node."""
     lines, edges = ["node = new()", "node.seq = count()"], []
     for i, kind in of.items():
         if kind == "list":
@@ -117,13 +141,12 @@ def _attaching(derivative: Derivative, parameters: tuple, of: dict) -> str:
         else:
             lines += [f"e{i} = a{i}._grad_fn", f"if e{i} is None or a{i}._nr: e{i} = edge_of(a{i})"]
             edges.append(f"e{i}")
-    lines += [f"node.edges = ({''.join(e + ', ' for e in edges)})",
-              "node.derivative = derivative",
-              "node.extras = None",
-              "try: node.outputs = out._meta.alone",
-              "except AttributeError: several(node, out)",
-              "else: out._rg = True; out._grad_fn = node"]
-    kept, versions, certain = [], [], False
+    return [*lines, f"node.edges = ({''.join(e + ', ' for e in edges)})", "node.derivative = derivative", "node.extras = None"]
+
+
+def _keeping(derivative: Derivative, of: dict) -> list[str]:
+    """Lines that give the node what it keeps."""
+    lines, kept, versions, certain = [], [], [], False
     for j, (kind, i) in enumerate(derivative.keeps):
         known = of.get(i)
         if kind is RESULT:      # without its grad_fn, which would make a cycle
@@ -152,7 +175,7 @@ def _attaching(derivative: Derivative, parameters: tuple, of: dict) -> str:
         lines.append("node.versions = ()")
     if kept:
         lines.append("if saving: pack(node, out)")
-    return f"def attach({', '.join(['out', *arguments])}):\n    " + "\n    ".join([*lines, "return out"]) + "\n"
+    return lines
 
 
 def _computing(derivative: Derivative, of: dict) -> str:

@@ -222,22 +222,28 @@ def _looked_up(rec: Record) -> str:
     tracked = " + ".join(f"({bit} if {rec.names[i]}._rg else 0)" for i, bit in terms.inputs)
     inputs = [rec.names[i] for i, _ in terms.inputs]
     key = "".join(f"{n}._meta, " if n in inputs else f"{n}, " for n in rec.names)
+    attached = "terms[tracked].attach(result, {positional})"
     if rec.family == "view":
         found = f"m = known[{key}]"
-        again = f"view_of({inputs[0]}, m) if type(m) is Meta else tuple([view_of({inputs[0]}, one) for one in m])"
+        decided = ""
+        again = (f"    result = view_of({inputs[0]}, m) if type(m) is Meta else tuple([view_of({inputs[0]}, one) for one in m])\n"
+                 f"if tracked and grad_enabled(): {attached}\n")
     else:
         found = f"(form, m), inputs = known[{key}], ({''.join(f'{n}.storage.node, ' for n in inputs)})"
-        again = "record(form, inputs, m)"
+        decided = f"    if tracked and grad_enabled() and result._meta.dtype.continuous: {attached}\n"
+        again = ("    if tracked and grad_enabled() and m.dtype.continuous:\n"
+                 "        result = terms[tracked].record(form, inputs, m, {positional})\n"
+                 "    else:\n"
+                 "        result = record(form, inputs, m)\n")
     return (f"try: tracked = {tracked}\n"
             "except AttributeError: tracked = terms.tracked(({tuple}))\n"
             "try:\n"
             f"    {found}\n"
             "except (KeyError, TypeError, AttributeError):\n"
             "    result = decide(rec, ({tuple}))\n"
+            f"{decided}"
             "else:\n"
-            f"    result = {again}\n"
-            f"if tracked and grad_enabled(){'' if rec.family == 'view' else ' and result._meta.dtype.continuous'}:\n"
-            "    terms[tracked].attach(result, {positional})\n")
+            f"{again}")
 
 
 def _plain(rec: Record):

@@ -242,15 +242,15 @@ def _unary_call(rec: Record):
             _checked(rec, (x,))
             _remember(rec, (x,), x._meta)
             return call(x)
-        out = core.record(form, (node,), m)
         if x._rg and terms is not None and grad_enabled():
-            terms[1].attach(out, x)
-        return out
+            return terms[1].record(form, (node,), m, x)
+        return core.record(form, (node,), m)
 
     return call
 
 
-def _binary_call(rec: Record):
+def _binary_call(rec: Record, sign: bool = False):
+    """`sign`: for an operator sign, which leaves what is neither tensor nor number to the other operand's class."""
     cache = rec.cache
     kinds = rec.function.__annotations__
     first, second = (place in rec.exact_numbers or kinds.get(name) != "Tensor" for place, name in enumerate(rec.names))
@@ -272,13 +272,14 @@ def _binary_call(rec: Record):
                 inputs = (a.storage.node, b.storage.node)
                 tracked = (3 if b._rg else 1) if a._rg else 2 if b._rg else 0
         except (KeyError, AttributeError):
+            if sign and not all([isinstance(x, core.Tensor) or number(x) is not None for x in (a, b)]):
+                return NotImplemented
             a, b = args = _checked(rec, (a, b))
             _remember(rec, args, _layouts(args))
             return call(a, b)
-        out = core.record(form, inputs, m)
         if tracked and terms is not None and grad_enabled():
-            terms[tracked].attach(out, a, b)
-        return out
+            return terms[tracked].record(form, inputs, m, a, b)
+        return core.record(form, inputs, m)
 
     return call
 
@@ -292,10 +293,10 @@ def _nary_call(rec: Record):
         except (KeyError, AttributeError):
             args = _checked(rec, args)
             form, m, terms = _remember(rec, args, _layouts(args))
-        out = core.record(form, tuple([a if type(a) in NUMBERS else a.storage.node for a in args]), m)
+        inputs = tuple([a if type(a) in NUMBERS else a.storage.node for a in args])
         if terms is not None and any([type(a) not in NUMBERS and a._rg for a in args]) and grad_enabled():
-            terms[terms.tracked(args)].attach(out, *args)
-        return out
+            return terms[terms.tracked(args)].record(form, inputs, m, *args)
+        return core.record(form, inputs, m)
 
     return call
 
@@ -321,6 +322,7 @@ def pointwise(scalar, grad=None, rule=same, selects=None, samples=None, inplace=
         rec = Record(fields.pop("name", function.__name__), "pointwise", function, grad, samples, scalar=scalar, rule=rule,
                      selects=selects, inplace=inplace, **fields)
         rec.raw = {1: _unary_call, 2: _binary_call}.get(len(rec.names), _nary_call)(rec)
+        rec.sign = functools.partial(_binary_call, rec, True)
         rec.call = public(rec, "result = call({positional})\n", call=rec.raw)
         rec.call.record = rec
         register(rec)
@@ -353,6 +355,11 @@ def widened(x):
     if isinstance(x, core.Tensor) and x._meta.dtype.compute is not x._meta.dtype:
         return core.cast(x, x._meta.dtype.compute)
     return tuple([widened(t) for t in x]) if type(x) is tuple else x
+
+
+def rounded(x, d: dt.dtype):
+    """A tensor in dtype `d`: itself where it is."""
+    return x if x._meta.dtype is d else core.cast(x, d)
 
 
 def wide(body):

@@ -13,7 +13,7 @@ from ..graph.node import view as make_view
 from . import pointwise as pw
 from .extern import host_op, run
 from .parts import complex_, imag_, real_
-from .record import Record, check_tensor, computable, core, meta, normalize_dim, normalize_dims, operator, widened
+from .record import Record, check_tensor, computable, core, meta, normalize_dim, normalize_dims, operator, rounded, widened
 from .results import named
 
 Tensor = "Tensor"
@@ -417,7 +417,7 @@ def softmax_(input: Tensor, dim):
     e = (x - reduce("max", x, dim, True, x._meta.dtype, x._meta.dtype)).exp()
     scale = e.sum(dim, True).reciprocal()      # one division for each row
     # Along other dimensions than the last PyTorch keeps the numerators in the input's dtype.
-    return core.cast((e if dim == input.dim() - 1 else widened(core.cast(e, d))) * scale, d)
+    return rounded((e if dim == input.dim() - 1 else widened(rounded(e, d))) * scale, d)
 
 
 @operator(name="log_softmax", public=False, wide="derivative",
@@ -427,8 +427,8 @@ def log_softmax_(input: Tensor, dim):
     shifted = x - reduce("max", x, dim, True, x._meta.dtype, x._meta.dtype)
     total = shifted.exp().sum(dim, True)
     # Along the last dimension PyTorch takes the sum, and its logarithm, in the input's dtype.
-    log = (core.cast(total, d) if dim == input.dim() - 1 else total).log()
-    return core.cast(shifted - widened(log), d)
+    log = (rounded(total, d) if dim == input.dim() - 1 else total).log()
+    return rounded(shifted - widened(log), d)
 
 
 @operator()

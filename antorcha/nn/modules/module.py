@@ -120,10 +120,9 @@ class Module(HooksMixin, StateMixin):
 
     def __getattr__(self, name: str):
         state = self.__dict__
-        if "_modules" in state:         # or __init__ was not called
-            for values in (state["_parameters"], state["_modules"], state["_buffers"]):
-                if name in values:
-                    return values[name]
+        for table in ("_parameters", "_modules", "_buffers"):
+            if name in state.get(table, ()):    # there is none if __init__ was not called
+                return state[table][name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value) -> None:
@@ -198,8 +197,15 @@ class Module(HooksMixin, StateMixin):
             raise KeyError(f'{kind} name can\'t contain "."')
         if name == "":
             raise KeyError(f'{kind} name can\'t be empty string ""')
-        if name not in table and hasattr(self, name):
+        if name not in table and self._has(name):
             raise KeyError(f"attribute '{name}' already exists")
+
+    def _has(self, name: str) -> bool:
+        """hasattr(self, name), which takes several times as long where the answer is no."""
+        if type(self).__getattr__ is not Module.__getattr__:
+            return hasattr(self, name)
+        tables = (self._parameters, self._modules, self._buffers)
+        return name in self.__dict__ or hasattr(type(self), name) or any([name in table for table in tables])
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Make `param` the parameter `name` of this module. None reserves the name."""
