@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
 import antorcha as torch
 from antorcha.base import config
 from antorcha.graph import flush
+from antorcha.ops.recall import recalled
 from antorcha.optim import repeated
 
 F = torch.nn.functional
@@ -48,6 +51,8 @@ def differentiated(function, arrays):
     ("var", lambda x: x.var(1), [(4, 6)]),
     ("gelu", F.gelu, [(4, 6)]),
     ("cat", lambda x, y: torch.cat([x, y, x], 1), [(4, 6), (4, 2)]),
+    ("cat from the end", lambda x, y: torch.cat([x, torch.empty(0), y], -1), [(4, 6), (4, 2)]),
+    ("stack", lambda x, y: torch.stack((x, y), -1), [(4, 6), (4, 6)]),
     ("prod", lambda x: x.prod(1), [(4, 6)]),
     ("attention", lambda q, k, v: F.scaled_dot_product_attention(q, k, v), [(2, 4, 6)] * 3),
 ])
@@ -73,6 +78,40 @@ def test_equal_numbers_of_different_types_and_other_numbers():
             a = x.numpy()
             c = a - a.mean(1, keepdims=True)
             close([F.layer_norm(x, (6,), eps=eps)], [c / np.sqrt((c * c).mean(1, keepdims=True) + eps)])
+
+
+def test_a_bool_is_no_integer_whatever_the_other_arguments():
+    @recalled
+    def scaled(x, by):
+        return x * 2.0 if type(by) is bool else x * 3.0
+
+    x = torch.ones(2)
+    for by, expected in [*[(1, 3.0)] * CALLS, *[(True, 2.0)] * CALLS]:
+        assert scaled(x, by).tolist() == [expected] * 2
+
+
+def test_a_thread_has_modes_of_its_own():
+    def differentiable(found):
+        found.append((x @ x).requires_grad)
+
+    x, found = torch.ones(2, 2, requires_grad=True), []
+    for _ in range(CALLS):
+        differentiable(found)
+    with torch.no_grad(), torch.autocast("cpu"):
+        differentiable(found)
+        thread = threading.Thread(target=differentiable, args=(found,))
+        thread.start()
+        thread.join()
+    assert found == [True] * CALLS + [False, True]
+
+
+def test_an_index_that_is_found_late_to_be_out_of_range_is_told_by_the_line():
+    table, indices = torch.ones(3, 2), torch.tensor([0, 2])
+    for _ in range(CALLS):
+        F.embedding(indices, table).tolist()        # which are in memory, and looked at
+    F.embedding((torch.ones(2) * 2.0).long(), table).tolist()
+    with pytest.raises(IndexError, match=__file__):
+        F.embedding((torch.ones(2) * 3.0).long(), table).tolist()
 
 
 def test_memory_that_is_larger_than_the_tensor():
