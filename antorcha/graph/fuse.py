@@ -191,6 +191,9 @@ class Fusion:
             if isinstance(attempt, str):
                 reason = attempt
                 continue
+            if form == "column" and _reads_across(attempt):
+                reason = "it reads a matrix across the kernel's rows"
+                continue
             self._commit(attempt, g)
             self._reduces(g, i, form, v)
             return None
@@ -741,3 +744,13 @@ class Fusion:
 def _across(keep: View, drop: View) -> bool:
     """Whether neighbours in memory are kept apart rather than reduced."""
     return min((abs(t) for t in keep.strides if t), default=0) < min((abs(t) for t in drop.strides if t), default=0)
+
+
+def _reads_across(t: Attempt) -> bool:
+    """Whether a large value in memory would be read with long steps along the rows, of each line of memory one element a time."""
+    for source, v, in_memory in t.seen:
+        if v is not None and v.numel > SMALL and (in_memory or (source, None, True) in t.seen):
+            steps = [abs(step) for extent, step in zip(v.shape, v.strides) if extent > 1 and step]
+            if len(steps) > 1 and v.strides[-1] and abs(v.strides[-1]) > min(steps):
+                return True
+    return False
