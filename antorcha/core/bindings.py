@@ -48,7 +48,7 @@ core.__dict__.update(
     ones=lambda m: factory.full_of(m.view.shape, 1, m.dtype, m.device),
     ones_like=lambda t, d=None: factory.full_of(t._meta.view.shape, 1, d or t._meta.dtype, t._meta.device),
     full=factory.full_of,
-    blank=lambda shape, d, device=None: factory.full_of(shape, 0, d, device, factory.EMPTY),
+    blank=lambda shape, d, device=None: factory.full_of(shape, 0, d, device, factory.BLANK),
     arange=_loosely(factory.arange),
     eye=_loosely(factory.eye),
     is_grad_enabled=autograd.is_grad_enabled,

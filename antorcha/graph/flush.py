@@ -170,17 +170,18 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
     fusion = group(nodes, live, device)
     alias = in_place(fusion)
     leaf_number = {id(n): k for k, n in enumerate(leaves)}
+    taken = taken_over(fusion, alias, {id(leaves[k]): k for k in dying}) if device == "cpu" else {}
 
     def buffer_of(n):
-        if n.buffer is not None:
+        if n.buffer is not None and leaf_number[id(n)] not in taken:
             return ("leaf", leaf_number[id(n)])
-        i = n.index
+        i = n.index if n.buffer is None else taken[leaf_number[id(n)]]
         while i in alias:
             i = alias[i]
         return ("node", i)
 
     lowering = Lowering(fusion, buffer_of)
-    lowering.in_place = {n for n in alias.values()}
+    lowering.in_place = {*alias.values(), *taken.values()}
     number_at = {}
     for n in nodes:
         for j, s in enumerate(n.inputs):
@@ -197,12 +198,13 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
         if not isinstance(s, Extern):
             s.assemble()
             s.checks = [(n.index, j, size) for n, j, size in s.checks]
-    if wanted is not None and live[wanted]:
+    if wanted is not None and live[wanted] and not taken:   # nothing that may fail comes behind what writes over a leaf
         steps = first(steps, buffer_of(nodes[wanted]))
     note_failures(steps, nodes)
     results = {i: n.numel * n.dtype.itemsize for i, n in enumerate(nodes) if live[i]}
     temporaries = lifetimes(fusion.nodes, steps, results, lowering.parts, alias)
-    donated = donations(nodes, leaves, dying, steps, results)
+    donated = {buffer_of(leaves[k])[1]: k for k in taken}
+    donated = donations(nodes, leaves, dying, steps, results, donated)
     forms = {i: leaf_form(nodes[i].numel, nodes[i].dtype) for i in results}
     for g in fusion.groups:
         g.nodes = [(i, fusion.nodes[i].op.name, fusion.nodes[i].shape, fusion.nodes[i].dtype, bool(fusion.stored[i])) for i in g.members]
@@ -292,6 +294,41 @@ def in_place(fusion: Fusion) -> dict[int, int]:
     return alias
 
 
+def taken_over(fusion: Fusion, alias: dict[int, int], dying: dict[int, int]) -> dict[int, int]:
+    """leaf -> the scatter that writes into its memory: nobody can ask for the leaf any more (`dying`: id -> number), nothing reads it
+    later, and nothing can fail from there on."""
+    found: dict[int, int] = {}
+    for at, g in enumerate(fusion.groups):
+        base = fusion.nodes[g.root].inputs[0] if g.kind == "scatter" else None
+        k = dying.get(id(base))
+        if k is None or k in found:
+            continue
+        n, last = fusion.nodes[g.root], g.root
+        while last in alias:
+            last = alias[last]
+        if n.dtype is base.dtype and n.numel == base.numel and fusion.live[last] and not any(map(_may_fail, _nodes_of(fusion, at))) \
+                and not any(s is base for m in _nodes_of(fusion, at) for s in (m.inputs[1:] if m is n else m.inputs)):
+            found[k] = g.root
+    return found
+
+
+def _may_fail(n: Node) -> bool:
+    return n.op.family == "extern" or bool(n.static.picks)
+
+
+def _nodes_of(fusion: Fusion, first: int) -> list[Node]:
+    """What the groups from one on compute, and what they compute again."""
+    known = len(fusion.recorded)
+    stack = [i for g in fusion.groups[first:] for i in (*g.members, *(g.chain.again if g.chain else ()))]
+    found: dict[int, Node] = {}
+    while stack:
+        i = stack.pop()
+        if i not in found:
+            found[i] = n = fusion.recorded[i] if i < known else fusion.nodes[i]
+            stack += [s.index for s in n.inputs if type(s) is Node and s.buffer is None and not fusion.stored[s.index]]
+    return list(found.values())
+
+
 def extern(fusion: Fusion, g, buffer_of, number_at) -> Extern:
     n = fusion.nodes[g.root]
     inputs = []
@@ -322,11 +359,11 @@ def lifetimes(nodes: list[Node], steps: list, results: dict, parts: list[int], a
     return found
 
 
-def donations(nodes: list[Node], leaves: list[Node], dying: list[int], steps: list, results: dict) -> dict[int, int]:
-    """result -> the dying leaf whose memory it takes over: the last step that reads the leaf writes the result, at the same
-    places. Only after the last step that can fail, so that an error leaves everything as it was."""
+def donations(nodes: list[Node], leaves: list[Node], dying: list[int], steps: list, results: dict, found: dict[int, int]) -> dict[int, int]:
+    """result -> the dying leaf whose memory it takes over, beside those `found` already: the last step that reads the leaf writes the
+    result, at the same places. Only after the last step that can fail, so that an error leaves everything as it was."""
     if not dying:
-        return {}
+        return found
     readers: dict = {}      # leaf -> the last step that reads it
     writers: dict = {}      # buffer -> the first step that writes to it
     for k, step in enumerate(steps):
@@ -334,7 +371,6 @@ def donations(nodes: list[Node], leaves: list[Node], dying: list[int], steps: li
         for b in step.writes:
             writers.setdefault(b, k)
     safe = max((k for k, s in enumerate(steps) if s.fails), default=-1)
-    found: dict[int, int] = {}
     for k in dying:
         step = readers.get(("leaf", k), -1)
         if step <= safe or isinstance(steps[step], Extern):

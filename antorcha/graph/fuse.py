@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 from ..loops import index
 from ..loops.cost import cost_of
-from ..loops.view import View, dense, same, view
+from ..loops.view import View, dense, ordered, same, view
 from .chain import Chain, schedule
 from .group import PRODUCT, SUM, Attempt, Group, Refine, row_view, size, sum_chunks, wall_of
 from .node import Node, Static
@@ -280,16 +280,22 @@ class Fusion:
         self._pointwise(i, product)
 
     def _vector_product(self, i: int, n: Node) -> None:
-        """A matrix by a vector reads each element once: a reduction of products, like any other."""
+        """A matrix by a vector reads each element once: a reduction of products, like any other, in the order in which the matrix lies."""
         nb, nm, nn, nk = n.static.dims
         a, b = n.views
         kept = a.shape[:nb + nm] + b.shape[nb:nb + nn]
         shape = kept + a.shape[nb + nm:]
         va = view(shape, a.strides[:nb + nm] + (0,) * nn + a.strides[nb + nm:], a.offset)
         vb = view(shape, b.strides[:nb] + (0,) * nm + b.strides[nb:], b.offset)
+        order = list(range(len(shape)))
+        rows, k = order[nb:len(kept)], order[len(kept):]
+        matrix = max(a, b, key=lambda v: v.numel)
+        if _across(view(matrix.shape[nb:-nk], matrix.strides[nb:-nk]), view(matrix.shape[-nk:], matrix.strides[-nk:])):
+            order = [*order[:nb], *k, *rows]
+        va, vb, shape = ordered(va, order), ordered(vb, order), tuple(shape[d] for d in order)
         product = self._added(Node(PRODUCT, n.inputs, (va, vb), Static(casts=n.static.casts), shape, size(shape), n.static.casts[0]))
         self._pointwise(product.index, product)
-        self._replace_by_sum(i, n, product, dense(shape), nk)
+        self._replace_by_sum(i, n, product, ordered(dense(shape), [order.index(d) for d in range(len(shape))]), nk)
 
     def _added(self, node: Node) -> Node:
         """One more node, which is not in the recording; read once."""

@@ -23,10 +23,15 @@ def scatter(lowering, group) -> list[Call]:
     if not n.static.region.numel:
         return [] if group.root in lowering.in_place else [copy(lowering, group, n)]
     update = Updates(lowering, group, n)
-    if group.root in lowering.in_place:
+    if group.root in lowering.in_place or _unread(n):
         return [update.write()]
     plane = update.plane()
     return [update.write(plane)] if plane else [copy(lowering, group, n), update.write()]
+
+
+def _unread(n) -> bool:
+    """Whether the old value is nothing, which this scatter and others write over."""
+    return n.views[0] is not None and n.inputs[0].buffer is None and n.inputs[0].op.unread
 
 
 def copy(lowering, group, n) -> Call:

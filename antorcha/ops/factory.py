@@ -12,6 +12,7 @@ from .view import sizes
 
 FULL = Record("full", "pointwise", scalar=lambda v: v)
 EMPTY = Record("empty", "pointwise", scalar=lambda v: v)
+BLANK = Record("blank", "pointwise", scalar=lambda v: v, unread=True)      # all of it is written over
 
 
 def _range(start, step, i):

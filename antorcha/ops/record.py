@@ -43,6 +43,7 @@ class Record:
         self.holomorphic = True     # the derivative by a complex input is the formula's conjugate
         self.tensors = ()           # inputs that may not be numbers
         self.wide = False           # of 16-bit floats the "forward" body, the "derivative" or both (True) are computed in float32
+        self.unread = False         # a constant nobody will see: scatters write over all of it
         self.moves = False          # gives elements on as they are
         self.exact_numbers = ()     # of two tensors, which are not rounded to 16-bit floats as others are if numbers stand for them
         self.autocast = None        # inside of torch.autocast inputs are cast: "lower" to its dtype, "full" to float32
