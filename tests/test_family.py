@@ -11,7 +11,7 @@ import antorcha as torch
 from antorcha import nn
 from antorcha.base import config
 from antorcha.graph import family, flush
-from antorcha.loops.plan import Extern, Layout
+from antorcha.loops.plan import Extern, Layout, Plan
 from antorcha.loops.size import Size, Trace
 from antorcha.nn import functional as F
 
@@ -21,31 +21,55 @@ SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 16, 17, 31, 64, 97, 127, 128, 129, 256, 509]
 @pytest.fixture(autouse=True)
 def compared(monkeypatch):
     """Makes every plan that comes of a family afresh too, and compares; counts them."""
-    plan, made, found, count = flush._plan, family.Family.made, [None], [0]
+    plan, of_family, found, count = flush._plan, family.Family.plan, [None], [0]
 
     def remembered(self, sizes):
-        found[0] = made(self, sizes)
+        found[0] = of_family(self, sizes)
         return found[0]
 
     def both(nodes, leaves, key, device, wanted):
         fresh = flush.make(nodes, leaves, *flush.fates(nodes, leaves, key), device, wanted)
-        monkeypatch.setattr(flush, "plan_class", lambda device: lambda *given: compare(device, given, fresh))
-        return plan(nodes, leaves, key, device, wanted)
-
-    plan_class = flush.plan_class
-
-    def compare(device, given, fresh):
+        made = plan(nodes, leaves, key, device, wanted)
         if found[0] is not None:
             count[0] += 1
-            same(found[0], fresh)
-        return plan_class(device)(*given)
+            if made.describe:
+                assert [k["nodes"] for k in made.kernels()] == [step.group.nodes for step in fresh.steps]
+            same(made.described, fresh)
+            same_plan(made, Plan(*fresh), fresh.temporaries)
+        return made
 
+    def described(self, numbers):
+        made = of_variant(self, numbers)
+        made.described = self.made(numbers)
+        return made
+
+    of_variant = family.Variant.plan
     flush.clear()
-    monkeypatch.setattr(family.Family, "made", remembered)
+    monkeypatch.setattr(family.Family, "plan", remembered)
+    monkeypatch.setattr(family.Variant, "plan", described)
     monkeypatch.setattr(flush, "_plan", both)
     monkeypatch.setattr(family, "SEEN", 2)
     yield count
     flush.clear()
+
+
+def same_plan(a: Plan, b: Plan, temporaries: dict) -> None:
+    """All but where temporaries lie, which no two may share at a time."""
+    for name in ("results", "forms", "checks", "launches", "starts", "rows", "written", "first_written", "donated", "safe", "scratch", "alone"):
+        assert getattr(a, name) == getattr(b, name), name
+    np.testing.assert_array_equal(a.table_rows[:, [0, 2, 3]], b.table_rows[:, [0, 2, 3]])
+    np.testing.assert_array_equal(a.pointer_row, b.pointer_row)
+    others, numbers = a.pointer_row != a.arena_row, np.ones(len(a.words), bool)
+    np.testing.assert_array_equal(a.pointer_offset[others], b.pointer_offset[others])
+    for at in (a.pointer_at, a.float_at, a.integer_at):
+        numbers[at] = False
+    np.testing.assert_array_equal(a.words[numbers], b.words[numbers])
+    assert a.offsets.keys() == b.offsets.keys() == temporaries.keys()
+    lives = [(first, last, a.offsets[name], a.offsets[name] + n) for name, (first, last, n) in temporaries.items()]
+    for k, (first, last, start, end) in enumerate(lives):
+        assert end <= a.arena_bytes
+        for other in lives[:k]:
+            assert last < other[0] or other[1] < first or end <= other[2] or other[3] <= start
 
 
 def same(a: family.Made, b: family.Made) -> None:

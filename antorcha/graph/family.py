@@ -14,16 +14,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..base import config
 from ..loops import template
 from ..loops import view as views
 from ..loops.chain import ChainProgram
-from ..loops.plan import Extern
+from ..loops.plan import Extern, Plan
 from ..loops.size import Size, Trace
 from ..loops.view import View, view
 from ..loops.writer import Call
 from ..targets.chain import ChainKernel
 from . import node as node_module
 from .group import size
+from .mould import Mould
 from .node import Form, Node, form, leaf_form
 
 SEEN = 3            # members met before plans are traced, which takes twice as long as making one
@@ -127,18 +129,18 @@ class Family:
         self.variants: list[Variant] = []
         self.missed = self.traced = self.served = 0     # recordings without a variant, variants made, plans that came of them
 
-    def made(self, sizes: np.ndarray) -> Made | None:
-        """What the plan for these sizes is made of, if a variant can tell."""
+    def plan(self, sizes: np.ndarray) -> Plan | None:
+        """The plan for these sizes, if a variant can tell."""
         for k, variant in enumerate(self.variants):
-            found = variant.made(sizes)
-            if found is not None:
+            numbers = variant.numbers(sizes)
+            if numbers is not None:
                 self.served += 1
                 self.variants.insert(0, self.variants.pop(k))
-                return found
+                return variant.plan(numbers)
         return None
 
-    def trace(self, sizes: np.ndarray, nodes: list[Node], leaves: list[Node], make) -> Made | None:
-        """What the plan for these sizes is made of, with a variant made of it; None if too few members were met."""
+    def trace(self, sizes: np.ndarray, nodes: list[Node], leaves: list[Node], make) -> Plan | None:
+        """The plan for these sizes, with a variant made of it; None if too few members were met."""
         self.samples = [*self.samples[-SEEN:], sizes]
         self.missed += 1
         if len(self.samples) < SEEN or self.traced >= TRIES + self.served and self.missed % 4:
@@ -146,7 +148,8 @@ class Family:
         self.traced += 1
         variant = Variant(np.stack(self.samples), nodes, leaves, make)
         self.variants = [variant, *self.variants[:VARIANTS - 1]]
-        return variant.made(sizes)
+        numbers = variant.numbers(sizes)
+        return None if numbers is None else variant.plan(numbers)
 
 
 _families: dict = {}
@@ -185,12 +188,20 @@ class Variant:
         with _private_tables():
             self._keep(make(*_copied(nodes, leaves, iter(numbers.tolist()))), trace)
 
-    def made(self, sizes: np.ndarray) -> Made | None:
+    def numbers(self, sizes: np.ndarray) -> tuple | None:
+        """All that varies in the plan for these sizes; None where something would have been decided otherwise."""
         symbols = sizes[self.symbol_at]
         if not ((sizes[self.fixed_at] == self.fixed).all() and (sizes[self.varying_at] == symbols[self.which]).all()):
             return None
-        values = self.compute(*symbols.tolist())
-        return None if values is None else self._fill(values)
+        return self.compute(*symbols.tolist())
+
+    def plan(self, numbers: tuple) -> Plan:
+        if self.mould is not None and self.mould.plan.target == config.target:
+            return self.mould.cast(numbers)
+        plan = Plan(*self.made(numbers))
+        if plan.native:
+            self.mould = Mould(plan, self.steps, self.results, self.forms, self.temporaries, lambda numbers: self.made(numbers).steps)
+        return plan
 
     def _keep(self, made: Made, trace: Trace) -> None:
         """What is made with each number in it replaced by its place among the results of `compute`."""
@@ -201,8 +212,9 @@ class Variant:
         self.forms = [(i, f.dtype, place(f.numel)) for i, f in made.forms.items()]
         self.temporaries = [(b, first, last, place(n)) for b, (first, last, n) in made.temporaries.items()]
         self.compute = trace.function(place.numbers)
+        self.mould = None       # once a plan was made
 
-    def _fill(self, values: tuple) -> Made:
+    def made(self, values: tuple) -> Made:
         return self.rest._replace(
             steps=[step.fill(values) for step in self.steps],
             results={i: values[k] for i, k in self.results},
@@ -254,6 +266,10 @@ class _Call:
         self.checks = [(i, j, place(size)) for i, j, size in call.checks]
         self.chain = place.several(call.program.sizes) if isinstance(call.program, ChainProgram) else None
         self.launch = place.several((call.kernel.chunks, call.kernel.bytes)) if isinstance(call.kernel, ChainKernel) else None
+        self.varies = self.launch is not None or any(arg[0] == "int" and type(arg[1]) is Size for arg in call.args)
+
+    def kernel(self, values: tuple):
+        return ChainKernel(self.call.program, *[values[k] for k in self.launch]) if self.launch else self.call.kernel
 
     def fill(self, values: tuple) -> Call:
         args = self.args.copy()

@@ -71,21 +71,21 @@ def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=AL
 def _plan(nodes: list[Node], leaves: list[Node], key: tuple, device: str, wanted: int | None) -> Plan:
     """A plan that was not there: that of another size made to fit, or a new one."""
     target, fuse, precision, _, references, sources, _, *counts = key
-    made = None
+    plan = None
     if device == "cpu":
         known, sizes = family.family_of((target, fuse, precision, references, sources, *counts, wanted), nodes, leaves)
-        made = known.made(sizes)
-        counters["resized"] += made is not None
-    if made is None:
+        plan = known.plan(sizes)
+        counters["resized"] += plan is not None
+    if plan is None:
         live, dying = fates(nodes, leaves, key)
 
         def again(nodes: list[Node], leaves: list[Node]) -> family.Made:
             return make(nodes, leaves, live, dying, device, wanted)
 
         if device == "cpu":
-            made = known.trace(sizes, nodes, leaves, again)
-        made = made or again(nodes, leaves)
-    return plan_class(device)(*made)
+            plan = known.trace(sizes, nodes, leaves, again)
+        plan = plan or plan_class(device)(*again(nodes, leaves))
+    return plan
 
 
 @contextmanager

@@ -11,6 +11,7 @@ nothing has happened. Later it ends between two steps, and the rest is done in t
 
 from __future__ import annotations
 
+import copy
 import ctypes
 
 import numpy as np
@@ -150,6 +151,7 @@ class Plan:
 
     def __init__(self, steps: list, leaves: int, results: dict, forms: dict, temporaries: dict, number_at: dict, donated: dict):
         self.steps = steps
+        self.describe = None                        # gives the steps where these are another plan's
         self.results = list(results.items())
         self.forms = list(forms.values())           # of the results once they are leaves
         self.donated = donated                      # node index -> leaf number
@@ -169,7 +171,6 @@ class Plan:
         self.safe = self.first_write(donated)
         self.checks = [c for s in steps for c in s.checks]
         self.status = np.zeros(max(1, len(self.checks)), np.int64)
-        self.status_address = self.status.ctypes.data
         self._words()
         self._segments()
 
@@ -222,9 +223,8 @@ class Plan:
         """Runs of native steps, between externs and after the last check."""
         last_check = max((k for k, s in enumerate(self.steps) if s.checks and s.fails), default=-1)
         self.segments: list = []
-        rows: list[list[int]] = []
-        base = self.words.ctypes.data
-        scratch = 0
+        self.target = config.target
+        launches: list = []         # of each native step: tiles, grain, bytes of scratch memory
         open_ = None
         for k, step in enumerate(self.steps):
             if isinstance(step, Extern):
@@ -232,15 +232,13 @@ class Plan:
                 open_ = None
                 continue
             if open_ is None:
-                open_ = [len(rows), 0, k, k]
+                open_ = [len(launches), 0, k, k]
                 self.segments.append(open_)
             start = self.starts[k]
-            if config.target == "interp":
-                rows.append([0, 0, 0, 0])
+            if self.target == "interp":
+                launches.append((0, 0, 0))
             else:
-                tiles, grain, own_scratch = step.kernel.launch(tuple(self.words[start:start + step.count].tolist()))
-                rows.append([step.kernel.address, base + 8 * start, tiles, grain])
-                scratch = max(scratch, own_scratch)
+                launches.append(step.kernel.launch(tuple(self.words[start:start + step.count].tolist())))
             open_[1] += 1
             open_[3] = k + 1
             if k == last_check:
@@ -250,24 +248,44 @@ class Plan:
             if not isinstance(s, Extern) and last_check >= 0 and s[2] <= last_check < s[3]:
                 self.check_after = n
         self.last_may_fail = bool(self.segments) and (isinstance(self.segments[-1], Extern) or self.check_after == len(self.segments) - 1)
+        self.native = self.target != "interp" and bool(launches) and len(launches) == len(self.steps)
+        self.called = [(0 if self.target == "interp" else step.kernel.address, 8 * start)
+                       for step, start in zip(self.steps, self.starts) if not isinstance(step, Extern)]
+        self._tabulate(launches)
+
+    def _tabulate(self, launches: list[tuple]) -> None:
+        """The table of native steps, for the words there are."""
+        self.launches = launches
+        base = self.words.ctypes.data
+        rows = [(address, base + at, tiles, grain) for (address, at), (tiles, grain, _) in zip(self.called, launches)]
         self.table_rows = np.array(rows, np.int64).reshape(-1, 4)
         self.steps_address = self.table_rows.ctypes.data
-        self.scratch = scratch
-        self.target = config.target
+        self.scratch = max([own for _, _, own in launches], default=0)
         self.noted = memoryview(self.status)
-        self.native = config.target != "interp" and bool(rows) and not any(isinstance(s, Extern) for s in self.steps)
+        self.status_address = self.status.ctypes.data
         self.runs = [(self.steps_address + 32 * s[0], s[1], s[2], n == self.check_after)
                      for n, s in enumerate(self.segments if self.native else [])]
-        self.alone = self.native and len(rows) < FEW and not self.arena_bytes and not scratch and not self.checks
+        self.alone = self.native and len(rows) < FEW and not self.arena_bytes and not self.scratch and not self.checks
         self.bound = None       # who bound the arguments last, if they are to be bound by half
         self.times: dict = {}
+
+    def cast(self, words: np.ndarray, pointer_offset: np.ndarray, launches: list[tuple], describe, **sizes) -> Plan:
+        """A plan of the same native steps with other numbers: its words and the offsets of its pointers, and whatever else `sizes` says.
+        `describe()` gives its steps."""
+        plan = copy.copy(self)
+        plan.__dict__.update(sizes)
+        plan.describe = describe
+        plan.status = np.zeros_like(self.status)
+        plan.words, plan.float_words, plan.pointer_offset = words, words.view(np.float64), pointer_offset
+        plan._tabulate(launches)
+        return plan
 
     def kernels(self) -> list[dict]:
         """For `explain`, each step: kind, nodes (number, operator, shape, dtype, stored), the reason why it is a kernel of its own,
         the loop program, the compiled kernel, how many parallel tiles, and the time of the last timed run in nanoseconds."""
         found = []
         row = 0
-        for k, s in enumerate(self.steps):
+        for k, s in enumerate(self.describe() if self.describe else self.steps):
             native = not isinstance(s, Extern)
             found.append(dict(kind=s.group.kind, nodes=s.group.nodes, reason=s.group.reason, program=s.program if native else None,
                               kernel=s.kernel if native else None, tiles=int(self.table_rows[row, 2]) if native else 1,
