@@ -127,13 +127,14 @@ def finish(lowering, group, n, buffer, count: int, columns: int, outer: int) -> 
     out = lowering.buffer_of(n)
     extent = w.extent("count", count)
     p, c, i = ir.index("p"), ir.index("c"), ir.index("i")
-    if columns == 1:
+    width = w.extent("columns", columns) if columns > 1 else ir.integer(1)
+    if columns == 1 or lowering.fusion.plain:       # a GPU has lanes for every column
         slot = w.memory(buffer, d)
+        place = p * extent + c if columns == 1 else (p / width * extent + c) * width + ir.rem(p, width)
         body = [ir.accumulator("a", n.op.combine, identity(n.op.combine, d)),
-                ir.loop("c", "vector", extent, ir.update("a", ir.load(slot, p * extent + c, d))),
+                ir.loop("c", "vector", extent, ir.update("a", ir.load(slot, place, d))),
                 ir.store(w.memory(out, n.dtype, 0, True), p, ir.value("a", d).cast(n.dtype))]
-        return w.finish([ir.loop("p", "parallel", w.extent("outer", outer), *body)], group)
-    width = w.extent("columns", columns)
+        return w.finish([ir.loop("p", "parallel", width * w.extent("outer", outer), *body)], group)
     w.inout.add(buffer)
     slot = w.memory(buffer, d, 0, True)
     size = ir.integer(COLUMNS)

@@ -24,6 +24,7 @@ from .writer import INT, Call, Writer, combined, decode, identity
 
 TILE = 16           # side of a tile of a transposition
 CHUNKS = 256        # most partial sums
+PARTIAL = 1 << 18   # partial sums of all columns together, on a GPU
 EXPENSIVE = 12      # instructions above which a value needed in a later stage is kept in memory
 
 
@@ -190,7 +191,8 @@ class Loops:
         last = max([s[0].stage for s in self.stores] + [r[2].stage for r in self.reductions], default=0)
         self.last = last
         if last:
-            self._keep_expensive()
+            if not self.lowering.fusion.plain:      # to a GPU memory is dearer than arithmetic
+                self._keep_expensive()
             for stage, buffer, *_ in w.reload.values():
                 if stage < last:
                     w.inout.add(buffer)
@@ -521,8 +523,11 @@ class Loops:
         columns = volume(self.domain[wall:])
         blocked = len(self.domain) == wall + 1 and columns > COLUMNS
         blocks = -(-columns // COLUMNS) if blocked else 1
-        least = 512 if outer * blocks >= 8 else max(1, min(BLOCK // columns, 512))
-        chunk = max(least, -(-rows // CHUNKS))
+        if self.lowering.fusion.plain:      # enough sums for all threads of a GPU
+            chunk = max(32, outer * rows * columns // PARTIAL)
+        else:
+            least = 512 if outer * blocks >= 8 else max(1, min(BLOCK // columns, 512))
+            chunk = max(least, -(-rows // CHUNKS))
         chunks = -(-rows // chunk)
         size = w.extent("chunk", chunk)
         p, r = ir.index("p"), ir.index("r")

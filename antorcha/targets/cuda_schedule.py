@@ -109,7 +109,7 @@ def _updates(top: Op):
         yield loop, {o.attr for o in walk(loop) if o.kind == "update"} - declared
 
 
-def _text(op: Op) -> str:
+def text(op: Op) -> str:
     return ir.Printer().expression(op)
 
 
@@ -126,9 +126,9 @@ def _exchanged(top: Op) -> set[int]:
                 continue
             for o in walk(a):
                 if o.kind == "load":
-                    accesses.setdefault(o.attr, []).append((vector, _text(o.args[0]), False))
+                    accesses.setdefault(o.attr, []).append((vector, text(o.args[0]), False))
         if s.kind == "store":
-            accesses.setdefault(s.attr, []).append((vector, _text(s.args[0]), True))
+            accesses.setdefault(s.attr, []).append((vector, text(s.args[0]), True))
 
     visit(top, None)
     found = set()
@@ -278,17 +278,18 @@ def _combining(s: Op) -> str | None:
     """How a store combines a value with the element it replaces, if it does so in one instruction."""
     if s.kind != "store" or s.args[1].kind not in ORDER_FREE or s.args[1].dtype.kind == "c":
         return None
-    return s.args[1].kind if any(_is_old(a, s) for a in s.args[1].args) else None
+    return s.args[1].kind if any(is_old(a, s) for a in s.args[1].args) else None
 
 
-def _is_old(a: Op, s: Op) -> bool:
-    return a.kind == "load" and a.attr == s.attr and (a.args[0] is s.args[0] or _text(a.args[0]) == _text(s.args[0]))
+def is_old(a: Op, s: Op) -> bool:
+    """Whether an expression is the element that a store replaces."""
+    return a.kind == "load" and a.attr == s.attr and (a.args[0] is s.args[0] or text(a.args[0]) == text(s.args[0]))
 
 
 def _split(s: Op) -> tuple[Op, Op]:
     """(the element as it was, what is combined with it)."""
     a, b = s.args[1].args
-    return (a, b) if _is_old(a, s) else (b, a)
+    return (a, b) if is_old(a, s) else (b, a)
 
 
 # -- scatters ---------------------------------------------------------------------------------------------------

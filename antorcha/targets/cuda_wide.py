@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from ..loops import ir
 from ..loops.ir import Op
-from .cuda_schedule import Schedule, depends, outer_vectors, walk
+from .cuda_schedule import Schedule, depends, outer_vectors, text, walk
 from .ptx import ARCHITECTURES, Kernel, PtxEmitter, extent_of, module, start, straight
 
 BYTES = 16              # of one access
@@ -72,19 +72,23 @@ def divisor(e: Op, words, memo: dict) -> int:
     return found
 
 
-def separate(plan: Schedule) -> bool:
-    """Whether it does not matter which lane takes which elements: what one loop leaves in memory no other reads without a barrier, and a
-    loop that is gone through again has the same extent."""
-    touched: dict[int, set[int]] = {}
+def separate(plan: Schedule, wide) -> bool:
+    """Whether it does not matter which lane takes which elements: what one loop leaves in memory others read behind a barrier, or in the
+    same groups, and a loop that is gone through again has the same extent. `wide`: the loops with groups, by their identity."""
+    touched: dict[int, dict[int, str]] = {}
     written = set()
     for loop in outer_vectors(plan.top):
         if depends(loop.args[0], {o.attr[0] for o in walk(plan.top) if o.kind == "loop" and o is not plan.top}):
             return False
         for o in walk(loop):
             if o.kind in ("load", "store"):
-                touched.setdefault(o.attr, set()).add(id(loop))
+                touched.setdefault(o.attr, {})[id(loop)] = text(loop.args[0])
                 written.update({o.attr} if o.kind == "store" else ())
-    return all(len(touched[slot]) == 1 or slot in plan.exchanged for slot in written)
+
+    def alike(loops: dict[int, str]) -> bool:
+        return len(loops) == 1 or len(set(loops.values())) == 1 and all(loop in wide for loop in loops)
+
+    return all(slot in plan.exchanged or alike(touched[slot]) for slot in written)
 
 
 class WideEmitter(PtxEmitter):
@@ -128,9 +132,10 @@ class WideKernel(Kernel):
     def __init__(self, kernel: Kernel):
         super().__init__(kernel.program, kernel.key)
         self.key = f"wide {kernel.key}"
-        loops = [s for s in outer_vectors(self.plan.top) if straight(s)] if separate(self.plan) else []
-        self.loops = {id(s): accesses(self.program, s) for s in loops}
-        self.loops = {key: found for key, found in self.loops.items() if found}
+        loops = {id(s): accesses(self.program, s) for s in outer_vectors(self.plan.top) if straight(s)}
+        self.loops = {key: found for key, found in loops.items() if found}
+        if not separate(self.plan, self.loops):
+            self.loops = {}
         self.touched = [a for found in self.loops.values() for a in found.values()]
         least = min((a.itemsize for a in self.touched), default=BYTES)
         self.each = min(MOST, BYTES // least)

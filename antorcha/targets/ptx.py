@@ -23,7 +23,7 @@ from ..base import config
 from ..base import dtype as dt
 from ..loops import ir
 from ..runtime import jit
-from .cuda_schedule import LANES, Schedule, schedule, walk
+from .cuda_schedule import LANES, Schedule, is_old, schedule, walk
 from .llvm import Emitter, evaluate, literal, llvm_type
 
 TRIPLE = 'target triple = "nvptx64-nvidia-cuda"\n'
@@ -31,6 +31,7 @@ WARP = 32
 THREADS = 256           # of a block, where nothing asks for more
 MOST_THREADS = 512      # of a block that works on one row; its code may then take 128 registers
 UNROLL = 4              # elements a lane has in flight
+SUMMED = 8              # of a column that a lane adds up
 SIMPLE = 96             # nodes of a vector loop's body that is worth unrolling
 FILLED = 1 << 17        # threads that keep a large GPU busy
 GRID_Y = 65_535
@@ -152,7 +153,7 @@ class PtxEmitter(Emitter):
         name, kind = s.attr
         if self.lane_wise:
             pure = not any(o.kind in ("store", "atomic") for o in walk(s))
-            with self.steps("0", self.expression(s.args[0]), "1", unroll=UNROLL if pure else 0) as i:
+            with self.steps("0", self.expression(s.args[0]), "1", unroll=(UNROLL if nested(s) else SUMMED) if pure else 0) as i:
                 self.indices[name] = i
                 self.statements(s.args[1:])
             return
@@ -431,14 +432,18 @@ class PtxEmitter(Emitter):
         return self.set(f"bitcast half {self.set(f'fptrunc float {a} to half')} to i16")
 
 
+def nested(s: ir.Op) -> bool:
+    return any(b.kind == "loop" for b in s.args[1:])
+
+
 def straight(s: ir.Op) -> bool:
-    """Whether a vector loop's body is short, without branches, and reads nothing that it writes."""
+    """Whether a vector loop's body is short, without branches, and reads of what it writes only the element that it replaces."""
     body = s.args[1:]
     if any(b.kind not in ("store", "update", "check") for b in body):
         return False
     nodes = [o for b in body for o in walk(b)]
-    written = {b.attr for b in body if b.kind == "store"}
-    return len(nodes) <= SIMPLE and not any(o.kind == "load" and o.attr in written for o in nodes)
+    stores = [b for b in body if b.kind == "store"]
+    return len(nodes) <= SIMPLE and all(is_old(o, b) for o in nodes if o.kind == "load" for b in stores if b.attr == o.attr)
 
 
 def identity(combine: str, d: dt.dtype) -> str:
@@ -555,6 +560,9 @@ def _power(n: int) -> int:
 
 
 def extent_of(e: ir.Op, words) -> int:
+    """An extent as far as the arguments tell it."""
+    if e.kind == "min":
+        return min(extent_of(a, words) for a in e.args)
     try:
         return evaluate(e, words)
     except KeyError:        # depends on something that only the kernel knows
