@@ -30,6 +30,7 @@ if __name__ == "__main__":
 BATCH = 64              # kernels that the assembler is given at once
 SPILLS = 144            # bytes that a kernel may spill
 DTYPES = ("float64", "float32", "bfloat16")
+REFUSALS = "Low precision dtypes", "must be either float or double", "Half, Float or Double"
 
 
 def assembler() -> str | None:
@@ -116,8 +117,9 @@ class Collector:
         DevicePlan._segments = kept
         cuda.use(fake_cuda.Library(1, "interp"))
 
-    def record(self, name: str) -> bool:
-        """A record's inputs in each dtype, and the derivatives; False where nothing could be computed in one of them."""
+    def record(self, name: str) -> list[str]:
+        """A record's inputs in each dtype, and the derivatives; the dtypes in which nothing could be computed. Records that NumPy computes
+        refuse 16-bit floats, as in PyTorch."""
         import test_cuda_records
         from test_records import RECORDS, covered
 
@@ -130,18 +132,20 @@ class Collector:
                 a = a.to(getattr(torch, dtype))
             return test_cuda_records.moved(a, "cuda", grad)
 
+        failed, refused = [], False
         for dtype in self.dtypes:
             for kind in covered()[name]:
                 try:
                     test_cuda_records.host(RECORDS[name].call(*[moved(a, dtype) for a in test_cuda_records.inputs(RECORDS[name], kind)]))
                     test_cuda_records.derivatives(RECORDS[name], [moved(a, dtype, True) for a in
                                                                   test_cuda_records.inputs(RECORDS[name], kind)])
-                except (RuntimeError, TypeError, ValueError, NotImplementedError, IndexError, AssertionError, OverflowError):
+                except (RuntimeError, TypeError, ValueError, NotImplementedError, IndexError, AssertionError) as error:
+                    refused = refused or dtype == "bfloat16" and any(words in str(error) for words in REFUSALS)
                     continue
                 break
             else:
-                return False
-        return True
+                failed += [] if refused else [dtype]
+        return failed
 
     def programs(self) -> None:
         """The programs of test_ptx.py."""
@@ -183,8 +187,7 @@ def share(names: list[str], architectures: list[int], dtypes: list[str], number:
     warnings.simplefilter("ignore")
     collector, failed = Collector(dtypes), []
     for k, name in enumerate(names):
-        if not collector.record(name):
-            failed.append(name)
+        failed += [f"{name} of {dtype}" for dtype in collector.record(name)]
         if k % 20 == 19:
             print(f"share {number}: {k + 1} of {len(names)} records, {len(collector.kernels)} kernels", file=sys.stderr, flush=True)
     if number == 0:

@@ -426,6 +426,10 @@ class Threads:
         args = [self._get(p[-1], p[0], active) for p in parts]
         if name == "llvm.nvvm.shfl.sync.bfly.i32":
             return self._shuffle(*args[:3], active)
+        if name == "llvm.nvvm.vote.any.sync":
+            self._present(args[0], active)
+            warps = self.start_of_warp[active]
+            return np.isin(warps, warps[args[1]])
         if name == "llvm.nvvm.bar.warp.sync":
             self._present(args[0], active)
             return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import ptxas
 import pytest
@@ -115,12 +117,16 @@ def test_what_does_not_fit_into_shared_memory_lies_behind_it(chained, monkeypatc
         assert np.abs(x - y).max() <= tolerance * max(1.0, np.abs(y).max())
 
 
-def masked(random, device):
-    """Attention with a mask that hides whole tiles of keys, the first among them."""
+def masked(random, device, hidden: float = 0.5, additive: bool = False):
+    """Attention with a mask that hides whole tiles of keys, the first among them: those are the number `hidden`."""
     q, k, v = (tensor(random, 1, 2, 18, 4, device=device) for _ in range(3))
+    with torch.no_grad():
+        k[:, :, :8] = v[:, :, :8] = hidden
     mask = torch.ones(18, 18, dtype=torch.bool)
     mask[:, :9] = False
     mask[5:, 12:] = False
+    if additive:
+        mask = torch.zeros(18, 18).masked_fill(~mask, -float("inf"))
     return F.scaled_dot_product_attention(q, k, v, mask.to(device)), [q, k, v]
 
 
@@ -150,6 +156,29 @@ def test_long_rows_are_computed_in_tiles(tiled, name):
     assert not any(kernel.scratch for kernel in chains)
     for x, y in zip(got, computed(program, "cpu")[0]):
         assert np.abs(x - y).max() <= tolerance * max(1.0, np.abs(y).max())
+
+
+@pytest.mark.parametrize("additive", [False, True])
+def test_tiles_that_a_mask_hides_are_left_out(tiled, additive):
+    """Neither scores nor derivatives are computed there: what is not a number does no harm. All else is as it was."""
+    got, plan = computed(functools.partial(masked, hidden=float("nan"), additive=additive), "cuda")
+    (kernel,) = [k["kernel"] for k in plan.kernels() if k["kind"] == "chain"]
+    assert [phase.flags is not None for phase in kernel.bodies[0] if phase.tiles is not None] == [True] * 3
+    for x, y in zip(got, computed(masked, "cpu")[0]):
+        assert np.abs(x - y).max() <= 1e-4 * max(1.0, np.abs(y).max())
+
+
+def test_a_mask_of_another_number_hides_nothing(tiled):
+    """A plan is kept for all numbers: what is put in place of scores is looked at each time."""
+    def program(random, device, number):
+        q, k, v = (tensor(random, 1, 2, 18, 4, device=device) for _ in range(3))
+        hidden = (torch.arange(18) >= 8).to(device)
+        return torch.softmax((q @ k.mT).masked_fill(hidden, number), -1) @ v, [q, k, v]
+
+    for number in (-float("inf"), -1.0):
+        got, want = (computed(functools.partial(program, number=number), device)[0] for device in ("cuda", "cpu"))
+        for x, y in zip(got, want):
+            assert np.abs(x - y).max() <= 1e-4 * max(1.0, np.abs(y).max())
 
 
 def test_shared_memory_does_not_grow_with_the_sequence(tiled):

@@ -34,7 +34,8 @@ def moved(x, device: str, grad: bool = False):
 
 
 def host(results) -> list[np.ndarray]:
-    return [np.array(x.detach().cpu().numpy()) for x in flat(results)]
+    there = [x.detach().cpu() for x in flat(results)]
+    return [np.array((x.float() if x.dtype is torch.bfloat16 else x).numpy()) for x in there]
 
 
 def agree(got: list, want: list) -> None:

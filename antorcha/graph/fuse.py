@@ -413,7 +413,9 @@ class Fusion:
         g.bodies = []
         for rows in dict.fromkeys((chain.block, chain.group_rows % chain.block or chain.block)):
             stages, held = chain.stages(chain.body(rows, partial))
-            g.bodies.append(([(s.tiles, [(Fusion(b.nodes, b.live, plain=self.plain).run(), b) for b in s.bodies]) for s in stages], held))
+            made = [(s.tiles, *([(Fusion(b.nodes, b.live, plain=self.plain).run(), b) for b in bodies] for bodies in (s.bodies, s.looks)))
+                    for s in stages]
+            g.bodies.append((made, held))
         g.chain = chain
         for i, p in partial.items():
             n = self.recorded[i]

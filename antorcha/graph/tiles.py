@@ -13,6 +13,9 @@ one pass (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2
     exp(m before - m now) whenever that grows
     a factor that is the same for the whole row is left to the finished sum
 
+A tile that a mask hides whole adds nothing: its scores are -inf, so their exponentials and all that is proportional to them are 0. Where
+what hides scores is in memory (`Check`), a tile begins with a look at that, and what adds nothing is not computed.
+
 `Tiling` finds out which values are of which kind and makes the small graphs of all stages. `Refused`: a block that cannot be tiled.
 """
 
@@ -20,6 +23,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..base import dtype as dt
 from ..loops import ir, math
 from ..loops.body import OUTSIDE, Body, Held, Stage
 from ..loops.view import View, dense, ordered, row_major, view
@@ -45,26 +49,56 @@ class Early(NamedTuple):
     left: bool = False
 
 
+class Check(NamedTuple):
+    """That the pointwise node `number` is `value` (-inf or 0) wherever its input `column` is 0 times something, or whatever that input is:
+    to be seen from its other inputs, which are memory and numbers."""
+
+    number: int
+    column: int
+    value: float
+
+
+class Gone(NamedTuple):
+    """A column that is `value` in a tile in which all `checks` hold everywhere."""
+
+    value: float
+    checks: frozenset = frozenset()
+
+
 class _Operator:
     """An operator of the stages' own."""
 
-    family, uses_index, complex = "pointwise", False, None
+    uses_index, complex = False, None
 
-    def __init__(self, name: str, scalar):
-        self.name, self.scalar = name, scalar
+    def __init__(self, name: str, scalar, family: str = "pointwise", combine: str = ""):
+        self.name, self.scalar, self.family, self.combine = name, scalar, family, combine
 
 
 SAME = _Operator("same", lambda a: a)
 COMBINED = {"sum": _Operator("add", lambda a, b: a + b), "max": _Operator("maximum", ir.maximum), "min": _Operator("minimum", ir.minimum)}
 RESCALED = _Operator("rescaled", lambda a, factor, b: a * factor + b)
 FACTORS = {"mul": _Operator("mul", lambda a, b: a * b), "div": _Operator("div", lambda a, b: a / b)}
+OR = _Operator("logical_or", lambda a, b: a | b)
+ANY = _Operator("any", None, "reduction", "any")
 _starts: dict = {}
+_looks: dict = {}
 
 
 def _start(combine: str, d) -> _Operator:
     """The operator that gives what a sum begins with."""
     number = {"sum": 0.0, "max": FLOOR, "min": -FLOOR}[combine]
     return _starts.setdefault((number, d), _Operator("start", lambda: ir.const(number, d)))
+
+
+def _look(op, column: int, value: float) -> _Operator:
+    """The operator that tells whether another is not `value` for 0 as its input `column`."""
+    def scalar(*given):
+        given = list(given)
+        given[column] = ir.const(0.0, given[column].dtype)
+        e = op.scalar(*given)
+        return e.ne(ir.const(value, e.dtype))
+
+    return _looks.setdefault((op, column, value), _Operator("look", scalar))
 
 
 # -- scalar code ------------------------------------------------------------------------------------------------
@@ -96,11 +130,14 @@ def _code(n: Node) -> tuple[ir.Op, list[ir.Op]] | None:
     probes = [ir.arg(k, d.compute) for k, d in enumerate(n.static.casts)]
     if any(p.dtype.kind == "c" for p in probes):
         return None
-    for k, s in enumerate(n.inputs):
-        if s.__class__ in (int, float):
-            probes[k] = ir.const(s, probes[k].dtype)
     e = n.op.scalar(*probes)
     return (e, probes) if isinstance(e, ir.Op) else None
+
+
+def _hides(e: ir.Op, probe: ir.Op) -> bool:
+    """Whether an expression may be a number in place of `probe`, or that and a number."""
+    return e.kind == "select" and not _contains(e.args[0], probe) and sum(a is probe for a in e.args[1:]) == 1 or \
+        e.kind == "add" and sum(a is probe for a in e.args) == 1
 
 
 def _of_rows(v: View, shape: tuple) -> bool:
@@ -123,6 +160,7 @@ class Tiling:
         self.at = [0] * count           # of a column: the pass in which it is known; of a row: how many passes come before
         self.early: list[Early | None] = [None] * count
         self.summed: dict[int, Early | None] = {}               # rows that are sums of columns -> the columns' early form if it serves
+        self.gone: list[Gone | None] = [None] * count
         self.order: dict[int, tuple] = {}                       # sums over the rows -> their dimensions, the long one first
         for n in body.nodes:
             self._classify(n)
@@ -155,6 +193,7 @@ class Tiling:
         if not self.row[i]:
             if place is not None and n.op.family == "pointwise" and i not in self.totals:
                 self.early[i] = self._early(n)
+                self.gone[i] = self._gone(n)
             elif i in self.crossing and place is not None:
                 self._put_first(n)
         elif columns:
@@ -193,6 +232,48 @@ class Tiling:
 
     def _cut(self, shape: tuple, width: int) -> tuple:
         return tuple(width if n == self.keys else n for n in shape)
+
+    # -- what masks hide ----------------------------------------------------------------------------------------
+
+    def _gone(self, n: Node) -> Gone | None:
+        """When a pointwise column is 0 or -inf in a whole tile."""
+        code = _code(n)
+        if code is None or n.dtype.kind != "f":
+            return None
+        e, probes = code
+        inner = [j for j, s in enumerate(n.inputs) if isinstance(s, Node) and s.buffer is None and self.place[s.index] is not None]
+        known = {j: self.gone[n.inputs[j].index] for j in inner if n.views[j].dense and n.inputs[j].shape == n.shape}
+        for j, gone in known.items():
+            if gone is not None and gone.value == 0 and proportional(e, probes[j]):
+                return gone
+            if gone is not None and gone.value < 0 and e.kind == "sub" and e.args[0] is probes[j]:     # what is taken away is finite
+                return gone
+            if gone is not None and gone.value < 0 and n.op.scalar is math.exp:
+                return gone._replace(value=0.0)
+        if len(inner) != 1 or any(s.buffer is None for k, s in enumerate(n.inputs) if k not in inner and isinstance(s, Node)):
+            return None
+        (j,) = inner
+        if not any(isinstance(s, Node) for k, s in enumerate(n.inputs) if k != j) or not _hides(e, probes[j]):
+            return None
+        before = known.get(j)
+        if before is not None and before.value == 0:
+            return Gone(0.0, before.checks | {Check(n.index, j, 0.0)})
+        return Gone(float("-inf"), frozenset([Check(n.index, j, float("-inf"))]))
+
+    def checks(self, sums: list[int], totals: list[int]) -> list[Check]:
+        """What must hold in a tile that adds nothing to any sum; none if that cannot be told."""
+        found: set[Check] = set()
+        for i in (*sums, *(self.nodes[i].inputs[0].index for i in totals)):
+            n = self.nodes[i]
+            largest = n.op.family == "reduction" and n.op.combine == "max"
+            if n.op.family == "reduction" and n.op.combine not in ("max", "sum"):
+                return []
+            given = [self.gone[s.index] for s in n.inputs if isinstance(s, Node) and s.buffer is None]
+            gone = next((g for g in given if g is not None and (g.value < 0 if largest else g.value == 0)), None)
+            if gone is None:
+                return []
+            found |= gone.checks
+        return sorted(found)
 
     # -- columns known but for factors ----------------------------------------------------------------------------
 
@@ -290,8 +371,11 @@ class Tiling:
             mine = [i for i, at in sums.items() if at == p]
             if p < passes:
                 widths = [self.width] * (tiles > 0) + [rest] * (rest > 0)
-                made = [_Builder(self, p, w, wanted).tile(mine, [i for i, at in totals.items() if at == p]) for w in widths]
-                stages.append(Stage(made, tiles))
+                whole = [i for i, at in totals.items() if at == p]
+                made = [_Builder(self, p, w, wanted).tile(mine, whole) for w in widths]
+                checks = self.checks(mine, whole)
+                looks = [_Builder(self, p, w, wanted).look(checks) for w in widths] if checks else []
+                stages.append(Stage(made, tiles, looks))
             out = [i for i, live in enumerate(self.body.live) if live and self.at[i] == p and i not in totals]
             stages.append(Stage([_Builder(self, p, 0, wanted).rows(out, sorted(i for i in wanted if self.at[i] == p), mine)]))
         return [s for s in stages[::-1] if s.bodies[0].nodes]
@@ -402,6 +486,25 @@ class _Builder:
         for i in totals:
             n = t.nodes[i]
             self.keep(self.total(n, self.width), t.body.windows[id(n)].tiled(self._step(n)))
+        return self.done()
+
+    def look(self, checks: list[Check]) -> Body:
+        """For every row of the block, whether something in this tile is not hidden."""
+        t, found = self.t, None
+        for number, column, value in checks:
+            n = t.nodes[number]
+            pairs = [self.read(s, v) for j, (s, v) in enumerate(zip(n.inputs, n.views)) if j != column]
+            unread = next(pair for pair in pairs if isinstance(pair[0], Node))
+            pairs.insert(column, unread)
+            shape = t._cut(n.shape, self.width)
+            new = self.add(_look(n.op, column, value), tuple(p[0] for p in pairs), tuple(p[1] for p in pairs), n.static, shape, dt.bool_, n)
+            both = (dense(shape),) * 2
+            found = new if found is None else self.add(OR, (found, new), both, Static(casts=(dt.bool_,) * 2), shape, dt.bool_)
+        shape = found.shape
+        seen = self.add(ANY, (found,), (dense(shape),), Static(casts=(dt.bool_,), reduced=len(shape) - 1), shape[:1], dt.bool_)
+        held = Held(len(t.nodes) + self.p)
+        t.held[held.number, False] = seen.numel
+        self.keep(seen, held)
         return self.done()
 
     def _step(self, n: Node) -> int:

@@ -48,7 +48,9 @@ class Body(NamedTuple):
 
 class Stage(NamedTuple):
     """Part of what is computed for a block. `bodies`: its graph; of a stage that is repeated for each tile that of a whole one, if there
-    are `tiles` of them, and that of a shorter last one, if there is such."""
+    are `tiles` of them, and that of a shorter last one, if there is such. `looks`: for each of these a graph that tells (in memory that is
+    held, a flag for each row) whether the tile adds anything; none if it always does."""
 
     bodies: list
     tiles: int | None = None
+    looks: list = []

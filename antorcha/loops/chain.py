@@ -23,10 +23,15 @@ def chain(lowering, group) -> list[Call]:
 
 
 class Phase:
-    """The calls of one stage (body.py): `bodies` as there. `tiles`: how often the first is repeated, None for once."""
+    """The calls of one stage (body.py): `bodies` and `looks` as there. `tiles`: how often the first is repeated, None for once."""
 
-    def __init__(self, lowering, tiles: int | None, bodies: list):
-        self.tiles, self.bodies = tiles, [_Body(lowering, fusion, body) for fusion, body in bodies]
+    def __init__(self, lowering, tiles: int | None, bodies: list, looks: list):
+        self.tiles = tiles
+        self.bodies, self.looks = ([_Body(lowering, fusion, body) for fusion, body in pairs] for pairs in (bodies, looks))
+
+    @property
+    def all(self) -> list:
+        return [*self.looks, *self.bodies]
 
 
 def _phases(lowering, stages: list, held: dict) -> list[Phase]:
@@ -34,12 +39,12 @@ def _phases(lowering, stages: list, held: dict) -> list[Phase]:
     phases = [Phase(lowering, *stage) for stage in stages]
     alive: dict = {}
     for k, phase in enumerate(phases):
-        for number, so_far in {key for b in phase.bodies for key in b.holds}:
+        for number, so_far in {key for b in phase.all for key in b.holds}:
             first, _, _ = alive.get((number, so_far), (k, k, 0))
             alive[number, so_far] = (first, k, (1 + so_far) * rounded(held[number, so_far]))
     layout = Layout()
     before = layout.place(alive)
-    for b in (b for phase in phases for b in phase.bodies):
+    for b in (b for phase in phases for b in phase.all):
         b.held = {key: (at, rounded(held[key])) for key, at in layout.offsets.items()}
         b.temporaries += before
         b.offsets = {name: before + offset for name, offset in b.offsets.items()}
@@ -57,7 +62,7 @@ class Chain(Call):
         self.writes = set().union(*(b.writes for b in self.all_bodies()))
 
     def all_bodies(self) -> list:
-        return [b for phases in self.phases for phase in phases for b in phase.bodies]
+        return [b for phases in self.phases for phase in phases for b in phase.all]
 
     def calls(self) -> list[Call]:
         """Those of a block."""
@@ -104,7 +109,7 @@ class _Body:
     def __init__(self, lowering, fusion, body):
         from .lower import Lowering
 
-        self.windows, self.outer = body.windows, lowering.buffer_of
+        self.windows, self.outer, self.nodes, self.live = body.windows, lowering.buffer_of, body.nodes, body.live
         self.origin = body.origin
         nodes = fusion.nodes
 
@@ -142,15 +147,15 @@ class _Body:
                 if w.chunked:
                     self.clears.append((self.outer(w.source), w.chunked * w.source.dtype.itemsize))
 
-    def place_held(self, held: Held, tiles: int) -> tuple[int, int]:
-        """(where memory that is held lies, bytes to where it lies for the next tile, and back again). `tiles`: of the row."""
+    def place_held(self, held: Held) -> tuple[int, int]:
+        """(where memory that is held lies, bytes to where it lies after another tile, and back again)."""
         at, turn = self.held[held.number, held.which != "value"]
-        if held.which in ("old", "new"):
-            return (at, turn) if held.which == "old" else (at + turn, -turn)
-        return at + turn * (tiles % 2) * (held.which == "end"), 0
+        if held.which in ("old", "end"):
+            return at, turn
+        return (at + turn, -turn) if held.which == "new" else (at, 0)
 
     def release(self) -> None:
-        self.windows = self.outer = self.clears = self.reads = self.writes = None
+        self.windows = self.outer = self.clears = self.reads = self.writes = self.nodes = self.live = None
 
     def records(self, before: int) -> list:
         """The calls as words of the chain; temporaries lie `before` bytes into the scratch memory."""
@@ -198,6 +203,8 @@ class ChainProgram:
         for phase in self.call.phases[0]:
             if phase.tiles is not None:
                 text += f"for each of {phase.tiles} tiles{' and a shorter one' if len(phase.bodies) > (phase.tiles > 0) else ''}:\n"
+                if phase.looks:
+                    text += "\n".join(c.program.text() for c in phase.looks[0].calls) + "\nand, if any of these is true:\n"
             text += "\n".join(c.program.text() for c in phase.bodies[0].calls) + "\n"
         return text
 

@@ -44,7 +44,7 @@ class DeviceChain(Chain):
         phases = self._joined([[self._phase(words, phase) for phase in block] for block in self.phases])
         temporaries = -(-max(b.temporaries for b in self.all_bodies()) // ROUND) * ROUND
         self.program.sizes = chain.blocks, chain.block, chain.rows, chain.per_chunk, temporaries
-        slices = cuda_chain.slice_bytes([p for block in phases for phase in block for p in (*phase.parts, *phase.last)])
+        slices = cuda_chain.slice_bytes([p for block in phases for phase in block for p in phase.all])
         scratch = None
         if temporaries + slices > chain.room:
             part = self.lowering.part(temporaries * chain.chunks)
@@ -54,48 +54,55 @@ class DeviceChain(Chain):
         self.kernel = cuda_chain.ChainKernel(words.types, phases, clears, scratch, temporaries, chain.chunks)
         self._release()
 
-    @property
-    def tiles(self) -> int:
-        """Of a row, the shorter last one included."""
-        return max((phase.tiles + len(phase.bodies) - bool(phase.tiles) for phase in self.phases[0] if phase.tiles is not None), default=0)
-
     def _phase(self, words: Words, phase) -> cuda_chain.Phase:
-        parts = [[self._part(words, body, call, phase) for call in body.calls] for body in phase.bodies]
+        parts, looks = ([[self._part(words, body, call) for call in body.calls] for body in bodies] for bodies in (phase.bodies, phase.looks))
         if phase.tiles is None:
             return cuda_chain.Phase(parts[0])
+        tiles = words.integer(phase.tiles, "tiles")
+        flags = self._flags(words, phase.looks[0]) if phase.looks and phase.tiles else None
         whole, last = parts[0] if phase.tiles else [], parts[-1] if len(parts) > bool(phase.tiles) else []
         both = cuda_chain.merged("tile", whole, last) if whole and last else None
-        if both is not None:
-            return cuda_chain.Phase(both, words.integer(phase.tiles, "tiles"), uneven=True)
-        return cuda_chain.Phase(whole, words.integer(phase.tiles, "tiles"), last)
+        look = looks[0] if flags else []
+        if both is not None and flags:
+            look = cuda_chain.merged("tile", *looks)
+        if both is not None and look is not None:
+            return cuda_chain.Phase(both, tiles, uneven=True, look=look, flags=flags)
+        return cuda_chain.Phase(whole, tiles, last, look=looks[0] if flags else [], flags=flags)
+
+    @staticmethod
+    def _flags(words: Words, body) -> tuple:
+        """(the word of the place of the flags that a look leaves, that of their number)."""
+        window, count = next((body.windows[id(n)], n.numel) for n, out in zip(body.nodes, body.live) if out)
+        return words.integer(body.place_held(window)[0], "offset"), words.integer(count, "flags")
 
     @staticmethod
     def _joined(blocks: list) -> list:
         """The phases of whole blocks and of a shorter last one as one list, where the programs are the same."""
-        shapes = [[phase._replace(parts=(), last=()) for phase in block] for block in blocks]
+        shapes = [[phase._replace(parts=(), last=(), look=(), flags=phase.flags is None) for phase in block] for block in blocks]
         if len(blocks) == 1 or shapes[0] != shapes[1]:
             return blocks
         found = []
         for whole, short in zip(*blocks):
-            parts = [cuda_chain.merged("block", a, b) for a, b in ((whole.parts, short.parts), (list(whole.last), list(short.last)))]
+            pairs = (whole.parts, short.parts), (list(whole.last), list(short.last)), (list(whole.look), list(short.look))
+            parts = [cuda_chain.merged("block", a, b) for a, b in pairs]
             if None in parts:
                 return blocks
-            found.append(whole._replace(parts=parts[0], last=parts[1]))
+            flags = whole.flags and cuda_chain.either("block", whole.flags, short.flags)
+            found.append(whole._replace(parts=parts[0], last=parts[1], look=parts[2], flags=flags))
         return [found]
 
     def _align(self) -> None:
         """Put what shorter blocks and tiles hold where whole ones hold it, if they are computed alike."""
         for block in self.phases:
             for phase, first in zip(block, self.phases[0]):
-                for b in phase.bodies:
-                    model = first.bodies[0]
+                for b, model in ((b, getattr(first, which)[0]) for which in ("bodies", "looks") for b in getattr(phase, which)):
                     if b.offsets.keys() == model.offsets.keys() and b.held.keys() == model.held.keys():
                         b.offsets, b.held, b.temporaries = model.offsets, model.held, model.temporaries
 
-    def _part(self, words: Words, body, call, phase) -> cuda_chain.Part:
+    def _part(self, words: Words, body, call) -> cuda_chain.Part:
         places, unaligned = [], set()
         for slot, arg in enumerate(call.args):
-            place, whole = self._place(words, body, arg, phase)
+            place, whole = self._place(words, body, arg)
             places.append(place)
             if not whole:
                 unaligned.add(slot)
@@ -103,7 +110,7 @@ class DeviceChain(Chain):
         (kernel,) = ptx.build_all([call.program])
         return cuda_chain.part_of(kernel, places, plain, lambda slot: slot not in unaligned, lambda n: words.integer(n, "lanes"))
 
-    def _place(self, words: Words, body, arg: tuple, phase) -> tuple[cuda_chain.Place, bool]:
+    def _place(self, words: Words, body, arg: tuple) -> tuple[cuda_chain.Place, bool]:
         """(where an argument comes from, whether it is an address that is always a multiple of 16)."""
         if arg[0] == "num":
             node, j = arg[1]
@@ -112,7 +119,7 @@ class DeviceChain(Chain):
             return cuda_chain.Place(words.add(arg)), False
         _, buffer, offset = arg
         if buffer[0] == "held":
-            at, turn = body.place_held(buffer[1], self.tiles)
+            at, turn = body.place_held(buffer[1])
             turn = words.integer(turn, "turn") if turn else None
             return cuda_chain.Place(words.integer(at + offset, "offset"), True, turn=turn), offset % 16 == 0
         if buffer[0] != "window":

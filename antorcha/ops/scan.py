@@ -124,6 +124,9 @@ def _log_sums_grad(g, input, dim):
 def logcumsumexp(input: Tensor, dim) -> Tensor:
     """The running logsumexp along `dim`."""
     d = input._meta.dtype
+    if d.kind not in "fc":
+        raise NotImplementedError(f"logcumsumexp: expected a floating point or complex input; received {d}. "
+                                  "Convert it first: input.float()")
     if d.kind == "c" and input.dim():
         return run(LOG_SUMS, (input,), [(input.shape, d)], dim=normalize_dim("logcumsumexp", dim, input.dim()))[0]
     return scan("logsumexp", input, dim, d, d)

@@ -34,7 +34,7 @@ class Choice(NamedTuple):
 class Place(NamedTuple):
     """Where a slot's value comes from: `word`; of an address also the words (divisor, modulus, bytes) of each step from block to block
     and the words of the bytes from chunk to chunk and from tile to tile (None: none). `inner`: the word is an offset into the chain's
-    temporaries; `turn`: the word of the bytes that it is further on in every other tile (None: none)."""
+    temporaries; `turn`: the word of the bytes that it is further on after every other tile that was computed (None: none)."""
 
     word: int | Choice
     inner: bool = False
@@ -53,14 +53,14 @@ class Part(NamedTuple):
     tile: Tile | None = None
 
 
-def _either(of: str, a, b):
+def either(of: str, a, b):
     """Two tuples of words as one. ValueError where they are of different kinds."""
     if a == b:
         return a
     if isinstance(a, tuple) and not isinstance(a, Choice):
         if not isinstance(b, tuple) or isinstance(b, Choice) or len(a) != len(b):
             raise ValueError
-        return tuple(_either(of, x, y) for x, y in zip(a, b))
+        return tuple(either(of, x, y) for x, y in zip(a, b))
     if a is None or b is None or isinstance(a, bool):
         raise ValueError
     return Choice(of, a, b)
@@ -75,7 +75,7 @@ def merged(of: str, whole: list[Part], short: list[Part]) -> list[Part] | None:
         if p.kernel.key != q.kernel.key:
             return None
         try:
-            places = tuple(Place(*_either(of, tuple(x), tuple(y))) for x, y in zip(p.places, q.places))
+            places = tuple(Place(*either(of, tuple(x), tuple(y))) for x, y in zip(p.places, q.places))
         except ValueError:
             return None
         tile = p.tile and replace(p.tile, wide=p.tile.wide and q.tile.wide)
@@ -85,12 +85,19 @@ def merged(of: str, whole: list[Part], short: list[Part]) -> list[Part] | None:
 
 class Phase(NamedTuple):
     """Programs of a block that are carried out one after the other: once, or for each of as many tiles as the word `tiles` says (None:
-    once), the last of which is shorter if `uneven`, and then `last` for a shorter tile with programs of its own."""
+    once), the last of which is shorter if `uneven`, and then `last` for a shorter tile with programs of its own. `look`: programs before
+    those of a tile that set `flags` (the words of their place and number); where none is set the tile is left out."""
 
     parts: list
     tiles: int | None = None
     last: list = ()
     uneven: bool = False
+    look: list = ()
+    flags: tuple | None = None
+
+    @property
+    def all(self) -> list:
+        return [*self.look, *self.parts, *self.last]
 
 
 class Clear(NamedTuple):
@@ -140,12 +147,12 @@ class ChainKernel:
                                       "Compute fewer tensors at once.")
         self.types, self.bodies, self.clears, self.scratch, self.temporaries = types, bodies, clears, scratch, temporaries
         self.chunks = chunks
-        shape = [[(len(phase.parts), phase.tiles, len(phase.last), phase.uneven) for phase in body] for body in bodies]
+        shape = [[(len(phase.parts), phase.tiles, len(phase.last), phase.uneven, phase.flags) for phase in body] for body in bodies]
         parts = [(part.kernel.key, part.places, part.lanes, part.tile) for part in self.parts()]
         self.key = repr(("chain", types, shape, clears, scratch, parts))
 
     def parts(self) -> list[Part]:
-        return [part for body in self.bodies for phase in body for part in (*phase.parts, *phase.last)]
+        return [part for body in self.bodies for phase in body for part in phase.all]
 
     def ir(self, architecture: int = ARCHITECTURES[-1]) -> str:
         emitter = ChainEmitter(self, architecture)
@@ -178,6 +185,8 @@ class ChainEmitter:
         self.kernel, self.architecture = kernel, architecture
         self.e = start(PtxEmitter(ir.Program()))
         self.tile, self.short = "0", {}
+        self.done = "%done"             # address: how many tiles of this phase were computed
+        self.e.allocas.append("  %done = alloca i64")
         self.before = kernel.slices(architecture)       # bytes of shared memory before the temporaries
 
     def function(self) -> str:
@@ -222,12 +231,41 @@ class ChainEmitter:
                 self._parts(phase.parts)
                 continue
             whole = f"%w{phase.tiles}"
+            e.line(f"store i64 0, ptr {self.done}")
             if phase.parts:
                 with e.steps("0", e.i64("add", whole, 1) if phase.uneven else whole, "1") as self.tile:
                     self.short["tile"] = e.set(f"icmp eq i64 {self.tile}, {whole}")
-                    self._parts(phase.parts)
+                    self._tile(phase)
             self.tile = whole
-            self._parts(phase.last)
+            if phase.last:
+                self._parts(phase.last)
+                self._count()
+
+    def _tile(self, phase: Phase) -> None:
+        if phase.flags is None:
+            self._parts(phase.parts)
+            self._count()
+            return
+        self._parts(phase.look)
+        with self.e.only_if(self._any(*phase.flags)):
+            self._parts(phase.parts)
+            self._count()
+
+    def _count(self) -> None:
+        e = self.e
+        e.line(f"store i64 {e.i64('add', e.set(f'load i64, ptr {self.done}'), 1)}, ptr {self.done}")
+
+    def _any(self, place, number) -> str:
+        """Whether some flag is set. Every warp looks at all; the barrier is for those that set them next."""
+        e, found = self.e, _byte(self.e)
+        first, thread = self._inner(self._word(place)), e.wide(self._thread())
+        with e.steps(e.i64("and", thread, WARP - 1), self._word(number), str(WARP)) as i:
+            flag = e.set(f"load i8, ptr {e.set(f'getelementptr inbounds i8, ptr {first}, i64 {i}')}, align 1")
+            e.line(f"store i8 {e.set(f'or i8 {flag}, ' + e.set(f'load i8, ptr {found}'))}, ptr {found}")
+        own = e.set(f"icmp ne i8 {e.set(f'load i8, ptr {found}')}, 0")
+        some = e.call("llvm.nvvm.vote.any.sync", "i1", ("i32", "-1"), ("i1", own))
+        e.call_void("llvm.nvvm.barrier0")
+        return some
 
     def _word(self, word) -> str:
         """The value of a word, for this block and tile."""
@@ -263,7 +301,7 @@ class ChainEmitter:
                 return word
             return e.set(f"fptrunc double {word} to {t}" if slot.dtype.kind == "f" else f"trunc i64 {word} to {t}")
         if place.inner and place.turn is not None:
-            odd = e.i64("mul", e.i64("and", self.tile, 1), self._word(place.turn))
+            odd = e.i64("mul", e.i64("and", e.set(f"load i64, ptr {self.done}"), 1), self._word(place.turn))
             return self._inner(e.i64("add", word, odd))
         if place.inner:
             return self._inner(word)
@@ -295,6 +333,14 @@ class ChainEmitter:
             e.lane_wise = not part.kernel.plan.widths
             e.statements(top.args[1:])
             e.memo = outer
+
+
+def _byte(e: PtxEmitter) -> str:
+    """A byte variable, 0."""
+    address = e.fresh()
+    e.allocas.append(f"  {address} = alloca i8")
+    e.line(f"store i8 0, ptr {address}")
+    return address
 
 
 def part_of(kernel: Kernel, places: list[Place], words: list[int], aligned, lanes) -> Part:

@@ -461,6 +461,7 @@ class ContractionKernel(Kernel):
 
     def __init__(self, program: ir.Program, text: str):
         super().__init__(program, text)
+        self.shared: dict[tuple, int] = {}      # bytes that a tile needs on an architecture
         self.rounded = config.float32_matmul != "highest" and self.contraction.dtype is dt.float32
         if self.rounded:
             self.key += "tf32"
@@ -535,9 +536,11 @@ class ContractionKernel(Kernel):
         blocks = batch * -(-m // tile.rows) * -(-n // tile.columns)
         return Launch((blocks, 1), (THREADS, 1), self._shared(tile, architecture)) if blocks > 0 else None
 
-    @functools.cache
     def _shared(self, tile: Tile, architecture: int) -> int:
-        return self.emitter(tile, architecture).shared_bytes
+        found = self.shared.get((tile, architecture))
+        if found is None:
+            found = self.shared[tile, architecture] = self.emitter(tile, architecture).shared_bytes
+        return found
 
 
 def attributes(blocks: int) -> str:
