@@ -82,10 +82,20 @@ def resample(input: Tensor, dim, taps):
 
 # -- tables -----------------------------------------------------------------------------------------------------
 
+def _merged(taps: Taps) -> Taps:
+    """`taps` with one tap for an element that a row has several times, as it has those at the border."""
+    used = taps.weight != 0
+    first = np.where(used, taps.index, taps.length).min(1, keepdims=True)
+    weight = np.zeros(taps.index.shape)
+    np.add.at(weight, (np.arange(len(weight))[:, None], np.where(used, taps.index - first, 0)), taps.weight)
+    return Taps(np.minimum(first + np.arange(weight.shape[1]), taps.length - 1), weight, taps.length)
+
+
 @functools.lru_cache(maxsize=512)
 def fixed_point(taps: Taps) -> tuple:
     """(taps with integer weights, bits): the weights times 2**bits, as many bits as leave the largest within 16 with its sign."""
-    largest = np.abs(taps.weight).max()
+    taps = _merged(taps)
+    largest = taps.weight.max()
     bits = next((b for b in range(22) if int(0.5 + largest * 2 ** (b + 1)) >= 2 ** 15), 22)
     scaled = taps.weight * 2 ** bits
     return Taps(taps.index, np.trunc(scaled + np.copysign(0.5, scaled)).astype(np.int32), taps.length), bits
