@@ -71,8 +71,23 @@ def _same_size(input, target) -> None:
 def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
     """(input - target)**2."""
     _same_size(input, target)
+    if weight is None:
+        return _squared_error(input, target, reduction_name(size_average, reduce, reduction))
     d = input - target
     return _weighted_mean(d * d, weight, reduction, size_average, reduce)
+
+
+def _squared_error_slope(input, target, reduction):
+    d = input - target
+    return d * d.dtype.round(2 / max(d.numel(), 1) if reduction == "mean" else 2.0)
+
+
+@operator(name="mse_loss", title="MseLoss", public=False, grad=dict(
+    input=lambda g, input, target, reduction: _squared_error_slope(input, target, reduction) * g,
+    target=lambda g, input, target, reduction: _squared_error_slope(target, input, reduction) * g))
+def _squared_error(input: Tensor, target: Tensor, reduction):
+    d = input - target
+    return _reduced(d * d, reduction)
 
 
 @autocasts("full")
