@@ -147,9 +147,9 @@ def of_records() -> Iterator[tuple[str, Callable[[], None]]]:
 def shared() -> dict[str, str]:
     """IR of the modules that are no kernels: the loops around register tiles, the thread pool, the runner of chains."""
     from antorcha.runtime import pool_ir
-    from antorcha.targets import chain, microkernel
+    from antorcha.targets import chain, microkernel, multiply
 
-    found = {f"micro-kernels {d}": microkernel.module(microkernel.shape(d)) for d in (dt.float32, dt.float64)}
+    found = {f"micro-kernels {d}": multiply.module(microkernel.shape(d)) for d in (dt.float32, dt.float64)}
     return {**found, "thread pool": pool_ir.make_ir(), "runner of chains": chain.module()}
 
 

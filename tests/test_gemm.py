@@ -168,17 +168,29 @@ def test_batches_of_matrices_and_vectors(dtype, order):
 
 def test_number_of_threads_changes_no_bit():
     rng = np.random.default_rng(4)
-    a, b = rng.standard_normal((500, 700), "f4"), rng.standard_normal((900, 700), "f4")
     before = pool.get_num_threads()
-    try:
-        pool.set_num_threads(1)
-        one = multiply(a, b)
-        pool.set_num_threads(2)
-        two = multiply(a, b)
-    finally:
-        pool.set_num_threads(before)
-    assert one.tobytes() == two.tobytes()
-    np.testing.assert_allclose(one, a @ b.T, rtol=1e-4, atol=1e-3)
+    for m, n, k in ((500, 900, 700), (600, 100, 700), (600, 100, 300)):     # in the last two, strips of rows share what is packed of B
+        a, b = rng.standard_normal((m, k), "f4"), rng.standard_normal((n, k), "f4")
+        try:
+            pool.set_num_threads(1)
+            one = multiply(a, b)
+            pool.set_num_threads(2)
+            two = multiply(a, b)
+        finally:
+            pool.set_num_threads(before)
+        assert one.tobytes() == two.tobytes()
+        np.testing.assert_allclose(one, a @ b.T, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("m, n, k", [(14, 32, 9), (42, 64, 70), (22, 33, 5), (18, 31, 40), (29, 16, 1)])
+def test_operands_are_read_where_they_lie(m, n, k):
+    """Few rows and columns: nothing is packed but edges; the rows of the operands are parts of longer ones."""
+    rng = np.random.default_rng(6)
+    for ta, tb in ((False, False), (False, True), (True, False), (True, True)):
+        a, b = (values(rng, (rows, k) if not t else (k, rows), "f4") for rows, t in ((m, ta), (n, tb)))
+        wide = [np.concatenate([x, np.full((x.shape[0], 7), np.nan, "f4")], 1)[:, :x.shape[1]] for x in (a, b)]
+        a, b = (x.T if t else x for x, t in zip(wide, (ta, tb)))
+        np.testing.assert_array_equal(multiply(a, b), a @ b.T)
 
 
 @pytest.mark.parametrize("machine, width, features", [("x86_64", 32, {"avx2", "fma"}), ("x86_64", 16, {"sse2"}), ("aarch64", 16, {"neon"})])
@@ -204,6 +216,7 @@ def test_register_tiles_of_other_processors(machine, width, features, monkeypatc
             np.testing.assert_array_equal(multiply(a, b), a @ b.T)
             a, b = values(rng, (301, 101), dtype), values(rng, (301, 67), dtype)
             np.testing.assert_array_equal(multiply(a.T, b.T), a.T @ b)
+            np.testing.assert_array_equal(multiply(a.T[:20], b.T[:30]), a.T[:20] @ b[:, :30])       # read where they lie
     finally:
         forget()
 

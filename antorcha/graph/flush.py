@@ -46,9 +46,7 @@ def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=AL
     Raises IndexError for an index outside of its dimension; then nothing has changed.
     """
     with tape.computing:
-        if not beside:
-            flight.finish()     # it refers to memory, and references are counted
-        key, leaves, numbers = identify(nodes)
+        key, leaves, numbers = identify(nodes, beside)
         key = (device, key)
         plan = _plans.get(key)
         if plan is None:
@@ -108,8 +106,8 @@ def run_again(plan: Plan, nodes: list[Node], leaves: list[Node], numbers: list) 
         _last[0] = plan
 
 
-def identify(nodes: list[Node]) -> tuple:
-    """(the key of the recording, its leaves, its numbers).
+def identify(nodes: list[Node], beside: bool = True) -> tuple:
+    """(the key of the recording, its leaves, its numbers). Unless `beside`, what runs in the background has then been waited for.
 
     Which values are wanted is told by counts of references; they go into the key as they are, and are understood (`fates`) only
     where a plan is made.
@@ -133,9 +131,12 @@ def identify(nodes: list[Node]) -> tuple:
         _lost(next(s for s in inputs if type(s) is Node and s.buffer is None and s not in nodes))
     inputs = n = s = None       # references are counted
     forms = tuple([n.form for n in nodes])
+    of_leaves = tuple([n.form for n in leaves])
+    if not beside:
+        flight.finish()     # it refers to leaves and their buffers, and references are counted
     references = tuple(map(getrefcount, nodes))
     buffers = [n.buffer for n in leaves]
-    key = (config.target, config.fuse, config.float32_matmul, forms, references, tuple(sources), tuple([n.form for n in leaves]),
+    key = (config.target, config.fuse, config.float32_matmul, forms, references, tuple(sources), of_leaves,
            tuple(map(getrefcount, leaves)), tuple(map(getrefcount, buffers)), tuple([b.exported for b in buffers]))
     return key, leaves, numbers
 

@@ -88,7 +88,8 @@ class Chain(Call):
             self.args += [("ptr", buffer, 0), ("int", nbytes), ("int", nbytes)]
         for words in calls:
             self.args += words
-        own = max((c.kernel.scratch([a[1] if a[0] == "int" else 0 for a in c.args]) for c in self.parts() if c.kernel), default=0)
+        needs = [c.kernel.scratch([a[1] if a[0] == "int" else 0 for a in c.args]) for c in self.parts() if c.kernel]
+        own = max(8, *needs, 0)     # the least is for a kernel's note (runtime/pool.py)
         if config.target != "interp":
             self.kernel = ChainKernel(self.program, chain.chunks, before + temporaries + own)
         self._release()

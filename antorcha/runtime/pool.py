@@ -14,6 +14,8 @@ needs the pool waits for it (`flight`), taking part.
 
 Ctrl-C is looked for while a call runs on the main thread (`pool_ir`): `safe` tells up to which step a call may be given up.
 
+A thread's scratch memory keeps what a kernel writes there from one chunk of a step to its next: the first word is zero before the first.
+
 No result may depend on which thread computes a chunk. Workers know nothing of Python: signals stay with the main thread,
 and a process may end, or fork (the child starts its own workers when it needs them), whenever no call runs.
 """

@@ -173,6 +173,18 @@ exit:
 """
 
 _TAKE = f"""
+; The first word of a thread's scratch memory is for a kernel's note to itself about what it has left there for its next chunk.
+define internal void @forget_note(ptr %scratch) {{
+entry:
+  %none = icmp eq ptr %scratch, null
+  br i1 %none, label %exit, label %clear
+clear:
+  store i64 0, ptr %scratch
+  br label %exit
+exit:
+  ret void
+}}
+
 ; Take chunks of the current step and run them until there are none: first of the thread's own range, then of the others'.
 define internal void @take_chunks(ptr %state, i64 %thread) {{
 entry:
@@ -191,6 +203,7 @@ entry:
   br label %victim
 victim:
   %distance = phi i64 [0, %entry], [%distance.next, %next]
+  %known.before = phi i64 [-1, %entry], [%known, %next]
   %own = icmp eq i64 %distance, 0
   %raw = add i64 %thread, %distance
   %wraps = icmp sge i64 %raw, %threads
@@ -201,7 +214,8 @@ victim:
   %step = select i1 %own, i64 1, i64 {-(1 << BITS)}
   br label %look
 look:
-  %count = phi i64 [0, %victim], [%count, %take], [%count.next, %execute], [%count.next, %watch], [%count.next, %ask], [%count.next, %drop]
+  %count = phi i64 [0, %victim], [%count, %take], [%count.next, %perform], [%count.next, %watch], [%count.next, %ask], [%count.next, %drop]
+  %known = phi i64 [%known.before, %victim], [%known, %take], [%epoch, %perform], [%epoch, %watch], [%epoch, %ask], [%epoch, %drop]
   %word = load atomic i64, ptr %range acquire, align 8
   %first = and i64 %word, {MASK}
   %shifted = lshr i64 %word, {BITS}
@@ -225,6 +239,13 @@ execute:
   %short = icmp slt i64 %tiles, %full
   %end = select i1 %short, i64 %tiles, i64 %full
   %scratch = load ptr, ptr %scratch.p
+  %epoch = lshr i64 %word, {2 * BITS}
+  %other.step = icmp ne i64 %epoch, %known
+  br i1 %other.step, label %forget, label %perform
+forget:
+  call void @forget_note(ptr %scratch)
+  br label %perform
+perform:
   %code = inttoptr i64 %function to ptr
   %words = inttoptr i64 %arguments to ptr
   call void %code(ptr %words, i64 %begin, i64 %end, ptr %scratch)
@@ -358,6 +379,7 @@ choose:
 call:
   %code = inttoptr i64 %function to ptr
   %words = inttoptr i64 %arguments to ptr
+  call void @forget_note(ptr %scratch)
   call void %code(ptr %words, i64 0, i64 %tiles, ptr %scratch)
   br label %finish
 publish:

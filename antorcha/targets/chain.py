@@ -68,6 +68,7 @@ def module() -> str:
                     moved = plus(moved, f.let(f"mul i64 {base}, {relative}"))
                     place = f.pointer("%scratch", "i64", which)
                     f.line(f"store i64 {plus(f.let(f'load i64, ptr {place}'), moved)}, ptr {place}")
+                f.line(f"store i64 0, ptr {kernels}")      # no note of another call (runtime/pool_ir.py)
                 code = f.let(f"inttoptr i64 {function} to ptr")
                 f.line(f"call void {code}(ptr %scratch, i64 0, i64 {tiles}, ptr {kernels})")
                 call.next = [plus(after, f.let(f"mul i64 {patches}, {PATCH}"))]

@@ -1,6 +1,6 @@
 """Matrix products: a `Contraction` as the driver of one kernel.
 
-The arithmetic is done by the micro-kernels of `microkernel.py`, one module for all products of a dtype. A contraction's own
+The arithmetic is done by the loops of `multiply.py`, one module for all products of a dtype. A contraction's own
 module holds what is special to it, and compiles quickly:
 
     kernel      its tiles [begin, end): which rows, columns and product of the batch each is
@@ -24,7 +24,7 @@ from ..base import dtype as dt
 from ..loops import ir
 from ..loops.ir import Contraction, Op, Program, floordiv, maximum, minimum
 from ..runtime import cpu, jit, pool
-from . import llvm, matvec, microkernel
+from . import llvm, matvec, microkernel, multiply
 from .llvm import Emitter, Formula, Kernel, evaluate
 from .matvec import MatrixVector, is_matvec
 from .microkernel import SPAN, STAGE, STRIPE, Function, Shape
@@ -49,7 +49,9 @@ WORK = 1 << 21        # multiply-adds that are worth a tile of their own
 LONG = 1 << 32  # multiplications that a single thread does in one go, some tenth of a second
 TILES = 8             # wanted if there is work for them, so that threads have equal shares
 SHORTEST = 9          # slivers of a strip that is short only to make more tiles
+SHORTER = 4           # the same, where the next strip finds B packed
 NARROWEST = 4         # panels (nr columns each) of a block that is narrow only to make more tiles
+NOTE = 64             # bytes at the beginning of scratch memory: which columns of B are packed there (`pool`), and the rest of the line
 TOUCHED = 8           # most arrays of which the epilogue's lines are fetched beforehand
 
 
@@ -84,7 +86,9 @@ def blocking(c: Contraction) -> Blocking:
     slivers, panels = ceildiv(m, s.mr), ceildiv(n, s.nr)
     wanted = minimum(maximum(floordiv(m * n * k, WORK), 1), TILES)
     blocks = ceildiv(n, s.nc)
-    strips = maximum(ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, SHORTEST)))
+    kept = ceildiv(k, s.kc) * minimum(panels, s.nc // s.nr) < s.nc // s.nr + 1
+    shortest = ir.select(kept, ir.integer(SHORTER), ir.integer(SHORTEST))
+    strips = maximum(ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, shortest)))
     strips = ir.select(strips < 2, strips, _round_up(strips, 2))
     blocks = maximum(blocks, _most(wanted, batch * strips, floordiv(panels, NARROWEST)))
     depth = maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1)
@@ -111,7 +115,7 @@ def scratch(c: Contraction, words: list[int]) -> int:
     if is_matvec(c):
         return MatrixVector(c).scratch
     s = _shape(c)
-    return s.scratch(-(-evaluate(product(c.k), words) // s.kc))
+    return NOTE + s.scratch(-(-evaluate(product(c.k), words) // s.kc))
 
 
 def _shape(c: Contraction) -> Shape:
@@ -199,7 +203,7 @@ class ContractionKernel(Kernel):
 def _multiply(dtype: dt.dtype) -> int:
     """Address of the loops shared by all products of a dtype."""
     s = microkernel.shape(dtype)
-    return jit.load_module(f"microkernel {s}", lambda: microkernel.module(s))["multiply"]
+    return jit.load_module(f"microkernel {s}", lambda: multiply.module(s))["multiply"]
 
 
 def emit(program: Program, c: Contraction) -> str:
@@ -426,12 +430,13 @@ class _Writer:
         return [emitter.expression(extent) for _, extent in dims] if len(dims) > 1 else [""] * len(dims)
 
     def kernel(self, b: Blocking, along_a: bool, ways: tuple) -> str:
-        """Tiles [begin, end). Neighbouring strips of one block of columns are done in one go, which packs B once for all of them."""
+        """Tiles [begin, end). Neighbouring strips of one block of columns are done in one go, which packs B once for all of them; a note
+        at the beginning of scratch memory tells the next call what is packed."""
         f, emitter = self._function(f"define {llvm.SIGNATURE}")
         m, n, k, depth, slivers, strips, panels, blocks = (
             emitter.expression(e) for e in (b.m, b.n, b.k, b.depth, b.slivers, b.strips, b.panels, b.blocks))
         extents = [emitter.expression(e) for _, e in self.c.batch]
-        multiply = f.let("load ptr, ptr @multiply")
+        loops = f.let("load ptr, ptr @multiply")
         c, dtype = self.c, self.c.dtype
         a_in_memory, b_in_memory = _in_memory(c.a, c.m, c.k, dtype), _in_memory(c.b, c.n, c.k, dtype)
         fill_a = "null" if a_in_memory else "@fill_a"
@@ -449,11 +454,12 @@ class _Writer:
         longest = f.let(f"sdiv i64 {f.let(f'add nsw i64 {slivers}, {strips}')}, {strips}")
         most = f.let(f"sdiv i64 {self.s.mc // self.s.mr}, {longest}")
         restore = _without_denormals(f, emitter)
+        scratch = f.pointer("%scratch", "i8", str(NOTE))
         with f.loop("%begin", "%end") as tile, f.scope():
             column, strip = divide(f, tile.index, strips)
             batch, block = divide(f, column, blocks)
             for i, index in enumerate(split(f, batch, extents)):
-                f.line(f"store i64 {index}, ptr {f.pointer('%scratch', 'i64', str(i))}")
+                f.line(f"store i64 {index}, ptr {f.pointer(scratch, 'i64', str(i))}")
                 emitter.indices[c.batch[i][0]] = index
             from_a = self._matrix(f, emitter, "%from_a", c.a, c.m, along_a) if a_in_memory else "%args"
             from_b = self._matrix(f, emitter, "%from_b", c.b, c.n, ways[0]) if b_in_memory else "%args"
@@ -463,9 +469,13 @@ class _Writer:
             m1 = edge(f.let(f"add nsw i64 {strip}, {tile.step}"), slivers, strips, self.s.mr, m)
             n0 = edge(block, panels, blocks, self.s.nr, n)
             n1 = edge(f.let(f"add nsw i64 {block}, 1"), panels, blocks, self.s.nr, n)
-            f.line(f"call void {multiply}(ptr %args, ptr %scratch, i64 {m0}, i64 {m1}, i64 {n0}, i64 {n1}, i64 {k}, i64 {depth}, "
+            keep = f.let(f"icmp slt i64 {tile.step}, {strips}")
+            note = f.let(f"add nsw i64 {column}, 1")
+            packed = f.let(f"icmp eq i64 {f.let('load i64, ptr %scratch')}, {note}")
+            f.line(f"store i64 {note}, ptr %scratch")
+            f.line(f"call void {loops}(ptr %args, ptr {scratch}, i64 {m0}, i64 {m1}, i64 {n0}, i64 {n1}, i64 {k}, i64 {depth}, "
                    f"ptr {from_a}, ptr {fill_a}, i1 {int(along_a)}, ptr {from_b}, ptr {fill_b}, i1 {along_b}, i64 {stripe}, "
-                   "ptr @touch, ptr @finish)")
+                   f"i1 {keep}, i1 {packed}, ptr @touch, ptr @finish)")
         restore()
         return f.text()
 

@@ -1,0 +1,204 @@
+"""The loops around the register tile of a product: one module of LLVM IR per dtype, for all products of it.
+
+The module has one exported function
+
+    void multiply(ptr args, ptr scratch, i64 m0, i64 m1, i64 n0, i64 n1, i64 k, i64 kc, ptr from_a, ptr fill_a, i1 along_k_a,
+                  ptr from_b, ptr fill_b, i1 along_k_b, i64 stripe, i1 keep, i1 packed, ptr touch, ptr finish)
+
+which computes rows [m0, m1) and columns [n0, n1) of one product; B is packed `stripe` rows at a time. `keep` says that other rows of
+these columns may follow, `packed` that the last call was for other rows of them. What differs between products it calls by address:
+
+    void fill(ptr from, ptr batch, i64 row, i64 rows, i64 k, i64 count, ptr out)
+        writes rows [row, row + rows) x [k, k + count) of an operand as out[k][panel] or, where the operand is contiguous along
+        k, as out[row][stride]. Slivers of A stay so; panels of B are transposed here. `from` are the program's arguments
+    void touch(ptr args, ptr batch, i64 m, i64 rows, i64 n, ptr lines)
+        lists where in memory `finish` will write and read: {count, addresses}, SPAN bytes each
+    void finish(ptr args, ptr batch, i64 m, i64 rows, i64 n, i64 columns, ptr tile)
+        stores a tile of finished sums, tile[row][nr]
+
+An operand that is a matrix in memory needs no `fill` (null): `from` says where it lies, {address of its first element, elements from
+one row (or place along k) to the next}. Where few panels or slivers would read what is packed of it, the micro-kernel reads it where it
+lies, but for edges: it may not read beyond them.
+"""
+
+from __future__ import annotations
+
+from .microkernel import SPAN, Function, Shape, micro_kernel, micro_name, origin
+from .packing import ahead, clear, pack, pack_a, pack_b, rows_along_k, side, transpose
+
+FEW_PANELS = 2       # an A in memory is read where it lies if there are no more panels than these
+FEW_SLIVERS = 5      # and a B in memory if there are no more slivers
+PAGE = 4096          # bytes after which addresses fall into the same set of a first level cache
+
+
+def module(s: Shape) -> str:
+    """The IR of `multiply` and all that it calls."""
+    variants = [(rows, vectors, along_k, lies) for lies, widths in ((False, s.widths), (True, [s.vectors]))
+                for along_k in (False, True) for vectors in widths for rows in s.row_variants]
+    parts = [micro_kernel(s, *variant) for variant in variants]
+    addresses = ", ".join(f"ptr @{micro_name(*variant)}" for variant in variants)
+    parts += [f"@micro_kernels = internal constant [{len(variants)} x ptr] [{addresses}]"]
+    parts += [transpose(s), rows_along_k(s), *(side(s, width) for width in sorted({s.mr, s.nr}))]
+    parts += [clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), multiply(s)]
+    vector = f"<{s.lanes} x {s.llvm}>"
+    suffix = f"v{s.lanes}f{8 * s.bytes}"
+    parts += [f"declare {vector} @llvm.fmuladd.{suffix}({vector}, {vector}, {vector})",
+              f"declare {vector} @llvm.masked.load.{suffix}.p0(ptr, i32, <{s.lanes} x i1>, {vector})",
+              "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
+              "declare i64 @llvm.smin.i64(i64, i64)", "declare i64 @llvm.smax.i64(i64, i64)", ""]
+    return "\n".join(parts)
+
+
+def multiply(s: Shape) -> str:
+    """The loops around the micro-kernel; see the top of the file."""
+    f = Function("define void @multiply(ptr %args, ptr %scratch, i64 %m0, i64 %m1, i64 %n0, i64 %n1, i64 %k, i64 %kc, ptr %from_a, "
+                 "ptr %fill_a, i1 %along_k_a, ptr %from_b, ptr %fill_b, i1 %along_k_b, i64 %stripe, i1 %keep, i1 %packed, ptr %touch, "
+                 "ptr %finish)")
+    a, all_b, c, lines = (f.pointer("%scratch", "i8", str(at)) for at in (s.a_at, s.b_at, s.c_at, s.lines_at))
+    blocked = f.let("icmp sgt i64 %k, %kc")
+    empty = f.let("icmp slt i64 %k, 1")
+    k_stop = f.let(f"select i1 {empty}, i64 1, i64 %k")    # without k there is still a block, which stores zeros
+    columns = f.let("sub nsw i64 %n1, %n0")
+    across = f.let(f"sdiv i64 {f.let(f'add nsw i64 {columns}, {s.nr - 1}')}, {s.nr}")
+    group = f.let(f"select i1 %along_k_a, i64 {s.mr}, i64 {s.group}")
+    size = f.let(f"mul nsw i64 {f.let('sub nsw i64 %m1, %m0')}, %k")
+    far = f.let(f"icmp sgt i64 {size}, {s.near}")
+    fetches = f.let(f"and i1 {f.let('icmp eq ptr %fill_a, null')}, {far}")
+    step_a = f.let(f"select i1 %along_k_a, i64 {s.a_stride}, i64 {s.mr}")
+    a_lies, b_lies = _a_where_it_lies(f, s, across, size), _b_where_it_lies(f, s)
+    lies = f.let(f"or i1 {a_lies}, {b_lies}")
+    n_packed = _first_packed(f, b_lies, "%n0", "%n1", s.nr, [])
+    panel_size = f.let(f"mul nsw i64 %kc, {s.nr}")
+    block_size = f.let(f"mul nsw i64 {across}, {panel_size}")
+    up = f.let(f"add nsw i64 {k_stop}, {f.let('sub nsw i64 %kc, 1')}")
+    whole = f.let(f"mul nsw i64 {f.let(f'sdiv i64 {up}, %kc')}, {block_size}")
+    fits = f.let(f"icmp sle i64 {whole}, {s.nc * s.kc}")
+    to_next = f.let(f"select i1 {f.let(f'and i1 %keep, {fits}')}, i64 {block_size}, i64 0")     # else blocks of k take turns in one place
+    missing = f.let(f"xor i1 {f.let(f'and i1 %packed, {fits}')}, true")
+    with f.loop("0", k_stop, carry=["0"]) as p:
+        p.step = "%kc"
+        p.next = [f.let(f"add nsw i64 {p.carried[0]}, {to_next}")]
+        b = f.pointer(all_b, s.llvm, p.carried[0])
+        left = f.let(f"sub nsw i64 %k, {p.index}")
+        depth = f.least(left, "%kc")
+        last = f.let(f"icmp sle i64 {left}, %kc")
+        further = f.let(f"icmp sgt i64 {p.index}, 0")
+        with f.when(missing):
+            left_out = f.let(f"sdiv i64 {f.let(f'sub nsw i64 {n_packed}, %n0')}, {s.nr}")
+            first = f.let(f"mul nsw i64 {left_out}, {panel_size}")
+            f.line(f"call void @pack_b(ptr %fill_b, i1 %along_k_b, ptr %from_b, ptr %scratch, i64 {n_packed}, i64 %n1, i64 {p.index}, "
+                   f"i64 {depth}, ptr {f.pointer(b, s.llvm, first)}, i64 %kc, i64 %stripe)")
+        with f.loop("%m0", "%m1", carry=["0"]) as g:
+            g.step = group
+            stop = f.least("%m1", f.let(f"add nsw i64 {g.index}, {group}"))
+            m_packed = _first_packed(f, a_lies, g.index, stop, s.mr, s.row_variants)
+            first = f.let(f"sdiv i64 {f.let(f'sub nsw i64 {m_packed}, {g.index}')}, {s.mr}")
+            f.line(f"call void @pack_a(ptr %fill_a, i1 %along_k_a, ptr %from_a, ptr %scratch, i64 {m_packed}, i64 {stop}, i64 {p.index}, "
+                   f"i64 {depth}, ptr {f.pointer(a, f'[{s.sliver} x {s.llvm}]', first)})")
+            further_on = f.least("%m1", f.let(f"add nsw i64 {stop}, {group}"))
+            coming = f.let(f"sub nsw i64 {further_on}, {stop}")      # rows of the next group
+            fetched = f.let(f"and i1 {fetches}, {f.let(f'icmp sgt i64 {coming}, 0')}")
+            outer, outers, inner, inners = (
+                f.let(f"select i1 %along_k_a, i64 {one}, i64 {other}")
+                for one, other in ((stop, p.index), (coming, depth), (p.index, stop), (depth, coming)))
+            rows = f.let(f"sub nsw i64 {stop}, {g.index}")
+            high = f.let(f"sdiv i64 {f.let(f'add nsw i64 {rows}, {s.mr - 1}')}, {s.mr}")
+            parts = f.let(f"mul nsw i64 {high}, {across}")
+            most = f.let(f"add nsw i64 {outers}, {parts}")
+            part = f.let(f"sdiv i64 {f.let(f'add nsw i64 {most}, -1')}, {parts}")
+            with f.loop(g.index, stop, carry=["0", g.carried[0]]) as i:
+                i.step = str(s.mr)
+                number, first_tile = i.carried
+                i.next = [f.let(f"add nsw i64 {number}, 1"), f.let(f"add nsw i64 {first_tile}, {across}")]
+                height = f.least(f.let(f"sub nsw i64 {stop}, {i.index}"), str(s.mr))
+                outer_a, inner_a = (f.let(f"select i1 %along_k_a, i64 {one}, i64 {other}")
+                                    for one, other in ((i.index, p.index), (p.index, i.index)))
+                sliver = _operand(f, f.let(f"icmp slt i64 {i.index}, {m_packed}"), origin(f, s, outer_a, inner_a, "%from_a"),
+                                  (f.pointer(a, f"[{s.sliver} x {s.llvm}]", number), step_a))
+                done = f.let(f"mul nsw i64 {number}, {across}")
+                with f.loop("0", across) as j:
+                    n = f.let(f"add nsw i64 %n0, {f.let(f'mul nsw i64 {j.index}, {s.nr}')}")
+                    width = f.least(f.let(f"sub nsw i64 %n1, {n}"), str(s.nr))
+                    panel = _operand(f, f.let(f"icmp slt i64 {n}, {n_packed}"), origin(f, s, p.index, n, "%from_b"),
+                                     (f.pointer(b, s.llvm, f.let(f"mul nsw i64 {j.index}, {panel_size}")), str(s.nr)))
+                    kept = f.let(f"select i1 {blocked}, i64 {f.let(f'add nsw i64 {first_tile}, {j.index}')}, i64 0")
+                    tile = f.pointer(c, f"[{s.mr * s.nr} x {s.llvm}]", kept)    # partial sums are kept between blocks of k
+                    f.line(f"store i64 1, ptr {lines}")
+                    f.line(f"store ptr {tile}, ptr {f.pointer(lines, 'ptr', '1')}")
+                    with f.when(last):
+                        f.line(f"call void %touch(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n}, ptr {lines})")
+                    with f.when(blocked):
+                        _list_tile(f, s, tile, lines)
+                    with f.when(fetched):
+                        first = f.let(f"mul nsw i64 {f.let(f'add nsw i64 {done}, {j.index}')}, {part}")
+                        share = f.least(part, f.let(f"sub nsw i64 {outers}, {first}"))
+                        f.line(f"call void @ahead(ptr %from_a, i64 {f.let(f'add nsw i64 {outer}, {first}')}, i64 {share}, i64 {inner}, "
+                               f"i64 {inners}, i64 {depth}, ptr {lines})")
+                    micro_kernel = _chosen(f, s, height, width, lies)
+                    f.line(f"call void {micro_kernel}({sliver}, {panel}, i64 {depth}, ptr {tile}, i1 {further}, ptr {lines})")
+                    with f.when(last):
+                        f.line(f"call void %finish(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n}, i64 {width}, ptr {tile})")
+            g.next = [i.carried[1]]
+    return f.text()
+
+
+def _a_where_it_lies(f: Function, s: Shape, across: str, size: str) -> str:
+    """Whether A is read where it lies: few panels read it, and not all rows of a sliver fall into the same sets of the cache."""
+    in_memory = f.let("icmp eq ptr %fill_a, null")
+    few = f.let(f"icmp sle i64 {across}, {FEW_PANELS}")
+    _, stride = origin(f, s, "0", "0", "%from_a")
+    crowded = f.let(f"icmp eq i64 {f.let(f'and i64 {stride}, {PAGE // 2 // s.bytes - 1}')}, 0")
+    large = f.let(f"icmp sgt i64 {size}, {s.near // 4}")        # columns are read some bytes of a line at a time
+    unfit = f.let(f"select i1 %along_k_a, i1 {crowded}, i1 {large}")
+    return f.let(f"and i1 {f.let(f'and i1 {in_memory}, {few}')}, {f.let(f'xor i1 {unfit}, true')}")
+
+
+def _b_where_it_lies(f: Function, s: Shape) -> str:
+    """Whether B is read where it lies: it lies as a panel does, and few slivers read it."""
+    in_memory = f.let("icmp eq ptr %fill_b, null")
+    few = f.let(f"icmp sle i64 {f.let('sub nsw i64 %m1, %m0')}, {FEW_SLIVERS * s.mr}")
+    as_panel = f.let("xor i1 %along_k_b, true")
+    return f.let(f"and i1 {f.let(f'and i1 {in_memory}, {few}')}, {as_panel}")
+
+
+def _first_packed(f: Function, lies: str, begin: str, end: str, unit: int, sizes: list[int]) -> str:
+    """The first of the rows [begin, end) that is packed: where an operand is read where it `lies`, those of an edge for which there is no
+    micro-kernel of its own size."""
+    left = f.let(f"srem i64 {f.let(f'sub nsw i64 {end}, {begin}')}, {unit}")
+    covered = "false"
+    for size in sizes:
+        covered = f.let(f"or i1 {covered}, {f.let(f'icmp eq i64 {left}, {size}')}")
+    edge = f.let(f"select i1 {covered}, i64 0, i64 {left}")
+    return f.let(f"select i1 {lies}, i64 {f.let(f'sub nsw i64 {end}, {edge}')}, i64 {begin}")
+
+
+def _operand(f: Function, lies: str, matrix: tuple[str, str], packed: tuple[str, str]) -> str:
+    """An operand's address and step, as arguments of a micro-kernel."""
+    address = f.let(f"select i1 {lies}, ptr {matrix[0]}, ptr {packed[0]}")
+    return f"ptr {address}, i64 {f.let(f'select i1 {lies}, i64 {matrix[1]}, i64 {packed[1]}')}"
+
+
+def _list_tile(f: Function, s: Shape, tile: str, lines: str) -> None:
+    """Lists the lines of a tile of partial sums."""
+    count = f.let(f"load i64, ptr {lines}")
+    entry = f.pointer(lines, "ptr", count)
+    starts = range(0, s.mr * s.nr * s.bytes, SPAN)
+    for i, at in enumerate(starts, 1):
+        f.line(f"store ptr {f.pointer(tile, 'i8', str(at))}, ptr {f.pointer(entry, 'ptr', str(i))}")
+    f.line(f"store i64 {f.let(f'add nsw i64 {count}, {len(starts)}')}, ptr {lines}")
+
+
+def _chosen(f: Function, s: Shape, height: str, width: str, lies: str) -> str:
+    """Address of the lowest and narrowest micro-kernel that covers height x width."""
+    def rank(value: str, unit: int, sizes: list[int]) -> str:
+        number = "0"
+        for size in sizes[:-1]:
+            larger = f.let(f"icmp sgt i64 {value}, {size * unit}")
+            number = f.let(f"add nsw i64 {number}, {f.let(f'zext i1 {larger} to i64')}")
+        return number
+
+    along, row, column = f.let("zext i1 %along_k_a to i64"), rank(height, 1, s.row_variants), rank(width, s.lanes, s.widths)
+    packed = f.let(f"add nsw i64 {f.let(f'mul nsw i64 {along}, {len(s.widths)}')}, {column}")      # the order of `module`
+    elsewhere = f.let(f"add nsw i64 {along}, {2 * len(s.widths)}")
+    number = f.let(f"mul nsw i64 {f.let(f'select i1 {lies}, i64 {elsewhere}, i64 {packed}')}, {len(s.row_variants)}")
+    return f.let(f"load ptr, ptr {f.pointer('@micro_kernels', 'ptr', number, row)}")

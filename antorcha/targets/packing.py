@@ -1,0 +1,203 @@
+"""Packing the operands of a product: panels of B and slivers of A as the micro-kernels read them (`multiply.py` tells what a `fill` is)."""
+
+from __future__ import annotations
+
+from .microkernel import ENTRIES, SPAN, STAGE, STRIPE, Function, Shape, load_vector, mask_of, origin, prefetch, store_vector
+
+FILL = "(ptr noalias readonly %from, ptr noalias readonly %scratch, i64 %row, i64 %rows, i64 %k, i64 %count, ptr noalias %out) noinline"
+
+
+def rows_along_k(s: Shape) -> str:
+    """The `fill` of A in memory, contiguous along k: out[row][a_stride]."""
+    f = Function("define internal void @rows_along_k" + FILL)
+    source, stride = origin(f, s, "%row", "%k")
+    whole = f.let(f"and i64 %count, {-s.lanes}")
+    left = f.let(f"sub nsw i64 %count, {whole}")
+    with f.loop("0", "%rows") as r:
+        row = f.pointer(source, s.llvm, f.let(f"mul nsw i64 {r.index}, {stride}"))
+        out = f.pointer("%out", f"[{s.a_stride} x {s.llvm}]", r.index)
+        with f.loop("0", whole) as k:
+            k.step = str(s.lanes)
+            store_vector(f, s, load_vector(f, s, f.pointer(row, s.llvm, k.index)), f.pointer(out, s.llvm, k.index))
+        with f.when(f.let(f"icmp sgt i64 {left}, 0")):
+            store_vector(f, s, load_vector(f, s, f.pointer(row, s.llvm, whole), mask_of(f, s, left)), f.pointer(out, s.llvm, whole))
+    return f.text()
+
+
+def side(s: Shape, width: int) -> str:
+    """The `fill` of an operand in memory, contiguous along its rows: out[k][width]. The lines `count` places further along k are fetched.
+
+    Writes whole vectors: beyond the end of a row of `out`, which the next one overwrites.
+    """
+    f = Function(f"define internal void @side_{width}{FILL}")
+    source, stride = origin(f, s, "%k", "%row")
+    ahead = f.let(f"mul nsw i64 %count, {stride}")
+
+    def copy(masks: list[str]) -> None:
+        with f.loop("0", "%count") as k:
+            row = f.pointer(source, s.llvm, f.let(f"mul nsw i64 {k.index}, {stride}"))
+            out = f.pointer("%out", f"[{width} x {s.llvm}]", k.index)
+            for v, mask in enumerate(masks):
+                at = f.pointer(row, s.llvm, str(v * s.lanes))
+                prefetch(f, f.pointer(at, s.llvm, ahead))
+                store_vector(f, s, load_vector(f, s, at, mask), f.pointer(out, s.llvm, str(v * s.lanes)))
+
+    starts = range(0, width, s.lanes)
+    full = f.let(f"icmp eq i64 %rows, {width}")
+    with f.when(full):
+        copy([f"<{', '.join(f'i1 {int(v + i < width)}' for i in range(s.lanes))}>" if width - v < s.lanes else "" for v in starts])
+    with f.when(f.let(f"xor i1 {full}, true")):
+        copy([mask_of(f, s, f.let(f"sub nsw i64 %rows, {v}")) for v in starts])
+    return f.text()
+
+
+def transpose(s: Shape) -> str:
+    """`panel[k][nr] = source[row][k]` for k < count and row < rows, in squares of lanes x lanes; `stride` elements from row to row.
+
+    Writes whole squares: up to lanes - 1 places along k beyond the panel's end, which whoever packs next overwrites, and some row again
+    where there are no more.
+    """
+    f = Function("define internal void @transpose(ptr noalias readonly captures(none) %source, i64 %stride, i64 %rows, i64 %count, "
+                 "ptr noalias captures(none) %panel) noinline")
+    whole = f.let(f"and i64 %count, {-s.lanes}")
+    left = f.let(f"sub nsw i64 %count, {whole}")
+    final = f.let("sub nsw i64 %rows, 1")
+
+    def square(k: str, mask: str = "") -> None:
+        at = f.pointer("%panel", f"[{s.nr} x {s.llvm}]", k)
+        at = f.pointer(at, s.llvm, column.index)
+        rows = [load_vector(f, s, f.pointer(start, s.llvm, k), mask) for start in starts]
+        for i, row in enumerate(_transposed(f, f"<{s.lanes} x {s.llvm}>", rows)):
+            store_vector(f, s, row, f.pointer(at, s.llvm, str(i * s.nr)))
+
+    with f.loop("0", "%rows") as column:
+        column.step = str(s.lanes)
+        present = [f.least(f.let(f"add nsw i64 {column.index}, {r}"), final) for r in range(s.lanes)]
+        starts = [f.pointer("%source", s.llvm, f.let(f"mul nsw i64 {r}, %stride")) for r in present]
+        with f.loop("0", whole) as k:
+            k.step = str(s.lanes)
+            square(k.index)
+        with f.when(f.let(f"icmp sgt i64 {left}, 0")):
+            square(whole, mask_of(f, s, left))
+    return f.text()
+
+
+def _transposed(f: Function, vector: str, rows: list[str]) -> list[str]:
+    """Transposes a square of vectors by exchanging off-diagonal blocks of half, a quarter, ... of its size (Eklundh 1972)."""
+    lanes = len(rows)
+    distance = lanes // 2
+    while distance:
+        low = [j if not j & distance else lanes + j - distance for j in range(lanes)]
+        high = [j + distance if not j & distance else lanes + j for j in range(lanes)]
+        for i in range(lanes):
+            if not i & distance:
+                a, b = rows[i], rows[i + distance]
+                for at, mask in ((i, low), (i + distance, high)):
+                    mask = ", ".join(f"i32 {j}" for j in mask)
+                    rows[at] = f.let(f"shufflevector {vector} {a}, {vector} {b}, <{lanes} x i32> <{mask}>")
+        distance //= 2
+    return rows
+
+
+def clear(s: Shape) -> str:
+    """`out[0:count] = 0`, in whole vectors."""
+    f = Function("define internal void @clear(ptr noalias %out, i64 %count)")
+    with f.loop("0", "%count") as i:
+        i.step = str(s.lanes)
+        f.line(f"store <{s.lanes} x {s.llvm}> zeroinitializer, ptr {f.pointer('%out', s.llvm, i.index)}, align {s.bytes}")
+    return f.text()
+
+
+def pack(s: Shape) -> str:
+    """Packs panels side by side, panel[k][width] each, `step` elements from one to the next.
+
+    Columns that do not exist become zero, so that no arithmetic is done on chance bits.
+    """
+    f = Function("define internal void @pack(ptr %fill, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, ptr %out, "
+                 "i64 %width, i64 %step, i64 %stripe) noinline")
+    with f.loop("0", "%count") as at:
+        at.step = "%stripe"
+        length = f.least(f.let(f"sub nsw i64 %count, {at.index}"), "%stripe")
+        size = f.let(f"mul nsw i64 {length}, %width")
+        offset = f.let(f"mul nsw i64 {at.index}, %width")
+        k = f.let(f"add nsw i64 %k, {at.index}")
+        with f.loop("%row", "%stop", carry=[offset]) as row:
+            row.step = "%width"
+            row.next = [f.let(f"add nsw i64 {row.carried[0]}, %step")]
+            rows = f.least(f.let(f"sub nsw i64 %stop, {row.index}"), "%width")
+            panel = f.pointer("%out", s.llvm, row.carried[0])
+            with f.when(f.let(f"icmp slt i64 {rows}, %width")):
+                f.line(f"call void @clear(ptr {panel}, i64 {size})")
+            f.line(f"call void %fill(ptr %from, ptr %scratch, i64 {row.index}, i64 {rows}, i64 {k}, i64 {length}, ptr {panel})")
+    return f.text()
+
+
+def _or_own(f: Function, own: str) -> str:
+    """A product's `fill`, or ours for operands in memory."""
+    return f.let(f"select i1 {f.let('icmp eq ptr %fill, null')}, ptr @{own}, ptr %fill")
+
+
+def pack_a(s: Shape) -> str:
+    """Packs slivers of A, a[k][mr] or a[row][a_stride] each. Rows that do not exist are not cleared: nobody looks at their sums."""
+    f = Function("define internal void @pack_a(ptr %fill, i1 %along_k, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, "
+                 "ptr %out) noinline")
+    f.line("br i1 %along_k, label %straight, label %side")
+    f.label("side")
+    f.line(f"call void @pack(ptr {_or_own(f, f'side_{s.mr}')}, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, ptr %out, "
+           f"i64 {s.mr}, i64 {s.sliver}, i64 {STRIPE})")
+    f.line("ret void")
+    f.label("straight")
+    rows = f.let("sub nsw i64 %stop, %row")
+    f.line(f"call void {_or_own(f, 'rows_along_k')}(ptr %from, ptr %scratch, i64 %row, i64 {rows}, i64 %k, i64 %count, ptr %out)")
+    return f.text()
+
+
+def pack_b(s: Shape) -> str:
+    """Packs the panels of columns [row, stop) of B, b[k][nr] each, `kc` rows apart."""
+    f = Function("define internal void @pack_b(ptr %fill, i1 %along_k, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, "
+                 "ptr %out, i64 %kc, i64 %stripe) noinline")
+    step = f.let(f"mul nsw i64 %kc, {s.nr}")
+    stage = f.pointer("%scratch", "i8", str(s.stage_at))
+    own = f.let("icmp eq ptr %fill, null")
+    f.line("br i1 %along_k, label %transposed, label %side")
+    f.label("side")
+    f.line(f"call void @pack(ptr {_or_own(f, f'side_{s.nr}')}, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, ptr %out, "
+           f"i64 {s.nr}, i64 {step}, i64 %stripe)")
+    f.line("ret void")
+    f.label("transposed")
+    with f.loop("%row", "%stop", carry=["0"]) as row:
+        row.step = str(s.nr)
+        row.next = [f.let(f"add nsw i64 {row.carried[0]}, {step}")]
+        rows = f.least(f.let(f"sub nsw i64 %stop, {row.index}"), str(s.nr))
+        panel = f.pointer("%out", s.llvm, row.carried[0])
+        with f.when(own):
+            source, stride = origin(f, s, row.index, "%k")
+            f.line(f"call void @transpose(ptr {source}, i64 {stride}, i64 {rows}, i64 %count, ptr {panel})")
+        with f.loop(f.let(f"select i1 {own}, i64 %count, i64 0"), "%count") as at:
+            at.step = str(STAGE)
+            length = f.least(f.let(f"sub nsw i64 %count, {at.index}"), str(STAGE))
+            k = f.let(f"add nsw i64 %k, {at.index}")
+            f.line(f"call void %fill(ptr %from, ptr %scratch, i64 {row.index}, i64 {rows}, i64 {k}, i64 {length}, ptr {stage})")
+            out = f.pointer(panel, f"[{s.nr} x {s.llvm}]", at.index)
+            f.line(f"call void @transpose(ptr {stage}, i64 {s.stage_stride}, i64 {rows}, i64 {length}, ptr {out})")
+    return f.text()
+
+
+def ahead(s: Shape) -> str:
+    """Lists places [outer, outer + outers) x [inner, inner + inners) of an operand in memory: as many as the steps of k allow."""
+    f = Function("define internal void @ahead(ptr noalias readonly %from, i64 %outer, i64 %outers, i64 %inner, i64 %inners, "
+                 "i64 %k, ptr noalias %lines) noinline")
+    source, stride = origin(f, s, "%outer", "%inner")
+    nbytes = f.let(f"mul nsw i64 %inners, {s.bytes}")
+    count = f.let("load i64, ptr %lines")
+    with f.loop("0", "%outers", carry=[count]) as o:
+        row = f.pointer(source, s.llvm, f.let(f"mul nsw i64 {o.index}, {stride}"))
+        with f.loop("0", nbytes, carry=[o.carried[0]]) as at:
+            at.step = str(SPAN)
+            more = f.let(f"add nsw i64 {at.carried[0]}, 1")
+            at.next = [f.least(more, str(ENTRIES))]
+            f.line(f"store ptr {f.pointer(row, 'i8', at.index)}, ptr {f.pointer('%lines', 'ptr', at.next[0])}")
+        o.next = [at.carried[0]]
+    most = f.let(f"call i64 @llvm.smax.i64(i64 {count}, i64 {f.let(f'sdiv i64 %k, {s.unroll}')})")
+    f.line(f"store i64 {f.least(o.carried[0], most)}, ptr %lines")
+    return f.text()
