@@ -23,12 +23,12 @@ from .workloads import WORKLOADS
 HERE = Path(__file__).parent
 
 
-def measure(python: str, module: str, workload: str, *options: str) -> dict | None:
+def measure(python: str, module: str, *options: str, script: str = "workloads.py") -> dict | None:
     """What one process of an engine prints about a workload; None where it fails."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))}
-    done = subprocess.run([python, str(HERE / "workloads.py"), module, workload, *options], capture_output=True, text=True, env=environment)
+    done = subprocess.run([python, str(HERE / script), module, *options], capture_output=True, text=True, env=environment)
     if done.returncode:
-        print(f"{module} {workload}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        print(f"{script} {module} {' '.join(options)}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
         return None
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -43,6 +43,42 @@ def steps(engines: dict, rounds: int) -> dict:
                 row[name].append(measure(python, module, workload, *options))
         print(describe(workload, row), flush=True)
     return found
+
+
+def products_of_halves(engines: dict, rounds: int, threads: int) -> list[str]:
+    """A line for each product of 16-bit matrices: GFLOP/s of each engine, the best of its rounds."""
+    lines = []
+    for dtype in ("bfloat16", "float16"):
+        best: dict = {}
+        for _ in range(rounds):
+            for name, (python, module, *_) in engines.items():
+                found = measure(python, module, "--dtype", dtype, "--threads", str(threads), script="half.py") or {}
+                for product, speed in found.items():
+                    row = best.setdefault(product, {})
+                    row[name] = max(row.get(name, 0.0), speed)
+        lines += [f"{f'{dtype} {product}, {threads} threads':46}" + "".join(f"  {name} {row.get(name, 0.0):7.1f}" for name in engines)
+                  for product, row in best.items()]
+    print("\n".join(lines), flush=True)
+    return lines
+
+
+def tokens(engines: dict, rounds: int) -> list[str]:
+    """A line for each form of decoding: milliseconds of a token, the least of the rounds, and bytes read a second."""
+    lines = []
+    for dtype in ("float32", "bfloat16"):
+        for cache in ("grown", "kept"):
+            runs: dict = {name: [] for name in engines}
+            for _ in range(rounds):
+                for name, (python, module, *_) in engines.items():
+                    runs[name].append(measure(python, module, "--dtype", dtype, "--cache", cache, script="decode.py"))
+            cells = ""
+            for name, found in runs.items():
+                good = [run for run in found if run]
+                least = min((run["least"] for run in good), default=float("nan"))
+                cells += f"  {name} {least:6.1f} ms {good[0]['bytes'] / least / 1e6 if good else 0:5.1f} GB/s"
+            lines.append(f"{f'{dtype}, cache {cache}':26}{cells}")
+    print("\n".join(lines), flush=True)
+    return lines
 
 
 def ratio(row: dict, other: str) -> float | None:
@@ -114,6 +150,11 @@ def main() -> None:
     head = "| step | " + " | ".join(f"{name}: ms | first, s | MiB" for name in engines) + " |"
     print(head)
     found = steps(engines, options.rounds)
+    eager = {name: engine for name, engine in engines.items() if len(engine) == 2}
+    print()
+    halves = [line for n in sorted({1, threads}) for line in products_of_halves(eager, options.rounds, n)]
+    print()
+    decoded = tokens(eager, options.rounds)
     if options.write:
         picture(found, options.write / "measured.png")
         rule = "|" + "---|" * (1 + 3 * len(engines))
@@ -136,6 +177,18 @@ def main() -> None:
             "",
             "```",
             *products,
+            "```",
+            "",
+            "Products of 16-bit matrices, whose sums are in float32, GFLOP/s:",
+            "",
+            "```",
+            *halves,
+            "```",
+            "",
+            "A token from a model of GPT-2's size (124 million weights, batch 1), which must read all weights and the cache:",
+            "",
+            "```",
+            *decoded,
             "```",
             "",
             "Kernels that memory bounds: GB/s of the fewest bytes that must be read and written, beside a copy. (A copy's processor also "

@@ -1,0 +1,90 @@
+"""What decoding a token at a time is made of: products by one vector, caches that grow or are written in place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import antorcha as torch
+from antorcha.graph import flush
+
+
+def numbers(*shape):
+    return np.sin(np.arange(int(np.prod(shape)), dtype=np.float32) * 0.37).reshape(shape)
+
+
+def kernels(*operators) -> list[dict]:
+    """Those of the last plan in which one of the operators is computed."""
+    return [k for k in flush.last().kernels() if any(node[1] in operators for node in k["nodes"])]
+
+
+def test_a_vector_through_two_matrices_reads_neither_across():
+    """The second sum goes over what the first one's rows give: in one kernel it would read a column of its matrix for each of them."""
+    first, second, x = numbers(96, 80), numbers(72, 96), numbers(1, 80)
+    a, b, v = (torch.tensor(t) for t in (first, second, x))
+    found = ((v @ a.t()).relu() @ b.t()).tolist()
+    assert len(kernels("sum")) == 2
+    np.testing.assert_allclose(found, np.maximum(x @ first.T, 0) @ second.T, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_by_a_vector_go_along_the_matrix(turned, dtype):
+    m = torch.arange(3 * 33 * 65).reshape(3, 33, 65).remainder(7).to(dtype)
+    m = m if turned else m.transpose(1, 2).contiguous().transpose(1, 2)
+    x = torch.arange(3 * 33).reshape(3, 1, 33).remainder(3).to(dtype)
+    found, kinds = (x @ m).float().tolist(), [k["kind"] for k in kernels("sum")]
+    np.testing.assert_array_equal(found, x.float().numpy() @ m.float().numpy())
+    if dtype.is_floating_point:
+        assert kinds[0] == ("columns" if turned else "loops")
+
+
+def test_a_slice_is_written_in_place_where_nothing_reads_the_old_value():
+    x, y = torch.tensor(numbers(40, 30)), torch.tensor(numbers(5, 30))
+    right, place = numbers(40, 30), x.data_ptr()
+    for at in (0, 7, 35):
+        x[at:at + 5] = y + at
+        right[at:at + 5] = numbers(5, 30) + at
+        assert x[at].tolist() == right[at].tolist()
+        assert len(kernels("scatter")) == 1 and x.data_ptr() == place
+    np.testing.assert_array_equal(x.numpy(), right)
+
+
+def test_the_old_value_of_a_slice_is_kept_where_it_is_read():
+    start = numbers(50)
+
+    def fresh():
+        x = torch.tensor(start)
+        x.tolist()
+        return x
+
+    x = fresh()
+    before = x * 2
+    x[3:9] = 5.0
+    assert before.tolist() == (start * 2).tolist() and x[3:10].tolist() == [5.0] * 6 + [start[9]]
+
+    x = fresh()
+    other = x.detach().clone()
+    x[3:9] = other[:6] + x[1:7]
+    np.testing.assert_array_equal(x.numpy()[3:9], start[:6] + start[1:7])
+    assert other.tolist() == start.tolist()
+
+    x = fresh()
+    x[1:] = x[:-1].clone()
+    assert x.tolist() == [start[0], *start[:-1]]
+
+    x, table = fresh(), torch.tensor(start)
+    far = (torch.tensor(start).sum() * 0 + 50.0).exp().log().round().long()
+    with pytest.raises(IndexError):
+        failing = table[far + torch.arange(3)]
+        x[3:9] = 5.0
+        (failing.sum() + x.sum()).item()
+    x[3:9] = 5.0
+    assert x[2:4].tolist() == [start[2], 5.0]
+
+
+def test_what_is_joined_is_written_once():
+    a, b = torch.tensor(numbers(2, 40, 3)), torch.tensor(numbers(2, 1, 3))
+    joined = torch.cat([a, b], 1)
+    assert joined.tolist() == np.concatenate([numbers(2, 40, 3), numbers(2, 1, 3)], 1).tolist()
+    assert len(kernels("scatter")) == 2
