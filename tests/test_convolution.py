@@ -221,7 +221,7 @@ def test_folding_is_the_transpose_of_unfolding(size, dilation, padding, stride):
     (expected,) = torch.autograd.grad((columns * y).sum(), x)
     received = F.fold(y, (7, 8), size, dilation, padding, stride)
     np.testing.assert_allclose(received.numpy(), expected.numpy(), rtol=1e-12, atol=1e-12)
-    assert gradcheck(lambda y: F.fold(y, (7, 8), size, dilation, padding, stride), (y.detach().requires_grad_(),))
+    assert gradcheck(lambda y: F.fold(y, (7, 8), size, dilation, padding, stride), (y[:1, :y.shape[1] // 3].detach().requires_grad_(),))
 
 
 def test_unfolding_makes_convolution_a_product():
@@ -265,9 +265,10 @@ def test_cubic_interpolation_weighs_to_one_and_mirrors(antialias):
 def test_a_grid_of_the_identity_samples_the_input():
     x = torch.from_numpy(array(2, 3, 4, 5))
     theta = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]] * 2, dtype=torch.float64)
-    for align in (False, True):
+    kinds, paddings = ["bilinear", "nearest", "bicubic"], ["zeros", "border", "reflection"]
+    for align, order in ((False, paddings), (True, paddings[1:] + paddings[:1])):
         grid = F.affine_grid(theta, (2, 3, 4, 5), align_corners=align)
-        for kind, padding in itertools.product(["bilinear", "nearest", "bicubic"], ["zeros", "border", "reflection"]):
+        for kind, padding in zip(kinds, order):
             np.testing.assert_allclose(F.grid_sample(x, grid, kind, padding, align).numpy(), x.numpy(), atol=1e-12)
 
 
