@@ -364,3 +364,18 @@ def test_numpy_asks_for_derivatives_only_where_they_are_recorded():
         assert x.numpy().tolist() == [1, 1]
     assert [t.tolist() for t in torch.tensor_split(torch.arange(4), indices=(1, 3))] == [[0], [1, 2], [3]]
     assert len(torch.tensor_split(torch.arange(4), sections=2)) == 2 == len(torch.arange(4).split(split_size=2, dim=0))
+
+
+def test_of_several_results_only_what_is_used_must_stay():
+    """The derivative of pooling needs the places, so the largest values may be written to (`nn.MaxPool2d` before `nn.ReLU(True)`)."""
+    x = torch.tensor([[[[1.0, -2.0], [3.0, -4.0]]]], requires_grad=True)
+    torch.nn.functional.max_pool2d(x, (1, 2)).relu_().sum().backward()
+    assert x.grad.tolist() == [[[[1.0, 0.0], [1.0, 0.0]]]]
+    y = torch.tensor([3.0, 1.0, 2.0], requires_grad=True)
+    ordered = y.sort()[0]
+    ordered.mul_(torch.tensor([1.0, 10.0, 100.0])).sum().backward()
+    assert y.grad.tolist() == [100.0, 1.0, 10.0]
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        values, places = y.sort()
+        places.zero_()
+        values.sum().backward()

@@ -202,3 +202,30 @@ def test_anomalies_are_looked_for(again):
         (x + 1).sqrt().sum().backward()
     with torch.autograd.detect_anomaly(), pytest.raises(RuntimeError, match="nan"):
         (x * 0).sqrt().mul(0).sum().backward()
+
+
+def test_numbers_may_change(again):
+    """A weight that changes with every step is no part of the structure, unless something is decided by it."""
+    def loss(x, y, weight, power):
+        return (weight * (x * y).exp() + (x / weight).sin() + x.abs() ** power - weight).sum()
+
+    for k in range(12):
+        x, y = (torch.tensor(array(k + i, 3, 4), requires_grad=True) for i in range(2))
+        weight, power = 0.5 + k, 2.0 if k < 10 else 3.0
+        loss(x, y, weight, power).backward()
+        found = [np.array(v.grad.tolist()) for v in (x, y)]
+        a, b = (np.array(v.tolist()) for v in (x, y))
+        close(found[0], weight * b * np.exp(a * b) + np.cos(a / weight) / weight + power * np.abs(a) ** (power - 1) * np.sign(a))
+        close(found[1], weight * a * np.exp(a * b))
+    assert again.count(True) >= 4
+
+
+def test_steps_without_gradients_keep_their_numbers(again):
+    """A graph that is retained gives the same numbers again."""
+    x = torch.tensor(array(0, 3), requires_grad=True)
+    for k in range(CALLS):
+        loss = (x * (k + 0.5)).sum()
+        for _ in range(2):
+            x.grad = None
+            loss.backward(retain_graph=True)
+            close(x.grad, np.full(3, k + 0.5, np.float32))

@@ -87,11 +87,11 @@ def _pack(node, out) -> None:
     """Hand what a new node keeps to the hooks."""
     hooks, kept = saving[-1], list(node.kept)
     outputs = out if isinstance(out, tuple) else (out,)
-    for i, (kind, _) in enumerate(node.derivative.keeps):
+    for i, (kind, number) in enumerate(node.derivative.keeps):
         v = kept[i]
         if kind is RESULT:
             several = [Packed(core.alias(t, t._meta), hooks, nr) for nr, t in enumerate(outputs)]
-            kept[i] = tuple(several) if type(v) is tuple else several[0]
+            kept[i] = tuple(several) if type(v) is tuple else several[max(number, 0)]
         elif isinstance(v, Tensor):
             kept[i] = Packed(v, hooks)
         elif type(v) is tuple and v and isinstance(v[0], Tensor):
@@ -173,7 +173,7 @@ class GradNode:
             return tuple([x.open(self) for x in v]) if type(v) is tuple and v and type(v[0]) is Packed else v
         if self.derivative.keeps[i][0] is RESULT:
             if type(v) is not tuple:
-                return self._result(v, 0, version, v.version)
+                return self._result(v, max(self.derivative.keeps[i][1], 0), version, v.version)
             now = sum(s.version for s in v)
             return tuple([self._result(s, nr, version, now) for nr, s in enumerate(v)])
         if type(v) is tuple:
@@ -219,9 +219,15 @@ class GradNode:
         if wide:        # rounded once, below
             g = widened(g)
         found: list = []
-        for function, needs in self.derivative.steps:
-            kept = [self.unpack(i) for i in needs]
-            result = function(g, *(map(widened, kept) if wide else kept))
+        together: dict = {}     # what functions gave that make several cotangents
+        for function, needs, part in self.derivative.steps:
+            result = together.get(function)
+            if result is None:
+                kept = [self.unpack(i) for i in needs]
+                result = function(g, *(map(widened, kept) if wide else kept))
+            if part is not None:
+                together[function] = result
+                result = result[part]
             if wide and isinstance(result, Tensor):
                 result = core.cast(result, self.outputs[0].dtype)
             _extend(found, conjugate(result) if turned else result)

@@ -3,8 +3,9 @@
 A training loop differentiates the same graph in each step: the same derivatives of inputs of the same layouts, for the same parameters.
 So a pass that has come a few times is written out as two functions. `match` goes through the graph of a loss and compares it with the
 one that is known, node by node, with nothing to look up; `record` records what the pass recorded (`ops.rewriting`). Where anything is
-otherwise - a layout, a number that was kept, who shares memory with whom, a hook, the order in which nodes were made - `match` says so
-and the pass is made as ever.
+otherwise - a layout, who shares memory with whom, a hook, the order in which nodes were made - `match` says so and the pass is made as
+ever. Floats that pointwise operators kept, such as a weight or a reward, may be others: the pass is recorded with a `Symbol` for each,
+and where one decides about anything it is held fast from then on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from types import FunctionType
 from ..base import config
 from ..base import dtype as dt
 from ..base.grad_mode import mode
+from ..base.symbol import Symbol
 from ..graph import tape
 from ..graph.tape import LONGEST, state
 from ..ops.derivative import RESULT, names, saving
@@ -25,13 +27,13 @@ CANDIDATES = 16     # passes known for one kind of loss
 ROOM = 100_000      # nodes in all passes that are kept
 
 _known: dict = {}   # what is seen of a loss at once -> the passes that may be its, the latest first
+_fixed: set = set() # (derivative, place) of floats that are part of the structure
 _seen: dict = {}    # the hash of a graph's derivatives and layouts -> how often it was met and not matched
 
 
 class Pass:
-    """A pass that is known. `match(loss)` gives None, or the tensors and their nodes, which `record`
-    takes; the leaves that its results are the new
-    gradients of; and the nodes that let go what they kept."""
+    """A pass that is known. `match(loss)` gives None, or the tensors and their nodes, which `record` takes, as it does the numbers; the
+    leaves that its results are the new gradients of; and the nodes that let go what they kept."""
 
     __slots__ = ("match", "record", "size")
 
@@ -46,9 +48,9 @@ class Pass:
             return False
         if found is None or state.urgent:
             return False
-        tensors, nodes, leaves, released = found
+        tensors, nodes, numbers, leaves, released = found
         unsure = state.unsure
-        for leaf, gradient in zip(leaves, self.record(*tensors, *nodes)):
+        for leaf, gradient in zip(leaves, self.record(*tensors, *nodes, numbers)):
             leaf._grad = gradient
         state.unsure = unsure       # derivatives use the indices that were used before
         gone = names["released"]
@@ -81,8 +83,8 @@ def run(loss, retain: bool, walk, plain) -> None:
     except Untold:
         plain(order, leaves)
         return
-    gradients, record, size = observe(lambda: match.gradients(plain, leaves), match.tensors, match.nodes)
-    if record is None:
+    gradients, record, size = observe(lambda: match.gradients(plain, leaves), match.tensors, match.nodes, match.formulas)
+    if record is None or match.decided():
         return
     if sum([known.size for several in _known.values() for known in several]) > ROOM:
         _known.clear()
@@ -103,6 +105,18 @@ def _due(order: list) -> bool:
     return PATIENCE < met <= PATIENCE + VAIN
 
 
+class Watch:
+    """Of one number: whether something was decided by it. `formulas`: those of all numbers of a pass."""
+
+    def __init__(self, formulas: list[str]):
+        self.formulas, self.refused = formulas, False
+
+    def refuse(self, reason: str) -> None:
+        self.refused = True
+
+    demand = refuse
+
+
 class Match(Text):
     """Writes `match` for the graph of a loss. `tensors`, `nodes`: what it finds in there. Untold where not all can be compared."""
 
@@ -112,6 +126,8 @@ class Match(Text):
         self.tensors: list = []
         self.nodes: list = []           # of the tensors, then of results that are kept
         self.results: list = []
+        self.formulas: list[str] = []   # of the numbers that are used
+        self.floats: list = []          # (node, place among what it kept, symbol)
         self.cells: dict = {}           # the id of a storage, or of a value, -> its first name
         self.values_in: dict = {}
         self.fresh = [i for i, leaf in enumerate(leaves) if leaf.variable._grad is None]
@@ -123,8 +139,19 @@ class Match(Text):
 
     def gradients(self, plain, leaves) -> list:
         """Make the pass: the gradients of leaves that had none."""
+        for node, j, symbol in self.floats:
+            node.kept = (*node.kept[:j], symbol, *node.kept[j + 1:])
         plain(self.order, leaves)
+        for node, j, symbol in self.floats:
+            if node.kept is not names["released"]:
+                node.kept = (*node.kept[:j], float.__pos__(symbol), *node.kept[j + 1:])
         return [self.leaves[i].variable._grad for i in self.fresh]
+
+    def decided(self) -> bool:
+        """Whether something was decided by a float. It is part of the structure from then on."""
+        found = [(node.derivative, j) for node, j, symbol in self.floats if symbol.watch.refused]
+        _fixed.update(found)
+        return bool(found)
 
     def finished(self) -> FunctionType:
         """The function, once the pass is made."""
@@ -132,8 +159,9 @@ class Match(Text):
         nodes = "".join(f"n{k}, " for k in range(len(self.tensors))) + "".join(f"q{k}, " for k in range(len(self.results)))
         fresh = "".join(f"v{i}, " for i in self.fresh)
         released = "".join(f"g{i}, " for i, node in enumerate(self.order) if node.kept is names["released"])
-        self.order = self.leaves = self.tensors = self.nodes = self.results = None
-        return self.function(f"({tensors}), ({nodes}), ({fresh}), ({released})", "loss")
+        numbers = "".join(f"f{k}, " for k in range(len(self.floats)))
+        self.order = self.leaves = self.tensors = self.nodes = self.results = self.floats = None
+        return self.function(f"({tensors}), ({nodes}), ({numbers}), ({fresh}), ({released})", "loss")
 
     def unless(self, *conditions: str) -> None:
         self.lines.append(f"if not ({' and '.join(conditions)}): return None")
@@ -198,11 +226,21 @@ class Match(Text):
             else:
                 self.unless(f"g{i}.versions == ()")
             for j, v in enumerate(node.kept):
+                if type(v) is float and node.record.family == "pointwise" and (node.derivative, j) not in _fixed:
+                    self._float(node, j, v)
+                    continue
                 now = self._compare(f"k{j}", v, node.derivative.keeps[j][0], f"{i}_{j}")
                 if node.versions:
                     self.unless(f"w{j} == {' + '.join(now)}" if now else f"w{j} is None")
                 elif now:
                     raise Untold
+
+    def _float(self, node, j: int, v: float) -> None:
+        """A number that may be another one."""
+        k = len(self.floats)
+        self.unless(f"type(k{j}) is float")
+        self.lines.append(f"f{k} = k{j}")
+        self.floats.append((node, j, Symbol(v, f"numbers[{k}]", Watch(self.formulas))))
 
     def _compare(self, name: str, v, kind: str = "", place: str = "") -> list[str]:
         """Compare something that is kept; the versions of the storages in it."""

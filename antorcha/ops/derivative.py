@@ -1,8 +1,10 @@
 """Derivatives as they are declared beside an operator, made ready to be recorded.
 
-`grad=` maps the name of an argument to a function of the cotangent `g` and of what it names: other arguments, `result`, or
-`x_shape` and `x_view`, the shape and the index map of argument `x`. `Terms` reads that once. Which terms apply to a call is told by
-the arguments that require grad; for each such set there is one `Derivative`, which says what to keep and what to compute.
+`grad=` maps the name of an argument to a function of the cotangent `g` and of what it names: other arguments, `result` (of several
+results all, or `result_1` one of them), or `x_shape` and `x_view`, the shape and the index map of argument `x`. Where the cotangents of
+several arguments are made together, it maps a tuple of names to a function that gives a tuple. `Terms` reads that once. Which terms apply
+to a call is told by the arguments that require grad; for each such set there is one `Derivative`, which says what to keep and what to
+compute.
 
 Both are done for every operation recorded, so for each set functions are written out in Python, with nothing left to look up: `attach`,
 which hangs a node on a result, `record`, which makes the result, too, and `compute`, which the node calls in the backward pass.
@@ -17,17 +19,17 @@ saving: list = []   # (pack, unpack) of the hooks on what is kept, the innermost
 
 
 class Term:
-    """The derivative by the argument at `position`: function(g, *needs)."""
+    """The derivative by the argument at `position`: function(g, *needs), or of what that gives the element `part`."""
 
-    __slots__ = ("position", "function", "needs", "bit")
+    __slots__ = ("position", "function", "needs", "bit", "part")
 
-    def __init__(self, position: int, function, needs: tuple, bit: int):
-        self.position, self.function, self.needs, self.bit = position, function, needs, bit
+    def __init__(self, position: int, function, needs: tuple, bit: int, part: int | None):
+        self.position, self.function, self.needs, self.bit, self.part = position, function, needs, bit, part
 
 
 class Derivative:
     """Several terms. `keeps`: (kind, position of the argument) of what a call keeps; `names`: what a term calls each;
-    `steps`: (function, places in `keeps` of what it needs).
+    `steps`: (function, places in `keeps` of what it needs, part of its result).
 
     `attach(out, *arguments)` makes a result (a tensor or a tuple of them) the differentiable one of an operator for these arguments;
     `record(form, inputs, meta, *arguments)` records a node whose tensor that is.
@@ -40,7 +42,7 @@ class Derivative:
     def __init__(self, terms: list[Term], keep_of):
         self.names = tuple(dict.fromkeys(n for term in terms for n in term.needs))
         self.keeps = tuple(keep_of(n) for n in self.names)
-        self.steps = tuple((term.function, tuple(self.names.index(n) for n in term.needs)) for term in terms)
+        self.steps = tuple((term.function, tuple(self.names.index(n) for n in term.needs), term.part) for term in terms)
         self.attach = self.record = self.compute = None
 
 
@@ -54,12 +56,14 @@ class Terms(dict):
         super().__init__()
         self.operator, self.parameters, self.node_class = operator, parameters, node_class
         self.terms = []
-        for name, function in source.items():
+        for by, function in source.items():
             code = function.__code__
             needs = code.co_varnames[1:code.co_argcount]
-            for n in (name, *needs):
-                self.keep_of(n)
-            self.terms.append(Term(parameters.index(name), function, needs, 1 << len(self.terms)))
+            together = type(by) is tuple
+            for part, name in enumerate(by if together else (by,)):
+                for n in (name, *needs):
+                    self.keep_of(n)
+                self.terms.append(Term(parameters.index(name), function, needs, 1 << len(self.terms), part if together else None))
         self.lists = 1 << len(parameters)
         self.inputs = tuple((term.position, term.bit) for term in self.terms)
 
@@ -69,6 +73,8 @@ class Terms(dict):
         if name == "result":
             return RESULT, -1
         argument, _, part = name.rpartition("_")
+        if argument == "result" and part.isdigit():
+            return RESULT, int(part)
         if argument in self.parameters and part in (SHAPE, VIEW):
             return (SHAPE if part == SHAPE else VIEW), self.parameters.index(argument)
         raise TypeError(f"{self.operator}: a derivative names {name!r}; expected one of {list(self.parameters)} or 'result'")
@@ -91,7 +97,7 @@ class Terms(dict):
         found = self[bits] = Derivative([t for t in self.terms if t.bit & (tensors | lists)], self.keep_of)
         of = {t.position: "tensor" if t.bit & tensors else "list" for t in self.terms if t.bit & (tensors | lists)}
         space = {**names, "derivative": found, "new": self.node_class}
-        space.update((f"function{i}", function) for i, (function, _) in enumerate(found.steps))
+        space.update((f"function{i}", function) for i, (function, _, _) in enumerate(found.steps))
         found.attach, found.record = (written(text(found, self.parameters, of), space) for text in (_attaching, _recording))
         space["formulas"] = written(_formulas(found, of), space)
         space["calls"] = names["Recollections"](space["formulas"], 2)
@@ -149,7 +155,9 @@ def _keeping(derivative: Derivative, of: dict) -> list[str]:
     lines, kept, versions, certain = [], [], [], False
     for j, (kind, i) in enumerate(derivative.keeps):
         known = of.get(i)
-        if kind is RESULT:      # without its grad_fn, which would make a cycle
+        if kind is RESULT and i >= 0:
+            lines.append(f"k{j} = out[{i}].storage; v{j} = k{j}.version")
+        elif kind is RESULT:      # without its grad_fn, which would make a cycle
             lines += [f"try: k{j} = out.storage; v{j} = k{j}.version",
                       f"except AttributeError: k{j}, v{j} = kept_results(out)"]
         elif kind is SHAPE and known == "list":
@@ -214,8 +222,14 @@ def _formulas(derivative: Derivative, of: dict) -> str:
     """The text of `formulas`: each cotangent is made to fit the argument it belongs to."""
     lines = []
     several = "list" in of.values()
-    for i, (_, needs) in enumerate(derivative.steps):
+    together: dict = {}     # function -> what it gave
+    for i, (function, needs, part) in enumerate(derivative.steps):
         call = f"function{i}(g, {''.join(f'k{j}, ' for j in needs)})"
+        if part is not None:
+            if function not in together:
+                together[function] = f"s{i}"
+                lines.append(f"s{i} = {call}")
+            call = f"{together[function]}[{part}]"
         lines += [f"extend(found, {call})"] if several else [
             f"r{i} = {call}",
             f"if r{i} is not None and r{i}._meta is not m{i}: r{i} = reduce_to(r{i}, m{i})"]

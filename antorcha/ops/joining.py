@@ -22,6 +22,7 @@ from .view import SCATTER, expand_, slice_, slice_view, unsqueeze, view_
 
 Tensor = "Tensor"
 SAMPLES, AT_ONCE = 8, 1 << 20       # as many tensors in memory, of no more bytes together, are copied when they are joined
+FEW = 8             # tensors to each that is still to be computed, which it then is
 
 
 def _cat_grad(g, shapes, dim):
@@ -109,6 +110,11 @@ def _copied(tensors: list, dim: int, joined: Callable[[int], tuple]):
     `joined(dim)`: the shape of the batch."""
     if state.watch is not None or state.rewriter is not None or config.eager:
         return None
+    pending = [x for x in tensors if x.storage.node.buffer is None]
+    if len(pending) * FEW > len(tensors) or any([x._rg for x in pending]):
+        return None
+    for x in pending:       # the newest of a memory of samples
+        x.storage.buffer()
     first, tracked = tensors[0]._meta, grad_enabled()
     d, fits, sources = first.dtype, {}, []
     for x in tensors:

@@ -136,7 +136,7 @@ INV, SOLVE = host_op("linalg_inv", lapack.inv), host_op("linalg_solve", lapack.s
 
 
 @operator(name="linalg_inv_ex", public=False, holomorphic=False,
-          grad=dict(A=lambda g, result: -result[0].mH @ g[0] @ result[0].mH))
+          grad=dict(A=lambda g, result_0: -result_0.mH @ g[0] @ result_0.mH))
 def inverse_(A: Tensor):
     return inv_ex_t(*run_square(INV, A))
 
@@ -163,7 +163,7 @@ def inv(A: Tensor) -> Tensor:
 
 
 @operator(name="linalg_solve_ex", public=False, holomorphic=False,
-          grad=dict(A=lambda g, A, result: -solve_(A.mH, g[0])[0] @ result[0].mH, B=lambda g, A: solve_(A.mH, g[0])[0]))
+          grad=dict(A=lambda g, A, result_0: -solve_(A.mH, g[0])[0] @ result_0.mH, B=lambda g, A: solve_(A.mH, g[0])[0]))
 def solve_(A: Tensor, B: Tensor):
     return solve_ex_t(*run_square(SOLVE, A, B))
 
@@ -449,7 +449,7 @@ CHOLESKY = host_op("linalg_cholesky", lapack.cholesky)
 
 
 @operator(name="linalg_cholesky_ex", public=False, holomorphic=False,
-          grad=dict(A=lambda g, result: _cholesky_grad(g[0], result[0])))
+          grad=dict(A=lambda g, result_0: _cholesky_grad(g[0], result_0)))
 def cholesky_(A: Tensor, upper):
     """The lower factor, from the upper triangle of A if `upper`."""
     return cholesky_ex_t(*run_square(CHOLESKY, A.mH if upper else A))

@@ -98,7 +98,7 @@ def _planes(lead: tuple) -> tuple:
 
 
 @operator(name="max_pool_with_indices", title="MaxPoolWithIndices", public=False, grad=dict(
-    input=lambda g, input_shape, size, result: spread_max(g[0], result[1], input_shape, len(size))))
+    input=lambda g, input_shape, size, result_1: spread_max(g[0], result_1, input_shape, len(size))))
 def max_pool(input: Tensor, size, stride, padding, dilation, count):
     """(largest element, its offset in the plane) of each window over the last dimensions."""
     n, d = len(size), input._meta.dtype
@@ -316,7 +316,7 @@ adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (_adaptive_avg(n
 
 
 @operator(name="window_max", title="WindowMax", public=False, grad=dict(
-    input=lambda g, input_shape, starts, result: spread_max(g[0], result[1], input_shape, len(starts))))
+    input=lambda g, input_shape, starts, result_1: spread_max(g[0], result_1, input_shape, len(starts))))
 def window_max(input: Tensor, starts, stops):
     """(largest element, its offset in the plane) of windows given by where they begin and end in each of the last dimensions:
     int64 tensors that broadcast against (leading dimensions, windows)."""

@@ -22,6 +22,7 @@ from ..base import config
 from ..base import dtype as dt
 from ..base.errors import user_frame
 from ..base.grad_mode import autocast_dtype, grad_enabled
+from ..base.symbol import Symbol
 from ..graph import tape
 from ..graph.node import View
 from ..graph.tape import LONGEST, state
@@ -272,10 +273,14 @@ def sequence(items, tensors: list, nodes: list) -> tuple | None:
 
 def _shared(tensors, nodes) -> tuple:
     """Which of several tensors have the same value, the same memory and the same history."""
-    storages = [t.storage for t in tensors]
-    histories = [t._grad_fn or t for t in tensors]
-    return (*map(nodes.index, nodes), *map(storages.index, storages), *map(list(map(id, histories)).index, map(id, histories)),
+    return (*_firsts(nodes), *_firsts([t.storage for t in tensors]), *_firsts([t._grad_fn or t for t in tensors]),
             *[t._nr for t in tensors])
+
+
+def _firsts(objects) -> list[int]:
+    """Of each object the place at which it comes first."""
+    places: dict = {}
+    return [places.setdefault(id(x), k) for k, x in enumerate(objects)]
 
 
 @functools.cache
@@ -287,8 +292,9 @@ def spelling_space() -> dict:
 
 # -- what a call records ----------------------------------------------------------------------------------------
 
-def observe(call, tensors, nodes) -> tuple:
-    """(call(), a function that records the same for other tensors or None, how many nodes that are)."""
+def observe(call, tensors, nodes, numbers: list | None = None) -> tuple:
+    """(call(), a function that records the same for other tensors or None, how many nodes that are). `numbers`: the formulas of numbers
+    that may be others, too (`base.symbol`), from what is then a third argument."""
     before, onlooker, first = len(tape.nodes), Onlooker(), derivative.names["count"]()
     versions = [t.storage.version for t in tensors]
     edges = [place_of(derivative.names["edge_of"](t)) if t._rg else None for t in tensors]
@@ -305,13 +311,15 @@ def observe(call, tensors, nodes) -> tuple:
             state.unsure = True
     if onlooker.refused:
         return result, None, 0
-    text = Text(tensors, nodes, edges, first)
+    symbols = {id(x): x.name for n in recorded for x in n.inputs if type(x) is Symbol} if numbers else None
+    text = Text(tensors, nodes, edges, first, symbols)
+    text.lines += numbers or []
     try:
         text.require(onlooker.required)
         text.draw(onlooker.drawn)
         text.record(recorded)
         text.written(versions)
-        return result, text.function(_results(text, result)), len(recorded)
+        return result, text.function(_results(text, result), *(() if numbers is None else ("numbers",))), len(recorded)
     except Untold:
         return result, None, 0
 

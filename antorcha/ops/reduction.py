@@ -208,7 +208,7 @@ def along(values, dim: int, rank: int):
     return core.arange(0, values, 1).reshape((-1,) + (1,) * (rank - 1 - dim % rank))
 
 
-def _pick_grad(g, dim, keepdim, input_shape, result):
+def _pick_grad(g, dim, keepdim, input_shape, picked):
     """The cotangent of `values` at the position that was picked, else 0."""
     g = g[0]
     rank = len(input_shape)
@@ -216,7 +216,7 @@ def _pick_grad(g, dim, keepdim, input_shape, result):
         return g
     d = dim % rank
     place = along(input_shape[d], d, rank)
-    return pw.where(place == _restore(result[1], d, keepdim, rank), _restore(g, d, keepdim, rank), 0.0)
+    return pw.where(place == _restore(picked, d, keepdim, rank), _restore(g, d, keepdim, rank), 0.0)
 
 
 def _pair(name):
@@ -231,7 +231,7 @@ frexp_t = named("frexp", "mantissa", "exponent")
 
 
 @operator(
-    name="max", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result: _pick_grad(g, dim, keepdim, input_shape, result))
+    name="max", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result_1: _pick_grad(g, dim, keepdim, input_shape, result_1))
 )
 def max_along(input: Tensor, dim, keepdim):
     d = input._meta.dtype
@@ -240,7 +240,7 @@ def max_along(input: Tensor, dim, keepdim):
 
 
 @operator(
-    name="min", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result: _pick_grad(g, dim, keepdim, input_shape, result))
+    name="min", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result_1: _pick_grad(g, dim, keepdim, input_shape, result_1))
 )
 def min_along(input: Tensor, dim, keepdim):
     d = input._meta.dtype

@@ -70,20 +70,20 @@ def cumprod(input: Tensor, dim, *, dtype=None) -> Tensor:
     return scan("prod", input, dim, d, d)
 
 
-def _extreme_grad(g, dim, input_shape, result):
+def _extreme_grad(g, dim, input_shape, places):
     if not input_shape:
         return g[0]
-    return core.zeros(meta(dense(input_shape), g[0].dtype.compute, g[0]._meta.device)).scatter_add(dim, result[1], widened(g[0]))
+    return core.zeros(meta(dense(input_shape), g[0].dtype.compute, g[0]._meta.device)).scatter_add(dim, places, widened(g[0]))
 
 
-@operator(grad=dict(input=lambda g, dim, input_shape, result: _extreme_grad(g, dim, input_shape, result)))
+@operator(grad=dict(input=lambda g, dim, input_shape, result_1: _extreme_grad(g, dim, input_shape, result_1)))
 def cummax(input: Tensor, dim):
     """(running maximum, its position) along `dim`."""
     d = input._meta.dtype
     return cummax_t(scan("max", input, dim, d, d), scan("argmax", input, dim, d, dt.int64))
 
 
-@operator(grad=dict(input=lambda g, dim, input_shape, result: _extreme_grad(g, dim, input_shape, result)))
+@operator(grad=dict(input=lambda g, dim, input_shape, result_1: _extreme_grad(g, dim, input_shape, result_1)))
 def cummin(input: Tensor, dim):
     """(running minimum, its position) along `dim`."""
     d = input._meta.dtype

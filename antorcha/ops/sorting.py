@@ -73,11 +73,11 @@ SORT, TOPK = host_op("sort", _sort_host), host_op("topk", _topk_host)
 KTH, MEDIAN, NANMEDIAN, MODE = (host_op(f.__name__[1:-5], f) for f in (_kth_host, _median_host, _nanmedian_host, _mode_host))
 
 
-def _scatter_back(g, dim, input_shape, result):
+def _scatter_back(g, dim, input_shape, places):
     """The cotangent of values[i] to the position it came from."""
     if not input_shape:
         return g[0]
-    return core.zeros(meta(dense(input_shape), g[0]._meta.dtype, g[0]._meta.device)).scatter_add(dim, result[1], g[0])
+    return core.zeros(meta(dense(input_shape), g[0]._meta.dtype, g[0]._meta.device)).scatter_add(dim, places, g[0])
 
 
 def _alone(kind, input):
@@ -85,7 +85,7 @@ def _alone(kind, input):
     return kind(input.clone(), core.zeros(meta(dense(()), dt.int64, input._meta.device)))
 
 
-@operator(name="sort", public=False, grad=dict(input=lambda g, dim, input_shape, result: _scatter_back(g, dim, input_shape, result)))
+@operator(name="sort", public=False, grad=dict(input=lambda g, dim, input_shape, result_1: _scatter_back(g, dim, input_shape, result_1)))
 def sort_(input: Tensor, dim, descending):
     shape = input._meta.view.shape
     return sort_t(*run(SORT, (input,), [(shape, input._meta.dtype), (shape, dt.int64)], dim=dim, descending=descending))
@@ -114,7 +114,7 @@ def msort(input: Tensor) -> Tensor:
     return sort(input, 0)[0] if input.dim() else input.clone()
 
 
-@operator(name="topk", public=False, grad=dict(input=lambda g, dim, input_shape, result: _scatter_back(g, dim, input_shape, result)))
+@operator(name="topk", public=False, grad=dict(input=lambda g, dim, input_shape, result_1: _scatter_back(g, dim, input_shape, result_1)))
 def topk_(input: Tensor, k, dim, largest):
     shape = input._meta.view.shape
     out = shape[:dim] + (k,) + shape[dim + 1:]
@@ -135,7 +135,7 @@ def topk(input: Tensor, k, dim=-1, largest=True, sorted=True):
 
 def _ranked(op, kind):
     """An operator (input, dim, **params) -> (values, positions) along `dim`, kept with size 1."""
-    @operator(name=op.name, public=False, grad=dict(input=lambda g, dim, input_shape, result: _scatter_back(g, dim, input_shape, result)))
+    @operator(name=op.name, public=False, grad=dict(input=lambda g, dim, input_shape, result_1: _scatter_back(g, dim, input_shape, result_1)))
     def search(input: Tensor, dim, params):
         shape = input._meta.view.shape
         out = shape[:dim] + (1,) + shape[dim + 1:]

@@ -359,7 +359,7 @@ def _pinv_host(A, tolerance, hermitian):
     return (Vh.conj().swapaxes(-1, -2) * inverse[..., None, :]) @ U.conj().swapaxes(-1, -2)
 
 
-@operator(name="linalg_pinv", public=False, holomorphic=False, grad=dict(A=lambda g, A, result: pinv_grad(g[0], A, result[0])))
+@operator(name="linalg_pinv", public=False, holomorphic=False, grad=dict(A=lambda g, A, result_0: pinv_grad(g[0], A, result_0)))
 def pseudo_inverse(A: Tensor, tolerance, hermitian):
     return run(PINV, (A, tolerance), [((*A.shape[:-2], A.shape[-1], A.shape[-2]), A._meta.dtype), WHY], hermitian=hermitian)
 

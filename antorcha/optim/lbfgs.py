@@ -58,10 +58,25 @@ class LBFGS(Optimizer):
             state = self.state[self._params[0]]
             state.setdefault("func_evals", 0)
             state.setdefault("n_iter", 0)
-            memory = {name: _as_arrays(state.get(name)) for name in _VECTORS}
+            memory = self._recall(state)
             first = self._step(group, state, memory, evaluate)
-            state.update({name: _as_tensors(value) for name, value in memory.items() if value is not None})
+            self._keep(state, memory)
             return first
+
+    _kept: tuple = ({}, {})     # what the last step left, as tensors and as arrays: few of these change in a step
+
+    def _recall(self, state) -> dict:
+        """The vectors that are kept between the steps, as arrays."""
+        tensors, arrays = self._kept
+        return {name: _copied(arrays[name]) if name in tensors and state.get(name) is tensors[name] else _as_arrays(state.get(name))
+                for name in _VECTORS}
+
+    def _keep(self, state, memory: dict) -> None:
+        known = {id(a): t for name in _HISTORY for a, t in zip(self._kept[1].get(name, ()), self._kept[0].get(name, ()))}
+        tensors = {name: [known.get(id(a)) if id(a) in known else _as_tensor(a) for a in value] if name in _HISTORY else _as_tensor(value)
+                   for name, value in memory.items() if value is not None}
+        state.update(tensors)
+        self._kept = tensors, {name: _copied(memory[name]) for name in tensors}
 
     def _step(self, group, state, memory, closure):
         first = closure()
@@ -109,7 +124,8 @@ class LBFGS(Optimizer):
         return first
 
 
-_VECTORS = ("d", "old_dirs", "old_stps", "ro", "H_diag", "prev_flat_grad")     # kept as tensors between the steps
+_HISTORY = ("old_dirs", "old_stps", "ro")      # lists
+_VECTORS = ("d", *_HISTORY, "H_diag", "prev_flat_grad")     # kept as tensors between the steps
 
 
 def _as_arrays(x):
@@ -118,10 +134,12 @@ def _as_arrays(x):
     return host(x.detach().cpu())[()] if isinstance(x, torch.Tensor) else x
 
 
-def _as_tensors(x):
-    if isinstance(x, list):
-        return [_as_tensors(y) for y in x]
+def _as_tensor(x):
     return torch.tensor(x) if isinstance(x, (np.ndarray, np.generic)) else x
+
+
+def _copied(x):
+    return x.copy() if isinstance(x, list) else x
 
 
 def remember(memory: dict, y: np.ndarray, s: np.ndarray, most: int) -> None:

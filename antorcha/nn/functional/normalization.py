@@ -15,7 +15,7 @@ from ...ops.record import core, operator, wide, widened
 Tensor = "Tensor"
 
 
-@operator(name="moments", public=False, grad=dict(input=lambda g, input, dims, result: _moments_grad(g, input, dims, result[0])))
+@operator(name="moments", public=False, grad=dict(input=lambda g, input, dims, result_0: _moments_grad(g, input, dims, result_0)))
 def _moments(input: Tensor, dims):
     """(mean, variance) over dimensions, which stay. The operators below are given the moments of their input, and their derivative by it
     takes in what goes through the moments; what derives that derivative finds it here."""

@@ -1,103 +1,216 @@
-"""Recurrent layers and cells as functions: each step is composed of the engine's operators."""
+"""Recurrent layers and cells as functions: each step is composed of the engine's operators.
+
+A layer over sequences of one length is a single operator whose derivative goes back through time. It makes the cotangents of the weights
+when it is through, each as one product over all times: left to the steps, these would be as many products, and sums of their results.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from ...base.grad_mode import mode as modes
 from ...ops.contraction import linear
 from ...ops.joining import cat, stack
+from ...ops.pointwise import where
 from ...ops.recall import recalled
+from ...ops.record import operator
 
-# -- cells: (x, state, weights) -> new state -------------------------------------------------------------------
+Tensor = "Tensor"
+
+
+# -- steps: (W_ih x + b_ih, state, W_hh, b_hh) -> (new state, gates that the derivative uses) --------------------------
+#
+# Their derivatives: (cotangents of the new state, cotangents of the gates, gates, state before, state after) -> cotangents of
+# W_ih x + b_ih, of W_hh h + b_hh, and of the state before as far as that enters otherwise. Cotangents may be None.
+
+def _tanh_step(projected, state, w_hh, b_hh):
+    return ((projected + linear(state[0], w_hh, b_hh)).tanh(),), ()
+
+
+def _tanh_step_back(g, g_gates, gates, before, after):
+    d = g[0] * (1 - after[0] * after[0])
+    return d, d, (None,)
+
+
+def _relu_step(projected, state, w_hh, b_hh):
+    return ((projected + linear(state[0], w_hh, b_hh)).relu(),), ()
+
+
+def _relu_step_back(g, g_gates, gates, before, after):
+    d = where(after[0] > 0, g[0], 0.0)
+    return d, d, (None,)
+
+
+def _lstm_step(projected, state, w_hh, b_hh):
+    h, c = state
+    i, f, g, o = (projected + linear(h, w_hh, b_hh)).chunk(4, -1)
+    i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+    c = f * c + i * g
+    t = c.tanh()
+    return (o * t, c), (i, f, g, o, t)
+
+
+def _lstm_step_back(g_state, g_gates, gates, before, after):
+    i, f, g, o, t = gates
+    di, df, dg, do, dt = g_gates
+    dh, dc = g_state
+    do = _sum(dh * t, do)
+    dc = _sum(_sum(dh * o, dt) * (1 - t * t), dc)
+    di, df, dg = _sum(dc * g, di), _sum(dc * before[1], df), _sum(dc * i, dg)
+    d = cat([di * (i * (1 - i)), df * (f * (1 - f)), dg * (1 - g * g), do * (o * (1 - o))], -1)
+    return d, d, (None, dc * f)
+
+
+def _gru_step(projected, state, w_hh, b_hh):
+    h = state[0]
+    x_r, x_z, x_n = projected.chunk(3, -1)
+    s = linear(h, w_hh, b_hh)
+    h_r, h_z, h_n = s.chunk(3, -1)
+    r, z = (x_r + h_r).sigmoid(), (x_z + h_z).sigmoid()
+    n = (x_n + r * h_n).tanh()
+    return (n + z * (h - n),), (r, z, n, s)
+
+
+def _gru_step_back(g, g_gates, gates, before, after):
+    r, z, n, s = gates
+    dr, dz, dn, ds = g_gates
+    h_n = s.chunk(3, -1)[2]
+    dh = g[0]
+    dn = _sum(dh * (1 - z), dn) * (1 - n * n)
+    dz = _sum(dh * (before[0] - n), dz) * (z * (1 - z))
+    dr = _sum(dn * h_n, dr) * (r * (1 - r))
+    return cat([dr, dz, dn], -1), _sum(cat([dr, dz, dn * r], -1), ds), (dh * z,)
+
+
+def _sum(a, b):
+    """The sum of two cotangents, of which one may be None."""
+    return a if b is None else b if a is None else a + b
+
+
+class Step(NamedTuple):
+    """`tensors`: in the state and among the gates."""
+
+    forward: object
+    backward: object
+    tensors: int
+
+
+STEPS = {"RNN_TANH": Step(_tanh_step, _tanh_step_back, 1), "RNN_RELU": Step(_relu_step, _relu_step_back, 1),
+         "LSTM": Step(_lstm_step, _lstm_step_back, 7), "GRU": Step(_gru_step, _gru_step_back, 5)}
+
+
+# -- all steps of a layer ---------------------------------------------------------------------------------------
+
+@operator(name="recurrence", title="Recurrence", public=False, partial=True, grad={
+    ("projected", "h", "c", "w_hh", "b_hh"): lambda g, h, c, w_hh, b_hh, mode, reverse, result: _recurrence_back(
+        g, (h,) if c is None else (h, c), w_hh, b_hh, mode, reverse, result)})
+def recurrence(projected: Tensor, h: Tensor, c, w_hh: Tensor, b_hh, mode, reverse):
+    """Step after step, from the last time to the first if `reverse`: of each the state and the gates, one after the other.
+
+    `projected`: (L, N, gates * hidden) is W_ih x + b_ih; `h`, `c`: (N, hidden) the state to begin with, `c` None except for an LSTM.
+    """
+    step, state, found = STEPS[mode].forward, (h,) if c is None else (h, c), []
+    inputs = projected.unbind(0)
+    for part in reversed(inputs) if reverse else inputs:
+        state, gates = step(part, state, w_hh, b_hh)
+        found += [*state, *gates]
+    return tuple(found)
+
+
+def _recurrence_back(g, start, w_hh, b_hh, mode, reverse, result):
+    """The cotangents of `projected`, the state's two tensors and the recurrent weights."""
+    step, held = STEPS[mode], len(start)
+    g = g if isinstance(g, tuple) else (g,)
+    parts = [slice(k, k + step.tensors) for k in range(0, len(result), step.tensors)]
+    states = [start, *[result[p][:held] for p in parts]]
+    carried = (None,) * held
+    of_inputs, of_products = [], []
+    for k in reversed(range(len(parts))):
+        arrived, before, after = g[parts[k]], states[k], states[k + 1]
+        dh, *dc = (_sum(a, b) for a, b in zip(arrived, carried))
+        d_input, d_product, (direct, *further) = step.backward(
+            (dh if dh is not None else after[0] * 0, *dc), arrived[held:], result[parts[k]][held:], before, after)
+        carried = (_sum(d_product @ w_hh, direct), *further)
+        of_inputs.append(d_input)
+        of_products.append(d_product)
+    hidden = [s[0] for s in states[:-1]]
+    for steps in (hidden,) if reverse else (of_inputs, of_products):
+        steps.reverse()     # in the order of time
+    d_products, hidden = _all_times(of_products), _all_times(hidden)
+    d_projected = d_products if of_inputs[0] is of_products[0] else _all_times(of_inputs)
+    d_weight = d_products.flatten(0, 1).t() @ hidden.flatten(0, 1)
+    return d_projected, carried[0], *(carried[1:] or (None,)), d_weight, None if b_hh is None else d_products.sum((0, 1))
+
+
+def _all_times(parts: list):
+    return stack(parts, 0) if len(parts) > 1 else parts[0].unsqueeze(0)
+
+
+# -- cells: (x, state, weights) -> new state --------------------------------------------------------------------
+
+def _cell(mode, x, state, w_ih, w_hh, b_ih, b_hh) -> tuple:
+    projected = linear(x, w_ih, b_ih)
+    if projected.dim() != 2 or modes.autocast is not None:
+        return STEPS[mode].forward(projected, state, w_hh, b_hh)[0]
+    return recurrence(projected.unsqueeze(0), state[0], *(state[1:] or (None,)), w_hh, b_hh, mode, False)[:len(state)]
 
 
 @recalled
 def rnn_tanh_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """tanh(W_ih x + b_ih + W_hh h + b_hh)."""
-    return _tanh_step(linear(input, w_ih, b_ih), hx, w_hh, b_hh)
+    return _cell("RNN_TANH", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
 
 
 @recalled
 def rnn_relu_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """relu(W_ih x + b_ih + W_hh h + b_hh)."""
-    return _relu_step(linear(input, w_ih, b_ih), hx, w_hh, b_hh)
+    return _cell("RNN_RELU", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
 
 
 @recalled
 def lstm_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """(h', c') from x and (h, c); the weights hold the gates i, f, g, o. Hochreiter and Schmidhuber, 1997."""
-    return _lstm_step(linear(input, w_ih, b_ih), tuple(hx), w_hh, b_hh)
+    return _cell("LSTM", input, tuple(hx), w_ih, w_hh, b_ih, b_hh)
 
 
 @recalled
 def gru_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """h' from x and h; the weights hold the gates r, z, n. Cho et al., 2014."""
-    return _gru_step(linear(input, w_ih, b_ih), hx, w_hh, b_hh)
-
-
-# -- steps: the same from W_ih x + b_ih, which a layer computes for all times at once -----------------------------
-
-def _tanh_step(projected, h, w_hh, b_hh):
-    return (projected + linear(h, w_hh, b_hh)).tanh()
-
-
-def _relu_step(projected, h, w_hh, b_hh):
-    return (projected + linear(h, w_hh, b_hh)).relu()
-
-
-def _lstm_step(projected, state, w_hh, b_hh, w_hr=None):
-    h, c = state
-    i, f, g, o = (projected + linear(h, w_hh, b_hh)).chunk(4, -1)
-    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    h = o.sigmoid() * c.tanh()
-    return (h if w_hr is None else linear(h, w_hr)), c
-
-
-def _gru_step(projected, h, w_hh, b_hh):
-    x_r, x_z, x_n = projected.chunk(3, -1)
-    h_r, h_z, h_n = linear(h, w_hh, b_hh).chunk(3, -1)
-    z = (x_z + h_z).sigmoid()
-    n = (x_n + (x_r + h_r).sigmoid() * h_n).tanh()
-    return n + z * (h - n)
-
-
-STEPS = {"RNN_TANH": _tanh_step, "RNN_RELU": _relu_step, "LSTM": _lstm_step, "GRU": _gru_step}
+    return _cell("GRU", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
 
 
 # -- layers -----------------------------------------------------------------------------------------------------
 
-def _each(states, function):
-    """`function` of a state: of each tensor of an LSTM's pair."""
-    return tuple(function(s) for s in states) if isinstance(states, tuple) else function(states)
-
-
-def _joined(parts, join):
-    """States, which may be pairs, joined tensor by tensor."""
-    return tuple(join(list(p)) for p in zip(*parts)) if isinstance(parts[0], tuple) else join(parts)
-
-
-def _hidden(state):
-    return state[0] if isinstance(state, tuple) else state
-
-
-def _direction(step, x, state, weights, bias: bool, reverse: bool, batch_sizes):
+def _direction(mode, x, state: tuple, weights, bias: bool, reverse: bool, batch_sizes):
     """One layer in one direction: the hidden states of all times, a list in the order of time, and the last state. `x` is
     (L, N, features), or packed (sum of batch_sizes, features)."""
     w_ih, w_hh, *rest = weights
     b_ih, b_hh = rest[:2] if bias else (None, None)
     extra = rest[2 if bias else 0:]
     projected = linear(x, w_ih, b_ih)
-    inputs = projected.unbind(0) if batch_sizes is None else projected.split(batch_sizes)
-    outputs = []
-    for part in reversed(inputs) if reverse else inputs:
-        n, whole = part.shape[0], _hidden(state).shape[0]
-        if n == whole:
-            state = step(part, state, w_hh, b_hh, *extra)
-            outputs.append(_hidden(state))
-            continue
-        # Sequences are sorted, longest first: the others have ended, or (backwards) not begun.
-        new = step(part, _each(state, lambda s, n=n: s[:n]), w_hh, b_hh, *extra)
-        outputs.append(_hidden(new))
-        state = _joined([new, _each(state, lambda s, n=n: s[n:])], lambda s: cat(s, 0))
+    if batch_sizes is None and not extra and modes.autocast is None:
+        n = STEPS[mode].tensors
+        found = recurrence(projected, state[0], *(state[1:] or (None,)), w_hh, b_hh, mode, reverse)
+        outputs, state = list(found[::n]), found[-n:][:len(state)]
+    else:
+        outputs, state = _one_by_one(STEPS[mode].forward, projected, state, w_hh, b_hh, *extra, reverse=reverse, sizes=batch_sizes)
     return outputs[::-1] if reverse else outputs, state
+
+
+def _one_by_one(step, projected, state: tuple, w_hh, b_hh, w_hr=None, *, reverse: bool, sizes) -> tuple[list, tuple]:
+    """The hidden states in the order in which they are computed, and the last state: of sequences that end at different times, or
+    with hidden states that are projected by `w_hr`."""
+    outputs = []
+    inputs = projected.unbind(0) if sizes is None else projected.split(sizes)
+    for part in reversed(inputs) if reverse else inputs:
+        n = part.shape[0]
+        # Sequences are sorted, longest first: the others have ended, or (backwards) not begun.
+        ended = n < state[0].shape[0]
+        (h, *cell), _ = step(part, tuple([s[:n] for s in state]) if ended else state, w_hh, b_hh)
+        new = (h if w_hr is None else linear(h, w_hr), *cell)
+        outputs.append(new[0])
+        state = tuple([cat([a, s[n:]], 0) for a, s in zip(new, state)]) if ended else new
+    return outputs, state
 
 
 def run(mode, x, states, weights, directions: int, bias: bool, dropout: float, batch_first: bool, batch_sizes=None):
@@ -107,16 +220,17 @@ def run(mode, x, states, weights, directions: int, bias: bool, dropout: float, b
     for an LSTM; `dropout`: the probability, applied between layers; `batch_sizes`: of packed input.
     """
     from . import dropout as drop
-    step = STEPS[mode]
     sizes = None if batch_sizes is None else batch_sizes.tolist()
     if batch_first and sizes is None:
         x = x.transpose(0, 1)
+    pair = isinstance(states, tuple)
     finals = []
     for layer in range(len(weights) // directions):
         sides = []
         for d in range(directions):
             k = layer * directions + d
-            outputs, final = _direction(step, x, _each(states, lambda s, k=k: s[k]), weights[k], bias, d == 1, sizes)
+            state = tuple([s[k] for s in (states if pair else (states,))])
+            outputs, final = _direction(mode, x, state, weights[k], bias, d == 1, sizes)
             sides.append(stack(outputs, 0) if sizes is None else cat(outputs, 0))
             finals.append(final)
         x = sides[0] if directions == 1 else cat(sides, -1)
@@ -124,4 +238,5 @@ def run(mode, x, states, weights, directions: int, bias: bool, dropout: float, b
             x = drop(x, dropout)
     if batch_first and sizes is None:
         x = x.transpose(0, 1)
-    return x, _joined(finals, lambda s: stack(s, 0))
+    last = tuple([stack(list(s), 0) for s in zip(*finals)])
+    return x, last if pair else last[0]
