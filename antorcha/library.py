@@ -13,9 +13,10 @@ import weakref
 from . import ops
 from ._C.dispatch import DispatchKey
 from .base import dtype as dt
+from .base.grad_mode import mode
 from .core.function import Function
 from .core.tensor import Tensor
-from .ops.record import by_lane, mode
+from .ops.record import by_lane
 from .schema import Parameter, Schema, infer_schema, parse  # noqa: F401 (infer_schema is a name of this module)
 from .unavailable import unavailable_function
 

@@ -8,7 +8,8 @@ import pytest
 import antorcha as torch
 from antorcha.nn.functional import recurrent
 
-LAYERS = {"lstm": (torch.nn.LSTM, {}), "gru": (torch.nn.GRU, {}), "tanh": (torch.nn.RNN, {}), "relu": (torch.nn.RNN, dict(nonlinearity="relu")),
+LAYERS = {"lstm": (torch.nn.LSTM, {}), "gru": (torch.nn.GRU, {}), "tanh": (torch.nn.RNN, {}),
+          "relu": (torch.nn.RNN, dict(nonlinearity="relu")),
           "both ways": (torch.nn.GRU, dict(bidirectional=True, bias=False))}
 
 

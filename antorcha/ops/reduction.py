@@ -231,7 +231,8 @@ frexp_t = named("frexp", "mantissa", "exponent")
 
 
 @operator(
-    name="max", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result_1: _pick_grad(g, dim, keepdim, input_shape, result_1))
+    name="max", public=False, grad=dict(
+        input=lambda g, dim, keepdim, input_shape, result_1: _pick_grad(g, dim, keepdim, input_shape, result_1))
 )
 def max_along(input: Tensor, dim, keepdim):
     d = input._meta.dtype
@@ -240,7 +241,8 @@ def max_along(input: Tensor, dim, keepdim):
 
 
 @operator(
-    name="min", public=False, grad=dict(input=lambda g, dim, keepdim, input_shape, result_1: _pick_grad(g, dim, keepdim, input_shape, result_1))
+    name="min", public=False, grad=dict(
+        input=lambda g, dim, keepdim, input_shape, result_1: _pick_grad(g, dim, keepdim, input_shape, result_1))
 )
 def min_along(input: Tensor, dim, keepdim):
     d = input._meta.dtype

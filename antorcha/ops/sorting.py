@@ -135,7 +135,8 @@ def topk(input: Tensor, k, dim=-1, largest=True, sorted=True):
 
 def _ranked(op, kind):
     """An operator (input, dim, **params) -> (values, positions) along `dim`, kept with size 1."""
-    @operator(name=op.name, public=False, grad=dict(input=lambda g, dim, input_shape, result_1: _scatter_back(g, dim, input_shape, result_1)))
+    @operator(name=op.name, public=False, grad=dict(
+        input=lambda g, dim, input_shape, result_1: _scatter_back(g, dim, input_shape, result_1)))
     def search(input: Tensor, dim, params):
         shape = input._meta.view.shape
         out = shape[:dim] + (1,) + shape[dim + 1:]
