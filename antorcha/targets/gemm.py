@@ -353,7 +353,8 @@ class _Writer:
             emitter.indices[name] = operand
         extent = self._extents(f, emitter, m)
         count = f.let("load i64, ptr %lines")
-        with f.loop("0", "%rows", carry=[*split(f, "%m", extent), count], metadata=compact_loop(emitter)) as row, f.scope():
+        few = emitter.meta('!{!"llvm.loop.vectorize.enable", i1 false}')       # rows: vectors of addresses take long to compile
+        with f.loop("0", "%rows", carry=[*split(f, "%m", extent), count], metadata=compact_loop(emitter, few)) as row, f.scope():
             *indices, count = row.carried
             for (name, _), operand in zip(m, indices):
                 emitter.indices[name] = operand
