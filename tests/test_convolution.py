@@ -323,3 +323,10 @@ def test_binary_cross_entropy_refuses_what_is_no_probability():
             F.binary_cross_entropy(torch.tensor([0.2, 1.0]), target)
         with pytest.raises(RuntimeError, match="between 0 and 1"):
             F.binary_cross_entropy(torch.tensor(bad), target)
+
+
+def test_bytes_are_interpolated_with_whole_weights():
+    """Of an element at the border, which is read several times, the weights are added before they are rounded (as PyTorch's values show)."""
+    x = torch.tensor([[[[122, 174, 183, 197], [129, 104, 87, 200]]]], dtype=torch.uint8)
+    assert F.interpolate(x, (3, 5), mode="bicubic").tolist() == [[[
+        [118, 163, 191, 194, 197], [125, 136, 133, 153, 203], [132, 109, 74, 111, 208]]]]

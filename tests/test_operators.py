@@ -132,6 +132,16 @@ def test_nextafter_of_bfloat16_is_its_own_neighbour():
     assert up.float().tolist()[:2] == [1.0 + 2.0 ** -7, -2.0 + 2.0 ** -7] and up[2] > 0
 
 
+def test_a_number_beside_itself_does_not_move():
+    x = at.tensor([1.0, 2.0], requires_grad=True)
+    assert at.autograd.grad(at.nextafter(x, at.tensor([1.0, 3.0])).sum(), x)[0].tolist() == [0.0, 1.0]
+
+
+def test_what_is_unique_has_a_place_for_each_element():
+    values, inverse, counts = at.unique(at.tensor(3.0), return_inverse=True, return_counts=True)
+    assert values.tolist() == [3.0] and inverse.tolist() == 0 and counts.tolist() == [1]
+
+
 def test_a_running_product_has_derivatives_beside_zeros():
     x = at.tensor([2.0, 0.0, 3.0, 0.0], requires_grad=True)
     assert at.autograd.grad(x.cumprod(0).sum(), x)[0].tolist() == [1.0, 2.0 + 6.0, 0.0, 0.0]

@@ -52,7 +52,7 @@ def signbit(input: Tensor) -> Tensor:
 
 
 @pointwise(lm.nextafter, name="nextafter", public=False, rule=floats_only,
-           grad=dict(input=lambda g: g, other=lambda g: g * 0))
+           grad=dict(input=lambda g, input, other: pw.where(input == other, 0.0, g), other=lambda g: g * 0))
 def nextafter_(input: Tensor, other: Tensor, step): ...
 
 

@@ -213,7 +213,7 @@ def mode(input: Tensor, dim=-1, keepdim=False):
 def _answers(values, inverse, counts, dtype, return_inverse, return_counts):
     out = [core.from_numpy(np.ascontiguousarray(values)).to(dtype)]
     out += [
-        core.from_numpy(np.ascontiguousarray(x, np.int64)) for x, wanted in ((inverse, return_inverse), (counts, return_counts)) if wanted
+        core.from_numpy(np.asarray(x, np.int64, order="C")) for x, wanted in ((inverse, return_inverse), (counts, return_counts)) if wanted
     ]
     return out[0] if len(out) == 1 else tuple(out)
 
