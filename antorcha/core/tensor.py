@@ -407,7 +407,8 @@ class Tensor:
     def __rpow__(self, other):
         return pw.pow(other, self)
 
-    __matmul__ = contraction.matmul
+    def __matmul__(self, other):
+        return contraction.matmul(self, other)
 
     def __rmatmul__(self, other):
         return contraction.matmul(other, self)

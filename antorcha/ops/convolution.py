@@ -18,7 +18,7 @@ from ..graph.node import View, dense, ordered
 from ..graph.node import view as make_view
 from .contraction import check_dtypes, contract
 from .recall import recalled
-from .record import autocasts, check_tensor, core, meta, operator, widened
+from .record import autocasts, check_tensor, core, meta, operator, rounded, widened
 from .view import slice_view
 from .windows import each, positive, surround, window_count, windows
 
@@ -152,7 +152,7 @@ def weigh(input: Tensor, cotangent: Tensor, size, stride, dilation, groups):
     if math.prod(chunks) == 1:
         return core.reread(contract(cotangent, left, x, right, 2 + n, 1, 1 + n, 1 + n), weight)
     sums = contract(cotangent, left, x, right, 2 + n, 1, 1 + n, 1 + n, wide=True)       # *chunks, groups, out, in, *K
-    total = core.cast(sums.sum(tuple(range(1 + n))), d)
+    total = rounded(sums.sum(tuple(range(1 + n))), d)
     return core.reread(total, weight)
 
 
@@ -196,7 +196,7 @@ def _check(what: str, n: int, input, weight, bias, stride, dilation, groups, cha
 
 def _with_bias(y, bias, n: int, single: bool, d):
     """The result in dtype `d`, the bias added before it is rounded."""
-    y = y if bias is None else core.cast(y + bias.reshape((1, -1) + (1,) * n), d)
+    y = y if bias is None else rounded(y + bias.reshape((1, -1) + (1,) * n), d)
     return y.squeeze(0) if single else y
 
 

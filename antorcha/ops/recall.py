@@ -273,14 +273,9 @@ def sequence(items, tensors: list, nodes: list) -> tuple | None:
 
 def _shared(tensors, nodes) -> tuple:
     """Which of several tensors have the same value, the same memory and the same history."""
-    return (*_firsts(nodes), *_firsts([t.storage for t in tensors]), *_firsts([t._grad_fn or t for t in tensors]),
+    met: dict = {}
+    return (*[met.setdefault(id(x), len(met)) for t, node in zip(tensors, nodes) for x in (node, t.storage, t._grad_fn or t)],
             *[t._nr for t in tensors])
-
-
-def _firsts(objects) -> list[int]:
-    """Of each object the place at which it comes first."""
-    places: dict = {}
-    return [places.setdefault(id(x), k) for k, x in enumerate(objects)]
 
 
 @functools.cache

@@ -125,7 +125,7 @@ def mean(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
                            "Convert it first: input.float().mean()")
     n = _count(input._meta.view.shape, dim)
     total = reduce("sum", input, dim, keepdim, d, d.compute)
-    return core.cast(total / n if n else total * math.nan, d)
+    return rounded(total / n if n else total * math.nan, d)
 
 
 def _prod_grad(g, input, dim, keepdim, result):
@@ -305,7 +305,7 @@ def var_(input: Tensor, dim, correction, keepdim):
     n = _count(input._meta.view.shape, dim)
     x = widened(input)
     total = _squares(x - x.mean(dim if dim is not None else tuple(range(x.dim())), True)).sum(dim, keepdim)
-    return core.cast(total / (n - correction if n > correction else 0), input._meta.dtype.to_real())
+    return rounded(total / (n - correction if n > correction else 0), input._meta.dtype.to_real())
 
 
 def _squares(x):
@@ -324,7 +324,7 @@ def _var_grad(g, input, dim, correction, keepdim):
 @operator(name="std", public=False, grad=dict(input=lambda g, input, dim, correction, keepdim, result: _var_grad(
     pw.where(result == 0, 0.0, g / (2 * result)), input, dim, correction, keepdim)))
 def std_(input: Tensor, dim, correction, keepdim):
-    return core.cast(var_(widened(input), dim, correction, keepdim).sqrt(), input._meta.dtype.to_real())
+    return rounded(var_(widened(input), dim, correction, keepdim).sqrt(), input._meta.dtype.to_real())
 
 
 @operator(out=True)
