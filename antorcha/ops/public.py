@@ -208,7 +208,7 @@ def computing(rec: Record) -> str:
     if not is_recalled(rec):
         return "result = body({passed})\n"
     types = "".join([f"type({n}), " for n in rec.names]) + (f"*map(type, {rec.variadic}), " if rec.variadic else "")
-    return f"result = calls[{types or '()'}]({{tuple}}{f'*{rec.variadic}' if rec.variadic else ''})\n"
+    return f"result = calls[({types})]({{tuple}}{f'*{rec.variadic}' if rec.variadic else ''})\n"
 
 
 def is_recalled(rec: Record) -> bool:

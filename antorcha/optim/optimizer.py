@@ -167,10 +167,11 @@ class Optimizer:
             started = state is not None
             if not started:
                 state = fresh[p]
-            if g.is_sparse and not self.takes_sparse:
+            sparse = g.is_sparse
+            if sparse and not self.takes_sparse:
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients, please consider SparseAdam instead")
             g = -g if negative else g
-            if known is None or g.is_sparse:
+            if known is None or sparse:
                 self.rule(p, g, state, group)
             else:
                 repeated.step(self, known, p, g, state, group)
