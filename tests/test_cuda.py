@@ -531,3 +531,17 @@ def test_no_launch_has_more_threads_than_registers(gpus):
     for compute in (lambda x: x.softmax(1), lambda x: x.sum(), lambda x: x @ x.t(), lambda x: x.cumsum(1), lambda x: x * 2):
         compute(A.cuda()).tolist()
     assert gpus.modules and all("nvvm.maxntid" in text for text in gpus.modules.values())
+
+
+def test_a_step_that_asks_by_a_copy_is_one_recording(gpus, monkeypatch):
+    """Forward and backward pass are computed together in each step, whichever way its value is asked for."""
+    gpus.execute = "none"
+    x, w = torch.ones(4).cuda(), torch.ones(4).cuda().requires_grad_()
+    torch.cuda.synchronize()
+    counts, compute = [], flush.flush
+    monkeypatch.setattr(flush, "flush", lambda nodes, *given, **named: counts.append(len(nodes)) or compute(nodes, *given, **named))
+    for _ in range(3):
+        w.grad = None
+        (x * w).sin().sum().backward()
+        w.grad.cpu()
+    assert len(counts) == 3

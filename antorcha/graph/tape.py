@@ -202,6 +202,7 @@ def flush_only(device: str) -> None:
     with computing:
         own = divide(nodes).get(device)
         if own:
+            state.backwards = False
             _leave(own) if device == "meta" else _execute(own, device)
 
 

@@ -55,7 +55,8 @@ class DeviceChain(Chain):
         self._release()
 
     def _phase(self, words: Words, phase) -> cuda_chain.Phase:
-        parts, looks = ([[self._part(words, body, call) for call in body.calls] for body in bodies] for bodies in (phase.bodies, phase.looks))
+        parts, looks = ([[self._part(words, body, call) for call in body.calls] for body in bodies]
+                        for bodies in (phase.bodies, phase.looks))
         if phase.tiles is None:
             return cuda_chain.Phase(parts[0])
         tiles = words.integer(phase.tiles, "tiles")
