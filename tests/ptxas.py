@@ -28,7 +28,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 BATCH = 64              # kernels that the assembler is given at once
-SPILLS = 144            # bytes that a kernel may spill
+SPILLS = 96             # bytes that a kernel may spill
 DTYPES = ("float64", "float32", "bfloat16")
 REFUSALS = "Low precision dtypes", "must be either float or double", "Half, Float or Double"
 

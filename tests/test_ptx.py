@@ -163,7 +163,7 @@ def test_kernels_compute_what_the_processor_does(simulated, case, monkeypatch):
 @pytest.mark.parametrize("lanes", [64, 128, 256, 512])
 def test_any_number_of_warps_shares_a_row(simulated, lanes, monkeypatch):
     """All lanes know what they have made together."""
-    monkeypatch.setattr(ptx.Kernel, "_rows", staticmethod(lambda count, width, each=1: ptx.Launch((count, 1), (lanes, 1))))
+    monkeypatch.setattr(ptx.Kernel, "_rows", staticmethod(lambda count, width, *given: ptx.Launch((count, 1), (lanes, 1))))
     x = numbers(2, 700)
     np.testing.assert_allclose(torch.log_softmax(x, 1).exp().sum(1).tolist(), [1, 1], rtol=1e-5)
     assert x.argmax(1).tolist() == x.numpy().argmax(1).tolist()
@@ -248,7 +248,8 @@ def test_ptx_assembles(simulated, architecture, cases):
                     reason="takes minutes: needs ptxas (it is in nvidia-cuda-nvcc) and ANTORCHA_ALL_RECORDS=1")
 @pytest.mark.parametrize("architecture", [80, 90])
 def test_the_kernels_of_all_records_assemble(architecture):
-    _, found = ptxas.report(os.cpu_count(), [architecture], ["float32"])
+    failed, found = ptxas.report(os.cpu_count(), [architecture], ptxas.DTYPES)
+    assert not failed
     assert not {key: f for key, f in found.items() if f.spilled > ptxas.SPILLS}
 
 

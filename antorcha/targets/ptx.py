@@ -492,6 +492,11 @@ class Kernel:
 
     each = 1                # elements side by side that a lane takes
 
+    @property
+    def most_threads(self) -> int:
+        """Of a block that works on one row: what computes in float64 needs twice the registers."""
+        return THREADS if any(slot.dtype is dt.float64 for slot in self.program.slots) else MOST_THREADS
+
     @functools.cached_property
     def plan(self) -> Schedule:
         return schedule(self.program)
@@ -513,7 +518,7 @@ class Kernel:
 
     def attributes(self) -> str:
         """Attributes #1, of the kernel: how many threads a block may have, which decides how many registers each may."""
-        threads = MOST_THREADS if self.plan.widths and not self.plan.splits else THREADS
+        threads = self.most_threads if self.plan.widths and not self.plan.splits else THREADS
         return f'attributes #1 = {{ nounwind "nvvm.maxntid"="{threads}" }}\n'
 
     def ptx(self, architecture: int = ARCHITECTURES[-1]) -> str:
@@ -536,7 +541,7 @@ class Kernel:
             rows = min(THREADS // 2, max(WARP, _power(count // 1024)))
             return Launch((-(-count // rows), 1), (1, rows))
         width = max(1, *(extent_of(e, words) for e in self.plan.widths))
-        return self._split(count, width, self.each) if self.plan.splits else self._rows(count, width, self.each)
+        return self._split(count, width, self.each) if self.plan.splits else self._rows(count, width, self.each, self.most_threads)
 
     @staticmethod
     def _split(count: int, width: int, each: int = 1) -> Launch:
@@ -545,10 +550,10 @@ class Kernel:
         return Launch((-(-count // rows), min(GRID_Y, -(-width // (lanes * max(each, UNROLL))))), (lanes, rows))
 
     @staticmethod
-    def _rows(count: int, width: int, each: int = 1) -> Launch:
+    def _rows(count: int, width: int, each: int = 1, most: int = MOST_THREADS) -> Launch:
         """A warp for a row of up to a thousand elements or so; more for longer ones, and where there are few rows."""
         lanes = max(min(WARP, _power(-(-width // each))), min(THREADS, _power(width // 16)))
-        while lanes < min(MOST_THREADS, _power(width) // 2) and count * lanes < FILLED:
+        while lanes < min(most, _power(width) // 2) and count * lanes < FILLED:
             lanes *= 2
         rows = min(max(1, THREADS // 2 // lanes), _power(count)) if lanes <= WARP else 1
         return Launch((-(-count // rows), 1), (lanes, rows))
