@@ -379,3 +379,29 @@ def test_of_several_results_only_what_is_used_must_stay():
         values, places = y.sort()
         places.zero_()
         values.sum().backward()
+
+
+def test_modes_are_a_threads_and_not_a_tasks():
+    """What a start-up task of a server sets holds for the tasks after it, and for no other thread."""
+    import asyncio
+    import threading
+
+    async def start():
+        torch.set_grad_enabled(False)
+
+    async def serve():
+        return torch.is_grad_enabled(), (torch.ones(1, requires_grad=True) * 2).requires_grad
+
+    async def run():
+        await asyncio.create_task(start())
+        return await asyncio.create_task(serve())
+
+    elsewhere: list = []
+    try:
+        assert asyncio.run(run()) == (False, False)
+        thread = threading.Thread(target=lambda: elsewhere.append((torch.ones(1, requires_grad=True) * 2).requires_grad))
+        thread.start()
+        thread.join()
+    finally:
+        torch.set_grad_enabled(True)
+    assert elsewhere == [True]

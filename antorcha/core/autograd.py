@@ -16,7 +16,7 @@ from operator import attrgetter
 
 from ..base import config
 from ..base import dtype as dt
-from ..base.grad_mode import grad_enabled, mode
+from ..base.grad_mode import mode, without_grad
 from ..graph import tape
 from ..graph.node import Node
 from ..ops import derivative
@@ -148,7 +148,7 @@ def bind(tensor_class) -> None:
         Tensor=Tensor, count=_count, edge_of=edge_of, several=_several, saving=saving, pack=_pack, kept_results=_kept_results,
         kept_argument=_kept_argument, bare=object.__new__, Node=Node, Storage=Storage, pending=tape.nodes, settle=tape.settle,
         state=tape.state, config=config, LONGEST=tape.LONGEST, extend=_extend, layout=_layout, fitting=_fitting, reduce_to=reduce_to,
-        grad_enabled=grad_enabled, released=RELEASED, Recollections=Recollections,
+        this_thread=mode, without_grad=without_grad, released=RELEASED, Recollections=Recollections,
         plain=frozenset((type(None), int, float, bool, str, dt.dtype)))
 
 

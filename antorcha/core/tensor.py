@@ -13,7 +13,7 @@ import numpy as np
 from ..base import config
 from ..base import dtype as dt
 from ..base.device import device as Device
-from ..base.grad_mode import grad_enabled
+from ..base.grad_mode import mode
 from ..graph import tape
 from ..graph.node import Node, Static, dense, is_row_major
 from ..graph.node import view as make_view
@@ -304,7 +304,7 @@ class Tensor:
         return host(self).tolist()
 
     def numpy(self, *, force=False):
-        if self._rg and grad_enabled() and not force:
+        if self._rg and mode.grad and not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         if self.is_cuda:
             if force:
@@ -426,7 +426,7 @@ class Tensor:
         if v.numel == self.storage.numel and v.offset == 0 and covers(v):
             out = alias(self, self._meta)
             out.storage = self.storage.copy()
-            if self._rg and grad_enabled():
+            if self._rg and mode.grad:
                 record.attach(pw.identity.record, out, (self,))
             return out
         return pw.identity(self)
@@ -529,7 +529,7 @@ def view_of(t: Tensor, m) -> Tensor:
     out._grad_fn = None
     out._nr = 0
     base = out._base = t._base if t._base is not None else t
-    if base._rg or grad_enabled():
+    if base._rg or mode.grad:
         views = base._views
         if views is None:
             views = base._views = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..base import config
 from ..base import dtype as dt
-from ..base.grad_mode import grad_enabled
+from ..base.grad_mode import mode
 from ..graph import tape
 from ..graph.node import Node, Static, dense
 from ..graph.node import view as make_view
@@ -25,7 +25,7 @@ def inplace(t: Tensor, function, args, kwargs=None) -> Tensor:
     """t = function(t, *args), in place: in the storage, and in the history of t and of its base and views."""
     if kwargs is None:
         kwargs = {}
-    if not grad_enabled() or not (t._rg or any([getattr(a, "_rg", False) for a in (*args, *kwargs.values())])):
+    if not mode.grad or not (t._rg or any([getattr(a, "_rg", False) for a in (*args, *kwargs.values())])):
         write(t, function(t, *args, **kwargs))
         return t
     _check_inplace(t)
@@ -39,7 +39,7 @@ def inplace(t: Tensor, function, args, kwargs=None) -> Tensor:
 
 def _inplace_replacing(t: Tensor, function, src) -> Tensor:
     """Like `inplace` for operations that read nothing of the old value."""
-    tracked = grad_enabled() and (t._rg or (src is not None and src._rg))
+    tracked = mode.grad and (t._rg or (src is not None and src._rg))
     if tracked:
         _check_inplace(t)
     result = function(None)
@@ -236,7 +236,7 @@ def copy_(self: Tensor, src, non_blocking=False):
 def fill_(self, value):
     if isinstance(value, Tensor):
         return self.copy_(value)
-    if self._rg and grad_enabled():
+    if self._rg and mode.grad:
         return inplace(self, record.RECORDS["fill"].call, (value,))
     value = number(value)
     d, shape = self._meta.dtype, self._meta.view.shape

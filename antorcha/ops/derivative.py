@@ -207,7 +207,7 @@ def _computing(derivative: Derivative, of: dict) -> str:
         lines += [f"m{i} = e{i}.outputs[0] if type(e{i}) is not tuple else e{i}[0].outputs[e{i}[1]]" for i in range(len(of))]
     arguments = _arguments(derivative, of)
     types = ", ".join([f"type({a})" for a in arguments])
-    lines += [f"if grad_enabled(): return formulas({', '.join(arguments)})",
+    lines += [f"if not without_grad or this_thread.grad: return formulas({', '.join(arguments)})",
               f"return calls[{types},]({', '.join(arguments)})"]
     return "def compute(node, g):\n    " + "\n    ".join(lines) + "\n"
 

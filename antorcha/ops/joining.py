@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..base import config
 from ..base import dtype as dt
-from ..base.grad_mode import grad_enabled
+from ..base.grad_mode import mode
 from ..graph.node import Node, Static, dense, is_row_major, leaf
 from ..graph.tape import state
 from ..runtime import flight
@@ -115,7 +115,7 @@ def _copied(tensors: list, dim: int, joined: Callable[[int], tuple]):
         return None
     for x in pending:       # the newest of a memory of samples
         x.storage.buffer()
-    first, tracked = tensors[0]._meta, grad_enabled()
+    first, tracked = tensors[0]._meta, mode.grad
     d, fits, sources = first.dtype, {}, []
     for x in tensors:
         m, buffer = x._meta, x.storage.node.buffer      # of memory shared with NumPy a copy is made whenever it is asked for

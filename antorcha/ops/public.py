@@ -7,7 +7,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING
 
 from ..base import dtype as dt
-from ..base.grad_mode import autocast_dtype, grad_enabled, mode
+from ..base.grad_mode import casting, mode, without_grad
 from ..graph import tape
 from ..graph.tape import state
 from .layout import Meta, core
@@ -27,7 +27,7 @@ def public(rec: Record, template, **names):
     Most operators of a library are never called by one program: a function is written and compiled when it is first called.
     It counts as code of this file, so that errors point at the user's line.
     """
-    space = {"rec": rec, "grad_enabled": grad_enabled, "autocast_dtype": autocast_dtype, "state": state, "store_out": store_out,
+    space = {"rec": rec, "this_thread": mode, "without_grad": without_grad, "casting": casting, "state": state, "store_out": store_out,
              "settled": _settled, "respelled": _respelled, "spread": _spread, "recast": recast, "MISSING": MISSING, **names}
     function = FunctionType(_unfinished.__code__, space, rec.name)
 
@@ -82,7 +82,7 @@ def _definition(rec: Record, template: str) -> tuple:
         lines.append(f"if given or dim is MISSING: return rec.call(**respelled(rec, given, dict({everything})))")
     passed = ", ".join([*positional, *star, *(f"{n}={n}" for n in keywords)])
     if rec.autocast:
-        lines.append(f"if autocast_dtype() is not None: return recast(rec.call, rec.autocast, {passed})")
+        lines.append(f"if casting and this_thread.autocast is not None: return recast(rec.call, rec.autocast, {passed})")
     lines += template.format(positional=", ".join(rec.names), tuple="".join(f"{n}, " for n in rec.names), passed=passed).splitlines()
     inputs = "".join(f"{n}, " for n in (*rec.names, *([rec.variadic] if rec.variadic else [])))
     if rec.family not in ("pointwise", "view") and rec.grad is None:
@@ -194,7 +194,7 @@ def autocasts(kind: str):
     def declare(function):
         @functools.wraps(function)
         def call(*args, **given):
-            if autocast_dtype() is not None:
+            if casting and mode.autocast is not None:
                 return recast(function, kind, *args, **given)
             return function(*args, **given)
         return call
@@ -227,11 +227,11 @@ def _looked_up(rec: Record) -> str:
         found = f"m = known[{key}]"
         decided = ""
         again = (f"    result = view_of({inputs[0]}, m) if type(m) is Meta else tuple([view_of({inputs[0]}, one) for one in m])\n"
-                 f"if tracked and grad_enabled(): {attached}\n")
+                 f"if tracked and (not without_grad or this_thread.grad): {attached}\n")
     else:
         found = f"(form, m), inputs = known[{key}], ({''.join(f'{n}.storage.node, ' for n in inputs)})"
-        decided = f"    if tracked and grad_enabled() and result._meta.dtype.continuous: {attached}\n"
-        again = ("    if tracked and grad_enabled() and m.dtype.continuous:\n"
+        decided = f"    if tracked and (not without_grad or this_thread.grad) and result._meta.dtype.continuous: {attached}\n"
+        again = ("    if tracked and (not without_grad or this_thread.grad) and m.dtype.continuous:\n"
                  "        result = terms[tracked].record(form, inputs, m, {positional})\n"
                  "    else:\n"
                  "        result = record(form, inputs, m)\n")
@@ -253,7 +253,7 @@ def _plain(rec: Record):
         return body
 
     def plain(*arguments):
-        tracked = terms.tracked(arguments) if grad_enabled() else 0
+        tracked = terms.tracked(arguments) if mode.grad else 0
         if not tracked:
             return body(*arguments)
         mode.grad = False

@@ -21,7 +21,7 @@ from itertools import combinations
 from ..base import config
 from ..base import dtype as dt
 from ..base.errors import user_frame
-from ..base.grad_mode import autocast_dtype, grad_enabled
+from ..base.grad_mode import casting, mode, without_grad
 from ..base.symbol import Symbol
 from ..graph import tape
 from ..graph.node import View
@@ -176,7 +176,8 @@ def recalled(function):
     def call(*args, **given):
         if given:
             values = given.values()
-            return calls[(*map(type, args), *map(type, values), *given)](*args, *values)
+            kinds = (*map(type, args), *map(type, values), *given)
+            return calls[kinds](*args, *values)
         return calls[tuple(map(type, args))](*args)
     return call
 
@@ -221,7 +222,7 @@ def spelling(types: tuple) -> tuple | None:
         twice = " or ".join(f"n{i} is n{j}" for i, j in combinations(tensors, 2))
     else:
         twice = f"len({{{values}}}) < {len(tensors)}"
-    lines.append(f"key = (dt._default, core.default_device, grad_enabled(), {', '.join(key)})")
+    lines.append(f"key = (dt._default, core.default_device, not without_grad or this_thread.grad, {', '.join(key)})")
     if twice:
         lines.append(f"if {twice}: key += shared([{own}], [{values}])")
     return lines, own, values
@@ -234,7 +235,7 @@ def _calling(types: tuple) -> str | None:
         return None
     lines, tensors, nodes = spelled
     arguments = ", ".join([f"a{k}" for k in range(len(types))])
-    lines = ["if state.watch is not None or autocast_dtype() is not None or config.eager or saving: return {unknown}",
+    lines = ["if state.watch is not None or casting and this_thread.autocast is not None or config.eager or saving: return {unknown}",
              *lines,
              "if state.urgent: return {unknown}",
              "again = found.get(key)",
@@ -281,8 +282,9 @@ def _shared(tensors, nodes) -> tuple:
 @functools.cache
 def spelling_space() -> dict:
     """The globals of what is written with `spelling`."""
-    return {"dt": dt, "core": core, "grad_enabled": grad_enabled, "autocast_dtype": autocast_dtype, "config": config, "saving": saving,
-            "state": state, "pending": tape.nodes, "settle": tape.settle, "LONGEST": LONGEST, "sequence": sequence, "shared": _shared}
+    return {"dt": dt, "core": core, "this_thread": mode, "without_grad": without_grad, "casting": casting, "config": config,
+            "saving": saving, "state": state, "pending": tape.nodes, "settle": tape.settle, "LONGEST": LONGEST, "sequence": sequence,
+            "shared": _shared}
 
 
 # -- what a call records ----------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import inspect
 import numpy as np
 
 from ..base import dtype as dt
-from ..base.grad_mode import grad_enabled
+from ..base.grad_mode import mode
 from ..graph import tape
 from ..graph.node import Form, Lanes, Static, dense, form, row_major
 from ..graph.node import view as make_view
@@ -243,7 +243,7 @@ def _unary_call(rec: Record):
             _checked(rec, (x,))
             _remember(rec, (x,), x._meta)
             return call(x)
-        if x._rg and terms is not None and grad_enabled():
+        if x._rg and terms is not None and mode.grad:
             return terms[1].record(form, (node,), m, x)
         return core.record(form, (node,), m)
 
@@ -278,7 +278,7 @@ def _binary_call(rec: Record, sign: bool = False):
             a, b = args = _checked(rec, (a, b))
             _remember(rec, args, _layouts(args))
             return call(a, b)
-        if tracked and terms is not None and grad_enabled():
+        if tracked and terms is not None and mode.grad:
             return terms[tracked].record(form, inputs, m, a, b)
         return core.record(form, inputs, m)
 
@@ -295,7 +295,7 @@ def _nary_call(rec: Record):
             args = _checked(rec, args)
             form, m, terms = _remember(rec, args, _layouts(args))
         inputs = tuple([a if type(a) in NUMBERS else a.storage.node for a in args])
-        if terms is not None and any([type(a) not in NUMBERS and a._rg for a in args]) and grad_enabled():
+        if terms is not None and any([type(a) not in NUMBERS and a._rg for a in args]) and mode.grad:
             return terms[terms.tracked(args)].record(form, inputs, m, *args)
         return core.record(form, inputs, m)
 

@@ -12,7 +12,7 @@ from types import FunctionType
 
 from ..base import dtype as dt
 from ..base.errors import user_position
-from ..base.grad_mode import grad_enabled
+from ..base.grad_mode import mode
 from ..graph import tape
 from ..graph.node import Node, View
 from . import derivative
@@ -137,7 +137,7 @@ class Text:
                 raise Untold
             if s.version == version and s.node is node or s in done:
                 continue
-            if t._rg and grad_enabled() or type(s) is not core.Storage:
+            if t._rg and mode.grad or type(s) is not core.Storage:
                 raise Untold
             done[s] = name = f"w{k}"
             self.lines.append(f"{name} = t{k}.storage; {name}.version += {s.version - version}")
