@@ -747,11 +747,17 @@ def test_interrupts_reach_the_main_thread(three_threads):
 
 def test_modules_are_compiled_side_by_side(empty_cache, monkeypatch):
     monkeypatch.setattr(cpu, "default_threads", lambda: 3)
-    texts = {f"many {i}": f"; {i}\n{ADD_ONE}" for i in range(9)}
-    jit.prepare([(key, lambda text=text: text) for key, text in texts.items()])
-    monkeypatch.setattr(jit, "compile_object", None)
-    for key in texts:
-        assert jit.load(key, lambda: "")
+    for again in range(3):      # by new helpers, by those that rest, and where these have left
+        texts = {f"many {again} {i}": f"; {again} {i}\n{ADD_ONE}" for i in range(6)}
+        jit.prepare([(key, lambda text=text: text) for key, text in texts.items()])
+        with monkeypatch.context() as m:
+            m.setattr(jit, "compile_object", None)
+            assert all(jit.load(key, lambda: "") for key in texts)
+        resting = sum(jit._resting.values(), [])
+        assert resting
+        for process in resting if again else ():
+            process.kill()
+            process.wait()
 
 
 def test_a_helper_that_fails_leaves_its_modules_to_this_process(empty_cache, monkeypatch):
