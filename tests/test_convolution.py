@@ -326,7 +326,7 @@ def test_binary_cross_entropy_refuses_what_is_no_probability():
 
 
 def test_bytes_are_interpolated_with_whole_weights():
-    """Of an element at the border, which is read several times, the weights are added before they are rounded (as PyTorch's values show)."""
+    """Of an element at the border, which is read several times, the weights are added before they are rounded, as in PyTorch."""
     x = torch.tensor([[[[122, 174, 183, 197], [129, 104, 87, 200]]]], dtype=torch.uint8)
     assert F.interpolate(x, (3, 5), mode="bicubic").tolist() == [[[
         [118, 163, 191, 194, 197], [125, 136, 133, 153, 203], [132, 109, 74, 111, 208]]]]
