@@ -27,7 +27,8 @@ def values(layer, length: int, twice: bool) -> list:
 
 
 @pytest.mark.parametrize("name, length, twice", [
-    ("lstm", 3, False), ("lstm", 2, True), ("gru", 3, False), ("gru", 2, True), ("tanh", 1, False), ("relu", 2, False), ("both ways", 2, False)])
+    ("lstm", 3, False), ("lstm", 2, True), ("gru", 3, False), ("gru", 2, True), ("tanh", 1, False), ("relu", 2, False),
+    ("both ways", 2, False)])
 def test_the_operator_computes_what_its_steps_do(name, length, twice, monkeypatch):
     kind, options = LAYERS[name]
     torch.manual_seed(0)
