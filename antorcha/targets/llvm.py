@@ -10,6 +10,7 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..loops import ir
+from ..loops.offsets import coefficient, loads
 from ..runtime import cpu, jit, pool
 
 _TYPES = {
@@ -31,6 +32,9 @@ _TYPES = {
     "c64": "i64",
     "c128": "i128",
 }  # complex and 16-bit floats are kept, not computed
+LINE = 64           # bytes of a cache line
+ROWS_AHEAD = 2      # a row of 16-bit numbers is fetched so many rows before it is summed
+LONGEST_ROW = 4096  # elements; in longer rows the processor itself sees what comes next
 _WORK = 8192        # elementary operations worth a chunk of their own
 
 
@@ -69,6 +73,8 @@ def literal(value, d: dt.dtype) -> str:
 
 class Emitter:
     """Writes the body of one function for statements of a program."""
+
+    fetches = True      # whether memory is asked for before it is needed
 
     def __init__(self, program: ir.Program):
         self.program = program
@@ -431,7 +437,33 @@ class Emitter:
 
     def _loop(self, s: ir.Op) -> None:
         name, kind = s.attr
+        if self.fetches and kind in ("vector", "short", "whole") and any(a.kind == "update" for a in s.args[1:]):
+            self._fetch_ahead(name, s)
         self.loop(name, kind, "0", self.expression(s.args[0]), lambda: self.statements(s.args[1:]), s)
+
+    def _fetch_ahead(self, name: str, s: ir.Op) -> None:
+        """Before a sum over a short row of a large matrix: ask for the row after the next, where it is of 16-bit numbers. These take so
+        many instructions that the processor does not come to look that far."""
+        found = {(load.attr, id(load.args[0])): load for a in s.args[1:] if a.kind == "update" for load in loads(a.args[0])
+                 if load.dtype.itemsize == 2 and coefficient(load.args[0], name) == 1 and _mentions(load.args[0], "p")}
+        if not found or "p" not in self.indices:
+            return
+        row, memo = self.indices["p"], self.memo
+        extent = self.expression(s.args[0])
+        size = self.set(f"mul i64 {extent}, {self.expression(self.program.body[0].args[0])}")
+        far = self.set(f"icmp sgt i64 {size}, {cpu.cache_sizes()[1]}")
+        fetched = self.set(f"and i1 {self.set(f'icmp sle i64 {extent}, {LONGEST_ROW}')}, {far}")
+        lines = self.set(f"select i1 {fetched}, i64 {self.set(f'sdiv i64 {extent}, {LINE // 2}')}, i64 0")
+        self.indices["p"], self.memo = self.set(f"add nsw i64 {row}, {ROWS_AHEAD}"), {}
+
+        def fetch() -> None:
+            self.indices[name] = self.set(f"mul nsw i64 {self.indices['line']}, {LINE // 2}")
+            for load in found.values():
+                self.intrinsics.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+                self.line(f"call void @llvm.prefetch.p0(ptr {self.address(load.attr, load.args[0])}, i32 0, i32 3, i32 1)")
+
+        self.loop("line", "serial", "0", lines, fetch)
+        self.indices["p"], self.memo = row, memo
 
     def loop(self, name: str, kind: str, start: str, stop: str, body, s: ir.Op | None = None) -> None:
         """for (i64 name = start; name < stop; name++) body()"""
@@ -474,6 +506,10 @@ class Emitter:
         """The finished text of the function whose body was emitted."""
         entry = self.lines
         return "\n".join([f"define {signature} {attributes} {{", "entry:", *self.allocas, *entry, "}"])
+
+
+def _mentions(offset: ir.Op, name: str) -> bool:
+    return offset.kind == "index" and offset.attr == name or any(_mentions(a, name) for a in offset.args)
 
 
 def _contains_loop(s: ir.Op) -> bool:

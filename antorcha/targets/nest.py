@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from ..loops.ir import Op, floordiv, integer
+from ..loops.offsets import coefficient, loads
 from .llvm import Emitter
 from .microkernel import Function
 
@@ -29,40 +30,6 @@ def single(dims: tuple) -> bool:
 
 
 # -- how operands lie in memory ---------------------------------------------------------------------------------
-
-def coefficient(offset: Op, name: str) -> int | None:
-    """By how much `offset` grows with index `name`: a literal, or None where it is none or not constant."""
-    if offset.kind == "index":
-        return int(offset.attr == name)
-    if offset.kind in ("const", "arg", "value"):
-        return 0
-    parts = [coefficient(a, name) for a in offset.args]
-    if all(p == 0 for p in parts):
-        return 0
-    if None in parts:
-        return None
-    if offset.kind == "add":
-        return parts[0] + parts[1]
-    if offset.kind == "sub":
-        return parts[0] - parts[1]
-    if offset.kind == "mul":
-        for one, other in ((0, 1), (1, 0)):
-            if offset.args[other].kind == "const":
-                return parts[one] * offset.args[other].attr
-    return None
-
-
-def loads(op: Op):
-    """The loads of an expression, each once: what it shares is on very many paths."""
-    seen, left = set(), [op]
-    while left:
-        op = left.pop()
-        if id(op) not in seen:
-            seen.add(id(op))
-            left.extend(op.args[::-1])
-            if op.kind == "load":
-                yield op
-
 
 def offsets(operand: Op) -> list[Op]:
     return [load.args[0] for load in loads(operand)]

@@ -51,6 +51,8 @@ class Launch:
 class PtxEmitter(Emitter):
     """Writes the body of one kernel."""
 
+    fetches = False
+
     def __init__(self, program: ir.Program, plan: Schedule | None = None):
         super().__init__(program)
         self.plan = plan
