@@ -10,8 +10,8 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..loops import ir
-from ..loops.offsets import coefficient, loads
 from ..runtime import cpu, jit, pool
+from .offsets import coefficient, loads
 
 _TYPES = {
     "i1": "i1",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from ..loops.ir import Op, floordiv, integer
-from ..loops.offsets import coefficient, loads
 from .llvm import Emitter
 from .microkernel import Function
+from .offsets import coefficient, loads
 
 # -- sizes ------------------------------------------------------------------------------------------------------
 

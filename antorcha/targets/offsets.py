@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .ir import Op
+from ..loops.ir import Op
 
 
 def coefficient(offset: Op, name: str) -> int | None:
