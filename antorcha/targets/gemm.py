@@ -27,7 +27,7 @@ from ..runtime import cpu, jit, pool
 from . import llvm, matvec, microkernel, multiply
 from .llvm import Emitter, Formula, Kernel, evaluate
 from .matvec import MatrixVector, is_matvec
-from .microkernel import SPAN, STAGE, STRIPE, Function, Shape
+from .microkernel import LINE, SPAN, STAGE, STRIPE, Function, Shape, prefetch
 from .nest import (
     Body,
     along_k,
@@ -342,11 +342,7 @@ class _Writer:
         f, emitter = self._of_batch(
             "define internal void @touch(ptr noalias readonly %args, ptr noalias readonly %batch, i64 %m, i64 %rows, i64 %n, "
             "ptr noalias %lines)")
-        m, n = self.c.m, self.c.n
-        found = [(s.attr, s.args[0]) for s in stores(self.c.body)]
-        found += [(load.attr, load.args[0]) for s in stores(self.c.body) for load in loads(s.args[1])]
-        unique = {(slot, id(offset)): (slot, offset) for slot, offset in found}.values()
-        along = [x for x in unique if contiguous([x[1]], n) and coefficient(x[1], m[-1][0]) != 0][:TOUCHED]
+        m, n, along = self.c.m, self.c.n, self._touched()
         if not along:
             return f.text()
         for (name, _), operand in zip(n, split(f, "%n", self._extents(f, emitter, n))):
@@ -369,11 +365,27 @@ class _Writer:
         f.line(f"store i64 {row.carried[-1]}, ptr %lines")
         return f.text()
 
+    def _touched(self) -> list[tuple]:
+        """What the epilogue writes or reads along n: (slot, offset)."""
+        found = [(s.attr, s.args[0]) for s in stores(self.c.body)]
+        found += [(load.attr, load.args[0]) for s in stores(self.c.body) for load in loads(s.args[1])]
+        unique = {(slot, id(offset)): (slot, offset) for slot, offset in found}.values()
+        return [x for x in unique if contiguous([x[1]], self.c.n) and coefficient(x[1], self.c.m[-1][0]) != 0][:TOUCHED]
+
     def finish(self) -> str:
-        """The epilogue of a register tile."""
+        """The epilogue of a register tile. Rows of the tile beside it are fetched one at a time, while this one's are computed."""
         f, emitter = self._of_batch(
             "define internal void @finish(ptr noalias readonly %args, ptr noalias readonly %batch, i64 %m, i64 %rows, i64 %n, "
-            "i64 %columns, ptr noalias readonly %tile)")
+            "i64 %columns, ptr noalias readonly %tile, i1 %ahead)")
+        along = self._touched() if len(self.c.n) == 1 else []
+
+        def fetch() -> None:
+            with f.when("%ahead"), f.scope():
+                emitter.indices[self.c.n[0][0]] = "%n"
+                for slot, offset in along:
+                    start, size = emitter.address(slot, offset), self.s.nr * self.program.slots[slot].dtype.itemsize
+                    for at in range(size, 2 * size, LINE):
+                        prefetch(f, f.pointer(start, "i8", str(at)))
 
         def element(outer: str, inner: str) -> None:
             at = f.pointer(f.pointer("%tile", f"[{self.s.nr} x {self.s.llvm}]", outer), self.s.llvm, inner)
@@ -381,14 +393,16 @@ class _Writer:
             for statement in self.c.body:
                 emitter.statement(statement)
 
-        self._sweep(f, emitter, (self.c.m, "%m", "%rows"), (self.c.n, "%n", "%columns"), self.s.nr, element)
+        if along:
+            emitter.intrinsics.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self._sweep(f, emitter, (self.c.m, "%m", "%rows"), (self.c.n, "%n", "%columns"), self.s.nr, element, fetch if along else None)
         return f.text()
 
-    def _sweep(self, f: Function, emitter, outer: tuple, inner: tuple, full: int, element) -> None:
+    def _sweep(self, f: Function, emitter, outer: tuple, inner: tuple, full: int, element, row=None) -> None:
         """`for o in range(count): for i in range(count'): element(o, i)` with the groups' indices set, in vectors along i.
 
         `outer` and `inner` are (dims, first flat index, count). Where the inner group has several dims, the range is cut where
-        the last one starts anew. A piece of `full` elements gets a loop of fixed length.
+        the last one starts anew. A piece of `full` elements gets a loop of fixed length. `row()` is done before each of the outer range.
         """
         dims, first, count = inner
 
@@ -396,7 +410,7 @@ class _Writer:
             whole = f.let(f"icmp eq i64 {length}, {full}")
             for condition, n in ((whole, str(full)), (f.let(f"xor i1 {whole}, true"), length)):
                 with f.when(condition), f.scope():
-                    self._rectangle(f, emitter, outer, dims, indices, start, n, element)
+                    self._rectangle(f, emitter, outer, dims, indices, start, n, element, row)
 
         if len(dims) <= 1:
             piece([first] if dims else [], "0", count)
@@ -410,7 +424,7 @@ class _Writer:
             at.step = length
 
     def _rectangle(self, f: Function, emitter, outer: tuple, inner_dims: tuple, indices: list[str], start: str, length: str,
-                   element) -> None:
+                   element, row) -> None:
         dims, first, count = outer
         extent = self._extents(f, emitter, dims)
         with f.loop("0", count, carry=split(f, first, extent), metadata=compact_loop(emitter)) as o:
@@ -419,6 +433,8 @@ class _Writer:
                 emitter.indices[name] = operand
             for (name, _), operand in zip(inner_dims, indices):
                 emitter.indices[name] = operand
+            if row:
+                row()
             group = emitter.meta("distinct !{}")
             with f.loop("0", length, metadata=vector_loop(emitter, group, self.s.vectors if length.isdigit() else 1)) as i, f.scope():
                 emitter.groups.append(group)

@@ -13,8 +13,8 @@ these columns may follow, `packed` that the last call was for other rows of them
         k, as out[row][stride]. Slivers of A stay so; panels of B are transposed here. `from` are the program's arguments
     void touch(ptr args, ptr batch, i64 m, i64 rows, i64 n, ptr lines)
         lists where in memory `finish` will write and read: {count, addresses}, SPAN bytes each
-    void finish(ptr args, ptr batch, i64 m, i64 rows, i64 n, i64 columns, ptr tile)
-        stores a tile of finished sums, tile[row][nr]
+    void finish(ptr args, ptr batch, i64 m, i64 rows, i64 n, i64 columns, ptr tile, i1 ahead)
+        stores a tile of finished sums, tile[row][nr]. `ahead`: fetches what it will write and read for the tile beside it
 
 An operand that is a matrix in memory needs no `fill` (null): `from` says where it lies, {address of its first element, elements from
 one row (or place along k) to the next}. Where few panels or slivers would read what is packed of it, the micro-kernel reads it where it
@@ -28,6 +28,7 @@ from .packing import ahead, clear, pack, pack_a, pack_b, rows_along_k, side, tra
 
 FEW_PANELS = 2       # an A in memory is read where it lies if there are no more panels than these
 FEW_SLIVERS = 5      # and a B in memory if there are no more slivers
+SHORT = 64           # k up to which a micro-kernel takes too little time to fetch what `finish` needs: that is done a tile ahead
 PAGE = 4096          # bytes after which addresses fall into the same set of a first level cache
 
 
@@ -67,6 +68,7 @@ def multiply(s: Shape) -> str:
     step_a = f.let(f"select i1 %along_k_a, i64 {s.a_stride}, i64 {s.mr}")
     a_lies, b_lies = _a_where_it_lies(f, s, across, size), _b_where_it_lies(f, s)
     lies = f.let(f"or i1 {a_lies}, {b_lies}")
+    short = f.let(f"icmp sle i64 %k, {SHORT}")
     n_packed = _first_packed(f, b_lies, "%n0", "%n1", s.nr, [])
     panel_size = f.let(f"mul nsw i64 %kc, {s.nr}")
     block_size = f.let(f"mul nsw i64 {across}, {panel_size}")
@@ -125,7 +127,8 @@ def multiply(s: Shape) -> str:
                     tile = f.pointer(c, f"[{s.mr * s.nr} x {s.llvm}]", kept)    # partial sums are kept between blocks of k
                     f.line(f"store i64 1, ptr {lines}")
                     f.line(f"store ptr {tile}, ptr {f.pointer(lines, 'ptr', '1')}")
-                    with f.when(last):
+                    known = f.let(f"and i1 {short}, {f.let(f'icmp sgt i64 {j.index}, 0')}")
+                    with f.when(f.let(f"and i1 {last}, {f.let(f'xor i1 {known}, true')}")):
                         f.line(f"call void %touch(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n}, ptr {lines})")
                     with f.when(blocked):
                         _list_tile(f, s, tile, lines)
@@ -137,7 +140,9 @@ def multiply(s: Shape) -> str:
                     micro_kernel = _chosen(f, s, height, width, lies)
                     f.line(f"call void {micro_kernel}({sliver}, {panel}, i64 {depth}, ptr {tile}, i1 {further}, ptr {lines})")
                     with f.when(last):
-                        f.line(f"call void %finish(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n}, i64 {width}, ptr {tile})")
+                        beside = f.let(f"icmp slt i64 {f.let(f'add nsw i64 {n}, {s.nr}')}, %n1")
+                        f.line(f"call void %finish(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n}, i64 {width}, ptr {tile}, "
+                               f"i1 {f.let(f'and i1 {short}, {beside}')})")
             g.next = [i.carried[1]]
     return f.text()
 
