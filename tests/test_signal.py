@@ -69,6 +69,12 @@ def test_errors():
             call()
 
 
+def test_warnings_name_the_line_of_the_caller():
+    with pytest.warns(UserWarning, match="window was not provided") as met:
+        torch.istft(torch.ones(5, 4, dtype=torch.complex64), 8)
+    assert met[0].filename == __file__
+
+
 def test_low_rank():
     A = torch.randn(30, 4, dtype=torch.float64) @ torch.randn(4, 20, dtype=torch.float64)
     for x in (A, A.mT):

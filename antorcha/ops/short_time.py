@@ -6,11 +6,10 @@ Griffin and J. S. Lim, "Signal Estimation from Modified Short-Time Fourier Trans
 
 from __future__ import annotations
 
-import warnings
-
 from .complex_numbers import view_as_real
 from .fft import functions
 from .padding import pad
+from .recall import warn
 from .record import check_tensor, core, operator
 from .view import region_grad, unfold_view
 
@@ -28,8 +27,8 @@ def _frame(name, input, n_fft, hop_length, win_length, window):
     if not 0 < length <= n_fft:
         raise RuntimeError(f"{name}: expected 0 < win_length <= n_fft; received win_length = {length}, n_fft = {n_fft}")
     if window is None:
-        warnings.warn(f"{name}: a window was not provided. A rectangular window is applied, which causes spectral leakage; "
-                      "torch.hann_window(n_fft) causes less.", stacklevel=4)
+        warn(f"{name}: a window was not provided. A rectangular window is applied, which causes spectral leakage; "
+             "torch.hann_window(n_fft) causes less.")
         window = core.full((length,), 1, input._meta.dtype.to_real())
     elif window.dim() != 1 or window.shape[0] != length:
         raise RuntimeError(f"{name}: expected a 1D window tensor of size equal to win_length = {length}; received shape "
@@ -106,8 +105,8 @@ def istft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor
                            "Use a smaller hop_length, a window without zeros, or center=True.")
     signal = signal / weight
     if length is not None and signal.shape[-1] < length:
-        warnings.warn("The length of signal is shorter than the length parameter. Result is being padded with zeros in the tail. "
-                      "Please check your center and hop_length settings.", stacklevel=3)
+        warn("The length of signal is shorter than the length parameter. Result is being padded with zeros in the tail. "
+             "Please check your center and hop_length settings.")
         signal = pad(signal, (0, length - signal.shape[-1]))
     return signal if input.dim() == 3 else signal.squeeze(0)
 
