@@ -7,6 +7,7 @@ needs nothing of the package.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import sys
@@ -51,23 +52,26 @@ class Compiler:
         target = llvm.Target.from_triple(triple) if triple else llvm.Target.from_default_triple()
         self.machine = target.create_target_machine(cpu=model, features=features, opt=OPTIMISATION, **options)
 
+    @contextlib.contextmanager
     def optimised(self, ir: str):
-        """The module after LLVM's passes."""
+        """The module after LLVM's passes, disposed of as the block ends: in `__del__`, which takes a while too, a Ctrl-C would be lost."""
         if "target triple" not in ir:
             ir = f'target triple = "{self.machine.triple}"\ntarget datalayout = "{self.machine.target_data}"\n{ir}'
-        module = self.llvm.parse_assembly(ir, self.llvm.create_context())
-        module.verify()
-        options = self.llvm.create_pipeline_tuning_options(speed_level=OPTIMISATION)
-        options.loop_vectorization = options.slp_vectorization = True
-        builder = self.llvm.create_pass_builder(self.machine, options)
-        builder.getModulePassManager().run(module, builder)
-        return module
+        with self.llvm.create_context() as context, self.llvm.parse_assembly(ir, context) as module:
+            module.verify()
+            options = self.llvm.create_pipeline_tuning_options(speed_level=OPTIMISATION)
+            options.loop_vectorization = options.slp_vectorization = True
+            builder = self.llvm.create_pass_builder(self.machine, options)
+            builder.getModulePassManager().run(module, builder)
+            yield module
 
     def object_code(self, ir: str) -> bytes:
-        return self.machine.emit_object(self.optimised(ir))
+        with self.optimised(ir) as module:
+            return self.machine.emit_object(module)
 
     def assembly(self, ir: str) -> str:
-        return self.machine.emit_assembly(self.optimised(ir))
+        with self.optimised(ir) as module:
+            return self.machine.emit_assembly(module)
 
 
 def write_block(file, content: bytes) -> None:

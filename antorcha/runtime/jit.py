@@ -247,8 +247,8 @@ def compile_object(ir: str) -> bytes:
 
 def optimised(ir: str) -> str:
     """The module's text after LLVM's passes, to read."""
-    with _lock:
-        return str(_compiler().optimised(ir))
+    with _lock, _compiler().optimised(ir) as module:
+        return str(module)
 
 
 def assembly(ir: str) -> str:
