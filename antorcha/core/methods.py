@@ -9,8 +9,7 @@ from ..base.device import device as Device
 from ..graph import tape
 from ..graph.node import dense
 from ..ops import factory, placement
-from ..ops import pointwise as pw
-from ..ops.record import core
+from ..ops.record import core, rounded
 from ..ops.view import sizes
 from . import writing
 from .arrays import storage_on, tensor
@@ -119,7 +118,7 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, mem
             raise TypeError(f"to(): expected a dtype, a device or a tensor; received {type(a).__name__}")
     if dtype is not None and not isinstance(dtype, dt.dtype):
         raise TypeError(f"to(): argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
-    x = self if dtype is None or dtype is self._meta.dtype else pw.cast(self, dtype)
+    x = self if dtype is None else rounded(self, dtype)
     if device is not None:
         x = placement.place(x, placement.device_name(device), not non_blocking)
     return x.clone() if copy and x is self else x

@@ -11,7 +11,7 @@ from ..graph.node import view as make_view
 from ..ops import factory, placement, record
 from ..ops import pointwise as pw
 from ..ops import view as view_ops
-from ..ops.record import core, meta, number
+from ..ops.record import core, meta, number, rounded
 from . import autograd
 from .arrays import tensor
 from .autograd import SpecialNode, edge_of
@@ -228,7 +228,7 @@ def copy_(self: Tensor, src, non_blocking=False):
     target = self
 
     def copied(_):
-        x = src if src._meta.dtype is target._meta.dtype else pw.cast(src, target._meta.dtype)
+        x = rounded(src, target._meta.dtype)
         return x.clone() if x is src else x
     return _inplace_replacing(self, copied, src)
 

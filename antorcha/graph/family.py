@@ -268,8 +268,9 @@ class _Call:
         self.launch = place.several((call.kernel.chunks, call.kernel.bytes)) if isinstance(call.kernel, ChainKernel) else None
         self.varies = self.launch is not None or any(arg[0] == "int" and type(arg[1]) is Size for arg in call.args)
 
-    def kernel(self, values: tuple):
-        return ChainKernel(self.call.program, *[values[k] for k in self.launch]) if self.launch else self.call.kernel
+    def kernel(self, values: tuple, program=None):
+        """The kernel for these numbers; of a chain with a `program` of that size, if it is to be described."""
+        return ChainKernel(program or self.call.program, *[values[k] for k in self.launch]) if self.launch else self.call.kernel
 
     def fill(self, values: tuple) -> Call:
         args = self.args.copy()
@@ -278,12 +279,11 @@ class _Call:
         for at, buffer, k in self.pointers:
             args[at] = ("ptr", buffer, values[k])
         call = Call(self.call.program, args, self.group.sized(values))
-        call.writes, call.kernel, call.fails = self.call.writes, self.call.kernel, self.call.fails
+        call.writes, call.fails = self.call.writes, self.call.fails
         call.checks = [(i, j, values[k]) for i, j, k in self.checks]
         if self.chain:
             call.program = ChainProgram(call.program.call, tuple([values[k] for k in self.chain]))
-        if self.launch:
-            call.kernel = ChainKernel(call.program, *[values[k] for k in self.launch])
+        call.kernel = self.kernel(values, call.program)
         return call
 
 

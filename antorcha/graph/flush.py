@@ -307,8 +307,10 @@ def taken_over(fusion: Fusion, alias: dict[int, int], dying: dict[int, int]) -> 
         n, last = fusion.nodes[g.root], g.root
         while last in alias:
             last = alias[last]
-        if n.dtype is base.dtype and n.numel == base.numel and fusion.live[last] and not any(map(_may_fail, _nodes_of(fusion, at))) \
-                and not any(s is base for m in _nodes_of(fusion, at) for s in (m.inputs[1:] if m is n else m.inputs)):
+        if n.dtype is not base.dtype or n.numel != base.numel or not fusion.live[last]:
+            continue
+        later = _nodes_of(fusion, at)
+        if not any(map(_may_fail, later)) and not any(s is base for m in later for s in (m.inputs[1:] if m is n else m.inputs)):
             found[k] = g.root
     return found
 

@@ -26,16 +26,6 @@ def cost_of(n) -> int:
 
 def count(e: ir.Op) -> int:
     """Instructions of an expression, common parts once."""
-    seen: set[int] = set()
-    stack, total = [e], 0
-    while stack:
-        o = stack.pop()
-        if id(o) in seen:
-            continue
-        seen.add(id(o))
-        if o.args:
-            total += SLOW.get(o.kind, 1)
-            stack.extend(o.args)
-    return total
+    return sum(SLOW.get(o.kind, 1) for o in ir.walk(e) if o.args)
 
 

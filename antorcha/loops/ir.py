@@ -130,6 +130,17 @@ def operands_first(root: Op, known):
             yield op
 
 
+def walk(op: Op):
+    """A node and all below it, each once: what an expression shares is on very many paths."""
+    seen, stack = set(), [op]
+    while stack:
+        op = stack.pop()
+        if id(op) not in seen:
+            seen.add(id(op))
+            yield op
+            stack.extend(op.args[::-1])
+
+
 # -- constructors -----------------------------------------------------------------------------------------------
 
 def const(value, dtype: dt.dtype) -> Op:
@@ -517,14 +528,8 @@ def verify(p: Program) -> None:
 
 
 def _verify_expression(p: Program, e: Op, indices: set, accs: dict) -> None:
-    seen: set[int] = set()
-    stack = [e]
-    while stack:
-        e = stack.pop()
-        if id(e) not in seen:
-            seen.add(id(e))
-            _verify_node(p, e, indices, accs)
-            stack.extend(e.args)
+    for part in walk(e):
+        _verify_node(p, part, indices, accs)
 
 
 def _verify_node(p: Program, e: Op, indices: set, accs: dict) -> None:

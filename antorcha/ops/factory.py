@@ -7,7 +7,7 @@ import math
 from ..base import dtype as dt
 from ..graph.node import Node, Static, dense
 from .placement import device_name, place
-from .record import Record, core, meta, number
+from .record import Record, core, meta, number, rounded
 from .view import sizes
 
 FULL = Record("full", "pointwise", scalar=lambda v: v)
@@ -182,7 +182,7 @@ def ramp(start, step, count: int, dtype: dt.dtype, device=None):
     op, inputs = (COUNT, ()) if plain else (ARANGE, (start, step))
     node = Node(op, inputs, (None,) * len(inputs), Static(casts=(wide,) * len(inputs), device=device or "cpu"), (count,), count, wide)
     result = core.make(node, meta(out, wide, device))
-    return result if dtype is wide else core.cast(result, dtype)
+    return rounded(result, dtype)
 
 
 def range_(start=0, end=None, step=1, **kwargs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..base.errors import message
-from .record import check_tensor, core, widened
+from .record import check_tensor, rounded, widened
 from .resampling import resample, selection
 from .windows import surround
 
@@ -85,7 +85,7 @@ def _padded(input, pad, mode, value):
         n = input.shape[d]
         if before or after:
             out = resample(out, d, selection(_places(mode, n, before, after), n))
-    return input.clone() if out is input else core.cast(out, input._meta.dtype)
+    return input.clone() if out is input else rounded(out, input._meta.dtype)
 
 
 def constant_pad_nd(input, pad, value=0):

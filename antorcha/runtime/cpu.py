@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from ..base import config
 
+LINE = 64       # bytes of a cache line
+
 
 @dataclass(frozen=True)
 class Processor:

@@ -257,7 +257,7 @@ class ChainEmitter:
 
     def _any(self, place, number) -> str:
         """Whether some flag is set. Every warp looks at all; the barrier is for those that set them next."""
-        e, found = self.e, _byte(self.e)
+        e, found = self.e, self.e.variable("i8", "0")
         first, thread = self._inner(self._word(place)), e.wide(self._thread())
         with e.steps(e.i64("and", thread, WARP - 1), self._word(number), str(WARP)) as i:
             flag = e.set(f"load i8, ptr {e.set(f'getelementptr inbounds i8, ptr {first}, i64 {i}')}, align 1")
@@ -333,14 +333,6 @@ class ChainEmitter:
             e.lane_wise = not part.kernel.plan.widths
             e.statements(top.args[1:])
             e.memo = outer
-
-
-def _byte(e: PtxEmitter) -> str:
-    """A byte variable, 0."""
-    address = e.fresh()
-    e.allocas.append(f"  {address} = alloca i8")
-    e.line(f"store i8 0, ptr {address}")
-    return address
 
 
 def part_of(kernel: Kernel, places: list[Place], words: list[int], aligned, lanes) -> Part:

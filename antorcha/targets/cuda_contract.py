@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 from ..base import config
 from ..base import dtype as dt
 from ..loops import ir
-from ..loops.ir import Contraction, Op
-from .cuda_schedule import walk
+from ..loops.ir import Contraction, Op, walk
 from .llvm import evaluate, literal, llvm_type
 from .ptx import ARCHITECTURES, THREADS, Kernel, Launch, PtxEmitter, module, start
 
@@ -211,11 +210,8 @@ class TileEmitter:
         return e.wide(e.set(f"udiv i32 {v}, {by}")), e.wide(e.set(f"urem i32 {v}, {by}"))
 
     def place(self, value: str) -> str:
-        """A variable."""
-        address = self.e.fresh()
-        self.e.allocas.append(f"  {address} = alloca {self.t}")
-        self.e.line(f"store {self.t} {value}, ptr {address}")
-        return address
+        """A variable of the sum's type."""
+        return self.e.variable(self.t, value)
 
     def locate(self, dims: tuple, flat: str) -> None:
         """Set the indices of flattened dimensions."""

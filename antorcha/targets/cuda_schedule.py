@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from ..base import dtype as dt
 from ..loops import ir
-from ..loops.ir import Op
+from ..loops.ir import Op, walk
 
 LANES = ("vector", "short", "whole")     # loops whose iterations are independent: the lanes of a row share them
 ORDER_FREE = {"add": "sum", "mul": "prod", "min": "min", "max": "max", "or": "any", "and": "all"}
@@ -53,17 +53,6 @@ def schedule(program: ir.Program) -> Schedule:
 
 
 # -- reading programs -------------------------------------------------------------------------------------------
-
-def walk(op: Op):
-    """A node and all below it, each once."""
-    seen, stack = set(), [op]
-    while stack:
-        o = stack.pop()
-        if id(o) not in seen:
-            seen.add(id(o))
-            yield o
-            stack.extend(o.args)
-
 
 def body_of(s: Op) -> tuple:
     return s.args[1:] if s.kind in ("loop", "when") else ()

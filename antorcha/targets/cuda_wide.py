@@ -11,8 +11,8 @@ That needs addresses at multiples of 16 bytes, which the arguments tell (`WideKe
 from __future__ import annotations
 
 from ..loops import ir
-from ..loops.ir import Op
-from .cuda_schedule import Schedule, depends, outer_vectors, text, walk
+from ..loops.ir import Op, walk
+from .cuda_schedule import Schedule, depends, outer_vectors, text
 from .ptx import ARCHITECTURES, Kernel, PtxEmitter, extent_of, module, start, straight
 
 BYTES = 16              # of one access

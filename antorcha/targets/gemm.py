@@ -27,22 +27,21 @@ from ..runtime import cpu, jit, pool
 from . import llvm, matvec, microkernel, multiply
 from .llvm import Emitter, Formula, Kernel, evaluate
 from .matvec import MatrixVector, is_matvec
-from .microkernel import LINE, SPAN, STAGE, STRIPE, Function, Shape, prefetch
+from .microkernel import SPAN, STAGE, STRIPE, Function, Shape, prefetch
 from .nest import (
     Body,
     along_k,
     ceildiv,
-    coefficient,
     compact_loop,
     contiguous,
     divide,
-    loads,
     odometer,
     product,
     split,
     stores,
     vector_loop,
 )
+from .offsets import coefficient, loads
 
 STRIP = 18            # slivers of A (mr rows each) in a strip, where there are many
 WORK = 1 << 21        # multiply-adds that are worth a tile of their own
@@ -384,7 +383,7 @@ class _Writer:
                 emitter.indices[self.c.n[0][0]] = "%n"
                 for slot, offset in along:
                     start, size = emitter.address(slot, offset), self.s.nr * self.program.slots[slot].dtype.itemsize
-                    for at in range(size, 2 * size, LINE):
+                    for at in range(size, 2 * size, cpu.LINE):
                         prefetch(f, f.pointer(start, "i8", str(at)))
 
         def element(outer: str, inner: str) -> None:

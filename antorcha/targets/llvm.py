@@ -32,7 +32,6 @@ _TYPES = {
     "c64": "i64",
     "c128": "i128",
 }  # complex and 16-bit floats are kept, not computed
-LINE = 64           # bytes of a cache line
 ROWS_AHEAD = 2      # a row of 16-bit numbers is fetched so many rows before it is summed
 LONGEST_ROW = 4096  # elements; in longer rows the processor itself sees what comes next
 _WORK = 8192        # elementary operations worth a chunk of their own
@@ -97,6 +96,13 @@ class Emitter:
     def fresh(self) -> str:
         self.number += 1
         return f"%v{self.number}"
+
+    def variable(self, t: str, value: str) -> str:
+        """The address of a variable that begins with a value."""
+        address = self.fresh()
+        self.allocas.append(f"  {address} = alloca {t}")
+        self.line(f"store {t} {value}, ptr {address}")
+        return address
 
     def line(self, text: str) -> None:
         self.lines.append("  " + text)
@@ -453,11 +459,11 @@ class Emitter:
         size = self.set(f"mul i64 {extent}, {self.expression(self.program.body[0].args[0])}")
         far = self.set(f"icmp sgt i64 {size}, {cpu.cache_sizes()[1]}")
         fetched = self.set(f"and i1 {self.set(f'icmp sle i64 {extent}, {LONGEST_ROW}')}, {far}")
-        lines = self.set(f"select i1 {fetched}, i64 {self.set(f'sdiv i64 {extent}, {LINE // 2}')}, i64 0")
+        lines = self.set(f"select i1 {fetched}, i64 {self.set(f'sdiv i64 {extent}, {cpu.LINE // 2}')}, i64 0")
         self.indices["p"], self.memo = self.set(f"add nsw i64 {row}, {ROWS_AHEAD}"), {}
 
         def fetch() -> None:
-            self.indices[name] = self.set(f"mul nsw i64 {self.indices['line']}, {LINE // 2}")
+            self.indices[name] = self.set(f"mul nsw i64 {self.indices['line']}, {cpu.LINE // 2}")
             for load in found.values():
                 self.intrinsics.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
                 self.line(f"call void @llvm.prefetch.p0(ptr {self.address(load.attr, load.args[0])}, i32 0, i32 3, i32 1)")
@@ -509,7 +515,7 @@ class Emitter:
 
 
 def _mentions(offset: ir.Op, name: str) -> bool:
-    return offset.kind == "index" and offset.attr == name or any(_mentions(a, name) for a in offset.args)
+    return any(o.kind == "index" and o.attr == name for o in ir.walk(offset))
 
 
 def _contains_loop(s: ir.Op) -> bool:

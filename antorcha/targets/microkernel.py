@@ -27,8 +27,7 @@ STAGE = 64           # columns (k) of B staged before they are transposed into a
 STRIPE = 8           # rows (k) packed of all panels in turn: whole lines of memory are read while they are in cache
 GROUP = 9            # slivers of A packed together where they lie side by side in memory
 BATCH_WORDS = 16     # i64 words at the start of scratch: the batch indices
-LINE = 64            # bytes of a cache line
-SPAN = 2 * LINE      # bytes of an entry in the list of what is fetched
+SPAN = 2 * cpu.LINE      # bytes of an entry in the list of what is fetched
 ENTRIES = 511        # most of that list
 
 
@@ -336,7 +335,7 @@ def _outer_product(f: Function, s: Shape, vectors: int, a: list[str], b: str, su
 def _fetch(f: Function, entry: str) -> None:
     """Fetches what an entry of the list names."""
     start = f.let(f"load ptr, ptr {entry}")
-    for at in range(0, SPAN, LINE):
+    for at in range(0, SPAN, cpu.LINE):
         prefetch(f, f.pointer(start, "i8", str(at)))
 
 

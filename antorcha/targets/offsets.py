@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..loops.ir import Op
+from ..loops.ir import Op, walk
 
 
 def coefficient(offset: Op, name: str) -> int | None:
@@ -28,12 +28,5 @@ def coefficient(offset: Op, name: str) -> int | None:
 
 
 def loads(op: Op):
-    """The loads of an expression, each once: what it shares is on very many paths."""
-    seen, left = set(), [op]
-    while left:
-        op = left.pop()
-        if id(op) not in seen:
-            seen.add(id(op))
-            left.extend(op.args[::-1])
-            if op.kind == "load":
-                yield op
+    """The loads of an expression, each once."""
+    return (o for o in walk(op) if o.kind == "load")

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from ..base import config
 from ..base import dtype as dt
 from ..loops import ir
+from ..loops.ir import walk
 from ..runtime import jit
-from .cuda_schedule import LANES, Schedule, is_old, schedule, walk
+from .cuda_schedule import LANES, Schedule, is_old, schedule
 from .llvm import Emitter, evaluate, literal, llvm_type
 
 TRIPLE = 'target triple = "nvptx64-nvidia-cuda"\n'
@@ -257,9 +258,7 @@ class PtxEmitter(Emitter):
         names = [n for n in updated if n in self.accumulators and n not in self.partials and self.accumulators[n][1] != "set"]
         for n in names:
             _, combine, d = self.accumulators[n]
-            self.partials[n] = address = self.fresh()
-            self.allocas.append(f"  {address} = alloca {llvm_type(d)}")
-            self.line(f"store {llvm_type(d)} {identity(combine, d)}, ptr {address}")
+            self.partials[n] = self.variable(llvm_type(d), identity(combine, d))
         return names
 
     def _close(self, names: list[str]) -> None:
@@ -399,12 +398,7 @@ class PtxEmitter(Emitter):
         t, infinity = llvm_type(d), literal(float("inf"), d)
         left, b = (self.call(f"llvm.fabs.{d.code}", t, (t, v)) for v in (x, y))
         valid = self.set(f"and i1 {self.set(f'fcmp ogt {t} {b}, 0.0')}, {self.set(f'fcmp olt {t} {left}, {infinity}')}")
-        places = []
-        for start in (left, b):
-            places.append(self.fresh())
-            self.allocas.append(f"  {places[-1]} = alloca {t}")
-            self.line(f"store {t} {start}, ptr {places[-1]}")
-        rest, scaled = places
+        rest, scaled = self.variable(t, left), self.variable(t, b)
         with self.only_if(valid):
             with self.while_true(lambda: self.set(f"fcmp oge {t} {self.set(f'load {t}, ptr {rest}')}, {b}")):
                 left = self.set(f"load {t}, ptr {rest}")
@@ -620,13 +614,13 @@ def compiled(text: str, architecture: int, long: bool = False) -> str:
     """PTX of a module. `long`: its kernels have more than 4 KiB of parameters."""
     with _lock:
         llvm, machine = _machine(architecture, long)
-        code = llvm.parse_assembly(text, llvm.create_context())
-        code.verify()
-        options = llvm.create_pipeline_tuning_options(speed_level=3)
-        options.loop_vectorization = options.slp_vectorization = False
-        builder = llvm.create_pass_builder(machine, options)
-        builder.getModulePassManager().run(code, builder)
-        return machine.emit_assembly(code)
+        with llvm.create_context() as context, llvm.parse_assembly(text, context) as code:
+            code.verify()
+            options = llvm.create_pipeline_tuning_options(speed_level=3)
+            options.loop_vectorization = options.slp_vectorization = False
+            builder = llvm.create_pass_builder(machine, options)
+            builder.getModulePassManager().run(code, builder)
+            return machine.emit_assembly(code)
 
 
 def assemble(key: str, make_ir, architecture: int, long: bool) -> str:
