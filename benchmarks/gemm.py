@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402
 from antorcha.base import dtype as dt  # noqa: E402
 from antorcha.loops import ir  # noqa: E402
 from antorcha.runtime import pool  # noqa: E402
-from antorcha.targets import llvm  # noqa: E402
+from antorcha.targets.kernel import build  # noqa: E402
 from benchmarks.peak import fma_spin  # noqa: E402
 
 try:
@@ -82,7 +82,7 @@ def kernel_call(a: np.ndarray, b: np.ndarray, out: np.ndarray):
     x, y, z = element("in", a, "bmk"), element("in", b, "bkn"), element("out", out, "bmn")
     body = (ir.store(*z, ir.value("acc", d)),)
     program.body.append(ir.contract(ir.Contraction(dims["b"], dims["m"], dims["n"], dims["k"], ir.load(*x, d), ir.load(*y, d), body, d)))
-    kernel = llvm.build(program)
+    kernel = build(program)
     pool.reserve_scratch(kernel.scratch(words))
     array = np.array(words, np.int64)
     steps = np.array([[kernel.address, array.ctypes.data, kernel.tiles(words), kernel.grain(words)]], np.int64)

@@ -12,7 +12,7 @@ from antorcha.base import dtype as dt
 from antorcha.loops import ir
 from antorcha.loops.ir import Contraction, Program
 from antorcha.runtime import cpu, pool
-from antorcha.targets import gemm, llvm, microkernel
+from antorcha.targets import gemm, kernel, microkernel
 
 
 class Product:
@@ -44,13 +44,13 @@ class Product:
     def run(self, c: Contraction, split: int = 1) -> None:
         self.program.body.append(ir.contract(c))
         ir.verify(self.program)
-        kernel = llvm.build(self.program)
-        tiles = kernel.tiles(self.words)
+        built = kernel.build(self.program)
+        tiles = built.tiles(self.words)
         if not tiles:
             return
         words = np.array(self.words, np.int64)
-        pool.reserve_scratch(kernel.scratch(self.words))
-        steps = np.array([[kernel.address, words.ctypes.data, tiles, kernel.grain(self.words)]], np.int64)
+        pool.reserve_scratch(built.scratch(self.words))
+        steps = np.array([[built.address, words.ctypes.data, tiles, built.grain(self.words)]], np.int64)
         pool.run(steps)
 
 
@@ -198,7 +198,7 @@ def test_register_tiles_of_other_processors(machine, width, features, monkeypatc
     """Their shapes; the instructions stay those of the processor at hand."""
 
     def forget():
-        llvm._kernels.clear()
+        kernel._kernels.clear()
         gemm._multiply.cache_clear()
         gemm._tiles.cache_clear()
 

@@ -12,7 +12,7 @@ from antorcha import nn
 from antorcha.base import config
 from antorcha.base import dtype as dt
 from antorcha.graph import flush
-from antorcha.targets import llvm
+from antorcha.targets import kernel, llvm
 
 HALVES = [torch.float16, torch.bfloat16]
 
@@ -38,7 +38,7 @@ def conversion(request, monkeypatch):
     """With the processor's conversions, and without."""
     if request.param == "integers":
         monkeypatch.setattr(llvm, "_converts_half", lambda: False)
-        monkeypatch.setattr(llvm, "_kernels", {})
+        monkeypatch.setattr(kernel, "_kernels", {})
         monkeypatch.setattr("antorcha.runtime.jit.load", _fresh)
         monkeypatch.setattr("antorcha.runtime.jit.prepare", lambda modules: None)
         flush.clear()

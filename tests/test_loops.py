@@ -15,6 +15,7 @@ from antorcha.loops import interp, ir
 from antorcha.loops import math as lm
 from antorcha.runtime import cpu, jit
 from antorcha.targets import llvm
+from antorcha.targets.kernel import build
 
 FLOATS, INTEGERS = [dt.float32, dt.float64], [dt.uint8, dt.int8, dt.int16, dt.int32, dt.int64]
 EVERY = [dt.bool_, *INTEGERS, *FLOATS]
@@ -61,7 +62,7 @@ class Writer:
 
     def compiled(self, address: int | None = None) -> list[np.ndarray]:
         words, arrays = self.words()
-        kernel = llvm.build(self.program)
+        kernel = build(self.program)
         scratch = np.empty(kernel.scratch(words) + 128, np.uint8)
         aligned = -(-scratch.ctypes.data // 64) * 64
         run(address or kernel.address, words, kernel.tiles(words), aligned)

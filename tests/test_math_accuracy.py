@@ -10,7 +10,7 @@ import pytest
 from antorcha.base import dtype as dt
 from antorcha.loops import interp, ir
 from antorcha.loops import math as lm
-from antorcha.targets import llvm
+from antorcha.targets.kernel import build
 
 mpmath = pytest.importorskip("mpmath")
 Wide = np.longdouble
@@ -38,7 +38,7 @@ def evaluate(function, d: dt.dtype, *arguments, interpret: bool = False) -> np.n
     if interpret:
         interp.run(p, words)
         return out
-    kernel = llvm.build(p)
+    kernel = build(p)
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(kernel.address)
     block = np.array(words, np.int64)
     call(block.ctypes.data, 0, kernel.tiles(words), None)

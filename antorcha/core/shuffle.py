@@ -30,9 +30,9 @@ def program() -> ir.Program:
 
 @functools.cache
 def _kernel():
-    from ..targets import llvm
+    from ..targets.kernel import build
 
-    kernel = llvm.build(program())
+    kernel = build(program())
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(kernel.address)
 
 

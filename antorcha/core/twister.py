@@ -86,9 +86,9 @@ def below_program() -> ir.Program:
 
 @functools.cache
 def _kernel(program):
-    from ..targets import llvm
+    from ..targets.kernel import build
 
-    kernel = llvm.build(program())
+    kernel = build(program())
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(kernel.address)
 
 

@@ -274,9 +274,9 @@ def compile_parts(parts: list, device: str = "cpu") -> None:
         for part, kernel in zip(parts, ptx.build_all([part.program for part in parts])):
             part.kernel = kernel
     elif config.target != "interp":
-        from ..targets import llvm
+        from ..targets.kernel import build_all
 
-        for part, kernel in zip(parts, llvm.build_all([part.program for part in parts])):
+        for part, kernel in zip(parts, build_all([part.program for part in parts])):
             part.kernel = kernel
             part.program = kernel.program    # equal programs share one object
 

@@ -18,7 +18,8 @@ from ..base import config
 from ..base import dtype as dt
 from ..loops import ir
 from ..loops.ir import Contraction, Op, walk
-from .llvm import evaluate, literal, llvm_type
+from .formula import evaluate
+from .llvm import literal, llvm_type
 from .ptx import ARCHITECTURES, THREADS, Kernel, Launch, PtxEmitter, module, start
 
 SIDE = 16               # threads along each side of a tile

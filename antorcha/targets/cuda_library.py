@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..loops.ir import Contraction, Op
 from ..runtime.cublas import ALIGNED, TYPES, Operand, Product
 from .cuda_mma import loaded
-from .llvm import evaluate
+from .formula import evaluate
 
 LEAST = 1 << 18     # multiplications worth a call
 

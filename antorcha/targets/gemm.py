@@ -25,7 +25,9 @@ from ..loops import ir
 from ..loops.ir import Contraction, Op, Program, floordiv, maximum, minimum
 from ..runtime import cpu, jit, pool
 from . import llvm, matvec, microkernel, multiply
-from .llvm import Emitter, Formula, Kernel, evaluate
+from .formula import Formula, evaluate
+from .kernel import Kernel
+from .llvm import Emitter
 from .matvec import MatrixVector, is_matvec
 from .microkernel import SPAN, STAGE, STRIPE, Function, Shape, prefetch
 from .nest import (

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import struct
 
 import numpy as np
 
 from ..base import dtype as dt
 from ..loops import ir
-from ..runtime import cpu, jit, pool
+from ..runtime import cpu
 from .offsets import coefficient, loads
 
 _TYPES = {
@@ -34,7 +32,6 @@ _TYPES = {
 }  # complex and 16-bit floats are kept, not computed
 ROWS_AHEAD = 2      # a row of 16-bit numbers is fetched so many rows before it is summed
 LONGEST_ROW = 4096  # elements; in longer rows the processor itself sees what comes next
-_WORK = 8192        # elementary operations worth a chunk of their own
 
 
 def _converts_half() -> bool:
@@ -546,168 +543,3 @@ def emit(program: ir.Program) -> str:
     e.loop(top.attr[0], "parallel", "%begin", "%end", lambda: e.statements(top.args[1:]))
     e.line("ret void")
     return module([e.function(SIGNATURE)], [e])
-
-
-# -- kernels ----------------------------------------------------------------------------------------------------
-
-class Formula:
-    """An integer expression of run-time arguments as a list of steps; what it shares with itself is computed once. Raises KeyError where
-    there is more in it than arguments and arithmetic."""
-
-    def __init__(self, op: ir.Op):
-        self.constants: list[int] = []
-        self.slots: list[int] = []
-        self.steps: list[tuple] = []        # (function, operand, operand); operands are (kind, number) until all are known
-        place: dict[int, tuple] = {}
-        result = self._place(op, place)
-        first = {"constant": 0, "slot": len(self.constants), "step": len(self.constants) + len(self.slots)}
-        self.steps = [(f, first[a[0]] + a[1], first[b[0]] + b[1]) for f, a, b in self.steps]
-        self.result = first[result[0]] + result[1]
-
-    def _place(self, op: ir.Op, place: dict) -> tuple:
-        found = place.get(id(op))
-        if found is None:
-            if op.kind == "const":
-                self.constants.append(op.attr)
-                found = "constant", len(self.constants) - 1
-            elif op.kind == "arg":
-                self.slots.append(op.attr)
-                found = "slot", len(self.slots) - 1
-            elif op.kind == "select":
-                condition, a, b = [self._place(x, place) for x in op.args]
-                found = self._step(_picked, condition, self._step(_pair, a, b))
-            else:
-                function = _INTEGER[op.kind]
-                found = self._step(function, *[self._place(x, place) for x in op.args])
-            place[id(op)] = found
-        return found
-
-    def _step(self, function, a: tuple, b: tuple) -> tuple:
-        self.steps.append((function, a, b))
-        return "step", len(self.steps) - 1
-
-    def __call__(self, words) -> int:
-        known = [*self.constants, *[words[k] for k in self.slots]]
-        add = known.append
-        for function, a, b in self.steps:
-            add(function(known[a], known[b]))
-        return known[self.result]
-
-
-def evaluate(op: ir.Op, words) -> int:
-    """An integer expression for these arguments."""
-    return Formula(op)(words)
-
-
-def _pair(a, b) -> tuple:
-    return a, b
-
-
-def _picked(condition, pair: tuple):
-    return pair[0] if condition else pair[1]
-
-
-_INTEGER = {
-    "lt": operator.lt, "le": operator.le, "eq": operator.eq, "and": operator.and_, "add": operator.add, "sub": operator.sub,
-    "mul": operator.mul, "min": min, "max": max, "floordiv": lambda a, b: a // b if b else 0, "div": lambda a, b: a // b if b else 0,
-    "rem": lambda a, b: a % b if b else 0,
-}
-
-
-def _work(s: ir.Op) -> ir.Op:
-    """About how many elementary operations a statement costs, as an expression of arguments."""
-    if s.kind not in ("loop", "when"):
-        return ir.integer(2)
-    work = ir.integer(0)
-    for inner in s.args[1:]:
-        work = work + _work(inner)
-    if s.kind == "when":
-        return work
-    try:
-        Formula(s.args[0])
-        return ir.maximum(s.args[0], 0) * work
-    except KeyError:        # it differs from iteration to iteration
-        return ir.integer(64) * work
-
-
-class Kernel:
-    """A compiled program, once it is loaded. `key` determines its code."""
-
-    address = 0
-
-    def __init__(self, program: ir.Program, text: str):
-        self.program, self.text = program, text
-        self.key = text
-        self._launches: dict[tuple, tuple] = {}
-
-    def load(self) -> None:
-        self.address = jit.load(self.key, self.ir)
-
-    def ir(self) -> str:
-        return emit(self.program)
-
-    def assembly(self) -> str:
-        return jit.assembly(self.ir())
-
-    def launch(self, words: tuple) -> tuple[int, int, int]:
-        """(tiles, grain, bytes of scratch memory of each thread) for these arguments."""
-        key = pool.get_num_threads(), words
-        found = self._launches.get(key)
-        if found is None:
-            if len(self._launches) > 256:
-                self._launches.clear()
-            found = self._launches[key] = self.tiles(words), self.grain(words), self.scratch(words)
-        return found
-
-    @functools.cached_property
-    def tiles(self) -> Formula:
-        """Iterations of the parallel loop, of the arguments."""
-        return Formula(self.program.body[0].args[0])
-
-    @functools.cached_property
-    def work(self) -> Formula:
-        return Formula(_work(self.program.body[0]))
-
-    def grain(self, words) -> int:
-        """How many of them a thread takes at a time."""
-        tiles, total = self.tiles(words), self.work(words)
-        if total <= 2 * _WORK or tiles <= 1:
-            return max(tiles, 1)
-        return max(1, int(tiles * max(_WORK, total / 16) / total))
-
-    def scratch(self, words) -> int:
-        """Bytes of scratch each thread needs."""
-        return max([words[i] + size(words) * itemsize for i, size, itemsize in self._held], default=0)
-
-    @functools.cached_property
-    def _held(self) -> list[tuple]:
-        return [(i, Formula(s.size), s.dtype.itemsize) for i, s in enumerate(self.program.slots) if s.size is not None]
-
-
-_kernels: dict[str, Kernel] = {}
-
-
-def build(program: ir.Program) -> Kernel:
-    """The kernel of a program; equal texts share one."""
-    return build_all([program])[0]
-
-
-def build_all(programs: list[ir.Program]) -> list[Kernel]:
-    """The kernels of programs; what has to be compiled is compiled side by side."""
-    unbuilt = {id(program): program for program in programs if program.kernel is None}
-    texts = {key: program.text() for key, program in unbuilt.items()}
-    new = {text: _kernel(unbuilt[key], text) for key, text in texts.items() if text not in _kernels}
-    jit.prepare([(kernel.key, kernel.ir) for kernel in new.values()])
-    for text, kernel in new.items():
-        kernel.load()
-        _kernels[text] = kernel
-    for key, program in unbuilt.items():
-        program.kernel = _kernels[texts[key]]
-    return [program.kernel for program in programs]
-
-
-def _kernel(program: ir.Program, text: str) -> Kernel:
-    if program.body[0].kind == "contract":
-        from . import gemm
-        return gemm.ContractionKernel(program, text)
-    return Kernel(program, text)

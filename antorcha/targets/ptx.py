@@ -25,7 +25,8 @@ from ..loops import ir
 from ..loops.ir import walk
 from ..runtime import jit
 from .cuda_schedule import LANES, Schedule, is_old, schedule
-from .llvm import Emitter, evaluate, literal, llvm_type
+from .formula import evaluate
+from .llvm import Emitter, literal, llvm_type
 
 TRIPLE = 'target triple = "nvptx64-nvidia-cuda"\n'
 WARP = 32

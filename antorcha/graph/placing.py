@@ -1,0 +1,369 @@
+"""Where a node's value comes from when another node reads it.
+
+An elementwise node is *deferred*: nothing happens until some other node demands its value. It is then read in one of these ways:
+
+    load       from memory; the node must be placed in an earlier group, which then stores it
+    member     computed in the same group at the same place of the domain (and kept there for others who read it)
+    inline     computed again for every element read, through the composed index maps, if that is cheap
+
+Groups are numbered in the order of their making and run in that order: a node may join any group not earlier than the
+groups it reads. Every refusal leaves a reason, which `explain` shows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from ..loops import index
+from ..loops.cost import cost_of
+from ..loops.view import View, dense, same, view
+from .chain import Chain
+from .group import Attempt, Group, Refine, row_view, wall_of
+from .node import Node
+from .plain import folded
+
+CHEAP = 4           # operations an element may cost and still be computed again rather than loaded
+TAPS = 4            # a value is not computed anew for each of its readers where it is made of so many large ones
+REPEATED = 2        # longest chain of deferred nodes computed several times for each element
+SMALL = 4096        # elements of a value that may be, however long the chain
+POSTPONED = 8       # most groups that one is moved behind
+MEMBERS = 96        # most nodes in a group
+INFINITE = 1 << 60
+NOTHING: frozenset = frozenset()
+
+
+class Placing:
+    """The groups of a tape as they grow: `groups`, `place` (node -> group or None), `stored`."""
+
+    def __init__(self, nodes: list[Node], live: list[bool], fuse: bool = True, chains: list[Chain] = (), plain: bool = False):
+        self.nodes, self.live, self.fuse, self.chains, self.plain = list(nodes), list(live), fuse, chains, plain
+        if plain:
+            self.nodes = [folded(n) for n in nodes]
+        self.recorded = list(self.nodes)
+        count = len(nodes)
+        self.groups: list[Group] = []
+        self.place: list[Group | None] = [None] * count
+        self.taps: list = [NOTHING] * count
+        self.loads: list = [NOTHING] * count
+        self.stored = bytearray(count)
+        self.uses = [0] * count
+        self.chain = [0] * count
+        self.readers: dict[int, Group] = {}  # node (or ~leaf) -> last group of loops that loads it
+        self.needed = self._needed()
+
+    def _needed(self) -> bytearray:
+        needed = bytearray(self.live)
+        uses = self.uses
+        for i in range(len(self.nodes) - 1, -1, -1):
+            if needed[i]:
+                for s in self.nodes[i].inputs:
+                    if isinstance(s, Node) and s.buffer is None:
+                        needed[s.index] = 1
+                        uses[s.index] += 1
+        return needed
+
+    @functools.cached_property
+    def sources(self) -> list[list[int]]:
+        """For each node that is needed the nodes it reads."""
+        return [[s.index for s in n.inputs if isinstance(s, Node) and s.buffer is None] if needed else []
+                for n, needed in zip(self.recorded, self.needed)]
+
+    # -- placing elementwise nodes ------------------------------------------------------------------------------
+
+    def materialise(self, i: int) -> None:
+        """See to it that node i is in memory after the groups made so far."""
+        n = self.nodes[i]
+        if not n.numel:
+            return
+        if self.place[i] is None:
+            reason = ""
+            if self.fuse:
+                for g in self.candidates(n):
+                    if self.join(g, i):
+                        self.stored[i] = 1
+                        return
+                    reason = self.refusal
+                if any(self.join(g, i) for g in self.postponed(n)):
+                    self.stored[i] = 1
+                    return
+            domain = index.domain_of(n.shape)
+            self._new_group(domain, None, n, dense(domain)).reason = reason
+        self.stored[i] = 1
+
+    def postponed(self, n: Node) -> Iterator[Group]:
+        """Groups of loops that n reads, each moved behind all that n reads if nothing until there reads it."""
+        read = {self.place[s.index].number for s in self._behind(n) if self.place[s.index] is not None}
+        latest = max(read, default=0)
+        for g in [self.groups[k] for k in sorted(read, reverse=True) if latest - POSTPONED <= k < latest]:
+            between = self.groups[g.number + 1:latest + 1]
+            if g.kind == "loops" and not any(self._depends(h, g) for h in between):
+                self.groups[g.number:latest + 1] = [*between, g]
+                for number in range(latest - len(between), latest + 1):
+                    self.groups[number].number = number
+                yield g
+
+    def _behind(self, *nodes: Node) -> list[Node]:
+        """The computed nodes that some are made of, down to those in memory."""
+        stack, found = list(nodes), {}
+        while stack:
+            for s in stack.pop().inputs:
+                if isinstance(s, Node) and s.buffer is None and s.index not in found:
+                    found[s.index] = s = self.nodes[s.index]
+                    if not self.stored[s.index]:
+                        stack.append(s)
+        return list(found.values())
+
+    def _depends(self, h: Group, g: Group) -> bool:
+        """Whether group h reads what g leaves in memory."""
+        return any(self.place[s.index] is g and self.stored[s.index] for s in self._behind(*[self.nodes[i] for i in h.members]))
+
+    def candidates(self, n: Node) -> list[Group]:
+        """Groups that a node might join: the latest that it reads from, and later ones that load the same values."""
+        if n.buffer is not None:
+            g = self.readers.get(id(n))
+            return [g] if g else []
+        latest, others = -1, {}
+        stack, seen = [n], set()
+        while stack:
+            m = stack.pop()
+            if m.buffer is None and (g := self.place[m.index]) is not None:
+                latest = max(latest, g.number)
+            elif m.buffer is None:
+                for s in m.inputs:
+                    if isinstance(s, Node) and id(s) not in seen:
+                        seen.add(id(s))
+                        stack.append(s)
+            g = self.readers.get(id(m))
+            if g is not None:
+                others[g.number] = g
+        found = [self.groups[latest]] if latest >= 0 else []
+        found += [others[k] for k in sorted(others, reverse=True)[:4] if k > latest]
+        return [g for g in found if g.kind in ("loops", "contraction")]
+
+    def join(self, g: Group, i: int) -> bool:
+        """Make elementwise node i a member of g, if it may be one."""
+        n = self.nodes[i]
+        self.refusal = ""
+        if len(g.members) > MEMBERS:
+            self.refusal = "the kernel is full"
+            return False
+        shape = index.domain_of(n.shape)
+        views: list[tuple[tuple, View]] = []
+        if n.numel == g.numel:
+            domain = index.refine(g.domain, shape)
+            if domain is not None:
+                views.append((domain, dense(domain)))
+            views += self._permuted(g, n)
+        if g.inner and g.kind == "loops" and n.numel * g.inner == g.numel and g.inner > 1:
+            wall = wall_of(g.domain, g.inner)
+            domain = index.refine(g.domain[:wall], shape)
+            if domain is not None:
+                domain += g.domain[wall:]
+                views.append((domain, row_view(domain, wall_of(domain, g.inner))))
+        if not views:
+            self.refusal = f"{list(n.shape)} is not laid out like {list(g.domain)}"
+        for domain, v in views:
+            attempt = self._attempt(g, domain, g.inner, n, v)
+            if not isinstance(attempt, str):
+                self._commit(attempt, g)
+                return True
+            self.refusal = attempt
+        return False
+
+    def _permuted(self, g: Group, n: Node) -> list[tuple[tuple, View]]:
+        """Where n would stand if it reads a member of g with dimensions exchanged (a transposing store)."""
+        for s, w in zip(n.inputs, n.views):
+            if isinstance(s, Node) and s.buffer is None and self.place[s.index] is g and s.numel == n.numel:
+                v = g.at.get(s.index)
+                if v is None or w.dense or not index.bijective(w, n.numel):
+                    continue
+                cuts = sorted(((t, m) for m, t in zip(w.shape, w.strides) if m != 1), reverse=True)
+                domain = index.refine(g.domain, tuple(m for _, m in cuts)) if v.dense else g.domain
+                at = domain and index.inverse(index.split(v, domain), w)
+                if at is not None:
+                    return [(domain, at)]
+        return []
+
+    def _attempt(self, g: Group, domain: tuple, inner: int | None, n: Node, v: View) -> Attempt | str:
+        """Try to read n at v in g. Returns what would have to be done, or the reason why it cannot."""
+        while True:
+            at = g.at if domain == g.domain else {k: index.split(w, domain) for k, w in g.at.items()}
+            attempt = Attempt(g, g.number, domain, inner, at, False)
+            try:
+                return attempt if self.read(attempt, n, v) else attempt.reason or "it reads elements that another row computes"
+            except Refine as r:
+                domain = r.args[0]
+                split = index.split(v, domain)
+                if split is None:
+                    return "the shapes do not divide each other"
+                v = split
+
+    def _new_group(self, domain: tuple, inner: int | None, n: Node, v: View) -> Group:
+        """A group of loops that reads n at v: n and what it is made of become members."""
+        while True:
+            attempt = Attempt(None, INFINITE, domain, inner, {}, True)
+            try:
+                self.read(attempt, n, v)
+                break
+            except Refine as r:
+                domain = r.args[0]
+                v = index.split(v, domain)
+        g = Group(len(self.groups), "loops", domain, inner)
+        self.groups.append(g)
+        self._commit(attempt, g)
+        return g
+
+    def _commit(self, attempt: Attempt, g: Group) -> None:
+        g.domain, g.inner, g.at = attempt.domain, attempt.inner, attempt.at
+        if g.reductions and any(v.shape != g.domain for _, v in g.reductions.values()):
+            g.reductions = {i: (form, index.split(v, g.domain)) for i, (form, v) in g.reductions.items()}
+        for i, v in attempt.members.items():
+            if self.place[i] is None:
+                self.place[i] = g
+                g.at[i] = v
+                g.members.append(i)
+            elif self.place[i] is not g:
+                self.stored[i] = 1
+        self._demand(attempt)
+        for key in attempt.seen:
+            if key[2]:
+                self.readers[key[0]] = g
+
+    def _demand(self, attempt: Attempt) -> None:
+        for i in attempt.demands:
+            self.stored[i] = 1
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def read(self, t: Attempt, n: Node, v: View) -> bool:
+        """Whether the attempt's kernel can have n's elements at v. `v` has the shape of the domain."""
+        if n.buffer is None:
+            n = self.nodes[n.index]     # it may have been replaced
+        key = (id(n), v, n.buffer is not None)
+        known = t.seen.get(key)
+        if known is not None:
+            return known
+        t.seen[key] = True
+        t.seen[key] = ok = True if n.buffer is not None else self._read(t, n, v)
+        if n.buffer is not None:
+            t.loads += 1
+        return ok
+
+    def _read(self, t: Attempt, n: Node, v: View) -> bool:
+        if not n.numel:
+            return True
+        i = n.index
+        g = self.place[i]
+        elementwise = n.op.family in ("pointwise", "gather")
+        if g is None:
+            if t.takes_members:
+                self._check_split(t, n, v)
+                if self._member_view(t, n, v) and same(t.members.setdefault(i, v), v) and self._sources(t, n, v):
+                    return True
+                t.members.pop(i, None)
+            if self.fuse and self._affordable(t, n, v) and self._sources(t, n, v):
+                return True
+            if not self.fuse and not any(isinstance(s, Node) for s in n.inputs) and self._sources(t, n, v):
+                return True
+            if t.fresh:
+                self.materialise(i)
+                return self._load(t, n)
+            t.reason = t.reason or f"{n.op.name} must be in memory first"
+            return False
+        if g is t.group:
+            if same(t.at.get(i), v):
+                return True
+            if i in g.reductions and g.reductions[i][0] != "row":
+                t.reason = f"{n.op.name} is known when all rows are done"
+                return False
+            t.reason = f"it reads {n.op.name} at other places than they are computed at"
+            return elementwise and self._affordable(t, n, v) and self._sources(t, n, v)
+        if g.number < t.number:
+            if elementwise and not self.stored[i] and self._recomputed(t, n) and self._sources(t, n, v):
+                return True
+            return self._load(t, n)
+        return elementwise and self._affordable(t, n, v) and self._sources(t, n, v)
+
+    def _load(self, t: Attempt, n: Node) -> bool:
+        t.demands.append(n.index)
+        t.seen[id(n), None, True] = True
+        t.loads += 1
+        return True
+
+    def _check_split(self, t: Attempt, n: Node, v: View) -> None:
+        if v.dense and v.numel == n.numel and len(n.shape) > 1:
+            domain = index.refine(t.domain, index.domain_of(n.shape))
+            if domain is not None and domain != t.domain:
+                raise Refine(domain)
+
+    def _member_view(self, t: Attempt, n: Node, v: View) -> bool:
+        """Whether each element of n belongs to one place of the domain, or to one row."""
+        if index.bijective(v, n.numel):
+            return True
+        if t.wall is None or any(v.strides[t.wall:]):
+            return False
+        rows = view(v.shape[:t.wall], v.strides[:t.wall], v.offset)
+        return index.bijective(rows, n.numel)
+
+    def _affordable(self, t: Attempt, n: Node, v: View) -> bool:
+        if t.epilogue and n.op.family == "gather":
+            return False
+        c = cost_of(n)
+        t.cost += c
+        if self.chain[n.index] > REPEATED and self._repeats(t, n, v):
+            return False
+        if len(self.taps[n.index]) >= TAPS and (self.uses[n.index] > 1 or not t.takes_members):
+            return False
+        return c <= CHEAP or self.uses[n.index] == 1 and v.numel <= n.numel and t.takes_members
+
+    def _repeats(self, t: Attempt, n: Node, v: View) -> bool:
+        """Whether a large value would be computed more than once for each of its elements."""
+        if t.wall is not None and not any(v.strides[t.wall:]):
+            v = view(v.shape[:t.wall], v.strides[:t.wall], v.offset)    # once for each row
+        return v.numel > n.numel > SMALL
+
+    def _recomputed(self, t: Attempt, n: Node) -> bool:
+        """Whether a node of an earlier group is computed again from at most one stored value, rather than stored itself."""
+        if n.op.family != "pointwise" or cost_of(n) > 2 or self.live[n.index]:
+            return False
+        large = 0
+        for s in n.inputs:
+            if isinstance(s, Node):
+                if s.buffer is None and (self.place[s.index] is None or not self.stored[s.index]
+                                         or self.place[s.index].number >= t.number):
+                    return False
+                large += s.numel * 8 > n.numel
+        return large <= 1
+
+    def _sources(self, t: Attempt, n: Node, v: View) -> bool:
+        if n.op.family == "gather":
+            if t.epilogue:
+                t.reason = "gathers are not done in an epilogue"
+                return False
+            return self._gather_sources(t, n, v)
+        if n.op.uses_index and index.compose(v, index.last_coordinate(n.shape)) is None:
+            return False
+        for s, w in zip(n.inputs, n.views):
+            if isinstance(s, Node):
+                x = index.compose(v, w)
+                if x is None:
+                    t.reason = f"{n.op.name} reads across dimensions"
+                    return False
+                if not self.read(t, s, x):
+                    return False
+        return True
+
+    def _gather_sources(self, t: Attempt, n: Node, v: View) -> bool:
+        if any(index.compose(v, w) is None for w in n.views if w is not None):
+            return False
+        source = n.inputs[0]
+        if source.buffer is None:
+            g = self.place[source.index]
+            if g is None and t.fresh:
+                self.materialise(source.index)
+            elif g is None or g is t.group or g.number >= t.number:
+                t.reason = f"what {n.op.name} picks from must be in memory first"
+                return False
+            self._load(t, source)
+        return all(self.read(t, s, index.compose(v, w)) for s, w in zip(n.inputs[1:], n.views[1:]) if isinstance(s, Node))
