@@ -255,10 +255,10 @@ def plan_class(device: str):
 def group(nodes: list[Node], live: list[bool], device: str = "cpu") -> Fusion:
     """The recording as groups that are one kernel each; with chains, where what lies between groups is large."""
     fuse = config.fuse
-    plain = device != "cpu"     # a GPU reads operands of products several times, and faster where they are plain memory
-    fusion = Fusion(nodes, live, fuse, (), plain).run()
+    gpu = device != "cpu"
+    fusion = Fusion(nodes, live, fuse, (), gpu).run()
     chains = chain.find(fusion, device) if fuse else []
-    return Fusion(nodes, live, fuse, chains, plain).run() if chains else fusion
+    return Fusion(nodes, live, fuse, chains, gpu).run() if chains else fusion
 
 
 def compile_parts(parts: list, device: str = "cpu") -> None:

@@ -204,7 +204,7 @@ class Fusion(Placing):
         if self.fuse and n.dtype.kind == "f" and 1 in (size(a.shape[nb:nb + nm]), size(b.shape[nb:nb + nn])):
             return self._vector_product(i, n)
         for source, v in zip(n.inputs, n.views):
-            if self.plain and isinstance(source, Node) and source.buffer is None:
+            if self.gpu and isinstance(source, Node) and source.buffer is None:     # it reads operands several times
                 self.materialise(source.index)
             self._operand(source, v)
         chunks = sum_chunks(n)
@@ -360,7 +360,7 @@ class Fusion(Placing):
         g.bodies = []
         for rows in dict.fromkeys((chain.block, chain.group_rows % chain.block or chain.block)):
             stages, held = chain.stages(chain.body(rows, partial))
-            made = [(s.tiles, *([(Fusion(b.nodes, b.live, plain=self.plain).run(), b) for b in bodies] for bodies in (s.bodies, s.looks)))
+            made = [(s.tiles, *([(Fusion(b.nodes, b.live, gpu=self.gpu).run(), b) for b in bodies] for bodies in (s.bodies, s.looks)))
                     for s in stages]
             g.bodies.append((made, held))
         g.chain = chain

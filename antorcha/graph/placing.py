@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from ..loops import index
 from ..loops.cost import cost_of
 from ..loops.view import View, dense, same, view
+from .casts import folded
 from .chain import Chain
 from .group import Attempt, Group, Refine, row_view, wall_of
 from .node import Node
-from .plain import folded
 
 CHEAP = 4           # operations an element may cost and still be computed again rather than loaded
 TAPS = 4            # a value is not computed anew for each of its readers where it is made of so many large ones
@@ -36,9 +36,9 @@ NOTHING: frozenset = frozenset()
 class Placing:
     """The groups of a tape as they grow: `groups`, `place` (node -> group or None), `stored`."""
 
-    def __init__(self, nodes: list[Node], live: list[bool], fuse: bool = True, chains: list[Chain] = (), plain: bool = False):
-        self.nodes, self.live, self.fuse, self.chains, self.plain = list(nodes), list(live), fuse, chains, plain
-        if plain:
+    def __init__(self, nodes: list[Node], live: list[bool], fuse: bool = True, chains: list[Chain] = (), gpu: bool = False):
+        self.nodes, self.live, self.fuse, self.chains, self.gpu = list(nodes), list(live), fuse, chains, gpu
+        if gpu:
             self.nodes = [folded(n) for n in nodes]
         self.recorded = list(self.nodes)
         count = len(nodes)

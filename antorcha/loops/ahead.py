@@ -19,7 +19,7 @@ FAR = 1 << 20       # elements that do not wait in a cache near by
 def look_ahead(loops, count: int, columns: int) -> Ahead | None:
     """The form for `count` rows of `columns` elements, or None where it is of no use or cannot be taken."""
     w = loops.w
-    if loops.lowering.fusion.plain or columns < SHORT or count * columns < FAR or count < ROWS[0] * ROWS[1]:
+    if loops.lowering.fusion.gpu or columns < SHORT or count * columns < FAR or count < ROWS[0] * ROWS[1]:
         return None
     first = [r for r in loops.inner_reductions if r[2].stage == 0]
     stores = [s[0].stage for s in loops.stores if not (w.invariant(s[0]) and not any(s[3].strides[loops.wall:]))]

@@ -128,7 +128,7 @@ def finish(lowering, group, n, buffer, count: int, columns: int, outer: int) -> 
     extent = w.extent("count", count)
     p, c, i = ir.index("p"), ir.index("c"), ir.index("i")
     width = w.extent("columns", columns) if columns > 1 else ir.integer(1)
-    if columns == 1 or lowering.fusion.plain:       # a GPU has lanes for every column
+    if columns == 1 or lowering.fusion.gpu:       # a GPU has lanes for every column
         slot = w.memory(buffer, d)
         place = p * extent + c if columns == 1 else (p / width * extent + c) * width + ir.rem(p, width)
         body = [ir.accumulator("a", n.op.combine, identity(n.op.combine, d)),

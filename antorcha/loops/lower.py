@@ -191,7 +191,7 @@ class Loops:
         last = max([s[0].stage for s in self.stores] + [r[2].stage for r in self.reductions], default=0)
         self.last = last
         if last:
-            if not self.lowering.fusion.plain:      # to a GPU memory is dearer than arithmetic
+            if not self.lowering.fusion.gpu:      # to a GPU memory is dearer than arithmetic
                 self._keep_expensive()
             for stage, buffer, *_ in w.reload.values():
                 if stage < last:
@@ -439,7 +439,7 @@ class Loops:
         count = volume(self.domain[:wall])
         columns = volume(self.domain[wall:])
         body: list = []
-        turns = 1 if self.lowering.fusion.plain else rows_in_turn(self.domain[:wall], columns)     # a GPU has threads for all
+        turns = 1 if self.lowering.fusion.gpu else rows_in_turn(self.domain[:wall], columns)     # a GPU has threads for all
         self.ahead = look_ahead(self, count, columns)
         if not self.crossing and turns == 1 and not self.ahead:
             w.coords = self._bound(decode(ir.index("p"), rows), body) + inner_names
@@ -523,7 +523,7 @@ class Loops:
         columns = volume(self.domain[wall:])
         blocked = len(self.domain) == wall + 1 and columns > COLUMNS
         blocks = -(-columns // COLUMNS) if blocked else 1
-        if self.lowering.fusion.plain:      # enough sums for all threads of a GPU
+        if self.lowering.fusion.gpu:      # enough sums for all threads of a GPU
             chunk = max(32, outer * rows * columns // PARTIAL)
         else:
             least = 512 if outer * blocks >= 8 else max(1, min(BLOCK // columns, 512))

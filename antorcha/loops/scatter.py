@@ -84,7 +84,7 @@ class Updates:
     def plane(self) -> int:
         """Elements of the old value that one step along the first dimension updates alone, or 0: they may be copied just before."""
         n, at = self.n, self.at
-        if self.lowering.fusion.plain or not self.parallel or at.shape[0] < PLANES:
+        if self.lowering.fusion.gpu or not self.parallel or at.shape[0] < PLANES:
             return 0
         plane = at.strides[0]
         if not 0 < plane <= PLANE or plane * at.shape[0] != n.numel or any(t < 0 for t in at.strides):

@@ -41,7 +41,7 @@ class Shape:
         for b, offset in self._offsets:
             self.starts.setdefault(b, 0 if b in self._whole else offset)
         offsets = tuple([offset - self.starts[b] for b, offset in self._offsets])
-        self.key = (lowering.fusion.plain, group.kind, group.domain, group.inner, group.outer, members, root, reductions, tuple(described),
+        self.key = (lowering.fusion.gpu, group.kind, group.domain, group.inner, group.outer, members, root, reductions, tuple(described),
                     offsets)
 
     def _number(self, n) -> int:
