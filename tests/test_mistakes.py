@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import antorcha as torch
 from antorcha import nn
+from antorcha.ops import recall
 
 CASES = {
     "integers into a layer": (lambda: nn.Linear(4, 2)(torch.ones(3, 4, dtype=torch.long)), RuntimeError,
@@ -30,6 +32,48 @@ CASES = {
     "classes for another batch": (lambda: nn.functional.nll_loss(torch.ones(4, 3), torch.tensor([0, 1])), ValueError, ("(4)", "(2)")),
     "a write to a view of a parameter": (lambda: nn.Linear(2, 2).weight[0].fill_(1), RuntimeError, ("leaf", "torch.no_grad()")),
 }
+
+
+WARNINGS = {
+    "the gradient of what was computed": (lambda: torch.ones(2, requires_grad=True).exp().grad, "not a leaf"),
+    "a tensor made of a tensor": (lambda: torch.tensor(torch.ones(2)), "detach().clone()"),
+    "an array that may not be written": (lambda: torch.from_numpy(np.frombuffer(b"ab", np.uint8)), "not writable"),
+    "a softmax along some dimension": (lambda: nn.functional.softmax(torch.ones(2, 3)), "dim=X"),
+    "divergence by the number of elements": (lambda: nn.functional.kl_div(torch.zeros(2), torch.ones(2)), "batchmean"),
+    "the deviation of one number": (lambda: torch.ones(1).std(), "std(): degrees of freedom"),
+    "a transposition of three dimensions": (lambda: torch.ones(2, 3, 4).T, "x.mT"),
+    "a grid of some orientation": (lambda: torch.meshgrid(torch.ones(2), torch.ones(2)), 'indexing="ij"'),
+    "the imaginary part lost": (lambda: torch.ones(2, dtype=torch.complex64).float(), "imaginary"),
+    "bytes as a mask": (lambda: torch.ones(2)[torch.ones(2, dtype=torch.uint8)], "torch.bool"),
+    "a derivative lost": (lambda: float(torch.ones((), requires_grad=True)), "item()"),
+    "the schedule before the optimiser": (lambda: torch.optim.lr_scheduler.StepLR(torch.optim.SGD([torch.ones(1)], 0.1), 1).step(),
+                                          "optimizer.step()"),
+    "a GPU's autocast without a GPU": (lambda: torch.autocast("cuda"), "'cuda'"),
+    "no weights to set": (lambda: nn.Linear(0, 2), "no-op"),
+    "a function that goes": (lambda: torch.cholesky(torch.eye(2)), "torch.linalg.cholesky"),
+}
+
+
+@pytest.mark.parametrize("call, part", WARNINGS.values(), ids=list(WARNINGS))
+def test_warning(call, part, monkeypatch):
+    monkeypatch.setattr(recall, "_told", set())
+    if "cuda" in part:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.warns(UserWarning) as caught:
+        call()
+    assert len(caught) == 1 and part in str(caught[0].message) and caught[0].filename == __file__
+
+
+@pytest.mark.filterwarnings("ignore:.*numbers before the tensors")
+def test_numbers_before_tensors():
+    """As programs had it before PyTorch 1.5."""
+    x, m = torch.tensor([1.0, 2.0]), torch.eye(2)
+    assert x.clone().add_(3, x).tolist() == torch.add(x, 3, x).tolist() == [4.0, 8.0]
+    assert torch.addcmul(x, 2, x, x).tolist() == [3.0, 10.0]
+    assert torch.addmm(2, m, 3, m, m).tolist() == m.addmm(2, 3, m, m).tolist() == [[5.0, 0.0], [0.0, 5.0]]
+    for call in (lambda: x.add(1, 2), lambda: x.add(1, 2, x), lambda: x.add(x, x)):
+        with pytest.raises(TypeError, match=r"add\(\) takes 2 positional arguments but"):
+            call()
 
 
 @pytest.mark.parametrize("call, kind, parts", CASES.values(), ids=list(CASES))

@@ -6,9 +6,15 @@ import functools
 
 from ..base import dtype as dt
 from ..base.grad_mode import mode
+from ..ops.recall import warn
 
 DEVICES = ("cpu", "cuda")
 _chosen = {"cpu": dt.bfloat16, "cuda": dt.float16}
+
+
+def _gpu_available() -> bool:
+    from ..cuda import is_available
+    return is_available()
 
 
 def is_autocast_available(device_type: str) -> bool:
@@ -29,9 +35,11 @@ class autocast:
             raise RuntimeError(f"User specified an unsupported autocast device_type '{device_type}': expected one of {', '.join(DEVICES)}")
         self.device, self.fast_dtype = device_type, _chosen[device_type] if dtype is None else dtype
         if self.fast_dtype not in (dt.bfloat16, dt.float16):
-            import warnings
-            warnings.warn(f"In {device_type} autocast, but the target dtype is not supported: expected bfloat16 or float16; received "
-                          f"{self.fast_dtype}. Autocast is disabled.", stacklevel=2)
+            warn(f"In {device_type} autocast, but the target dtype is not supported: expected bfloat16 or float16; received "
+                 f"{self.fast_dtype}. Autocast is disabled.")
+            enabled = False
+        if enabled and device_type == "cuda" and not _gpu_available():
+            warn("autocast: no GPU is available for 'cuda'. Autocast is disabled; for the CPU, use torch.autocast('cpu').")
             enabled = False
         self._enabled, self._before = enabled, []
 

@@ -9,6 +9,7 @@ import numpy as np
 from ..base import dtype as dt
 from ..graph.node import dense
 from ..ops import placement
+from ..ops.recall import warn, warn_once
 from ..runtime.buffer import Buffer
 from .storage import BorrowedStorage, Storage, of_buffer
 from .tensor import Tensor, from_storage, host
@@ -37,6 +38,9 @@ def from_numpy(array: np.ndarray) -> Tensor:
             f"can't convert np.ndarray of type {array.dtype}. The only supported types are: float64, float32, float16, complex64, "
             "complex128, int64, int32, int16, int8, uint64, uint32, uint16, uint8, and bool."
         )
+    if not array.flags.writeable:
+        warn_once("from_numpy: the given NumPy array is not writable, and tensors do not know that: do not write to the tensor. Copy the "
+                  "array first if you will: array.copy()")
     d = dt.of(array.dtype)
     if any(s < 0 for s in array.strides):
         raise ValueError("At least one stride in the given numpy array is negative, and tensors with negative strides are not currently "
@@ -103,6 +107,8 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
     """A new tensor with a copy of `data`: numbers, nested sequences of them, arrays."""
     device = placement.device_name(data.device if device is None and isinstance(data, Tensor) else device)
     if isinstance(data, Tensor):
+        warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
+             "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).")
         out = data.detach().clone().to(dtype or data.dtype)
     else:
         array = _array_of(data, dtype)

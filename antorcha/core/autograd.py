@@ -21,7 +21,7 @@ from ..graph import tape
 from ..graph.node import Node
 from ..ops import derivative
 from ..ops.derivative import RESULT, saving
-from ..ops.recall import Recollections
+from ..ops.recall import Recollections, warn_once
 from ..ops.record import core, widened
 from ..ops.rewriting import place_of
 from . import repeated
@@ -623,6 +623,9 @@ def _start(tensors, grads):
 def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, inputs=None) -> None:
     """Add the gradients of `tensors` to the `.grad` of the leaves (or of `inputs` alone)."""
     tape.begin_backward()
+    if create_graph:
+        warn_once("backward() with create_graph=True makes a cycle of references between a parameter and its gradient, which keeps memory. "
+                  "Use autograd.grad, or reset the gradients to None after use.")
     retain = create_graph if retain_graph is None else retain_graph
     if inputs is None:
         if type(tensors) is Tensor and grad_tensors is None and tensors._grad_fn is not None and not (create_graph or passes) \

@@ -10,7 +10,7 @@ from ..graph.node import view as make_view
 from ..ops import pointwise as pw
 from ..ops.bounds import require_places
 from ..ops.index import pick, put
-from ..ops.recall import recalled
+from ..ops.recall import recalled, warn
 from ..ops.record import broadcast_shapes, core, operator
 from ..ops.view import region_grad, select_, viewed
 
@@ -61,6 +61,8 @@ def _expand(t, key):
     used = 0
     for k in key:
         if isinstance(k, core.Tensor) and k._meta.dtype in (dt.bool_, dt.uint8):
+            if k._meta.dtype is dt.uint8:
+                warn("indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead.")
             used += k.dim()
         elif k is not None and k is not Ellipsis and not isinstance(k, bool):
             used += 1

@@ -9,6 +9,7 @@ from ..base.device import device as Device
 from ..graph import tape
 from ..graph.node import dense
 from ..ops import factory, placement
+from ..ops.recall import warn_once
 from ..ops.record import core, rounded
 from ..ops.view import sizes
 from . import writing
@@ -79,6 +80,7 @@ def __deepcopy__(self, memo):
 
 
 def is_pinned(self, device=None) -> bool:
+    """Whether the memory is page-locked (`pin_memory`)."""
     if not tape.state.devices or self.is_cuda or self.storage.node.buffer is None:
         return False
     from ..runtime import cuda
@@ -118,6 +120,8 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, mem
             raise TypeError(f"to(): expected a dtype, a device or a tensor; received {type(a).__name__}")
     if dtype is not None and not isinstance(dtype, dt.dtype):
         raise TypeError(f"to(): argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
+    if dtype is not None and self._meta.dtype.kind == "c" and dtype.kind not in "cb":
+        warn_once("Casting complex values to real discards the imaginary part")
     x = self if dtype is None else rounded(self, dtype)
     if device is not None:
         x = placement.place(x, placement.device_name(device), not non_blocking)

@@ -51,9 +51,8 @@ def torch_functions() -> dict:
     out["range"] = factory.range_
     out["index_put"] = indexing.index_put
     out.update({a: out[n] for a, n in ALIASES.items() if n in out})
-    out["clone"] = lambda input, *, memory_format=None: input.clone()
-    for name in ("numel", "is_floating_point", "is_complex", "is_signed", "detach", "detach_", "equal", "allclose", "is_same_size", "zero_",
-                 "resize_as_"):
+    for name in ("clone", "numel", "is_floating_point", "is_complex", "is_signed", "detach", "detach_", "equal", "allclose",
+                 "is_same_size", "zero_", "resize_as_"):
         out.setdefault(name, _method(name))
     for name in list(out):
         if hasattr(Tensor, name + "_") and name not in ("requires_grad", "copy", "resize", "set", "detach"):
@@ -65,6 +64,7 @@ def _method(name):
     def function(input, *args, **kwargs):
         return getattr(input, name)(*args, **kwargs)
     function.__name__ = function.__qualname__ = name
+    function.__doc__ = getattr(Tensor, name).__doc__
     return function
 
 
@@ -121,16 +121,31 @@ def install() -> None:
                 setattr(Tensor, alias + suffix, getattr(Tensor, name + suffix))
     Tensor.index_put = indexing.index_put
     Tensor.index_put_ = _inplace_form("index_put", indexing.index_put)
-    Tensor.polygamma = lambda self, n: special.polygamma(n, self)
-    Tensor.polygamma_ = _inplace_form("polygamma", Tensor.polygamma)
-    Tensor.where = lambda self, condition, other: pw.where(condition, self, other)
+    Tensor.polygamma = polygamma
+    Tensor.polygamma_ = _inplace_form("polygamma", polygamma)
+    Tensor.where = where
     Tensor.std, Tensor.var = reduction.std, reduction.var
     _install_operators()
     _install_views_inplace()
     methods.install()
-    Tensor.equal = lambda self, other: self.shape == other.shape and bool((self == other).all())
+    Tensor.equal = equal
     Tensor.allclose = allclose
     Tensor.isclose = isclose
+
+
+def polygamma(self, n):
+    """The n-th derivative of digamma."""
+    return special.polygamma(n, self)
+
+
+def where(self, condition, other):
+    """This tensor's elements where the condition holds, else those of `other`."""
+    return pw.where(condition, self, other)
+
+
+def equal(self, other) -> bool:
+    """Whether the other tensor has the same shape and elements."""
+    return self.shape == other.shape and bool((self == other).all())
 
 
 def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
@@ -177,7 +192,8 @@ def _install_views_inplace() -> None:
         def method(self, *args, **kwargs):
             self._meta = call(self.detach(), *args, **kwargs)._meta
             return self
-        method.__name__ = name + "_"
+        method.__name__ = method.__qualname__ = name + "_"
+        method.__doc__ = f"`{name}`, of this tensor itself."
         return method
     for name in ("transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swapdims", "as_strided"):
         setattr(Tensor, name + "_", reshaping(name))

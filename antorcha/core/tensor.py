@@ -21,6 +21,7 @@ from ..graph.tape import LONGEST
 from ..ops import arrange, complex_numbers, contraction, record
 from ..ops import pointwise as pw
 from ..ops import view as view_ops
+from ..ops.recall import warn, warn_once
 from ..ops.record import meta
 from . import autograd, indexing, override
 from .autograd import Handle
@@ -60,6 +61,7 @@ class Tensor:
         return t
 
     def as_subclass(self, cls):
+        """This tensor as an instance of a subclass, on the same memory and with the same derivative."""
         t = alias(self, self._meta)
         out = Tensor._make_subclass(cls, t)
         out._rg, out._grad_fn, out._nr = self._rg, self._grad_fn, self._nr
@@ -76,16 +78,20 @@ class Tensor:
         return found
 
     def size(self, dim=None):
+        """The shape, or the length of one dimension."""
         return self.shape if dim is None else self._meta.view.shape[record.normalize_dim("size", dim, len(self._meta.view.shape))]
 
     def stride(self, dim=None):
+        """How many elements lie between neighbours along each dimension, or along one."""
         strides = self._meta.view.strides
         return strides if dim is None else strides[record.normalize_dim("stride", dim, len(strides))]
 
     def storage_offset(self) -> int:
+        """The position of the first element in the storage, in elements."""
         return self._meta.view.offset
 
     def dim(self) -> int:
+        """The number of dimensions."""
         return len(self._meta.view.shape)
 
     ndimension = dim
@@ -95,6 +101,7 @@ class Tensor:
         return len(self._meta.view.shape)
 
     def numel(self) -> int:
+        """The number of elements."""
         return self._meta.view.numel
 
     nelement = numel
@@ -112,6 +119,7 @@ class Tensor:
         return self._meta.dtype.itemsize
 
     def element_size(self) -> int:
+        """The bytes of one element."""
         return self._meta.dtype.itemsize
 
     @property
@@ -126,33 +134,42 @@ class Tensor:
     names = property(lambda self: (None,) * self.dim())
 
     def get_device(self) -> int:
+        """The index of the GPU that the tensor is on; -1 on the CPU."""
         return -1 if self.is_cpu else self.device.index
 
     def is_floating_point(self) -> bool:
+        """Whether elements are floating point numbers (not complex ones)."""
         return self._meta.dtype.kind == "f"
 
     def is_complex(self) -> bool:
+        """Whether elements are complex."""
         return self._meta.dtype.kind == "c"
 
     def is_signed(self) -> bool:
+        """Whether elements can be negative."""
         return self._meta.dtype.is_signed
 
     def is_conj(self) -> bool:
+        """False: conjugates are computed, never marked; neither are negatives, nor tensors of inference mode."""
         return False
 
     is_neg = is_inference = is_conj
 
     def is_contiguous(self, memory_format=contiguous_format) -> bool:
+        """Whether elements lie in memory one after the other, the last dimension running fastest."""
         v = self._meta.view
         return v.numel == 0 or is_row_major(v.shape, v.strides)
 
     def is_same_size(self, other) -> bool:
+        """Whether the other tensor has the same shape."""
         return self.shape == other.shape
 
     def is_set_to(self, other) -> bool:
+        """Whether the other tensor is the same part of the same storage."""
         return self.storage is other.storage and self._meta is other._meta
 
     def is_shared(self) -> bool:
+        """False: memory is shared with other processes where a data loader copies it there."""
         return False
 
     def record_stream(self, stream) -> None:
@@ -162,6 +179,7 @@ class Tensor:
         self.storage.buffer().used_in(stream.cuda_stream)
 
     def share_memory_(self):
+        """The tensor itself; see `is_shared`."""
         return self
 
     @property
@@ -179,6 +197,7 @@ class Tensor:
         self.requires_grad_(value)
 
     def requires_grad_(self, requires_grad=True):
+        """Set whether gradients with respect to this tensor are computed; returns the tensor. RuntimeError for integers."""
         if requires_grad and self._meta.dtype.kind not in "fc":
             raise RuntimeError(
                 f"only Tensors of floating point dtype can require gradients; received {self.dtype}. Convert it first: x.float()"
@@ -203,6 +222,9 @@ class Tensor:
 
     @property
     def grad(self):
+        if self._grad_fn is not None and self._grad is None and not self.retains_grad:
+            warn("The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be populated "
+                 "during autograd.backward(). If you want it to be, call .retain_grad() on the Tensor first; else look at the leaf.")
         return self._grad
 
     @grad.setter
@@ -221,12 +243,17 @@ class Tensor:
         self._grad = None
 
     def backward(self, gradient=None, retain_graph=None, create_graph=False, inputs=None) -> None:
+        """Add the gradients of this tensor (times `gradient`, of the same shape; 1 for a single element) to the `.grad` of the leaves
+        it comes from, or of `inputs` alone. The graph is freed unless `retain_graph`; `create_graph` records the gradients' own
+        derivatives."""
         autograd.backward(self, gradient, retain_graph, create_graph, inputs)
 
     def detach(self):
+        """The same values on the same memory, without a derivative."""
         return alias(self, self._meta)
 
     def detach_(self):
+        """Cut this tensor from what it was computed from; returns it. RuntimeError for views."""
         if self._base is not None:
             raise RuntimeError("Can't detach views in-place. Use detach() instead.")
         self._rg, self._grad_fn, self._nr = False, None, 0
@@ -243,6 +270,8 @@ class Tensor:
         self.storage, self._meta = value.storage, value._meta
 
     def register_hook(self, hook):
+        """Call hook(grad) when the gradient with respect to this tensor is computed; what it returns, if not None, takes its place.
+        Returns a handle with `remove()`."""
         if not self._rg:
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
         from collections import OrderedDict
@@ -257,6 +286,7 @@ class Tensor:
         return handle
 
     def register_post_accumulate_grad_hook(self, hook):
+        """Call hook(tensor) after a gradient was added to the `.grad` of this leaf. Returns a handle with `remove()`."""
         if self._grad_fn is not None:
             raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
         from collections import OrderedDict
@@ -275,6 +305,7 @@ class Tensor:
         self._hooks = hooks
 
     def retain_grad(self) -> None:
+        """Keep the gradient in `.grad` though this tensor is no leaf."""
         if not self._rg:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if self._grad_fn is not None:
@@ -291,6 +322,7 @@ class Tensor:
     # -- values -------------------------------------------------------------------------------------------------
 
     def item(self):
+        """The only element as a Python number. RuntimeError if there are more."""
         if self._meta.view.numel != 1:
             raise RuntimeError(
                 f"a Tensor with {self._meta.view.numel} elements cannot be converted to Scalar: expected one element; received shape "
@@ -301,9 +333,11 @@ class Tensor:
         return host(self).reshape(()).item()
 
     def tolist(self):
+        """The elements as nested lists of Python numbers; a number for a tensor without dimensions."""
         return host(self).tolist()
 
     def numpy(self, *, force=False):
+        """An array on the same memory. With `force` also of tensors that require grad or are on a GPU, of which it is a copy."""
         if self._rg and mode.grad and not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         if self.is_cuda:
@@ -333,12 +367,14 @@ class Tensor:
         return (1, 0) if self.is_cpu else (2, self.device.index)
 
     def data_ptr(self) -> int:
+        """The address of the first element."""
         if self.is_meta:
             return 0
         self.storage.share()
         return self.storage.buffer().address + self._meta.view.offset * self._meta.dtype.itemsize
 
     def untyped_storage(self):
+        """The bytes that this tensor and its views lie in."""
         from .untyped import UntypedStorage
         return UntypedStorage.of(self.storage)
 
@@ -353,6 +389,8 @@ class Tensor:
         if self._meta.view.numel != 1:
             raise ValueError(f"only one element tensors can be converted to Python scalars; received shape {list(self.shape)}. "
                              "Reduce it first, or use tolist().")
+        if self._rg:
+            warn_once("Converting a tensor with requires_grad=True to a Python number loses its derivative. Use tensor.detach() or item().")
         return self.item()
 
     def _real(self):
@@ -422,6 +460,7 @@ class Tensor:
     # -- copies and conversions ---------------------------------------------------------------------------------
 
     def clone(self, *, memory_format=preserve_format):
+        """A copy in memory of its own, with this tensor's derivative passed on."""
         v = self._meta.view
         if v.numel == self.storage.numel and v.offset == 0 and covers(v):
             out = alias(self, self._meta)
@@ -432,10 +471,14 @@ class Tensor:
         return pw.identity(self)
 
     def contiguous(self, memory_format=contiguous_format):
+        """The tensor itself if its elements lie in order, else a copy in which they do."""
         return self if self.is_contiguous() else contiguous(self)
 
     @property
     def T(self):
+        if self.dim() not in (0, 2):
+            warn_once("x.T of tensors of other than 2 dimensions is deprecated. Use x.mT for batches of matrices, or "
+                      "x.permute(*range(x.ndim - 1, -1, -1)).")
         return view_ops.permute(self, *range(self.dim() - 1, -1, -1))
 
     @property

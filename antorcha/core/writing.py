@@ -219,6 +219,7 @@ def _region(base, region, value, combine):
 # -- methods -----------------------------------------------------------------------------------------------------
 
 def copy_(self: Tensor, src, non_blocking=False):
+    """Take over the values of `src`, broadcast and converted to this dtype; returns the tensor."""
     if not isinstance(src, Tensor):
         src = tensor(src)
     lead = record.broadcast_shapes("copy_", src._meta.view.shape, self._meta.view.shape)
@@ -234,6 +235,7 @@ def copy_(self: Tensor, src, non_blocking=False):
 
 
 def fill_(self, value):
+    """Set every element to one value, a number or a tensor of one element; returns the tensor."""
     if isinstance(value, Tensor):
         return self.copy_(value)
     if self._rg and mode.grad:
@@ -244,10 +246,12 @@ def fill_(self, value):
 
 
 def zero_(self):
+    """Set every element to 0; returns the tensor."""
     return self.fill_(0)
 
 
 def resize_(self, *shape, memory_format=None):
+    """Give this tensor another shape on the same storage, which grows if need be; what is new is not initialised."""
     shape = view_ops.sizes("resize_", shape)
     want = dense(shape)
     have = self.storage.numel
@@ -263,6 +267,7 @@ def resize_(self, *shape, memory_format=None):
 
 
 def set_(self, source=None, storage_offset=0, size=None, stride=None):
+    """Make this tensor one on the memory of another tensor or of a storage."""
     if isinstance(source, Tensor):
         self.storage, self._meta = source.storage, source._meta
     elif source is None:

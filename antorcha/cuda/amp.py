@@ -5,6 +5,7 @@ from __future__ import annotations
 from .. import amp as _amp
 from ..base import dtype as _dtypes
 from ..base.dtype import dtype as _DType
+from ..ops.recall import warn
 
 __all__ = ["GradScaler", "amp_definitely_not_available", "autocast", "custom_bwd", "custom_fwd"]
 
@@ -30,6 +31,8 @@ class autocast(_amp.autocast):
     """`torch.amp.autocast("cuda", ...)`."""
 
     def __init__(self, enabled: bool = True, dtype: _DType = _dtypes.float16, cache_enabled: bool = True):
+        warn("`torch.cuda.amp.autocast(args...)` is deprecated. Please use `torch.amp.autocast('cuda', args...)` instead.",
+             FutureWarning)
         super().__init__("cuda", dtype=dtype, enabled=enabled, cache_enabled=cache_enabled)
 
 
@@ -38,4 +41,6 @@ class GradScaler(_amp.GradScaler):
 
     def __init__(self, init_scale: float = 2.0 ** 16, growth_factor: float = 2.0, backoff_factor: float = 0.5, growth_interval: int = 2000,
                  enabled: bool = True):
+        warn("`torch.cuda.amp.GradScaler(args...)` is deprecated. Please use `torch.amp.GradScaler('cuda', args...)` instead.",
+             FutureWarning)
         super().__init__("cuda", init_scale, growth_factor, backoff_factor, growth_interval, enabled)

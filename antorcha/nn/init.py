@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 
@@ -9,6 +10,7 @@ from ..core.autograd import no_grad
 from ..ops.factory import empty_like
 from ..ops.pointwise import where
 from ..ops.random import randperm
+from ..ops.recall import warn
 
 
 def calculate_gain(nonlinearity, param=None):
@@ -25,7 +27,7 @@ def calculate_gain(nonlinearity, param=None):
 def _fans(tensor):
     if tensor.dim() < 2:
         raise ValueError("Fan in and fan out can not be computed for tensor with fewer than 2 dimensions")
-    field = tensor[0][0].numel() if tensor.dim() > 2 else 1
+    field = math.prod(tensor.shape[2:])
     return tensor.shape[1] * field, tensor.shape[0] * field
 
 
@@ -116,9 +118,15 @@ def _fan(tensor, mode):
     return _fans(tensor)[mode == "fan_out"]
 
 
+def _is_empty(tensor) -> bool:
+    if 0 in tensor.shape:
+        warn("Initializing zero-element tensors is a no-op")
+    return 0 in tensor.shape
+
+
 def kaiming_uniform_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu", generator=None):
     """Uniform with variance gain**2 / fan. He et al., 2015."""
-    if 0 in tensor.shape:
+    if _is_empty(tensor):
         return tensor
     bound = math.sqrt(3.0) * calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode))
     return uniform_(tensor, -bound, bound, generator)
@@ -126,7 +134,7 @@ def kaiming_uniform_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu", gene
 
 def kaiming_normal_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu", generator=None):
     """Normal with variance gain**2 / fan."""
-    if 0 in tensor.shape:
+    if _is_empty(tensor):
         return tensor
     return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator)
 
@@ -172,6 +180,19 @@ def sparse_(tensor, sparsity, std=0.01, generator=None):
     return tensor
 
 
-uniform, normal, constant, eye, dirac, xavier_uniform, xavier_normal, kaiming_uniform, kaiming_normal, orthogonal, sparse = (
-    uniform_, normal_, constant_, eye_, dirac_, xavier_uniform_, xavier_normal_, kaiming_uniform_, kaiming_normal_, orthogonal_, sparse_)
+def _without_underscore(function):
+    """`function` by its old name, which did not tell that the tensor is changed."""
+    name = function.__name__
+
+    @functools.wraps(function)
+    def old(*args, **kwargs):
+        warn(f"`nn.init.{name[:-1]}` is now deprecated in favor of `nn.init.{name}`.", FutureWarning)
+        return function(*args, **kwargs)
+    old.__name__ = old.__qualname__ = name[:-1]
+    return old
+
+
+uniform, normal, constant, eye, dirac, xavier_uniform, xavier_normal, kaiming_uniform, kaiming_normal, orthogonal, sparse = map(
+    _without_underscore, (uniform_, normal_, constant_, eye_, dirac_, xavier_uniform_, xavier_normal_, kaiming_uniform_, kaiming_normal_,
+                          orthogonal_, sparse_))
 _calculate_fan_in_and_fan_out, _calculate_correct_fan = _fans, _fan

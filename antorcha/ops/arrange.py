@@ -231,7 +231,7 @@ def as_strided_scatter(input: Tensor, src: Tensor, size, stride, storage_offset=
 # -- views, copied ----------------------------------------------------------------------------------------------
 
 def _owned(result):
-    return tuple([x.clone() for x in result]) if isinstance(result, tuple) else result.clone()
+    return tuple([core.contiguous(x) for x in result]) if isinstance(result, tuple) else core.contiguous(result)
 
 
 for _name in ("alias", "as_strided", "diagonal", "expand", "narrow", "permute", "select", "slice", "split", "split_with_sizes",

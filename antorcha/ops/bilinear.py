@@ -88,21 +88,22 @@ def _combined(name, input, product, beta, alpha):
     return product if beta == 0 else _scaled(expand_(input, shape), beta) + product
 
 
-@operator(autocast="lower", wide=True, inplace=True)
+@operator(autocast="lower", wide=True, inplace=True, numbers_first=True)
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * (mat1 @ mat2)."""
     check_dtypes("addmm", input, mat1)
     return _combined("addmm", input, mm(mat1, mat2), beta, alpha)
 
 
-@operator(autocast="lower", wide=True, inplace=True)
+@operator(autocast="lower", wide=True, inplace=True, numbers_first=True)
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * (mat @ vec)."""
     return _combined("addmv", input, mv(mat, vec), beta, alpha)
 
 
-@operator(inplace=True, grad=dict(input=lambda g, beta: _scaled(g, beta), vec1=lambda g, vec2, alpha: _scaled(mv(g, vec2), alpha),
-                                  vec2=lambda g, vec1, alpha: _scaled(mv(g.t(), vec1), alpha)))
+@operator(inplace=True, numbers_first=True, grad=dict(
+    input=lambda g, beta: _scaled(g, beta), vec1=lambda g, vec2, alpha: _scaled(mv(g, vec2), alpha),
+    vec2=lambda g, vec1, alpha: _scaled(mv(g.t(), vec1), alpha)))
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * outer(vec1, vec2)."""
     d = result_dtype((input, vec1, vec2))
@@ -111,13 +112,13 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta=1, alpha=1) -> Tenso
     return _combined("addr", input, outer(_scaled(vec1, alpha), vec2), beta, 1)
 
 
-@operator(autocast="lower", wide=True, inplace=True)
+@operator(autocast="lower", wide=True, inplace=True, numbers_first=True)
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * bmm(batch1, batch2)."""
     return _combined("baddbmm", input, bmm(batch1, batch2), beta, alpha)
 
 
-@operator(autocast="lower", wide=True, inplace=True)
+@operator(autocast="lower", wide=True, inplace=True, numbers_first=True)
 def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * the sum of batch1[i] @ batch2[i]."""
     a, b = batch1._meta.view.shape, batch2._meta.view.shape

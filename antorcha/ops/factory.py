@@ -7,6 +7,7 @@ import math
 from ..base import dtype as dt
 from ..graph.node import Node, Static, dense
 from .placement import device_name, place
+from .recall import deprecated
 from .record import Record, core, meta, number, rounded
 from .view import sizes
 
@@ -187,6 +188,7 @@ def ramp(start, step, count: int, dtype: dt.dtype, device=None):
 
 def range_(start=0, end=None, step=1, **kwargs):
     """Like arange, including `end`."""
+    deprecated("torch.range", "torch.arange, which leaves out the end,")
     return arange(start, end + step, step, **{"dtype": dt.default(), **kwargs})
 
 

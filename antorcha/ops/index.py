@@ -14,6 +14,7 @@ from ..graph.tape import state
 from . import pointwise as pw
 from .bounds import require_places
 from .factory import tril_mask
+from .recall import deprecated
 from .record import Record, broadcast_view, check_tensor, core, meta, normalize_dim, number, operator, result_dtype
 from .view import SCATTER
 
@@ -236,6 +237,8 @@ def _scatter(what, input, dim, index, src, combine):
 @operator(inplace=True)
 def scatter(input: Tensor, dim, index, src: Tensor = None, *, value=None, reduce=None) -> Tensor:
     """`input` with input[index[i][j]][j] = src[i][j] for dim 0, and likewise along other dimensions."""
+    if reduce is not None and isinstance(src, core.Tensor):
+        deprecated("torch.scatter with a tensor and reduce=", "torch.scatter_reduce")
     return _scatter("scatter", input, dim, index, value if src is None else src, COMBINE[reduce or "set"])
 
 

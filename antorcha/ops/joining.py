@@ -16,7 +16,7 @@ from ..graph.tape import state
 from ..runtime import flight
 from ..runtime.buffer import Buffer
 from .placement import common
-from .recall import recalled
+from .recall import recalled, warn_once
 from .record import broadcast_shapes, check_tensor, core, meta, normalize_dim, operator
 from .view import SCATTER, expand_, slice_, slice_view, unsqueeze, view_
 
@@ -240,8 +240,12 @@ def block_diag(*tensors) -> Tensor:
 
 
 @operator(method=False, out=False)
-def meshgrid(*tensors, indexing="ij"):
+def meshgrid(*tensors, indexing=None):
     """The coordinates of a grid: for vectors of n, m, .. elements, as many tensors of shape (n, m, ..); "xy" exchanges the first two."""
+    if indexing is None:
+        warn_once("torch.meshgrid: in an upcoming release of PyTorch it will be required to pass the indexing argument. "
+                  'Pass indexing="ij" for what you get now.')
+        indexing = "ij"
     vectors = _many(tensors)
     if not vectors:
         raise RuntimeError("meshgrid expects a non-empty TensorList")

@@ -18,6 +18,7 @@ from . import lapack
 from . import pointwise as pw
 from .extern import host_op, run
 from .parts import complex_, conj_, imag_
+from .recall import deprecated
 from .record import broadcast_shapes, check_tensor, core, everywhere, operator
 from .results import named
 
@@ -123,6 +124,7 @@ def solve_triangular(A: Tensor, B: Tensor, *, upper, left=True, unitriangular=Fa
 @operator()
 def triangular_solve(input: Tensor, A: Tensor, upper=True, transpose=False, unitriangular=False):
     """(X of A X = input, A); deprecated for linalg.solve_triangular."""
+    deprecated("torch.triangular_solve", "torch.linalg.solve_triangular(A, B, upper=True)")
     check_matrix("triangular_solve", input, "b")
     check_matrix("triangular_solve", A, square=True)
     X = solve_triangular(A.mT, input, upper=not upper, unitriangular=unitriangular) if transpose else \
@@ -367,6 +369,7 @@ def linalg_lu(A: Tensor, *, pivot=True):
 @operator()
 def lu(input: Tensor, pivot=True, get_infos=False):
     """(LU, pivots), with info if `get_infos`; deprecated for linalg.lu_factor."""
+    deprecated("torch.lu", "torch.linalg.lu_factor or torch.linalg.lu_factor_ex")
     found = lu_factor_ex(input, pivot=pivot, check_errors=not get_infos)
     return lu_with_info_t(*found) if get_infos else tuple(found[:2])
 
@@ -403,6 +406,7 @@ def linalg_lu_solve(LU: Tensor, pivots, B: Tensor, *, left=True, adjoint=False) 
 @operator()
 def lu_solve(input: Tensor, LU_data: Tensor, LU_pivots) -> Tensor:
     """X of A X = input, A given by its factors; as linalg.lu_solve."""
+    deprecated("torch.lu_solve", "torch.linalg.lu_solve(LU, pivots, B)")
     return linalg_lu_solve(LU_data, LU_pivots, input)
 
 
@@ -487,6 +491,7 @@ def linalg_cholesky(A: Tensor, *, upper=False) -> Tensor:
 @operator()
 def cholesky(input: Tensor, upper=False) -> Tensor:
     """The factor L of input = L L^H; as linalg.cholesky."""
+    deprecated("torch.cholesky", "torch.linalg.cholesky(A), for an upper factor with .mH,")
     return linalg_cholesky(input, upper=upper)
 
 

@@ -12,6 +12,7 @@ from ..loops import complex as cx
 from ..loops import ir
 from ..loops import math as lm
 from .parts import conj_, real_
+from .recall import warn_once
 from .record import check_tensor, core, floating, no_bool, number, operator, pointwise, result_dtype
 from .samples import binary, unary
 
@@ -43,13 +44,13 @@ def sub_(input: Tensor, other: Tensor): ...
 _plus, _minus = add_.record.raw, sub_.record.raw      # their calls alone, without `out=`
 
 
-@operator(inplace=True)
+@operator(inplace=True, numbers_first=True)
 def add(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `input + alpha * other`, broadcast."""
     return _plus(input, other) if alpha == 1 else _plus(input, _scaled(other, alpha, input))
 
 
-@operator(inplace=True)
+@operator(inplace=True, numbers_first=True)
 def sub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `input - alpha * other`, broadcast."""
     return _minus(input, other) if alpha == 1 else _minus(input, _scaled(other, alpha, input))
@@ -424,6 +425,8 @@ def _where_casts(args):
     condition = args[0]
     if not isinstance(condition, core.Tensor) or condition._meta.dtype not in (dt.bool_, dt.uint8):
         raise RuntimeError(f"expected condition to be a boolean tensor; received {getattr(condition, 'dtype', type(condition).__name__)}")
+    if condition._meta.dtype is dt.uint8:
+        warn_once("where: conditions of dtype uint8 are deprecated. Use a boolean condition: condition.bool()")
     d = result_dtype(args[1:])
     return (dt.bool_, d, d), d
 
@@ -529,7 +532,7 @@ def lerp(input: Tensor, end: Tensor, weight: Tensor) -> Tensor:
 def addcmul_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
 
 
-@operator(inplace=True)
+@operator(inplace=True, numbers_first=True)
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tensor:
     """input + value * tensor1 * tensor2."""
     return addcmul_(input, tensor1, tensor2, value)
@@ -541,7 +544,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tens
 def addcdiv_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
 
 
-@operator(inplace=True)
+@operator(inplace=True, numbers_first=True)
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tensor:
     """input + value * tensor1 / tensor2."""
     return addcdiv_(input, tensor1, tensor2, value)

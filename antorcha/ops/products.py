@@ -10,6 +10,7 @@ from .contraction import check_dtypes, matmul
 from .extern import host_op, run
 from .linalg import check_matrix, inv, solve, triangular
 from .parts import conj_
+from .recall import deprecated, warn_once
 from .record import broadcast_shapes, check_tensor, core, normalize_dim, operator
 
 Tensor = "Tensor"
@@ -141,6 +142,7 @@ def multi_dot(tensors: list[Tensor]) -> Tensor:
 @operator(method=False, out=False)
 def chain_matmul(*matrices) -> Tensor:
     """The product of matrices; deprecated for linalg.multi_dot."""
+    deprecated("torch.chain_matmul", "torch.linalg.multi_dot([..])")
     return matrices[0] if len(matrices) == 1 else multi_dot(matrices)
 
 
@@ -214,6 +216,8 @@ def linalg_cross(input: Tensor, other: Tensor, *, dim=-1) -> Tensor:
 def cross(input: Tensor, other: Tensor, dim=None) -> Tensor:
     """The cross products of vectors along `dim`, or the first dimension of size 3."""
     if dim is None:
+        warn_once("torch.cross without dim takes the first dimension of size 3 and is deprecated. Name the dimension, or use "
+                  "torch.linalg.cross, which takes the last.")
         dim = next((i for i, n in enumerate(input.shape) if n == 3), None)
         if dim is None:
             raise RuntimeError(f"no dimension of size 3 in input; received shape {list(input.shape)}")

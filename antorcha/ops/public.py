@@ -28,8 +28,10 @@ def public(rec: Record, template, **names):
     It counts as code of this file, so that errors point at the user's line.
     """
     space = {"rec": rec, "this_thread": mode, "without_grad": without_grad, "casting": casting, "state": state, "store_out": store_out,
-             "settled": _settled, "respelled": _respelled, "spread": _spread, "recast": recast, "MISSING": MISSING, **names}
+             "settled": _settled, "respelled": _respelled, "reordered": _reordered, "spread": _spread, "recast": recast,
+             "MISSING": MISSING, **names}
     function = FunctionType(_unfinished.__code__, space, rec.name)
+    function.__qualname__ = rec.name        # what errors about arguments say
 
     def finish():
         from ..runtime.functions import code_of  # not needed by a program that computes nothing
@@ -71,14 +73,17 @@ def _definition(rec: Record, template: str) -> tuple:
     required = rec.positional - len(defaults)
     star = [f"*{rec.variadic}"] if rec.variadic else []
     lines, extra = [], []
+    everything = ", ".join(f"{n}={n}" for n in (*rec.names, *(["out"] if has_out else [])))
     if rec.variadic:
         extra = ["**given"]
         lines.append(f"if given: {rec.variadic} = spread(rec, {rec.variadic}, given)")
-    elif "dim" in positional[required - 1:]:
+    elif rec.numbers_first:
+        star = ["*rest"]
+        lines.append(f"if rest: return rec.call(**reordered(rec, ({', '.join(positional)}, *rest), dict({everything})))")
+    elif "dim" in rec.names[max(required - 1, 0):]:
         extra = ["**given"]
         if required and positional[required - 1] == "dim":
             defaults = (MISSING, *defaults)
-        everything = ", ".join(f"{n}={n}" for n in (*rec.names, *(["out"] if has_out else [])))
         lines.append(f"if given or dim is MISSING: return rec.call(**respelled(rec, given, dict({everything})))")
     passed = ", ".join([*positional, *star, *(f"{n}={n}" for n in keywords)])
     if rec.autocast:
@@ -104,6 +109,21 @@ def _respelled(rec: Record, given: dict, arguments: dict) -> dict:
         if value is MISSING:
             raise TypeError(f'{rec.name}() missing 1 required positional argument: "{name}"')
     return arguments
+
+
+def _reordered(rec: Record, values: tuple, arguments: dict) -> dict:
+    """The arguments of a call as old programs have it: numbers, which are keywords now, among the tensors that they are multiplied
+    with, as in add(x, 2, y)."""
+    tensors = [x for x in values if isinstance(x, core.Tensor)]
+    numbers = [x for x in values if not isinstance(x, core.Tensor)]
+    keywords = rec.names[rec.positional:]
+    if len(tensors) != rec.positional or len(numbers) > len(keywords):
+        raise TypeError(f"{rec.name}() takes {rec.positional} positional arguments but {len(values)} were given")
+    from .recall import warn_once
+
+    warn_once(f"{rec.name}(): numbers before the tensors that they belong to are deprecated. Name them: "
+              f"{rec.name}({', '.join([*rec.names[:rec.positional], *(f'{k}={n}' for k, n in zip(keywords, numbers))])})")
+    return {**arguments, **dict(zip(rec.names, tensors)), **dict(zip(keywords, numbers))}
 
 
 def _spread(rec: Record, rest: tuple, given: dict) -> tuple:

@@ -182,13 +182,28 @@ def recalled(function):
     return call
 
 
-def warn(text: str) -> None:
+def warn(text: str, category: type[Warning] = UserWarning) -> None:
     """A warning at the user's line, for each call: what warns is not recorded again."""
     if state.watch is not None:
         state.watch.refuse("it warns")
     frame = user_frame()
-    warnings.warn_explicit(text, UserWarning, frame.f_code.co_filename, frame.f_lineno,
+    warnings.warn_explicit(text, category, frame.f_code.co_filename, frame.f_lineno,
                            registry=frame.f_globals.setdefault("__warningregistry__", {}))
+
+
+_told: set[str] = set()
+
+
+def warn_once(text: str, category: type[Warning] = UserWarning) -> None:
+    """A warning at the user's line, the first time that there is reason for it."""
+    if text not in _told:
+        _told.add(text)
+        warn(text, category)
+
+
+def deprecated(name: str, instead: str) -> None:
+    """Tell once that a function will go."""
+    warn_once(f"{name} is deprecated and will be removed in a future release of PyTorch. Use {instead} instead.")
 
 
 # -- what a call is told by ---------------------------------------------------------------------------------------

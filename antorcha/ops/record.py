@@ -59,6 +59,7 @@ class Record:
         self.torch_name = None      # of one in another namespace: its name in torch, and as a method
         self.method = True          # a method of Tensor
         self.inplace = False        # has the form with a trailing underscore
+        self.numbers_first = False  # in old programs, numbers given by keyword now come before the tensors they belong to
         self.title = None           # of the class of its derivative's nodes, if not made from the name
         self.samples = samples
         self.cache: dict = {}

@@ -13,6 +13,7 @@ from ..graph.node import view as make_view
 from . import pointwise as pw
 from .extern import host_op, run
 from .parts import complex_, imag_, real_
+from .recall import warn
 from .record import Record, check_tensor, computable, core, meta, normalize_dim, normalize_dims, operator, rounded, widened
 from .results import named
 
@@ -295,7 +296,12 @@ def _variance_args(what, input, dim, unbiased, correction):
                            "complex dtypes)")
     if isinstance(dim, bool):
         dim, unbiased = None, dim
-    return dim, _correction(unbiased, correction)
+    correction = _correction(unbiased, correction)
+    shape = input._meta.view.shape
+    if math.prod([shape[d] for d in normalize_dims(what, dim, len(shape))]) <= correction:
+        warn(f"{what}(): degrees of freedom is <= 0. Correction should be strictly less than the reduction factor (input numel "
+             "divided by output numel).")
+    return dim, correction
 
 
 @operator(

@@ -10,6 +10,7 @@ from ..base.errors import message
 from . import pointwise as pw
 from . import resampling
 from .index import pick
+from .recall import warn_once
 from .record import check_tensor, core, widened
 from .resampling import resample
 
@@ -133,9 +134,15 @@ def upsample_bilinear(input, size=None, scale_factor=None):
 
 # -- grids ------------------------------------------------------------------------------------------------------
 
+def _told_corners(align_corners) -> None:
+    if align_corners is None:
+        warn_once("grid_sample and affine_grid: align_corners is False unless given (True before PyTorch 1.3.0). Pass the one you mean.")
+
+
 def affine_grid(theta, size, align_corners=None):
     """The grid (N, H, W, 2) or (N, D, H, W, 3) that `theta` (N, 2, 3) or (N, 3, 4) maps the places of an output of `size` to:
     coordinates from -1 to 1, x first, for `grid_sample`. Jaderberg et al., "Spatial Transformer Networks", 2015."""
+    _told_corners(align_corners)
     check_tensor("affine_grid", "theta", theta)
     if theta._meta.dtype.kind != "f":
         raise ValueError(f"Expected theta to have floating point type, but got {theta.dtype}")
@@ -172,6 +179,7 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
 
     Modes: "bilinear", "nearest", "bicubic" (4 dimensions only). Outside of the input: "zeros", "border" or "reflection".
     """
+    _told_corners(align_corners)
     if mode not in INTERPOLATION:
         raise ValueError(f"nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: '{mode}'")
     if padding_mode not in PADDING:

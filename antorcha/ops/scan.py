@@ -38,14 +38,14 @@ def scan(name: str, input, dim: int, accumulate: dt.dtype, out: dt.dtype):
     out_meta = meta(make_view(v.shape, tuple(strides)), out, input._meta.device)
     return core.record(
         form(_SCANS[name], (source,), Static(casts=(accumulate.compute,)), shape, v.numel, out), (input.storage.node,), out_meta
-    )
+    ).contiguous()
 
 
 def _from_the_end(g, dim):
     return g.flip(dim).cumsum(dim).flip(dim) if g.dim() else g
 
 
-@operator(bare=True, grad=dict(input=lambda g, dim: _from_the_end(g, dim)), inplace=True)
+@operator(grad=dict(input=lambda g, dim: _from_the_end(g, dim)), inplace=True)
 def cumsum(input: Tensor, dim, *, dtype=None) -> Tensor:
     """The running sum along `dim`."""
     d = sum_dtype(input, dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from .complex_numbers import view_as_real
 from .fft import functions
 from .padding import pad
-from .recall import warn
+from .recall import deprecated, warn
 from .record import check_tensor, core, operator
 from .view import region_grad, unfold_view
 
@@ -72,7 +72,9 @@ def stft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor 
     frames = x.unfold(-1, n_fft, hop) * window
     transform = functions["fft" if turned or onesided is False else "rfft"]
     spectrum = transform(frames, norm="ortho" if normalized else None).transpose(1, 2)
-    spectrum = spectrum if return_complex else view_as_real(spectrum)
+    if not return_complex:
+        deprecated("stft with return_complex=False", "torch.view_as_real(torch.stft(.., return_complex=True))")
+        spectrum = view_as_real(spectrum)
     return spectrum if input.dim() == 2 else spectrum.squeeze(0)
 
 

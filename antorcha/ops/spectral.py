@@ -18,6 +18,7 @@ from . import pointwise as pw
 from .extern import host_op, run
 from .linalg import check_matrix, check_same, common_batch, triangular
 from .parts import conj_, imag_, real_
+from .recall import deprecated
 from .record import core, everywhere, operator
 from .results import named
 
@@ -125,6 +126,7 @@ def _without_derivative(R: Tensor):
 @operator()
 def qr(input: Tensor, some=True):
     """(Q, R), as linalg.qr."""
+    deprecated("torch.qr", "torch.linalg.qr(A, 'reduced' if some else 'complete')")
     return qr_t(*linalg_qr(input, "reduced" if some else "complete"))
 
 

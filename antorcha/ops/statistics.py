@@ -12,6 +12,7 @@ from .comparison import logical_xor
 from .extern import host_op, run
 from .joining import cat
 from .parts import complex_, conj_, imag_, real_
+from .recall import warn
 from .record import by_lane, core, normalize_dim, normalize_dims, operator
 from .reduction import histogram_t, histogramdd_t
 from .sorting import sort
@@ -139,7 +140,7 @@ def _histogram(points, edges, weight, density, dtype):
     flat = np.ravel_multi_index([p[inside] for p in places], shape)
     counts = np.bincount(flat, weights, minlength=math.prod(shape)).reshape(shape).astype(np.float64)
     if density:
-        counts /= counts.sum()
+        counts /= counts.sum() or math.nan
         for i, e in enumerate(edges):
             counts /= np.diff(e).reshape((-1,) + (1,) * (len(edges) - 1 - i))
     return core.from_numpy(counts).to(dtype)
@@ -159,7 +160,7 @@ def histogram(input: Tensor, bins, *, range=None, weight=None, density=False):
 @by_lane
 def _histogram_of(input, bins, range, weight, density):
     if isinstance(bins, core.Tensor):
-        edges = bins
+        edges = bins.clone()
     else:
         edges = _edges("histogram", input, bins, *(float(v) for v in (range or (0, 0))))
     points = core.host(input.detach()).reshape(-1, 1)
@@ -227,6 +228,8 @@ def cov(input: Tensor, *, correction=1, fweights=None, aweights: Tensor = None) 
         norm = total - correction
     else:
         norm = total - correction * (w * aweights).sum() / total
+    if w is None and norm <= 0:
+        warn("cov(): degrees of freedom is <= 0. Correction should be strictly less than the number of observations.")
     norm = max(norm, 0) if w is None else pw.clamp_min(norm, 0)
     weighted = centred if w is None else centred * w
     out = pw.div(weighted @ conj_(centred).t(), norm)

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections import Counter
 
+from ..ops.recall import warn, warn_once
 from .optimizer import Optimizer
 
 
@@ -36,6 +37,11 @@ class LRScheduler:
 
     def step(self, epoch: int | None = None) -> None:
         self._step_count += 1
+        if self._step_count == 2 and type(self.optimizer).step is Optimizer.step and not self.optimizer.stepped:
+            warn("Detected call of `lr_scheduler.step()` before `optimizer.step()`: the first value of the schedule is skipped. Call "
+                 "`optimizer.step()` first.")
+        if epoch is not None:
+            warn_once("The epoch parameter in `scheduler.step()` is deprecated: call `scheduler.step()` without it, once an epoch.")
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         self._set(self._closed_form(epoch) if epoch is not None else self.get_lr())
 

@@ -139,9 +139,11 @@ class Optimizer:
                     p.grad = p.grad.detach()
                     p.grad.zero_()
 
+    stepped = False     # whether `step` was called
+
     def step(self, closure=None):
         """Update all parameters that have a gradient; `closure` computes the loss anew and is called first."""
-        loss = None
+        loss, self.stepped = None, True
         for hook in self._step_pre_hooks.values():
             hook(self, (closure,), {})
         if closure is not None:

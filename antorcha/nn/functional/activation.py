@@ -6,29 +6,32 @@ from ...base import dtype as dt
 from ...ops import random
 from ...ops.activation import celu, elu, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, relu, relu6, selu, silu, threshold
 from ...ops.pointwise import where
-from ...ops.recall import recalled
+from ...ops.recall import recalled, warn
 from ...ops.record import core
 from ...ops.reduction import log_softmax as _log_softmax
 from ...ops.reduction import softmax as _softmax
 
 
-def _last_dim(dim, rank: int) -> int:
-    return (0 if rank in (0, 1, 3) else 1) if dim is None else dim
+def _last_dim(name: str, dim, rank: int) -> int:
+    if dim is not None:
+        return dim
+    warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.")
+    return 0 if rank in (0, 1, 3) else 1
 
 
 def softmax(input, dim=None, _stacklevel=3, dtype=None):
     """exp(x) / sum(exp(x)) along `dim`."""
-    return _softmax(input, _last_dim(dim, input.dim()), dtype)
+    return _softmax(input, _last_dim("softmax", dim, input.dim()), dtype)
 
 
 def log_softmax(input, dim=None, _stacklevel=3, dtype=None):
     """log(softmax(x)) along `dim`."""
-    return _log_softmax(input, _last_dim(dim, input.dim()), dtype)
+    return _log_softmax(input, _last_dim("log_softmax", dim, input.dim()), dtype)
 
 
 def softmin(input, dim=None, _stacklevel=3, dtype=None):
     """softmax(-x)."""
-    return softmax(-input, dim, dtype=dtype)
+    return _softmax(-input, _last_dim("softmin", dim, input.dim()), dtype)
 
 
 def _inplace_option(function):
@@ -119,6 +122,8 @@ def glu(input, dim=-1):
 
 def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
     """A sample of the Gumbel-softmax distribution (Jang et al., 2016)."""
+    if eps != 1e-10:
+        warn("`eps` parameter is deprecated and has no effect.")
     noise = -random.exponential_(core.full(tuple(logits.shape), 0, logits.dtype)).log()
     soft = softmax((logits + noise) / tau, dim)
     if not hard:

@@ -14,7 +14,7 @@ from ...ops.bounds import Interval, Range, require
 from ...ops.contraction import linear
 from ...ops.index import pick_one
 from ...ops.pointwise import sigmoid, where
-from ...ops.recall import recalled, warn
+from ...ops.recall import recalled, warn, warn_once
 from ...ops.record import autocasts, broadcast_shapes, core, everywhere, operator, widened
 from ...ops.reduction import along, reduce
 from .activation import log_softmax
@@ -405,6 +405,9 @@ def _logits_loss(input: Tensor, target: Tensor, weight: Tensor | None, pos_weigh
 @recalled
 def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
     """target * (log target - input), for log-probabilities `input`. 'batchmean' is the sum over the first dimension's size."""
+    if reduction == "mean" and size_average is None and reduce is None:
+        warn_once("kl_div: reduction='mean' divides by the number of elements; 'batchmean' divides by the number of samples, which is the "
+                  "divergence's definition.")
     if log_target:
         loss = target.exp() * (target - input)
     else:
