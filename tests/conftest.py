@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import random
+import signal
 import sys
+import threading
+import time
 from operator import attrgetter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -47,9 +53,15 @@ def _process_wide() -> dict:
 
 @pytest.fixture(autouse=True)
 def leaves_no_trace(request):
-    """Tests run in any order: one that leaves a setting changed fails itself, not another one after it."""
+    """Tests run in any order: one that leaves a setting changed fails itself, not another one after it. Each draws its own random
+    numbers, and what it leaves pending is no part of another's plan."""
+    import antorcha as torch
+    from antorcha.graph import tape
+
+    random.seed(0), np.random.seed(0), torch.manual_seed(0)
     before, environment = _process_wide(), set(os.environ.items())
     yield
+    tape.flush()
     after = _process_wide()
     if request.node.get_closest_marker("gpu"):
         after.pop("antorcha.graph.tape.state.gpus", None)     # there is one from the first use on
@@ -58,6 +70,46 @@ def leaves_no_trace(request):
         changed = {name for name, _ in environment ^ set(os.environ.items())} - {"PYTEST_CURRENT_TEST"}
         left.update((f"${name}", (dict(environment).get(name), os.environ.get(name))) for name in changed)
     assert not left, f"this test left what is process-wide changed (before, after): {left}"
+
+
+@pytest.fixture
+def settled():
+    """For tests that count plans, or what is alive: what others have left is gone, and garbage is collected only where the test asks."""
+    from antorcha.graph import tape
+
+    tape.flush()
+    gc.collect()
+    collects = gc.isenabled()
+    gc.disable()
+    yield
+    if collects:
+        gc.enable()
+
+
+@pytest.fixture
+def interrupted():
+    """A function that works until a Ctrl-C comes `after` so many seconds. Python loses one that is raised in a finaliser: as a person
+    does, it is pressed again."""
+    def until_interrupted(work, after: float) -> None:
+        answered = threading.Event()
+
+        def press():
+            wait = after
+            while not answered.wait(wait):
+                os.kill(os.getpid(), signal.SIGINT)
+                wait = 60
+
+        fingers = threading.Thread(target=press)
+        try:
+            fingers.start()
+            while True:
+                work()
+                time.sleep(0)
+        except KeyboardInterrupt:
+            answered.set()
+        fingers.join()
+
+    return until_interrupted
 
 
 @pytest.fixture

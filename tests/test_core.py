@@ -296,14 +296,14 @@ def _train(sizes):
         float(loss)
 
 
-def test_new_sizes_compile_nothing():
+def test_new_sizes_compile_nothing(settled):
     _train([(2, 5), (3, 7), (4, 9)])
     before = jit.counters.compiled + jit.counters.loaded
     _train([(5, 6), (7, 3), (9, 11), (2, 13), (6, 8)])
     assert jit.counters.compiled + jit.counters.loaded == before
 
 
-def test_sums_of_ever_more_parts_share_their_kernels():
+def test_sums_of_ever_more_parts_share_their_kernels(settled):
     def total(count):
         parts = [torch.full((5, 7), float(k)).sum(1) for k in range(count)]
         return sum(parts[1:], parts[0]).tolist()

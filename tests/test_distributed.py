@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -21,18 +22,38 @@ rank, size = dist.get_rank(), dist.get_world_size()
 """
 
 
-def run(body: str, size: int, timeout: float = 60.0) -> None:
+@contextlib.contextmanager
+def free_port():
+    """A port that the system gives to nobody else meanwhile (on Linux; elsewhere none may listen where another is bound)."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+        if sys.platform != "linux":
+            holder.close()
+        yield port
+
+
+def run(body: str, size: int, timeout: float = 250.0) -> None:
     """Run a script in `size` processes; all must end well."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    with free_port() as port:
+        errors, codes = _run(body, size, port, timeout)
+    assert codes == [0] * size, "\n".join(errors)
+
+
+def _run(body: str, size: int, port: int, timeout: float) -> tuple[list[str], list[int]]:
+    """(what the processes wrote to their standard errors, their exit statuses)."""
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size),
                    "PYTHONPATH": str(Path(__file__).parent.parent)}
     started = [
         subprocess.Popen([sys.executable, "-c", BEGIN + body], env={**environment, "RANK": str(i)}, stderr=subprocess.PIPE, text=True)
         for i in range(size)
     ]
-    errors = [p.communicate(timeout=timeout)[1] for p in started]
-    assert [p.returncode for p in started] == [0] * size, "\n".join(errors)
+    try:
+        return [p.communicate(timeout=timeout)[1] for p in started], [p.returncode for p in started]
+    finally:
+        for p in started:
+            p.kill()
 
 
 def test_collective_operations():

@@ -24,11 +24,6 @@ from antorcha.func import (
 from antorcha.nn import functional as F
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
 def close(a, b, tolerance=1e-5):
     a, b = a.detach(), b.detach()
     assert a.shape == b.shape and a.dtype is b.dtype

@@ -323,7 +323,7 @@ def test_a_transposing_copy_is_an_epilogue():
     assert steps() == 1
 
 
-def test_numbers_are_arguments_and_dying_memory_is_taken_over():
+def test_numbers_are_arguments_and_dying_memory_is_taken_over(settled):
     gradient = floats(40, seed=9)
     x = floats(40)
     address = x.node.buffer.address

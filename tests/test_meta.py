@@ -54,7 +54,7 @@ def test_values_come_with_loading():
     assert nn.Linear(2, 2, device="meta").to_empty(device="cpu").weight.device.type == "cpu"
 
 
-def test_nobody_asks_for_devices_when_meta_tensors_are_gone():
+def test_nobody_asks_for_devices_when_meta_tensors_are_gone(settled):
     before = Void.alive
     x = torch.empty(3, device="meta")
     y = x + 1
@@ -65,7 +65,7 @@ def test_nobody_asks_for_devices_when_meta_tensors_are_gone():
     assert Void.alive == before and (tape.state.devices == tape.state.gpus or before)
 
 
-def test_a_meta_tensor_elsewhere_changes_no_plan():
+def test_a_meta_tensor_elsewhere_changes_no_plan(settled):
     """Others' plans and copies are the same while one is alive."""
     from antorcha.graph import flush
 

@@ -266,7 +266,7 @@ def test_hooks_around_saving_and_loading():
 
 
 @pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.SGD])
-def test_first_step_has_the_plan_of_all_later_ones(make):
+def test_first_step_has_the_plan_of_all_later_ones(make, settled):
     from antorcha.graph import flush
 
     model = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 3), torch.nn.LayerNorm(3))

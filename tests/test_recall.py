@@ -401,7 +401,7 @@ def test_a_count_of_steps_that_is_set_back():
     np.testing.assert_allclose(rates[-1], expected, rtol=1e-4)
 
 
-def test_no_further_plans_are_made():
+def test_no_further_plans_are_made(settled):
     model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.LayerNorm(8), torch.nn.GELU(), torch.nn.Linear(8, 3))
     opt, x, y = torch.optim.Adam(model.parameters()), torch.randn(5, 6), torch.randint(0, 3, (5,))
     made = []

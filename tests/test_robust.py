@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -110,7 +109,7 @@ def test_threads_follow_affinity_and_the_control_group(allowed, quota, expected,
 def test_a_process_bound_to_one_processor_computes_with_one_thread():
     script = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import antorcha; print(antorcha.get_num_threads())"
     plain = {k: v for k, v in os.environ.items() if k not in ("ANTORCHA_NUM_THREADS", "OMP_NUM_THREADS")}
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=plain, timeout=60).stdout == "1\n"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=plain, timeout=250).stdout == "1\n"
 
 
 # -- interrupts and errors --------------------------------------------------------------------------------------
@@ -173,18 +172,12 @@ def test_an_interrupt_anywhere_neither_loses_nor_repeats_an_update(any_threads):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
-def test_an_interrupt_during_a_long_computation():
+def test_an_interrupt_during_a_long_computation(interrupted):
     x = tensor(700, 700)
     total = x
     for _ in range(40):
         total = (total @ x).softmax(-1)
-    timer = threading.Timer(0.03, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        while True:
-            (x @ x).sum().item()
-            time.sleep(0)
-    timer.join()
+    interrupted(lambda: (x @ x).sum().item(), 0.03)
     np.testing.assert_allclose(total.sum(-1).numpy(), 1, rtol=1e-4)
     assert (x + 1).sum().item() == pytest.approx(x.numpy().sum() + 490_000, rel=1e-4)
 
@@ -361,7 +354,7 @@ def test_threads_map_and_record_side_by_side():
     for t in threads:
         t.start()
     for t in threads:
-        t.join(120)
+        t.join(250)
     assert not failures and not any(t.is_alive() for t in threads), failures
 
 
@@ -394,7 +387,7 @@ def test_fork_while_threads_compute():
         for _ in range(4):
             child = os.fork()
             if child == 0:
-                signal.alarm(60)
+                signal.alarm(250)
                 ok = False
                 try:
                     little_program(1, 2)
@@ -482,7 +475,7 @@ def test_training_steps_of_any_shape(rows, sizes, activation, momentum):
 
 # -- memory -----------------------------------------------------------------------------------------------------
 
-def test_a_program_that_never_asks_for_a_value_does_not_grow():
+def test_a_program_that_never_asks_for_a_value_does_not_grow(settled):
     model = torch.nn.Sequential(torch.nn.Linear(50, 70), torch.nn.GELU(), torch.nn.Linear(70, 3))
     optimizer = torch.optim.AdamW(model.parameters())
     x, running = tensor(64, 50), torch.zeros(())
@@ -524,7 +517,7 @@ def language_step(batch: int, width: int = 64):
     return step
 
 
-def test_the_arena_is_much_smaller_than_all_that_is_computed():
+def test_the_arena_is_much_smaller_than_all_that_is_computed(settled):
     step = language_step(8)
     step()
     step()
@@ -536,7 +529,7 @@ def test_the_arena_is_much_smaller_than_all_that_is_computed():
     assert plan.arena_bytes < everything / 4 and plan.arena_bytes < 0.75 * stored, (plan.arena_bytes, everything, stored)
 
 
-def test_a_new_batch_size_takes_no_more_memory():
+def test_a_new_batch_size_takes_no_more_memory(settled):
     step = language_step(12, 32)
     step()
     step()

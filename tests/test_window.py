@@ -19,7 +19,7 @@ def _made(step, steps: int) -> int:
     return flush.counters["made"] - before
 
 
-def test_slices_of_a_data_set_share_a_plan():
+def test_slices_of_a_data_set_share_a_plan(settled):
     data, weight = torch.randn(400, 6), torch.randn(6, requires_grad=True)
 
     def step(i):
@@ -49,7 +49,7 @@ def test_a_window_outlives_what_it_looks_at():
 
 
 @pytest.mark.parametrize("same", [False, True], ids=["different", "some the same"])
-def test_a_list_of_samples_is_one_value(same):
+def test_a_list_of_samples_is_one_value(same, settled):
     samples = [torch.full((1, 3), float(k)) for k in range(60)]
     for s in samples:
         s.tolist()

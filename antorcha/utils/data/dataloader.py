@@ -445,7 +445,7 @@ class _WorkerHandle:
         return self._receiver.unpack(message)
 
     def _obituary(self) -> str:
-        self.process.join(5)
+        self.process.join(30)     # it is ending: its end of the pipe is closed
         code = self.process.exitcode
         name = f"DataLoader worker (pid {self.process.pid})"
         if code is not None and code < 0:

@@ -134,14 +134,14 @@ def seed_everything(base_seed: int, worker_id: int) -> int:
 def run(settings: Settings, requests, answers, arena) -> None:
     """The main function of a worker. Returns when the parent closes the pipe or dies, or on Ctrl-C."""
     global _worker_info
-    import antorcha as torch
-
-    torch.set_num_threads(1)
-    seed = seed_everything(settings.base_seed, settings.worker_id)
-    _worker_info = WorkerInfo(settings.worker_id, settings.num_workers, seed, settings.dataset)
-    sender = shared.Sender(arena)
-    shared.serve(sender)
     try:
+        import antorcha as torch
+
+        torch.set_num_threads(1)
+        seed = seed_everything(settings.base_seed, settings.worker_id)
+        _worker_info = WorkerInfo(settings.worker_id, settings.num_workers, seed, settings.dataset)
+        sender = shared.Sender(arena)
+        shared.serve(sender)
         _answer_all(_Worker(settings), sender, requests, answers)
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         pass  # the parent is gone or going
