@@ -145,7 +145,7 @@ def test_a_value_inside_of_a_chain_can_still_be_asked_for():
     np.testing.assert_allclose(out.numpy(), expected @ v.numpy().T, rtol=1e-3, atol=1e-4)
 
 
-def test_a_kept_plan_holds_no_memory_of_the_recording():
+def test_a_kept_plan_holds_no_memory_of_the_recording(settled):
     from antorcha.runtime import memory
 
     def step():

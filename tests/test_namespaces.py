@@ -82,8 +82,8 @@ def test_script_and_trace_run_the_function():
         torch.jit.load("model.pt")
 
 
-def test_switches_of_backends_can_be_read_and_set():
-    torch.backends.cudnn.benchmark = True
+def test_switches_of_backends_can_be_read_and_set(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     with torch.backends.cudnn.flags(benchmark=False):
         assert not torch.backends.cudnn.benchmark
     assert torch.backends.cudnn.benchmark and not torch.backends.mps.is_available() and torch.backends.cpu.get_cpu_capability()

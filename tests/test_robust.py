@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 import antorcha as torch
 from antorcha.base import config
 from antorcha.base.errors import OutOfMemoryError
-from antorcha.graph import flush, tape
+from antorcha.graph import flush, mould, tape
 from antorcha.loops import plan as plans
 from antorcha.ops import extern
 from antorcha.runtime import cpu
-from antorcha.runtime.buffer import Buffer
 from antorcha.runtime.memory import allocator
 from benchmarks import workloads
 
@@ -518,6 +517,7 @@ def language_step(batch: int, width: int = 64):
 
 
 def test_the_arena_is_much_smaller_than_all_that_is_computed(settled):
+    flush.clear()
     step = language_step(8)
     step()
     step()
@@ -529,19 +529,20 @@ def test_the_arena_is_much_smaller_than_all_that_is_computed(settled):
     assert plan.arena_bytes < everything / 4 and plan.arena_bytes < 0.75 * stored, (plan.arena_bytes, everything, stored)
 
 
-def test_a_new_batch_size_takes_no_more_memory(settled):
+def test_a_new_batch_size_takes_no_more_memory(settled, monkeypatch):
+    """But for an eighth, the room for a sequence that grows (`graph.mould`)."""
+    monkeypatch.setattr(plans, "_arena", None)
     step = language_step(12, 32)
     step()
     step()
     tape.flush()
     gc.collect()
     before, arena = allocator.allocated, plans._arena.nbytes
+    most = arena + arena // mould.ROOM
     for rows in (5, 9, 12, 11, 3, 7):
         step(rows)
     tape.flush()
     gc.collect()
-    assert plans._arena.nbytes == arena and allocator.allocated <= before + (64 << 10)
-    large = Buffer.allocate(arena + 1)
-    del large
-    plans.arena(arena + 1)      # a larger one takes the place of the old
+    assert plans._arena.nbytes <= most and allocator.allocated <= before + most - arena + (64 << 10)
+    plans.arena(most + 1)       # a larger one takes the place of the old
     assert allocator.allocated <= before + arena // 4 + (64 << 10)
