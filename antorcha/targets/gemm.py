@@ -52,6 +52,7 @@ TILES = 8             # wanted if there is work for them, so that threads have e
 SHORTEST = 9          # slivers of a strip that is short only to make more tiles
 SHORTER = 4           # the same, where the next strip finds B packed
 NARROWEST = 4         # panels (nr columns each) of a block that is narrow only to make more tiles
+AT_ONCE = 4           # runs of an operand that are copied together
 NOTE = 64             # bytes at the beginning of scratch memory: which columns of B are packed there (`pool`), and the rest of the line
 TOUCHED = 8           # most arrays of which the epilogue's lines are fetched beforehand
 
@@ -293,12 +294,11 @@ class _Writer:
         return f.text()
 
     def _copy_runs(self, f: Function, emitter, operand: Op, outer: tuple, inner: tuple, full: int, stride: int) -> None:
-        """`_sweep` for an operand `_in_runs`: where the runs of the inner range are is found once, then each is copied for every
-        outer index as one vector, of which a mask says how much is there."""
+        """`_sweep` for an operand `_in_runs`: the pieces of the inner range that lie in memory in one are listed once. Then they are copied
+        for every outer index, some at a time, each as one vector of which a mask says how much is there."""
         offset, lanes, element = operand.args[0], self.s.lanes, self.s.llvm
-        dims, first, count = inner
         tables = {name: f"%{name}" for name in ("places", "columns", "masks")}
-        emitter.allocas += [f"  {table} = alloca [{full} x i64], align 64" for table in tables.values()]
+        emitter.allocas += [f"  {table} = alloca [{full + AT_ONCE} x i64], align 64" for table in tables.values()]
 
         def at(dims: tuple, indices: list[str]) -> str:
             emitter.indices.update(zip((name for name, _ in dims), indices))
@@ -308,35 +308,60 @@ class _Writer:
             return f.pointer(tables[table], "i64", number)
 
         emitter.indices.update((name, "0") for name, _ in outer[0])
-        extent = self._extents(f, emitter, dims)
-        with f.loop("0", count, carry=["0"], metadata=compact_loop(emitter)) as run, f.scope():
-            indices = split(f, f.let(f"add nsw i64 {first}, {run.index}"), extent)
-            run.step = f.least(f.least(f.let(f"sub nsw i64 {count}, {run.index}"), f.let(f"sub nsw i64 {extent[-1]}, {indices[-1]}")),
-                               str(lanes))
-            run.next = [f.let(f"add nsw i64 {run.carried[0]}, 1")]
-            bits = f.let(f"sub i64 {f.let(f'shl i64 1, {run.step}')}, 1")
-            for table, value in (("places", at(dims, indices)), ("columns", run.index), ("masks", bits)):
-                f.line(f"store i64 {value}, ptr {entry(table, run.carried[0])}")
-        runs = run.carried[0]
-        emitter.indices.update((name, "0") for name, _ in dims)
+        runs = self._list_runs(f, emitter, inner, at, entry)
+        emitter.indices.update((name, "0") for name, _ in inner[0])
         with f.scope():
             origin = at((), [])
         dims, first, count = outer
         extent = self._extents(f, emitter, dims)
-        vector, mask = f"<{lanes} x {element}>", f"<{lanes} x i1>"
-        emitter.intrinsics |= {f"declare {vector} @llvm.masked.load.v{lanes}f{8 * self.s.bytes}.p0(ptr, i32, {mask}, {vector})",
-                               f"declare void @llvm.masked.store.v{lanes}f{8 * self.s.bytes}.p0({vector}, ptr, i32, {mask})"}
-        with f.loop("0", count, carry=split(f, first, extent), metadata=compact_loop(emitter)) as o, f.scope():
-            o.next = odometer(f, o.carried, extent)
-            source = f.pointer(emitter.slots[operand.attr], element, f.let(f"sub nsw i64 {at(dims, o.carried)}, {origin}"))
-            row = f.pointer("%out", f"[{stride} x {element}]", o.index)
-            with f.loop("0", runs, metadata=compact_loop(emitter)) as r:
-                place, column, bits = (f.let(f"load i64, ptr {entry(table, r.index)}") for table in tables)
-                present = f.let(f"bitcast i{lanes} {f.let(f'trunc i64 {bits} to i{lanes}')} to {mask}")
-                values = f.let(f"call {vector} @llvm.masked.load.v{lanes}f{8 * self.s.bytes}.p0(ptr {f.pointer(source, element, place)}, "
-                               f"i32 {self.s.bytes}, {mask} {present}, {vector} zeroinitializer)")
-                f.line(f"call void @llvm.masked.store.v{lanes}f{8 * self.s.bytes}.p0({vector} {values}, "
-                       f"ptr {f.pointer(row, element, column)}, i32 {self.s.bytes}, {mask} {present})")
+        start = split(f, first, extent)
+        vector, mask, suffix = f"<{lanes} x {element}>", f"<{lanes} x i1>", f"v{lanes}f{8 * self.s.bytes}.p0"
+        emitter.intrinsics |= {f"declare {vector} @llvm.masked.load.{suffix}(ptr, i32, {mask}, {vector})",
+                               f"declare void @llvm.masked.store.{suffix}({vector}, ptr, i32, {mask})"}
+        with f.loop("0", runs, metadata=compact_loop(emitter)) as group:
+            group.step = str(AT_ONCE)
+            entries = []
+            for i in range(AT_ONCE):
+                number = f.let(f"add nsw i64 {group.index}, {i}")
+                place, column, bits = (f.let(f"load i64, ptr {entry(table, number)}") for table in tables)
+                entries.append((place, column, f.let(f"bitcast i{lanes} {f.let(f'trunc i64 {bits} to i{lanes}')} to {mask}")))
+            with f.loop("0", count, carry=start, metadata=compact_loop(emitter)) as o, f.scope():
+                o.next = odometer(f, o.carried, extent)
+                source = f.pointer(emitter.slots[operand.attr], element, f.let(f"sub nsw i64 {at(dims, o.carried)}, {origin}"))
+                row = f.pointer("%out", f"[{stride} x {element}]", o.index)
+                for place, column, present in entries:
+                    values = f.let(f"call {vector} @llvm.masked.load.{suffix}(ptr {f.pointer(source, element, place)}, "
+                                   f"i32 {self.s.bytes}, {mask} {present}, {vector} zeroinitializer)")
+                    f.line(f"call void @llvm.masked.store.{suffix}({vector} {values}, "
+                           f"ptr {f.pointer(row, element, column)}, i32 {self.s.bytes}, {mask} {present})")
+
+    def _list_runs(self, f: Function, emitter, inner: tuple, at, entry) -> str:
+        """Lists the runs of a range, at most a vector long: where each is, its column, and the mask of its length. What lies in memory right
+        after the run before joins it. Gives their number; after them there is room for empty ones to fill a group."""
+        dims, first, count = inner
+        lanes, extent = self.s.lanes, self._extents(f, emitter, dims)
+        with f.loop("0", count, carry=[*split(f, first, extent), "-1", "0", "0", "0"], metadata=compact_loop(emitter)) as run, f.scope():
+            *indices, number, place, column, length = run.carried
+            piece = f.least(f.let(f"sub nsw i64 {count}, {run.index}"), f.let(f"sub nsw i64 {extent[-1]}, {indices[-1]}"))
+            run.step = f.least(piece, str(lanes))
+            here, longer = at(dims, indices), f.let(f"add nsw i64 {length}, {run.step}")
+            follows = f.let(f"icmp eq i64 {here}, {f.let(f'add nsw i64 {place}, {length}')}")
+            joins = f.let(f"and i1 {follows}, {f.let(f'icmp sle i64 {longer}, {lanes}')}")
+            joins = f.let(f"and i1 {joins}, {f.let(f'icmp sge i64 {number}, 0')}")
+            another = f.let(f"add nsw i64 {number}, 1")
+            number, place, column, length = last = [
+                f.let(f"select i1 {joins}, i64 {before}, i64 {new}")
+                for before, new in ((number, another), (place, here), (column, run.index), (longer, run.step))]
+            run.next = [*odometer(f, indices, extent, run.step), *last]
+            bits = f.let(f"sub i64 {f.let(f'shl i64 1, {length}')}, 1")
+            for table, value in (("places", place), ("columns", column), ("masks", bits)):
+                f.line(f"store i64 {value}, ptr {entry(table, number)}")
+        number, place, column, _ = run.carried[-4:]
+        runs = f.let(f"add nsw i64 {number}, 1")
+        for i in range(AT_ONCE - 1):
+            for table, value in (("places", place), ("columns", column), ("masks", "0")):
+                f.line(f"store i64 {value}, ptr {entry(table, f.let(f'add nsw i64 {runs}, {i}'))}")
+        return runs
 
     def touch(self) -> str:
         """Lists the lines that the epilogue of a register tile writes or reads along n: they are fetched while its sum is computed."""

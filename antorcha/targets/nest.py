@@ -115,10 +115,10 @@ def split(f: Function, flat: str, extents: list[str]) -> list[str]:
     return [flat, *reversed(found)] if extents else []
 
 
-def odometer(f: Function, indices: list[str], extents: list[str]) -> list[str]:
-    """The indices of the next flat index."""
+def odometer(f: Function, indices: list[str], extents: list[str], step: str = "1") -> list[str]:
+    """The indices of the next flat index, or of the one `step` further on: a step that may reach the end of the last extent, not pass it."""
     found: list[str] = []
-    carry = "1"
+    carry = step
     for index, extent in zip(reversed(indices[1:]), reversed(extents[1:])):
         raised = f.let(f"add nsw i64 {index}, {carry}")
         over = f.let(f"icmp eq i64 {raised}, {extent}")
