@@ -89,7 +89,7 @@ def _seeds(tensor, tangents: dict) -> list:
         seen.add(node)
         if node in tangents:
             found.append(node)
-        else:
+        elif not isinstance(node, Tensor):
             stack.extend([place_of(e)[0] for e in node.edges if e is not None])
     return found
 

@@ -83,7 +83,7 @@ def get_gradient_edge(tensor) -> GradientEdge:
     """The GradientEdge of a tensor that requires grad."""
     if not tensor.requires_grad:
         raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not require gradients")
-    return GradientEdge(*place_of(edge_of(tensor)))
+    return GradientEdge(autograd.accumulator(tensor), 0) if tensor.is_leaf else GradientEdge(*place_of(edge_of(tensor)))
 
 
 def tensor_at(edge: GradientEdge) -> Tensor:
@@ -127,7 +127,7 @@ def _visited(tensors) -> list[bool]:
         node = stack.pop()
         if node not in seen and (needed is None or node in needed):
             seen.add(node)
-            stack.extend([place_of(e)[0] for e in node.edges if e is not None])
+            stack.extend(autograd._successors(node))
     return [t.requires_grad and place_of(edge_of(t))[0] in seen for t in tensors]
 
 

@@ -14,7 +14,7 @@ from ..base import config
 from ..base import dtype as dt
 from ..base.grad_mode import mode
 from ..core import autograd
-from ..core.autograd import RELEASED, TWICE, AccumulateGrad, GradNode, SpecialNode, place_of
+from ..core.autograd import RELEASED, TWICE, GradNode, SpecialNode, place_of
 from ..core.storage import Storage
 from ..core.tensor import Tensor
 from ..core.writing import CopySlices, Overwritten
@@ -90,7 +90,7 @@ class History:
                 seen.add(node)
                 nodes.append(node)
                 continue
-            if type(node) is AccumulateGrad:
+            if isinstance(node, Tensor):
                 raise Unprovable("its result is differentiated with respect to a tensor that it makes")
             if node.record is None and type(node) not in (CopySlices, Overwritten):
                 raise Unprovable(f"its result is to be differentiated outside, by a derivative that is not known ({node.name()})")

@@ -329,8 +329,8 @@ class Recording:
             if id(node) in seen:
                 continue
             seen.add(id(node))
-            if type(node) is autograd.AccumulateGrad:
-                if id(node.variable) not in ours:
+            if isinstance(node, Tensor):
+                if id(node) not in ours:
                     raise Unprovable("its result is to be differentiated further, with respect to a tensor that is another at each call")
                 continue
             if node.record is None or node.extras is not None or node.versions and node.kept is not autograd.RELEASED:

@@ -73,11 +73,13 @@ class Packed:
         if self.place is None:
             return t
         of, nr = (node, self.place) if type(self.place) is int else self.place
-        if t._rg and place_of(edge_of(t)) == (of, nr):
-            return t
+        if t._rg:
+            own, number = place_of(edge_of(t))
+            if own is of and number == nr:
+                return t
         t = core.alias(t, t._meta)
-        if type(of) is AccumulateGrad:
-            t._rg, t._accumulator = True, weakref.ref(of)
+        if isinstance(of, Tensor):
+            t._rg, t._grad_fn, t._nr = True, accumulator(of), 0
         elif mode.grad and t._meta.dtype.kind in "fc":
             t._rg, t._grad_fn, t._nr = True, of, nr
         return t
@@ -126,15 +128,16 @@ class Saved:
 
 
 class Extras:
-    """What few nodes have: hooks, tensors that retain their gradient, the user's metadata."""
+    """What few nodes have: hooks, tensors that retain their gradient, the user's metadata, the `AccumulateGrad`s among the next nodes."""
 
-    __slots__ = ("before", "after", "tensors", "retains", "metadata")
+    __slots__ = ("before", "after", "tensors", "retains", "metadata", "ends")
 
     def __init__(self):
         self.before, self.after = OrderedDict(), OrderedDict()
         self.tensors: dict = {}     # output number -> hooks on that cotangent
         self.retains: dict = {}     # output number -> weak reference to the tensor
         self.metadata: dict = {}
+        self.ends: tuple = ()
 
 
 Tensor: type = type(None)   # the class, once `bind` has told it
@@ -145,7 +148,7 @@ def bind(tensor_class) -> None:
     global Tensor
     Tensor = tensor_class
     derivative.names.update(
-        Tensor=Tensor, count=_count, edge_of=edge_of, several=_several, saving=saving, pack=_pack, kept_results=_kept_results,
+        Tensor=Tensor, count=_count, edge_of=edge_of, hooked=hooked, several=_several, saving=saving, pack=_pack, kept_results=_kept_results,
         kept_argument=_kept_argument, bare=object.__new__, Node=Node, Storage=Storage, pending=tape.nodes, settle=tape.settle,
         state=tape.state, config=config, LONGEST=tape.LONGEST, extend=_extend, layout=_layout, fitting=_fitting, reduce_to=reduce_to,
         this_thread=mode, without_grad=without_grad, released=RELEASED, Recollections=Recollections,
@@ -155,7 +158,8 @@ def bind(tensor_class) -> None:
 class GradNode:
     """The derivative of one recorded operation. `record` and `terms` are set on the subclass made for each operator.
 
-    `edges`: for each input cotangent the node it goes to (as (node, output number) where that is not 0), or None.
+    `edges`: for each input cotangent where it goes, or None: to the leaf itself, or to a node (as (node, output number) where that is
+    not 0).
     `outputs`: the metas of the results. `kept`: what `derivative.keeps` says; `versions`: of the tensors among it. Long graphs are many
     objects to the garbage collector, so a node refers to few. (`versions` is a list where hooks were given what is kept.)
     """
@@ -199,7 +203,10 @@ class GradNode:
 
     @property
     def next_functions(self):
-        return tuple((None, 0) if e is None else e if type(e) is tuple else (e, 0) for e in self.edges)
+        shown = tuple([(None, 0) if e is None else (accumulator(e), 0) if isinstance(e, Tensor) else place_of(e) for e in self.edges])
+        if any([isinstance(e, Tensor) for e in self.edges]):
+            self.hooks().ends = shown       # an AccumulateGrad lives as long as the graph then
+        return shown
 
     def backward(self, grads: list) -> list:
         """The cotangents of the inputs, one for each edge."""
@@ -311,7 +318,7 @@ def _layout(edge):
     if edge is None:
         return None
     node, nr = place_of(edge)
-    return node.outputs[nr]
+    return node._meta if isinstance(node, Tensor) else node.outputs[nr]
 
 
 def _fitting(found: list, layouts) -> list:
@@ -357,28 +364,59 @@ def _handle(hooks, hook) -> Handle:
 
 
 class AccumulateGrad(SpecialNode):
-    """The end of a path: adds what arrives to the leaf's `.grad`."""
+    """Stands for a leaf, `variable`, where the graph is looked at. Its hooks are called when a gradient arrives at the leaf, to which it
+    passes on what comes to itself."""
 
     __slots__ = ("variable",)
-    seq = 1 << 62           # as soon as it is ready
-    edges = kept = versions = ()
+    seq = -1                # the last
+    next_functions = kept = versions = ()
 
-    def accumulate(self, g, keep_graph: bool) -> None:
-        t = self.variable
-        if t._hooks:
-            for hook in list(t._hooks.values()):
-                new = hook(g)
-                g = g if new is None else new
-        if t._grad is None:
-            t._grad = g if keep_graph else owned(g)
-        elif keep_graph or g.is_sparse or t._grad.is_sparse:
-            t._grad = g + t._grad if g.is_sparse else t._grad + g
-        else:
-            with no_grad():
-                t._grad.add_(g)
-        if t._post_hooks:
-            for hook in list(t._post_hooks.values()):
-                hook(t)
+    def __init__(self, variable):
+        self.variable, self.edges, self.outputs, self.extras = variable, (variable,), variable._meta.alone, None
+
+    def backward(self, grads):
+        return grads
+
+
+def accumulator(leaf) -> AccumulateGrad:
+    """The one AccumulateGrad of a leaf; it lives as long as somebody refers to it."""
+    node = leaf._accumulator and leaf._accumulator()
+    if node is None:
+        node = AccumulateGrad(leaf)
+        leaf._accumulator = weakref.ref(node)
+    return node
+
+
+def hooked(leaf) -> bool:
+    """Whether the AccumulateGrad of a leaf has hooks."""
+    node = leaf._accumulator and leaf._accumulator()
+    return node is not None and node.extras is not None
+
+
+def accumulate(leaf, g, keep_graph: bool) -> None:
+    """The end of a path: add what arrives to the leaf's `.grad`."""
+    if leaf._hooks:
+        for hook in list(leaf._hooks.values()):
+            new = hook(g)
+            g = g if new is None else new
+    extras = accumulator(leaf).extras if hooked(leaf) else None
+    if extras is not None:
+        for hook in list(extras.before.values()):
+            new = hook((g,))
+            g = g if new is None else new[0] if isinstance(new, tuple) else new
+    if leaf._grad is None:
+        leaf._grad = g if keep_graph else owned(g)
+    elif keep_graph or g.is_sparse or leaf._grad.is_sparse:
+        leaf._grad = g + leaf._grad if g.is_sparse else leaf._grad + g
+    else:
+        with no_grad():
+            leaf._grad.add_(g)
+    if extras is not None:
+        for hook in list(extras.after.values()):
+            hook((), (g,))
+    if leaf._post_hooks:
+        for hook in list(leaf._post_hooks.values()):
+            hook(leaf)
 
 
 def owned(g):
@@ -392,19 +430,10 @@ def owned(g):
 
 
 def edge_of(t):
-    """Where the cotangent of `t` goes: a node, or (node, number of its output) where that is not the first. The node of a leaf lives as
-    long as a graph refers to it."""
+    """Where the cotangent of `t` goes: to itself if it is a leaf, else to a node, or (node, number of its output) where that is not the
+    first."""
     node = t._grad_fn
-    if node is not None:
-        return (node, t._nr) if t._nr else node
-    node = t._accumulator
-    if node is not None:
-        node = node()
-    if node is None:
-        node = _new(AccumulateGrad)
-        node.variable, node.outputs, node.extras = t, t._meta.alone, None
-        t._accumulator = weakref.ref(node)
-    return node
+    return t if node is None else (node, t._nr) if t._nr else node
 
 
 def reduce_to(g, m):
@@ -458,12 +487,14 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
     captures = captures or {}
     plain = needed is None and not captures and not final and _cotangents is cotangents_plain
     try:
+        for leaf in [leaf for leaf, left in waiting.items() if not left]:
+            _arrive(leaf, arrived, captures, accumulate, create_graph)
         for node in order:
             if plain and node.extras is None and node.record is not None and len(node.outputs) == 1:
                 g = arrived.pop(node, None)
                 result = () if g is None else node.derivative.compute(node, g)
             else:
-                result = _visit(node, arrived, captures, needed, final, accumulate, create_graph)
+                result = _visit(node, arrived, captures, needed, final)
                 if result is None:
                     continue
             if not retain:
@@ -479,7 +510,7 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
                 if e in waiting:
                     waiting[e] = left = waiting[e] - 1
                     if not left:
-                        _visit(e, arrived, captures, needed, final, accumulate, create_graph)
+                        _arrive(e, arrived, captures, accumulate, create_graph)
     finally:
         mode.grad, mode.accumulates = before
         tape.state.unsure = unsure      # derivatives use the indices that were used before
@@ -488,20 +519,25 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
         _at_the_end.pop(0)()
 
 
-def _visit(node, arrived: dict, captures: dict, needed, final, accumulate: bool, create_graph: bool) -> list | None:
+def _visit(node, arrived: dict, captures: dict, needed, final) -> list | None:
     """What goes along the edges of a node, with all that may be wanted of it; None where nothing goes on."""
     grads = [arrived.pop((node, nr) if nr else node, None) for nr in range(len(node.outputs))]
     if node.extras is not None:
         _tensor_hooks(node.extras, grads)
     if captures:
         _capture(captures, node, grads)
-    if type(node) is AccumulateGrad:
-        if accumulate and grads[0] is not None:
-            node.accumulate(grads.pop(), create_graph)
-        return None
     if node in final or needed is not None and not any(e is not None and place_of(e)[0] in needed for e in node.edges):
         return None
     return _cotangents(node, grads)
+
+
+def _arrive(leaf, arrived: dict, captures: dict, adds: bool, create_graph: bool) -> None:
+    """All cotangents of a leaf are there."""
+    g = arrived.pop(leaf, None)
+    if captures:
+        _capture(captures, leaf, [g])
+    if adds and g is not None:
+        accumulate(leaf, g, create_graph)
 
 
 def _cotangents(node, grads: list) -> list:
@@ -547,20 +583,20 @@ def _tensor_hooks(extras: Extras, grads: list) -> None:
 
 
 def _successors(node) -> list:
-    return [e[0] if type(e) is tuple else e for e in node.edges if e is not None]
+    return [] if isinstance(node, Tensor) else [e[0] if type(e) is tuple else e for e in node.edges if e is not None]
 
 
 def _order(roots, needed, final) -> tuple[list, dict]:
     """(the nodes to visit, the latest first: each before those its edges lead to; leaf -> how many edges lead to it, which is visited
     as soon as all cotangents have arrived)."""
-    waiting: dict = {}
-    seen = {node for node, _ in roots}
+    waiting = {leaf: 0 for leaf, _ in roots if isinstance(leaf, Tensor)}
+    seen = {node for node, _ in roots if node not in waiting}
     stack = list(seen)
     for node in stack:
         if needed is not None and node not in needed or node in final:
             continue
         for after in node.edges:
-            if type(after) is AccumulateGrad:
+            if isinstance(after, Tensor):
                 waiting[after] = waiting.get(after, 0) + 1
             elif after is not None:
                 if type(after) is tuple:
@@ -568,7 +604,7 @@ def _order(roots, needed, final) -> tuple[list, dict]:
                 if after not in seen and (needed is None or after in needed):
                     seen.add(after)
                     stack.append(after)
-    order = [n for n in stack if (needed is None or n in needed) and n not in waiting]
+    order = [n for n in stack if needed is None or n in needed]
     order.sort(key=_made, reverse=True)
     return order, waiting
 

@@ -130,7 +130,7 @@ class Match(Text):
         self.floats: list = []          # (node, place among what it kept, symbol)
         self.cells: dict = {}           # the id of a storage, or of a value, -> its first name
         self.values_in: dict = {}
-        self.fresh = [i for i, leaf in enumerate(leaves) if leaf.variable._grad is None]
+        self.fresh = [i for i, leaf in enumerate(leaves) if leaf._grad is None]
         self.lines = ["g0 = loss._grad_fn", f"if loss._nr != {loss._nr}: return None"]
         self._graph()
         self._compare_kept()
@@ -145,7 +145,7 @@ class Match(Text):
         for node, j, symbol in self.floats:
             if node.kept is not names["released"]:
                 node.kept = (*node.kept[:j], float.__pos__(symbol), *node.kept[j + 1:])
-        return [self.leaves[i].variable._grad for i in self.fresh]
+        return [self.leaves[i]._grad for i in self.fresh]
 
     def decided(self) -> bool:
         """Whether something was decided by a float. It is part of the structure from then on."""
@@ -170,7 +170,7 @@ class Match(Text):
 
     def _graph(self) -> None:
         """Nodes in the order in which they are visited, and the leaves."""
-        called = {node: f"g{i}" for i, node in enumerate(self.order)} | {leaf: f"l{i}" for i, leaf in enumerate(self.leaves)}
+        called = {node: f"g{i}" for i, node in enumerate(self.order)} | {leaf: f"v{i}" for i, leaf in enumerate(self.leaves)}
         met = {self.order[0]}
         for i, node in enumerate(self.order):
             if node not in met or node.record is None or node.extras is not None or type(node.versions) is not tuple:
@@ -194,22 +194,17 @@ class Match(Text):
                 self.unless(*checks)
         if len(self.order) > 1:
             self.unless(" > ".join([f"g{i}.seq" for i in range(len(self.order))]))
-        for i, leaf in enumerate(self.leaves):
-            if leaf.extras is not None:
-                raise Untold
-            v = leaf.variable
-            self.lines.append(f"v{i} = l{i}.variable")
-            self.unless(f"type(l{i}) is {self.constant(type(leaf))}", f"l{i}.extras is None",
-                        f"l{i}.outputs is {self.constant(leaf.outputs)}", f"v{i}._meta is {self.constant(v._meta)}",
-                        f"not v{i}._hooks", f"not v{i}._post_hooks")
-            if v._hooks or v._post_hooks or v.is_sparse:
+        for i, v in enumerate(self.leaves):
+            self.unless(f"type(v{i}) is {self.constant(type(v))}", f"v{i}._meta is {self.constant(v._meta)}", f"not v{i}._hooks",
+                        f"not v{i}._post_hooks", f"(v{i}._accumulator is None or not hooked(v{i}))")
+            if v._hooks or v._post_hooks or v.is_sparse or names["hooked"](v):
                 raise Untold
             if v._grad is None:
                 self.unless(f"v{i}._grad is None")
             else:
                 self._tensor(f"v{i}._grad", v._grad)
         if len(self.leaves) > 1:
-            self.unless(f"len({{{', '.join(f'l{i}' for i in range(len(self.leaves)))}}}) == {len(self.leaves)}")
+            self.unless(f"len({{{', '.join(f'v{i}' for i in range(len(self.leaves)))}}}) == {len(self.leaves)}")
 
     # -- what nodes keep ----------------------------------------------------------------------------------------
 

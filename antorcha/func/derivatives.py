@@ -17,7 +17,7 @@ import functools
 
 from ..base.grad_mode import mode
 from ..core import autograd
-from ..core.autograd import AccumulateGrad, SpecialNode, edge_of, enable_grad, place_of
+from ..core.autograd import SpecialNode, edge_of, enable_grad, place_of
 from ..core.tensor import Tensor, alias
 from ..ops.factory import eye
 from ..ops.record import core
@@ -70,8 +70,10 @@ def escapes(outputs, own) -> bool:
         if node in seen:
             continue
         seen.add(node)
+        if isinstance(node, Tensor):
+            return True
         edges = [place_of(e)[0] for e in node.edges if e is not None]
-        if type(node) is AccumulateGrad or not edges and node not in own or edges and type(node) is Seed and node in own:
+        if not edges and node not in own or edges and type(node) is Seed and node in own:
             return True
         stack.extend(edges)
     return False

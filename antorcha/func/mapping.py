@@ -11,7 +11,7 @@ import functools
 
 from ..base.grad_mode import mode
 from ..core import autograd
-from ..core.autograd import RELEASED, TWICE, AccumulateGrad, SpecialNode, edge_of, place_of
+from ..core.autograd import RELEASED, TWICE, SpecialNode, edge_of, place_of
 from ..core.tensor import Tensor
 from ..ops.joining import cat
 from ..ops.view import movedim
@@ -126,8 +126,8 @@ def _ends(level: Level, roots: list) -> tuple[list, list]:
         node, nr = stack.pop()
         if type(node) is LaneInput and node.level is level:
             mapped[node] = True
-        elif type(node) is AccumulateGrad:
-            if level not in lanes.depth(node.variable):
+        elif isinstance(node, Tensor):
+            if level not in lanes.depth(node):
                 shared[node, 0] = True
         elif not level.made(node.seq):
             shared[node, nr] = True

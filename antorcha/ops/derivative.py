@@ -138,6 +138,11 @@ def _recording(derivative: Derivative, parameters: tuple, of: dict) -> str:
     return f"def record(form, inputs, meta, {arguments}):\n    " + "\n    ".join([*lines, "return out"]) + "\n"
 
 
+def edge_lines(edge: str, tensor: str) -> list[str]:
+    """Lines that find the edge of a tensor that requires grad: as `edge_of`, without a call."""
+    return [f"{edge} = {tensor}._grad_fn", f"if {edge} is None: {edge} = {tensor}", f"elif {tensor}._nr: {edge} = {edge}, {tensor}._nr"]
+
+
 def _node(derivative: Derivative, of: dict) -> list[str]:
     """Lines that make the node."""
     lines, edges = ["node = new()", "node.seq = count()"], []
@@ -145,7 +150,7 @@ def _node(derivative: Derivative, of: dict) -> list[str]:
         if kind == "list":
             edges.append(f"*[edge_of(t) if t._rg else None for t in a{i}]")
         else:
-            lines += [f"e{i} = a{i}._grad_fn", f"if e{i} is None or a{i}._nr: e{i} = edge_of(a{i})"]
+            lines += edge_lines(f"e{i}", f"a{i}")
             edges.append(f"e{i}")
     return [*lines, f"node.edges = ({''.join(e + ', ' for e in edges)})", "node.derivative = derivative", "node.extras = None"]
 
@@ -204,7 +209,7 @@ def _computing(derivative: Derivative, of: dict) -> str:
         lines.append("layouts = tuple([layout(e) for e in node.edges])")
     else:
         lines.append(f"{''.join(f'e{i}, ' for i in range(len(of)))} = node.edges")
-        lines += [f"m{i} = e{i}.outputs[0] if type(e{i}) is not tuple else e{i}[0].outputs[e{i}[1]]" for i in range(len(of))]
+        lines += [f"m{i} = layout(e{i})" for i in range(len(of))]
     arguments = _arguments(derivative, of)
     types = ", ".join([f"type({a})" for a in arguments])
     lines += [f"if not without_grad or this_thread.grad: return formulas({', '.join(arguments)})",

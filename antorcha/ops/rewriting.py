@@ -30,7 +30,7 @@ class Untold(Exception):
 def _space() -> dict:
     """The globals of all functions written here."""
     return {"new": object.__new__, "Node": Node, "Storage": core.Storage, "Tensor": core.Tensor, "pending": tape.nodes, "state": tape.state,
-            "core": core, "count": derivative.names["count"], "edge_of": derivative.names["edge_of"], "view_of": core.view_of,
+            "core": core, "count": derivative.names["count"], "hooked": derivative.names["hooked"], "view_of": core.view_of,
             "user_position": user_position, "require": require, "tuple_of": tuple.__new__}
 
 
@@ -42,7 +42,7 @@ def _compiled(source: str):
 
 
 def place_of(edge) -> tuple:
-    """(node, number of its output) of an edge."""
+    """(node, number of its output) of an edge, or (leaf, 0)."""
     return edge if type(edge) is tuple else (edge, 0)
 
 
@@ -197,7 +197,7 @@ class Text:
             node = place[0]
             if place in self.inputs or node in found:
                 continue
-            if node is None or node.seq < self.first or node.record is None or node.extras is not None or type(node.versions) is not tuple:
+            if not isinstance(node, core.GradNode) or node.seq < self.first or node.record is None or node.extras is not None or type(node.versions) is not tuple:
                 raise Untold
             found.add(node)
             stack.extend([place_of(e) for e in node.edges if e is not None])
@@ -228,7 +228,7 @@ class Text:
             return f"({node}, {place[1]})" if place[1] else node
         if k not in self.edges:
             self.edges.add(k)
-            self.lines += [f"e{k} = t{k}._grad_fn", f"if e{k} is None or t{k}._nr: e{k} = edge_of(t{k})"]
+            self.lines += derivative.edge_lines(f"e{k}", f"t{k}")
         return f"e{k}"
 
     def _kept(self, v) -> str:
