@@ -95,7 +95,7 @@ def floats(*shape, seed=0) -> Lazy:
 
 def record(op, inputs, views, static, known, d=dt.float32) -> Lazy:
     known = np.asarray(known)
-    node = Node(op, tuple(x.node if isinstance(x, Lazy) else x for x in inputs), tuple(views), static, known.shape, known.size, d)
+    node = Node.of(op, tuple(x.node if isinstance(x, Lazy) else x for x in inputs), tuple(views), static, known.shape, known.size, d)
     Lazy.tape.append(node)
     return Lazy(Cell(node), dense(known.shape), known)
 

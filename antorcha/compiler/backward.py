@@ -67,7 +67,7 @@ class History:
         for node in nodes:
             self._describe(node)
         self.roots = [self._edge((node, nr)) for node, nr in roots]
-        self.input_metas = [node.outputs[nr] for node, nr in self.reached]
+        self.input_metas = [autograd.layout_of(place) for place in self.reached]
         self.outputs = tuple([node.outputs[nr] for node, nr in roots])
         self.everything = self.visited(range(len(roots)))
         self.passes: dict = {}
@@ -279,8 +279,9 @@ class Pass:
 
     def __init__(self, history: History, grads: list, sizes: list[tuple]):
         self.visited = history.visited([k for k, g in enumerate(grads) if g is not None])
-        kept = [Storage(_stand_in(*size)) for size in sizes]
-        cotangents = [None if g is None else core.tensor_on(Storage(_stand_in(g.storage.numel, g.storage.dtype)), g._meta) for g in grads]
+        kept = [Storage.of(_stand_in(*size)) for size in sizes]
+        arriving = [None if g is None else _stand_in(g.storage.numel, g.storage.dtype) for g in grads]
+        cotangents = [None if n is None else core.tensor_on(Storage.of(n), g._meta) for n, g in zip(arriving, grads)]
         leaf_of = {s.node: k for k, s in enumerate([*[c.storage for c in cotangents if c is not None], *kept])}
         results: list = []
         watch = Tracing()
@@ -323,7 +324,7 @@ class Pass:
     def record(self, grads: list, kept: list[Node]) -> list:
         leaves = [*[g.storage.node for g in grads if g is not None], *kept, *self.constants]
         table = self.piece.record(leaves, self.numbers)
-        storages = [Storage(table[k]) for k in self.values]
+        storages = [Storage.of(table[k]) for k in self.values]
         tensor_on = core.tensor_on
         result = [None if r is None else tensor_on(storages[r[0]], r[1]) for r in self.results]
         tape.settle()
@@ -386,7 +387,7 @@ class Replayed(SpecialNode):
             raise RuntimeError(TWICE)
         if found is not None:
             return found.record(grads, kept)
-        storages = [*self.storages, *map(Storage, self.private)]
+        storages = [*self.storages, *map(Storage.of, self.private)]
         versions = [*self.counted, *[0] * len(self.private)]
         roots, inputs = history.built(self.edges, storages, versions, self.tensors)
         return history.run(roots, inputs, grads, mode.grad)

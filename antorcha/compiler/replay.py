@@ -292,7 +292,7 @@ class Recording:
         if name is None:
             name = self.made[id(storage)] = f"y{len(self.made)}"
             self.kept.append(storage)
-            self.early.append((name, f"{name} = Storage({self._value(storage.node)})"))
+            self.early.append((name, f"{name} = Storage.of({self._value(storage.node)})"))
             if storage.version:
                 self.early.append((name, f"{name}.version = {storage.version}"))
         return name
@@ -533,7 +533,7 @@ class Recording:
                 return None
         nodes = self.piece.blank.copy()
         for k in self.results:
-            n = nodes[k] = _new(Node)
+            n = nodes[k] = Node()
             (n.form, n.where), n.buffer, n.inputs, n.index = self.piece.forms[k], None, (), -1
         flush.run_again(self.plan, nodes, leaves[:self.plan.leaves], numbers)
         return [nodes[k] if kind == "node" else leaves[k] for kind, k in self.values]

@@ -36,7 +36,6 @@ _made = attrgetter("seq")
 
 WIDE = (True, "derivative")      # of records whose derivatives of 16-bit floats are computed in float32
 RELEASED = object()     # in place of what a node kept
-_new = object.__new__
 
 
 TWICE = ("Trying to backward through the graph a second time: what the first backward pass kept has been freed. "
@@ -148,10 +147,10 @@ def bind(tensor_class) -> None:
     global Tensor
     Tensor = tensor_class
     derivative.names.update(
-        Tensor=Tensor, count=_count, edge_of=edge_of, hooked=hooked, several=_several, saving=saving, pack=_pack, kept_results=_kept_results,
-        kept_argument=_kept_argument, bare=object.__new__, Node=Node, Storage=Storage, pending=tape.nodes, settle=tape.settle,
-        state=tape.state, config=config, LONGEST=tape.LONGEST, extend=_extend, layout=_layout, fitting=_fitting, reduce_to=reduce_to,
-        this_thread=mode, without_grad=without_grad, released=RELEASED, Recollections=Recollections,
+        Tensor=Tensor, count=_count, edge_of=edge_of, hooked=hooked, several=_several, saving=saving, pack=_pack,
+        kept_results=_kept_results, kept_argument=_kept_argument, bare=object.__new__, Node=Node, Storage=Storage, pending=tape.nodes,
+        settle=tape.settle, state=tape.state, config=config, LONGEST=tape.LONGEST, extend=_extend, layout=layout_of, fitting=_fitting,
+        reduce_to=reduce_to, this_thread=mode, without_grad=without_grad, released=RELEASED, Recollections=Recollections,
         plain=frozenset((type(None), int, float, bool, str, dt.dtype)))
 
 
@@ -238,7 +237,7 @@ class GradNode:
             if wide and isinstance(result, Tensor):
                 result = core.cast(result, self.outputs[0].dtype)
             _extend(found, conjugate(result) if turned else result)
-        return _fitting(found, [_layout(e) for e in self.edges])
+        return _fitting(found, [layout_of(e) for e in self.edges])
 
     def release(self) -> None:
         # PyTorch makes tensors of the numbers that binary operators are given, and saves these like others.
@@ -313,7 +312,7 @@ def _extend(found: list, result) -> None:
         found.extend(result)
 
 
-def _layout(edge):
+def layout_of(edge):
     """The meta of the tensor whose cotangent takes an edge."""
     if edge is None:
         return None

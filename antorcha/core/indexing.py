@@ -10,7 +10,7 @@ from ..graph.node import view as make_view
 from ..ops import pointwise as pw
 from ..ops.bounds import require_places
 from ..ops.index import pick, put
-from ..ops.recall import recalled, warn
+from ..ops.recall import Recollections, warn
 from ..ops.record import broadcast_shapes, core, operator
 from ..ops.view import region_grad, select_, viewed
 
@@ -190,13 +190,13 @@ def getitem(t, key):
     if type(key) is int and t._meta.view.shape:
         return select_(t, 0, _integer(key, t._meta.view.shape[0], 0))
     if isinstance(key, core.Tensor):
-        return _picked(t, key)
+        return _picks[type(t), type(key)](t, key)
     known = _spelled(key)
     spec = known and _basic_keys.get((t._meta.view.shape, known))
     if spec is not None:
         return _basic(t, spec)
     if known is None:
-        return _picked(t, key)
+        return _picks[type(t), type(key)](t, key)
     spec, _ = _parse(t, key)
     if len(_basic_keys) > 20_000:
         _basic_keys.clear()
@@ -204,11 +204,13 @@ def getitem(t, key):
     return _basic(t, spec)
 
 
-@recalled
 def _picked(t, key):
     spec, tensors = _parse(t, key)
     basic = t if tensors and all(s == ("all",) for s in spec) else _basic(t, spec)
     return pick(basic, *_places(basic._meta.view.shape, tensors)) if tensors else basic
+
+
+_picks = Recollections(_picked)
 
 
 def setitem(t, key, value) -> None:

@@ -173,7 +173,7 @@ class DeviceGenerator(Generator):
         self._offset += STEP
         views += (None,) * len(numbers)
         static = Static(casts=(dt.int64,) * len(views), device=name)
-        return [make(Node(op, (*sources, *numbers), views, static, (n,), n, d), meta(dense((n,)), d, name)) for op in ops]
+        return [make(Node.of(op, (*sources, *numbers), views, static, (n,), n, d), meta(dense((n,)), d, name)) for op in ops]
 
     @staticmethod
     def _not_captured(name: str) -> None:

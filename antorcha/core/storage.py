@@ -25,11 +25,16 @@ IN_VMAP = ("vmap: It looks like you're calling .item() on a Tensor, or asking in
 
 
 class Storage:
+    node: Node
+    version: int
     __slots__ = ("node", "version", "__weakref__")
 
-    def __init__(self, node: Node):
-        self.node = node
-        self.version = 0
+    @staticmethod
+    def of(node: Node) -> Storage:
+        """A cell with this value. (No `__init__`: see `Node`.)"""
+        storage = Storage()
+        storage.node, storage.version = node, 0
+        return storage
 
     dtype, numel = property(attrgetter("node.form.dtype")), property(attrgetter("node.form.numel"))
 
@@ -44,7 +49,7 @@ class Storage:
 
     def copy(self) -> Storage:
         """Another cell with this value."""
-        return Storage(self.node)
+        return Storage.of(self.node)
 
     def buffer(self) -> Buffer:
         """The value in memory, computed now if it was pending."""
@@ -130,12 +135,12 @@ class SharedStorage(Storage):
         return True
 
     def write(self, node: Node) -> None:
-        holder = Storage(node)
+        holder = Storage.of(node)
         _node.__get__(self).buffer.copy_from(holder.buffer())
 
     def copy(self) -> Storage:
         old = _node.__get__(self)
-        return Storage(leaf(old.buffer.copy(), old.numel, old.dtype))
+        return Storage.of(leaf(old.buffer.copy(), old.numel, old.dtype))
 
     def buffer(self) -> Buffer:
         return _node.__get__(self).buffer
@@ -156,7 +161,7 @@ class BorrowedStorage(SharedStorage):
 
 
 def of_buffer(buffer: Buffer, numel: int, dtype) -> Storage:
-    storage = Storage(leaf(buffer, numel, dtype))
+    storage = Storage.of(leaf(buffer, numel, dtype))
     if tape.state.watch is not None:
         tape.state.watch.made(storage.node)
     if buffer.exported:

@@ -451,11 +451,7 @@ class Tensor:
     def __rmatmul__(self, other):
         return contraction.matmul(other, self)
 
-    def __getitem__(self, key):
-        return indexing.getitem(self, key)
-
-    def __setitem__(self, key, value) -> None:
-        indexing.setitem(self, key, value)
+    __getitem__, __setitem__ = indexing.getitem, indexing.setitem
 
     # -- copies and conversions ---------------------------------------------------------------------------------
 
@@ -514,12 +510,12 @@ def plain(cls):
 
 def record_form(form, inputs: tuple, m) -> Tensor:
     """Record a node and return its tensor. This is where the time of recording goes: everything is written out."""
-    node = _new(Node)
+    node = Node()
     node.form = form
     node.inputs = inputs
     node.buffer = node.where = None
     _record(node)
-    storage = _new(Storage)
+    storage = Storage()
     storage.node = node
     storage.version = 0
     out = _new(Tensor)
@@ -536,7 +532,7 @@ def record_form(form, inputs: tuple, m) -> Tensor:
 def make(node: Node, m) -> Tensor:
     """Record a node that is made already and return its tensor."""
     _record(node)
-    out = tensor_on(Storage(node), m)
+    out = tensor_on(Storage.of(node), m)
     if _state.urgent or config.eager or len(_pending) > LONGEST:
         tape.settle()
     return out
@@ -555,7 +551,7 @@ def tensor_on(storage: Storage, m) -> Tensor:
 
 def wrap(node: Node, m) -> Tensor:
     """The tensor of a node that is recorded already; the caller settles the tape."""
-    return tensor_on(Storage(node), m)
+    return tensor_on(Storage.of(node), m)
 
 
 def alias(t: Tensor, m) -> Tensor:
@@ -600,7 +596,7 @@ def contiguous(t: Tensor) -> Tensor:
 def _copy_in_order(input: Tensor):
     m = input._meta
     whole = dense(m.view.shape)
-    node = Node(pw.identity.record, (input.storage.node,), (m.view,), Static(casts=(m.dtype,)), whole.shape, whole.numel, m.dtype)
+    node = Node.of(pw.identity.record, (input.storage.node,), (m.view,), Static(casts=(m.dtype,)), whole.shape, whole.numel, m.dtype)
     return make(node, meta(whole, m.dtype, m.device))
 
 

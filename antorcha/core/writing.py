@@ -95,7 +95,7 @@ def write(t: Tensor, result: Tensor) -> None:
         storage.write(result.storage.copy().node if result.storage.shared else result.storage.node)
         return
     n = storage.numel
-    node = Node(view_ops.SCATTER, (storage.node, result.storage.node), (dense((n,)), record.broadcast_view(r.view, v.shape)),
+    node = Node.of(view_ops.SCATTER, (storage.node, result.storage.node), (dense((n,)), record.broadcast_view(r.view, v.shape)),
                 Static(casts=(m.dtype, m.dtype), combine="set", region=v), (n,), n, m.dtype)
     tape.record(node)
     storage.write(node)
@@ -210,7 +210,7 @@ def _region(base, region, value, combine):
     d = base._meta.dtype
     if _state.devices:
         base, value = placement.together("write", (base, value))
-    node = Node(view_ops.SCATTER, (base.storage.node, value.storage.node),
+    node = Node.of(view_ops.SCATTER, (base.storage.node, value.storage.node),
                 (dense((whole.numel,)), record.broadcast_view(value._meta.view, region.shape)),
                 Static(casts=(d, d), combine=combine, region=region), whole.shape, whole.numel, d)
     return make(node, meta(whole, d, base._meta.device))

@@ -40,7 +40,6 @@ from ..ops.view import SCATTER
 from ..utils._pytree import tree_flatten, tree_unflatten
 
 IDENTITY = pw.identity.record
-_new = object.__new__
 _order = itertools.count(1).__next__
 _levels: list[Level] = []  # those whose function runs now, the innermost last
 
@@ -216,7 +215,7 @@ def batched(node: Node, level: Level) -> Node:
         if len(_forms) > 20_000:
             _forms.clear()
         whole = _forms[key] = rule(own, level.size, steps)
-    out = _new(Node)  # without the constructor, which would look the form up again
+    out = Node()  # without the constructor, which would look the form up again
     out.form, out.inputs, out.buffer, out.where = whole, tuple(inputs), None, node.where
     return out
 
@@ -301,10 +300,10 @@ def _side_by_side(node: Node, step, numel: int, size: int) -> Node:
         return node
     f = node.form
     if step is None and node.buffer is None and f.op.family == "pointwise" and not f.op.uses_index and not any(f.views):
-        out = Node(f.op, node.inputs, f.views, f.static, (size, *f.shape), size * numel, f.dtype)  # a constant: fill more of it
+        out = Node.of(f.op, node.inputs, f.views, f.static, (size, *f.shape), size * numel, f.dtype)  # a constant: fill more of it
     else:
         lanes = make_view((size, numel), (step or 0, 1))
-        out = Node(IDENTITY, (node,), (lanes,), Static(casts=(f.dtype,)), (size, numel), size * numel, f.dtype)
+        out = Node.of(IDENTITY, (node,), (lanes,), Static(casts=(f.dtype,)), (size, numel), size * numel, f.dtype)
     place(out)
     return out
 
@@ -315,11 +314,11 @@ def _each_lane(node: Node, size: int, inputs, steps) -> Node:
     out = raw_node(full_of((size, f.numel), 0, f.dtype, device_of(node, {})))
     for b in range(size):
         views = tuple([v if s is None else make_view(v.shape, v.strides, v.offset + b * s) for v, s in zip(f.views, steps)])
-        lane = Node(f.op, tuple(inputs), views, f.static, f.shape, f.numel, f.dtype)
+        lane = Node.of(f.op, tuple(inputs), views, f.static, f.shape, f.numel, f.dtype)
         lane.where = node.where
         place(lane)
         static = Static(casts=(f.dtype, f.dtype), combine="set", region=make_view((f.numel,), (1,), b * f.numel))
-        put = Node(
+        put = Node.of(
             SCATTER,
             (out, lane),
             (dense((size * f.numel,)), dense((f.numel,))),
@@ -345,10 +344,10 @@ def enter(level: Level, x: Tensor, dim: int) -> Tensor:
     numel = max(x.storage.numel - (level.size - 1) * step, 0)
     if x.storage.shared:
         level.urgent = True
-    lane = Node(IDENTITY, (), (), Static(), (numel,), numel, m.dtype)
+    lane = Node.of(IDENTITY, (), (), Static(), (numel,), numel, m.dtype)
     lane.inputs = Lanes(level, x.storage.node, step)
     view = make_view(tuple(v.shape[i] for i in keep), tuple(v.strides[i] for i in keep), v.offset)
-    return tensor_on(Storage(lane), meta(view, m.dtype, m.device))
+    return tensor_on(Storage.of(lane), meta(view, m.dtype, m.device))
 
 
 def leave(level: Level, t: Tensor) -> Tensor:
@@ -365,7 +364,7 @@ def leave(level: Level, t: Tensor) -> Tensor:
             "vmap: expected the levels to be left in the reverse order of their entering; a tensor of an inner level has "
             "escaped its function."
         )
-    return tensor_on(Storage(node.inputs.node), meta(_ahead(v, level.size, node.inputs.step), m.dtype, m.device))
+    return tensor_on(Storage.of(node.inputs.node), meta(_ahead(v, level.size, node.inputs.step), m.dtype, m.device))
 
 
 def depth(t: Tensor) -> list[Level]:

@@ -73,7 +73,7 @@ class LaneDraws:
         node, step = self._rng.below_leaf(self._count * n, threshold), self._count * n
         for level in self._mapped:
             step //= level.size
-            lane = Node(lanes.IDENTITY, (), (), Static(), (step,), step, dt.bool_)
+            lane = Node.of(lanes.IDENTITY, (), (), Static(), (step,), step, dt.bool_)
             lane.inputs = Lanes(level, node, step)
             node = lane
         return node

@@ -21,7 +21,7 @@ def folded(n: Node) -> Node:
             inputs[j], views[j] = s, v
     if all(a is b for a, b in zip(inputs, n.inputs)):
         return n
-    found = Node(n.op, tuple(inputs), tuple(views), n.static, n.shape, n.numel, n.dtype)
+    found = Node.of(n.op, tuple(inputs), tuple(views), n.static, n.shape, n.numel, n.dtype)
     found.index, found.where = n.index, n.where
     return found
 

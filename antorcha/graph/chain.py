@@ -411,7 +411,7 @@ class Chain:
                 static = static._replace(reduced=r.reduced + (r.sums and not one))
             shape = r.shape if r.sums else lead + r.shape[r.wall:]
             dtype = static.casts[0] if r.sums else n.dtype
-            new = add(Node(n.op, tuple(inputs), tuple(views), static, shape, size(shape), dtype), i in self.outputs, i)
+            new = add(Node.of(n.op, tuple(inputs), tuple(views), static, shape, size(shape), dtype), i in self.outputs, i)
             new.where = n.where
             made[i] = new
             if i in self.outputs:
@@ -422,7 +422,7 @@ class Chain:
                 windows[id(new)] = Window(self.recorded[i], steps)
             if r.sums:
                 held = leaf(OUTSIDE, new.numel, dtype)
-                total = add(Node(PLUS, (new, held), (dense(shape), dense(shape)), Static(casts=(dtype, dtype)), shape, new.numel, dtype),
+                total = add(Node.of(PLUS, (new, held), (dense(shape), dense(shape)), Static(casts=(dtype, dtype)), shape, new.numel, dtype),
                             True, i)
                 windows[id(held)] = windows[id(total)] = Window(partial[i], (), new.numel)
         return Body(nodes, live, windows, origin)

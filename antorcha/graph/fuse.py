@@ -221,7 +221,7 @@ class Fusion(Placing):
         shape = a.shape[:nb + nm] + b.shape[nb:nb + nn]
         va = view(shape, a.strides[:nb + nm] + (0,) * nn, a.offset)
         vb = view(shape, b.strides[:nb] + (0,) * nm + b.strides[nb:nb + nn], b.offset)
-        product = Node(PRODUCT, n.inputs, (va, vb), Static(casts=n.static.casts), shape, n.numel, n.dtype)
+        product = Node.of(PRODUCT, n.inputs, (va, vb), Static(casts=n.static.casts), shape, n.numel, n.dtype)
         product.index = i
         self.nodes[i] = product
         self._pointwise(i, product)
@@ -240,7 +240,7 @@ class Fusion(Placing):
         if _across(view(matrix.shape[nb:-nk], matrix.strides[nb:-nk]), view(matrix.shape[-nk:], matrix.strides[-nk:])):
             order = [*order[:nb], *k, *rows]
         va, vb, shape = ordered(va, order), ordered(vb, order), tuple(shape[d] for d in order)
-        product = self._added(Node(PRODUCT, n.inputs, (va, vb), Static(casts=n.static.casts), shape, size(shape), n.static.casts[0]))
+        product = self._added(Node.of(PRODUCT, n.inputs, (va, vb), Static(casts=n.static.casts), shape, size(shape), n.static.casts[0]))
         self._pointwise(product.index, product)
         self._replace_by_sum(i, n, product, ordered(dense(shape), [order.index(d) for d in range(len(shape))]), nk)
 
@@ -258,7 +258,7 @@ class Fusion(Placing):
         return node
 
     def _replace_by_sum(self, i: int, n: Node, part: Node, v: View, reduced: int) -> None:
-        whole = Node(SUM, (part,), (v,), Static(casts=(part.dtype,), reduced=reduced), n.shape, n.numel, n.dtype)
+        whole = Node.of(SUM, (part,), (v,), Static(casts=(part.dtype,), reduced=reduced), n.shape, n.numel, n.dtype)
         whole.index = i
         self.nodes[i] = whole
         self._reduction(i, whole)
@@ -275,7 +275,7 @@ class Fusion(Placing):
 
         shape = a.shape[:nb] + (chunks,) + a.shape[nb:nb + nm] + b.shape[nb:nb + nn]
         cast = n.static.casts[0]
-        part = Node(n.op, n.inputs, (chunked(a), chunked(b)), n.static._replace(dims=(nb + 1, nm, nn, 1)), shape,
+        part = Node.of(n.op, n.inputs, (chunked(a), chunked(b)), n.static._replace(dims=(nb + 1, nm, nn, 1)), shape,
                     size(shape), cast)
         p = self._added(part).index
         self.stored[p] = 1
@@ -354,7 +354,7 @@ class Fusion(Placing):
             n = self.recorded[i]
             d = n.static.casts[0]
             chunks = () if chain.how[i].grouped else (chain.chunks,)
-            partial[i] = p = self._added(Node(n.op, (), (), Static(casts=(d,)), chunks + n.shape, size(chunks) * n.numel, d))
+            partial[i] = p = self._added(Node.of(n.op, (), (), Static(casts=(d,)), chunks + n.shape, size(chunks) * n.numel, d))
             self.place[p.index] = g
             self.stored[p.index] = 1
         g.bodies = []

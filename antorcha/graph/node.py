@@ -88,14 +88,21 @@ class Node:
     millions of small objects to the garbage collector, so a node has nothing that can be found out when it is computed.
     """
 
+    form: Form
+    inputs: tuple
+    buffer: object      # runtime.buffer.Buffer once realised; then inputs is ()
+    index: int          # position in the graph being planned
+    where: object       # where the user's call is, for operators that can fail late
     __slots__ = ("form", "inputs", "buffer", "index", "where", "__weakref__")
 
-    def __init__(self, op, inputs: tuple, views: tuple, static: Static, shape: tuple, numel: int, dtype: dt.dtype):
-        self.form = form(op, views, static, shape, numel, dtype)
-        self.inputs = inputs
-        self.buffer = None      # runtime.buffer.Buffer once realised; then inputs is ()
-        self.index = -1         # position in the graph being planned
-        self.where = None       # where the user's call is, for operators that can fail late
+    # No `__init__`: whoever records makes a bare node, and fills it without a call.
+    @staticmethod
+    def of(op, inputs: tuple, views: tuple, static: Static, shape: tuple, numel: int, dtype: dt.dtype) -> Node:
+        """A node of the form with these fields."""
+        node = Node()
+        node.form, node.inputs = form(op, views, static, shape, numel, dtype), inputs
+        node.buffer, node.index, node.where = None, -1, None
+        return node
 
     op, views, static, shape, numel, dtype = (property(attrgetter(f"form.{name}")) for name in Form.FIELDS)
 
@@ -123,7 +130,7 @@ def leaf_form(numel: int, dtype: dt.dtype) -> Form:
 
 
 def leaf(buffer, numel: int, dtype: dt.dtype) -> Node:
-    node = Node(LEAF, (), (), Static(), (numel,), numel, dtype)
+    node = Node.of(LEAF, (), (), Static(), (numel,), numel, dtype)
     node.buffer = buffer
     return node
 

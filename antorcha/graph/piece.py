@@ -7,8 +7,6 @@ from operator import itemgetter
 from ..graph import tape
 from ..graph.node import Node
 
-_new = object.__new__
-
 
 class Piece:
     """Nodes, each with where its inputs are found: ("leaf" | "number" | "node", k)."""
@@ -18,7 +16,7 @@ class Piece:
         self.inputs = inputs
         self.blank: list[Node] = []         # stand for the nodes where a plan is run
         for form, where in self.forms:
-            n = _new(Node)
+            n = Node()
             n.form, n.where, n.inputs, n.buffer, n.index = form, where, (), None, -1
             self.blank.append(n)
 
@@ -37,7 +35,7 @@ class Piece:
         table = [*leaves, *numbers]
         add = table.append
         for form, where, take in self.sites:
-            n = _new(Node)
+            n = Node()
             n.form, n.where, n.buffer = form, where, None
             n.inputs = take(table)
             add(n)

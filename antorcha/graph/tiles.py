@@ -404,7 +404,7 @@ class _Builder:
         return Body(self.nodes, self.live, self.windows, self.origin)
 
     def add(self, op, inputs: tuple, views: tuple, static: Static, shape: tuple, dtype, old: Node | None = None) -> Node:
-        n = Node(op, inputs, views, static, shape, size(shape), dtype)
+        n = Node.of(op, inputs, views, static, shape, size(shape), dtype)
         n.index = len(self.nodes)
         self.nodes.append(n)
         self.live.append(False)
@@ -612,11 +612,12 @@ class _Builder:
                 sides, dims, ranges = sides[::-1], dims[::-1], ranges[::-1]
             placed = [[d - r[0] for d in order if d in r] for r in ranges if r] if all(ranges) else [[d for d in order], []]
             views = tuple(ordered(v, p + list(range(len(p), len(v.shape)))) for (_, v), p in zip(sides, placed))
-            new = Node(old.op, tuple(s for s, _ in sides), views, old.static._replace(dims=(0, *dims, nk)), shape, part.numel, part.dtype)
+            static = old.static._replace(dims=(0, *dims, nk))
+            new = Node.of(old.op, tuple(s for s, _ in sides), views, static, shape, part.numel, part.dtype)
         else:
             kept = len(shape)
             v = ordered(part.views[0], [*order, *range(kept, len(part.views[0].shape))])
-            new = Node(old.op, part.inputs, (v,), old.static, shape, part.numel, part.dtype)
+            new = Node.of(old.op, part.inputs, (v,), old.static, shape, part.numel, part.dtype)
         new.index, new.where = part.index, part.where
         self.nodes[part.index] = new
         return new

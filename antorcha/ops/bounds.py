@@ -9,7 +9,6 @@ an optimiser to have everything computed before it makes a step.
 from __future__ import annotations
 
 import ctypes
-import functools
 from collections.abc import Callable
 from functools import partial
 
@@ -71,9 +70,10 @@ class Range:
         if self.reach is None:
             self.reach = view.memo["reach"] = reach(view) if view.numel else 0
         self.start = 8 * view.offset
-        self.limits = None
+        self.limits, self.told = None, 0        # and their address
         if self.native and self.reach <= SPARSE * view.numel and min(view.strides, default=0) >= 0:
             self.limits = (ctypes.c_int64 * 4)(self.reach, low, high, ignored)
+            self.told = ctypes.addressof(self.limits)
 
     urgent = True           # values not known yet are computed before an optimiser's step
     native = True           # those in memory are looked at by a native loop
@@ -121,9 +121,8 @@ def require(node: Node, wanted: Range) -> bool:
     if buffer is None or buffer.device != "cpu" or buffer in flight.awaited or state.rewriter is not None:
         state.unsure |= wanted.urgent
         return False
-    view, dtype, limits = wanted.view, node.form.dtype, wanted.limits
-    if not view.numel or limits is not None and dtype.itemsize == 8 and not _any_outside()(
-            buffer.address + wanted.start, ctypes.addressof(limits)):
+    view, dtype = wanted.view, node.form.dtype
+    if not view.numel or wanted.told and dtype.itemsize == 8 and not _any_outside(buffer.address + wanted.start, wanted.told):
         return True
     from ..loops.plan import memory
 
@@ -134,11 +133,13 @@ def require(node: Node, wanted: Range) -> bool:
     return True
 
 
-@functools.cache
-def _any_outside():
+def _any_outside(values: int, limits: int) -> int:
+    """Whether one of the values at an address is out of its range: the native loop, which takes this function's place."""
+    global _any_outside
     from ..runtime import jit
 
-    return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(jit.load(_IR, lambda: _IR))
+    _any_outside = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(jit.load(_IR, lambda: _IR))
+    return _any_outside(values, limits)
 
 
 _known: dict = {}       # what is computed from numbers alone -> its (least, largest) value
@@ -150,7 +151,7 @@ def _ends(node: Node) -> tuple[int, int] | None:
     if not 0 < node.form.numel <= MANY or state.vmap is not None or any([type(s) is Node for s in node.inputs]):
         return None
     if key not in _known:
-        twin = core.make(Node(node.op, node.inputs, node.views, node.static, node.shape, node.numel, node.dtype),
+        twin = core.make(Node.of(node.op, node.inputs, node.views, node.static, node.shape, node.numel, node.dtype),
                          meta(dense((node.numel,)), node.dtype))
         tape.flush_part([twin.storage.node])
         values = core.host(twin)

@@ -126,9 +126,9 @@ def _attaching(derivative: Derivative, parameters: tuple, of: dict) -> str:
 
 def _recording(derivative: Derivative, parameters: tuple, of: dict) -> str:
     """The text of `record`."""
-    lines = ["value = bare(Node); value.form = form; value.inputs = inputs; value.buffer = value.where = None",
+    lines = ["value = Node(); value.form = form; value.inputs = inputs; value.buffer = value.where = None",
              "pending.append(value)",
-             "storage = bare(Storage); storage.node = value; storage.version = 0",
+             "storage = Storage(); storage.node = value; storage.version = 0",
              *_node(derivative, of),
              "node.outputs = meta.alone",
              "out = bare(Tensor); out.storage = storage; out._meta = meta; out._rg = True; out._grad_fn = node; out._nr = 0",

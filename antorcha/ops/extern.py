@@ -19,10 +19,11 @@ def run(op: Record, inputs, outputs, **params):
     """Record a call of `op.host(*arrays, **params)`; `outputs` lists (shape, dtype) of what it returns."""
     if state.devices:
         inputs = core.together(op.name, inputs)
-    node = Node(op, tuple(x.storage.node for x in inputs), tuple(x._meta.view for x in inputs), Static(params=tuple(params.items())),
+    node = Node.of(op, tuple(x.storage.node for x in inputs), tuple(x._meta.view for x in inputs), Static(params=tuple(params.items())),
                 (), 0, dt.float32)
     wholes = [dense(tuple(shape)) for shape, _ in outputs]
-    parts = [Node(OUTPUT, (node,), (None,), Static(position=i), v.shape, v.numel, d) for i, (v, (_, d)) in enumerate(zip(wholes, outputs))]
+    parts = [Node.of(OUTPUT, (node,), (None,), Static(position=i), v.shape, v.numel, d)
+             for i, (v, (_, d)) in enumerate(zip(wholes, outputs))]
     tape.nodes.extend([node, *parts])       # at once: another thread may be about to compute what is recorded
     out = tuple([core.wrap(part, meta(v, part.dtype, inputs[0]._meta.device)) for part, v in zip(parts, wholes)])
     tape.settle()

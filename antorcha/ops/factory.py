@@ -34,7 +34,7 @@ def full_of(shape: tuple, value, d: dt.dtype, device=None, op=FULL):
     if isinstance(value, core.Tensor):
         return place(core.contiguous(core.cast(value, d).expand(shape)), device or "cpu")
     static = Static(casts=(d,), device=device or "cpu")
-    return core.make(Node(op, (value,), (None,), static, shape, out.numel, d), meta(out, d, device))
+    return core.make(Node.of(op, (value,), (None,), static, shape, out.numel, d), meta(out, d, device))
 
 
 def finish(out, requires_grad: bool):
@@ -181,7 +181,7 @@ def ramp(start, step, count: int, dtype: dt.dtype, device=None):
     out = dense((count,))
     plain = wide is dt.int64 and (start, step) == (0, 1)
     op, inputs = (COUNT, ()) if plain else (ARANGE, (start, step))
-    node = Node(op, inputs, (None,) * len(inputs), Static(casts=(wide,) * len(inputs), device=device or "cpu"), (count,), count, wide)
+    node = Node.of(op, inputs, (None,) * len(inputs), Static(casts=(wide,) * len(inputs), device=device or "cpu"), (count,), count, wide)
     result = core.make(node, meta(out, wide, device))
     return rounded(result, dtype)
 

@@ -53,7 +53,7 @@ def pick(input: Tensor, indices, shape, mapping, op=GATHER) -> Tensor:
         input, *indices = core.together("index", (input, *indices), range(1, len(indices) + 1))
     nodes = (input.storage.node, *(i.storage.node for i in indices))
     d, out = input._meta.dtype, dense(shape)
-    node = Node(op, nodes, (place, *_index_views(indices, shape)), Static(picks=picks), shape, out.numel, d)
+    node = Node.of(op, nodes, (place, *_index_views(indices, shape)), Static(picks=picks), shape, out.numel, d)
     node.where = user_position()
     return core.make(node, meta(out, d, input._meta.device))
 
@@ -74,7 +74,7 @@ def put(base: Tensor, values: Tensor, indices, shape, mapping, combine, op=SCATT
     d = base._meta.dtype
     if region.numel == 0:
         return pw.identity(base)
-    node = Node(op, (base.storage.node, values.storage.node, *(i.storage.node for i in indices)),
+    node = Node.of(op, (base.storage.node, values.storage.node, *(i.storage.node for i in indices)),
                 (dense((whole.numel,)), broadcast_view(values._meta.view, shape), *_index_views(indices, shape)),
                 Static(casts=(d, d), combine=combine, region=region, picks=picks), whole.shape, whole.numel, d)
     node.where = user_position()

@@ -48,7 +48,7 @@ def cat_(tensors: list[Tensor], dim) -> Tensor:
         if x._meta.view.numel:
             n = x._meta.view.shape[dim]
             region = slice_view(whole, dim, start, start + n, 1)
-            node = Node(SCATTER, (joined.storage.node, x.storage.node), (dense((whole.numel,)), x._meta.view),
+            node = Node.of(SCATTER, (joined.storage.node, x.storage.node), (dense((whole.numel,)), x._meta.view),
                         Static(casts=(d, d), combine="set", region=region), shape, whole.numel, d)
             joined = core.make(node, meta(whole, d, device))
             start += n
@@ -137,7 +137,7 @@ def _copied(tensors: list, dim: int, joined: Callable[[int], tuple]):
         size = v.numel * d.itemsize
         ctypes.memmove(at, source.address + v.offset * d.itemsize, size)
         at += size
-    return core.tensor_on(core.Storage(leaf(buffer, view.numel, d)), meta(view, d, first.device))
+    return core.tensor_on(core.Storage.of(leaf(buffer, view.numel, d)), meta(view, d, first.device))
 
 
 @operator(method=False, recalled=False)

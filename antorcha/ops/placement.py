@@ -56,7 +56,7 @@ def place(t: Tensor, device: str, wait: bool = True) -> Tensor:
         t._meta = meta(m.view, m.dtype, device)
         return t
     if m.device is None and node.buffer is None and not any(type(s) is Node for s in node.inputs):
-        made = Node(node.op, node.inputs, node.views, node.static._replace(device=device), node.shape, node.numel, node.dtype)
+        made = Node.of(node.op, node.inputs, node.views, node.static._replace(device=device), node.shape, node.numel, node.dtype)
         return core.make(made, meta(m.view, m.dtype, device))
     return move(t, m.device or "cpu", device, wait)
 
@@ -75,7 +75,7 @@ def move(input: Tensor, source: str, target: str, wait) -> Tensor:
     if storage.node.buffer is None:
         tape.flush_only(source)
     buffer = _copied(storage.buffer(), source, target, wait)
-    return core.tensor_on(core.Storage(leaf(buffer, storage.numel, m.dtype)), meta(m.view, m.dtype, target))
+    return core.tensor_on(core.Storage.of(leaf(buffer, storage.numel, m.dtype)), meta(m.view, m.dtype, target))
 
 
 def _copied(buffer, source: str, target: str, wait: bool):

@@ -20,36 +20,46 @@ def _unfinished(*args, **kwargs):
     return _finish()(*args, **kwargs)   # noqa: F821 (a global of each copy)
 
 
-def public(rec: Record, template, **names):
-    """The function of a record: the declaration's parameters, then `out=`; the lines of `template` (a text, or what gives it) compute
-    `result`.
+def postponed(name: str, space: dict, definition) -> FunctionType:
+    """A function that is written and compiled when it is first called, as most functions of a library never are by one program:
+    `definition()` gives (its text, defaults, defaults of keywords), `space` are its globals.
 
-    Most operators of a library are never called by one program: a function is written and compiled when it is first called.
     It counts as code of this file, so that errors point at the user's line.
     """
-    space = {"rec": rec, "this_thread": mode, "without_grad": without_grad, "casting": casting, "state": state, "store_out": store_out,
-             "settled": _settled, "respelled": _respelled, "reordered": _reordered, "spread": _spread, "recast": recast,
-             "MISSING": MISSING, **names}
-    function = FunctionType(_unfinished.__code__, space, rec.name)
-    function.__qualname__ = rec.name        # what errors about arguments say
+    function = FunctionType(_unfinished.__code__, space, name)
+    function.__qualname__ = name        # what errors about arguments say
 
     def finish():
         from ..runtime.functions import code_of  # not needed by a program that computes nothing
 
+        source, defaults, keyword_defaults = definition()
+        scope: dict = {}
+        exec(code_of(source, __file__), scope)
+        function.__code__ = scope[name].__code__
+        function.__defaults__, function.__kwdefaults__ = defaults, keyword_defaults
+        return function
+
+    space["_finish"] = finish
+    return function
+
+
+def public(rec: Record, template, **names):
+    """The function of a record: the declaration's parameters, then `out=`; the lines of `template` (a text, or what gives it) compute
+    `result`."""
+    space = {"rec": rec, "this_thread": mode, "without_grad": without_grad, "casting": casting, "state": state, "store_out": store_out,
+             "settled": _settled, "respelled": _respelled, "reordered": _reordered, "spread": _spread, "recast": recast,
+             "MISSING": MISSING, **names}
+
+    def definition():
         if "body" in space and is_recalled(rec):
             from .recall import Recollections
 
             space["calls"] = Recollections(_plain(rec))
         space.update(terms=rec.terms, known=rec.cache, decide=_decide, Meta=Meta,
                      Tensor=core.Tensor, record=core.record, view_of=core.view_of)
-        source, defaults, keyword_defaults = _definition(rec, template() if callable(template) else template)
-        scope: dict = {}
-        exec(code_of(source, __file__), scope)
-        function.__code__ = scope[rec.name].__code__
-        function.__defaults__, function.__kwdefaults__ = defaults, keyword_defaults
-        return function
+        return _definition(rec, template() if callable(template) else template)
 
-    space["_finish"] = finish
+    function = postponed(rec.name, space, definition)
     function.__wrapped__ = rec.function     # for its signature
     function.__doc__ = rec.function.__doc__
     function.__module__ = "antorcha"

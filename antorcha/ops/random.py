@@ -122,7 +122,7 @@ def mask(shape: tuple, p: float, generator=None, like=None):
     threshold = int(np.ceil(p * 2.0 ** 53))
     node = source(generator, device).below_leaf(_count(shape), threshold)
     there = device if node.buffer is None and device not in (None, "cpu") else None      # drawn where it is needed
-    drawn = core.tensor_on(core.Storage(node), meta(places, dt.bool_, there))
+    drawn = core.tensor_on(core.Storage.of(node), meta(places, dt.bool_, there))
     return drawn if device is None else place(drawn, device)
 
 

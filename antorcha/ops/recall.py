@@ -30,6 +30,7 @@ from . import derivative
 from .bounds import require
 from .derivative import saving
 from .layout import Meta, core
+from .public import postponed
 from .rewriting import Text, Untold, place_of
 
 _PLAIN = frozenset((type(None), type(Ellipsis), str, dt.dtype, View, Meta))
@@ -38,6 +39,7 @@ _INTEGERS = frozenset((int,))
 PATIENCE = 3        # calls of one kind before one is noted
 VAIN = 8            # kinds of calls that come to nothing, after which no other is looked at
 MOST = 5_000        # kept for one function
+FEW = 4             # in a tuple or list, that are told by their types
 
 
 class Memory:
@@ -88,14 +90,24 @@ class Recollections(dict):
 
     def __missing__(self, kind: tuple) -> Callable:
         names = tuple([x for x in kind if type(x) is str])
+        types = kind[:len(kind) - len(names)]
         plain = partial(_named, self.function, names) if names else self.function
-        text = _calling(kind[:len(kind) - len(names)]) if self.memory.worth else None
-        if text is None:
-            self[kind] = plain
-        else:
-            space = {"plain": plain, "look": partial(self._look, kind, plain), "found": self.memory.found.setdefault(kind, {})}
-            self[kind] = derivative.written(text, spelling_space() | space)
+        self[kind] = self._written(types, kind, plain)
+        sequences = [k for k, x in enumerate(types) if x is tuple or x is list]
+        if self.memory.worth and len(sequences) == 1:
+            (at,) = sequences
+            after = len(types) - at - 1
+            spread = Recollections(partial(_gathered, plain, at, after, types[at]), self.memory.fewest)
+            self[kind] = derivative.written(_spreading(len(types), at),
+                                            {"whole": self[kind], "spread": spread, "before": types[:at], "after": types[at + 1:]})
         return self[kind]
+
+    def _written(self, types: tuple, kind: tuple, plain: Callable) -> Callable:
+        text = _calling(types) if self.memory.worth else None
+        if text is None:
+            return plain
+        space = {"plain": plain, "look": partial(self._look, kind, plain), "found": self.memory.found.setdefault(kind, {})}
+        return derivative.written(text, spelling_space() | space)
 
     def _look(self, kind: tuple, plain: Callable, key: tuple, tensors, nodes, *arguments):
         """A call with no function in its place yet."""
@@ -112,6 +124,12 @@ def _named(function: Callable, names: tuple, *arguments):
     """function(*arguments), the last of which have names."""
     n = len(arguments) - len(names)
     return function(*arguments[:n], **dict(zip(names, arguments[n:])))
+
+
+def _gathered(function: Callable, at: int, after: int, kind: type, *arguments):
+    """The function of arguments of which one, a tuple or list, was spread among the others."""
+    end = len(arguments) - after
+    return function(*arguments[:at], kind(arguments[at:end]), *arguments[end:])
 
 
 class Onlooker:
@@ -170,16 +188,20 @@ class _Draws:
 
 def recalled(function):
     """Decorates a function of tensors that records operations on its arguments and does nothing else."""
-    calls = Recollections(function)
+    return functools.wraps(function)(postponed(function.__name__, {"_calls": Recollections(function)}, partial(_passing_on, function)))
 
-    @functools.wraps(function)
-    def call(*args, **given):
-        if given:
-            values = given.values()
-            kinds = (*map(type, args), *map(type, values), *given)
-            return calls[kinds](*args, *values)
-        return calls[tuple(map(type, args))](*args)
-    return call
+
+def _passing_on(function) -> tuple[str, None, None]:
+    """The text of a function that finds in `_calls` what to call. What it is given besides the arguments it needs takes longer to pass on
+    than these."""
+    code = function.__code__
+    required = code.co_varnames[:code.co_argcount - len(function.__defaults__ or ())]
+    names, types = ("".join([f"{text.format(name)}, " for name in required]) for text in ("{}", "type({})"))
+    return (f"def {function.__name__}({names}*_more, **_given):\n"
+            f"    if _more or _given:\n"
+            f"        _more += *_given.values(),\n"
+            f"        return _calls[({types}*map(type, _more), *_given)]({names}*_more)\n"
+            f"    return _calls[{types}]({names})\n"), None, None
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> None:
@@ -259,6 +281,17 @@ def _calling(types: tuple) -> str | None:
              "if len(pending) > LONGEST: settle()",
              "return result"]
     return f"def call({arguments}):\n    " + "\n    ".join(lines).replace("{unknown}", f"plain({arguments})") + "\n"
+
+
+def _spreading(count: int, at: int) -> str:
+    """The text of a function of `count` arguments that spreads a tuple or list among the others, so that what is in there is told by
+    types that are known, too: a call with two tensors in a list takes as long as one with two tensors."""
+    arguments = [f"a{k}" for k in range(count)]
+    alone = ", ".join(arguments)
+    arguments[at] = f"*a{at}"
+    return (f"def call({alone}):\n"
+            f"    if len(a{at}) > FEW: return whole({alone})\n"
+            f"    return spread[(*before, *map(type, a{at}), *after)]({', '.join(arguments)})\n").replace("FEW", str(FEW))
 
 
 def sequence(items, tensors: list, nodes: list) -> tuple | None:

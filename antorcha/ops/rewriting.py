@@ -112,7 +112,7 @@ class Text:
             self.lines.append(f"where = None if {' and '.join(sure)} else user_position()" if sure else "where = user_position()")
         for k, n in enumerate(recorded):
             reads = "".join([self._read(s) + ", " for s in n.inputs])
-            self.lines.append(f"x{k} = new(Node); x{k}.form = {self.constant(n.form)}; x{k}.inputs = ({reads}); x{k}.buffer = "
+            self.lines.append(f"x{k} = Node(); x{k}.form = {self.constant(n.form)}; x{k}.inputs = ({reads}); x{k}.buffer = "
                               + (f"x{k}.where = None" if n.where is None else f"None; x{k}.where = where"))
             self.values[n] = f"x{k}"
         if recorded:
@@ -155,7 +155,7 @@ class Text:
             if type(s) is not core.Storage:
                 raise Untold
             name = f"s{len(self.made)}"
-            self.lines.append(f"{name} = new(Storage); {name}.node = {self.value(s.node)}; {name}.version = {s.version}")
+            self.lines.append(f"{name} = Storage(); {name}.node = {self.value(s.node)}; {name}.version = {s.version}")
             found = self.storages[id(s)] = name, False
             self.made.append(s)
         return found
@@ -197,7 +197,9 @@ class Text:
             node = place[0]
             if place in self.inputs or node in found:
                 continue
-            if not isinstance(node, core.GradNode) or node.seq < self.first or node.record is None or node.extras is not None or type(node.versions) is not tuple:
+            if not isinstance(node, core.GradNode) or node.record is None:
+                raise Untold
+            if node.seq < self.first or node.extras is not None or type(node.versions) is not tuple:
                 raise Untold
             found.add(node)
             stack.extend([place_of(e) for e in node.edges if e is not None])
