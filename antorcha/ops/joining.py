@@ -16,9 +16,9 @@ from ..graph.tape import state
 from ..runtime import flight
 from ..runtime.buffer import Buffer
 from .placement import common
-from .recall import recalled, warn_once
+from .recall import warn_once
 from .record import broadcast_shapes, check_tensor, core, meta, normalize_dim, operator
-from .view import SCATTER, expand_, slice_, slice_view, unsqueeze, view_
+from .view import SCATTER, expand_, slice_, slice_view, unbind, unsqueeze, view_
 
 Tensor = "Tensor"
 SAMPLES, AT_ONCE = 8, 1 << 20       # as many tensors in memory, of no more bytes together, are copied when they are joined
@@ -34,8 +34,18 @@ def _cat_grad(g, shapes, dim):
     return out
 
 
-@operator(name="cat", public=False, grad=dict(tensors=lambda g, tensors_shape, dim: _cat_grad(g, tensors_shape, dim % g.dim())))
-def cat_(tensors: list[Tensor], dim) -> Tensor:
+def _cat_at_once(tensors, dim):
+    """`cat` of samples in memory (`_copied`), or None."""
+    if not isinstance(tensors, (list, tuple)) or len(tensors) < SAMPLES:
+        return None
+    tensors = _listed("cat", tensors)
+    return _copied(tensors, _joined_dim(tensors, dim), lambda d: _joined_shape([x._meta.view.shape for x in tensors], d))
+
+
+@operator(method=False, out="apart", at_once=_cat_at_once,
+          grad=dict(tensors=lambda g, tensors_shape, dim: _cat_grad(g, tensors_shape, dim % g.dim())))
+def cat(tensors: list[Tensor], dim=0) -> Tensor:
+    """Tensors one after the other along `dim`; those of shape (0,) are left out."""
     tensors = _listed("cat", tensors)
     dim = _joined_dim(tensors, dim)
     shape = _joined_shape([x._meta.view.shape for x in tensors], dim)
@@ -49,7 +59,7 @@ def cat_(tensors: list[Tensor], dim) -> Tensor:
             n = x._meta.view.shape[dim]
             region = slice_view(whole, dim, start, start + n, 1)
             node = Node.of(SCATTER, (joined.storage.node, x.storage.node), (dense((whole.numel,)), x._meta.view),
-                        Static(casts=(d, d), combine="set", region=region), shape, whole.numel, d)
+                           Static(casts=(d, d), combine="set", region=region), shape, whole.numel, d)
             joined = core.make(node, meta(whole, d, device))
             start += n
     return joined
@@ -85,16 +95,6 @@ def _listed(name, tensors):
     for x in tensors:
         check_tensor(name, "tensors", x)
     return tensors
-
-
-@operator(method=False, out="apart", recalled=False)
-def cat(tensors, dim=0) -> Tensor:
-    """Tensors one after the other along `dim`; those of shape (0,) are left out."""
-    joined = None
-    if isinstance(tensors, (list, tuple)) and len(tensors) >= SAMPLES:
-        tensors = _listed("cat", tensors)
-        joined = _copied(tensors, _joined_dim(tensors, dim), lambda d: _joined_shape([x._meta.view.shape for x in tensors], d))
-    return cat_(tensors, dim) if joined is None else joined
 
 
 def _joined_dim(tensors: list, dim: int) -> int:
@@ -140,22 +140,21 @@ def _copied(tensors: list, dim: int, joined: Callable[[int], tuple]):
     return core.tensor_on(core.Storage.of(leaf(buffer, view.numel, d)), meta(view, d, first.device))
 
 
-@operator(method=False, recalled=False)
-def stack(tensors, dim=0) -> Tensor:
+def _stack_at_once(tensors, dim):
+    """`stack` of samples in memory (`_copied`), or None."""
+    if not isinstance(tensors, (list, tuple)) or len(tensors) < SAMPLES:
+        return None
+    tensors = _listed("stack", tensors)
+    shape = _stacked_shape(tensors)
+    return _copied(tensors, normalize_dim("stack", dim, len(shape) + 1), lambda d: (*shape[:d], len(tensors), *shape[d:]))
+
+
+@operator(method=False, at_once=_stack_at_once, grad=dict(tensors=lambda g, dim: unbind(g, dim)))
+def stack(tensors: list[Tensor], dim=0) -> Tensor:
     """Tensors of one shape, along a new dimension."""
-    joined = None
-    if isinstance(tensors, (list, tuple)) and len(tensors) >= SAMPLES:
-        tensors = _listed("stack", tensors)
-        shape = _stacked_shape(tensors)
-        joined = _copied(tensors, normalize_dim("stack", dim, len(shape) + 1), lambda d: (*shape[:d], len(tensors), *shape[d:]))
-    return _stacked(tensors, dim) if joined is None else joined
-
-
-@recalled
-def _stacked(tensors, dim):
     tensors = _listed("stack", tensors)
     d = normalize_dim("stack", dim, len(_stacked_shape(tensors)) + 1)
-    return cat_([unsqueeze(x, d) for x in tensors], d)
+    return cat([unsqueeze(x, d) for x in tensors], d)
 
 
 def _stacked_shape(tensors: list) -> tuple:

@@ -238,7 +238,8 @@ def computing(rec: Record) -> str:
     if not is_recalled(rec):
         return "result = body({passed})\n"
     types = "".join([f"type({n}), " for n in rec.names]) + (f"*map(type, {rec.variadic}), " if rec.variadic else "")
-    return f"result = calls[({types})]({{tuple}}{f'*{rec.variadic}' if rec.variadic else ''})\n"
+    first = "result = at_once({passed})\nif result is None: " if rec.at_once else ""
+    return f"{first}result = calls[({types})]({{tuple}}{f'*{rec.variadic}' if rec.variadic else ''})\n"
 
 
 def is_recalled(rec: Record) -> bool:

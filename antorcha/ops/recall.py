@@ -322,9 +322,8 @@ def sequence(items, tensors: list, nodes: list) -> tuple | None:
 
 def _shared(tensors, nodes) -> tuple:
     """Which of several tensors have the same value, the same memory and the same history."""
-    met: dict = {}
-    return (*[met.setdefault(id(x), len(met)) for t, node in zip(tensors, nodes) for x in (node, t.storage, t._grad_fn or t)],
-            *[t._nr for t in tensors])
+    storages, histories = [t.storage for t in tensors], [id(t._grad_fn or t) for t in tensors]
+    return (*map(nodes.index, nodes), *map(storages.index, storages), *map(histories.index, histories), *[t._nr for t in tensors])
 
 
 @functools.cache

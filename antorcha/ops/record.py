@@ -49,6 +49,7 @@ class Record:
         self.autocast = None        # inside of torch.autocast inputs are cast: "lower" to its dtype, "full" to float32
         self.late_error = IndexError        # what an index out of its dimension raises when the value is computed; None: there is none
         self.bare = False           # the body makes one node, of the inputs with a derivative in their order, or (of a view) none
+        self.at_once = None         # of the arguments: the result, where it need not be recorded; None: the body is called
         self.recalled = True        # its body, if called often, is written out; not one that looks at what is in memory
         self.partial = False        # of several results: the derivative takes None for cotangents that did not arrive, not zeros
         self.uses_index = False
@@ -344,7 +345,7 @@ def operator(grad=None, samples=None, family="composite", out=True, name=None, *
         rec = Record(name or function.__name__, family, function, grad, samples, out=out, **fields)
         body = rec.body = wide(function) if rec.wide in (True, "forward") else function
         rec.bare |= family == "view" and grad is not None
-        rec.raw = rec.call = public(rec, functools.partial(computing, rec), body=body)
+        rec.raw = rec.call = public(rec, functools.partial(computing, rec), body=body, at_once=rec.at_once)
         rec.call.record = rec
         register(rec)
         return rec.call
