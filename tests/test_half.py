@@ -202,7 +202,6 @@ def test_cotangents_that_meet_are_added_in_float32(dtype):
     w, x = (torch.from_numpy(generator.standard_normal(shape).astype(np.float32)).to(dtype) for shape in ((2, 2, 3, 3), (6, 2, 6, 4)))
     for function, inputs in (
         (lambda x: F.interpolate(x, size=(17, 13)), (x,)),
-        (lambda x: F.pad(x, (3, 2, 4, 3), mode="replicate"), (x,)),
         (lambda w: F.conv2d(x.to(w.dtype), w), (w,)),
     ):
         (half,), (full,) = ([t.detach().to(kind).requires_grad_() for t in inputs] for kind in (dtype, torch.float32))
@@ -213,3 +212,67 @@ def test_cotangents_that_meet_are_added_in_float32(dtype):
         assert half.grad.dtype is dtype
         error = (half.grad.float() - full.grad).abs()
         assert (error <= 0.51 * torch.finfo(dtype).eps * full.grad.abs() + 1e-5).all(), function
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "adaptive"])
+def test_cotangents_of_borders_and_overlapping_windows_are_added_in_order(dtype, mode):
+    """As PyTorch does: one output after the other, each sum rounded to 16 bits."""
+    generator = np.random.default_rng(2)
+    x = torch.from_numpy(generator.standard_normal((2, 4, 5))).to(dtype).requires_grad_()
+    y = nn.functional.adaptive_avg_pool2d(x, (3, 7)) if mode == "adaptive" else nn.functional.pad(x, (3, 2, 1, 2), mode=mode)
+    g = torch.from_numpy(generator.standard_normal(tuple(y.shape))).to(dtype)
+    y.backward(g)
+
+    def reads(o, outputs, n, before):
+        if mode == "adaptive":
+            return range(o * n // outputs, -(-(o + 1) * n // outputs))
+        p = o - before
+        return [min(max(p, 0), n - 1) if mode == "replicate" else n - 1 - abs(n - 1 - abs(p))]
+
+    expected = np.zeros((2, 4, 5), np.float32)
+    for c, i, j in np.ndindex(*y.shape):
+        rows, columns = reads(i, y.shape[1], 4, 1), reads(j, y.shape[2], 5, 3)
+        share = dtype.round(dtype.round(g[c, i, j].item() / len(rows)) / len(columns))
+        for a in rows:
+            for b in columns:
+                expected[c, a, b] = dtype.round(expected[c, a, b] + share)
+    np.testing.assert_array_equal(x.grad.float().numpy(), expected)
+
+
+def test_powers_of_bfloat16_are_products_that_are_each_rounded():
+    x = torch.linspace(0.3, 3, 50).bfloat16()
+    assert torch.equal(x ** 3, x * x * x) and torch.equal(x ** -2, 1 / (x * x)) and torch.equal(x ** -0.5, 1 / x.sqrt())
+    x = x.half()
+    assert torch.equal(x ** 3, (x.float() ** 3).half()) and torch.equal(x ** -2, (x.float() ** -2).half())
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_a_linear_layer_that_is_given_its_result_adds_to_the_rounded_product(dtype):
+    generator = np.random.default_rng(3)
+    x, w, b = (torch.from_numpy(generator.standard_normal(shape)).to(dtype) for shape in ((2, 3, 8), (5, 8), (5,)))
+    out = torch.empty(2, 3, 5, dtype=dtype)
+    assert nn.functional.linear(x, w, b, out=out) is out
+    assert torch.equal(out, x @ w.t() + b) and torch.equal(nn.functional.linear(x, w, b), (x.float() @ w.float().t() + b.float()).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_a_range_counts_by_rounded_distances(dtype):
+    x, gap = torch.linspace(-2, 1, 50, dtype=dtype), dtype.round(3 / 49)
+    assert x[:25].tolist() == [dtype.round(-2 + dtype.round(i * gap)) for i in range(25)]
+    assert x[25:].tolist() == [dtype.round(1 - dtype.round(i * gap)) for i in range(24, -1, -1)]
+
+
+def test_of_an_element_that_is_0_a_product_has_the_others_for_its_derivative():
+    x = torch.tensor([[2.0, 0.0, 3.0], [0.0, 0.0, 5.0], [1.0, 2.0, 4.0]], requires_grad=True)
+    x.prod(1).sum().backward()
+    assert x.grad.tolist() == [[0, 6, 0], [0, 0, 0], [8, 4, 2]]
+    y = torch.tensor([2.0, 0.0, 3.0], requires_grad=True)
+    y.prod().backward()
+    assert y.grad.tolist() == [0, 6, 0]
+
+
+def test_the_cross_entropy_of_a_certain_probability_has_an_infinite_derivative_by_its_target():
+    x, t = torch.tensor([0.0, 0.5, 1.0]), torch.tensor([0.0, 0.5, 1.0], requires_grad=True)
+    nn.functional.binary_cross_entropy(x, t, reduction="sum").backward()
+    assert t.grad.tolist() == [float("inf"), 0, float("-inf")]

@@ -226,9 +226,13 @@ def _rows(input, weight):
     return out
 
 
-@operator(autocast="lower", method=False)
-def linear(input: Tensor, weight: Tensor, bias: Tensor = None) -> Tensor:
+@operator(autocast="lower", method=False, out=False)
+def linear(input: Tensor, weight: Tensor, bias: Tensor = None, *, out=None) -> Tensor:
     """input (..., in) times the transpose of weight (out, in), plus bias (out)."""
+    if out is not None:
+        added = bias is not None and input.dim() != 2       # to the product as it is in `out`
+        result = linear(input, weight) + bias if added else linear(input, weight, bias)
+        return core.store_out("linear", out, result, (input, weight, bias))
     if (getattr(input, "_meta", None), weight._meta, None if bias is None else bias._meta) in _MATRICES:
         return linear_(input, weight, bias)
     check_tensor("linear", "input", input)

@@ -213,10 +213,14 @@ def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=Non
     # As in PyTorch, the gap is rounded to the dtype, and the second half counts back from the end, so that both ends are exact.
     gap = dtype.round(dtype.round(end - start) / dtype.round(steps - 1)) if steps > 1 else 0.0
     device = device_name(device)
-    low = ramp(start, gap, steps // 2, dt.float64, device)
-    high = ramp(end - gap * (steps - steps // 2 - 1), gap, steps - steps // 2, dt.float64, device)
-    result = core.cat([low, high], 0) if steps > 1 else ramp(start, 0, steps, dt.float64, device)
-    result = core.cast(result, dtype) if dtype is not dt.float64 else result
+    if dtype.compute is not dtype:      # the distance from the end is rounded, too
+        low, high = ramp(0, 1, steps // 2, dtype, device) * gap, ramp(steps - steps // 2 - 1, -1, steps - steps // 2, dtype, device) * gap
+        result = core.cat([low + start, end - high], 0)
+    else:
+        low = ramp(start, gap, steps // 2, dt.float64, device)
+        high = ramp(end - gap * (steps - steps // 2 - 1), gap, steps - steps // 2, dt.float64, device)
+        result = rounded(core.cat([low, high], 0), dtype)
+    result = result if steps > 1 else rounded(ramp(start, 0, steps, dt.float64, device), dtype)
     return finish(result, requires_grad) if out is None else core.store_out("linspace", out, result)
 
 

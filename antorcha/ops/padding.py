@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..base.errors import message
-from .record import check_tensor, rounded, widened
-from .resampling import resample, selection
+from .record import check_tensor
+from .resampling import resample, resample_all, selection
 from .windows import surround
 
 RANKS = {2: (2, 3), 4: (3, 4), 6: (4, 5)}       # length of `pad` -> ranks of inputs, for all modes but "constant"
@@ -79,13 +79,19 @@ def _padded(input, pad, mode, value):
         raise NotImplementedError(message("pad", f"in mode {mode!r} 2, 4 or 6 paddings for inputs of 2 to 5 dimensions (Only 2D, 3D, 4D, "
                                           "5D padding with non-constant padding are supported for now)",
                                           f"{len(pad)} for {input.dim()} dimensions"))
-    out = widened(input)        # for the sums of the derivative
+    maps = []
     for d, (before, after) in enumerate(amounts, lead):
         _check_amount(mode, input, d, before, after)
         n = input.shape[d]
-        if before or after:
-            out = resample(out, d, selection(_places(mode, n, before, after), n))
-    return input.clone() if out is input else rounded(out, input._meta.dtype)
+        maps.append(selection(_places(mode, n, before, after), n) if before or after else None)
+    if not any(maps):
+        return input.clone()
+    if mode != "circular":
+        return resample_all(input, tuple(maps))
+    out = input
+    for d, taps in reversed(list(enumerate(maps, lead))):       # PyTorch copies borders of borders, the last dimension first
+        out = out if taps is None else resample(out, d, taps)
+    return out
 
 
 def constant_pad_nd(input, pad, value=0):

@@ -242,32 +242,33 @@ def pow(input: Tensor, exponent: Tensor) -> Tensor:
         exponent = number(exponent) if number(exponent) is not None else exponent
         if isinstance(exponent, int) and exponent < 0 and input._meta.dtype.kind in "iu":
             raise RuntimeError("Integers to negative integer powers are not allowed. Convert the input first: input.float().")
-        if exponent == 2:
-            return _power_as(input, exponent, lambda x: x * x)
-        if exponent == 3:
-            return _power_as(input, exponent, lambda x: x * x * x)
-        if exponent == 0.5 and input._meta.dtype.kind == "f":
-            return _power_as(input, exponent, lambda x: x.sqrt())
+        in_steps = input._meta.dtype is dt.bfloat16     # each product is rounded, as PyTorch's are in this dtype
+        body = _BODIES.get(exponent) if input._meta.dtype.kind == "f" or exponent in (2, 3) else None
+        if body is not None and (exponent > 0 or in_steps):
+            return _power_as(input, exponent, body, in_steps)
     return power_(input, exponent)
 
 
-def _power_as(input, exponent, body):
+_BODIES = {2: lambda x: x * x, 3: lambda x: x * x * x, 0.5: lambda x: x.sqrt(), -2: lambda x: 1 / (x * x), -0.5: lambda x: 1 / x.sqrt()}
+
+
+def _power_as(input, exponent, body, in_steps: bool):
     """`body(input)`, with the derivative and the name of a power."""
-    kept = _powers.get(exponent)
+    kept = _powers.get((exponent, in_steps))
     if kept is None:
 
         @operator(
-            name=f"pow_{exponent}".replace(".", "_"),
+            name=f"pow_{exponent:g}".replace(".", "_").replace("-", "minus_") + "_in_steps" * in_steps,
             title="Pow",
             public=False,
-            wide=True,
+            wide=not in_steps and "forward",
             grad=dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent)),
         )
         def constant_power(input: Tensor, exponent):
             out = body(input)
             wanted = result_dtype((input, exponent))
             return out if out._meta.dtype is wanted else out.to(wanted)
-        kept = _powers[exponent] = constant_power
+        kept = _powers[exponent, in_steps] = constant_power
     return kept(input, exponent)
 
 

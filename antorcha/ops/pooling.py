@@ -20,7 +20,7 @@ from .random import rand
 from .recall import recalled
 from .record import check_tensor, comparison, core, meta, operator, pointwise
 from .reduction import reduce
-from .resampling import resample, spans
+from .resampling import resample, resample_all, spans
 from .view import SCATTER, viewed
 from .windows import UNROLLED, border, each, places, surround, window_sum, windows
 
@@ -293,22 +293,30 @@ def _bounds(length: int, outputs: int) -> tuple:
     return o * length // max(outputs, 1), -(-(o + 1) * length // max(outputs, 1))
 
 
+def _shares(length: int, outputs: int):
+    start, stop = _bounds(length, outputs)
+    return spans(tuple(start), tuple(stop), tuple(stop - start), length)
+
+
 def _adaptive_avg(n: int):
     what = f"adaptive_avg_pool{n}d"
 
     def pool(input, output_size):
         sizes = _output_size(what, n, input, output_size)
-        x, lead = _wide(input), input.dim() - n
         if set(sizes) == {1}:
-            return x.mean(tuple(range(-n, 0)), True).to(input.dtype)
-        for d, size in enumerate(sizes, lead):
-            length = x.shape[d]
+            return _wide(input).mean(tuple(range(-n, 0)), True).to(input.dtype)
+        lengths = tuple(input.shape[-n:])
+        if sizes == lengths:
+            return input.clone()
+        x, d, lead = input, input.dtype, input.dim() - n
+        if d.compute is not d and 0 not in sizes and input.numel():
+            return resample_all(input, tuple(None if m == s else _shares(m, s) for m, s in zip(lengths, sizes)))
+        for d, (length, size) in enumerate(zip(lengths, sizes), lead):
             if size and length % size == 0:
                 x = window_sum(x, d, length // size, length // size) / (length // size) if size != length else x
             else:
-                start, stop = _bounds(length, size)
-                x = resample(x, d, spans(tuple(start), tuple(stop), tuple(stop - start), length))
-        return x.to(input.dtype) if x is not input else input.clone()
+                x = resample(x, d, _shares(length, size))
+        return x
     return _named(pool, what, "Means of windows that share the input out evenly, output_size of them (None: one for each element).")
 
 

@@ -130,13 +130,22 @@ def mean(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
 
 
 def _prod_grad(g, input, dim, keepdim, result):
-    g, result = _restore(g, dim, keepdim, input.dim()), _restore(result, dim, keepdim, input.dim())
-    zero = input == 0
-    zeros = zero.sum(dim, True) if dim is not None else zero.sum().reshape((1,) * input.dim())
-    others = pw.where(zero, 1.0, input)
-    others = others.prod(dim, True) if dim is not None else others.prod().reshape((1,) * input.dim())
-    alone = pw.where(zero & (zeros == 1), others.expand(input.shape), 0.0)
-    return g * pw.where(zeros == 0, result / pw.where(zero, 1.0, input), alone)
+    """The product over the element; where an element of the input is 0, the product of the others."""
+    if not input.dim():
+        return g
+    x, d = (input.reshape(-1), 0) if dim is None else (input, dim)
+    g, result = (t.reshape(1) if dim is None else _restore(t, dim, keepdim, input.dim()) for t in (g, result))
+    zero = x == 0
+    return (g * pw.where(zero.any(), _others(x, d), result / pw.where(zero, 1.0, x))).reshape(input.shape)
+
+
+def _others(x, dim: int):
+    """For each element the product of all others along `dim`: of those before it and of those after it."""
+    def before(x):
+        one = core.full((*x.shape[:dim], 1, *x.shape[dim + 1:]), 1, x._meta.dtype, x._meta.device)
+        return core.cat([one, x.narrow(dim, 0, x.shape[dim] - 1)], dim).cumprod(dim)
+    dim %= x.dim()
+    return before(x) * before(x.flip(dim)).flip(dim)
 
 
 @operator(bare=True, grad=dict(input=lambda g, input, dim, keepdim, result: _prod_grad(g, input, dim, keepdim, result)))

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..graph.node import dense
-from .index import pick
+from . import pointwise as pw
+from .index import SURE_SCATTER, pick, put
 from .record import core, meta, operator
 
 Tensor = "Tensor"
@@ -20,12 +21,13 @@ UNROLLED = 8        # taps up to which the terms are written out, rather than su
 
 
 class Taps:
-    """index, weight: (outputs, taps) arrays, weight None where all are one; `length` of the input. Unused taps weigh nothing."""
+    """index, weight: (outputs, taps) arrays, weight None where all are one; `length` of the input. Unused taps weigh nothing.
+    `counts`: of means, how many taps each output has."""
 
-    __slots__ = ("index", "weight", "length", "_transposed")
+    __slots__ = ("index", "weight", "length", "counts", "_transposed")
 
-    def __init__(self, index, weight, length: int):
-        self.index, self.weight, self.length = index, weight, length
+    def __init__(self, index, weight, length: int, counts=None):
+        self.index, self.weight, self.length, self.counts = index, weight, length, counts
         self._transposed: Taps | None = None
 
     @property
@@ -80,6 +82,52 @@ def resample(input: Tensor, dim, taps):
     return tap(taps.index.reshape(outputs, *after, width), weight, out, mapping).sum(-1)
 
 
+def resample_all(input, maps: tuple):
+    """The maps of `maps` (Taps of means or of single elements, or None) along the last dimensions."""
+    if input._meta.dtype.compute is not input._meta.dtype:
+        return _resample_narrow(input, maps)
+    for d, taps in enumerate(maps, input.dim() - len(maps)):
+        input = input if taps is None else resample(input, d, taps)
+    return input
+
+
+@operator(name="resample_narrow", title="Resample", public=False, wide="forward",
+          grad=dict(input=lambda g, input_shape, maps: _collect(g, input_shape, maps)))
+def _resample_narrow(input: Tensor, maps):
+    return resample_all(input, maps)
+
+
+@operator(name="collect", public=False, grad=dict(input=lambda g, maps: _resample_narrow(g, maps)))
+def _collect(input: Tensor, shape, maps):
+    """The transpose of `resample_all` for 16-bit floats, which PyTorch adds up in 16 bits, one output after the other in the order of
+    memory: means are divided by one dimension's count after the other, and each sum is rounded."""
+    rank, n = len(shape), len(maps)
+    widths = tuple(1 if t is None else t.index.shape[1] for t in maps)
+    terms, inside, indices, mapping = input, None, [], [("d", d) for d in range(rank - n)]
+
+    def along(d, values):
+        """A table (outputs, taps or 1) of dimension d, against the outputs and the taps of all dimensions."""
+        sizes = [1] * (rank + n)
+        sizes[d], sizes[d + n] = values.shape
+        return core.from_numpy(np.ascontiguousarray(values)).reshape(sizes)
+
+    for d, taps in enumerate(maps, rank - n):
+        mapping.append(("d", d) if taps is None else ("i", len(indices)))
+        if taps is None:
+            continue
+        indices.append(along(d, taps.index))
+        if taps.counts is not None:
+            terms = terms / along(d, taps.counts.reshape(-1, 1)).reshape((-1,) + (1,) * (rank - 1 - d))
+        if taps.weight is not None:
+            used = along(d, taps.weight != 0)
+            inside = used if inside is None else inside & used
+    region = tuple(input.shape) + widths
+    terms = terms.reshape(tuple(input.shape) + (1,) * n)
+    terms = terms.expand(region) if inside is None else pw.where(inside, terms, 0.0)
+    zeros = core.zeros(meta(dense(shape), input._meta.dtype, input._meta.device))
+    return put(zeros, terms, indices, region, tuple(mapping), "sum", SURE_SCATTER)
+
+
 # -- tables -----------------------------------------------------------------------------------------------------
 
 def _merged(taps: Taps) -> Taps:
@@ -129,7 +177,7 @@ def spans(starts: tuple, stops: tuple, divisors: tuple, length: int) -> Taps:
     places = first[:, None] + np.arange(max(1, (last - first).max(initial=0)))
     inside = places < last[:, None]
     weight = inside / np.array(divisors, np.float64)[:, None]
-    return Taps(np.where(inside, places, 0), None if np.all(weight == 1) else weight, length)
+    return Taps(np.where(inside, places, 0), None if np.all(weight == 1) else weight, length, np.array(divisors, np.int64))
 
 
 @functools.lru_cache(maxsize=512)

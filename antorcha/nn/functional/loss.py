@@ -328,11 +328,25 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
 
 # -- other log-likelihoods --------------------------------------------------------------------------------------
 
-@operator(wide=True, name="binary_cross_entropy", title="BinaryCrossEntropy", public=False, grad=dict(
-    input=lambda g, input, target: g * (input - target) / (input * (1 - input)).clamp_min(1e-12),
-    target=lambda g, input: g * ((1 - input).log().clamp_min(-100) - input.log().clamp_min(-100))))
-def _binary_cross_entropy(input: Tensor, target: Tensor):
+def _shared(grad, weight, reduction: str):
+    """A derivative by elements of a weighted loss, as the reduction has it."""
+    grad = grad if weight is None else grad * weight
+    return grad / grad.numel() if reduction == "mean" else grad
+
+
+@operator(wide="forward", name="binary_cross_entropy_terms", public=False)
+def _bernoulli_terms(input, target):
     return -(target * input.log().clamp_min(-100) + (1 - target) * (1 - input).log().clamp_min(-100))
+
+
+@operator(name="binary_cross_entropy", title="BinaryCrossEntropy", public=False, grad=dict(
+    input=lambda g, input, target, weight, reduction: _shared(
+        g * (input - target) / ((1 - input) * input).clamp_min(1e-12), weight, reduction),
+    target=lambda g, input, weight, reduction: _shared(-(input / (1 - input)).log() * g, weight, reduction),
+    weight=lambda g, input, target, reduction: _shared(g * _bernoulli_terms(input, target), None, reduction)))
+def _binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor, reduction):
+    loss = _bernoulli_terms(input, target)
+    return _reduced(loss if weight is None else loss * weight, reduction)
 
 
 def _no_probability(found: float) -> Exception:
@@ -353,8 +367,7 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
         raise RuntimeError(message("binary_cross_entropy", f"target of the input's dtype, {input.dtype}", str(target.dtype),
                                    f"Convert it: target.to({input.dtype}). (Found dtype {target.dtype} but expected {input.dtype})"))
     require(input.storage.node, Interval(input._meta.view, 0, 1, _no_probability))
-    loss = _binary_cross_entropy(input, target)
-    return _reduced(loss if weight is None else loss * weight, reduction, size_average, reduce)
+    return _binary_cross_entropy(input, target, weight, reduction_name(size_average, reduce, reduction))
 
 
 @autocasts("full")

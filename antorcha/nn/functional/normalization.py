@@ -43,7 +43,10 @@ def _kept_standard(input, mean, variance, eps):
 
 def _standard_grad(g, input, mean, variance, dims, eps):
     """The cotangent of what was standardised, from that of the result."""
-    unit, scale = _kept_standard(input, mean, variance, eps)
+    return _unit_grad(g, *_kept_standard(input, mean, variance, eps), dims)
+
+
+def _unit_grad(g, unit, scale, dims):
     return scale * (g - g.mean(dims, True) - unit * (g * unit).mean(dims, True))
 
 
@@ -129,18 +132,19 @@ def _rounded(x, d):
 @operator(name="rsqrt", public=False, grad=dict(input=lambda g, result: -0.5 * g * result.pow(3)))
 def _rsqrt_in(input: Tensor, d):
     """1 / sqrt(x) rounded to `d`, in the dtype of x."""
-    return input.rsqrt().to(d).to(input.dtype)
+    return input.rsqrt() if d.compute is d else input.rsqrt().to(d).to(input.dtype)
 
 
-def _batch_norm_grad(g, input, mean, variance, dims, weight, eps):
-    return _standard_grad(_times(g, None if weight is None else _per_channel(weight, input.dim())), input, mean, variance, dims, eps)
+def _batch_norm_grad(g, input, mean, scale, dims, weight):
+    g = _times(g, None if weight is None else _per_channel(weight, input.dim()))
+    return _unit_grad(g, (input - mean) * scale, scale, dims)
 
 
 @operator(name="batch_norm", title="NativeBatchNorm", public=False, grad=dict(
     input=_batch_norm_grad, bias=lambda g: _channel_sums(g),
-    weight=lambda g, input, mean, variance, eps: _channel_sums(g * _standard(input, mean, variance, eps))))
-def _normalised(input: Tensor, mean, variance, dims, weight: Tensor, bias: Tensor, eps):
-    return _affine(_standard(input, mean, variance, eps), weight, bias)
+    weight=lambda g, input, mean, scale: _channel_sums(g * ((input - mean) * scale))))
+def _normalised(input: Tensor, mean, scale, dims, weight: Tensor, bias: Tensor):
+    return _affine((input - mean) * scale, weight, bias)
 
 
 def _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps) -> tuple:
@@ -162,10 +166,8 @@ def _batch_norm(input, running_mean, running_var, weight, bias, training, moment
             with no_grad():
                 running_mean.mul_(1 - momentum).add_(mean.detach().reshape(-1), alpha=momentum)
                 running_var.mul_(1 - momentum).add_(variance.detach().reshape(-1), alpha=momentum * n / max(n - 1, 1))
-        if kept.compute is kept:
-            return _normalised(input, mean, variance, dims, weight, bias, eps).to(dtype), mean, (variance.detach() + eps).rsqrt()
         scale = _rsqrt_in(variance + eps, kept)
-        return _affine((input - mean) * scale, weight, bias).to(dtype), mean, scale
+        return _normalised(input, mean, scale, dims, weight, bias).to(dtype), mean, scale
     mean, variance = _per_channel(widened(running_mean), rank), _per_channel(widened(running_var), rank)
     scale = (variance + eps).rsqrt()
     return _affine((input - mean) * scale, weight, bias).to(dtype), None, scale
