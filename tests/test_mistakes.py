@@ -30,6 +30,12 @@ CASES = {
                                       RuntimeError, ("int64", "target.to(torch.float32)")),
     "a batch of classes for one sample": (lambda: nn.functional.nll_loss(torch.ones(3), torch.tensor([0, 1])), ValueError, ("size 1", "2")),
     "classes for another batch": (lambda: nn.functional.nll_loss(torch.ones(4, 3), torch.tensor([0, 1])), ValueError, ("(4)", "(2)")),
+    "lists for tensors": (lambda: torch.index_select(torch.ones(2), 0, [1]), TypeError, ("'index' must be Tensor, not list",)),
+    "arrays for tensors": (lambda: nn.Linear(2, 2)(np.ones((1, 2))), TypeError, ("linear", "'input'", "not ndarray")),
+    "nothing for a tensor": (lambda: torch.addr(torch.ones(2, 2), None, torch.ones(2)), TypeError, ("'vec1'", "not NoneType")),
+    "a fraction of a dimension": (lambda: torch.fft.fft2(torch.ones(2, 2), dim=(0.5, 1)), TypeError, ("'dim'", "float")),
+    "integers of a continuous distribution": (lambda: torch.ones(2).int().exponential_(), RuntimeError, ("int32",)),
+    "products of other dtypes": (lambda: torch.cross(torch.ones(3), torch.ones(3).double(), dim=0), RuntimeError, ("float64",)),
     "a write to a view of a parameter": (lambda: nn.Linear(2, 2).weight[0].fill_(1), RuntimeError, ("leaf", "torch.no_grad()")),
 }
 

@@ -98,6 +98,7 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1) -> Tens
 @operator(autocast="lower", wide=True, inplace=True, numbers_first=True)
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * (mat @ vec)."""
+    check_dtypes("addmv", input, mat, vec)
     return _combined("addmv", input, mv(mat, vec), beta, alpha)
 
 
@@ -115,6 +116,7 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta=1, alpha=1) -> Tenso
 @operator(autocast="lower", wide=True, inplace=True, numbers_first=True)
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * bmm(batch1, batch2)."""
+    check_dtypes("baddbmm", input, batch1, batch2)
     return _combined("baddbmm", input, bmm(batch1, batch2), beta, alpha)
 
 

@@ -80,6 +80,10 @@ def resized(x, dims, sizes):
 def _dimensions(name, input, sizes, dims, halved=False):
     """(dimensions, their sizes): `sizes` are those of `dims`, or of the last dimensions; None or -1 keeps the input's. `halved`:
     the last dimension of the input holds half a spectrum."""
+    for option, given in (("s", sizes), ("dim", dims)):
+        for n in given if isinstance(given, (tuple, list, str)) else (given,):
+            if not isinstance(n, (int, type(None))):
+                raise TypeError(f"fft_{name}(): argument '{option}' must be tuple of ints, not {type(n).__name__}")
     rank = input.dim()
     if dims is None:
         count = rank if sizes is None else len(sizes)
@@ -110,6 +114,8 @@ def _dimensions(name, input, sizes, dims, halved=False):
 def _factor(name, norm, sizes, forward) -> float:
     """What the transform without normalisation is multiplied by."""
     n = math.prod(sizes)
+    if not isinstance(norm, (str, type(None))):
+        raise TypeError(f"{name}(): argument 'norm' must be str, not {type(norm).__name__}")
     if norm == "ortho":
         return 1 / math.sqrt(n)
     if norm not in (None, "backward", "forward"):
@@ -179,6 +185,8 @@ def _declare(name: str, compute, forward: bool, text: str) -> None:
     """The transform over one dimension, over two and over several."""
 
     def one(input: Tensor, n=None, dim=-1, norm=None) -> Tensor:
+        if n is not None and n < 1:
+            raise RuntimeError(f"{name}: Invalid number of data points ({n}) specified: expected at least 1.")
         return compute(name, input, None if n is None else (n,), (dim,), norm, forward)
 
     def two(input: Tensor, s=None, dim=(-2, -1), norm=None) -> Tensor:

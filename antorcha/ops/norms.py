@@ -6,6 +6,7 @@ import math
 import numbers
 
 from . import pointwise as pw
+from .contraction import check_dtypes
 from .linalg import check_matrix, inverse_
 from .parts import imag_, real_
 from .record import check_tensor, core, normalize_dim, normalize_dims, operator
@@ -220,6 +221,9 @@ def dist(input: Tensor, other: Tensor, p=2) -> Tensor:
     return vector_norm(input - other, p)
 
 
+COMPUTE_MODES = ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist")
+
+
 @operator(method=False, out=False)
 def cdist(x1: Tensor, x2: Tensor, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary") -> Tensor:
     """(..., m, n): the p-norm distances between rows of x1 (..., m, k) and of x2 (..., n, k)."""
@@ -228,6 +232,9 @@ def cdist(x1: Tensor, x2: Tensor, p=2.0, compute_mode="use_mm_for_euclid_dist_if
             raise RuntimeError(f"cdist only supports floating-point dtypes, {name} got: {x.dtype}")
         if x.dim() < 2:
             raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x.dim()}D")
+    check_dtypes("cdist", x1, x2)
+    if compute_mode not in COMPUTE_MODES:
+        raise ValueError(f"{compute_mode} is not a valid value for compute_mode: expected one of {', '.join(map(repr, COMPUTE_MODES))}")
     if x1.shape[-1] != x2.shape[-1]:
         raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
     if p < 0:

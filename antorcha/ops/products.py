@@ -44,7 +44,8 @@ def matrix_power(input: Tensor, n) -> Tensor:
     """A^n of square matrices, by squaring; of the inverse where n is negative."""
     if not isinstance(n, int):
         raise TypeError(f"linalg_matrix_power(): argument 'n' (position 2) must be int, not {type(n).__name__}")
-    check_matrix("linalg.matrix_power", input, square=True)
+    if input.dim() < 2 or input.shape[-1] != input.shape[-2]:
+        raise RuntimeError(f"linalg.matrix_power: input must be batches of square matrices; received shape {list(input.shape)}")
     if n < 0:
         return matrix_power(inv(input), -n)
     if n == 0:
@@ -196,6 +197,7 @@ def ormqr(input: Tensor, tau: Tensor, other: Tensor, left=True, transpose=False)
 # -- vectors ----------------------------------------------------------------------------------------------------
 
 def _cross(what, input, other, dim):
+    check_dtypes(what, input, other)
     if input.dim() != other.dim():
         raise RuntimeError(f"{what}: inputs must have the same number of dimensions; received {input.dim()} and {other.dim()}")
     d = normalize_dim(what, dim, input.dim())

@@ -47,8 +47,8 @@ def public(rec: Record, template, **names):
     """The function of a record: the declaration's parameters, then `out=`; the lines of `template` (a text, or what gives it) compute
     `result`."""
     space = {"rec": rec, "this_thread": mode, "without_grad": without_grad, "casting": casting, "state": state, "store_out": store_out,
-             "settled": _settled, "respelled": _respelled, "reordered": _reordered, "spread": _spread, "recast": recast,
-             "MISSING": MISSING, **names}
+             "settled": _settled, "respelled": _respelled, "reordered": _reordered, "spread": _spread, "mistyped": _mistyped,
+             "recast": recast, "MISSING": MISSING, **names}
 
     def definition():
         if "body" in space and is_recalled(rec):
@@ -98,7 +98,9 @@ def _definition(rec: Record, template: str) -> tuple:
     passed = ", ".join([*positional, *star, *(f"{n}={n}" for n in keywords)])
     if rec.autocast:
         lines.append(f"if casting and this_thread.autocast is not None: return recast(rec.call, rec.autocast, {passed})")
-    lines += template.format(positional=", ".join(rec.names), tuple="".join(f"{n}, " for n in rec.names), passed=passed).splitlines()
+    computed = template.format(positional=", ".join(rec.names), tuple="".join(f"{n}, " for n in rec.names), passed=passed).splitlines()
+    lines += ["try:", *[f"    {line}" for line in computed],
+              f"except (AttributeError, KeyError) as error: mistyped(rec, ({''.join(f'{n}, ' for n in rec.names)}), error); raise"]
     inputs = "".join(f"{n}, " for n in (*rec.names, *([rec.variadic] if rec.variadic else [])))
     if rec.family not in ("pointwise", "view") and rec.grad is None:
         lines.append(f"if state.devices: result = settled(result, ({inputs}))")
@@ -134,6 +136,15 @@ def _reordered(rec: Record, values: tuple, arguments: dict) -> dict:
     warn_once(f"{rec.name}(): numbers before the tensors that they belong to are deprecated. Name them: "
               f"{rec.name}({', '.join([*rec.names[:rec.positional], *(f'{k}={n}' for k, n in zip(keywords, numbers))])})")
     return {**arguments, **dict(zip(rec.names, tensors)), **dict(zip(keywords, numbers))}
+
+
+def _mistyped(rec: Record, values: tuple, error: AttributeError | KeyError) -> None:
+    """TypeError if `error` came of an argument that should be a tensor: it lacks a tensor's attribute, or its type has no dtype."""
+    kinds = rec.function.__annotations__
+    for place, (name, value) in enumerate(zip(rec.names, values)):
+        blamed = error.obj is value if isinstance(error, AttributeError) else error.args == (type(value),)
+        if blamed and not isinstance(value, core.Tensor) and (value is not None or kinds.get(name) == "Tensor"):
+            raise TypeError(f"{rec.name}(): argument '{name}' (position {place + 1}) must be Tensor, not {type(value).__name__}") from None
 
 
 def _spread(rec: Record, rest: tuple, given: dict) -> tuple:

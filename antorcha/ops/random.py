@@ -298,6 +298,11 @@ def binomial(count, prob, generator=None):
 
 # -- in place ---------------------------------------------------------------------------------------------------
 
+def _check_continuous(name: str, t) -> None:
+    if not t.is_floating_point():
+        raise RuntimeError(f"{name}: a continuous probability distribution. dtype must be a floating point one; received {t.dtype}")
+
+
 def _fill(t, array):
     """Fill `t` with the numbers, in the order of memory."""
     order = _memory_order(t)
@@ -359,6 +364,7 @@ def bernoulli_(self, p=0.5, *, generator=None):
 
 def exponential_(self, lambd=1.0, *, generator=None):
     """Fill with numbers of the exponential distribution."""
+    _check_continuous("exponential_", self)
     if not lambd > 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
     return _fill(self, source(generator, self._meta.device).exponential(self.numel(), lambd))
@@ -366,6 +372,8 @@ def exponential_(self, lambd=1.0, *, generator=None):
 
 def geometric_(self, p, *, generator=None):
     """Fill with numbers of the geometric distribution."""
+    if self.dtype.kind in "bc":
+        raise NotImplementedError(f"geometric_: expected numbers that are real; received {self.dtype}")
     if not 0 < p < 1:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
     return _fill(self, source(generator, self._meta.device).geometric(self.numel(), p))
@@ -373,6 +381,7 @@ def geometric_(self, p, *, generator=None):
 
 def cauchy_(self, median=0.0, sigma=1.0, *, generator=None):
     """Fill with numbers of the Cauchy distribution."""
+    _check_continuous("cauchy_", self)
     if not sigma > 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
     return _fill(self, source(generator, self._meta.device).cauchy(self.numel(), median, sigma))
@@ -380,6 +389,7 @@ def cauchy_(self, median=0.0, sigma=1.0, *, generator=None):
 
 def log_normal_(self, mean=1.0, std=2.0, *, generator=None):
     """Fill with exponentials of normal numbers."""
+    _check_continuous("log_normal_", self)
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
     return _fill(self, source(generator, self._meta.device).log_normal(self.numel(), mean, std))

@@ -25,10 +25,10 @@ def scan(name: str, input, dim: int, accumulate: dt.dtype, out: dt.dtype):
         normalize_dim(name, dim, 0)
         return input.to(out, copy=True) if name[:3] != "arg" else core.zeros(meta(v, dt.int64, input._meta.device))
     d = normalize_dim(name, dim, len(v.shape))
-    if out.kind == "c":
+    if out.kind == "c" and name in COMPLEX:
         return run(COMPLEX[name], (input.to(out),), [(v.shape, out)], dim=d)[0]
     if input._meta.dtype.kind == "c":
-        raise RuntimeError(f"cum{name}: expected real numbers, which have an order; received {input._meta.dtype}")
+        raise NotImplementedError(f"cum{name}: expected real numbers, which have an order; received {input._meta.dtype}")
     order = [i for i in range(len(v.shape)) if i != d] + [d]
     shape = tuple(v.shape[i] for i in order)
     source = make_view(shape, tuple(v.strides[i] for i in order), v.offset)

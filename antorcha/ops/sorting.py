@@ -161,6 +161,8 @@ _kthvalue, _median, _nanmedian, _mode = (
 @operator()
 def kthvalue(input: Tensor, k, dim=-1, keepdim=False):
     """(the k-th smallest value, its position) along `dim`, k from 1."""
+    if input._meta.dtype.kind in "bc":
+        raise NotImplementedError(f"kthvalue: expected numbers in an order; received {input.dtype}. Convert them first: input.int()")
     n = input.shape[normalize_dim("kthvalue", dim, input.dim())] if input.dim() else 1
     if not 1 <= k <= n:
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {dim}: expected k in [1, {n}]; received {k}")
@@ -318,6 +320,9 @@ def isin(elements, test_elements, *, assume_unique=False, invert=False) -> Tenso
     if not isinstance(elements, core.Tensor) and not isinstance(test_elements, core.Tensor):
         raise TypeError("isin(): expected a Tensor among elements and test_elements; received two numbers")
     d = result_dtype((elements, test_elements))
+    for x in (elements, test_elements):
+        if isinstance(x, core.Tensor) and x._meta.dtype.kind in "bc":
+            raise RuntimeError(f"Unsupported input type encountered for isin(): {x.dtype}. Convert it first: x.int()")
     a, b = (x.to(d) if isinstance(x, core.Tensor) else core.tensor(x, dtype=d) for x in (elements, test_elements))
     return run(ISIN, (a, b), [(a.shape, dt.bool_)], invert=bool(invert))[0]
 

@@ -287,6 +287,8 @@ def _spacings(spacing, dims, input):
 def gradient(input: Tensor, *, spacing=1, dim=None, edge_order=1):
     """The derivative along each dimension by central differences, exact for polynomials of second degree inside; at the edges one-sided
     differences, exact for degree `edge_order` (1 or 2). `spacing`: of the samples, or their coordinates."""
+    if input.dtype is dt.uint8:
+        raise RuntimeError("torch.gradient does not support uint8 input. Convert it first: input.int()")
     if edge_order not in (1, 2):
         raise RuntimeError(f"torch.gradient only supports edge_order=1 and edge_order=2; received {edge_order}.")
     listed = isinstance(spacing, (list, tuple))

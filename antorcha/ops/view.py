@@ -228,7 +228,7 @@ def expand(input, *size, implicit=False):
 @operator(family="view")
 def broadcast_to(input, size):
     """`expand` to the given shape."""
-    return expand_(input, tuple(size))
+    return expand_(input, sizes("broadcast_to", (size,)))
 
 
 @operator(family="view", grad=dict(input=lambda g, dim: squeeze(g, dim)))
@@ -543,6 +543,8 @@ def chunk(input, chunks, dim=0):
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     shape = input._meta.view.shape
+    if not shape:
+        raise RuntimeError("chunk expects at least a 1-dimensional tensor")
     d = normalize_dim("chunk", dim, len(shape))
     size = -(-shape[d] // chunks)
     return split(input, size, d) if size else split_(input, (0,) * chunks, d)
