@@ -58,6 +58,7 @@ def cases(mib: int) -> dict[str, tuple[Callable[[], object], float]]:
 
     return {
         "copy": (lambda: x.clone() + 0, 2),
+        "sum": (lambda: x.sum(), 1),
         "x * 2 + y": (lambda: x * 2 + g, 3),
         "gelu(x) * y": (lambda: F.gelu(x) * g, 3),
         "softmax": (lambda: x.softmax(-1), 2),

@@ -27,6 +27,7 @@ CHEAP = 4           # operations an element may cost and still be computed again
 TAPS = 4            # a value is not computed anew for each of its readers where it is made of so many large ones
 REPEATED = 2        # longest chain of deferred nodes computed several times for each element
 SMALL = 4096        # elements of a value that may be, however long the chain
+AGAIN = 1 << 15     # computations of them that a new kernel saves by having even a small value in memory
 POSTPONED = 8       # most groups that one is moved behind
 MEMBERS = 96        # most nodes in a group
 INFINITE = 1 << 60
@@ -318,10 +319,12 @@ class Placing:
         return c <= CHEAP or self.uses[n.index] == 1 and v.numel <= n.numel and t.takes_members
 
     def _repeats(self, t: Attempt, n: Node, v: View) -> bool:
-        """Whether a large value would be computed more than once for each of its elements."""
+        """Whether a large value would be computed more than once for each of its elements, or a small one very often."""
         if t.wall is not None and not any(v.strides[t.wall:]):
             v = view(v.shape[:t.wall], v.strides[:t.wall], v.offset)    # once for each row
-        return v.numel > n.numel > SMALL
+        if v.numel > n.numel > SMALL:
+            return True
+        return t.fresh and v.numel - n.numel > AGAIN and v.strides[-1] != 0
 
     def _recomputed(self, t: Attempt, n: Node) -> bool:
         """Whether a node of an earlier group is computed again from at most one stored value, rather than stored itself."""

@@ -13,6 +13,8 @@ Nodes (`Op`) are of two sorts. Expressions have a dtype and no effect:
     value          attr=name                          what an accumulator holds (0-based, see below)
     add sub mul div rem floordiv min max              arithmetic; min and max propagate NaN
     fma            args=(a, b, c)                     a*b + c, rounded once
+    ldexp          args=(a, n)                        a * 2**n, rounded once: float32 in [1/2, 2), and int32 in
+                                                      [-200, 200]; or 0 or NaN, and any number
     neg abs sqrt floor ceil trunc round               round: to even
     lt le eq ne                                       dtype bool
     and or xor not shl shr                            on integers and bool; shr is arithmetic for signed
@@ -59,7 +61,7 @@ ARITHMETIC = {"add", "sub", "mul", "div", "rem", "floordiv", "min", "max"}
 UNARY = {"neg", "abs", "sqrt", "floor", "ceil", "trunc", "round", "not"}
 COMPARE = {"lt", "le", "eq", "ne"}
 BITWISE = {"and", "or", "xor", "shl", "shr"}
-EXPRESSIONS = ARITHMETIC | UNARY | COMPARE | BITWISE | {"fma", "complex", "real", "imag"}
+EXPRESSIONS = ARITHMETIC | UNARY | COMPARE | BITWISE | {"fma", "ldexp", "complex", "real", "imag"}
 ATOMS = ("const", "arg", "index", "value")
 STATEMENTS = {"loop", "accumulator", "update", "store", "when", "check", "contract"}
 
@@ -308,6 +310,10 @@ def fma(a: Op, b, c) -> Op:
     return Op("fma", a.dtype, (a, b, c))
 
 
+def ldexp(a: Op, n: Op) -> Op:
+    return Op("ldexp", a.dtype, (a, n))
+
+
 def select(condition: Op, a, b):
     if isinstance(a, Pair) or isinstance(b, Pair):
         a, b = (a, a._other(b)) if isinstance(a, Pair) else (b._other(a), b)
@@ -548,6 +554,8 @@ def _verify_node(p: Program, e: Op, indices: set, accs: dict) -> None:
     elif e.kind == "select":
         assert e.args[0].dtype is dt.bool_, "select needs a bool condition"
         assert e.args[1].dtype is e.args[2].dtype is e.dtype, "select is between values of its dtype"
+    elif e.kind == "ldexp":
+        assert e.args[0].dtype is e.dtype is dt.float32 and e.args[1].dtype is dt.int32, "ldexp is of float32 and int32"
     elif e.kind == "bitcast":
         assert e.args[0].dtype.itemsize == e.dtype.itemsize, "bitcast keeps the size"
     elif e.kind != "cast":

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 from ..base import dtype as dt
-from .ir import Op, absolute, const, floor, fma, maximum, minimum, rem, round_even, select, sqrt
+from .ir import Op, absolute, const, floor, fma, ldexp, maximum, minimum, rem, round_even, select, sqrt
 
 INF, NAN = math.inf, math.nan
 
@@ -100,6 +100,11 @@ def _scale(y: Op, n: Op) -> Op:
     return y * _power_of_two(half, y.dtype) * _power_of_two(n - half, y.dtype)
 
 
+def scaled(y: Op, n: Op) -> Op:
+    """The node `ldexp` where there is no instruction for it."""
+    return _scale(y, maximum(n, -200))      # of 0 and NaN n is any number
+
+
 def _exp_parts(x: Op):
     """x = n log 2 + r: (n as integer, r)."""
     d = x.dtype
@@ -119,29 +124,27 @@ def exp(x: Op) -> Op:
 
 
 def _exp32(x: Op) -> Op:
-    """exp in float32. Below -86 the result is made 2**64 times as large first. Where it is 0 (masked scores) its bits are cleared before:
-    processors take a hundred times as long for a product that underflows."""
-    p, exponent = _exp32_parts(x)
-    low = x < -86.0
-    bits = p + (exponent + select(low, const(64 << 23, dt.int32), const(0, dt.int32)))
-    y = select(x < -103.97208, const(0, dt.int32), bits).bitcast(dt.float32)
-    y = y * select(low, const(2.0 ** -64, dt.float32), const(1.0, dt.float32))
-    return select(x <= 88.72283, y, x + INF)        # NaN stays what it is
+    """exp in float32. Where it is 0 (masked scores) what is scaled is cleared before: processors take a hundred times as long for a
+    product that underflows."""
+    x = minimum(x, 89.0)        # whose exponential is infinite already; NaN stays what it is
+    p, n = _exp32_parts(x)
+    return ldexp(select(x < -103.97208, const(0.0, x.dtype), p), n)
 
 
 def _exp32_parts(x: Op) -> tuple[Op, Op]:
-    """(bits of exp(r), what to add to them to multiply by 2**n) of x = n log 2 + r."""
+    """(exp(r), n) of x = n log 2 + r."""
     high, low = _LN2[dt.float32]
-    n, exponent = _powers_within(x)
+    n, whole = _powers_within(x)
     r = fma(n, -low, fma(n, -high, x))
-    return polynomial(r, _EXP_32).bitcast(dt.int32), exponent
+    return polynomial(r, _EXP_32), whole
 
 
 def _powers_within(x: Op) -> tuple[Op, Op]:
-    """n = x / log 2 rounded to an integer, as a float32, and its bits moved to where the exponent is. A large number is added and
-    subtracted to round; its lowest bits are n then."""
-    shifted = fma(x, const(math.log2(math.e), dt.float32), const(ROUNDING, dt.float32))
-    return shifted - ROUNDING, shifted.bitcast(dt.int32) << 23
+    """n = x / log 2 rounded to an integer, as a float32 and as an int32. A large number is added and subtracted to round; its lowest
+    bits are n then."""
+    large = const(ROUNDING, dt.float32)
+    shifted = fma(x, const(math.log2(math.e), dt.float32), large)
+    return shifted - ROUNDING, shifted.bitcast(dt.int32) - large.bitcast(dt.int32)
 
 
 def exp2(x: Op) -> Op:
@@ -441,9 +444,9 @@ def _erf32(a: Op) -> Op:
     """erf(a) = 1 - exp(log(erfc(a))) for a in [0, 3.93], from where on it rounds to 1; or NaN. With log(erfc(a)) = n log 2 + r it is
     1 - 2**n - 2**n (exp(r) - 1), which loses no digits: of a small number n = 0."""
     y = fma(-a, halved_polynomial(a, _ERFC_LOG_32), -a)
-    n, exponent = _powers_within(y)
+    n, whole = _powers_within(y)
     r = fma(n, const(-math.log(2.0), a.dtype), y)
-    scale = (exponent + (127 << 23)).bitcast(a.dtype)
+    scale = _power_of_two(whole, a.dtype)
     p = fma(r * r, halved_polynomial(r, _EXPM1_32), r)
     return fma(-scale, p, 1.0 - scale)
 
@@ -453,8 +456,8 @@ def gelu_slope(x: Op) -> Op:
     if x.dtype is not dt.float32:
         return (erf(x * math.sqrt(0.5)) + 1.0) * 0.5 + x * exp(x * x * -0.5) * (1.0 / math.sqrt(2.0 * math.pi))
     a = minimum(absolute(x), 13.0)
-    p, exponent = _exp32_parts(a * a * -0.5)
-    half = fma(-(p + exponent).bitcast(x.dtype), halved_polynomial(a, _GELU_SLOPE_32), 0.5)
+    p, n = _exp32_parts(a * a * -0.5)
+    half = fma(-(p.bitcast(dt.int32) + (n << 23)).bitcast(x.dtype), halved_polynomial(a, _GELU_SLOPE_32), 0.5)
     return _with_sign_of(half, x) + 0.5
 
 

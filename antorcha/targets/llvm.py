@@ -8,8 +8,7 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..loops import ir
-from ..runtime import cpu
-from .offsets import coefficient, loads
+from ..runtime import compiler, cpu
 
 _TYPES = {
     "i1": "i1",
@@ -30,8 +29,6 @@ _TYPES = {
     "c64": "i64",
     "c128": "i128",
 }  # complex and 16-bit floats are kept, not computed
-ROWS_AHEAD = 2      # a row of 16-bit numbers is fetched so many rows before it is summed
-LONGEST_ROW = 4096  # elements; in longer rows the processor itself sees what comes next
 
 
 def _converts_half() -> bool:
@@ -69,8 +66,6 @@ def literal(value, d: dt.dtype) -> str:
 
 class Emitter:
     """Writes the body of one function for statements of a program."""
-
-    fetches = True      # whether memory is asked for before it is needed
 
     def __init__(self, program: ir.Program):
         self.program = program
@@ -187,6 +182,8 @@ class Emitter:
             return self._complex(k, d, source, args)
         if k == "fma":
             return self.call(f"llvm.fma.{d.code}", t, *((t, a) for a in args))
+        if k == "ldexp":
+            return self.ldexp(op, *args)
         if len(args) == 1:
             return self.unary(k, d, args[0])
         return self.float_binary(k, d, *args) if d.kind == "f" else self.integer_binary(k, d, *args)
@@ -246,6 +243,16 @@ class Emitter:
     def _declare_abs(self, t: str) -> bool:
         self.intrinsics.add(f"declare {t} @llvm.abs.{t}({t}, i1)")
         return True
+
+    def ldexp(self, op: ir.Op, a: str, n: str) -> str:
+        if "avx512f" in cpu.features():
+            return self.call("llvm.ldexp.f32.i32", "float", ("float", a), ("i32", n))
+        return self.scaled(op)
+
+    def scaled(self, op: ir.Op) -> str:
+        from ..loops.math import scaled
+
+        return self.expression(scaled(*op.args))
 
     def float_binary(self, k: str, d: dt.dtype, a: str, b: str, flags: str = "") -> str:
         t = llvm_type(d)
@@ -440,33 +447,7 @@ class Emitter:
 
     def _loop(self, s: ir.Op) -> None:
         name, kind = s.attr
-        if self.fetches and kind in ("vector", "short", "whole") and any(a.kind == "update" for a in s.args[1:]):
-            self._fetch_ahead(name, s)
         self.loop(name, kind, "0", self.expression(s.args[0]), lambda: self.statements(s.args[1:]), s)
-
-    def _fetch_ahead(self, name: str, s: ir.Op) -> None:
-        """Before a sum over a short row of a large matrix: ask for the row after the next, where it is of 16-bit numbers. These take so
-        many instructions that the processor does not come to look that far."""
-        found = {(load.attr, id(load.args[0])): load for a in s.args[1:] if a.kind == "update" for load in loads(a.args[0])
-                 if load.dtype.itemsize == 2 and coefficient(load.args[0], name) == 1 and _mentions(load.args[0], "p")}
-        if not found or "p" not in self.indices:
-            return
-        row, memo = self.indices["p"], self.memo
-        extent = self.expression(s.args[0])
-        size = self.set(f"mul i64 {extent}, {self.expression(self.program.body[0].args[0])}")
-        far = self.set(f"icmp sgt i64 {size}, {cpu.cache_sizes()[1]}")
-        fetched = self.set(f"and i1 {self.set(f'icmp sle i64 {extent}, {LONGEST_ROW}')}, {far}")
-        lines = self.set(f"select i1 {fetched}, i64 {self.set(f'sdiv i64 {extent}, {cpu.LINE // 2}')}, i64 0")
-        self.indices["p"], self.memo = self.set(f"add nsw i64 {row}, {ROWS_AHEAD}"), {}
-
-        def fetch() -> None:
-            self.indices[name] = self.set(f"mul nsw i64 {self.indices['line']}, {cpu.LINE // 2}")
-            for load in found.values():
-                self.intrinsics.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-                self.line(f"call void @llvm.prefetch.p0(ptr {self.address(load.attr, load.args[0])}, i32 0, i32 3, i32 1)")
-
-        self.loop("line", "serial", "0", lines, fetch)
-        self.indices["p"], self.memo = row, memo
 
     def loop(self, name: str, kind: str, start: str, stop: str, body, s: ir.Op | None = None) -> None:
         """for (i64 name = start; name < stop; name++) body()"""
@@ -511,15 +492,14 @@ class Emitter:
         return "\n".join([f"define {signature} {attributes} {{", "entry:", *self.allocas, *entry, "}"])
 
 
-def _mentions(offset: ir.Op, name: str) -> bool:
-    return any(o.kind == "index" and o.attr == name for o in ir.walk(offset))
-
-
 def _contains_loop(s: ir.Op) -> bool:
     return any(a.kind == "loop" or (a.kind == "when" and _contains_loop(a)) for a in s.args[1:] if a.dtype is None)
 
 
-def module(functions: list[str], emitters: list[Emitter], attributes: str = 'nounwind "no-trapping-math"="true"') -> str:
+ATTRIBUTES = 'nounwind "no-trapping-math"="true"'
+
+
+def module(functions: list[str], emitters: list[Emitter], attributes: str = ATTRIBUTES) -> str:
     declarations = sorted(set().union(*(e.intrinsics for e in emitters)))
     metadata = [f"!{i} = {text}" for i, text in enumerate(emitters[0].metadata)]
     return "\n".join([*functions, *declarations, f"attributes #0 = {{ {attributes} }}", *metadata]) + "\n"
@@ -542,4 +522,4 @@ def emit(program: ir.Program) -> str:
     top = program.body[0]
     e.loop(top.attr[0], "parallel", "%begin", "%end", lambda: e.statements(top.args[1:]))
     e.line("ret void")
-    return module([e.function(SIGNATURE)], [e])
+    return module([e.function(SIGNATURE)], [e], f"{ATTRIBUTES} {compiler.FETCHES}")

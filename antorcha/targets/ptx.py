@@ -53,8 +53,6 @@ class Launch:
 class PtxEmitter(Emitter):
     """Writes the body of one kernel."""
 
-    fetches = False
-
     def __init__(self, program: ir.Program, plan: Schedule | None = None):
         super().__init__(program)
         self.plan = plan
@@ -389,6 +387,9 @@ class PtxEmitter(Emitter):
         return self.function(self.signature(), "#1")
 
     # -- arithmetic that differs from the processor's -----------------------------------------------------------
+
+    def ldexp(self, op: ir.Op, a: str, n: str) -> str:
+        return self.scaled(op)
 
     def float_binary(self, k: str, d: dt.dtype, a: str, b: str, flags: str = "") -> str:
         return self._remainder(d, a, b) if k == "rem" else super().float_binary(k, d, a, b, flags)
