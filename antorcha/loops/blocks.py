@@ -8,8 +8,8 @@ from .view import View
 from .writer import Call, Writer, combined, decode, identity
 
 BLOCK = 8192        # elements of a parallel iteration
-COLUMNS = 512       # columns of a parallel iteration
-SHORT = 512         # rows of fewer elements are computed several in turn
+COLUMNS = 2048      # columns of a parallel iteration: their sums take a quarter of a first level cache
+SHORT = 512         # rows of fewer elements are computed several in turn; partial results are added up so many columns at a time
 NARROW = 128        # loops of fewer elements are marked "short" or "whole"
 LANES = 16          # 32-bit numbers in the widest vectors
 
@@ -137,8 +137,8 @@ def finish(lowering, group, n, buffer, count: int, columns: int, outer: int) -> 
         return w.finish([ir.loop("p", "parallel", width * w.extent("outer", outer), *body)], group)
     w.inout.add(buffer)
     slot = w.memory(buffer, d, 0, True)
-    size = ir.integer(COLUMNS)
-    blocks = (width + ir.integer(COLUMNS - 1)) / size
+    size = ir.integer(SHORT)
+    blocks = (width + ir.integer(SHORT - 1)) / size
     o, b = (p / blocks, ir.rem(p, blocks)) if outer > 1 else (ir.integer(0), p)
     here = b * size + i
     first = o * extent * width + here

@@ -25,6 +25,7 @@ from .writer import INT, Call, Writer, combined, decode, identity
 TILE = 16           # side of a tile of a transposition
 CHUNKS = 256        # most partial sums
 PARTIAL = 1 << 18   # partial sums of all columns together, on a GPU
+FEWEST = 16         # rows of a partial sum of columns: writing it and reading it again should cost little beside them
 EXPENSIVE = 12      # instructions above which a value needed in a later stage is kept in memory
 
 
@@ -526,7 +527,7 @@ class Loops:
         if self.lowering.fusion.gpu:      # enough sums for all threads of a GPU
             chunk = max(32, outer * rows * columns // PARTIAL)
         else:
-            least = 512 if outer * blocks >= 8 else max(1, min(BLOCK // columns, 512))
+            least = 512 if outer * blocks >= 8 else max(FEWEST, min(BLOCK // columns, 512))
             chunk = max(least, -(-rows // CHUNKS))
         chunks = -(-rows // chunk)
         size = w.extent("chunk", chunk)

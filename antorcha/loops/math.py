@@ -100,11 +100,6 @@ def _scale(y: Op, n: Op) -> Op:
     return y * _power_of_two(half, y.dtype) * _power_of_two(n - half, y.dtype)
 
 
-def scaled(y: Op, n: Op) -> Op:
-    """The node `ldexp` where there is no instruction for it."""
-    return _scale(y, maximum(n, -200))      # of 0 and NaN n is any number
-
-
 def _exp_parts(x: Op):
     """x = n log 2 + r: (n as integer, r)."""
     d = x.dtype

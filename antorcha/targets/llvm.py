@@ -247,12 +247,7 @@ class Emitter:
     def ldexp(self, op: ir.Op, a: str, n: str) -> str:
         if "avx512f" in cpu.features():
             return self.call("llvm.ldexp.f32.i32", "float", ("float", a), ("i32", n))
-        return self.scaled(op)
-
-    def scaled(self, op: ir.Op) -> str:
-        from ..loops.math import scaled
-
-        return self.expression(scaled(*op.args))
+        return self.expression(ir.scaled(*op.args))
 
     def float_binary(self, k: str, d: dt.dtype, a: str, b: str, flags: str = "") -> str:
         t = llvm_type(d)

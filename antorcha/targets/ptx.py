@@ -389,7 +389,7 @@ class PtxEmitter(Emitter):
     # -- arithmetic that differs from the processor's -----------------------------------------------------------
 
     def ldexp(self, op: ir.Op, a: str, n: str) -> str:
-        return self.scaled(op)
+        return self.expression(ir.scaled(*op.args))
 
     def float_binary(self, k: str, d: dt.dtype, a: str, b: str, flags: str = "") -> str:
         return self._remainder(d, a, b) if k == "rem" else super().float_binary(k, d, a, b, flags)
