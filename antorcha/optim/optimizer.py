@@ -176,7 +176,7 @@ class Optimizer:
             if known is None or sparse:
                 self.rule(p, g, state, group)
             else:
-                repeated.step(self, known, p, g, state, group)
+                known[(type(p), type(g), *map(type, state.values()), *state)](self, p, g, state, group)
             if state and not started:
                 states[p] = state
 

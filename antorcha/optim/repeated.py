@@ -9,6 +9,7 @@ values, or changes the state in another way, is called as ever.
 
 from __future__ import annotations
 
+from functools import partial
 from types import FunctionType
 
 from ..base import config
@@ -54,7 +55,7 @@ class Formulas(Onlooker):
 
 
 class Step:
-    """What a rule records for one parameter: `record(tensors, nodes, numbers)`, with `compute(step, lr)` for the numbers."""
+    """What a rule records for one parameter: `record(*tensors, *nodes, numbers)`, with `compute(step, lr)` for the numbers."""
 
     __slots__ = ("record", "compute", "counts", "last", "numbers")
 
@@ -62,39 +63,57 @@ class Step:
         self.record, self.compute, self.counts = record, compute, counts
         self.last = self.numbers = None
 
-    def again(self, tensors, nodes, state: dict, lr: float) -> bool:
-        """Record it; False where the numbers lead another way."""
+    def count(self, state: dict, lr: float) -> list | None:
+        """Count a step of a parameter: its numbers, or None where they lead another way."""
         at = (state["step"] if self.counts else 0.0, lr)
         if self.last != at:     # the same for all parameters of a group
             self.last, self.numbers = at, self.compute(*at)
-        if self.numbers is None:
-            return False
-        self.record(*tensors, *nodes, self.numbers)
-        if self.counts:
+        if self.counts and self.numbers is not None:
             state["step"] = at[0] + 1.0
-        return True
+        return self.numbers
 
 
-class Steps(Memory):
-    """What is known of a rule with certain options: layouts -> a Step. `spellers`: types of the tensors, names in the state -> a function
-    (tensors) -> (key, tensors, nodes)."""
+class Steps(dict):
+    """What is known of a rule with certain options: the types of a parameter, of its gradient and of what is in its state, and the names
+    there -> a function (optimizer, parameter, gradient, state, group) that makes a step, by recording again what is known wherever it
+    is."""
 
     def __init__(self):
         super().__init__()
-        self.spellers: dict = {}
+        self.memory = Memory()
 
-    def speller(self, kind: tuple) -> FunctionType:
-        types = tuple([x for x in kind if type(x) is not str])
-        spelled = spelling(types)
-        if spelled is None:
-            lines = ["return None"]
-        else:
-            lines, tensors, nodes = spelled
-            lines.append(f"return key, ({tensors}), ({nodes})")
-        arguments = ", ".join([f"a{k}" for k in range(len(types))])
-        self.found[kind] = {}
-        found = self.spellers[kind] = written(f"def spell({arguments}):\n    " + "\n    ".join(lines), spelling_space())
+    def __missing__(self, kind: tuple) -> FunctionType:
+        size = len(kind) // 2 - 1
+        tensor = kind[1]
+        names = [name for name, x in zip(kind[2 + size:], kind[2:]) if x is tensor]
+        spelled = spelling((*kind[:2], *[tensor] * len(names)))
+        text = _plain if spelled is None else _stepping(names, *spelled)
+        space = {"recording": tape.state, "found": self.memory.found.setdefault(kind, {}), "look": partial(self._look, kind)}
+        self[kind] = found = written(text, spelling_space() | space)
         return found
+
+    def _look(self, kind: tuple, optimizer, p, g, state: dict, group: dict, key: tuple, tensors, nodes) -> None:
+        """A step that is not known."""
+        if type(state.get("step", 0.0)) is float and self.memory.due(kind, key):
+            self.memory.keep(kind, key, *_observed(optimizer, p, g, state, group, tensors, nodes))
+        else:
+            optimizer.rule(p, g, state, group)
+
+
+_plain = "def step(optimizer, p, g, state, group): optimizer.rule(p, g, state, group)\n"
+
+
+def _stepping(names: list[str], lines: list[str], tensors: str, nodes: str) -> str:
+    """The text of a step of a parameter, `a0`, along its gradient, `a1`, with the tensors of some names in its state (see `spelling`)."""
+    lines = [*[f"a{k} = state[{name!r}]" for k, name in enumerate(names, 2)],
+             *lines,
+             "if recording.urgent: return optimizer.rule(a0, a1, state, group)",    # memory shared with NumPy: computed at once
+             "known = found.get(key)",
+             f"if known is None: return look(optimizer, a0, a1, state, group, key, ({tensors}), ({nodes}))",
+             "numbers = known.count(state, group['lr'])",
+             "if numbers is None: return optimizer.rule(a0, a1, state, group)",
+             f"known.record({tensors}, {nodes}, numbers)"]
+    return "def step(optimizer, a0, a1, state, group):\n    " + "\n    ".join(lines) + "\n"
 
 
 def known_steps(optimizer, group: dict) -> Steps | None:
@@ -113,25 +132,7 @@ def known_steps(optimizer, group: dict) -> Steps | None:
         if len(_known) > MOST:
             _known.clear()
         found = _known[key] = Steps()
-    return found if found.worth else None
-
-
-def step(optimizer, known: Steps, p, g, state: dict, group: dict) -> None:
-    """One step of a parameter. `known`: the steps known for the options of its group."""
-    tensor = type(g)
-    arguments = (p, g, *[v for v in state.values() if type(v) is tensor])
-    kind = (*map(type, arguments), *state)
-    spelled = (known.spellers.get(kind) or known.speller(kind))(*arguments)
-    if spelled is not None and not tape.state.urgent:       # memory shared with NumPy: computed at once
-        key, tensors, nodes = spelled
-        found = known.found[kind].get(key)
-        if found is not None:
-            if found.again(tensors, nodes, state, group["lr"]):
-                return
-        elif type(state.get("step", 0.0)) is float and known.due(kind, key):
-            known.keep(kind, key, *_observed(optimizer, p, g, state, group, tensors, nodes))
-            return
-    optimizer.rule(p, g, state, group)
+    return found if found.memory.worth else None
 
 
 def _observed(optimizer, p, g, state: dict, group: dict, tensors, nodes) -> tuple[Step | None, int]:
