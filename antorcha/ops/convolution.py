@@ -18,7 +18,7 @@ from ..graph.node import View, dense, ordered
 from ..graph.node import view as make_view
 from .contraction import check_dtypes, contract
 from .recall import recalled
-from .record import autocasts, check_tensor, core, meta, operator, rounded, widened
+from .record import check_tensor, core, meta, operator, rounded, widened
 from .view import slice_view
 from .windows import each, positive, surround, window_count, windows
 
@@ -273,43 +273,37 @@ def _convolve_transposed(n: int, input, weight, bias, stride, padding, output_pa
     return _with_bias(y, bias, n, single, input._meta.dtype)
 
 
-@autocasts("lower")
-@recalled
+@recalled(autocast="lower")
 def conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Cross-correlation of (N, C, L) or (C, L) with (O, C / groups, K), plus bias (O)."""
     return _convolve(1, input, weight, bias, stride, padding, dilation, groups)
 
 
-@autocasts("lower")
-@recalled
+@recalled(autocast="lower")
 def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Cross-correlation of (N, C, H, W) or (C, H, W) with (O, C / groups, KH, KW), plus bias (O)."""
     return _convolve(2, input, weight, bias, stride, padding, dilation, groups)
 
 
-@autocasts("lower")
-@recalled
+@recalled(autocast="lower")
 def conv3d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Cross-correlation of (N, C, D, H, W) or (C, D, H, W) with (O, C / groups, KD, KH, KW), plus bias (O)."""
     return _convolve(3, input, weight, bias, stride, padding, dilation, groups)
 
 
-@autocasts("lower")
-@recalled
+@recalled(autocast="lower")
 def conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """The transpose of conv1d: (N, C, L) or (C, L) with weight (C, O / groups, K). Zeiler et al., 2010."""
     return _convolve_transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-@autocasts("lower")
-@recalled
+@recalled(autocast="lower")
 def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """The transpose of conv2d: (N, C, H, W) or (C, H, W) with weight (C, O / groups, KH, KW)."""
     return _convolve_transposed(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-@autocasts("lower")
-@recalled
+@recalled(autocast="lower")
 def conv_transpose3d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """The transpose of conv3d: (N, C, D, H, W) or (C, D, H, W) with weight (C, O / groups, KD, KH, KW)."""
     return _convolve_transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)

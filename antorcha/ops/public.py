@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from types import FunctionType
 from typing import TYPE_CHECKING
 
@@ -228,18 +227,6 @@ def _as_cast(x, d: dt.dtype):
     if isinstance(x, core.Tensor):
         return x.to(d) if x._meta.dtype in (dt.float32, dt.float16, dt.bfloat16) and x._meta.dtype is not d else x
     return type(x)([_as_cast(y, d) for y in x]) if type(x) in (list, tuple) else x
-
-
-def autocasts(kind: str):
-    """A function that is no record, with the rule a record states as `autocast`."""
-    def declare(function):
-        @functools.wraps(function)
-        def call(*args, **given):
-            if casting and mode.autocast is not None:
-                return recast(function, kind, *args, **given)
-            return function(*args, **given)
-        return call
-    return declare
 
 
 def computing(rec: Record) -> str:

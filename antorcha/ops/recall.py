@@ -30,7 +30,7 @@ from . import derivative
 from .bounds import require
 from .derivative import saving
 from .layout import Meta, core
-from .public import postponed
+from .public import postponed, recast
 from .rewriting import Text, Untold, place_of
 
 _PLAIN = frozenset((type(None), type(Ellipsis), str, dt.dtype, View, Meta))
@@ -80,26 +80,25 @@ class Memory:
 
 class Recollections(dict):
     """Calls of `function` by the types of their arguments (and the names of the last of them): types -> a function of the arguments, which
-    records again what `function` records, wherever that is known."""
+    records again what `function` records, wherever that is known. `before`, `after`: types that go without saying."""
 
-    __slots__ = ("function", "memory")
+    __slots__ = ("function", "memory", "before", "after")
 
-    def __init__(self, function: Callable, fewest: int = 0):
+    def __init__(self, function: Callable, fewest: int = 0, before: tuple = (), after: tuple = ()):
         super().__init__()
-        self.function, self.memory = function, Memory(fewest)
+        self.function, self.memory, self.before, self.after = function, Memory(fewest), before, after
 
     def __missing__(self, kind: tuple) -> Callable:
         names = tuple([x for x in kind if type(x) is str])
-        types = kind[:len(kind) - len(names)]
+        types = (*self.before, *kind[:len(kind) - len(names)], *self.after)
         plain = partial(_named, self.function, names) if names else self.function
         self[kind] = self._written(types, kind, plain)
         sequences = [k for k, x in enumerate(types) if x is tuple or x is list]
         if self.memory.worth and len(sequences) == 1:
             (at,) = sequences
-            after = len(types) - at - 1
-            spread = Recollections(partial(_gathered, plain, at, after, types[at]), self.memory.fewest)
-            self[kind] = derivative.written(_spreading(len(types), at),
-                                            {"whole": self[kind], "spread": spread, "before": types[:at], "after": types[at + 1:]})
+            before, after = types[:at], types[at + 1:]
+            spread = Recollections(partial(_gathered, plain, at, len(after), types[at]), self.memory.fewest, before, after)
+            self[kind] = derivative.written(_spreading(len(types), at), {"whole": self[kind], "spread": spread})
         return self[kind]
 
     def _written(self, types: tuple, kind: tuple, plain: Callable) -> Callable:
@@ -186,18 +185,24 @@ class _Draws:
         return node
 
 
-def recalled(function):
-    """Decorates a function of tensors that records operations on its arguments and does nothing else."""
-    return functools.wraps(function)(postponed(function.__name__, {"_calls": Recollections(function)}, partial(_passing_on, function)))
+def recalled(function=None, *, autocast: str | None = None):
+    """Decorates a function of tensors that records operations on its arguments and does nothing else. `autocast`: see `Record`."""
+    if function is None:
+        return partial(recalled, autocast=autocast)
+    space = {"_calls": Recollections(function), "casting": casting, "this_thread": mode, "recast": recast, "_kind": autocast}
+    call = space["_call"] = functools.wraps(function)(postponed(function.__name__, space, partial(_passing_on, function, autocast)))
+    return call
 
 
-def _passing_on(function) -> tuple[str, None, None]:
+def _passing_on(function, autocast: str | None) -> tuple[str, None, None]:
     """The text of a function that finds in `_calls` what to call. What it is given besides the arguments it needs takes longer to pass on
     than these."""
     code = function.__code__
     required = code.co_varnames[:code.co_argcount - len(function.__defaults__ or ())]
     names, types = ("".join([f"{text.format(name)}, " for name in required]) for text in ("{}", "type({})"))
+    cast = f"    if casting and this_thread.autocast is not None: return recast(_call, _kind, {names}*_more, **_given)\n" if autocast else ""
     return (f"def {function.__name__}({names}*_more, **_given):\n"
+            f"{cast}"
             f"    if _more or _given:\n"
             f"        _more += *_given.values(),\n"
             f"        return _calls[({types}*map(type, _more), *_given)]({names}*_more)\n"
@@ -291,7 +296,7 @@ def _spreading(count: int, at: int) -> str:
     arguments[at] = f"*a{at}"
     return (f"def call({alone}):\n"
             f"    if len(a{at}) > FEW: return whole({alone})\n"
-            f"    return spread[(*before, *map(type, a{at}), *after)]({', '.join(arguments)})\n").replace("FEW", str(FEW))
+            f"    return spread[tuple(map(type, a{at}))]({', '.join(arguments)})\n").replace("FEW", str(FEW))
 
 
 def sequence(items, tensors: list, nodes: list) -> tuple | None:

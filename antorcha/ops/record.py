@@ -28,7 +28,7 @@ from ..graph.node import view as make_view
 from ..graph.tape import state
 from .derivative import Terms
 from .layout import NUMBERS, Meta, broadcast_shapes, broadcast_view, core, meta, number, result_dtype
-from .public import autocasts, computing, public, recast, store_out  # noqa: F401 (a record's vocabulary)
+from .public import computing, public, recast, store_out  # noqa: F401 (a record's vocabulary)
 
 RECORDS: dict[str, Record] = {}
 
@@ -450,4 +450,4 @@ def check_tensor(what: str, name: str, x) -> None:
         raise TypeError(f"{what}(): argument '{name}' must be Tensor, not {type(x).__name__}")
 
 
-__all__ = ["pointwise", "operator", "autocasts", "composite", "wide", "Record", "RECORDS"]
+__all__ = ["pointwise", "operator", "composite", "wide", "Record", "RECORDS"]

@@ -7,8 +7,6 @@ import numpy as np
 from . import flight
 from .memory import FINE, LARGE, allocator, size_class
 
-_new = object.__new__
-
 
 class Buffer:
     """`nbytes` of memory at `address`, a multiple of 64 (but for memory that came from outside).
@@ -40,7 +38,7 @@ class Buffer:
                     allocator.peak = allocated
         else:
             address = allocator.take(capacity)
-        self = _new(Buffer)
+        self = Buffer()
         self.address = address
         self.nbytes = nbytes
         self.exported = False
@@ -57,7 +55,7 @@ class Buffer:
                 low += (size - 1) * stride
             else:
                 high += (size - 1) * stride
-        self = _new(Buffer)
+        self = Buffer()
         self.address = low
         self.nbytes = high - low if array.size else 0
         self.exported = True
@@ -68,7 +66,7 @@ class Buffer:
     @staticmethod
     def within(whole: Buffer, start: int, nbytes: int) -> Buffer:
         """`nbytes` of another buffer's memory, from byte `start` on: its own to read, not to be given to a result."""
-        self = _new(Buffer)
+        self = Buffer()
         self.address = whole.address + start
         self.nbytes = nbytes
         self.exported = True

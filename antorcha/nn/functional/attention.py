@@ -10,13 +10,12 @@ from ...ops.factory import tril_mask
 from ...ops.padding import pad
 from ...ops.pointwise import where
 from ...ops.recall import recalled, warn
-from ...ops.record import autocasts, core
+from ...ops.record import core
 from .activation import softmax
 from .dropout import dropout
 
 
-@autocasts("lower")
-@recalled
+@recalled(autocast="lower")
 def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
     """softmax(q k^T * scale + mask) v. Vaswani et al., 2017. Of 16-bit floats, products are of such numbers, with everything else in
     float32."""

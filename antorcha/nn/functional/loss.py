@@ -15,7 +15,7 @@ from ...ops.contraction import linear
 from ...ops.index import pick_one
 from ...ops.pointwise import sigmoid, where
 from ...ops.recall import recalled, warn, warn_once
-from ...ops.record import autocasts, broadcast_shapes, core, everywhere, operator, widened
+from ...ops.record import broadcast_shapes, core, everywhere, operator, widened
 from ...ops.reduction import along, reduce
 from .activation import log_softmax
 from .distance import pairwise_distance
@@ -66,8 +66,7 @@ def _same_size(input, target) -> None:
 
 # -- distances between numbers ----------------------------------------------------------------------------------
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
     """(input - target)**2."""
     _same_size(input, target)
@@ -90,16 +89,14 @@ def _squared_error(input: Tensor, target: Tensor, reduction):
     return _reduced(d * d, reduction)
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
     """|input - target|."""
     _same_size(input, target)
     return _weighted_mean((input - target).abs(), weight, reduction, size_average, reduce)
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mean", beta=1.0):
     """A square over beta below beta, a line above. Girshick, 2015."""
     if beta < 0:
@@ -111,8 +108,7 @@ def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mea
     return _reduced(where(d < beta, 0.5 * d * d / beta, d - 0.5 * beta), reduction, size_average, reduce)
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     """A square below delta, a line above. Huber, 1964."""
     if not isinstance(delta, (int, float)):
@@ -171,8 +167,7 @@ def _no_class(classes: int, found: int) -> Exception:
     return IndexError(message("nll_loss", f"classes in [0, {classes})", str(found), f"Target {found} is out of bounds."))
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
     """-input[target] for log-probabilities (N, C, ...) and classes (N, ...)."""
     reduction = reduction_name(size_average, reduce, reduction)
@@ -226,8 +221,7 @@ def _class_weights(weight, rank: int, dim: int):
     return weight.reshape((-1,) + (1,) * (rank - 1 - dim))
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0):
     """The cross-entropy of logits (N, C, ...) with classes (N, ...) or class probabilities (N, C, ...)."""
     if not 0.0 <= label_smoothing <= 1.0:
@@ -354,8 +348,7 @@ def _no_probability(found: float) -> Exception:
                                 "Take the sigmoid first, or give logits to binary_cross_entropy_with_logits."))
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
     """-(t log x + (1 - t) log(1 - x)), the logarithms at least -100. RuntimeError for x in memory that are not within [0, 1]."""
     if input.shape != target.shape:
@@ -370,8 +363,7 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     return _binary_cross_entropy(input, target, weight, reduction_name(size_average, reduce, reduction))
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def binary_cross_entropy_with_logits(input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None):
     """Binary cross-entropy of sigmoid(input), computed without overflow."""
     if input.shape != target.shape:
@@ -414,8 +406,7 @@ def _logits_loss(input: Tensor, target: Tensor, weight: Tensor | None, pos_weigh
     return _reduced(loss if weight is None else loss * weight, reduction)
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
     """target * (log target - input), for log-probabilities `input`. 'batchmean' is the sum over the first dimension's size."""
     if reduction == "mean" and size_average is None and reduce is None:
@@ -430,8 +421,7 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
     return _reduced(loss, reduction, size_average, reduce)
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def poisson_nll_loss(input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"):
     """The negative log-likelihood of Poisson counts, `full` with Stirling's approximation of log(target!)."""
     loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
@@ -464,16 +454,14 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
 
 # -- margins ----------------------------------------------------------------------------------------------------
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"):
     """x where the target is 1, max(0, margin - x) where it is -1."""
     loss = where(target != 1, (margin - input).clamp_min(0), 0.0) + where(target != -1, input, 0.0)
     return _reduced(loss, reduction, size_average, reduce)
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """max(0, -target * (x1 - x2) + margin)."""
     if not input1.dim() == input2.dim() == target.dim():
@@ -484,15 +472,13 @@ def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, red
     return _reduced((-target * (input1 - input2) + margin).clamp_min(0), reduction, size_average, reduce)
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """log(1 + exp(-target * x))."""
     return _reduced((-target * input).exp().log1p(), reduction, size_average, reduce)
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """1 - cos for target 1, max(0, cos - margin) for -1; vectors along the last dimension."""
     if target.dim() not in (0, 1):
@@ -509,8 +495,7 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
     return _reduced(loss, reduction, size_average, reduce)
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None,
                         reduction="mean"):
     """max(0, d(a, p) - d(a, n) + margin), d the p-norm of the difference. Balntas et al., 2016."""
@@ -537,8 +522,7 @@ def triplet_margin_with_distance_loss(anchor, positive, negative, *, distance_fu
     return _reduced((near - far + margin).clamp_min(0), reduction)
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"):
     """The mean over classes j != target of max(0, margin - x[target] + x[j])**p, for input (N, C) or (C)."""
     if p not in (1, 2):
@@ -564,8 +548,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
     return _reduced(loss.squeeze(0) if single and not target.dim() else loss, reduction)
 
 
-@autocasts("full")
-@recalled
+@recalled(autocast="full")
 def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """The sum of max(0, 1 - x[y] + x[j]) over classes y in the target and j not in it, over C; for input (N, C) or (C).
 
