@@ -405,3 +405,38 @@ def test_modes_are_a_threads_and_not_a_tasks():
     finally:
         torch.set_grad_enabled(True)
     assert elsewhere == [True]
+
+
+def test_hooks_of_a_leaf_in_the_graph():
+    """An AccumulateGrad lives as long as the graph in which it was looked at, and is one with all others of its leaf."""
+    p, seen = torch.ones(3, requires_grad=True), []
+    kept = p.expand_as(p).grad_fn.next_functions[0][0]
+    assert kept.variable is p and kept.next_functions == ()
+    kept.register_prehook(lambda grads: (grads[0] + 1,))
+    kept.register_hook(lambda made, grads: seen.append((made, grads[0].tolist())))
+    (p * 2).sum().backward()
+    assert p.grad.tolist() == [3.0] * 3 and seen == [((), [3.0] * 3)]
+    y = p * 3
+    y.grad_fn.next_functions[0][0].register_hook(lambda made, grads: seen.append("both"))
+    del kept
+    y.sum().backward()
+    assert seen[1:] == [((), [4.0] * 3), "both"]
+    del y
+    (p * 2).sum().backward()
+    assert len(seen) == 3 and p.grad.tolist() == [9.0] * 3
+
+
+def test_a_leaf_and_what_is_made_of_it_as_roots():
+    p = torch.ones(3, requires_grad=True)
+    torch.autograd.backward([p, p * 2], [torch.ones(3), torch.ones(3)])
+    assert p.grad.tolist() == [3.0] * 3
+    assert torch.autograd.grad(p.sum() + 0 * p[0], p)[0].tolist() == [1.0] * 3
+
+
+def test_second_derivatives_through_hooks_on_what_is_kept():
+    p = torch.tensor([2.0, 3.0], requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t):
+        y = (p * p * p).sum()
+    (g,) = torch.autograd.grad(y, p, create_graph=True)
+    (second,) = torch.autograd.grad(g.sum(), p)
+    assert g.tolist() == [12.0, 27.0] and second.tolist() == [12.0, 18.0]

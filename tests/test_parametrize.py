@@ -193,3 +193,27 @@ def test_normalisations_like_pytorch():
         assert list(ts) == list(s)
         for a, b in [*((s[k], ts[k]) for k in ts), *zip(g, tg)]:
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_what_one_module_owns_is_no_attribute_of_others():
+    class Holder(nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            setattr(self, name, nn.Linear(2, 2))
+
+    one, other = Holder("one"), Holder("other")
+    assert not hasattr(Holder, "one") and not hasattr(other, "one") and "one" not in dir(other) and "one" in dir(one)
+    with pytest.raises(AttributeError, match="'Holder' object has no attribute 'one'"):
+        other.one
+    other.one = 3
+    assert other.one == 3
+    del one.one
+    assert not hasattr(one, "one")
+
+    class Counting(Holder):
+        def __getattr__(self, name):
+            self.__dict__.setdefault("asked", []).append(name)
+            return super().__getattr__(name)
+
+    counting = Counting("one")
+    assert counting.one is counting._modules["one"] and counting.asked == ["one"]

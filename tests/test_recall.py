@@ -377,7 +377,7 @@ def test_steps_are_those_of_the_rule(name, options, eagerly):
 def test_rules_are_recorded_again():
     repeated._known.clear()
     trained(lambda ps: torch.optim.AdamW(ps))
-    found = [s for known in repeated._known.values() for of_kind in known.found.values() for s in of_kind.values()]
+    found = [s for known in repeated._known.values() for of_kind in known.memory.found.values() for s in of_kind.values()]
     assert len(found) == 2 and all(type(s) is repeated.Step for s in found)
 
 

@@ -200,7 +200,8 @@ def _passing_on(function, autocast: str | None) -> tuple[str, None, None]:
     code = function.__code__
     required = code.co_varnames[:code.co_argcount - len(function.__defaults__ or ())]
     names, types = ("".join([f"{text.format(name)}, " for name in required]) for text in ("{}", "type({})"))
-    cast = f"    if casting and this_thread.autocast is not None: return recast(_call, _kind, {names}*_more, **_given)\n" if autocast else ""
+    asked = "if casting and this_thread.autocast is not None"
+    cast = f"    {asked}: return recast(_call, _kind, {names}*_more, **_given)\n" if autocast else ""
     return (f"def {function.__name__}({names}*_more, **_given):\n"
             f"{cast}"
             f"    if _more or _given:\n"
