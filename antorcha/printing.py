@@ -157,12 +157,24 @@ def _sparse_text(t) -> str:
     return _with_suffixes("tensor(" + text, suffixes, 7, t.layout is sparse_coo)
 
 
+def _quantized_text(t) -> str:
+    """`tensor(..., size=..., dtype=..., quantization_scheme=..., scale=..., zero_point=...)`: the numbers that the integers stand for."""
+    suffixes = [f"size={tuple(t.shape)}", f"dtype={t.dtype}", f"quantization_scheme={t.qscheme()}"]
+    if t._axis is None:
+        suffixes += [f"scale={t.q_scale()}", f"zero_point={t.q_zero_point()}"]
+    else:
+        suffixes += [f"scale={t.q_per_channel_scales()}", f"zero_point={t.q_per_channel_zero_points()}", f"axis={t.q_per_channel_axis()}"]
+    return _with_suffixes("tensor(" + (_elements(t.dequantize(), 7) if t.numel() else "[]"), suffixes, 7, False)
+
+
 def tensor_text(t: Tensor) -> str:
     """`tensor(..., dtype=..., grad_fn=...)`."""
     from .base import dtype as dt
 
     if t.is_sparse:
         return _sparse_text(t)
+    if t.is_quantized:
+        return _quantized_text(t)
     if type(t.storage.node.inputs) is Lanes:
         return _lanes_text(t)
     prefix = f"{type(t).__name__}(" if overrides(type(t)) else "tensor("

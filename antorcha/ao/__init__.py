@@ -1,5 +1,5 @@
-"""torch.ao: quantization, of which there are the stubs that models carry."""
+"""torch.ao: quantization of models."""
 
-from . import quantization
+from . import nn, quantization
 
-__all__ = ["quantization"]
+__all__ = ["nn", "quantization"]

@@ -15,14 +15,14 @@ class dtype:
     bits. `compute` is the dtype that arithmetic on it is done in: a 16-bit float is kept in memory and computed in float32,
     and the result of each operator is rounded to it; so is complex32, a pair of them. `continuous`: real or complex numbers,
     which can require gradients; `exact`: its derivatives are computed as they are written, without casts or conjugates. `opaque`:
-    nothing is computed in it, it is only moved and converted.
+    nothing is computed in it, it is only moved and converted. Kind `q`: integers that stand for numbers on a grid (core.quantized).
     """
 
     __slots__ = ("name", "code", "kind", "itemsize", "numpy", "memory", "compute", "continuous", "exact", "opaque", "_rank")
 
     def __init__(self, name: str, code: str, kind: str, itemsize: int, rank: int):
         self.name, self.code, self.kind, self.itemsize, self._rank = name, code, kind, itemsize, rank
-        self.opaque = name.startswith(("float8", "float4"))
+        self.opaque = kind == "q" or name.startswith(("float8", "float4"))
         self.numpy = None if name in ("bfloat16", "complex32") or self.opaque else np.dtype(name)
         self.memory = np.dtype(f"u{itemsize}") if self.numpy is None else self.numpy
         self.compute = self
@@ -94,6 +94,9 @@ float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu, fl
     dtype(_name, _name, "f", 1, 6) for _name in (
         "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2"))
 
+qint8, quint8, qint32 = dtype("qint8", "qint8", "q", 1, 0), dtype("quint8", "quint8", "q", 1, 0), dtype("qint32", "qint32", "q", 4, 0)
+INTEGERS = {qint8: int8, quint8: uint8, qint32: int32}      # that quantized numbers are kept as
+
 float16.compute = bfloat16.compute = float32
 complex32.compute = complex64
 
@@ -144,6 +147,8 @@ def promote(a: dtype, b: dtype) -> dtype:
     """The smallest dtype both convert to (`torch.promote_types`)."""
     if a is b:
         return a
+    if a.kind == "q" or b.kind == "q":
+        raise NotImplementedError(f"nothing is computed in {a if a.kind == 'q' else b}. Convert it first: x.dequantize()")
     if a.opaque or b.opaque:
         raise RuntimeError(f"Promotion for Float8 Types is not supported, attempted to promote {a} and {b}. Convert one: x.to({b})")
     if a._rank > b._rank:
@@ -161,4 +166,4 @@ def promote(a: dtype, b: dtype) -> dtype:
     return b
 
 
-CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+CATEGORY = {"q": -1, "b": 0, "u": 1, "i": 1, "f": 2, "c": 3}

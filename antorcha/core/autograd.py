@@ -650,9 +650,16 @@ def _start(tensors, grads):
             g = core.ones(t._meta)
         elif g.shape != t.shape:
             raise RuntimeError(f"Mismatch in shape: gradient has shape {list(g.shape)}; expected that of the tensor, {list(t.shape)}.")
+        if t.is_sparse:
+            t, g = t._values(), t.at_places(g)
         roots.append(place_of(edge_of(t)))
         cotangents.append(g)
     return roots, cotangents
+
+
+def _place(t):
+    """Where the cotangent of `t` arrives: of a sparse tensor, that of its values."""
+    return place_of(edge_of(t._values() if t.is_sparse else t))
 
 
 def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, inputs=None) -> None:
@@ -674,11 +681,12 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
     inputs = (inputs,) if isinstance(inputs, core.Tensor) else tuple(inputs)
     if not inputs:
         raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
-    found: dict = {place_of(edge_of(t)): [] for t in inputs}
+    found: dict = {_place(t): [] for t in inputs}
     run(roots, cotangents, retain, create_graph, found, accumulate=False)
     for t in inputs:
-        for g in found[place_of(edge_of(t))]:
+        for g in found[_place(t)]:
             if g is not None:
+                t = t._values() if t.is_sparse else t
                 t._grad = (g if create_graph else owned(g)) if t._grad is None else t._grad + g
 
 
@@ -690,12 +698,12 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     for t in inputs:
         if not t.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
-    found: dict = {place_of(edge_of(t)): [] for t in inputs}
+    found: dict = {_place(t): [] for t in inputs}
     retain = create_graph if retain_graph is None else retain_graph
     run(roots, cotangents, retain, create_graph, found, accumulate=False)
     out = []
     for t in inputs:
-        g = next((x for x in found[place_of(edge_of(t))] if x is not None), None)
+        g = next((x for x in found[_place(t)] if x is not None), None)
         if g is None:
             if materialize_grads:
                 g = core.zeros(t._meta)
@@ -704,5 +712,5 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
                                    "allow_unused=True if this is the desired behavior.")
         elif not create_graph:
             g = g.detach()
-        out.append(g)
+        out.append(t._like(g) if t.is_sparse and g is not None and not g.is_sparse else g)
     return tuple(out)

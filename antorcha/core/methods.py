@@ -289,8 +289,31 @@ def index(self, indices):
     return self[tuple(slice(None) if i is None else i for i in indices)]
 
 
+def dequantize(self):
+    """The numbers in float32: of a tensor that is not quantized, its own."""
+    return self.float()
+
+
+def _refusing(name: str, wanted: str, error: type[Exception], convert: str):
+    """A method that dense tensors of numbers do not have, which says how to come to what has it."""
+    def method(self, *args, **kwargs):
+        raise error(f"{name}: expected a {wanted} tensor; received a plain one. Convert it first: {convert}")
+    method.__name__ = name
+    method.__doc__ = f"Of a {wanted} tensor."
+    return method
+
+
+_REFUSED = [
+    *(_refusing(name, "sparse", RuntimeError, "x.to_sparse()") for name in ("coalesce", "is_coalesced", "indices", "values")),
+    *(_refusing(name, "sparse (rows compressed)", RuntimeError, "x.to_sparse_csr()") for name in ("crow_indices", "col_indices")),
+    *(_refusing(name, "sparse (columns compressed)", RuntimeError, "x.to_sparse_csc()") for name in ("ccol_indices", "row_indices")),
+    *(_refusing(name, "quantized", NotImplementedError, "torch.quantize_per_tensor(x, scale, zero_point, torch.qint8)") for name in (
+        "int_repr", "qscheme", "q_scale", "q_zero_point", "q_per_channel_scales", "q_per_channel_zero_points", "q_per_channel_axis")),
+]
 METHODS = [
     __deepcopy__,
+    dequantize,
+    *_REFUSED,
     is_pinned,
     pin_memory,
     writing.copy_,

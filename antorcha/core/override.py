@@ -188,12 +188,17 @@ def default(cls, func, types, args=(), kwargs=None):
     """What a subclass of Tensor does by itself: compute, and give the results its type."""
     if not all(issubclass(cls, t) for t in types):
         return NotImplemented
+    result = unasked(func, args, kwargs or {})
+    return result if func in _NOT_TYPED else typed(result, cls, args)
+
+
+def unasked(func, args: tuple, kwargs: dict):
+    """What `func` gives without the classes of its arguments being asked."""
     before, state.subclasses = state.subclasses, False
     try:
-        result = func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
     finally:
         state.subclasses = before
-    return result if func in _NOT_TYPED else typed(result, cls, args)
 
 
 def typed(result, cls: type, args: tuple = ()):
@@ -259,6 +264,13 @@ def subclassed(cls: type) -> None:
     for name, attribute in vars(core.Tensor).items():
         if isinstance(attribute, property) and not name.startswith("_") and not any(name in vars(c) for c in between):
             setattr(cls, name, _asking_property(name, attribute))
+
+
+def begins_to(cls: type, function) -> None:
+    """Give a class that overrode nothing its `__torch_function__` only now."""
+    cls.__torch_function__ = classmethod(function)
+    _known.pop(cls, None)
+    subclassed(cls)
 
 
 def _asking_property(name: str, attribute: property) -> property:

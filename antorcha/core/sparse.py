@@ -50,6 +50,13 @@ class SparseTensor(Tensor):
         """Other values at the same places."""
         return SparseTensor(self._at, values, self.shape, self._unique if coalesced is None else coalesced, self._layout)
 
+    def at_places(self, other):
+        """The elements of another tensor at the places of this one."""
+        if other.is_sparse and other._at is self._at:
+            return other._of
+        dense = other.to_dense()
+        return dense[tuple(self._at.unbind(0))] if self.sparse_dim() else dense.unsqueeze(0)
+
     # -- what it is ---------------------------------------------------------------------------------------------
 
     layout = property(lambda self: self._layout)

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from ..base import dtype as dtypes
 from ..base.dtype import dtype as DType
+from ..core import formats
 from . import rebuild
 
 PACKAGE = "antorcha"
@@ -22,8 +23,13 @@ STORAGES: dict[str, DType] = {
     "ComplexFloatStorage": dtypes.complex64, "ComplexDoubleStorage": dtypes.complex128,
 }
 STORAGE_OF = {dtype: name for name, dtype in STORAGES.items()}
+# Of quantized tensors the integers are loaded.
+_QUANTIZED = {"QInt8Storage": dtypes.qint8, "QUInt8Storage": dtypes.quint8, "QInt32Storage": dtypes.qint32}
+STORAGE_OF |= {dtype: name for name, dtype in _QUANTIZED.items()}
+STORAGES |= {name: dtypes.INTEGERS[dtype] for name, dtype in _QUANTIZED.items()}
 
-REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter", "_rebuild_parameter_with_state")
+REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter", "_rebuild_parameter_with_state",
+           "_rebuild_qtensor", "_rebuild_sparse_tensor")
 
 # Names that moved between Python 2 and 3, which protocol 2 writes.
 PYTHON2 = {"__builtin__": "builtins", "copy_reg": "copyreg", "Queue": "queue"}
@@ -58,6 +64,7 @@ def fixed() -> dict[str, object]:
     untyped = StorageType("torch.storage.UntypedStorage", dtypes.uint8)
     table["torch.storage.UntypedStorage"] = table["torch.UntypedStorage"] = untyped
     table |= {f"torch.{d.name}": d for d in vars(dtypes).values() if isinstance(d, DType)}
+    table |= {f"torch.{x.name}": x for x in vars(formats).values() if isinstance(x, formats.qscheme)}
     table |= {"torch.Tensor": package.Tensor, "torch.Size": package.Size, "torch.device": package.device}
     table["torch.nn.parameter.Parameter"] = Parameter
     return table

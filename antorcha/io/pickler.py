@@ -14,6 +14,7 @@ from typing import Any
 
 from ..base.device import device as Device
 from ..base.dtype import dtype as DType
+from ..core.formats import layout
 from ..core.tensor import Tensor
 from ..nn.parameter import Parameter
 from . import names
@@ -67,6 +68,8 @@ class CheckpointPickler(pickle._Pickler):  # the one in C cannot write a name ot
             return reduce_tensor(obj)
         if isinstance(obj, DType):
             return obj.name  # a string: the name of a global
+        if kind is layout:
+            return names.get_layout, (repr(obj),)
         if isinstance(obj, Device):
             return Device, ((obj.type,) if obj.index is None else (obj.type, obj.index))
         if kind is names.fixed()["torch.Size"]:

@@ -12,7 +12,9 @@ from pickle import UnpicklingError
 
 import numpy as np
 
+from ..base import dtype as dtypes
 from ..base.dtype import dtype as DType
+from ..core import formats
 from ..core.tensor import Tensor, from_storage
 from ..ops.placement import device_name, place
 from . import host
@@ -61,11 +63,13 @@ class StorageRef:
 
 
 def _storage_from_bytes(data: bytes, dtype: DType) -> StorageRef:
+    dtype = dtypes.INTEGERS.get(dtype, dtype)
     return StorageRef(host.storage(np.frombuffer(bytearray(data), np.uint8), dtype), dtype)
 
 
 # Tensor -> arguments
 
+_COMPRESSED = {formats.sparse_csr: ("crow_indices", "col_indices"), formats.sparse_csc: ("ccol_indices", "row_indices")}
 _INTERNAL = {"storage", "_meta", *vars(Tensor)}  # attributes that are the tensor itself; others are the user's
 
 
@@ -83,6 +87,10 @@ def reduce_tensor(tensor: Tensor) -> tuple:
     """
     from ..nn.parameter import Parameter
 
+    if tensor.is_quantized:
+        return _reduce_quantized(tensor)
+    if tensor.is_sparse:
+        return _reduce_sparse(tensor)
     state = {key: value for key, value in tensor.__dict__.items() if key not in _INTERNAL}
     kind = type(tensor)
     if kind is Parameter:
@@ -97,6 +105,22 @@ def reduce_tensor(tensor: Tensor) -> tuple:
     if kind is Tensor and not state:
         return rebuild, arguments
     return _rebuild_from_type_v2, (rebuild, kind, arguments, state)
+
+
+def _reduce_quantized(tensor) -> tuple:
+    integers = tensor._integers
+    stored = StorageRef(integers.storage, tensor.dtype, str(tensor.device))
+    grid = (tensor.qscheme(), tensor._scale, tensor._zero) + (() if tensor._axis is None else (tensor._axis,))
+    where = integers.storage_offset(), tuple(integers.shape), tuple(integers.stride())
+    return _rebuild_qtensor, (stored, *where, grid, False, OrderedDict())
+
+
+def _reduce_sparse(tensor) -> tuple:
+    shape = tuple(tensor.shape)
+    if tensor.layout is formats.sparse_coo:
+        return _rebuild_sparse_tensor, (tensor.layout, (tensor._indices(), tensor._values(), shape, tensor.is_coalesced()))
+    starts, others = _COMPRESSED[tensor.layout]
+    return _rebuild_sparse_tensor, (tensor.layout, (getattr(tensor, starts)(), getattr(tensor, others)(), tensor._values(), shape))
 
 
 # arguments -> Tensor
@@ -164,6 +188,26 @@ def _rebuild_from_type_v2(function, kind, arguments, state) -> Tensor:
     if type(tensor) is not kind:
         tensor = tensor.as_subclass(kind)
     return set_state(tensor, state)
+
+
+def _rebuild_qtensor(stored, offset, size, stride, grid, requires_grad, backward_hooks) -> Tensor:
+    from ..core.quantized import QuantizedTensor
+
+    quantized = {integers: q for q, integers in dtypes.INTEGERS.items()}
+    if not isinstance(stored, StorageRef) or stored.dtype not in quantized or not isinstance(grid, tuple) or not grid \
+            or not isinstance(grid[0], formats.qscheme) or len(grid) != (3 if grid[0] is formats.per_tensor_affine else 4):
+        raise UnpicklingError("load: expected a storage of a quantized dtype and a grid (scheme, scale, zero point) to build a tensor on")
+    return QuantizedTensor(_rebuild_tensor(stored, offset, size, stride), grid[1], grid[2], quantized[stored.dtype], *grid[3:])
+
+
+def _rebuild_sparse_tensor(layout, data) -> Tensor:
+    from ..core import sparse
+
+    if layout is formats.sparse_coo and len(data) in (3, 4):
+        return sparse.sparse_coo_tensor(*data[:3], is_coalesced=data[3] if len(data) == 4 else None)
+    if layout in _COMPRESSED and len(data) == 4:
+        return sparse.sparse_compressed_tensor(*data, layout=layout)
+    raise UnpicklingError(f"load: expected a sparse layout and its tensors; received {layout}")
 
 
 def _with_grad(tensor: Tensor, requires_grad) -> Tensor:

@@ -153,7 +153,7 @@ def bitwise(d):
 def computable(what: str, d) -> None:
     """NotImplementedError for a dtype that nothing is computed in."""
     if d.opaque:
-        raise NotImplementedError(f'"{what}" not implemented for {d}. Convert it first: x.float()')
+        raise NotImplementedError(f'"{what}" not implemented for {d}. Convert it first: x.{"dequantize" if d.kind == "q" else "float"}()')
 
 
 def no_bool(d):

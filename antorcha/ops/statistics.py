@@ -46,7 +46,7 @@ def _quantile(name, input, q, dim, keepdim, interpolation, skip_nan):
     rows = input.reshape(-1) if dim is None or not rank else input.movedim(d, -1)
     rows = sort(rows, -1)[0]
     out = _between(rows, q.reshape(-1), interpolation, skip_nan)        # (..., count of q)
-    if keepdim:
+    if keepdim and rank:
         out = out.reshape((1,) * rank + (-1,)) if dim is None else out.unsqueeze(d)
     return out.movedim(-1, 0) if q.dim() else out.squeeze(-1)
 

@@ -1,41 +1,57 @@
-"""torch.ao.quantization: the places in a model where quantization would begin and end. Quantizing itself is missing here."""
+"""torch.ao.quantization: models with weights and activations of 8 bits.
 
-from __future__ import annotations
+`quantize_dynamic(model)` quantizes the weights of linear and recurrent layers. With `prepare`, some data, and `convert` activations are
+quantized as well, on grids found beforehand, between the `QuantStub` and the `DeQuantStub` of a model; `prepare_qat` trains for that.
+Quantization of traced graphs (`quantize_fx`, `pt2e`) is missing.
+"""
 
-from ...nn import Module
+from . import fake_quantize, observer, qconfig
+from .fake_quantize import *  # noqa: F403
+from .fuse_modules import fuse_known_modules, fuse_modules, fuse_modules_qat
+from .observer import *  # noqa: F403
+from .qconfig import *  # noqa: F403
+from .quantize import (
+    add_quant_dequant,
+    convert,
+    default_eval_fn,
+    get_default_dynamic_quant_module_mappings,
+    get_default_qat_module_mappings,
+    get_default_qconfig_propagation_list,
+    get_default_static_quant_module_mappings,
+    no_observer_set,
+    prepare,
+    prepare_qat,
+    propagate_qconfig_,
+    quantize,
+    quantize_dynamic,
+    quantize_qat,
+    swap_module,
+)
+from .stubs import DeQuantStub, QuantStub, QuantWrapper
 
-_INSTEAD = "quantization is missing in antorcha. Use bfloat16 (model.bfloat16()) for smaller and faster models."
-
-
-class QuantStub(Module):
-    """Where a quantized model would turn floats into integers. The identity until then, and so always here."""
-
-    def __init__(self, qconfig=None):
-        super().__init__()
-        if qconfig:
-            self.qconfig = qconfig
-
-    def forward(self, x):
-        return x
-
-
-class DeQuantStub(QuantStub):
-    """Where a quantized model would turn integers into floats. The identity."""
-
-
-class QuantWrapper(Module):
-    """A module between a QuantStub and a DeQuantStub."""
-
-    def __init__(self, module):
-        super().__init__()
-        self.add_module("quant", QuantStub())
-        self.add_module("dequant", DeQuantStub())
-        self.add_module("module", module)
-        self.train(module.training)
-
-    def forward(self, X):
-        return self.dequant(self.module(self.quant(X)))
-
-
-def __getattr__(name: str):
-    raise AttributeError(f"torch.ao.quantization.{name}: {_INSTEAD}")
+__all__ = [
+    *fake_quantize.__all__,
+    *observer.__all__,
+    *qconfig.__all__,
+    "DeQuantStub",
+    "QuantStub",
+    "QuantWrapper",
+    "add_quant_dequant",
+    "convert",
+    "default_eval_fn",
+    "fuse_known_modules",
+    "fuse_modules",
+    "fuse_modules_qat",
+    "get_default_dynamic_quant_module_mappings",
+    "get_default_qat_module_mappings",
+    "get_default_qconfig_propagation_list",
+    "get_default_static_quant_module_mappings",
+    "no_observer_set",
+    "prepare",
+    "prepare_qat",
+    "propagate_qconfig_",
+    "quantize",
+    "quantize_dynamic",
+    "quantize_qat",
+    "swap_module",
+]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from ...ops.recall import recalled
-from ...ops.record import core
+from ...ops.record import core, result_dtype
 
 
 @recalled
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
-    """The cosine of the angle between vectors along `dim`, each norm taken as at least `eps`."""
-    a, b = (x / x.norm(2, dim, True).clamp_min(eps) for x in (x1, x2))
+    """The cosine of the angle between vectors along `dim`, each norm taken as at least `eps`. The tensors are broadcast first, so that
+    the vectors are as long as they are in the result's shape."""
+    d = result_dtype((x1, x2))
+    if d.kind != "f":
+        raise RuntimeError(f"cosine_similarity: expected tensors of a floating point dtype; received {d}. Convert them first: x.float()")
+    a, b = (x / x.norm(2, dim, True).clamp_min(eps) for x in core.broadcast_tensors(x1.to(d), x2.to(d)))
     return (a * b).sum(dim)
 
 

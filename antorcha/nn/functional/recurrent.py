@@ -18,13 +18,13 @@ from ...ops.record import operator
 Tensor = "Tensor"
 
 
-# -- steps: (W_ih x + b_ih, state, W_hh, b_hh) -> (new state, gates that the derivative uses) --------------------------
+# -- steps: (W_ih x + b_ih, state, W_hh h + b_hh) -> (new state, gates that the derivative uses) -------------------------
 #
 # Their derivatives: (cotangents of the new state, cotangents of the gates, gates, state before, state after) -> cotangents of
 # W_ih x + b_ih, of W_hh h + b_hh, and of the state before as far as that enters otherwise. Cotangents may be None.
 
-def _tanh_step(projected, state, w_hh, b_hh):
-    return ((projected + linear(state[0], w_hh, b_hh)).tanh(),), ()
+def _tanh_step(projected, state, carried):
+    return ((projected + carried).tanh(),), ()
 
 
 def _tanh_step_back(g, g_gates, gates, before, after):
@@ -32,8 +32,8 @@ def _tanh_step_back(g, g_gates, gates, before, after):
     return d, d, (None,)
 
 
-def _relu_step(projected, state, w_hh, b_hh):
-    return ((projected + linear(state[0], w_hh, b_hh)).relu(),), ()
+def _relu_step(projected, state, carried):
+    return ((projected + carried).relu(),), ()
 
 
 def _relu_step_back(g, g_gates, gates, before, after):
@@ -41,9 +41,9 @@ def _relu_step_back(g, g_gates, gates, before, after):
     return d, d, (None,)
 
 
-def _lstm_step(projected, state, w_hh, b_hh):
-    h, c = state
-    i, f, g, o = (projected + linear(h, w_hh, b_hh)).chunk(4, -1)
+def _lstm_step(projected, state, carried):
+    c = state[1]
+    i, f, g, o = (projected + carried).chunk(4, -1)
     i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
     c = f * c + i * g
     t = c.tanh()
@@ -61,14 +61,13 @@ def _lstm_step_back(g_state, g_gates, gates, before, after):
     return d, d, (None, dc * f)
 
 
-def _gru_step(projected, state, w_hh, b_hh):
+def _gru_step(projected, state, carried):
     h = state[0]
     x_r, x_z, x_n = projected.chunk(3, -1)
-    s = linear(h, w_hh, b_hh)
-    h_r, h_z, h_n = s.chunk(3, -1)
+    h_r, h_z, h_n = carried.chunk(3, -1)
     r, z = (x_r + h_r).sigmoid(), (x_z + h_z).sigmoid()
     n = (x_n + r * h_n).tanh()
-    return (n + z * (h - n),), (r, z, n, s)
+    return (n + z * (h - n),), (r, z, n, carried)
 
 
 def _gru_step_back(g, g_gates, gates, before, after):
@@ -112,7 +111,7 @@ def recurrence(projected: Tensor, h: Tensor, c, w_hh: Tensor, b_hh, mode, revers
     step, state, found = STEPS[mode].forward, (h,) if c is None else (h, c), []
     inputs = projected.unbind(0)
     for part in reversed(inputs) if reverse else inputs:
-        state, gates = step(part, state, w_hh, b_hh)
+        state, gates = step(part, state, linear(state[0], w_hh, b_hh))
         found += [*state, *gates]
     return tuple(found)
 
@@ -148,56 +147,58 @@ def _all_times(parts: list):
 
 # -- cells: (x, state, weights) -> new state --------------------------------------------------------------------
 
-def _cell(mode, x, state, w_ih, w_hh, b_ih, b_hh) -> tuple:
-    projected = linear(x, w_ih, b_ih)
-    if projected.dim() != 2 or modes.autocast is not None:
-        return STEPS[mode].forward(projected, state, w_hh, b_hh)[0]
+def cell(mode, x, state, w_ih, w_hh, b_ih, b_hh, product=linear) -> tuple:
+    """One step of a layer of this mode: the new state, of one tensor or two. `product(x, weight, bias)`: how weights are applied."""
+    projected = product(x, w_ih, b_ih)
+    if projected.dim() != 2 or modes.autocast is not None or product is not linear:
+        return STEPS[mode].forward(projected, state, product(state[0], w_hh, b_hh))[0]
     return recurrence(projected.unsqueeze(0), state[0], *(state[1:] or (None,)), w_hh, b_hh, mode, False)[:len(state)]
 
 
 @recalled
 def rnn_tanh_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """tanh(W_ih x + b_ih + W_hh h + b_hh)."""
-    return _cell("RNN_TANH", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
+    return cell("RNN_TANH", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
 
 
 @recalled
 def rnn_relu_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """relu(W_ih x + b_ih + W_hh h + b_hh)."""
-    return _cell("RNN_RELU", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
+    return cell("RNN_RELU", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
 
 
 @recalled
 def lstm_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """(h', c') from x and (h, c); the weights hold the gates i, f, g, o. Hochreiter and Schmidhuber, 1997."""
-    return _cell("LSTM", input, tuple(hx), w_ih, w_hh, b_ih, b_hh)
+    return cell("LSTM", input, tuple(hx), w_ih, w_hh, b_ih, b_hh)
 
 
 @recalled
 def gru_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """h' from x and h; the weights hold the gates r, z, n. Cho et al., 2014."""
-    return _cell("GRU", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
+    return cell("GRU", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
 
 
 # -- layers -----------------------------------------------------------------------------------------------------
 
-def _direction(mode, x, state: tuple, weights, bias: bool, reverse: bool, batch_sizes):
+def _direction(mode, x, state: tuple, weights, bias: bool, reverse: bool, batch_sizes, product):
     """One layer in one direction: the hidden states of all times, a list in the order of time, and the last state. `x` is
     (L, N, features), or packed (sum of batch_sizes, features)."""
     w_ih, w_hh, *rest = weights
     b_ih, b_hh = rest[:2] if bias else (None, None)
     extra = rest[2 if bias else 0:]
-    projected = linear(x, w_ih, b_ih)
-    if batch_sizes is None and not extra and modes.autocast is None:
+    projected = product(x, w_ih, b_ih)
+    if batch_sizes is None and not extra and modes.autocast is None and product is linear:
         n = STEPS[mode].tensors
         found = recurrence(projected, state[0], *(state[1:] or (None,)), w_hh, b_hh, mode, reverse)
         outputs, state = list(found[::n]), found[-n:][:len(state)]
     else:
-        outputs, state = _one_by_one(STEPS[mode].forward, projected, state, w_hh, b_hh, *extra, reverse=reverse, sizes=batch_sizes)
+        outputs, state = _one_by_one(STEPS[mode].forward, projected, state, w_hh, b_hh, *extra, product=product, reverse=reverse,
+                                     sizes=batch_sizes)
     return outputs[::-1] if reverse else outputs, state
 
 
-def _one_by_one(step, projected, state: tuple, w_hh, b_hh, w_hr=None, *, reverse: bool, sizes) -> tuple[list, tuple]:
+def _one_by_one(step, projected, state: tuple, w_hh, b_hh, w_hr=None, *, product, reverse: bool, sizes) -> tuple[list, tuple]:
     """The hidden states in the order in which they are computed, and the last state: of sequences that end at different times, or
     with hidden states that are projected by `w_hr`."""
     outputs = []
@@ -206,18 +207,20 @@ def _one_by_one(step, projected, state: tuple, w_hh, b_hh, w_hr=None, *, reverse
         n = part.shape[0]
         # Sequences are sorted, longest first: the others have ended, or (backwards) not begun.
         ended = n < state[0].shape[0]
-        (h, *cell), _ = step(part, tuple([s[:n] for s in state]) if ended else state, w_hh, b_hh)
-        new = (h if w_hr is None else linear(h, w_hr), *cell)
+        going = tuple([s[:n] for s in state]) if ended else state
+        (h, *cell), _ = step(part, going, product(going[0], w_hh, b_hh))
+        new = (h if w_hr is None else product(h, w_hr), *cell)
         outputs.append(new[0])
         state = tuple([cat([a, s[n:]], 0) for a, s in zip(new, state)]) if ended else new
     return outputs, state
 
 
-def run(mode, x, states, weights, directions: int, bias: bool, dropout: float, batch_first: bool, batch_sizes=None):
+def run(mode, x, states, weights, directions: int, bias: bool, dropout: float, batch_first: bool, batch_sizes=None, product=linear):
     """All layers of a recurrent network: (output, final states).
 
     `weights`: for each layer and direction w_ih, w_hh, (b_ih, b_hh), (w_hr); `states`: (layers * directions, N, hidden), a pair of them
-    for an LSTM; `dropout`: the probability, applied between layers; `batch_sizes`: of packed input.
+    for an LSTM; `dropout`: the probability, applied between layers; `batch_sizes`: of packed input; `product(x, weight, bias)`: how
+    weights are applied.
     """
     from . import dropout as drop
     sizes = None if batch_sizes is None else batch_sizes.tolist()
@@ -230,7 +233,7 @@ def run(mode, x, states, weights, directions: int, bias: bool, dropout: float, b
         for d in range(directions):
             k = layer * directions + d
             state = tuple([s[k] for s in (states if pair else (states,))])
-            outputs, final = _direction(mode, x, state, weights[k], bias, d == 1, sizes)
+            outputs, final = _direction(mode, x, state, weights[k], bias, d == 1, sizes, product)
             sides.append(stack(outputs, 0) if sizes is None else cat(outputs, 0))
             finals.append(final)
         x = sides[0] if directions == 1 else cat(sides, -1)

@@ -7,6 +7,7 @@ import warnings
 
 import antorcha as torch
 
+from ...ops.contraction import linear
 from .. import functional as F
 from .. import init
 from ..parameter import Parameter
@@ -21,6 +22,8 @@ class RNNBase(Module):
     """
 
     gates = 1       # matrices in each weight
+    input_dtype = property(lambda self: self._flat_weights[0].dtype)
+    product = staticmethod(linear)      # how weights are applied
 
     def __init__(self, mode, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0, bidirectional=False,
                  proj_size=0, device=None, dtype=None):
@@ -93,9 +96,9 @@ class RNNBase(Module):
     def check_input(self, input, batch_sizes):
         """The last dimension is `input_size`."""
         expected = 3 if batch_sizes is None else 2
-        if input.dtype != self._flat_weights[0].dtype:
-            raise ValueError(f"RNN input dtype ({input.dtype}) does not match weight dtype ({self._flat_weights[0].dtype}). "
-                             f"Convert input: input.to({self._flat_weights[0].dtype}), or convert model: model.to({input.dtype})")
+        if input.dtype != self.input_dtype:
+            raise ValueError(f"RNN input dtype ({input.dtype}) does not match weight dtype ({self.input_dtype}). "
+                             f"Convert input: input.to({self.input_dtype}), or convert model: model.to({input.dtype})")
         if input.dim() != expected:
             raise RuntimeError(f"input must have {expected} dimensions, got {input.dim()}")
         if self.input_size != input.shape[-1]:
@@ -132,7 +135,7 @@ class RNNBase(Module):
         """(output, final states) for input with a batch (or packed)."""
         self.check_forward_args(x, states, batch_sizes)
         return F.recurrent.run(self.mode, x, states, self.all_weights, self._directions, self.bias, self.dropout if self.training else 0.0,
-                               self.batch_first, batch_sizes)
+                               self.batch_first, batch_sizes, self.product)
 
     def _unbatch(self, states):
         return states.squeeze(1)
