@@ -38,7 +38,7 @@ def test_the_operator_computes_what_its_steps_do(name, length, twice, monkeypatc
     def steps(projected, h, c, w_hh, b_hh, mode, reverse):
         state, found, inputs = (h,) if c is None else (h, c), [], projected.unbind(0)
         for part in reversed(inputs) if reverse else inputs:
-            state, gates = recurrent.STEPS[mode].forward(part, state, w_hh, b_hh)
+            state, gates = recurrent.STEPS[mode].forward(part, state, recurrent.linear(state[0], w_hh, b_hh))
             found += [*state, *gates]
         return found
 

@@ -157,7 +157,7 @@ def tensordot(a: Tensor, b: Tensor, dims=2) -> Tensor:
             if 1 not in (a.shape[i], b.shape[j]):
                 raise RuntimeError(f"contracted dimensions need to match, but first has size {a.shape[i]} in dim {i} and second has size "
                                    f"{b.shape[j]} in dim {j}")
-            a, b = (a.sum(i, True), b) if b.shape[j] == 1 else (a, b.sum(j, True))
+            a, b = (a.sum(i, True, dtype=a.dtype), b) if b.shape[j] == 1 else (a, b.sum(j, True, dtype=b.dtype))
     check_dtypes("tensordot", a, b)
     rows, columns = [i for i in range(a.dim()) if i not in over_a], [i for i in range(b.dim()) if i not in over_b]
     return contract_dims(a.permute((*rows, *over_a)), b.permute((*columns, *over_b)), 0, len(rows), len(columns), len(over_a))

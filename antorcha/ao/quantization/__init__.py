@@ -29,10 +29,7 @@ from .quantize import (
 )
 from .stubs import DeQuantStub, QuantStub, QuantWrapper
 
-__all__ = [
-    *fake_quantize.__all__,
-    *observer.__all__,
-    *qconfig.__all__,
+__all__ = fake_quantize.__all__ + observer.__all__ + qconfig.__all__ + [
     "DeQuantStub",
     "QuantStub",
     "QuantWrapper",
