@@ -62,8 +62,8 @@ def same_plan(a: Plan, b: Plan, temporaries: dict) -> None:
     np.testing.assert_array_equal(a.pointer_row, b.pointer_row)
     others, numbers = a.pointer_row != a.arena_row, np.ones(len(a.words), bool)
     np.testing.assert_array_equal(a.pointer_offset[others], b.pointer_offset[others])
-    for at in (a.pointer_at, a.float_at, a.integer_at):
-        numbers[at] = False
+    numbers[a.pointer_at] = False
+    numbers[[at for at, *_ in (*a.floats, *a.integers)]] = False
     np.testing.assert_array_equal(a.words[numbers], b.words[numbers])
     assert a.offsets.keys() == b.offsets.keys() == temporaries.keys()
     lives = [(first, last, a.offsets[name], a.offsets[name] + n) for name, (first, last, n) in temporaries.items()]

@@ -68,9 +68,12 @@ class dtype:
 
 def of(name) -> dtype:
     """The dtype with this name (`float32`), code (`f32`) or equal NumPy dtype."""
-    if isinstance(name, str) and name in _BY_NAME:
-        return _BY_NAME[name]
-    return _BY_NAME[np.dtype(name).name]
+    found = _BY_NAME.get(name)
+    if found is None:
+        found = _BY_NAME[np.dtype(name).name]
+        if isinstance(name, np.dtype):
+            _BY_NAME[name] = found      # NumPy makes a name anew each time
+    return found
 
 
 bool_ = dtype("bool", "i1", "b", 1, 0)

@@ -8,11 +8,13 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..graph.node import dense
+from ..graph.node import view as make_view
 from ..ops import placement
+from ..ops.layout import meta
 from ..ops.recall import warn, warn_once
 from ..runtime.buffer import Buffer
 from .storage import BorrowedStorage, Storage, of_buffer
-from .tensor import Tensor, from_storage, host
+from .tensor import Tensor, from_storage, host, tensor_on
 
 
 def adopt(array: np.ndarray) -> Tensor:
@@ -33,28 +35,31 @@ def from_numpy(array: np.ndarray) -> Tensor:
     """A tensor sharing the array's memory: writing to one is seen by the other."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
-    if array.dtype.name not in dt._BY_NAME:
+    try:
+        d = dt.of(array.dtype)
+    except KeyError:
         raise TypeError(
             f"can't convert np.ndarray of type {array.dtype}. The only supported types are: float64, float32, float16, complex64, "
             "complex128, int64, int32, int16, int8, uint64, uint32, uint16, uint8, and bool."
-        )
+        ) from None
     if not array.flags.writeable:
         warn_once("from_numpy: the given NumPy array is not writable, and tensors do not know that: do not write to the tensor. Copy the "
                   "array first if you will: array.copy()")
-    d = dt.of(array.dtype)
+    if array.flags.c_contiguous and array.size:
+        return _on_memory(array.reshape(-1), array.size, d, array.shape, dense(array.shape).strides)
     if any(s < 0 for s in array.strides):
         raise ValueError("At least one stride in the given numpy array is negative, and tensors with negative strides are not currently "
                          "supported. (You can probably work around this by making a copy of your array with array.copy().)")
     strides = tuple(s // d.itemsize for s in array.strides)
     span = 1 + sum((n - 1) * s for n, s in zip(array.shape, strides)) if array.size else 0
     flat = np.lib.stride_tricks.as_strided(array, (span,), (d.itemsize,)) if span else array.reshape(-1)
-    buffer = Buffer.from_array(flat)
-    storage = of_buffer(buffer, span, d)
-    storage.share()
+    return _on_memory(flat, span, d, array.shape, strides)
+
+
+def _on_memory(flat: np.ndarray, numel: int, d, shape: tuple, strides: tuple) -> Tensor:
+    storage = of_buffer(Buffer.from_array(flat), numel, d)
     storage.__class__ = BorrowedStorage
-    if array.size and array.flags.c_contiguous:
-        strides = dense(array.shape).strides
-    return from_storage(storage, d, array.shape, strides, 0)
+    return tensor_on(storage, meta(make_view(tuple(shape), strides), d, "cpu"))
 
 
 def _array_of(data, dtype) -> np.ndarray:
@@ -112,11 +117,15 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
         out = data.detach().clone().to(dtype or data.dtype)
     else:
         array = _array_of(data, dtype)
-        if array.dtype.name not in dt._BY_NAME:
-            raise TypeError(f"can't convert np.ndarray of type {array.dtype}")
-        want = dtype.numpy if dtype is not None and dtype.numpy is not None else array.dtype
-        with np.errstate(invalid="ignore", over="ignore"):
-            out = adopt(np.array(array, dtype=want, order="C"))
+        try:
+            own = dt.of(array.dtype)
+        except KeyError:
+            raise TypeError(f"can't convert np.ndarray of type {array.dtype}") from None
+        if dtype is None or dtype is own or dtype.numpy is None:
+            out = adopt(np.array(array, order="C"))
+        else:
+            with np.errstate(invalid="ignore", over="ignore"):
+                out = adopt(np.array(array, dtype=dtype.numpy, order="C"))
         if dtype is not None and out.dtype is not dtype:
             out = out.to(dtype)
     out = placement.place(out, device)

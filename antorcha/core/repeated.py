@@ -5,7 +5,8 @@ So a pass that has come a few times is written out as two functions. `match` goe
 one that is known, node by node, with nothing to look up; `record` records what the pass recorded (`ops.rewriting`). Where anything is
 otherwise - a layout, who shares memory with whom, a hook, the order in which nodes were made - `match` says so and the pass is made as
 ever. Floats that pointwise operators kept, such as a weight or a reward, may be others: the pass is recorded with a `Symbol` for each,
-and where one decides about anything it is held fast from then on.
+and where one decides about anything it is held fast from then on. Data that were kept - a batch that is a slice of a data set, an array's
+memory - are read through windows (`framed`), so that a pass is known wherever they lie.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from ..base import config
 from ..base import dtype as dt
 from ..base.grad_mode import mode
 from ..base.symbol import Symbol
-from ..graph import tape
+from ..graph import tape, window
+from ..graph.node import view as make_view
 from ..graph.tape import LONGEST, state
+from ..loops.view import reach
 from ..ops.derivative import RESULT, names, saving
-from ..ops.layout import Meta, core
+from ..ops.layout import Meta, core, meta
 from ..ops.recall import PATIENCE, VAIN, observe, sequence
 from ..ops.rewriting import Text, Untold
+from .storage import SNAPSHOT, Storage
 
 CANDIDATES = 16     # passes known for one kind of loss
 ROOM = 100_000      # nodes in all passes that are kept
@@ -105,6 +109,27 @@ def _due(order: list) -> bool:
     return PATIENCE < met <= PATIENCE + VAIN
 
 
+def framed(t):
+    """A part of a value in memory, or what an array's memory holds now, as a tensor of its own; None for any other tensor."""
+    storage, m = t.storage, t._meta
+    v = m.view
+    if m.device not in (None, "cpu") or not v.numel:
+        return None
+    if storage.shared:
+        if storage.buffer().nbytes > SNAPSHOT:
+            return None
+        own = Storage.of(storage.node)
+    elif type(storage) is Storage and storage.node.buffer is not None and min(v.strides, default=0) >= 0:
+        count = reach(v)
+        if count == storage.node.form.numel:
+            return None
+        own, m = Storage.of(window.part(storage.node, v.offset, count)), meta(make_view(v.shape, v.strides), m.dtype, m.device)
+    else:
+        return None
+    own.version = storage.version
+    return core.tensor_on(own, m)
+
+
 class Watch:
     """Of one number: whether something was decided by it. `formulas`: those of all numbers of a pass."""
 
@@ -128,6 +153,7 @@ class Match(Text):
         self.results: list = []
         self.formulas: list[str] = []   # of the numbers that are used
         self.floats: list = []          # (node, place among what it kept, symbol)
+        self.frames: list = []          # (node, place among what it kept, the tensor, what stands for it)
         self.cells: dict = {}           # the id of a storage, or of a value, -> its first name
         self.values_in: dict = {}
         self.fresh = [i for i, leaf in enumerate(leaves) if leaf._grad is None]
@@ -139,12 +165,14 @@ class Match(Text):
 
     def gradients(self, plain, leaves) -> list:
         """Make the pass: the gradients of leaves that had none."""
-        for node, j, symbol in self.floats:
-            node.kept = (*node.kept[:j], symbol, *node.kept[j + 1:])
+        changes = [(node, j, symbol, float.__pos__(symbol)) for node, j, symbol in self.floats]
+        changes += [(node, j, frame, t) for node, j, t, frame in self.frames]
+        for node, j, other, _ in changes:
+            node.kept = (*node.kept[:j], other, *node.kept[j + 1:])
         plain(self.order, leaves)
-        for node, j, symbol in self.floats:
+        for node, j, _, own in changes:
             if node.kept is not names["released"]:
-                node.kept = (*node.kept[:j], float.__pos__(symbol), *node.kept[j + 1:])
+                node.kept = (*node.kept[:j], own, *node.kept[j + 1:])
         return [self.leaves[i]._grad for i in self.fresh]
 
     def decided(self) -> bool:
@@ -160,7 +188,7 @@ class Match(Text):
         fresh = "".join(f"v{i}, " for i in self.fresh)
         released = "".join(f"g{i}, " for i, node in enumerate(self.order) if node.kept is names["released"])
         numbers = "".join(f"f{k}, " for k in range(len(self.floats)))
-        self.order = self.leaves = self.tensors = self.nodes = self.results = self.floats = None
+        self.order = self.leaves = self.tensors = self.nodes = self.results = self.floats = self.frames = None
         return self.function(f"({tensors}), ({nodes}), ({numbers}), ({fresh}), ({released})", "loss")
 
     def unless(self, *conditions: str) -> None:
@@ -224,11 +252,26 @@ class Match(Text):
                 if type(v) is float and node.record.family == "pointwise" and (node.derivative, j) not in _fixed:
                     self._float(node, j, v)
                     continue
-                now = self._compare(f"k{j}", v, node.derivative.keeps[j][0], f"{i}_{j}")
+                frame = framed(v) if type(v) is core.Tensor and not v._rg else None
+                if frame is None:
+                    now = self._compare(f"k{j}", v, node.derivative.keeps[j][0], f"{i}_{j}")
+                else:
+                    now = [self._frame(node, j, v, frame)]
                 if node.versions:
                     self.unless(f"w{j} == {' + '.join(now)}" if now else f"w{j} is None")
                 elif now:
                     raise Untold
+
+    def _frame(self, node, j: int, t, frame) -> str:
+        """Data that may lie elsewhere; the version of their storage."""
+        k = len(self.tensors)
+        self.unless(f"type(k{j}) is Tensor", f"k{j}._rg is False")
+        self.lines += [f"t{k} = {self.constant(framed)}(k{j})", f"if t{k} is None: return None", f"n{k} = t{k}.storage.node"]
+        self.unless(f"t{k}._meta is {self.constant(frame._meta)}", f"n{k}.form.numel == {frame.storage.node.form.numel}")
+        self.tensors.append(frame)
+        self.nodes.append(frame.storage.node)
+        self.frames.append((node, j, t, frame))
+        return f"k{j}.storage.version"
 
     def _float(self, node, j: int, v: float) -> None:
         """A number that may be another one."""

@@ -161,9 +161,10 @@ class BorrowedStorage(SharedStorage):
 
 
 def of_buffer(buffer: Buffer, numel: int, dtype) -> Storage:
-    storage = Storage.of(leaf(buffer, numel, dtype))
+    node = leaf(buffer, numel, dtype)
+    storage = Storage.of(node)
     if tape.state.watch is not None:
-        tape.state.watch.made(storage.node)
+        tape.state.watch.made(node)
     if buffer.exported:
-        storage.share()
+        storage.__class__ = SharedStorage       # nobody has seen it yet
     return storage

@@ -6,6 +6,7 @@ it is read, and how operators make one.
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 
 import numpy as np
@@ -23,6 +24,7 @@ from ..ops import pointwise as pw
 from ..ops import view as view_ops
 from ..ops.recall import warn, warn_once
 from ..ops.record import meta
+from ..runtime import flight
 from . import autograd, indexing, override
 from .autograd import Handle
 from .formats import Size, contiguous_format, preserve_format, strided
@@ -323,14 +325,21 @@ class Tensor:
 
     def item(self):
         """The only element as a Python number. RuntimeError if there are more."""
-        if self._meta.view.numel != 1:
+        m = self._meta
+        if m.view.numel != 1:
             raise RuntimeError(
-                f"a Tensor with {self._meta.view.numel} elements cannot be converted to Scalar: expected one element; received shape "
+                f"a Tensor with {m.view.numel} elements cannot be converted to Scalar: expected one element; received shape "
                 f"{list(self.shape)}. Reduce it first, or use tolist()."
             )
-        if self.is_meta:
+        if m.device == "meta":
             raise RuntimeError("Tensor.item() cannot be called on meta tensors: they have no values.")
-        return host(self).reshape(()).item()
+        number = NUMBERS.get(m.dtype)
+        if number is None or m.device not in (None, "cpu"):
+            return host(self).reshape(()).item()
+        buffer = self.storage.buffer()
+        if buffer in flight.awaited:
+            flight.finish()
+        return number.from_address(buffer.address + m.view.offset * m.dtype.itemsize).value
 
     def tolist(self):
         """The elements as nested lists of Python numbers; a number for a tensor without dimensions."""
@@ -615,6 +624,11 @@ def covers(v) -> bool:
             return False
         step *= n
     return True
+
+
+# Numbers in memory that Python's have the form of.
+NUMBERS = {dt.bool_: ctypes.c_bool, dt.uint8: ctypes.c_uint8, dt.int8: ctypes.c_int8, dt.int16: ctypes.c_int16, dt.int32: ctypes.c_int32,
+           dt.int64: ctypes.c_int64, dt.float32: ctypes.c_float, dt.float64: ctypes.c_double}
 
 
 def host(t: Tensor) -> np.ndarray:

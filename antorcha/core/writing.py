@@ -12,7 +12,7 @@ from ..ops import factory, placement, record
 from ..ops import pointwise as pw
 from ..ops import view as view_ops
 from ..ops.record import core, meta, number, rounded
-from . import autograd
+from . import at_once, autograd
 from .arrays import tensor
 from .autograd import SpecialNode, edge_of
 from .storage import Storage
@@ -222,6 +222,8 @@ def copy_(self: Tensor, src, non_blocking=False):
     """Take over the values of `src`, broadcast and converted to this dtype; returns the tensor."""
     if not isinstance(src, Tensor):
         src = tensor(src)
+    if at_once.copy(self, src):
+        return self
     lead = record.broadcast_shapes("copy_", src._meta.view.shape, self._meta.view.shape)
     if lead != self._meta.view.shape:
         raise RuntimeError(f"The expanded size of the tensor must match: copy_ of shape {list(src.shape)} into {list(self.shape)}. "
@@ -240,6 +242,8 @@ def fill_(self, value):
         return self.copy_(value)
     if self._rg and mode.grad:
         return inplace(self, record.RECORDS["fill"].call, (value,))
+    if at_once.fill(self, value):
+        return self
     value = number(value)
     d, shape = self._meta.dtype, self._meta.view.shape
     return _inplace_replacing(self, lambda _: factory.full_of(shape, value, d, self._meta.device), None)

@@ -62,7 +62,7 @@ def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=AL
         if beside and plan.alone:
             plan.run_alone(nodes, leaves, numbers)
             return
-        plan.run(nodes, leaves, numbers, timed, None if wanted is ALL else -1 if wanted is None else nodes.index(wanted))
+        plan.run(nodes, leaves, numbers, timed, None if wanted is ALL else -1 if wanted is None else wanted.index)
         _last[0] = plan
 
 
@@ -113,9 +113,10 @@ def identify(nodes: list[Node], beside: bool = True) -> tuple:
     where a plan is made.
     """
     windows: dict = {}
+    still, moves = window.STILL, window.moves
     for i, n in enumerate(nodes):
         n.index = i
-        if n.form.places is not window.STILL and window.moves(n.form) and tape.state.watch is None:
+        if n.form.places is not still and moves(n.form) and tape.state.watch is None:
             window.frame(n, windows)
     windows.clear()
     inputs = [s for n in nodes for s in n.inputs]

@@ -120,12 +120,10 @@ def flush_part(pending: list[Node]) -> None:
 
 def _execute(pending: list[Node], device: str, wanted=ALL, beside: bool = False) -> None:
     """Compute some of the recorded nodes."""
-    from . import flush as execution  # the compiler is loaded with the first value that is needed
-
-    begin = time.perf_counter()
+    begin = time.perf_counter() if watchers else 0.0
     try:
         _take(pending)
-        execution.flush(pending, device=device, wanted=wanted, beside=beside)
+        (_execution or _load()).flush(pending, device=device, wanted=wanted, beside=beside)
     except KeyboardInterrupt as error:
         _put_back(pending, error)
         pending.clear()         # what the error's traceback refers to would count as wanted
@@ -135,6 +133,17 @@ def _execute(pending: list[Node], device: str, wanted=ALL, beside: bool = False)
         raise
     for watch in watchers:
         watch(begin, time.perf_counter())
+
+
+_execution = None   # the module `flush`
+
+
+def _load():
+    """The compiler is loaded with the first value that is needed."""
+    global _execution
+    from . import flush as _execution
+
+    return _execution
 
 
 def _needed(wanted) -> list[Node]:

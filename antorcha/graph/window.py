@@ -47,13 +47,14 @@ def frame(n: Node, windows: dict) -> None:
                 and v.numel and min(v.strides, default=0) >= 0:
             key = (s, v.offset, reach(v))
             if key not in windows:
-                windows[key] = _window(*key)
+                windows[key] = part(*key)
             inputs[j], views[j] = windows[key], view(v.shape, v.strides)
     f = n.form
     n.inputs, n.form = tuple(inputs), form(f.op, tuple(views), f.static, f.shape, f.numel, f.dtype)
 
 
-def _window(whole: Node, start: int, count: int) -> Node:
+def part(whole: Node, start: int, count: int) -> Node:
+    """`count` elements of a value in memory as a leaf of its own."""
     size = whole.dtype.itemsize
     buffer = Buffer.within(whole.buffer, start * size, count * size)
     if whole.buffer in flight.awaited:

@@ -24,6 +24,8 @@ from .view import reach
 
 ALIGN = 64
 FEW = 4         # steps that are not worth handing to another thread
+BRIEF = 16      # most steps of a plan that is run at once, if none of them has work for several threads
+POINTERS = 48   # most that are bound one by one: NumPy takes as long for a few as for these
 _arena: Buffer | None = None
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)     # words, tiles from, to, scratch
 
@@ -216,8 +218,6 @@ class Plan:
         self.pointer_at, self.pointer_row, self.pointer_offset = (np.array(c, np.int64) for c in zip(*pointers)) if pointers else \
             (np.zeros(0, np.int64),) * 3
         self.floats, self.integers = floats, integers
-        self.float_at = np.array([f[0] for f in floats], np.int64)
-        self.integer_at = np.array([f[0] for f in integers], np.int64)
 
     def _segments(self) -> None:
         """Runs of native steps, between externs and after the last check."""
@@ -266,6 +266,10 @@ class Plan:
         self.runs = [(self.steps_address + 32 * s[0], s[1], s[2], n == self.check_after)
                      for n, s in enumerate(self.segments if self.native else [])]
         self.alone = self.native and len(rows) < FEW and not self.arena_bytes and not self.scratch and not self.checks
+        self.brief = self.native and len(rows) <= BRIEF and all([tiles <= grain for *_, tiles, grain in rows])
+        few = len(self.pointer_at) <= POINTERS
+        self.few = list(zip(self.pointer_at.tolist(), self.pointer_row.tolist(), self.pointer_offset.tolist())) if few else None
+        self.word, self.float_word = memoryview(self.words), memoryview(self.float_words)
         self.bound = None       # who bound the arguments last, if they are to be bound by half
         self.times: dict = {}
 
@@ -301,8 +305,43 @@ class Plan:
         `wanted`: the number of a node; steps after the one that computes it may go on in the background. None: all steps are waited
         for; -1: none needs be.
         """
-        if not self._attempt(nodes, leaves, numbers, timed, wanted, self.safe):
+        if self.brief and not timed and (wanted is None or len(self.steps) - self.written.get(wanted, -1) <= FEW):
+            self._run_briefly(nodes, leaves, numbers)
+        elif not self._attempt(nodes, leaves, numbers, timed, wanted, self.safe):
             self._attempt(nodes, leaves, numbers, timed, wanted, -1)     # the program handled the interrupt itself
+
+    def _run_briefly(self, nodes: list, leaves: list, numbers: list) -> None:
+        """As `run`, for a plan of little work: nothing is left to other threads, and an interrupt waits. How many native calls have ended
+        tells where one came: what has written over memory of leaves must be finished, and cannot be done twice."""
+        buffers = self._bind_all(leaves, numbers)
+        begun, interrupt = pool.completed(), None
+        while True:
+            try:
+                ended = pool.completed() - begun
+                if self.checks and any(self.noted):
+                    self._raise(nodes)
+                if ended == len(self.runs):
+                    self._give(nodes, buffers)
+                    break
+                address, count, first, _ = self.runs[ended]
+                if interrupt is not None and first <= self.safe:
+                    break
+                pool.run_at(address, count)
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
+    def _bind_all(self, leaves: list, numbers: list) -> list:
+        """Bind all arguments; the buffers of the results."""
+        buffers = self._results(leaves, Buffer.allocate)
+        base = arena(self.arena_bytes).address if self.arena_bytes else 0
+        self._bind([*[n.buffer.address for n in leaves], *[b.address for b in buffers], base, self.status_address], numbers)
+        if self.checks:
+            self.status.fill(0)
+        if self.scratch:
+            pool.reserve_scratch(self.scratch)
+        return buffers
 
     def _attempt(self, nodes: list, leaves: list, numbers: list, timed: bool, wanted: int | None, safe: int) -> bool:
         """Run; False if an interrupt ended it before step `safe`, where nothing has been changed."""
@@ -431,12 +470,19 @@ class Plan:
     def _bind(self, addresses: list, numbers: list) -> None:
         """Addresses and numbers into the arguments."""
         self.bound = None
-        table = np.array(addresses, np.int64)
-        self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
-        if self.floats:
-            self.float_words[self.float_at] = [numbers[k] for _, k in self.floats]
-        if self.integers:
-            self.words[self.integer_at] = [_integer(numbers[k], flag) for _, k, flag in self.integers]
+        if self.few is not None:
+            words = self.word
+            for at, row, offset in self.few:
+                words[at] = addresses[row] + offset
+        else:
+            table = np.array(addresses, np.int64)
+            self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
+        words = self.float_word
+        for at, k in self.floats:
+            words[at] = numbers[k]
+        words = self.word
+        for at, k, flag in self.integers:
+            words[at] = _integer(numbers[k], flag)
 
     def _give(self, nodes: list, buffers: list) -> None:
         """The live nodes become leaves."""

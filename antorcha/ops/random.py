@@ -249,9 +249,10 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
     if input.dim() and input.shape[-1] > 2 ** 24:
         raise RuntimeError("number of categories cannot exceed 2^24")
     weights = np.array(core.host(input.detach()), np.float64, ndmin=2)
-    if not np.isfinite(weights).all() or (weights < 0).any():
+    least, totals = weights.min(initial=np.inf), weights.sum(1)
+    if not least >= 0 or not np.isfinite(totals).all() and not np.isfinite(weights).all():
         raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
-    if (weights.sum(1) <= 0).any():
+    if (totals <= 0).any():
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
     if num_samples <= 0:
         raise RuntimeError("cannot sample n_sample <= 0 samples")
@@ -262,14 +263,14 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         # The largest of w / Exp(1) falls on i with probability proportional to w_i.
         kind = _numpy_float(input.dtype)
         keys = weights.astype(kind) / rng.exponential(weights.size).reshape(weights.shape).astype(kind)
-        picked = np.argsort(-keys, axis=1, kind="stable")[:, :num_samples]
+        picked = keys.argmax(1)[:, None] if num_samples == 1 else np.argsort(-keys, axis=1, kind="stable")[:, :num_samples]
     else:
         cumulative = np.cumsum(weights, axis=1, dtype=_numpy_float(input.dtype))
         cumulative /= cumulative[:, -1:]
         draws = rng.uniform(weights.shape[0] * num_samples, np.float64).reshape(-1, num_samples)
         picked = np.stack([np.searchsorted(c, d, side="right") for c, d in zip(cumulative, draws)])
         picked = np.minimum(picked, weights.shape[1] - 1)
-    result = core.from_numpy(np.ascontiguousarray(picked.astype(np.int64)).reshape(tuple(input.shape[:-1]) + (num_samples,)))
+    result = _tensor(picked.reshape(-1), tuple(input.shape[:-1]) + (num_samples,), dt.int64)
     return _finish("multinomial", result, out, False, input.device)
 
 

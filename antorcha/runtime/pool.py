@@ -199,6 +199,11 @@ def counts() -> tuple[int, int]:
     return (0, 0) if _pool is None else (_pool.completed.value, _pool.submitted.value)
 
 
+def completed() -> int:
+    """How many lists of steps have been run on a caller's thread."""
+    return 0 if _pool is None else _pool.completed.value
+
+
 def steps_done() -> int:
     """How many steps of the last list were done whole."""
     return _pool.steps_done.value

@@ -6,6 +6,8 @@ from collections import namedtuple
 
 import antorcha as torch
 
+from ...core.at_once import present
+
 _Fields = namedtuple("_Fields", ["data", "batch_sizes", "sorted_indices", "unsorted_indices"], defaults=[None, None, None])
 
 
@@ -160,6 +162,12 @@ def pad_sequence(sequences, batch_first=False, padding_value=0.0, padding_side="
     if not sequences or not all(isinstance(s, torch.Tensor) for s in sequences):
         raise RuntimeError("pad_sequence: Expected iterable for input sequences, of at least one tensor")
     longest = max(s.shape[0] for s in sequences)
+    first = sequences[0]
+    if all([present(s) and not s.requires_grad and s.dtype is first.dtype and s.shape[1:] == first.shape[1:] for s in sequences]):
+        padded = first.new_full((len(sequences), longest, *first.shape[1:]), padding_value)     # lengths are no part of a recording
+        for row, s in zip(padded, sequences):
+            (row[:len(s)] if padding_side == "right" else row[longest - len(s):]).copy_(s)
+        return padded if batch_first else padded.transpose(0, 1)
 
     def padded(s):
         missing = longest - s.shape[0]
