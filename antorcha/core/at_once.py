@@ -103,7 +103,8 @@ def _writable(t) -> int | None:
         return None
     if storage.node.buffer is None:
         node = storage.node
-        if node.form.op not in (FULL, EMPTY) or node.form.numel * m.dtype.itemsize > CONSTANT or type(node.inputs[0]) not in (int, float, bool):
+        form = node.form
+        if form.op not in (FULL, EMPTY) or form.numel * m.dtype.itemsize > CONSTANT or type(node.inputs[0]) not in (int, float, bool):
             return None
         storage.node = _constant(node)
     elif held([storage.node], [1])[0] or held([storage.node.buffer], [1])[0]:

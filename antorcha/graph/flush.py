@@ -49,10 +49,11 @@ def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=AL
         key, leaves, numbers = identify(nodes, beside)
         key = (device, key)
         plan = _plans.get(key)
+        number = None if wanted in (ALL, None) else wanted.index
         if plan is None:
             counters["made"] += 1
             with _no_collection():
-                plan = _plan(nodes, leaves, key[1], device, None if wanted in (ALL, None) else nodes.index(wanted))
+                plan = _plan(nodes, leaves, key[1], device, number)
             if len(_plans) >= PLANS:
                 del _plans[min(_plans.items(), key=lambda item: item[1].used)[0]]
             _plans[key] = plan
@@ -62,7 +63,7 @@ def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=AL
         if beside and plan.alone:
             plan.run_alone(nodes, leaves, numbers)
             return
-        plan.run(nodes, leaves, numbers, timed, None if wanted is ALL else -1 if wanted is None else wanted.index)
+        plan.run(nodes, leaves, numbers, timed, -1 if wanted is None else number)
         _last[0] = plan
 
 

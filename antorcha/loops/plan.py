@@ -24,7 +24,7 @@ from .view import reach
 
 ALIGN = 64
 FEW = 4         # steps that are not worth handing to another thread
-BRIEF = 16      # most steps of a plan that is run at once, if none of them has work for several threads
+BRIEF = 64      # most chunks, of all steps together, of a plan that is run at once
 POINTERS = 48   # most that are bound one by one: NumPy takes as long for a few as for these
 _arena: Buffer | None = None
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)     # words, tiles from, to, scratch
@@ -266,7 +266,7 @@ class Plan:
         self.runs = [(self.steps_address + 32 * s[0], s[1], s[2], n == self.check_after)
                      for n, s in enumerate(self.segments if self.native else [])]
         self.alone = self.native and len(rows) < FEW and not self.arena_bytes and not self.scratch and not self.checks
-        self.brief = self.native and len(rows) <= BRIEF and all([tiles <= grain for *_, tiles, grain in rows])
+        self.brief = self.native and sum([-(-tiles // max(grain, 1)) for *_, tiles, grain in rows]) <= BRIEF
         few = len(self.pointer_at) <= POINTERS
         self.few = list(zip(self.pointer_at.tolist(), self.pointer_row.tolist(), self.pointer_offset.tolist())) if few else None
         self.word, self.float_word = memoryview(self.words), memoryview(self.float_words)
@@ -311,8 +311,9 @@ class Plan:
             self._attempt(nodes, leaves, numbers, timed, wanted, -1)     # the program handled the interrupt itself
 
     def _run_briefly(self, nodes: list, leaves: list, numbers: list) -> None:
-        """As `run`, for a plan of little work: nothing is left to other threads, and an interrupt waits. How many native calls have ended
+        """As `run`, for a plan of little work: nothing is left to the background, and an interrupt waits. How many native calls have ended
         tells where one came: what has written over memory of leaves must be finished, and cannot be done twice."""
+        flight.finish()     # its calls are counted, too
         buffers = self._bind_all(leaves, numbers)
         begun, interrupt = pool.completed(), None
         while True:
