@@ -59,7 +59,7 @@ def names(dims: tuple) -> list[str]:
 
 
 def multiply(a: np.ndarray, b: np.ndarray, batch: int = 0, ms: int = 1, ns: int = 1, out_order=None, prologue=None,
-             epilogue=None) -> np.ndarray:
+             epilogue=None, windows="") -> np.ndarray:
     """out[batch, m, n] of a[batch, m, k] and b[batch, n, k], each group some dimensions deep, through a kernel."""
     p = Product()
     bs, m, n, k = (p.dims(stem, e) for stem, e in (("b", a.shape[:batch]), ("m", a.shape[batch:batch + ms]),
@@ -73,8 +73,18 @@ def multiply(a: np.ndarray, b: np.ndarray, batch: int = 0, ms: int = 1, ns: int 
     x = prologue(x) if prologue else x
     v = ir.value("acc", d)
     v = epilogue(v) if epilogue else v
-    p.run(Contraction(bs, m, n, k, x, y, (ir.store(p.array("out", out), p.offset(out, names(bs + m + n)), v),), d))
+    p.run(Contraction(bs, m, n, k, x, y, (ir.store(p.array("out", out), p.offset(out, names(bs + m + n)), v),), d, windows))
     return out
+
+
+def convolve(rng, channels: int, run: int, outputs: int, dtype, epilogue=None) -> None:
+    """Windows of 3 x 3 in two images of five rows, `run` wide, against NumPy."""
+    images = values(rng, (2, channels, 7, run + 2), dtype)
+    windows = np.lib.stride_tricks.sliding_window_view(images, (3, 3), (2, 3)).transpose(0, 2, 3, 1, 4, 5)      # images, rows, run, k
+    weight = values(rng, (outputs, channels, 3, 3), dtype)
+    expected = np.einsum("ocij,nhwcij->onhw", weight, windows)
+    got = multiply(weight, windows, ns=3, epilogue=epilogue, windows="n")
+    np.testing.assert_array_equal(got, epilogue(expected) if epilogue else expected)
 
 
 def values(rng, shape, dtype) -> np.ndarray:
@@ -200,6 +210,7 @@ def test_register_tiles_of_other_processors(machine, width, features, monkeypatc
     def forget():
         kernel._kernels.clear()
         gemm._multiply.cache_clear()
+        gemm._multiply_windows.cache_clear()
         gemm._tiles.cache_clear()
 
     with monkeypatch.context() as patch:
@@ -217,8 +228,19 @@ def test_register_tiles_of_other_processors(machine, width, features, monkeypatc
             a, b = values(rng, (301, 101), dtype), values(rng, (301, 67), dtype)
             np.testing.assert_array_equal(multiply(a.T, b.T), a.T @ b)
             np.testing.assert_array_equal(multiply(a.T[:20], b.T[:30]), a.T[:20] @ b[:, :30])       # read where they lie
+            for run in (3, 5, 11, 16):
+                convolve(rng, 4, run, 33, dtype)
     finally:
         forget()
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_windows_are_read_where_they_lie(dtype):
+    rng = np.random.default_rng(8)
+    for run in (1, 3, 4, 5, 7, 8, 11, 13, 14, 15, 28, 31, 57):      # slivers of each height, some begin in the one before
+        convolve(rng, 3, run, 37, dtype)
+    convolve(rng, 130, 17, 70, dtype)       # several blocks of k
+    convolve(rng, 3, 14, 5, dtype, epilogue=lambda v: v * 2 + 1)
 
 
 def test_sizes_of_the_blocking():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..base import dtype as dt
 from . import index, ir
 from .element import Elements, views_of
@@ -88,8 +90,20 @@ def contraction(lowering, group) -> list[Call]:
         body.append(w.put(buffer, d, coarse[v], value))
     if not tiled(dtype):
         return [w.finish([plain(letters, operands, body, dtype)], group)]
-    c = ir.Contraction(*(tuple(letters[label]) for label in "bmnk"), *operands, tuple(body), dtype)
+    sizes = [math.prod(domain[d] for d in g) for g in groups]
+    last = {dims[g[0]][0]: i for i, g in enumerate(groups)}
+    windows = [label for label, (_, element, _) in zip("mn", sides)
+               if all(_windows(v, sizes, last, label) for v in views_of([element]))]
+    c = ir.Contraction(*(tuple(letters[label]) for label in "bmnk"), *operands, tuple(body), dtype, windows[0] if len(windows) == 1 else "")
     return [w.finish([ir.contract(c)], group)]
+
+
+def _windows(v: View, sizes: list[int], last: dict, label: str) -> bool:
+    """Whether places of an operand overlap along its own dims and along k, and those along its own lie in longer runs."""
+    if label not in last or "k" not in last:
+        return False
+    mine, k = last[label], last["k"]
+    return v.strides[mine] == 1 and 0 < v.strides[k] < sizes[mine] and sizes[mine] > sizes[k]
 
 
 def tiled(dtype) -> bool:

@@ -368,6 +368,8 @@ class Contraction:
     index map, casts and pointwise prologues included. They are evaluated while packing.
     `body`: the epilogue: statements for one (batch, m, n), which read the finished sum as `value("acc")`.
     `dtype`: of the sum.
+    `windows`: "m" or "n" if places along this group and along k are the same elements of A or B, as with the windows of a convolution, and
+    lie in longer runs along it; "" if there is no such group.
     """
 
     batch: tuple
@@ -378,6 +380,7 @@ class Contraction:
     b: Op
     body: tuple
     dtype: dt.dtype
+    windows: str = ""
 
 
 def contract(c: Contraction) -> Op:
@@ -525,7 +528,8 @@ class Printer:
     def _contract(self, c: Contraction) -> None:
         dims = " ".join(f"{label}({', '.join(f'{n} < {self._name(e)}' for n, e in getattr(c, label))})"
                         for label in ("batch", "m", "n", "k"))
-        self._emit(f"contract {dims} : {c.dtype.code}")
+        windows = f" windows({c.windows})" if c.windows else ""
+        self._emit(f"contract {dims} : {c.dtype.code}{windows}")
         self._scope(lambda: self._emit(f"a = {self._name(c.a)}"))
         self._scope(lambda: self._emit(f"b = {self._name(c.b)}"))
         self._body(c.body)

@@ -24,12 +24,12 @@ from ..base import dtype as dt
 from ..loops import ir
 from ..loops.ir import Contraction, Op, Program, floordiv, maximum, minimum
 from ..runtime import cpu, jit, pool
-from . import llvm, matvec, microkernel, multiply
+from . import llvm, matvec, microkernel, multiply, windows
 from .formula import Formula, evaluate
 from .kernel import Kernel
 from .llvm import Emitter
 from .matvec import MatrixVector, is_matvec
-from .microkernel import SPAN, STAGE, STRIPE, Function, Shape, prefetch
+from .microkernel import SPAN, STAGE, STRIPE, Function, Shape, load_vector, prefetch, store_vector
 from .nest import (
     Body,
     along_k,
@@ -44,6 +44,7 @@ from .nest import (
     vector_loop,
 )
 from .offsets import coefficient, loads
+from .packing import transposed
 
 STRIP = 18            # slivers of A (mr rows each) in a strip, where there are many
 WORK = 1 << 21        # multiply-adds that are worth a tile of their own
@@ -64,7 +65,7 @@ class Blocking:
     """Extents and the sizes of tiles, as int64 expressions of the program's arguments.
 
     A tile is a strip of rows x a block of columns of one product; its number counts strips first, then blocks, then the batch.
-    Strips are whole slivers of A and blocks whole panels of B, shared out evenly.
+    Strips are whole slivers of A and blocks whole panels of B, shared out evenly. The rows of `windows` are counted with gaps.
     """
 
     batch: Op
@@ -84,7 +85,7 @@ class Blocking:
 
 def blocking(c: Contraction) -> Blocking:
     s = _shape(c)
-    batch, m, n, k = (product(dims) for dims in (c.batch, c.m, c.n, c.k))
+    batch, m, n, k = (product(dims) for dims in (c.batch, counted_rows(c), c.n, c.k))
     slivers, panels = ceildiv(m, s.mr), ceildiv(n, s.nr)
     wanted = minimum(maximum(floordiv(m * n * k, WORK), 1), TILES)
     blocks = ceildiv(n, s.nc)
@@ -131,13 +132,36 @@ def _round_up(a: Op, unit: int) -> Op:
 # -- how operands lie in memory ---------------------------------------------------------------------------------
 
 def oriented(c: Contraction) -> Contraction:
-    """`c`, or its transpose where that stores along n: vectors lie along n. A vector's product has its indices in m."""
+    """`c`, or its transpose where that stores along n: vectors lie along n. A vector's product has its indices in m; windows are A,
+    whatever is stored."""
     if not c.n:
         return c
+    if c.m and (c.windows == "m" or not c.windows and not is_turned(c)):
+        return c
+    return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype, "m" if c.windows else "")
+
+
+def is_turned(c: Contraction) -> bool:
+    """Whether what is stored lies along m rather than along n."""
     places = [s.args[0] for s in stores(c.body)]
-    if not c.m or contiguous(places, c.m) > contiguous(places, c.n):
-        return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype)
-    return c
+    return contiguous(places, c.m) > contiguous(places, c.n)
+
+
+def has_windows(c: Contraction) -> Op | None:
+    """Whether A is read where it lies by the loops of `windows.py`, a condition on the sizes; None if it never is."""
+    if c.windows != "m" or is_matvec(c) or not _in_runs(c.a, c.m, c.dtype):
+        return None
+    s = _shape(c)
+    return ir.integer(0) < windows.pay(s, c.m[-1][1], ceildiv(product(c.n), s.nr))
+
+
+def counted_rows(c: Contraction) -> tuple:
+    """The dims of the rows as tiles count them."""
+    when = has_windows(c)
+    if when is None:
+        return c.m
+    (name, run), s = c.m[-1], _shape(c)
+    return *c.m[:-1], (name, ir.select(when, windows.slivers(s, run) * s.mr, run))
 
 
 def _in_memory(operand: Op, rows: tuple, k: tuple, dtype: dt.dtype) -> bool:
@@ -174,6 +198,8 @@ class ContractionKernel(Kernel):
         library = jit.load_module(self.key, self.ir)
         if "multiply" in library:
             ctypes.c_void_p.from_address(library["multiply"]).value = _multiply(self.contraction.dtype)
+        if "multiply_windows" in library:
+            ctypes.c_void_p.from_address(library["multiply_windows"]).value = _multiply_windows(self.contraction.dtype)
         self.address = library["kernel"]
 
     def ir(self) -> str:
@@ -208,28 +234,38 @@ def _multiply(dtype: dt.dtype) -> int:
     return jit.load_module(f"microkernel {s}", lambda: multiply.module(s))["multiply"]
 
 
+@functools.cache
+def _multiply_windows(dtype: dt.dtype) -> int:
+    """The same for those that have windows."""
+    s = microkernel.shape(dtype)
+    return jit.load_module(f"windows {s}", lambda: windows.module(s))["multiply_windows"]
+
+
 def emit(program: Program, c: Contraction) -> str:
     """The IR of the kernel of a program whose body is the contraction `c`."""
     if is_matvec(c):
         return matvec.emit(program, c)
     s, b = _shape(c), blocking(c)
     writer = _Writer(program, c, s)
-    along_a = along_k(c.a, c.m, c.k)
-    either = _in_runs(c.b, c.n, c.dtype) and _in_runs(c.b, c.k, c.dtype)     # the longer runs are known when the sizes are
-    ways = (False, True) if either else (along_k(c.b, c.n, c.k),)
-    fills = []
+    functions = []
     if not _in_memory(c.a, c.m, c.k, c.dtype):
-        fills += [writer.fill("fill_a", c.a, c.m, *((s.kc, s.a_stride) if along_a else (s.mr, s.mr)), along_a)]
+        functions += [writer.fill(f"fill_a_{int(way)}", c.a, c.m, *((s.kc, s.a_stride) if way else (s.mr, s.mr)), way)
+                      for way in _ways(c.a, c.m, c)]
     if not _in_memory(c.b, c.n, c.k, c.dtype):
-        fills += [writer.fill(f"fill_b_{int(way)}", c.b, c.n, *((STAGE, s.stage_stride) if way else (s.nr, s.nr)), way) for way in ways]
-    functions = [
-        *fills,
-        writer.touch(),
-        writer.finish(),
-        writer.kernel(b, along_a, ways),
-        "@multiply = global ptr null",     # set once loaded: the loops are a module of their own
-    ]
-    return llvm.module(functions, writer.emitters)
+        functions += [writer.fill(f"fill_b_{int(way)}", c.b, c.n, *((STAGE, s.stage_stride) if way else (s.nr, s.nr)), way)
+                      for way in _ways(c.b, c.n, c)]
+    functions += ["@multiply = global ptr null"]     # set once loaded: the loops are a module of their own
+    if has_windows(c) is not None:
+        functions += [writer.lists(), "@multiply_windows = global ptr null"]
+    functions += [writer.touch(), writer.finish(), writer.kernel(b)]
+    return llvm.module(functions, writer.emitters, f'{llvm.ATTRIBUTES} "no-builtins"')      # short copies are no calls of memcpy
+
+
+def _ways(operand: Op, rows: tuple, c: Contraction) -> tuple:
+    """Whether an operand is packed along k: one or, if it lies in runs along both, either; the longer runs are known when the sizes are."""
+    if _in_runs(operand, rows, c.dtype) and _in_runs(operand, c.k, c.dtype):
+        return False, True
+    return (along_k(operand, rows, c.k),)
 
 
 def _without_denormals(f: Function, emitter: Emitter) -> Callable[[], None]:
@@ -260,6 +296,8 @@ class _Writer:
 
     def __init__(self, program: Program, c: Contraction, s: Shape):
         self.program, self.c, self.s = program, c, s
+        self.turned = is_turned(c)
+        self.outer, self.inner = (c.n, c.m) if self.turned else (c.m, c.n)      # of the epilogue's loops
         self.emitters: list[Emitter] = []
 
     def _function(self, head: str) -> tuple[Body, Emitter]:
@@ -336,8 +374,8 @@ class _Writer:
                            f"ptr {f.pointer(row, element, column)}, i32 {self.s.bytes}, {mask} {present})")
 
     def _list_runs(self, f: Function, emitter, inner: tuple, at, entry) -> str:
-        """Lists the runs of a range, at most a vector long: where each is, its column, and the mask of its length. What lies in memory right
-        after the run before joins it. Gives their number; after them there is room for empty ones to fill a group."""
+        """Lists the runs of a range, at most a vector long: where each is, its column, and the mask of its length. What lies right after
+        the run before joins it. Gives their number; after them stand empty ones, to fill a group."""
         dims, first, count = inner
         lanes, extent = self.s.lanes, self._extents(f, emitter, dims)
         with f.loop("0", count, carry=[*split(f, first, extent), "-1", "0", "0", "0"], metadata=compact_loop(emitter)) as run, f.scope():
@@ -363,27 +401,39 @@ class _Writer:
                 f.line(f"store i64 {value}, ptr {entry(table, f.let(f'add nsw i64 {runs}, {i}'))}")
         return runs
 
+    def lists(self) -> str:
+        """What stands in for `fill_a` where A has windows."""
+        f, emitter = self._of_batch(
+            "define internal void @list_a(ptr noalias readonly %args, ptr noalias readonly %batch, i64 %row, i64 %rows, i64 %k, "
+            "i64 %count, ptr noalias %out)")
+        c = self.c
+        windows.make_lists(f, emitter, self.s, emitter.slots[c.a.attr], c.a.args[0], c.m, counted_rows(c), c.k)
+        return f.text()
+
     def touch(self) -> str:
-        """Lists the lines that the epilogue of a register tile writes or reads along n: they are fetched while its sum is computed."""
+        """Lists the lines that the epilogue of a register tile writes or reads: they are fetched while its sum is computed."""
         f, emitter = self._of_batch(
             "define internal void @touch(ptr noalias readonly %args, ptr noalias readonly %batch, i64 %m, i64 %rows, i64 %n, "
             "ptr noalias %lines)")
-        m, n, along = self.c.m, self.c.n, self._touched()
+        outer, inner, along = self.outer, self.inner, self._touched()
         if not along:
             return f.text()
-        for (name, _), operand in zip(n, split(f, "%n", self._extents(f, emitter, n))):
+        starts, rows, length = ("%n", "%m"), "%rows", self.s.nr
+        if self.turned:
+            starts, rows, length = ("%m", "%n"), str(self.s.nr), self.s.mr
+        for (name, _), operand in zip(inner, split(f, starts[0], self._extents(f, emitter, inner))):
             emitter.indices[name] = operand
-        extent = self._extents(f, emitter, m)
+        extent = self._extents(f, emitter, outer)
         count = f.let("load i64, ptr %lines")
         few = emitter.meta('!{!"llvm.loop.vectorize.enable", i1 false}')       # rows: vectors of addresses take long to compile
-        with f.loop("0", "%rows", carry=[*split(f, "%m", extent), count], metadata=compact_loop(emitter, few)) as row, f.scope():
+        with f.loop("0", rows, carry=[*split(f, starts[1], extent), count], metadata=compact_loop(emitter, few)) as row, f.scope():
             *indices, count = row.carried
-            for (name, _), operand in zip(m, indices):
+            for (name, _), operand in zip(outer, indices):
                 emitter.indices[name] = operand
             entry, number = f.pointer("%lines", "ptr", count), 0
             for slot, offset in along:
                 start = emitter.address(slot, offset)
-                size = self.s.nr * self.program.slots[slot].dtype.itemsize
+                size = length * self.program.slots[slot].dtype.itemsize
                 for at in range(0, size, SPAN):
                     number += 1
                     f.line(f"store ptr {f.pointer(start, 'i8', str(at))}, ptr {f.pointer(entry, 'ptr', str(number))}")
@@ -392,18 +442,19 @@ class _Writer:
         return f.text()
 
     def _touched(self) -> list[tuple]:
-        """What the epilogue writes or reads along n: (slot, offset)."""
+        """What the epilogue writes or reads along its inner loop: (slot, offset)."""
         found = [(s.attr, s.args[0]) for s in stores(self.c.body)]
         found += [(load.attr, load.args[0]) for s in stores(self.c.body) for load in loads(s.args[1])]
         unique = {(slot, id(offset)): (slot, offset) for slot, offset in found}.values()
-        return [x for x in unique if contiguous([x[1]], self.c.n) and coefficient(x[1], self.c.m[-1][0]) != 0][:TOUCHED]
+        return [x for x in unique if contiguous([x[1]], self.inner) and coefficient(x[1], self.outer[-1][0]) != 0][:TOUCHED]
 
     def finish(self) -> str:
         """The epilogue of a register tile. Rows of the tile beside it are fetched one at a time, while this one's are computed."""
         f, emitter = self._of_batch(
             "define internal void @finish(ptr noalias readonly %args, ptr noalias readonly %batch, i64 %m, i64 %rows, i64 %n, "
             "i64 %columns, ptr noalias readonly %tile, i1 %ahead)")
-        along = self._touched() if len(self.c.n) == 1 else []
+        along = self._touched() if len(self.c.n) == 1 and not self.turned else []
+        tile, stride = ("%turned", self._turn(f, emitter)) if self.turned else ("%tile", self.s.nr)
 
         def fetch() -> None:
             with f.when("%ahead"), f.scope():
@@ -414,15 +465,34 @@ class _Writer:
                         prefetch(f, f.pointer(start, "i8", str(at)))
 
         def element(outer: str, inner: str) -> None:
-            at = f.pointer(f.pointer("%tile", f"[{self.s.nr} x {self.s.llvm}]", outer), self.s.llvm, inner)
+            at = f.pointer(f.pointer(tile, f"[{stride} x {self.s.llvm}]", outer), self.s.llvm, inner)
             emitter.values["acc"] = f.let(f"load {self.s.llvm}, ptr {at}{emitter._access()}")
             for statement in self.c.body:
                 emitter.statement(statement)
 
         if along:
             emitter.intrinsics.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        self._sweep(f, emitter, (self.c.m, "%m", "%rows"), (self.c.n, "%n", "%columns"), self.s.nr, element, fetch if along else None)
+        rows, columns = (self.c.m, "%m", "%rows"), (self.c.n, "%n", "%columns")
+        if self.turned:
+            self._sweep(f, emitter, columns, rows, self.s.mr, element)
+        else:
+            self._sweep(f, emitter, rows, columns, self.s.nr, element, fetch if along else None)
         return f.text()
+
+    def _turn(self, f: Function, emitter) -> int:
+        """Transposes the tile; gives the elements from one column of it to the next."""
+        s = self.s
+        height = -(-s.mr // s.lanes) * s.lanes
+        emitter.allocas.append(f"  %turned = alloca [{s.nr * height} x {s.llvm}], align 64")
+        last = f.let("sub nsw i64 %rows, 1")
+        rows = [f.pointer("%tile", f"[{s.nr} x {s.llvm}]", f.least(last, str(r))) for r in range(height)]
+        for column in range(0, s.nr, s.lanes):
+            with f.when(f.let(f"icmp sgt i64 %columns, {column}")):
+                for first in range(0, height, s.lanes):
+                    square = [load_vector(f, s, f.pointer(row, s.llvm, str(column))) for row in rows[first:first + s.lanes]]
+                    for i, vector in enumerate(transposed(f, f"<{s.lanes} x {s.llvm}>", square)):
+                        store_vector(f, s, vector, f.pointer("%turned", s.llvm, str((column + i) * height + first)))
+        return height
 
     def _sweep(self, f: Function, emitter, outer: tuple, inner: tuple, full: int, element, row=None) -> None:
         """`for o in range(count): for i in range(count'): element(o, i)` with the groups' indices set, in vectors along i.
@@ -472,7 +542,17 @@ class _Writer:
     def _extents(self, f: Function, emitter, dims: tuple) -> list[str]:
         return [emitter.expression(extent) for _, extent in dims] if len(dims) > 1 else [""] * len(dims)
 
-    def kernel(self, b: Blocking, along_a: bool, ways: tuple) -> str:
+    def _packing(self, f: Function, emitter, side: str, operand: Op, rows: tuple) -> tuple[str, str]:
+        """Whether an operand is packed along k, and by what."""
+        ways = _ways(operand, rows, self.c)
+        if _in_memory(operand, rows, self.c.k, self.c.dtype):
+            return str(int(ways[0])), "null"
+        if len(ways) == 1:
+            return str(int(ways[0])), f"@fill_{side}_{int(ways[0])}"
+        along = f.let(f"icmp sgt i64 {emitter.expression(self.c.k[-1][1])}, {emitter.expression(rows[-1][1])}")
+        return along, f.let(f"select i1 {along}, ptr @fill_{side}_1, ptr @fill_{side}_0")
+
+    def kernel(self, b: Blocking) -> str:
         """Tiles [begin, end). Neighbouring strips of one block of columns are done in one go, which packs B once for all of them; a note
         at the beginning of scratch memory tells the next call what is packed."""
         f, emitter = self._function(f"define {llvm.SIGNATURE}")
@@ -482,11 +562,13 @@ class _Writer:
         loops = f.let("load ptr, ptr @multiply")
         c, dtype = self.c, self.c.dtype
         a_in_memory, b_in_memory = _in_memory(c.a, c.m, c.k, dtype), _in_memory(c.b, c.n, c.k, dtype)
-        fill_a = "null" if a_in_memory else "@fill_a"
-        along_b, fill_b = str(int(ways[0])), "null" if b_in_memory else f"@fill_b_{int(ways[0])}"
-        if len(ways) > 1:
-            along_b = f.let(f"icmp sgt i64 {emitter.expression(self.c.k[-1][1])}, {emitter.expression(self.c.n[-1][1])}")
-            fill_b = f.let(f"select i1 {along_b}, ptr @fill_b_1, ptr @fill_b_0")
+        along_a, fill_a = self._packing(f, emitter, "a", c.a, c.m)
+        along_b, fill_b = self._packing(f, emitter, "b", c.b, c.n)
+        when = has_windows(c)
+        if when is not None:
+            listed = emitter.expression(when)
+            fill_a = f.let(f"select i1 {listed}, ptr @list_a, ptr {fill_a}")
+            loops = f.let(f"select i1 {listed}, ptr {f.let('load ptr, ptr @multiply_windows')}, ptr {loops}")
         stripe = STAGE if _in_runs(self.c.b, self.c.n, self.c.dtype) else STRIPE
 
         def edge(number: str, units: str, parts: str, unit: int, end: str) -> str:
@@ -504,8 +586,8 @@ class _Writer:
             for i, index in enumerate(split(f, batch, extents)):
                 f.line(f"store i64 {index}, ptr {f.pointer(scratch, 'i64', str(i))}")
                 emitter.indices[c.batch[i][0]] = index
-            from_a = self._matrix(f, emitter, "%from_a", c.a, c.m, along_a) if a_in_memory else "%args"
-            from_b = self._matrix(f, emitter, "%from_b", c.b, c.n, ways[0]) if b_in_memory else "%args"
+            from_a = self._matrix(f, emitter, "%from_a", c.a, c.m, along_a == "1") if a_in_memory else "%args"
+            from_b = self._matrix(f, emitter, "%from_b", c.b, c.n, along_b == "1") if b_in_memory else "%args"
             left = f.least(f.let(f"sub nsw i64 %end, {tile.index}"), f.let(f"sub nsw i64 {strips}, {strip}"))
             tile.step = f.least(left, most)
             m0 = edge(strip, slivers, strips, self.s.mr, m)
@@ -517,7 +599,7 @@ class _Writer:
             packed = f.let(f"icmp eq i64 {f.let('load i64, ptr %scratch')}, {note}")
             f.line(f"store i64 {note}, ptr %scratch")
             f.line(f"call void {loops}(ptr %args, ptr {scratch}, i64 {m0}, i64 {m1}, i64 {n0}, i64 {n1}, i64 {k}, i64 {depth}, "
-                   f"ptr {from_a}, ptr {fill_a}, i1 {int(along_a)}, ptr {from_b}, ptr {fill_b}, i1 {along_b}, i64 {stripe}, "
+                   f"ptr {from_a}, ptr {fill_a}, i1 {along_a}, ptr {from_b}, ptr {fill_b}, i1 {along_b}, i64 {stripe}, "
                    f"i1 {keep}, i1 {packed}, ptr @touch, ptr @finish)")
         restore()
         return f.text()

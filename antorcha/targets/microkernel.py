@@ -7,7 +7,8 @@ wide and stays in the second level cache; slivers of A, `mr` rows high, are pack
 sliver and panel a *micro-kernel* adds kc outer products to an mr x nr tile of C held in registers.
 
 A micro-kernel is written for each height and width of a tile's edges, for either order in which A lies, and for operands that are packed
-or read where they lie. `packing.py` writes what packs them, `multiply.py` the loops around all this.
+or read where they lie. `packing.py` writes what packs them, `multiply.py` the loops around all this; `windows.py` is about an A that is
+read where it lies through a list, as in Dukhan, "The Indirect Convolution Algorithm" (arXiv:1907.02129).
 
 Memory is far: what comes next is fetched while a micro-kernel computes, some lines every few steps of its loop, as a list says. More at
 a time would keep the processor from reading its operands.
@@ -29,6 +30,9 @@ GROUP = 9            # slivers of A packed together where they lie side by side 
 BATCH_WORDS = 16     # i64 words at the start of scratch: the batch indices
 SPAN = 2 * cpu.LINE      # bytes of an entry in the list of what is fetched
 ENTRIES = 511        # most of that list
+
+
+PACKED, LIES, LISTED = "", "_lies", "_listed"     # how a micro-kernel finds its operands
 
 
 @dataclass(frozen=True)
@@ -213,13 +217,16 @@ class Function:
         return "\n".join([*self.lines[:2], *allocas, *self.lines[2:], "  ret void", "}", ""])
 
 
-def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, lies: bool) -> str:
+def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> str:
     """`tile[rows][nr] (+)= sum over k of A B`, the tile in registers, its first `vectors` vectors of a row.
 
     A lies as a[k][step_a] or, `along_k`, as a[row][step_a], B as b[k][step_b]; the steps are those of packed operands unless one of them
-    `lies` elsewhere. Meanwhile the listed lines are fetched, an entry each `unroll` steps.
+    `LIES` elsewhere. A `LISTED` A has its rows side by side, step_a is the address of a list of how many bytes from %a those of each k are;
+    right before it stands where the next such A is, of which the lines are fetched into the second level cache. Meanwhile the lines in %lines
+    are fetched, an entry each `unroll` steps.
     """
-    f = Function(f"define internal void @{micro_name(rows, vectors, along_k, lies)}(ptr noalias readonly captures(none) %a, i64 %step_a, "
+    lies, listed = way == LIES, way == LISTED
+    f = Function(f"define internal void @{micro_name(rows, vectors, along_k, way)}(ptr noalias readonly captures(none) %a, i64 %step_a, "
                  "ptr noalias readonly captures(none) %b, i64 %step_b, i64 %k, ptr noalias captures(none) %c, i1 %add, "
                  "ptr noalias readonly captures(none) %lines) noinline")
     vector = f"<{s.lanes} x {s.llvm}>"
@@ -235,9 +242,13 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, lies: bool) -
     if lies:
         bytes_a, bytes_b = (f.let(f"mul nsw i64 {step}, {s.bytes}") for step in ("%step_a", "%step_b"))
     else:
-        bytes_a, bytes_b = (s.a_stride if along_k else s.mr) * s.bytes, s.nr * s.bytes
+        bytes_a, bytes_b = 8 if listed else (s.a_stride if along_k else s.mr) * s.bytes, s.nr * s.bytes
     multiples_a, multiples_b = _multiples(f, bytes_a, base if along_k else unroll), _multiples(f, bytes_b, unroll)
-    starts = ["%a", *(_apart(f, "ptr", f.pointer("%a", "i8", _times(f, bytes_a, r))) for r in range(base, rows, base))]
+    if listed:
+        distances = f.let("inttoptr i64 %step_a to ptr")
+        following = f.let(f"load ptr, ptr {f.pointer(distances, 'i8', '-8')}")
+    starts = [distances if listed else "%a"]
+    starts += [_apart(f, "ptr", f.pointer("%a", "i8", _times(f, bytes_a, r))) for r in range(base, rows, base)]
     starts += ["%b", f.pointer("%b", "i8", _times(f, bytes_b, ROWS_AHEAD))]
     if lies:
         starts[-1] = _apart(f, "ptr", starts[-1])
@@ -269,7 +280,12 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, lies: bool) -
             if along_k:
                 a = [f.pointer(columns[r // base], "i8", multiples_a[r % base], str(step * s.bytes)) for r in range(rows)]
             else:
-                a = [f.pointer(columns[0], "i8", multiples_a[step], str(r * s.bytes)) for r in range(rows)]
+                column = f.pointer(columns[0], "i8", multiples_a[step])
+                if listed:
+                    distance = f.let(f"load i64, ptr {column}")
+                    prefetch(f, f.pointer(following, "i8", distance), 2)
+                    column = f.pointer("%a", "i8", distance)
+                a = [f.pointer(column, "i8", str(r * s.bytes)) for r in range(rows)]
             for v in range(vectors):
                 prefetch(f, f.pointer(later, "i8", multiples_b[step], str(v * s.lanes * s.bytes)))
             now = _outer_product(f, s, vectors, a, b, now, last if step == count - 1 else None)
@@ -339,12 +355,13 @@ def _fetch(f: Function, entry: str) -> None:
         prefetch(f, f.pointer(start, "i8", str(at)))
 
 
-def prefetch(f: Function, address: str) -> None:
-    f.line(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 3, i32 1)")
+def prefetch(f: Function, address: str, locality: int = 3) -> None:
+    """Asks for a line of memory: into the first level cache, or with locality 2 into the second."""
+    f.line(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 {locality}, i32 1)")
 
 
-def micro_name(rows: int, vectors: int, along_k: bool, lies: bool) -> str:
-    return f"micro_{rows}_{vectors}" + "_along_k" * along_k + "_lies" * lies
+def micro_name(rows: int, vectors: int, along_k: bool, way: str) -> str:
+    return f"micro_{rows}_{vectors}" + "_along_k" * along_k + way
 
 
 def mask_of(f: Function, s: Shape, count: str) -> str:

@@ -23,7 +23,7 @@ lies, but for edges: it may not read beyond them.
 
 from __future__ import annotations
 
-from .microkernel import SPAN, Function, Shape, micro_kernel, micro_name, origin
+from .microkernel import LIES, PACKED, SPAN, Function, Shape, micro_kernel, micro_name, origin
 from .packing import ahead, clear, pack, pack_a, pack_b, rows_along_k, side, transpose
 
 FEW_PANELS = 2       # an A in memory is read where it lies if there are no more panels than these
@@ -34,20 +34,27 @@ PAGE = 4096          # bytes after which addresses fall into the same set of a f
 
 def module(s: Shape) -> str:
     """The IR of `multiply` and all that it calls."""
-    variants = [(rows, vectors, along_k, lies) for lies, widths in ((False, s.widths), (True, [s.vectors]))
+    variants = [(rows, vectors, along_k, way) for way, widths in ((PACKED, s.widths), (LIES, [s.vectors]))
                 for along_k in (False, True) for vectors in widths for rows in s.row_variants]
-    parts = [micro_kernel(s, *variant) for variant in variants]
+    parts = [*micro_kernels(s, variants), transpose(s), rows_along_k(s), *(side(s, width) for width in sorted({s.mr, s.nr}))]
+    parts += [clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), multiply(s), *declarations(s)]
+    return "\n".join(parts)
+
+
+def micro_kernels(s: Shape, variants: list[tuple]) -> list[str]:
+    """Micro-kernels, and the table of their addresses."""
     addresses = ", ".join(f"ptr @{micro_name(*variant)}" for variant in variants)
-    parts += [f"@micro_kernels = internal constant [{len(variants)} x ptr] [{addresses}]"]
-    parts += [transpose(s), rows_along_k(s), *(side(s, width) for width in sorted({s.mr, s.nr}))]
-    parts += [clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), multiply(s)]
+    table = f"@micro_kernels = internal constant [{len(variants)} x ptr] [{addresses}]"
+    return [*(micro_kernel(s, *variant) for variant in variants), table]
+
+
+def declarations(s: Shape) -> list[str]:
     vector = f"<{s.lanes} x {s.llvm}>"
     suffix = f"v{s.lanes}f{8 * s.bytes}"
-    parts += [f"declare {vector} @llvm.fmuladd.{suffix}({vector}, {vector}, {vector})",
-              f"declare {vector} @llvm.masked.load.{suffix}.p0(ptr, i32, <{s.lanes} x i1>, {vector})",
-              "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
-              "declare i64 @llvm.smin.i64(i64, i64)", "declare i64 @llvm.smax.i64(i64, i64)", ""]
-    return "\n".join(parts)
+    return [f"declare {vector} @llvm.fmuladd.{suffix}({vector}, {vector}, {vector})",
+            f"declare {vector} @llvm.masked.load.{suffix}.p0(ptr, i32, <{s.lanes} x i1>, {vector})",
+            "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
+            "declare i64 @llvm.smin.i64(i64, i64)", "declare i64 @llvm.smax.i64(i64, i64)", ""]
 
 
 def multiply(s: Shape) -> str:
@@ -70,13 +77,7 @@ def multiply(s: Shape) -> str:
     lies = f.let(f"or i1 {a_lies}, {b_lies}")
     short = f.let(f"icmp sle i64 %k, {SHORT}")
     n_packed = _first_packed(f, b_lies, "%n0", "%n1", s.nr, [])
-    panel_size = f.let(f"mul nsw i64 %kc, {s.nr}")
-    block_size = f.let(f"mul nsw i64 {across}, {panel_size}")
-    up = f.let(f"add nsw i64 {k_stop}, {f.let('sub nsw i64 %kc, 1')}")
-    whole = f.let(f"mul nsw i64 {f.let(f'sdiv i64 {up}, %kc')}, {block_size}")
-    fits = f.let(f"icmp sle i64 {whole}, {s.nc * s.kc}")
-    to_next = f.let(f"select i1 {f.let(f'and i1 %keep, {fits}')}, i64 {block_size}, i64 0")     # else blocks of k take turns in one place
-    missing = f.let(f"xor i1 {f.let(f'and i1 %packed, {fits}')}, true")
+    panel_size, to_next, missing = where_b_is_packed(f, s, across, k_stop)
     with f.loop("0", k_stop, carry=["0"]) as p:
         p.step = "%kc"
         p.next = [f.let(f"add nsw i64 {p.carried[0]}, {to_next}")]
@@ -131,20 +132,31 @@ def multiply(s: Shape) -> str:
                     with f.when(f.let(f"and i1 {last}, {f.let(f'xor i1 {known}, true')}")):
                         f.line(f"call void %touch(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n}, ptr {lines})")
                     with f.when(blocked):
-                        _list_tile(f, s, tile, lines)
+                        list_tile(f, s, tile, lines)
                     with f.when(fetched):
                         first = f.let(f"mul nsw i64 {f.let(f'add nsw i64 {done}, {j.index}')}, {part}")
                         share = f.least(part, f.let(f"sub nsw i64 {outers}, {first}"))
                         f.line(f"call void @ahead(ptr %from_a, i64 {f.let(f'add nsw i64 {outer}, {first}')}, i64 {share}, i64 {inner}, "
                                f"i64 {inners}, i64 {depth}, ptr {lines})")
-                    micro_kernel = _chosen(f, s, height, width, lies)
-                    f.line(f"call void {micro_kernel}({sliver}, {panel}, i64 {depth}, ptr {tile}, i1 {further}, ptr {lines})")
+                    chosen = _chosen(f, s, height, width, lies)
+                    f.line(f"call void {chosen}({sliver}, {panel}, i64 {depth}, ptr {tile}, i1 {further}, ptr {lines})")
                     with f.when(last):
                         beside = f.let(f"icmp slt i64 {f.let(f'add nsw i64 {n}, {s.nr}')}, %n1")
                         f.line(f"call void %finish(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n}, i64 {width}, ptr {tile}, "
                                f"i1 {f.let(f'and i1 {short}, {beside}')})")
             g.next = [i.carried[1]]
     return f.text()
+
+
+def where_b_is_packed(f: Function, s: Shape, across: str, k_stop: str) -> tuple[str, str, str]:
+    """Elements of a panel of B, and from one block of k to the next; whether B must be packed."""
+    panel_size = f.let(f"mul nsw i64 %kc, {s.nr}")
+    block_size = f.let(f"mul nsw i64 {across}, {panel_size}")
+    up = f.let(f"add nsw i64 {k_stop}, {f.let('sub nsw i64 %kc, 1')}")
+    whole = f.let(f"mul nsw i64 {f.let(f'sdiv i64 {up}, %kc')}, {block_size}")
+    fits = f.let(f"icmp sle i64 {whole}, {s.nc * s.kc}")
+    to_next = f.let(f"select i1 {f.let(f'and i1 %keep, {fits}')}, i64 {block_size}, i64 0")     # else blocks of k take turns in one place
+    return panel_size, to_next, f.let(f"xor i1 {f.let(f'and i1 %packed, {fits}')}, true")
 
 
 def _a_where_it_lies(f: Function, s: Shape, across: str, size: str) -> str:
@@ -183,7 +195,7 @@ def _operand(f: Function, lies: str, matrix: tuple[str, str], packed: tuple[str,
     return f"ptr {address}, i64 {f.let(f'select i1 {lies}, i64 {matrix[1]}, i64 {packed[1]}')}"
 
 
-def _list_tile(f: Function, s: Shape, tile: str, lines: str) -> None:
+def list_tile(f: Function, s: Shape, tile: str, lines: str) -> None:
     """Lists the lines of a tile of partial sums."""
     count = f.let(f"load i64, ptr {lines}")
     entry = f.pointer(lines, "ptr", count)
@@ -193,16 +205,18 @@ def _list_tile(f: Function, s: Shape, tile: str, lines: str) -> None:
     f.line(f"store i64 {f.let(f'add nsw i64 {count}, {len(starts)}')}, ptr {lines}")
 
 
+def rank(f: Function, value: str, unit: int, sizes: list[int]) -> str:
+    """The number of the first of the sizes, `unit` each, that covers a value."""
+    number = "0"
+    for size in sizes[:-1]:
+        larger = f.let(f"icmp sgt i64 {value}, {size * unit}")
+        number = f.let(f"add nsw i64 {number}, {f.let(f'zext i1 {larger} to i64')}")
+    return number
+
+
 def _chosen(f: Function, s: Shape, height: str, width: str, lies: str) -> str:
     """Address of the lowest and narrowest micro-kernel that covers height x width."""
-    def rank(value: str, unit: int, sizes: list[int]) -> str:
-        number = "0"
-        for size in sizes[:-1]:
-            larger = f.let(f"icmp sgt i64 {value}, {size * unit}")
-            number = f.let(f"add nsw i64 {number}, {f.let(f'zext i1 {larger} to i64')}")
-        return number
-
-    along, row, column = f.let("zext i1 %along_k_a to i64"), rank(height, 1, s.row_variants), rank(width, s.lanes, s.widths)
+    along, row, column = f.let("zext i1 %along_k_a to i64"), rank(f, height, 1, s.row_variants), rank(f, width, s.lanes, s.widths)
     packed = f.let(f"add nsw i64 {f.let(f'mul nsw i64 {along}, {len(s.widths)}')}, {column}")      # the order of `module`
     elsewhere = f.let(f"add nsw i64 {along}, {2 * len(s.widths)}")
     number = f.let(f"mul nsw i64 {f.let(f'select i1 {lies}, i64 {elsewhere}, i64 {packed}')}, {len(s.row_variants)}")

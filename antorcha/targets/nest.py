@@ -116,7 +116,7 @@ def split(f: Function, flat: str, extents: list[str]) -> list[str]:
 
 
 def odometer(f: Function, indices: list[str], extents: list[str], step: str = "1") -> list[str]:
-    """The indices of the next flat index, or of the one `step` further on: a step that may reach the end of the last extent, not pass it."""
+    """The indices of the next flat index, or of the one `step` further on, where that is not beyond the end of the last extent."""
     found: list[str] = []
     carry = step
     for index, extent in zip(reversed(indices[1:]), reversed(extents[1:])):

@@ -67,7 +67,7 @@ def transpose(s: Shape) -> str:
         at = f.pointer("%panel", f"[{s.nr} x {s.llvm}]", k)
         at = f.pointer(at, s.llvm, column.index)
         rows = [load_vector(f, s, f.pointer(start, s.llvm, k), mask) for start in starts]
-        for i, row in enumerate(_transposed(f, f"<{s.lanes} x {s.llvm}>", rows)):
+        for i, row in enumerate(transposed(f, f"<{s.lanes} x {s.llvm}>", rows)):
             store_vector(f, s, row, f.pointer(at, s.llvm, str(i * s.nr)))
 
     with f.loop("0", "%rows") as column:
@@ -82,7 +82,7 @@ def transpose(s: Shape) -> str:
     return f.text()
 
 
-def _transposed(f: Function, vector: str, rows: list[str]) -> list[str]:
+def transposed(f: Function, vector: str, rows: list[str]) -> list[str]:
     """Transposes a square of vectors by exchanging off-diagonal blocks of half, a quarter, ... of its size (Eklundh 1972)."""
     lanes = len(rows)
     distance = lanes // 2
