@@ -14,7 +14,7 @@ from antorcha.base import config
 from antorcha.base import dtype as dt
 from antorcha.graph import flush, fuse
 from antorcha.graph.node import Node, Static, dense, leaf, view
-from antorcha.loops import blocks, ir, lower, scatter
+from antorcha.loops import blocks, ir, lower, scatter, tiled
 from antorcha.runtime.buffer import Buffer
 
 F1, F2 = Static(casts=(dt.float32,)), Static(casts=(dt.float32,) * 2)
@@ -272,7 +272,9 @@ def test_small_blocks(seed):
             m.setattr(module, "BLOCK", 5)
             m.setattr(module, "COLUMNS", 2)
         m.setattr(lower, "CHUNKS", 3)
-        m.setattr(lower, "TILE", 2)
+        m.setattr(lower, "FEWEST", 1)
+        for name, size in (("LEAST", 2), ("ROWS", 3), ("COLUMNS", 2)):
+            m.setattr(tiled, name, size)
         m.setattr(scatter, "COLUMNS", 2)
         m.setattr(fuse, "ONE_ROW", 3)
         m.setattr(fuse, "sum_chunks", lambda n: 2 if n.static.dims[3] == 1 and n.views[0].shape[-1] % 2 == 0 else 1)

@@ -19,10 +19,10 @@ from .blocks import BLOCK, COLUMNS, Blocks, finish, odometer, product, rewrite, 
 from .cost import cost_of
 from .element import Elements, views_of
 from .template import lowered
+from .tiled import Tiles, across
 from .view import View, dense, same, view
 from .writer import INT, Call, Writer, combined, decode, identity
 
-TILE = 16           # side of a tile of a transposition
 CHUNKS = 256        # most partial sums
 PARTIAL = 1 << 18   # partial sums of all columns together, on a GPU
 FEWEST = 16         # rows of a partial sum of columns: writing it and reading it again should cost little beside them
@@ -150,17 +150,8 @@ class Loops:
             return self._columns()
         if len(self.domain) <= 1 and not self.inner_reductions and not column:
             return self._flat()
-        across = self._across(views) if not self.reductions else None
-        return self._rows() if across is None else self._tiled(across)
-
-    def _across(self, views: list) -> int | None:
-        """The dimension along which something is contiguous that is read with long steps along the last: a transposition."""
-        last = len(self.domain) - 1
-        for v in views:
-            t = self.table[v].strides
-            if abs(t[last]) > 1 and self.domain[last] >= TILE and 1 in t[:last] and self.domain[t.index(1)] >= TILE:
-                return t.index(1)
-        return None
+        step = across(self.domain, [self.table[v] for v in views]) if not self.reductions else None
+        return self._rows() if step is None else Tiles(self, step).write()
 
     def _wall(self) -> int | None:
         g = self.group
@@ -443,7 +434,7 @@ class Loops:
         turns = 1 if self.lowering.fusion.gpu else rows_in_turn(self.domain[:wall], columns)     # a GPU has threads for all
         self.ahead = look_ahead(self, count, columns)
         if not self.crossing and turns == 1 and not self.ahead:
-            w.coords = self._bound(decode(ir.index("p"), rows), body) + inner_names
+            w.coords = self.bound(decode(ir.index("p"), rows), body) + inner_names
             self._row_body(body, {})
             return [w.finish([ir.loop("p", "parallel", product(rows), *body)], self.group)]
         chunk = max(1, BLOCK // columns, -(-count // CHUNKS)) if self.crossing else turns
@@ -484,35 +475,7 @@ class Loops:
         chunked = (total + (size - ir.integer(1))) / size if chunks > 1 else ir.integer(1)
         return [w.finish([ir.loop("p", "parallel", chunked, *outside)], self.group)] + self.finishing
 
-    def _tiled(self, across: int) -> list[Call]:
-        """Tiles of two dimensions, so that cache lines read across are used whole."""
-        w, last = self.w, len(self.domain) - 1
-        p, r, i = ir.index("p"), ir.index("r"), ir.index("i")
-        rows, columns = ir.integer(TILE), ir.integer(2 * TILE)
-        outer = [d for d in range(last) if d != across]
-        blocks = [(self.extents[across] + ir.integer(TILE - 1)) / rows, (self.extents[last] + ir.integer(2 * TILE - 1)) / columns]
-        counts = [self.extents[d] for d in outer] + blocks
-        outside: list = []
-        place = self._bound(decode(p, counts), outside)
-        first, start = place[-2] * rows, place[-1] * columns
-        w.coords = [ir.integer(0)] * (last + 1)
-        for d, c in zip(outer, place):
-            w.coords[d] = c
-        w.coords[across], w.coords[last] = first + r, start + i
-        w.wall = last
-        body: list = []
-        w.ops = {}
-        self.hoist([s[0] for s in self.stores], body)
-        inner: list = []
-        for e, buffer, dtype, v in self.stores:
-            value = w.expression(e)
-            w.flush(inner)
-            inner.append(w.put(buffer, dtype, v, value))
-        body.append(ir.loop("i", "vector", ir.minimum(self.extents[last] - start, columns), *inner))
-        outside.append(ir.loop("r", "serial", ir.minimum(self.extents[across] - first, rows), *body))
-        return [w.finish([ir.loop("p", "parallel", product(counts), *outside)], self.group)]
-
-    def _bound(self, coords: list, body: list) -> list:
+    def bound(self, coords: list, body: list) -> list:
         """Name the coordinates that are computed."""
         return [c if c.kind in ("index", "const") else self.w.variable(("coordinate", k), "c", c, body)
                 for k, c in enumerate(coords)]
@@ -542,7 +505,7 @@ class Loops:
         rest = rest / block_count if blocked else rest
         part = ir.rem(rest, chunk_count) if chunks > 1 else ir.integer(0)
         rest = rest / chunk_count if chunks > 1 else rest
-        block, part, rest = self._bound([block, part, rest], body)
+        block, part, rest = self.bound([block, part, rest], body)
         names = [ir.index(f"i{d}") for d in range(wall, len(self.domain))]
         outer_coords = decode(rest, self.extents[:out])
         column_coords = list(names)
@@ -566,7 +529,7 @@ class Loops:
                 body += self._column_nest([ir.store(slot, offset, identity(n.op.combine, d))])
         inner: list = []
         row = decode(part * size + r, self.extents[out:wall])
-        w.coords = outer_coords + self._bound(row, inner) + column_coords
+        w.coords = outer_coords + self.bound(row, inner) + column_coords
         self._columns_body(inner, parts)
         body.append(ir.loop("r", "serial", ir.minimum(total_rows - part * size, size), *inner))
         for i, q in parts.items():

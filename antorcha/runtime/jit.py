@@ -25,8 +25,9 @@ from . import compiler, cpu, elf
 from .cache import DiskCache, default_directory
 
 HELPERS = 15        # processes that compile beside this one, at most
-# Where vectors of 512 bits exist they are used: on server cores of the last years, clock frequency no longer drops for them.
-FEATURES = {"x86_64": "-prefer-256-bit,-prefer-128-bit"}
+# Where vectors of 512 bits exist they are used: on server cores of the last years, clock frequency no longer drops for them. What lies
+# apart is loaded element by element: since INTEL-SA-00828 many a processor takes longer for a gather, and none gains much by one.
+FEATURES = {"x86_64": "-prefer-256-bit,-prefer-128-bit,+prefer-no-gather,+prefer-no-scatter"}
 
 
 @dataclass
