@@ -71,8 +71,7 @@ from .core.surface import allclose, isclose  # noqa: F401
 from .core.tensor import Tensor
 from .ops.record import broadcast_shapes as _broadcast_shapes
 from .ops.record import result_dtype as _result_dtype
-
-__version__ = "2.13.0+antorcha"
+from .torch_version import __version__  # noqa: F401
 
 bool, float, double, half, long, int, short = _dtype.bool_, float32, float64, float16, int64, int32, int16
 chalf, cfloat, cdouble = complex32, complex64, complex128
@@ -290,6 +289,7 @@ _LAZY = {  # namespaces in files of the same name, but for these
             "special",
             "storage",
             "testing",
+            "torch_version",
             "types",
             "utils",
             "version",
@@ -364,7 +364,8 @@ _FROM = {
     **dict.fromkeys(["quantize_per_tensor", "quantize_per_tensor_dynamic", "quantize_per_channel", "dequantize", "int_repr", "q_scale",
                      "q_zero_point", "q_per_channel_scales", "q_per_channel_zero_points", "q_per_channel_axis"], ".core.quantized"),
     **dict.fromkeys(["fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine"], ".ops.quantization"),
-    **dict.fromkeys(["sparse_coo_tensor", "sparse_csr_tensor", "sparse_csc_tensor", "sparse_compressed_tensor", "spmm"], ".core.sparse"),
+    **dict.fromkeys(["sparse_coo_tensor", "sparse_csr_tensor", "sparse_csc_tensor", "sparse_compressed_tensor", "spmm", "dsmm", "smm",
+                     "hspmm", "hsmm", "sspaddmm", "saddmm"], ".core.sparse"),
     **dict.fromkeys(
         [
             "is_autocast_enabled",

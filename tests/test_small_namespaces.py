@@ -127,3 +127,40 @@ def test_warnings_are_shown_always_and_the_programs_filters_stay():
         assert torch.is_warn_always_enabled() and warnings.filters != before
         torch.set_warn_always(False)
         assert not torch.is_warn_always_enabled() and warnings.filters == before
+
+
+def test_the_version_is_compared_by_its_numbers():
+    v = torch.__version__
+    assert isinstance(v, str) and v >= "2.4" and v > (2, 4) and "2.9" < v < "3" and v != "2.13.0" and str(v).startswith("2.13.0")
+
+
+def test_derivatives_of_convolutions_by_name():
+    x, w = torch.randn(1, 2, 5), torch.randn(3, 2, 3)
+    x.requires_grad_(), w.requires_grad_()
+    y = torch.nn.functional.conv1d(x, w, None, 1, 1)
+    g = torch.ones_like(y)
+    y.backward(g)
+    assert torch.allclose(torch.nn.grad.conv1d_input(x.shape, w, g, 1, 1), x.grad)
+    assert torch.allclose(torch.nn.grad.conv1d_weight(x, w.shape, g, 1, 1), w.grad)
+
+
+def test_products_of_groups_of_rows():
+    a, b, ends = torch.randn(5, 3), torch.randn(2, 3, 4), torch.tensor([2, 5])
+    grouped = torch.nn.functional.grouped_mm
+    assert torch.allclose(grouped(a, b, offs=ends), torch.cat([a[:2] @ b[0], a[2:] @ b[1]]))
+    assert grouped(a.t(), a, offs=ends).shape == (2, 3, 3)
+    with pytest.raises(RuntimeError, match="offs"):
+        grouped(a, b)
+
+
+def test_shapes_that_two_tensors_decide():
+    x, y = torch.tensor([[3.0], [4.0]]), torch.tensor([[3.0, 4.0]])
+    assert torch.allclose(torch.nn.functional.cosine_similarity(x, y, dim=1), torch.full((2,), 7 / 50**0.5))
+    assert torch.quantile(torch.tensor(3.0), 0.5, dim=0, keepdim=True).shape == ()
+    assert torch.tensordot(torch.ones(1, 2, dtype=torch.uint8), torch.ones(3, 2, dtype=torch.uint8), ([0], [0])).dtype is torch.uint8
+
+
+def test_derivatives_by_sparse_tensors():
+    s, d = torch.eye(2).to_sparse().requires_grad_(), torch.ones(2, 2)
+    (g,) = torch.autograd.grad((s @ d).sum(), s)
+    assert g.is_sparse and g.to_dense().tolist() == [[2.0, 0.0], [0.0, 2.0]] and torch.smm(s.detach(), d).is_sparse

@@ -342,7 +342,15 @@ class SparseTensor(Tensor):
             out = out.index_reduce(0, self._at[0], terms, reduce, include_self=False)
         return out.to(other.dtype)
 
-    mm = mv = smm = __matmul__ = matmul
+    mm = mv = __matmul__ = matmul
+
+    def smm(self, mat):
+        """The product with a dense matrix, as a sparse one."""
+        return smm(self, mat)
+
+    def sspaddmm(self, mat1, mat2, *, beta=1, alpha=1):
+        """beta * self + alpha * (mat1 @ mat2) with `mat1` sparse, as a sparse matrix."""
+        return sspaddmm(self, mat1, mat2, beta=beta, alpha=alpha)
 
     def __rmatmul__(self, other):
         return self.t().matmul(other.t()).t() if other.dim() == 2 else self.t().matmul(other)
@@ -500,6 +508,30 @@ def from_dense(x, sparse_dim=None, layout=sparse_coo):
 def spmm(input, mat2):
     """The product of a sparse and a dense matrix."""
     return input.matmul(mat2)
+
+
+dsmm = spmm
+
+
+def smm(input, mat):
+    """The product of a sparse and a dense matrix, as a sparse one."""
+    return input.matmul(mat).to_sparse()
+
+
+def hspmm(mat1, mat2):
+    """The product of a sparse and a dense matrix, of which the rows that are not zero are kept."""
+    return mat1.matmul(mat2).to_sparse(1)
+
+
+hsmm = hspmm
+
+
+def sspaddmm(input, mat1, mat2, *, beta=1, alpha=1):
+    """beta * input + alpha * (mat1 @ mat2) with `input` and `mat1` sparse, as a sparse matrix."""
+    return input * beta + smm(mat1, mat2) * alpha
+
+
+saddmm = sspaddmm
 
 
 def sparse_rows(indices, values, shape):

@@ -20,10 +20,10 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name in ("attention", "parallel", "intrinsic", "qat", "quantized"):
+    if name in ("attention", "common_types", "grad", "intrinsic", "parallel", "qat", "quantized"):
         import importlib
 
-        return importlib.import_module(f".{name}" if name in ("attention", "parallel") else f"..ao.nn.{name}", __name__)
+        return importlib.import_module(f"..ao.nn.{name}" if name in ("intrinsic", "qat", "quantized") else f".{name}", __name__)
     if name in ("DataParallel",):
         from .parallel import DataParallel
 

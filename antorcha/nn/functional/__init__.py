@@ -9,6 +9,7 @@ from ...ops.convolution import (  # noqa: F401
     conv1d,
     conv2d,
     conv3d,
+    conv_tbc,
     conv_transpose1d,
     conv_transpose2d,
     conv_transpose3d,
@@ -110,6 +111,7 @@ from .dropout import (  # noqa: F401
     feature_alpha_dropout,
     feature_dropout,
 )
+from .grouped import grouped_mm  # noqa: F401
 from .loss import (  # noqa: F401
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
