@@ -281,6 +281,13 @@ def test_results_lie_in_order(call):
     assert call(at.arange(12.0).reshape(3, 4)).view(-1).shape == (12,)
 
 
+def test_a_value_filled_in_twice_counts_once():
+    x, value = at.ones(2, 3, requires_grad=True), at.tensor(5.0, requires_grad=True)
+    x.index_fill(1, at.tensor([0, 2, 0]), value).backward(at.arange(6.0).reshape(2, 3))
+    assert value.grad.item() == 0 + 2 + 3 + 5
+    assert x.grad.tolist() == [[0, 1, 0], [0, 4, 0]]
+
+
 def test_histogram_returns_edges_of_its_own():
     edges = at.tensor([0.0, 1.0, 2.0])
     at.histogram(at.tensor([0.5]), edges).bin_edges.zero_()

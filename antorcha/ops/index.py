@@ -375,7 +375,16 @@ def index_reduce(input: Tensor, dim, index, source: Tensor, reduce, *, include_s
     return scatter_reduce(input, d, place.expand(shape), source, reduce, include_self=include_self)
 
 
-@operator(inplace=True)
+def _sum_at(g, dim, index):
+    """The sum of `g` at the positions `index` along `dim`, each counted once however often it is named."""
+    g = g if g.dim() else g.reshape(1)
+    d = normalize_dim("index_fill", dim, g.dim())
+    named = core.full((g.shape[d],), False, dt.bool_).index_fill(0, index, True)
+    return pw.where(named.reshape((-1,) + (1,) * (g.dim() - 1 - d)), g, 0.0).sum()
+
+
+@operator(inplace=True, grad=dict(input=lambda g, dim, index: g.index_fill(dim, index, 0),
+                                  value=lambda g, dim, index: _sum_at(g, dim, index)))
 def index_fill(input: Tensor, dim, index, value: Tensor) -> Tensor:
     """One value written to the positions `index` along `dim`."""
     _check_index("index_fill", index)
