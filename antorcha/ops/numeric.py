@@ -162,7 +162,7 @@ def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
 # -- lengths, steps, divisors -----------------------------------------------------------------------------------
 
 @pointwise(lambda a, b: cx.magnitude(ir.Pair(a, b)), rule=floats_only, tensors=BOTH, samples=binary(),
-           grad=dict(input=lambda g, input, result: g * (input / result), other=lambda g, other, result: g * (other / result)))
+           grad=dict(input=lambda g, input, result: g * input / result, other=lambda g, other, result: g * other / result))
 def hypot(input: Tensor, other: Tensor) -> Tensor:
     """sqrt(input**2 + other**2), without overflow of the squares."""
 
