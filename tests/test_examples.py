@@ -32,7 +32,7 @@ def run(on: str, example: str | Path, *arguments) -> str:
     """The output of an example on "antorcha" or "torch"."""
     prefix = [sys.executable, "-m", "antorcha", "run"] if on == "antorcha" else [sys.executable]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run([*prefix, str(EXAMPLES / example), *map(str, arguments)], capture_output=True, text=True, timeout=280,
+    done = subprocess.run([*prefix, str(EXAMPLES / example), *map(str, arguments)], capture_output=True, text=True, timeout=500,
                           env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout

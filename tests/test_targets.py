@@ -48,7 +48,7 @@ print(" ".join(name for name in ("zmm", "ymm", "vfmadd") if name in code))
 
 def run(processor: str) -> list[str]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=280,
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=500,
                           env={**os.environ, "PYTHONPATH": path, "ANTORCHA_CPU": processor})
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()
