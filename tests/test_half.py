@@ -276,3 +276,37 @@ def test_the_cross_entropy_of_a_certain_probability_has_an_infinite_derivative_b
     x, t = torch.tensor([0.0, 0.5, 1.0]), torch.tensor([0.0, 0.5, 1.0], requires_grad=True)
     nn.functional.binary_cross_entropy(x, t, reduction="sum").backward()
     assert t.grad.tolist() == [float("inf"), 0, float("-inf")]
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_attention_rounds_exponentials_before_they_are_divided_by_their_sum(dtype):
+    generator = np.random.default_rng(4)
+    q, k, v = (torch.from_numpy(generator.standard_normal((1, 2, n, 8)) * 2).to(dtype) for n in (3, 6, 6))
+    scores = q.float() @ k.float().transpose(-1, -2) * 8 ** -0.5
+    weights = (scores - scores.amax(-1, True)).exp()
+    expected = (weights.to(dtype).float() @ v.float() / weights.sum(-1, True)).to(dtype)
+    attend = nn.functional.scaled_dot_product_attention
+    torch.testing.assert_close(attend(q, k, v), expected, rtol=torch.finfo(dtype).eps, atol=0)
+    torch.testing.assert_close(attend(q[0], k[0], v[0]), (scores.softmax(-1) @ v.float())[0].to(dtype), rtol=torch.finfo(dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("additive", [False, True])
+def test_queries_that_see_no_key_get_0(dtype, additive):
+    q = torch.from_numpy(np.random.default_rng(5).standard_normal((1, 2, 3, 4))).to(dtype).requires_grad_()
+    mask = torch.tensor([[True, False, True], [False, False, False], [True, True, True]])
+    if additive:
+        mask = torch.zeros(3, 3, dtype=dtype).masked_fill(~mask, -float("inf"))
+    y = nn.functional.scaled_dot_product_attention(q, q, q, mask)
+    assert (y[:, :, 1] == 0).all() and y[:, :, ::2].isfinite().all()
+    y.float().square().sum().backward()
+    assert q.grad.isfinite().all() and (q.grad != 0).any()
+
+
+@pytest.mark.parametrize("lengths", [(4, 5), (3, 2, 4)])
+def test_derivatives_of_grid_sample(lengths):
+    generator = np.random.default_rng(6)
+    x = torch.from_numpy(generator.standard_normal((2, 2, *lengths))).requires_grad_()
+    grid = torch.from_numpy(generator.uniform(-1.3, 1.3, (2, *lengths[1:], 3, len(lengths)))).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, grid: nn.functional.grid_sample(x, grid, align_corners=False), (x, grid))
+    assert torch.autograd.gradgradcheck(lambda x, grid: nn.functional.grid_sample(x, grid, align_corners=False), (x, grid))

@@ -81,6 +81,16 @@ def put(base: Tensor, values: Tensor, indices, shape, mapping, combine, op=SCATT
     return core.make(node, meta(whole, d, base._meta.device))
 
 
+def fold(x, dims: tuple, combine: str):
+    """The sum or the product over dimensions, which stay, in the dtype of `x`: one element after the other, and each step is rounded."""
+    shape = x._meta.view.shape
+    kept = tuple(1 if d in dims else n for d, n in enumerate(shape))
+    start = core.full(kept, 1 if combine == "prod" else 0, x._meta.dtype, x._meta.device)
+    places = [d for d in range(len(shape)) if d not in dims]
+    return put(start.reshape(tuple(shape[d] for d in places)), x, [], shape, tuple(("d", d) for d in places), combine,
+               SURE_SCATTER).reshape(kept)
+
+
 def _put_base_grad(g, indices, shape, mapping, combine):
     if combine == "sum":
         return g

@@ -12,6 +12,7 @@ from ..graph.node import Static, dense, form
 from ..graph.node import view as make_view
 from . import pointwise as pw
 from .extern import host_op, run
+from .index import fold
 from .parts import complex_, imag_, real_
 from .recall import warn
 from .record import Record, check_tensor, computable, core, meta, normalize_dim, normalize_dims, operator, rounded, widened
@@ -150,8 +151,12 @@ def _others(x, dim: int):
 
 @operator(bare=True, grad=dict(input=lambda g, input, dim, keepdim, result: _prod_grad(g, input, dim, keepdim, result)))
 def prod(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
-    """The product over `dim`."""
+    """The product over `dim`; of 16-bit floats each product is rounded, as PyTorch's are."""
     d = sum_dtype(input, dtype)
+    if d.compute is not d:
+        dims = normalize_dims("prod", dim, input.dim())
+        product = fold(core.cast(input, d) if input._meta.dtype is not d else input, dims, "prod")
+        return product if keepdim else product.squeeze(dims)
     return reduce("prod", input, dim, keepdim, d, d)
 
 

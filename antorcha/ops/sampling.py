@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import warnings
+from operator import add, mul
 
 from ..base import dtype as dt
 from ..base.errors import message
+from ..graph.node import dense
 from . import pointwise as pw
 from . import resampling
-from .index import pick
+from .index import SURE_SCATTER, fold, pick, put
 from .recall import warn_once
-from .record import check_tensor, core, widened
+from .record import check_tensor, core, meta, operator, widened
 from .resampling import resample
+from .windows import border
 
 Tensor = "Tensor"
 RANK = {"linear": 3, "bilinear": 4, "bicubic": 4, "trilinear": 5}      # of the input, where a mode wants one
@@ -232,27 +237,86 @@ def _grid_sample(input, grid, mode: str, padding_mode: str, align_corners: bool)
     coordinates = [_inside(c, m, padding_mode, align_corners) for c, m in zip(coordinates, lengths)]
     if mode == "nearest":
         return _corner(x, [c.round() for c in coordinates], lengths, out).to(input.dtype)
+    return sample_linear(x, coordinates, out)
+
+
+def _corners(coordinates: list):
+    """(places, weights by dimension) of the whole places around, the first dimension's next place last."""
     low = [c.detach().floor() for c in coordinates]
-    total = None
-    for corner in range(2 ** n):
-        bits = [corner >> (n - 1 - d) & 1 for d in range(n)]
-        weight = None
-        for c, f, b in zip(coordinates, low, bits):
-            part = c - f if b else f + 1 - c
-            weight = part if weight is None else weight * part
-        term = _corner(x, [f + b for f, b in zip(low, bits)], lengths, out) * weight
-        total = term if total is None else total + term
-    return total.to(input.dtype)
+    parts = [c - f for c, f in zip(coordinates, low)]
+    parts = [(1 - p, p) for p in parts]
+    for bits in itertools.product((0, 1), repeat=len(low)):
+        yield bits, [f + b for f, b in zip(low, bits)], [p[b] for p, b in zip(parts, bits)]
 
 
-def _corner(x, places: list, lengths: tuple, out: tuple):
-    """The elements at whole places (as floats), 0 where there are none."""
+def _product(weights: list):
+    return functools.reduce(mul, weights)
+
+
+@operator(name="grid_sample_linear", title="GridSampler", public=False, grad=dict(
+    input=lambda g, input_shape, coordinates: _spread_corners(g, input_shape, coordinates),
+    coordinates=lambda g, input, coordinates, shape: _slopes(g, input, coordinates, shape)))
+def sample_linear(input: Tensor, coordinates: list[Tensor], shape):
+    """The weighted means of the elements around the places `coordinates`, (N, 1, ...) of each dimension of the input."""
+    lengths = tuple(input.shape[2:])
+    return functools.reduce(add, (_corner(input, places, lengths, shape) * _product(weights)
+                                            for _, places, weights in _corners(coordinates)))
+
+
+LANES = 16      # points that PyTorch spreads at once: those of one corner, then those of the next
+
+
+def _spread_corners(g, shape: tuple, coordinates: list):
+    """The cotangents by the input. They are added up in PyTorch's order, which shows in 16 bits."""
+    points, lanes = math.prod(g.shape[2:]), LANES if len(coordinates) == 2 else 1
+
+    def grouped(x):
+        """(N, 1 or C, groups, 1, lanes)."""
+        x = border(x.reshape((*x.shape[:2], points)), 2, 0, -points % lanes)
+        return x.unflatten(2, (-1, lanes)).unsqueeze(3)
+
+    terms, indices = [], []
+    for _, places, weights in _corners(coordinates):
+        present, index = _located(places, shape[2:])
+        terms.append(grouped(pw.where(present, _product(weights) * g, 0.0)))
+        indices.append([grouped(i) for i in index])
+    terms, indices = core.cat(terms, 3), [core.cat(list(of), 3) for of in zip(*indices)]
+    zeros = core.zeros(meta(dense(shape), g._meta.dtype, g._meta.device))
+    return put(zeros, terms, indices, tuple(terms.shape), _mapping(len(indices)), "sum", SURE_SCATTER)
+
+
+def _slopes(g, input, coordinates: list, shape: tuple) -> list:
+    """The cotangents by the coordinates: differences along each dimension, weighted by the others, summed over the channels. Of 16-bit
+    floats PyTorch rounds that sum at each channel."""
+    corners = list(_corners(coordinates))
+    values = {bits: _corner(input, places, tuple(input.shape[2:]), shape) for bits, places, _ in corners}
+    found = []
+    for d in range(len(coordinates)):
+        slope = functools.reduce(add, (
+            (values[bits[:d] + (1,) + bits[d + 1:]] - values[bits]) * _product(weights[:d] + weights[d + 1:])
+            for bits, _, weights in corners if not bits[d])) * g
+        found.append(slope.sum(1, True) if g._meta.dtype.exact else fold(slope, (1,), "sum"))
+    return found
+
+
+def _located(places: list, lengths: tuple):
+    """(where there is an element, its indices) of whole places given as floats."""
     present, index = None, []
     for c, m in zip(places, lengths):
         here = (c >= 0) & (c <= m - 1)
         present = here if present is None else present & here
         index.append(pw.where(here, c, 0.0).to(dt.int64))
-    return pw.where(present, pick(x, index, out, (("d", 0), ("d", 1), *(("i", d) for d in range(len(lengths))))), 0.0)
+    return present, index
+
+
+def _mapping(n: int) -> tuple:
+    return (("d", 0), ("d", 1), *(("i", d) for d in range(n)))
+
+
+def _corner(x, places: list, lengths: tuple, out: tuple):
+    """The elements at whole places (as floats), 0 where there are none."""
+    present, index = _located(places, lengths)
+    return pw.where(present, pick(x, index, out, _mapping(len(lengths))), 0.0)
 
 
 def _inside(c, length: int, padding_mode: str, align_corners: bool):

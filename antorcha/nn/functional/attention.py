@@ -10,35 +10,89 @@ from ...ops.factory import tril_mask
 from ...ops.padding import pad
 from ...ops.pointwise import where
 from ...ops.recall import recalled, warn
-from ...ops.record import core
+from ...ops.record import core, operator, rounded, widened
 from .activation import softmax
 from .dropout import dropout
+
+Tensor = "Tensor"
 
 
 @recalled(autocast="lower")
 def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-    """softmax(q k^T * scale + mask) v. Vaswani et al., 2017. Of 16-bit floats, products are of such numbers, with everything else in
-    float32."""
-    d = query.dtype
+    """softmax(q k^T * scale + mask) v, 0 for queries from which the mask hides all keys. Vaswani et al., 2017.
+
+    16-bit floats are multiplied as such where PyTorch does (of four dimensions, without dropout or a derivative by the mask); elsewhere
+    everything is in float32, rounded once.
+    """
     if enable_gqa:
         times = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(times, -3), value.repeat_interleave(times, -3)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    narrow = d.compute is not d
+    if is_causal and attn_mask is not None:
+        raise RuntimeError("scaled_dot_product_attention: expected attn_mask=None with is_causal=True; received both. "
+                           "Explicit attn_mask should not be set when is_causal=True")
+    if attn_mask is None:
+        return _attention(query, key, value, None, dropout_p, is_causal, scale)
+    attn_mask, blind = _opened(attn_mask)
+    return where(blind, 0.0, _attention(query, key, value, attn_mask, dropout_p, False, scale))
 
-    def times(a, b):
-        return batched_wide(a, b, d) if narrow else a @ b
 
-    scores = times(query, key.transpose(-2, -1)) * scale
+def _opened(mask) -> tuple:
+    """(the mask without effect on queries from which it hides all keys, which these are)."""
+    if mask.dtype is dt.bool_:
+        blind = ~mask.any(-1, True)
+        return mask | blind, blind
+    blind = (mask == -math.inf).all(-1, True)
+    return where(blind, 0.0, mask), blind
+
+
+def _attention(query, key, value, mask, dropout_p: float, is_causal: bool, scale: float):
+    d = query.dtype
+    if d.compute is not d:
+        if not dropout_p and not (mask is not None and mask.requires_grad) and _in_batches_alike(query, key, value):
+            return _attention_narrow(query, key, value, mask, is_causal, scale)[0]
+        query, key, value = widened(query), widened(key), widened(value)
+    scores = _masked(query @ key.transpose(-2, -1) * scale, mask, is_causal)
+    return rounded(dropout(softmax(scores, -1), dropout_p) @ value, d)
+
+
+def _masked(scores, mask, is_causal: bool):
     if is_causal:
-        if attn_mask is not None:
-            raise RuntimeError("scaled_dot_product_attention: expected attn_mask=None with is_causal=True; received both. "
-                               "Explicit attn_mask should not be set when is_causal=True")
-        scores = where(tril_mask(*scores.shape[-2:]), scores, -math.inf)
-    if attn_mask is not None:
-        scores = where(attn_mask, scores, -math.inf) if attn_mask.dtype is dt.bool_ else scores + attn_mask
-    mixed = times(dropout(softmax(scores, -1), dropout_p), value)
-    return core.cast(mixed, d) if narrow else mixed
+        return where(tril_mask(*scores.shape[-2:]), scores, -math.inf)
+    if mask is None:
+        return scores
+    return where(mask, scores, -math.inf) if mask.dtype is dt.bool_ else scores + mask
+
+
+def _in_batches_alike(*tensors) -> bool:
+    first = tensors[0].shape
+    return all(x.dim() == 4 and x.shape[:2] == first[:2] and x.shape[-1] == first[-1] and x.numel() for x in tensors)
+
+
+@operator(name="attention_narrow", title="ScaledDotProductFlashAttentionForCpu", public=False, grad={
+    ("query", "key", "value"): lambda g, query, key, value, mask, is_causal, scale, result_0, result_1:
+        _attention_grad(g, query, key, value, mask, is_causal, scale, result_0, result_1)})
+def _attention_narrow(query: Tensor, key: Tensor, value: Tensor, mask, is_causal, scale):
+    """(attention of 16-bit floats, the logarithms of the sums of exponentials). Products are of 16-bit floats, summed in float32; the
+    exponentials are rounded for theirs before they are divided by their sum. Dao et al., "FlashAttention", 2022."""
+    d = query.dtype
+    scores = _masked(batched_wide(query, key.transpose(-2, -1), d) * scale, mask, is_causal)
+    largest = scores.amax(-1, True)
+    exponentials = (scores - largest).exp()
+    total = exponentials.sum(-1, True)
+    return core.cast(batched_wide(exponentials, value, d) / total, d), largest + total.log()
+
+
+def _attention_grad(g, query, key, value, mask, is_causal: bool, scale: float, mixed, logsumexp):
+    """The mean of the cotangents of the weights, which softmax's derivative takes off, is that of the result (section 3.1 there)."""
+    d, by_sum = query.dtype, g[1]
+    g = g[0]
+    weights = (_masked(batched_wide(query, key.transpose(-2, -1), d) * scale, mask, is_causal) - logsumexp).exp()
+    mean = (widened(g) * widened(mixed)).sum(-1, True)
+    by_scores = weights * (batched_wide(g, value.transpose(-2, -1), d) - mean + by_sum)
+    return (core.cast(batched_wide(by_scores, key, d) * scale, d),
+            core.cast(batched_wide(by_scores.transpose(-2, -1), query, d) * scale, d),
+            core.cast(batched_wide(weights.transpose(-2, -1), g, d), d))
 
 
 # -- several heads ----------------------------------------------------------------------------------------------
