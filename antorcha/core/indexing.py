@@ -170,6 +170,7 @@ def _places(shape: tuple, tensors):
 
 
 _basic_keys: dict = {}      # (shape, key) -> spec
+_BOUNDS = frozenset((int, type(None)))
 
 
 def _spelled(key) -> tuple | None:
@@ -178,7 +179,7 @@ def _spelled(key) -> tuple | None:
     for k in key if type(key) is tuple else (key,):
         if type(k) is slice:
             k = (k.start, k.stop, k.step)
-            if not {*map(type, k)} <= {int, type(None)}:
+            if not _BOUNDS.issuperset(map(type, k)):
                 return None
         elif type(k) is not int and k is not None and k is not Ellipsis:
             return None

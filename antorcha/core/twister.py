@@ -84,6 +84,9 @@ def below_program() -> ir.Program:
     return _program(dt.bool_, 2, result, "high", "low")
 
 
+_Arguments = ctypes.c_int64 * 6
+
+
 @functools.cache
 def _kernel(program):
     from ..targets.kernel import build
@@ -103,7 +106,7 @@ class Twister:
         self.restore((keys, N))
 
     def _draw(self, program, n: int, each: int, address: int, *constants: int) -> None:
-        _kernel(program)((ctypes.c_int64 * 6)(self._address, address, self.position, n, *constants), 0, 1, None)
+        _kernel(program)(_Arguments(self._address, address, self.position, n, *constants), 0, 1, None)
         end = self.position + n * each
         self.position = end if end <= AHEAD else (end - 1) % AHEAD + 1
 

@@ -25,7 +25,10 @@ def inplace(t: Tensor, function, args, kwargs=None) -> Tensor:
     """t = function(t, *args), in place: in the storage, and in the history of t and of its base and views."""
     if kwargs is None:
         kwargs = {}
-    if not mode.grad or not (t._rg or any([getattr(a, "_rg", False) for a in (*args, *kwargs.values())])):
+    tracked = t._rg
+    for a in (*args, *kwargs.values()) if kwargs else args:
+        tracked = tracked or getattr(a, "_rg", False)
+    if not (tracked and mode.grad):
         write(t, function(t, *args, **kwargs))
         return t
     _check_inplace(t)
@@ -63,7 +66,7 @@ def _check_inplace(t: Tensor) -> None:
 def write(t: Tensor, result: Tensor) -> None:
     """Store the value of `result` into `t`'s elements."""
     m, r, storage = t._meta, result._meta, t.storage
-    if _state.vmap is not None:
+    if _state.rewriter is not None and _state.vmap is not None:
         _state.vmap.check_write(t, result)
     if r is m and m.view.dense:
         fresh = result.storage
