@@ -22,7 +22,7 @@ from ..graph.node import Node
 from ..ops import derivative
 from ..ops.derivative import RESULT, saving
 from ..ops.recall import Recollections, warn_once
-from ..ops.record import core, widened
+from ..ops.record import core, rounded, widened
 from ..ops.rewriting import place_of
 from . import repeated
 from .modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401 (the engine's vocabulary)
@@ -447,7 +447,7 @@ def reduce_to(g, m):
         g = g.sum(dims, True) if dims else g
         if lead:
             g = g.reshape(shape)
-    return g if g._meta.dtype is m.dtype else g.to(m.dtype)
+    return rounded(g, m.dtype)
 
 
 # -- the backward pass ------------------------------------------------------------------------------------------
