@@ -18,7 +18,7 @@ def antorcha(*arguments, cwd=None, **environment):
     root = os.path.dirname(os.path.dirname(os.path.abspath(shim.__file__)))
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     done = subprocess.run([sys.executable, "-m", "antorcha", *map(str, arguments)], capture_output=True, text=True, cwd=cwd,
-                          timeout=250, env={**os.environ, "PYTHONPATH": path, **environment})
+                          timeout=500, env={**os.environ, "PYTHONPATH": path, **environment})
     return done.returncode, done.stdout, done.stderr
 
 

@@ -467,7 +467,7 @@ def test_threads_have_their_own_context(gpus):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(250)
+        thread.join(500)
     assert len(found) == len(questions) and [2, 2, 2] in found
 
 

@@ -414,7 +414,7 @@ def test_pickled_start(tmp_path):
     path = tmp_path / "script.py"
     path.write_text(textwrap.dedent(script))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run([sys.executable, path], env=environment, capture_output=True, text=True, timeout=250)
+    ran = subprocess.run([sys.executable, path], env=environment, capture_output=True, text=True, timeout=500)
     assert ran.stdout.strip() == "True", ran.stderr
 
 

@@ -34,7 +34,7 @@ def free_port():
         yield port
 
 
-def run(body: str, size: int, timeout: float = 250.0) -> None:
+def run(body: str, size: int, timeout: float = 500.0) -> None:
     """Run a script in `size` processes; all must end well."""
     with free_port() as port:
         errors, codes = _run(body, size, port, timeout)

@@ -46,7 +46,7 @@ w.tolist()
 
 def run(script: str, threads: int) -> list[str]:
     script = BEGIN.replace("{threads}", str(threads)) + script
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=250)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -212,5 +212,5 @@ for _ in range(3000):
 threading.Thread(target=press, args=(2, threading.Event()), daemon=True).start()
 print(x.sum().item())
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=250)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=500)
     assert "KeyboardInterrupt" in done.stderr and not done.stdout

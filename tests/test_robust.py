@@ -108,7 +108,7 @@ def test_threads_follow_affinity_and_the_control_group(allowed, quota, expected,
 def test_a_process_bound_to_one_processor_computes_with_one_thread():
     script = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import antorcha; print(antorcha.get_num_threads())"
     plain = {k: v for k, v in os.environ.items() if k not in ("ANTORCHA_NUM_THREADS", "OMP_NUM_THREADS")}
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=plain, timeout=250).stdout == "1\n"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=plain, timeout=500).stdout == "1\n"
 
 
 # -- interrupts and errors --------------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ def test_threads_map_and_record_side_by_side():
     for t in threads:
         t.start()
     for t in threads:
-        t.join(250)
+        t.join(500)
     assert not failures and not any(t.is_alive() for t in threads), failures
 
 
@@ -386,7 +386,7 @@ def test_fork_while_threads_compute():
         for _ in range(4):
             child = os.fork()
             if child == 0:
-                signal.alarm(250)
+                signal.alarm(500)
                 ok = False
                 try:
                     little_program(1, 2)

@@ -73,7 +73,7 @@ def empty_cache(tmp_path, monkeypatch):
 
 def python(script: str, **environment) -> str:
     """What a new process prints."""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=250,
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=500,
                           env={**os.environ, **environment})
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -83,7 +83,7 @@ def in_child(check) -> None:
     """Run `check()` in a forked child; it must return True within some minutes."""
     child = os.fork()
     if child == 0:
-        signal.alarm(250)
+        signal.alarm(500)
         ok = False
         try:
             ok = check()
