@@ -12,7 +12,7 @@ from antorcha.base import dtype as dt
 from antorcha.loops import ir
 from antorcha.loops.ir import Contraction, Program
 from antorcha.runtime import cpu, pool
-from antorcha.targets import gemm, kernel, microkernel
+from antorcha.targets import blocking, gemm, kernel, microkernel
 
 
 class Product:
@@ -211,7 +211,7 @@ def test_register_tiles_of_other_processors(machine, width, features, monkeypatc
         kernel._kernels.clear()
         gemm._multiply.cache_clear()
         gemm._multiply_windows.cache_clear()
-        gemm._tiles.cache_clear()
+        blocking.tile_count.cache_clear()
 
     with monkeypatch.context() as patch:
         patch.setattr(cpu, "machine", lambda: machine)
@@ -247,10 +247,10 @@ def test_sizes_of_the_blocking():
     s = microkernel.shape(dt.float32)
     c = Contraction((), (("m", ir.arg(0)),), (("n", ir.arg(1)),), (("k", ir.arg(2)),), ir.const(1, dt.float32), ir.const(1, dt.float32), (),
                     dt.float32)
-    assert gemm.tiles(c, [0, 5, 5]) == gemm.tiles(c, [5, 0, 5]) == 0
-    assert gemm.tiles(c, [32, 10, 100]) == 1
-    assert gemm.tiles(c, [1024, 1024, 1024]) >= 8
-    assert gemm.scratch(c, [5, 5, 0]) >= s.c_at
+    assert blocking.tiles(c, [0, 5, 5]) == blocking.tiles(c, [5, 0, 5]) == 0
+    assert blocking.tiles(c, [32, 10, 100]) == 1
+    assert blocking.tiles(c, [1024, 1024, 1024]) >= 8
+    assert blocking.scratch(c, [5, 5, 0]) >= s.c_at
 
 
 

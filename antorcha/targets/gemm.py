@@ -18,22 +18,34 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ..base import dtype as dt
-from ..loops import ir
-from ..loops.ir import Contraction, Op, Program, floordiv, maximum, minimum
+from ..loops.ir import Contraction, Op, Program
 from ..runtime import cpu, jit, pool
 from . import llvm, matvec, microkernel, multiply, windows
-from .formula import Formula, evaluate
+from .blocking import (
+    NOTE,
+    WORK,
+    Blocking,
+    blocking,
+    counted_rows,
+    has_windows,
+    in_memory,
+    in_runs,
+    is_turned,
+    oriented,
+    scratch,
+    shape_of,
+    tile_count,
+)
+from .formula import Formula
 from .kernel import Kernel
 from .llvm import Emitter
-from .matvec import MatrixVector, is_matvec
+from .matvec import is_matvec
 from .microkernel import SPAN, STAGE, STRIPE, Function, Shape, load_vector, prefetch, store_vector
 from .nest import (
     Body,
     along_k,
-    ceildiv,
     compact_loop,
     contiguous,
     divide,
@@ -46,141 +58,9 @@ from .nest import (
 from .offsets import coefficient, loads
 from .packing import transposed
 
-STRIP = 18            # slivers of A (mr rows each) in a strip, where there are many
-WORK = 1 << 21        # multiply-adds that are worth a tile of their own
-LONG = 1 << 32  # multiplications that a single thread does in one go, some tenth of a second
-TILES = 8             # wanted if there is work for them, so that threads have equal shares
-SHORTEST = 9          # slivers of a strip that is short only to make more tiles
-SHORTER = 4           # the same, where the next strip finds B packed
-NARROWEST = 4         # panels (nr columns each) of a block that is narrow only to make more tiles
+LONG = 1 << 32        # multiplications that a single thread does in one go, some tenth of a second
 AT_ONCE = 4           # runs of an operand that are copied together
-NOTE = 64             # bytes at the beginning of scratch memory: which columns of B are packed there (`pool`), and the rest of the line
 TOUCHED = 8           # most arrays of which the epilogue's lines are fetched beforehand
-
-
-# -- how a product is cut into tiles ----------------------------------------------------------------------------
-
-@dataclass
-class Blocking:
-    """Extents and the sizes of tiles, as int64 expressions of the program's arguments.
-
-    A tile is a strip of rows x a block of columns of one product; its number counts strips first, then blocks, then the batch.
-    Strips are whole slivers of A and blocks whole panels of B, shared out evenly. The rows of `windows` are counted with gaps.
-    """
-
-    batch: Op
-    m: Op
-    n: Op
-    k: Op
-    depth: Op       # k is summed in blocks of this many
-    slivers: Op
-    strips: Op
-    panels: Op
-    blocks: Op
-
-    @property
-    def tiles(self) -> Op:
-        return self.batch * self.blocks * self.strips
-
-
-def blocking(c: Contraction) -> Blocking:
-    s = _shape(c)
-    batch, m, n, k = (product(dims) for dims in (c.batch, counted_rows(c), c.n, c.k))
-    slivers, panels = ceildiv(m, s.mr), ceildiv(n, s.nr)
-    wanted = minimum(maximum(floordiv(m * n * k, WORK), 1), TILES)
-    blocks = ceildiv(n, s.nc)
-    kept = ceildiv(k, s.kc) * minimum(panels, s.nc // s.nr) < s.nc // s.nr + 1
-    shortest = ir.select(kept, ir.integer(SHORTER), ir.integer(SHORTEST))
-    strips = maximum(ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, shortest)))
-    strips = ir.select(strips < 2, strips, _round_up(strips, 2))
-    blocks = maximum(blocks, _most(wanted, batch * strips, floordiv(panels, NARROWEST)))
-    depth = maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1)
-    return Blocking(batch, m, n, k, depth, slivers, strips, panels, blocks)
-
-
-def _most(wanted: Op, present: Op, bound: Op) -> Op:
-    """Into how many parts each of the tiles present is cut to have as many as wanted, but at most `bound`."""
-    return minimum(ceildiv(wanted, maximum(present, 1)), bound)
-
-
-@functools.lru_cache(maxsize=256)
-def _tiles(c: Contraction) -> Op:
-    return MatrixVector(c).tiles if is_matvec(c) else blocking(c).tiles
-
-
-def tiles(c: Contraction, words: list[int]) -> int:
-    """How many tiles the kernel of `c` has for these arguments."""
-    return evaluate(_tiles(oriented(c)), words)
-
-
-def scratch(c: Contraction, words: list[int]) -> int:
-    """Bytes of scratch each thread needs."""
-    if is_matvec(c):
-        return MatrixVector(c).scratch
-    s = _shape(c)
-    return NOTE + s.scratch(-(-evaluate(product(c.k), words) // s.kc))
-
-
-def _shape(c: Contraction) -> Shape:
-    return microkernel.shape(c.dtype)
-
-
-def _round_up(a: Op, unit: int) -> Op:
-    return ceildiv(a, unit) * unit
-
-
-# -- how operands lie in memory ---------------------------------------------------------------------------------
-
-def oriented(c: Contraction) -> Contraction:
-    """`c`, or its transpose where that stores along n: vectors lie along n. A vector's product has its indices in m; windows are A,
-    whatever is stored."""
-    if not c.n:
-        return c
-    if c.m and (c.windows == "m" or not c.windows and not is_turned(c)):
-        return c
-    return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype, "m" if c.windows else "")
-
-
-def is_turned(c: Contraction) -> bool:
-    """Whether what is stored lies along m rather than along n."""
-    places = [s.args[0] for s in stores(c.body)]
-    return contiguous(places, c.m) > contiguous(places, c.n)
-
-
-def has_windows(c: Contraction) -> Op | None:
-    """Whether A is read where it lies by the loops of `windows.py`, a condition on the sizes; None if it never is."""
-    if c.windows != "m" or is_matvec(c) or not _in_runs(c.a, c.m, c.dtype):
-        return None
-    s = _shape(c)
-    return ir.integer(0) < windows.pay(s, c.m[-1][1], ceildiv(product(c.n), s.nr))
-
-
-def counted_rows(c: Contraction) -> tuple:
-    """The dims of the rows as tiles count them."""
-    when = has_windows(c)
-    if when is None:
-        return c.m
-    (name, run), s = c.m[-1], _shape(c)
-    return *c.m[:-1], (name, ir.select(when, windows.slivers(s, run) * s.mr, run))
-
-
-def _in_memory(operand: Op, rows: tuple, k: tuple, dtype: dt.dtype) -> bool:
-    """Whether an operand is a matrix in memory, contiguous along its rows or along k."""
-    return (operand.kind == "load" and operand.dtype is dtype and len(rows) == len(k) == 1 and _is_linear(operand.args[0])
-            and 1 in (coefficient(operand.args[0], dims[0][0]) for dims in (rows, k)))
-
-
-def _in_runs(operand: Op, dims: tuple, dtype: dt.dtype) -> bool:
-    """Whether an operand is a plain load that lies in runs along the last of several dims, at places that are a sum of a part for
-    these and one for the others: the windows of a convolution."""
-    return (operand.kind == "load" and operand.dtype is dtype and len(dims) > 1 and _is_linear(operand.args[0])
-            and coefficient(operand.args[0], dims[-1][0]) == 1 and cpu.vector_bytes() >= 32)    # processors with masked loads
-
-
-def _is_linear(offset: Op) -> bool:
-    if offset.kind == "mul":
-        return any(a.kind in ("const", "arg") for a in offset.args) and all(map(_is_linear, offset.args))
-    return offset.kind in ("index", "const", "arg") or offset.kind in ("add", "sub") and all(map(_is_linear, offset.args))
 
 
 # -- the kernel -------------------------------------------------------------------------------------------------
@@ -192,7 +72,7 @@ class ContractionKernel(Kernel):
         super().__init__(program, text)
         self.contraction = oriented(program.body[0].attr)
         if not is_matvec(self.contraction):
-            self.key = f"{text}{_shape(self.contraction)}"
+            self.key = f"{text}{shape_of(self.contraction)}"
 
     def load(self) -> None:
         library = jit.load_module(self.key, self.ir)
@@ -207,7 +87,7 @@ class ContractionKernel(Kernel):
 
     @functools.cached_property
     def tiles(self) -> Formula:
-        return Formula(_tiles(self.contraction))
+        return Formula(tile_count(self.contraction))
 
     @functools.cached_property
     def work(self) -> Formula:
@@ -245,13 +125,13 @@ def emit(program: Program, c: Contraction) -> str:
     """The IR of the kernel of a program whose body is the contraction `c`."""
     if is_matvec(c):
         return matvec.emit(program, c)
-    s, b = _shape(c), blocking(c)
+    s, b = shape_of(c), blocking(c)
     writer = _Writer(program, c, s)
     functions = []
-    if not _in_memory(c.a, c.m, c.k, c.dtype):
+    if not in_memory(c.a, c.m, c.k, c.dtype):
         functions += [writer.fill(f"fill_a_{int(way)}", c.a, c.m, *((s.kc, s.a_stride) if way else (s.mr, s.mr)), way)
                       for way in _ways(c.a, c.m, c)]
-    if not _in_memory(c.b, c.n, c.k, c.dtype):
+    if not in_memory(c.b, c.n, c.k, c.dtype):
         functions += [writer.fill(f"fill_b_{int(way)}", c.b, c.n, *((STAGE, s.stage_stride) if way else (s.nr, s.nr)), way)
                       for way in _ways(c.b, c.n, c)]
     functions += ["@multiply = global ptr null"]     # set once loaded: the loops are a module of their own
@@ -263,7 +143,7 @@ def emit(program: Program, c: Contraction) -> str:
 
 def _ways(operand: Op, rows: tuple, c: Contraction) -> tuple:
     """Whether an operand is packed along k: one or, if it lies in runs along both, either; the longer runs are known when the sizes are."""
-    if _in_runs(operand, rows, c.dtype) and _in_runs(operand, c.k, c.dtype):
+    if in_runs(operand, rows, c.dtype) and in_runs(operand, c.k, c.dtype):
         return False, True
     return (along_k(operand, rows, c.k),)
 
@@ -325,14 +205,14 @@ class _Writer:
 
         by_k, by_row = (self.c.k, "%k", "%count"), (rows, "%row", "%rows")
         outer, inner = (by_row, by_k) if along_k else (by_k, by_row)
-        if _in_runs(operand, inner[0], self.c.dtype):
+        if in_runs(operand, inner[0], self.c.dtype):
             self._copy_runs(f, emitter, operand, outer, inner, full, stride)
         else:
             self._sweep(f, emitter, outer, inner, full, element)
         return f.text()
 
     def _copy_runs(self, f: Function, emitter, operand: Op, outer: tuple, inner: tuple, full: int, stride: int) -> None:
-        """`_sweep` for an operand `_in_runs`: the pieces of the inner range that lie in memory in one are listed once. Then they are copied
+        """`_sweep` for an operand `in_runs`: the pieces of the inner range that lie in memory in one are listed once. Then they are copied
         for every outer index, some at a time, each as one vector of which a mask says how much is there."""
         offset, lanes, element = operand.args[0], self.s.lanes, self.s.llvm
         tables = {name: f"%{name}" for name in ("places", "columns", "masks")}
@@ -545,7 +425,7 @@ class _Writer:
     def _packing(self, f: Function, emitter, side: str, operand: Op, rows: tuple) -> tuple[str, str]:
         """Whether an operand is packed along k, and by what."""
         ways = _ways(operand, rows, self.c)
-        if _in_memory(operand, rows, self.c.k, self.c.dtype):
+        if in_memory(operand, rows, self.c.k, self.c.dtype):
             return str(int(ways[0])), "null"
         if len(ways) == 1:
             return str(int(ways[0])), f"@fill_{side}_{int(ways[0])}"
@@ -561,7 +441,7 @@ class _Writer:
         extents = [emitter.expression(e) for _, e in self.c.batch]
         loops = f.let("load ptr, ptr @multiply")
         c, dtype = self.c, self.c.dtype
-        a_in_memory, b_in_memory = _in_memory(c.a, c.m, c.k, dtype), _in_memory(c.b, c.n, c.k, dtype)
+        a_in_memory, b_in_memory = in_memory(c.a, c.m, c.k, dtype), in_memory(c.b, c.n, c.k, dtype)
         along_a, fill_a = self._packing(f, emitter, "a", c.a, c.m)
         along_b, fill_b = self._packing(f, emitter, "b", c.b, c.n)
         when = has_windows(c)
@@ -569,7 +449,7 @@ class _Writer:
             listed = emitter.expression(when)
             fill_a = f.let(f"select i1 {listed}, ptr @list_a, ptr {fill_a}")
             loops = f.let(f"select i1 {listed}, ptr {f.let('load ptr, ptr @multiply_windows')}, ptr {loops}")
-        stripe = STAGE if _in_runs(self.c.b, self.c.n, self.c.dtype) else STRIPE
+        stripe = STAGE if in_runs(self.c.b, self.c.n, self.c.dtype) else STRIPE
 
         def edge(number: str, units: str, parts: str, unit: int, end: str) -> str:
             """Where part `number` begins of so many units shared out evenly."""
@@ -605,7 +485,7 @@ class _Writer:
         return f.text()
 
     def _matrix(self, f: Function, emitter, place: str, operand: Op, rows: tuple, along_k: bool) -> str:
-        """Writes where an operand `_in_memory` has the product's matrix, for the loops around the micro-kernel."""
+        """Writes where an operand `in_memory` has the product's matrix, for the loops around the micro-kernel."""
         (row, _), (k, _) = rows[0], self.c.k[0]
         emitter.allocas.append(f"  {place} = alloca [2 x i64]")
         offsets = []

@@ -222,8 +222,8 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> 
 
     A lies as a[k][step_a] or, `along_k`, as a[row][step_a], B as b[k][step_b]; the steps are those of packed operands unless one of them
     `LIES` elsewhere. A `LISTED` A has its rows side by side, step_a is the address of a list of how many bytes from %a those of each k are;
-    right before it stands where the next such A is, of which the lines are fetched into the second level cache. Meanwhile the lines in %lines
-    are fetched, an entry each `unroll` steps.
+    right before it stands where the next such A is, of which the lines are fetched into the second level cache. Meanwhile what is listed in
+    %lines is fetched, an entry each `unroll` steps.
     """
     lies, listed = way == LIES, way == LISTED
     f = Function(f"define internal void @{micro_name(rows, vectors, along_k, way)}(ptr noalias readonly captures(none) %a, i64 %step_a, "

@@ -1,0 +1,150 @@
+"""How a matrix product is cut into tiles, which operand is A, and how the operands lie in memory."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from ..base import dtype as dt
+from ..loops import ir
+from ..loops.ir import Contraction, Op, floordiv, maximum, minimum
+from ..runtime import cpu
+from . import microkernel, windows
+from .formula import evaluate
+from .matvec import MatrixVector, is_matvec
+from .microkernel import Shape
+from .nest import ceildiv, contiguous, product, stores
+from .offsets import coefficient
+
+STRIP = 18            # slivers of A (mr rows each) in a strip, where there are many
+WORK = 1 << 21        # multiply-adds that are worth a tile of their own
+TILES = 8             # wanted if there is work for them, so that threads have equal shares
+SHORTEST = 9          # slivers of a strip that is short only to make more tiles
+SHORTER = 4           # the same, where the next strip finds B packed
+NARROWEST = 4         # panels (nr columns each) of a block that is narrow only to make more tiles
+NOTE = 64             # bytes at the beginning of scratch memory: which columns of B are packed there (`pool`), and the rest of the line
+
+
+# -- how a product is cut into tiles ----------------------------------------------------------------------------
+
+@dataclass
+class Blocking:
+    """Extents and the sizes of tiles, as int64 expressions of the program's arguments.
+
+    A tile is a strip of rows x a block of columns of one product; its number counts strips first, then blocks, then the batch.
+    Strips are whole slivers of A and blocks whole panels of B, shared out evenly. The rows of `windows` are counted with gaps.
+    """
+
+    batch: Op
+    m: Op
+    n: Op
+    k: Op
+    depth: Op       # k is summed in blocks of this many
+    slivers: Op
+    strips: Op
+    panels: Op
+    blocks: Op
+
+    @property
+    def tiles(self) -> Op:
+        return self.batch * self.blocks * self.strips
+
+
+def blocking(c: Contraction) -> Blocking:
+    s = shape_of(c)
+    batch, m, n, k = (product(dims) for dims in (c.batch, counted_rows(c), c.n, c.k))
+    slivers, panels = ceildiv(m, s.mr), ceildiv(n, s.nr)
+    wanted = minimum(maximum(floordiv(m * n * k, WORK), 1), TILES)
+    blocks = ceildiv(n, s.nc)
+    kept = ceildiv(k, s.kc) * minimum(panels, s.nc // s.nr) < s.nc // s.nr + 1
+    shortest = ir.select(kept, ir.integer(SHORTER), ir.integer(SHORTEST))
+    strips = maximum(ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, shortest)))
+    strips = ir.select(strips < 2, strips, _round_up(strips, 2))
+    blocks = maximum(blocks, _most(wanted, batch * strips, floordiv(panels, NARROWEST)))
+    depth = maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1)
+    return Blocking(batch, m, n, k, depth, slivers, strips, panels, blocks)
+
+
+def _most(wanted: Op, present: Op, bound: Op) -> Op:
+    """Into how many parts each of the tiles present is cut to have as many as wanted, but at most `bound`."""
+    return minimum(ceildiv(wanted, maximum(present, 1)), bound)
+
+
+@functools.lru_cache(maxsize=256)
+def tile_count(c: Contraction) -> Op:
+    return MatrixVector(c).tiles if is_matvec(c) else blocking(c).tiles
+
+
+def tiles(c: Contraction, words: list[int]) -> int:
+    """How many tiles the kernel of `c` has for these arguments."""
+    return evaluate(tile_count(oriented(c)), words)
+
+
+def scratch(c: Contraction, words: list[int]) -> int:
+    """Bytes of scratch each thread needs."""
+    if is_matvec(c):
+        return MatrixVector(c).scratch
+    s = shape_of(c)
+    return NOTE + s.scratch(-(-evaluate(product(c.k), words) // s.kc))
+
+
+def shape_of(c: Contraction) -> Shape:
+    return microkernel.shape(c.dtype)
+
+
+def _round_up(a: Op, unit: int) -> Op:
+    return ceildiv(a, unit) * unit
+
+
+# -- how operands lie in memory ---------------------------------------------------------------------------------
+
+def oriented(c: Contraction) -> Contraction:
+    """`c`, or its transpose where that stores along n: vectors lie along n. A vector's product has its indices in m; windows are A,
+    whatever is stored."""
+    if not c.n:
+        return c
+    if c.m and (c.windows == "m" or not c.windows and not is_turned(c)):
+        return c
+    return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype, "m" if c.windows else "")
+
+
+def is_turned(c: Contraction) -> bool:
+    """Whether what is stored lies along m rather than along n."""
+    places = [s.args[0] for s in stores(c.body)]
+    return contiguous(places, c.m) > contiguous(places, c.n)
+
+
+def has_windows(c: Contraction) -> Op | None:
+    """Whether A is read where it lies by the loops of `windows.py`, a condition on the sizes; None if it never is."""
+    if c.windows != "m" or is_matvec(c) or not in_runs(c.a, c.m, c.dtype):
+        return None
+    s = shape_of(c)
+    return ir.integer(0) < windows.pay(s, c.m[-1][1], ceildiv(product(c.n), s.nr))
+
+
+def counted_rows(c: Contraction) -> tuple:
+    """The dims of the rows as tiles count them."""
+    when = has_windows(c)
+    if when is None:
+        return c.m
+    (name, run), s = c.m[-1], shape_of(c)
+    return *c.m[:-1], (name, ir.select(when, windows.slivers(s, run) * s.mr, run))
+
+
+def in_memory(operand: Op, rows: tuple, k: tuple, dtype: dt.dtype) -> bool:
+    """Whether an operand is a matrix in memory, contiguous along its rows or along k."""
+    return (operand.kind == "load" and operand.dtype is dtype and len(rows) == len(k) == 1 and _is_linear(operand.args[0])
+            and 1 in (coefficient(operand.args[0], dims[0][0]) for dims in (rows, k)))
+
+
+def in_runs(operand: Op, dims: tuple, dtype: dt.dtype) -> bool:
+    """Whether an operand is a plain load that lies in runs along the last of several dims, at places that are a sum of a part for
+    these and one for the others: the windows of a convolution."""
+    return (operand.kind == "load" and operand.dtype is dtype and len(dims) > 1 and _is_linear(operand.args[0])
+            and coefficient(operand.args[0], dims[-1][0]) == 1 and cpu.vector_bytes() >= 32)    # processors with masked loads
+
+
+def _is_linear(offset: Op) -> bool:
+    if offset.kind == "mul":
+        return any(a.kind in ("const", "arg") for a in offset.args) and all(map(_is_linear, offset.args))
+    return offset.kind in ("index", "const", "arg") or offset.kind in ("add", "sub") and all(map(_is_linear, offset.args))
