@@ -19,6 +19,16 @@ _plain = {name: vars(module)[name] for module, names in (
     (scan, ("cumsum", "cumprod"))) for name in names}
 
 
+def _product(input, dims: tuple, keepdim: bool):
+    """The product over several dimensions, one after the other from the last: the derivative of each is one of a product of many."""
+    for d in sorted((d % input.dim() for d in dims), reverse=True):
+        input = reduction.prod(input, d, keepdim)
+    return input
+
+
+_plain["prod"] = _product
+
+
 def _least(d: dt.dtype):
     if d.kind == "f":
         return -math.inf
@@ -56,7 +66,7 @@ def _reduction(name, neutral, dtype_of=lambda d: d):
         d = dtype or dtype_of(input.dtype)
         filled = _filled(input.to(d), mask, neutral(d))
         if not input.dim():
-            return _plain[name](filled.reshape(1), 0).to(d)
+            return _plain[name](filled.reshape(1), (0,), False).to(d)
         return _plain[name](filled, _all_dims(input, dim), bool(keepdim)).to(d)
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"`torch.{name}` over `dim` (all unless given) of the elements where the mask is True."

@@ -164,3 +164,9 @@ def test_derivatives_by_sparse_tensors():
     s, d = torch.eye(2).to_sparse().requires_grad_(), torch.ones(2, 2)
     (g,) = torch.autograd.grad((s @ d).sum(), s)
     assert g.is_sparse and g.to_dense().tolist() == [[2.0, 0.0], [0.0, 2.0]] and torch.smm(s.detach(), d).is_sparse
+
+
+def test_masked_products_over_several_dimensions_have_derivatives():
+    x, mask = torch.tensor([[2.0, 3.0], [0.0, 5.0]], requires_grad=True), torch.tensor([[True, True], [True, False]])
+    torch.masked.prod(x, (0, 1), mask=mask).backward()
+    assert x.grad.tolist() == [[0.0, 0.0], [6.0, 0.0]]
