@@ -229,3 +229,16 @@ def test_steps_without_gradients_keep_their_numbers(again):
             x.grad = None
             loss.backward(retain_graph=True)
             close(x.grad, np.full(3, k + 0.5, np.float32))
+
+
+def test_slices_of_data_and_arrays_that_numpy_shares_lie_anywhere(again):
+    data, weight = torch.tensor(array(0, 30, 4)), torch.tensor(array(1, 4), requires_grad=True)
+    for step in range(CALLS):
+        weight.grad = None
+        own = array(step, 2, 4)
+        ((data[2 * step:2 * step + 2] * torch.from_numpy(own)) @ weight * (torch.from_numpy(own) * weight).sum()).sum().backward()
+        known, expected = weight.grad.tolist(), weight.detach().requires_grad_()
+        rows, other = data[2 * step:2 * step + 2].clone(), torch.tensor(array(step, 2, 4))
+        (wanted,) = torch.autograd.grad(((rows * other) @ expected * (other * expected).sum()).sum(), expected)
+        close(known, wanted)
+    assert again[-2:] == [True, True]

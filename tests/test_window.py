@@ -75,3 +75,45 @@ def test_joined_samples_are_a_copy_and_keep_their_derivative():
     assert leaves[3].grad.tolist() == [6, 7]
     with pytest.raises(RuntimeError, match="same number of dimensions: got 1 and 2"):
         torch.cat([*samples, torch.ones(2, 2)])
+
+
+def test_lengths_and_places_that_are_written_to_are_no_structure(settled):
+    """Numbers and data are written to memory at the call, where nobody else refers to it."""
+    weight = torch.randn(5, requires_grad=True)
+
+    def step(i):
+        x = torch.zeros(4, 5)
+        x[i % 4, i % 5] = 2.0
+        x[(i + 1) % 4] = torch.tensor([3.0] * 5) if i % 2 else 3
+        padded = torch.nn.utils.rnn.pad_sequence([torch.arange(1.0, 2 + (i + k) % 5) for k in range(4)] + [torch.ones(5)], True)[:4]
+        (x * padded * weight).sum().backward()
+        expected = np.zeros((4, 5))
+        expected[i % 4, i % 5] = 2
+        expected[(i + 1) % 4] = 3
+        for k in range(4):
+            n = 1 + (i + k) % 5
+            expected[k] *= [*range(1, n + 1), *[0] * (5 - n)]
+        np.testing.assert_allclose(weight.grad.tolist(), expected.sum(0))
+        weight.grad = None
+
+    assert _made(step, 10) == 0
+
+
+def test_what_reads_a_value_is_not_changed_by_a_later_write():
+    x = torch.zeros(3)
+    x[0] = 1.0
+    pending, copy, other = x + 1, x.clone(), torch.empty(3)
+    other.copy_(x)
+    x[1] = 5.0
+    x[2:] = torch.tensor([7.0])
+    assert pending.tolist() == [2, 1, 1] and copy.tolist() == other.tolist() == [1, 0, 0] and x.tolist() == [1, 5, 7]
+    array = np.zeros(3)
+    shared = torch.from_numpy(array)
+    before = shared * 2
+    shared[1] = 4.0
+    assert before.tolist() == [0, 0, 0] and array.tolist() == [0, 4, 0]
+    kept = torch.ones(3, requires_grad=True)
+    loss = (kept * x).sum()
+    x[0] = 9.0
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()

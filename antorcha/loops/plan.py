@@ -24,7 +24,7 @@ from .view import reach
 
 ALIGN = 64
 FEW = 4         # steps that are not worth handing to another thread
-BRIEF = 64      # most chunks, of all steps together, of a plan that is run at once
+BRIEF = 64      # most chunks, of all steps together, of a plan that is run at once; a quarter if it writes over memory of leaves
 POINTERS = 48   # most that are bound one by one: NumPy takes as long for a few as for these
 _arena: Buffer | None = None
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)     # words, tiles from, to, scratch
@@ -266,7 +266,8 @@ class Plan:
         self.runs = [(self.steps_address + 32 * s[0], s[1], s[2], n == self.check_after)
                      for n, s in enumerate(self.segments if self.native else [])]
         self.alone = self.native and len(rows) < FEW and not self.arena_bytes and not self.scratch and not self.checks
-        self.brief = self.native and sum([-(-tiles // max(grain, 1)) for *_, tiles, grain in rows]) <= BRIEF
+        chunks = sum([-(-tiles // max(grain, 1)) for *_, tiles, grain in rows])
+        self.brief = self.native and chunks <= (BRIEF if self.safe == len(rows) else BRIEF // 4)
         few = len(self.pointer_at) <= POINTERS
         self.few = list(zip(self.pointer_at.tolist(), self.pointer_row.tolist(), self.pointer_offset.tolist())) if few else None
         self.word, self.float_word = memoryview(self.words), memoryview(self.float_words)
@@ -311,23 +312,25 @@ class Plan:
             self._attempt(nodes, leaves, numbers, timed, wanted, -1)     # the program handled the interrupt itself
 
     def _run_briefly(self, nodes: list, leaves: list, numbers: list) -> None:
-        """As `run`, for a plan of little work: nothing is left to the background, and an interrupt waits. How many native calls have ended
-        tells where one came: what has written over memory of leaves must be finished, and cannot be done twice."""
+        """As `run`, for a plan of little work: nothing is left to the background. Which native calls have ended, and how many steps they
+        have done, tells where an interrupt came: what has written over memory of leaves must be finished, and cannot be done twice."""
         flight.finish()     # its calls are counted, too
         buffers = self._bind_all(leaves, numbers)
-        begun, interrupt = pool.completed(), None
+        done, ended, interrupt = 0, pool.completed(), None
         while True:
             try:
-                ended = pool.completed() - begun
+                now = pool.completed()
+                if now != ended:
+                    done, ended = done + pool.steps_done(), now
                 if self.checks and any(self.noted):
                     self._raise(nodes)
-                if ended == len(self.runs):
+                if done == len(self.table_rows):
                     self._give(nodes, buffers)
                     break
-                address, count, first, _ = self.runs[ended]
-                if interrupt is not None and first <= self.safe:
+                if interrupt is not None and done <= self.safe:
                     break
-                pool.run_at(address, count)
+                end = next(first + count for _, count, first, _ in self.runs if done < first + count)
+                pool.run_at(self.steps_address + 32 * done, end - done, max(0, self.safe - done) if interrupt is None else -1)
             except KeyboardInterrupt as error:
                 interrupt = error
         if interrupt is not None:
