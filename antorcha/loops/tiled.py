@@ -28,6 +28,11 @@ def across(domain: tuple, views: list[View]) -> int | None:
     return None
 
 
+def copies(fusion) -> bool:
+    """Whether a thread has memory of its own to copy to."""
+    return not fusion.gpu
+
+
 def _lies_across(v: View, last: int) -> bool:
     return abs(v.strides[last]) > 1 and 1 in v.strides[:last]
 
@@ -37,7 +42,7 @@ class Tiles:
 
     def __init__(self, loops, across: int):
         self.loops, self.w, self.across, self.last = loops, loops.w, across, len(loops.domain) - 1
-        self.copies = not loops.lowering.fusion.gpu
+        self.copies = copies(loops.lowering.fusion)
         if self.copies and any(s[3].strides[across] == 1 for s in loops.stores):
             self._exchange()
         self.rows = ROWS if self.copies else DEVICE_ROWS
