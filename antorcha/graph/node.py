@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import sys
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..base import dtype as dt
 from ..loops.view import View, dense, is_row_major, ordered, row_major, view  # noqa: F401 (a node's vocabulary)
@@ -90,9 +90,9 @@ class Node:
 
     form: Form
     inputs: tuple
-    buffer: object      # runtime.buffer.Buffer once realised; then inputs is ()
+    buffer: Any         # runtime.buffer.Buffer once realised; then inputs is ()
     index: int          # position in the graph being planned
-    where: object       # where the user's call is, for operators that can fail late
+    where: Any          # where the user's call is, for operators that can fail late
     __slots__ = ("form", "inputs", "buffer", "index", "where", "__weakref__")
 
     # No `__init__`: whoever records makes a bare node, and fills it without a call.

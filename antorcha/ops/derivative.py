@@ -94,7 +94,7 @@ class Terms(dict):
     def __missing__(self, bits: int) -> Derivative:
         """The Derivative of a set of arguments."""
         tensors, lists = bits % self.lists, bits // self.lists
-        found = self[bits] = Derivative([t for t in self.terms if t.bit & (tensors | lists)], self.keep_of)
+        found = Derivative([t for t in self.terms if t.bit & (tensors | lists)], self.keep_of)
         of = {t.position: "tensor" if t.bit & tensors else "list" for t in self.terms if t.bit & (tensors | lists)}
         space = {**names, "derivative": found, "new": self.node_class}
         space.update((f"function{i}", function) for i, (function, _, _) in enumerate(found.steps))
@@ -102,6 +102,7 @@ class Terms(dict):
         space["formulas"] = written(_formulas(found, of), space)
         space["calls"] = names["Recollections"](space["formulas"], 2)
         found.compute = written(_computing(found, of), space)
+        self[bits] = found      # whole: other threads may look
         return found
 
 

@@ -176,7 +176,8 @@ class Optimizer:
             if known is None or sparse:
                 self.rule(p, g, state, group)
             else:
-                known[(type(p), type(g), *map(type, state.values()), *state)](self, p, g, state, group)
+                kind = (type(p), type(g), *map(type, state.values()), *state)
+                known[kind](self, p, g, state, group)
             if state and not started:
                 states[p] = state
 
