@@ -204,7 +204,7 @@ def test_what_one_module_owns_is_no_attribute_of_others():
     one, other = Holder("one"), Holder("other")
     assert not hasattr(Holder, "one") and not hasattr(other, "one") and "one" not in dir(other) and "one" in dir(one)
     with pytest.raises(AttributeError, match="'Holder' object has no attribute 'one'"):
-        assert other.one  # noqa: B018
+        assert other.one
     other.one = 3
     assert other.one == 3
     del one.one
