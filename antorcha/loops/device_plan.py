@@ -30,6 +30,7 @@ class DevicePlan(Plan):
         properties = cuda.named(self.device).properties
         self.architecture = architecture_for((properties.major, properties.minor))
         self.words[self.pointer_at] = self.pointer_offset
+        self._binding()
         self.work: list = []        # (step's number, what is described above)
         tiles = []
         for k, (step, start) in enumerate(zip(self.steps, self.starts)):

@@ -268,11 +268,15 @@ class Plan:
         self.alone = self.native and len(rows) < FEW and not self.arena_bytes and not self.scratch and not self.checks
         chunks = sum([-(-tiles // max(grain, 1)) for *_, tiles, grain in rows])
         self.brief = self.native and chunks <= (BRIEF if self.safe == len(rows) else BRIEF // 4)
+        self._binding()
+        self.times: dict = {}
+
+    def _binding(self) -> None:
+        """What `_bind` goes by."""
         few = len(self.pointer_at) <= POINTERS
         self.few = list(zip(self.pointer_at.tolist(), self.pointer_row.tolist(), self.pointer_offset.tolist())) if few else None
         self.word, self.float_word = memoryview(self.words), memoryview(self.float_words)
         self.bound = None       # who bound the arguments last, if they are to be bound by half
-        self.times: dict = {}
 
     def cast(self, words: np.ndarray, pointer_offset: np.ndarray, launches: list[tuple], describe, **sizes) -> Plan:
         """A plan of the same native steps with other numbers: its words and the offsets of its pointers, and whatever else `sizes` says.
