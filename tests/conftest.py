@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import random
 import signal
@@ -46,7 +47,7 @@ def _process_wide() -> dict:
     for module, names in SETTINGS.items():
         for name in names if module in sys.modules else ():
             value = attrgetter(name)(sys.modules[module])
-            value = value() if callable(value) else value
+            value = value() if inspect.isfunction(value) else value
             found[f"{module}.{name}"] = list(value) if isinstance(value, list) else value
     return found
 

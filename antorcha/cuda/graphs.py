@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 
 from ..core.generator import generator_of
+from ..core.storage import Storage
 from ..graph import tape
 from ..graph.node import leaf
 from ..runtime import cuda as _cuda
@@ -37,7 +38,7 @@ class _Memory:
         if old not in self.buffers:
             return False
         tape.flush()        # others may read the old value
-        old.copy_from(type(storage)(node).buffer())
+        old.copy_from(Storage.of(node).buffer())
         return True
 
 
