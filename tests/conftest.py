@@ -22,6 +22,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:       # shells have what runs in the background, and its children, ignore it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--fake-gpu"):
         sys.path.insert(0, str(Path(__file__).parent))
         import fake_cuda
