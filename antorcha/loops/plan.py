@@ -319,7 +319,9 @@ class Plan:
         """As `run`, for a plan of little work: nothing is left to the background. Which native calls have ended, and how many steps they
         have done, tells where an interrupt came: what has written over memory of leaves must be finished, and cannot be done twice."""
         flight.finish()     # its calls are counted, too
-        buffers = self._bind_all(leaves, numbers)
+        buffers, _ = self._begin(leaves, numbers)
+        if self.scratch:
+            pool.reserve_scratch(self.scratch)
         done, ended, interrupt = 0, pool.completed(), None
         while True:
             try:
@@ -340,28 +342,19 @@ class Plan:
         if interrupt is not None:
             raise interrupt
 
-    def _bind_all(self, leaves: list, numbers: list) -> list:
-        """Bind all arguments; the buffers of the results."""
+    def _begin(self, leaves: list, numbers: list) -> tuple[list, list]:
+        """Bind all arguments: (the buffers of the results, the addresses)."""
         buffers = self._results(leaves, Buffer.allocate)
         base = arena(self.arena_bytes).address if self.arena_bytes else 0
-        self._bind([*[n.buffer.address for n in leaves], *[b.address for b in buffers], base, self.status_address], numbers)
+        addresses = [*[n.buffer.address for n in leaves], *[b.address for b in buffers], base, self.status_address]
+        self._bind(addresses, numbers)
         if self.checks:
             self.status.fill(0)
-        if self.scratch:
-            pool.reserve_scratch(self.scratch)
-        return buffers
+        return buffers, addresses
 
     def _attempt(self, nodes: list, leaves: list, numbers: list, timed: bool, wanted: int | None, safe: int) -> bool:
         """Run; False if an interrupt ended it before step `safe`, where nothing has been changed."""
-        buffers = self._results(leaves, Buffer.allocate)
-        base = arena(self.arena_bytes).address if self.arena_bytes else 0
-        addresses = [n.buffer.address for n in leaves]
-        addresses += [b.address for b in buffers]
-        addresses.append(base)
-        addresses.append(self.status_address)
-        self._bind(addresses, numbers)
-        if self.checks:
-            self.status[:] = 0
+        buffers, addresses = self._begin(leaves, numbers)
         last = self.segments[-1] if self.segments and not self.last_may_fail else None
         for n, segment in enumerate(self.segments):
             if segment is last:
@@ -386,8 +379,7 @@ class Plan:
         """As `run`, for a little plan without memory of its own, on this thread: the pool may be doing something else."""
         if any(n.buffer in flight.awaited for n in leaves):
             flight.finish()
-        buffers = self._results(leaves, Buffer.allocate)
-        self._bind([*[n.buffer.address for n in leaves], *[b.address for b in buffers], 0, self.status_address], numbers)
+        buffers, _ = self._begin(leaves, numbers)
         for address, words, tiles, _ in self.table_rows.tolist():
             _KERNEL(address)(words, 0, tiles, None)
         self._give(nodes, buffers)
@@ -408,13 +400,13 @@ class Plan:
             allowed = max(0, safe - first) if safe >= 0 else -1
             done = 0
             while done < count:
-                ran = pool.counts()[0]
+                ran = pool.completed()
                 try:
                     pool.run_at(address + 32 * done, count - done, allowed)
                     done += pool.steps_done()
                 except KeyboardInterrupt as error:
                     interrupt = error
-                    if pool.counts()[0] != ran:
+                    if pool.completed() != ran:
                         done += pool.steps_done()
                 if done < min(allowed, count):
                     if interrupt is not None:

@@ -23,6 +23,8 @@ lies, but for edges: it may not read beyond them.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 from .microkernel import LIES, PACKED, SPAN, Function, Shape, micro_kernel, micro_name, origin
 from .packing import ahead, clear, pack, pack_a, pack_b, rows_along_k, side, transpose
 
@@ -59,9 +61,7 @@ def declarations(s: Shape) -> list[str]:
 
 def multiply(s: Shape) -> str:
     """The loops around the micro-kernel; see the top of the file."""
-    f = Function("define void @multiply(ptr %args, ptr %scratch, i64 %m0, i64 %m1, i64 %n0, i64 %n1, i64 %k, i64 %kc, ptr %from_a, "
-                 "ptr %fill_a, i1 %along_k_a, ptr %from_b, ptr %fill_b, i1 %along_k_b, i64 %stripe, i1 %keep, i1 %packed, ptr %touch, "
-                 "ptr %finish)")
+    f = product_of_tiles("multiply")
     a, all_b, c, lines = (f.pointer("%scratch", "i8", str(at)) for at in (s.a_at, s.b_at, s.c_at, s.lines_at))
     blocked = f.let("icmp sgt i64 %k, %kc")
     empty = f.let("icmp slt i64 %k, 1")
@@ -78,32 +78,25 @@ def multiply(s: Shape) -> str:
     short = f.let(f"icmp sle i64 %k, {SHORT}")
     n_packed = _first_packed(f, b_lies, "%n0", "%n1", s.nr, [])
     panel_size, to_next, missing = where_b_is_packed(f, s, across, k_stop)
-    with f.loop("0", k_stop, carry=["0"]) as p:
-        p.step = "%kc"
-        p.next = [f.let(f"add nsw i64 {p.carried[0]}, {to_next}")]
-        b = f.pointer(all_b, s.llvm, p.carried[0])
-        left = f.let(f"sub nsw i64 %k, {p.index}")
-        depth = f.least(left, "%kc")
-        last = f.let(f"icmp sle i64 {left}, %kc")
-        further = f.let(f"icmp sgt i64 {p.index}, 0")
+    with blocks_of_k(f, s, k_stop, all_b, to_next) as (start, depth, b, last, further):
         with f.when(missing):
             left_out = f.let(f"sdiv i64 {f.let(f'sub nsw i64 {n_packed}, %n0')}, {s.nr}")
             first = f.let(f"mul nsw i64 {left_out}, {panel_size}")
-            f.line(f"call void @pack_b(ptr %fill_b, i1 %along_k_b, ptr %from_b, ptr %scratch, i64 {n_packed}, i64 %n1, i64 {p.index}, "
+            f.line(f"call void @pack_b(ptr %fill_b, i1 %along_k_b, ptr %from_b, ptr %scratch, i64 {n_packed}, i64 %n1, i64 {start}, "
                    f"i64 {depth}, ptr {f.pointer(b, s.llvm, first)}, i64 %kc, i64 %stripe)")
         with f.loop("%m0", "%m1", carry=["0"]) as g:
             g.step = group
             stop = f.least("%m1", f.let(f"add nsw i64 {g.index}, {group}"))
             m_packed = _first_packed(f, a_lies, g.index, stop, s.mr, s.row_variants)
             first = f.let(f"sdiv i64 {f.let(f'sub nsw i64 {m_packed}, {g.index}')}, {s.mr}")
-            f.line(f"call void @pack_a(ptr %fill_a, i1 %along_k_a, ptr %from_a, ptr %scratch, i64 {m_packed}, i64 {stop}, i64 {p.index}, "
+            f.line(f"call void @pack_a(ptr %fill_a, i1 %along_k_a, ptr %from_a, ptr %scratch, i64 {m_packed}, i64 {stop}, i64 {start}, "
                    f"i64 {depth}, ptr {f.pointer(a, f'[{s.sliver} x {s.llvm}]', first)})")
             further_on = f.least("%m1", f.let(f"add nsw i64 {stop}, {group}"))
             coming = f.let(f"sub nsw i64 {further_on}, {stop}")      # rows of the next group
             fetched = f.let(f"and i1 {fetches}, {f.let(f'icmp sgt i64 {coming}, 0')}")
             outer, outers, inner, inners = (
                 f.let(f"select i1 %along_k_a, i64 {one}, i64 {other}")
-                for one, other in ((stop, p.index), (coming, depth), (p.index, stop), (depth, coming)))
+                for one, other in ((stop, start), (coming, depth), (start, stop), (depth, coming)))
             rows = f.let(f"sub nsw i64 {stop}, {g.index}")
             high = f.let(f"sdiv i64 {f.let(f'add nsw i64 {rows}, {s.mr - 1}')}, {s.mr}")
             parts = f.let(f"mul nsw i64 {high}, {across}")
@@ -115,14 +108,14 @@ def multiply(s: Shape) -> str:
                 i.next = [f.let(f"add nsw i64 {number}, 1"), f.let(f"add nsw i64 {first_tile}, {across}")]
                 height = f.least(f.let(f"sub nsw i64 {stop}, {i.index}"), str(s.mr))
                 outer_a, inner_a = (f.let(f"select i1 %along_k_a, i64 {one}, i64 {other}")
-                                    for one, other in ((i.index, p.index), (p.index, i.index)))
+                                    for one, other in ((i.index, start), (start, i.index)))
                 sliver = _operand(f, f.let(f"icmp slt i64 {i.index}, {m_packed}"), origin(f, s, outer_a, inner_a, "%from_a"),
                                   (f.pointer(a, f"[{s.sliver} x {s.llvm}]", number), step_a))
                 done = f.let(f"mul nsw i64 {number}, {across}")
                 with f.loop("0", across) as j:
                     n = f.let(f"add nsw i64 %n0, {f.let(f'mul nsw i64 {j.index}, {s.nr}')}")
                     width = f.least(f.let(f"sub nsw i64 %n1, {n}"), str(s.nr))
-                    panel = _operand(f, f.let(f"icmp slt i64 {n}, {n_packed}"), origin(f, s, p.index, n, "%from_b"),
+                    panel = _operand(f, f.let(f"icmp slt i64 {n}, {n_packed}"), origin(f, s, start, n, "%from_b"),
                                      (f.pointer(b, s.llvm, f.let(f"mul nsw i64 {j.index}, {panel_size}")), str(s.nr)))
                     kept = f.let(f"select i1 {blocked}, i64 {f.let(f'add nsw i64 {first_tile}, {j.index}')}, i64 0")
                     tile = f.pointer(c, f"[{s.mr * s.nr} x {s.llvm}]", kept)    # partial sums are kept between blocks of k
@@ -146,6 +139,27 @@ def multiply(s: Shape) -> str:
                                f"i1 {f.let(f'and i1 {short}, {beside}')})")
             g.next = [i.carried[1]]
     return f.text()
+
+
+def product_of_tiles(name: str) -> Function:
+    """A function with the parameters of `multiply`."""
+    return Function(f"define void @{name}(ptr %args, ptr %scratch, i64 %m0, i64 %m1, i64 %n0, i64 %n1, i64 %k, i64 %kc, ptr %from_a, "
+                    "ptr %fill_a, i1 %along_k_a, ptr %from_b, ptr %fill_b, i1 %along_k_b, i64 %stripe, i1 %keep, i1 %packed, ptr %touch, "
+                    "ptr %finish)")
+
+
+@contextmanager
+def blocks_of_k(f: Function, s: Shape, k_stop: str, all_b: str, to_next: str):
+    """The loop over blocks of k: (where the block begins, how long it is, where B is packed for it, whether it is the last, whether there
+    was one before)."""
+    with f.loop("0", k_stop, carry=["0"]) as p:
+        p.step = "%kc"
+        p.next = [f.let(f"add nsw i64 {p.carried[0]}, {to_next}")]
+        b = f.pointer(all_b, s.llvm, p.carried[0])
+        left = f.let(f"sub nsw i64 %k, {p.index}")
+        depth = f.least(left, "%kc")
+        last = f.let(f"icmp sle i64 {left}, %kc")
+        yield p.index, depth, b, last, f.let(f"icmp sgt i64 {p.index}, 0")
 
 
 def where_b_is_packed(f: Function, s: Shape, across: str, k_stop: str) -> tuple[str, str, str]:

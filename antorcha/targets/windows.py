@@ -13,7 +13,7 @@ from __future__ import annotations
 from ..loops import ir
 from ..loops.ir import Op, floordiv
 from .microkernel import LISTED, Function, Shape
-from .multiply import declarations, list_tile, micro_kernels, rank, where_b_is_packed
+from .multiply import blocks_of_k, declarations, list_tile, micro_kernels, product_of_tiles, rank, where_b_is_packed
 from .nest import Body, ceildiv, compact_loop, odometer, split
 from .packing import clear, pack, pack_b, side, transpose
 
@@ -58,9 +58,7 @@ def module(s: Shape) -> str:
 
 
 def multiply(s: Shape) -> str:
-    f = Function("define void @multiply_windows(ptr %args, ptr %scratch, i64 %m0, i64 %m1, i64 %n0, i64 %n1, i64 %k, i64 %kc, ptr %from_a, "
-                 "ptr %fill_a, i1 %along_k_a, ptr %from_b, ptr %fill_b, i1 %along_k_b, i64 %stripe, i1 %keep, i1 %packed, ptr %touch, "
-                 "ptr %finish)")
+    f = product_of_tiles("multiply_windows")
     lists, all_b, c, lines = (f.pointer("%scratch", "i8", str(at)) for at in (s.a_at + NEXT, s.b_at, s.c_at, s.lines_at))
     distances = f.let(f"ptrtoint ptr {lists} to i64")
     blocked = f.let("icmp sgt i64 %k, %kc")
@@ -69,18 +67,11 @@ def multiply(s: Shape) -> str:
     across = f.let(f"sdiv i64 {f.let(f'add nsw i64 {columns}, {s.nr - 1}')}, {s.nr}")
     count = f.let(f"sdiv i64 {rows}, {s.mr}")
     panel_size, to_next, missing = where_b_is_packed(f, s, across, k_stop)
-    with f.loop("0", k_stop, carry=["0"]) as p:
-        p.step = "%kc"
-        p.next = [f.let(f"add nsw i64 {p.carried[0]}, {to_next}")]
-        b = f.pointer(all_b, s.llvm, p.carried[0])
-        left = f.let(f"sub nsw i64 %k, {p.index}")
-        depth = f.least(left, "%kc")
-        last = f.let(f"icmp sle i64 {left}, %kc")
-        further = f.let(f"icmp sgt i64 {p.index}, 0")
+    with blocks_of_k(f, s, k_stop, all_b, to_next) as (start, depth, b, last, further):
         with f.when(missing):
-            f.line(f"call void @pack_b(ptr %fill_b, i1 %along_k_b, ptr %from_b, ptr %scratch, i64 %n0, i64 %n1, i64 {p.index}, "
+            f.line(f"call void @pack_b(ptr %fill_b, i1 %along_k_b, ptr %from_b, ptr %scratch, i64 %n0, i64 %n1, i64 {start}, "
                    f"i64 {depth}, ptr {b}, i64 %kc, i64 %stripe)")
-        f.line(f"call void %fill_a(ptr %from_a, ptr %scratch, i64 %m0, i64 {rows}, i64 {p.index}, i64 {depth}, ptr {lists})")
+        f.line(f"call void %fill_a(ptr %from_a, ptr %scratch, i64 %m0, i64 {rows}, i64 {start}, i64 {depth}, ptr {lists})")
         with f.loop("0", count, carry=["0"]) as i:
             i.next = [f.let(f"add nsw i64 {i.carried[0]}, {across}")]
             address, m, height, skipped, kind = (f.let(f"load i64, ptr {f.pointer(_entry(f, s, lists, i.index), 'i64', str(word))}")

@@ -165,7 +165,6 @@ class MovingAverageMinMaxObserver(MinMaxObserver):
 
     def __init__(self, averaging_constant=0.01, dtype=torch.quint8, qscheme=torch.per_tensor_affine, reduce_range=False, quant_min=None,
                  quant_max=None, eps=EPS, is_dynamic=False, **kwargs):
-        self.averaging_constant = averaging_constant
         super().__init__(dtype, qscheme, reduce_range, quant_min, quant_max, None, eps, is_dynamic)
         self.averaging_constant = averaging_constant
 
