@@ -229,7 +229,7 @@ def test_derivatives_of_functions(function):
 # -- indexing against NumPy -------------------------------------------------------------------------------------
 
 KEYS = [0, -1, slice(None, None, 2), (slice(1, 3), 0), (Ellipsis, 1), (None, 1), ([0, 2],), ([0, 2], [1, 1]), (slice(None), [2, 0]),
-        ([[0], [1]], slice(None), [0, 1, 2]), (0, [1, 1], slice(1, None)), ([0, 1], slice(None), 1)]
+        ([[0], [1]], slice(None), [0, 1, 2]), (0, [1, 1], slice(1, None)), ([0, 1], slice(None), 1), (), ((0, 2), (1, 1)), (0, range(2))]
 
 
 @pytest.mark.parametrize("key", KEYS, ids=str)
@@ -240,6 +240,18 @@ def test_indexing(key):
     x[key] = -1.0
     a[key] = -1.0
     np.testing.assert_array_equal(numpy_of(x), a)
+
+
+@pytest.mark.filterwarnings("ignore:A list of several indices")
+def test_lists_as_indices():
+    x = torch.arange(60).reshape(3, 4, 5)
+    assert x[[0, 2]].shape == (2, 4, 5) and x[[]].shape == (0, 4, 5) and x[[[]]].shape == (0, 4, 5)
+    for key in ([0, slice(1, 3)], [None, 0], [[0, 2], [1, 3]], [torch.tensor(1), torch.tensor([0, 2])], [Ellipsis, 1]):
+        assert torch.equal(x[key], x[tuple(key)])
+    with pytest.raises(IndexError, match="float"):
+        x[0.5]
+    with pytest.raises(IndexError, match="0-dim"):
+        x[0, 0, 0][0]
 
 
 def test_masks():

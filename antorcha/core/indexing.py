@@ -17,47 +17,61 @@ from ..ops.view import region_grad, select_, viewed
 Tensor = "Tensor"
 
 
-def _basic_view(v: View, spec: tuple) -> View:
-    """`spec` per step: ("at", i), ("slice", start, stop, step), ("all",) or ("new",)."""
+ALL = (None, None, None)
+
+
+def _basic_view(v: View, key: tuple) -> View:
+    """`key`: integers, None, `...`, and slices as (start, stop, step)."""
     shape, strides, offset, d = [], [], v.offset, 0
-    for step in spec:
-        kind = step[0]
-        if kind == "new":
+    for k in _parse(v.shape, tuple([slice(*k) if type(k) is tuple else k for k in key]))[0]:
+        if k is None:
             shape.append(1)
             strides.append(0)
             continue
         n, t = v.shape[d], v.strides[d]
         d += 1
-        if kind == "at":
-            offset += step[1] * t
-        elif kind == "all":
+        if k is ALL:
             shape.append(n)
             strides.append(t)
-        else:
-            count = max(0, -(-(step[2] - step[1]) // step[3]))
-            offset += step[1] * t if count else 0
+        elif type(k) is tuple:
+            start, stop, step = k
+            count = max(0, -(-(stop - start) // step))
+            offset += start * t if count else 0
             shape.append(count)
-            strides.append(t * step[3])
+            strides.append(t * step)
+        else:
+            offset += k * t
     return make_view(tuple(shape), tuple(strides), offset)
 
 
 @operator(family="view", name="getitem", title="Slice", public=False, grad=dict(
-    input=lambda g, input_shape, spec: region_grad(g, input_shape, lambda v: _basic_view(v, spec))))
-def _basic(input: Tensor, spec) -> Tensor:
-    return viewed(input, _basic_view(input._meta.view, spec))
+    input=lambda g, input_shape, key: region_grad(g, input_shape, lambda v: _basic_view(v, key))))
+def _basic(input: Tensor, key) -> Tensor:
+    return viewed(input, _basic_view(input._meta.view, key))
 
 
 def _as_index(k):
-    """A tensor where `k` stands for one (arrays, lists, ranges), else `k`."""
-    if isinstance(k, (list, range)) or isinstance(k, np.ndarray):
-        return core.tensor(np.asarray(k) if not isinstance(k, np.ndarray) else k)
-    return k
+    """A tensor where `k` stands for one (arrays, lists, tuples, ranges), else `k`."""
+    if isinstance(k, (list, tuple, range)):
+        return core.tensor(k) if len(k) else core.tensor(k, dtype=dt.int64)
+    return core.tensor(k) if isinstance(k, np.ndarray) else k
 
 
-def _expand(t, key):
+_ENTRIES = (list, tuple, range, np.ndarray, slice, type(None), type(Ellipsis))
+
+
+def _entries(key) -> list:
+    """The entries of a key. A short list stands for a tuple if it has entries that are more than numbers."""
+    if isinstance(key, list) and len(key) < 32 and any([isinstance(k, (*_ENTRIES, core.Tensor)) for k in key]):
+        warn("A list of several indices is read as a tuple of them, which is deprecated: later it may be read as one tensor of "
+             "indices. Write x[tuple(indices)] or x[torch.tensor(indices)].")
+        return list(key)
+    return list(key) if isinstance(key, tuple) else [key]
+
+
+def _expand(rank: int, key):
     """The key as a list with one entry for each dimension consumed, `...` filled in."""
-    key = list(key) if isinstance(key, tuple) else [key]
-    key = [_as_index(k) for k in key]
+    key = [_as_index(k) for k in _entries(key)]
     used = 0
     for k in key:
         if isinstance(k, core.Tensor) and k._meta.dtype in (dt.bool_, dt.uint8):
@@ -66,8 +80,9 @@ def _expand(t, key):
             used += k.dim()
         elif k is not None and k is not Ellipsis and not isinstance(k, bool):
             used += 1
-    rank = t.dim()
     if used > rank:
+        if not rank:
+            raise IndexError("invalid index of a 0-dim tensor. Use tensor.item() to convert it to a number.")
         raise IndexError(f"too many indices for tensor of dimension {rank}")
     fill = [slice(None)] * (rank - used)
     at = next((i for i, k in enumerate(key) if k is Ellipsis), None)
@@ -82,16 +97,16 @@ def _integer(k, n: int, d: int) -> int:
     return k % n
 
 
-def _parse(t, key):
-    """(spec of the basic part, [(dimension of the basic result, index tensor or mask)])."""
+def _parse(shape: tuple, key):
+    """What a key says of dimensions of `shape`: (the basic part, as `_basic` has it, every number within bounds, [(dimension of the basic
+    result, index tensor or mask)])."""
     spec, tensors, d, out = [], [], 0, 0
-    shape = t._meta.view.shape
-    for k in _expand(t, key):
+    for k in _expand(len(shape), key):
         if k is None:
-            spec.append(("new",))
+            spec.append(None)
             out += 1
         elif isinstance(k, (bool, np.bool_)):
-            spec.append(("new",))
+            spec.append(None)
             tensors.append((out, core.tensor([bool(k)])))
             out += 1
         elif isinstance(k, slice):
@@ -100,7 +115,7 @@ def _parse(t, key):
             if step is not None and step <= 0:
                 raise ValueError("step must be greater than zero")
             start, stop, step = slice(start, stop, step).indices(n)
-            spec.append(("all",) if (start, step) == (0, 1) and stop == n else ("slice", start, stop, step))
+            spec.append(ALL if (start, step) == (0, 1) and stop == n else (start, stop, step))
             d += 1
             out += 1
         elif isinstance(k, core.Tensor):
@@ -111,27 +126,27 @@ def _parse(t, key):
                     raise IndexError(f"The shape of the mask {list(k.shape)} at index {i} does not match the shape of the indexed tensor "
                                      f"{list(shape)} at index {d + i}")
                 if not count:
-                    spec.append(("new",))
+                    spec.append(None)
                     tensors.append((out, k.reshape(1)))
                     out += 1
                     continue
             elif k._meta.dtype.kind in "iu":
                 count = 1
                 if not k.dim() and k.storage.node.buffer is not None:
-                    spec.append(("at", _integer(int(k), shape[d], d)))
+                    spec.append(_integer(int(k), shape[d], d))
                     d += 1
                     continue
             else:
                 raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
-            spec.extend([("all",)] * count)
+            spec.extend([ALL] * count)
             tensors.append((out, k))
             d += count
             out += count
         elif hasattr(k, "__index__"):
-            spec.append(("at", _integer(k.__index__(), shape[d], d)))
+            spec.append(_integer(k.__index__(), shape[d], d))
             d += 1
         else:
-            raise TypeError(f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
+            raise IndexError(f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
                             f"(got {type(k).__name__})")
     return tuple(spec), tensors
 
@@ -169,17 +184,16 @@ def _places(shape: tuple, tensors):
     return indices, result, tuple(mapping)
 
 
-_basic_keys: dict = {}      # (shape, key) -> spec
 _BOUNDS = frozenset((int, type(None)))
 
 
 def _spelled(key) -> tuple | None:
-    """A key of integers, slices of integers, None and `...` as what can be looked up; None for any other."""
+    """A key of integers, slices of integers, None and `...` as `_basic` has it; None for any other."""
     out = []
     for k in key if type(key) is tuple else (key,):
         if type(k) is slice:
-            k = (k.start, k.stop, k.step)
-            if not _BOUNDS.issuperset(map(type, k)):
+            start, stop, step = k = k.start, k.stop, k.step
+            if type(start) not in _BOUNDS or type(stop) not in _BOUNDS or type(step) not in _BOUNDS:
                 return None
         elif type(k) is not int and k is not None and k is not Ellipsis:
             return None
@@ -192,22 +206,13 @@ def getitem(t, key):
         return select_(t, 0, _integer(key, t._meta.view.shape[0], 0))
     if isinstance(key, core.Tensor):
         return _picks[type(t), type(key)](t, key)
-    known = _spelled(key)
-    spec = known and _basic_keys.get((t._meta.view.shape, known))
-    if spec is not None:
-        return _basic(t, spec)
-    if known is None:
-        return _picks[type(t), type(key)](t, key)
-    spec, _ = _parse(t, key)
-    if len(_basic_keys) > 20_000:
-        _basic_keys.clear()
-    _basic_keys[t._meta.view.shape, known] = spec
-    return _basic(t, spec)
+    basic = _spelled(key)
+    return _picks[type(t), type(key)](t, key) if basic is None else _basic(t, basic)
 
 
 def _picked(t, key):
-    spec, tensors = _parse(t, key)
-    basic = t if tensors and all(s == ("all",) for s in spec) else _basic(t, spec)
+    spec, tensors = _parse(t._meta.view.shape, key)
+    basic = t if tensors and all(k is ALL for k in spec) else _basic(t, spec)
     return pick(basic, *_places(basic._meta.view.shape, tensors)) if tensors else basic
 
 
@@ -215,8 +220,8 @@ _picks = Recollections(_picked)
 
 
 def setitem(t, key, value) -> None:
-    spec, tensors = _parse(t, key)
-    whole = all(s == ("all",) for s in spec)
+    spec, tensors = _parse(t._meta.view.shape, key)
+    whole = all(k is ALL for k in spec)
     target = t if whole else _basic(t, spec)
     if not isinstance(value, core.Tensor):
         value = core.tensor(value, dtype=t.dtype) if not isinstance(value, (int, float, bool)) else value
@@ -259,7 +264,7 @@ def _write(target, value) -> None:
 
 def index_put(input, indices, values, accumulate=False):
     """`input` with `values` written (or added) at the places given by a tuple of index tensors."""
-    spec, tensors = _parse(input, tuple(indices))
+    spec, tensors = _parse(input._meta.view.shape, tuple(indices))
     places, result, mapping = _places(input._meta.view.shape, tensors)
     return put(input, _fit(values, result), places, result, mapping, "sum" if accumulate else "set")
 

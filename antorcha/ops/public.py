@@ -297,7 +297,7 @@ def _plain(rec: Record):
     return plain
 
 
-_FIXED = frozenset((type(None), bool, int, str, dt.dtype))
+_FIXED = frozenset((type(None), type(Ellipsis), bool, int, str, dt.dtype))
 
 
 def _is_fixed(x) -> bool:
