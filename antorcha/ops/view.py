@@ -135,7 +135,10 @@ def view(input, *size, dtype=None):
 @operator(family="view")
 def reshape(input, *shape):
     """The same elements with another shape: a view where strides allow it, else a copy."""
-    shape = sizes("reshape", shape)
+    return _reshaped(input, sizes("reshape", shape))
+
+
+def _reshaped(input, shape: tuple):
     if (input._meta, shape) in _VIEWS:
         return view_(input, shape)
     v = input._meta.view
@@ -251,24 +254,29 @@ def squeeze(input: Tensor, dim=None) -> Tensor:
     return viewed(input, make_view(tuple(v.shape[i] for i in keep), tuple(v.strides[i] for i in keep), v.offset))
 
 
-def _flat_range(what, rank, start_dim, end_dim):
-    a, b = normalize_dim(what, start_dim, rank), normalize_dim(what, end_dim, rank)
-    if a > b:
-        raise RuntimeError(f"{what}() has invalid args: start_dim cannot come after end_dim")
-    return a, b
-
-
 @operator(family="view")
 def flatten(input, start_dim=0, end_dim=-1):
     """The dimensions from `start_dim` to `end_dim` as one."""
-    shape = input._meta.view.shape
-    a, b = _flat_range("flatten", len(shape), start_dim, end_dim)
+    v = input._meta.view
+    key = ("flatten", start_dim, end_dim)
+    shape = v.memo.get(key)
+    if shape is None:
+        shape = v.memo[key] = _flat(v.shape, start_dim, end_dim)
+    return _reshaped(input, shape) if shape is not v.shape else input
+
+
+def _flat(shape: tuple, start_dim: int, end_dim: int) -> tuple:
+    """`shape` with one dimension in place of several; itself where that changes nothing."""
+    rank = len(shape)
+    a, b = normalize_dim("flatten", start_dim, rank), normalize_dim("flatten", end_dim, rank)
+    if a > b:
+        raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
     if not shape:
-        return reshape(input, (1,))
+        return (1,)
     n = 1
     for s in shape[a:b + 1]:
         n *= s
-    return input if a == b else reshape(input, shape[:a] + (n,) + shape[b + 1:])
+    return shape[:a] + (n,) + shape[b + 1:] if a < b else shape
 
 
 @operator(family="view")
