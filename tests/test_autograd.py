@@ -334,6 +334,19 @@ def test_statistics_that_are_kept_are_differentiated_too(f):
     assert torch.autograd.gradgradcheck(lambda x: f(x, w.detach(), b.detach()), (x,))
 
 
+@pytest.mark.parametrize("move", [lambda x: x, lambda x: x.transpose(0, 1), lambda x: x[:1].expand(2, 3, 4), lambda x: x[..., ::2]],
+                         ids=["dense", "transposed", "expanded", "strided"])
+def test_products_of_several_dimensions_and_a_matrix(move):
+    x, b = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True), torch.randn(5, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(5, move(x).shape[-1], dtype=torch.float64, requires_grad=True)
+    expected = (move(x)[..., None, :] * w).sum(-1)
+    assert torch.allclose(move(x) @ w.t(), expected)
+    assert torch.allclose(torch.nn.functional.linear(move(x), w, b), expected + b)
+    for f in (lambda x, w, b: move(x) @ w.t(), lambda x, w, b: torch.nn.functional.linear(move(x), w, b)):
+        assert torch.autograd.gradcheck(f, (x, w, b))
+        assert torch.autograd.gradgradcheck(f, (x, w, b))
+
+
 def test_a_small_cross_entropy_of_large_logits():
     loss = torch.nn.functional.cross_entropy(torch.tensor([[1000.0, 995.0]]), torch.tensor([0])).item()
     assert abs(loss / math.log1p(math.exp(-5)) - 1) < 1e-4

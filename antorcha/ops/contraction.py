@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import math
 
 from ..base import dtype as dt
 from ..base.errors import message
-from ..graph.node import Static, View, dense, form
+from ..graph.node import Static, View, dense, form, ordered
 from ..graph.node import view as make_view
 from ..graph.tape import state
 from .parts import complex_, imag_, real_
@@ -84,11 +83,27 @@ def check_dtypes(what, *tensors):
 
 
 @operator(name="mm", public=False, bare=True,
-          grad=dict(input=lambda g, mat2: product(g, mat2.t()), mat2=lambda g, input: product(input.t(), g)))
+          grad=dict(input=lambda g, mat2: product(g, mat2.t()), mat2=lambda g, input: summed(input, g)))
 def product(input: Tensor, mat2: Tensor):
-    """(m, k) x (k, n)."""
+    """(..., k) x (k, n)."""
     va, vb = input._meta.view, mat2._meta.view
-    return contract(input, va, mat2, _turned(vb), 0, 1, 1, 1)
+    return contract(input, va, mat2, _turned(vb), 0, len(va.shape) - 1, 1, 1)
+
+
+@operator(name="mm_summed", title="Mm", public=False, bare=True,
+          grad=dict(input=lambda g, other: product(other, g.t()), other=lambda g, input: product(input, g)))
+def summed(input: Tensor, other: Tensor):
+    """(..., m) x (..., n) summed over all dimensions but the last: (m, n)."""
+    va, vb = input._meta.view, other._meta.view
+    return contract(input, _last_first(va), other, _last_first(vb), 0, 1, 1, len(va.shape) - 1)
+
+
+def _last_first(v: View) -> View:
+    found = v.memo.get("last first")
+    if found is None:
+        last = len(v.shape) - 1
+        found = v.memo["last first"] = ordered(v, (last, *range(last)))
+    return found
 
 
 def _turned(v: View) -> View:
@@ -167,13 +182,13 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     return batched(input, mat2)
 
 
-_MATRICES: set = set()      # layouts of factors, and of a bias, known to be matrices that fit
+_FIT: set = set()       # layouts of several dimensions times a matrix's, and of a bias, known to fit
 
 
 @operator(autocast="lower")
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product: of vectors the inner product, of higher ranks over the last two dimensions, the others broadcast."""
-    if (getattr(input, "_meta", None), getattr(other, "_meta", None)) in _MATRICES:
+    if (getattr(input, "_meta", None), getattr(other, "_meta", None)) in _FIT:
         return product(input, other)
     check_tensor("matmul", "input", input)
     check_tensor("matmul", "other", other)
@@ -194,19 +209,16 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     if len(a) == 1:
         return matmul(input.unsqueeze(0), other).squeeze(-2)
     if len(b) == 2:
-        if len(a) == 2:
-            if not state.devices:
-                _MATRICES.add((input._meta, other._meta))
-            return product(input, other)
-        return product(input.reshape(math.prod(a[:-1]), a[-1]), other).reshape(a[:-1] + (b[-1],))
+        if not state.devices:
+            _FIT.add((input._meta, other._meta))
+        return product(input, other)
     if len(a) == 2 and input.requires_grad:     # one product for the matrix's gradient, not the sum of many
         return matmul(other.transpose(-2, -1), input.t()).transpose(-2, -1).contiguous()
     return batched(input, other)
 
 
 @operator(wide=True, name="addmm", public=False,
-          grad=dict(input=lambda g, weight: product(g, weight),
-                    weight=lambda g, input: product(g.t(), input), bias=lambda g: g))
+          grad=dict(input=lambda g, weight: product(g, weight), weight=lambda g, input: summed(g, input), bias=lambda g: g))
 def linear_(input: Tensor, weight: Tensor, bias: Tensor):
     out = _rows(input, weight)
     return out if bias is None else out + bias
@@ -216,11 +228,12 @@ _ROWS: dict = {}        # layouts of two matrices -> the form and the layout of 
 
 
 def _rows(input, weight):
-    """(m, k) x (n, k)."""
+    """(..., k) x (n, k)."""
     found = _ROWS.get((input._meta, weight._meta))
     if found is not None and not state.devices:
         return core.record(found[0], (input.storage.node, weight.storage.node), found[1])
-    out = contract(input, input._meta.view, weight, weight._meta.view, 0, 1, 1, 1)
+    v = input._meta.view
+    out = contract(input, v, weight, weight._meta.view, 0, len(v.shape) - 1, 1, 1)
     if out._meta.dtype.kind != "c" and out.storage.node.buffer is None:
         _ROWS[input._meta, weight._meta] = out.storage.node.form, out._meta
     return out
@@ -233,7 +246,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor = None, *, out=None) -> T
         added = bias is not None and input.dim() != 2       # to the product as it is in `out`
         result = linear(input, weight) + bias if added else linear(input, weight, bias)
         return core.store_out("linear", out, result, (input, weight, bias))
-    if (getattr(input, "_meta", None), weight._meta, None if bias is None else bias._meta) in _MATRICES:
+    if (getattr(input, "_meta", None), weight._meta, None if bias is None else bias._meta) in _FIT:
         return linear_(input, weight, bias)
     check_tensor("linear", "input", input)
     a, w = input._meta.view.shape, weight._meta.view.shape
@@ -249,11 +262,11 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor = None, *, out=None) -> T
     if bias is not None and len(bias._meta.view.shape) == 1 and bias._meta.view.shape[0] not in (1, w[0]):
         raise RuntimeError(message("linear", f"bias of shape ({w[0]},) to match weight {tuple(w)}", f"bias {tuple(bias.shape)}"))
     check_dtypes("linear", input, weight, *([bias] if bias is not None else []))
-    if len(a) == 2:
-        if not state.devices:
-            _MATRICES.add((input._meta, weight._meta, None if bias is None else bias._meta))
-        return linear_(input, weight, bias)
-    return linear_(input.reshape(math.prod(a[:-1]), a[-1]), weight, bias).reshape(a[:-1] + (w[0],))
+    if len(a) == 1:
+        return linear_(input.unsqueeze(0), weight, bias).squeeze(0)
+    if not state.devices:
+        _FIT.add((input._meta, weight._meta, None if bias is None else bias._meta))
+    return linear_(input, weight, bias)
 
 
 # -- einsum -----------------------------------------------------------------------------------------------------
