@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 
 import numpy as np
@@ -238,6 +239,41 @@ def test_cotangents_of_borders_and_overlapping_windows_are_added_in_order(dtype,
             for b in columns:
                 expected[c, a, b] = dtype.round(expected[c, a, b] + share)
     np.testing.assert_array_equal(x.grad.float().numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("lengths, size, stride, padding", [
+    ((4, 5), (3, 2), (1, 1), (1, 0)), ((7, 6), (3, 4), (2, 3), (1, 2)), ((4, 11), 9, 1, 4)])
+def test_cotangents_of_means_of_overlapping_windows_are_added_in_order(dtype, lengths, size, stride, padding):
+    """As PyTorch does: divided, then added one output after the other, each step rounded to 16 bits."""
+    generator = np.random.default_rng(5)
+    x = torch.from_numpy(generator.standard_normal((2, *lengths))).to(dtype).requires_grad_()
+    y = nn.functional.avg_pool2d(x, size, stride, padding, count_include_pad=False)
+    g = torch.from_numpy(generator.standard_normal(tuple(y.shape))).to(dtype)
+    y.backward(g)
+    size, stride, padding = (v if isinstance(v, tuple) else (v, v) for v in (size, stride, padding))
+    expected = np.zeros((2, *lengths), np.float32)
+    for c, *at in np.ndindex(*y.shape):
+        rows, columns = (range(max(0, i * s - p), min(n, i * s - p + k)) for i, s, p, k, n in zip(at, stride, padding, size, lengths))
+        share = dtype.round(g[(c, *at)].item() / (len(rows) * len(columns)))
+        for place in itertools.product(rows, columns):
+            expected[(c, *place)] = dtype.round(expected[(c, *place)] + share)
+    np.testing.assert_array_equal(x.grad.float().numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("shape", [(1, 25, 5), (3, 2, 4, 3)])
+def test_a_batch_is_normalised_by_moments_kept_in_16_bits(dtype, shape):
+    """As PyTorch does: the mean and the scale are rounded, and of bfloat16 the sum of squares and the variance too."""
+    x = torch.from_numpy(np.random.default_rng(6).standard_normal(shape) * 3 + 1).to(dtype)
+    dims = (0, *range(2, x.dim()))
+    mean = x.float().mean(dims, True)
+    total = ((x.float() - mean) ** 2).sum(dims, True)
+    count = x.numel() // x.shape[1]
+    variance = (total.to(dtype) / count).float() if dtype is torch.bfloat16 else total / count
+    scale = (variance + 1e-5).rsqrt().to(dtype).float()
+    expected = ((x.float() - mean.to(dtype).float()) * scale).to(dtype)
+    assert torch.equal(nn.functional.batch_norm(x, None, None, training=True), expected)
 
 
 def test_powers_of_bfloat16_are_products_that_are_each_rounded():

@@ -22,7 +22,7 @@ from .record import check_tensor, comparison, core, meta, operator, pointwise
 from .reduction import reduce
 from .resampling import resample, resample_all, spans
 from .view import SCATTER, viewed
-from .windows import UNROLLED, border, each, places, surround, window_sum, windows
+from .windows import UNROLLED, each, places, spread, surround, window_sum, window_sums, windows
 
 Tensor = "Tensor"
 
@@ -202,6 +202,13 @@ def _wide(input):
     return input if input._meta.dtype.compute is input._meta.dtype else input.to(input._meta.dtype.compute)
 
 
+@operator(name="narrow_sums", public=False, grad=dict(input=lambda g, input_shape, size, stride, padding, dtype: spread(
+    g.to(dtype), size, stride, padding, input_shape[-len(size):])))
+def _narrow_sums(input: Tensor, size, stride, padding, count, dtype):
+    """`window_sums` in float32 of 16-bit floats, whose derivative PyTorch adds up in 16 bits (in three dimensions it has none)."""
+    return window_sums(input.to(dtype.compute), size, stride, padding, count)
+
+
 def _avg_pool(n: int):
     what = f"avg_pool{n}d"
 
@@ -215,11 +222,10 @@ def _avg_pool(n: int):
         d = input._meta.dtype
         if d.kind not in "fi" or d.kind == "i" and d is not dt.int64:
             raise NotImplementedError(f"\"{what}\" not implemented for '{d.name}': convert the input first: input.float()")
-        x, lead = _wide(input), input.dim() - n
+        narrow = d.compute is not d and n < 3 and any(s < k for s, k in zip(stride, size))
+        x = _narrow_sums(input, size, stride, padding, count, d) if narrow else window_sums(_wide(input), size, stride, padding, count)
         divisors = []
-        for i in range(n):
-            k, s, p, m, c = size[i], stride[i], padding[i], lengths[i], count[i]
-            x = window_sum(border(x, lead + i, p, max(0, (c - 1) * s + k - m - p)), lead + i, k, s)
+        for k, s, p, m, c in zip(size, stride, padding, lengths, count):
             start = np.arange(c) * s - p
             stop = np.minimum(start + k, m + p)
             divisors.append(stop - start if count_include_pad else np.minimum(stop, m) - np.maximum(start, 0))

@@ -6,9 +6,13 @@ Window p of a dimension covers the places p * stride + t * dilation for t < size
 
 from __future__ import annotations
 
+import itertools
+import math
+
 from ..base.errors import message
 from ..graph.node import View, dense
 from ..graph.node import view as make_view
+from .index import fold
 from .record import core, meta, operator
 from .reduction import reduce
 from .view import region_grad, slice_, slice_view, viewed
@@ -122,6 +126,51 @@ def window_spread(input: Tensor, dim, size, stride, length):
     before, blocks = (size - 1) // stride, -(-length // stride)
     padded = border(input, dim, before, max(0, blocks - count))
     return _interleaved(lambda t: padded, size, stride, 1, dim, length, before)
+
+
+def window_sums(x, size: tuple, stride: tuple, padding: tuple, count: tuple):
+    """The sum of each window over the last dimensions, `count` of them; zeros stand around `x`."""
+    for d, k, s, p, c in zip(range(x.dim() - len(size), x.dim()), size, stride, padding, count):
+        x = window_sum(border(x, d, p, max(0, (c - 1) * s + k - x.shape[d] - p)), d, k, s)
+    return x
+
+
+@operator(name="spread", public=False, grad=dict(input=lambda g, input_shape, size, stride, padding: window_sums(
+    g.to(g.dtype.compute), size, stride, padding, input_shape[-len(size):]).to(g.dtype)))
+def spread(input: Tensor, size, stride, padding, lengths):
+    """The transpose of `window_sums` over `lengths` elements, in the dtype of `input`: each place is the sum of the elements of its
+    windows, one after the other in the order of memory."""
+    lead = input.dim() - len(size)
+    ones = (1,) * len(size)
+    before = tuple((k - 1) // s for k, s in zip(size, stride))
+    blocks = tuple(-(-(m + p) // s) for m, p, s in zip(lengths, padding, stride))
+    x = surround(input, tuple((b, max(0, m - c)) for b, m, c in zip(before, blocks, input.shape[lead:])), 0)
+    whole = dense(tuple(x.shape[:lead]) + tuple(m * s for m, s in zip(blocks, stride)))
+    out = core.zeros(meta(whole, x._meta.dtype, x._meta.device))
+    for first in itertools.product(*(range(min(k, s)) for k, s in zip(size, stride))):      # every stride-th place at a time
+        reach = tuple((k - 1 - r) // s + 1 for k, r, s in zip(size, first, stride))
+        near, region = x._meta.view, whole
+        for d, (b, n, m, r, s) in enumerate(zip(before, reach, blocks, first, stride), lead):
+            near = slice_view(near, d, b + 1 - n, b + m, 1)
+            region = slice_view(region, d, r, whole.shape[d], s)
+        near = viewed(x, windows(near, reach, ones, ones, blocks))
+        out = core.overwrite_region(out, region, _added(near, reach))
+    for d, (m, p) in enumerate(zip(lengths, padding), lead):
+        out = places(out, d, p, m, 1)
+    return core.contiguous(out)
+
+
+def _added(x, reach: tuple):
+    """The sum over the last dimensions, one element after the other in the dtype of `x`."""
+    if math.prod(reach) > UNROLLED ** 2:
+        return fold(x, tuple(range(x.dim() - len(reach), x.dim())), "sum").reshape(x.shape[:-len(reach)])
+    total = None
+    for at in itertools.product(*map(range, reach)):
+        term = x
+        for i in reversed(at):
+            term = term.select(-1, i)
+        total = term if total is None else total + term
+    return total
 
 
 def overlap_add(x, tap: int, dim: int, stride: int, dilation: int, length: int):

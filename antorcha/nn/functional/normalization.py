@@ -161,7 +161,8 @@ def _batch_norm(input, running_mean, running_var, weight, bias, training, moment
         mean, variance = _moments(input, dims)
         if kept.compute is not kept:
             mean = _rounded(mean, kept)
-            variance = _rounded(variance * n, kept) / n if kept is dt.bfloat16 else variance        # of float16 the sum might overflow
+            if kept is dt.bfloat16:     # PyTorch rounds the sum of squares, then the quotient; of float16, where it might overflow, neither
+                variance = _rounded(_rounded(variance * n, kept) / n, kept)
         if running_mean is not None and n:
             with no_grad():
                 running_mean.mul_(1 - momentum).add_(mean.detach().reshape(-1), alpha=momentum)
