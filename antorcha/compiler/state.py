@@ -46,6 +46,7 @@ LARGEST = 100_000       # values compared
 ABSENT, MARK, ALL_SLOTS = object(), object(), [("slots", None)]
 ATOMS = {type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented), range, slice, Size, dt.dtype, Device,
          layout, types.CodeType, np.float32, np.float64, np.int32, np.int64, np.bool_}
+_EVERY_MODULE = frozenset(_fresh_state())
 NUMBERS = {bool, int, float, complex, str, bytes, Size, range, slice}      # compared by value where they are not the same object
 FORBIDDEN = {"__dict__", "__getattribute__", "__setattr__", "__delattr__", "__globals__", "__code__", "__closure__", "__builtins__",
              "__subclasses__", "__weakref__", "__reduce__", "__reduce_ex__", "__sizeof__", "_version", "f_locals", "f_globals", "gi_frame",
@@ -417,7 +418,7 @@ class Reach:
     def own_attributes(x, t: type) -> set:
         """What the modules of this package may read of an instance by names that are made at run time."""
         modules = [b for b in t.__mro__[:-1] if is_own(b)]
-        return set() if len(modules) < len(Module.__mro__) else x.__dict__.keys() - _fresh_state.keys()
+        return set() if len(modules) < len(Module.__mro__) else x.__dict__.keys() - _EVERY_MODULE
 
     # -- arguments and tensors ----------------------------------------------------------------------------------
 

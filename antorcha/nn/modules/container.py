@@ -67,8 +67,7 @@ class _Numbered(Module):
 
     def append(self, module: Module):
         """Add a module at the end."""
-        self.add_module(str(len(self)), module)
-        return self
+        return self.extend((module,))
 
     def insert(self, index: int, module: Module):
         """Put a module before position `index`."""

@@ -44,25 +44,27 @@ __all__ = [
     "register_module_parameter_registration_hook",
 ]
 
-_fresh_state = {  # attributes of every module, and how each starts
-    "training": lambda: True,
-    "_parameters": dict,
-    "_buffers": dict,
-    "_non_persistent_buffers_set": set,
-    "_backward_pre_hooks": OrderedDict,
-    "_backward_hooks": OrderedDict,
-    "_is_full_backward_hook": lambda: None,
-    "_forward_hooks": OrderedDict,
-    "_forward_hooks_with_kwargs": OrderedDict,
-    "_forward_hooks_always_called": OrderedDict,
-    "_forward_pre_hooks": OrderedDict,
-    "_forward_pre_hooks_with_kwargs": OrderedDict,
-    "_state_dict_hooks": OrderedDict,
-    "_state_dict_pre_hooks": OrderedDict,
-    "_load_state_dict_pre_hooks": OrderedDict,
-    "_load_state_dict_post_hooks": OrderedDict,
-    "_modules": dict,
-}
+def _fresh_state() -> dict:
+    """The attributes of every module as they start."""
+    return {
+        "training": True,
+        "_parameters": {},
+        "_buffers": {},
+        "_non_persistent_buffers_set": set(),
+        "_backward_pre_hooks": OrderedDict(),
+        "_backward_hooks": OrderedDict(),
+        "_is_full_backward_hook": None,
+        "_forward_hooks": OrderedDict(),
+        "_forward_hooks_with_kwargs": OrderedDict(),
+        "_forward_hooks_always_called": OrderedDict(),
+        "_forward_pre_hooks": OrderedDict(),
+        "_forward_pre_hooks_with_kwargs": OrderedDict(),
+        "_state_dict_hooks": OrderedDict(),
+        "_state_dict_pre_hooks": OrderedDict(),
+        "_load_state_dict_pre_hooks": OrderedDict(),
+        "_load_state_dict_post_hooks": OrderedDict(),
+        "_modules": {},
+    }
 
 
 def _addindent(text: str, spaces: int) -> str:
@@ -124,7 +126,7 @@ class Module(HooksMixin, StateMixin):
         if not self.call_super_init and (args or kwargs):
             received = f"unexpected keyword argument '{next(iter(kwargs))}'" if kwargs else f"{len(args)} positional arguments"
             raise TypeError(f"{type(self).__name__}.__init__() got {received}; Module.__init__ takes none")
-        self.__dict__.update([(name, fresh()) for name, fresh in _fresh_state.items()])
+        self.__dict__.update(_fresh_state())
         if self.call_super_init:
             super().__init__(*args, **kwargs)
 
@@ -212,10 +214,7 @@ class Module(HooksMixin, StateMixin):
         return {k: v for k, v in self.__dict__.items() if k != "_compiled_call_impl"}
 
     def __setstate__(self, state) -> None:
-        self.__dict__.update(state)
-        for name, fresh in _fresh_state.items():  # modules pickled by older versions lack some
-            if name not in self.__dict__:
-                object.__setattr__(self, name, fresh())
+        self.__dict__.update({**_fresh_state(), **state})   # modules pickled by older versions lack some
 
     def _check_name(self, kind: str, name, table: dict) -> None:
         if not isinstance(name, str):
@@ -231,8 +230,8 @@ class Module(HooksMixin, StateMixin):
         """hasattr(self, name), which takes several times as long where the answer is no."""
         if type(self).__getattr__ is not Module.__getattr__:
             return hasattr(self, name)
-        tables = (self._parameters, self._modules, self._buffers)
-        return name in self.__dict__ or hasattr(type(self), name) or any([name in table for table in tables])
+        return (name in self.__dict__ or name in self._parameters or name in self._modules or name in self._buffers
+                or hasattr(type(self), name))
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Make `param` the parameter `name` of this module. None reserves the name."""
