@@ -12,7 +12,9 @@ import pytest
 
 import antorcha as torch
 from antorcha import nn, optim
-from antorcha.optim import lr_scheduler
+from antorcha.base import dtype as dt
+from antorcha.loops import ir
+from antorcha.optim import lr_scheduler, quasi_newton
 
 CASES = {
     "SGD": [
@@ -80,6 +82,41 @@ def test_parameters_follow_pytorch(name):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5, err_msg=f"{name} {options}")
 
 
+def _descent(lib, options: dict, steps: int) -> list:
+    """Parameters of least squares through a tanh layer after each step of L-BFGS. The gradients are NumPy's, whatever `lib` is."""
+    random = np.random.default_rng(0)
+    x, y, *start = (random.standard_normal(shape) for shape in ((16, 4), (16, 2), (4, 3), (3, 2)))
+    params = [lib.tensor(w.astype(np.float32), requires_grad=True) for w in start]
+    optimizer = lib.optim.LBFGS(params, **options)
+
+    def closure():
+        first, second = (p.detach().numpy().astype(np.float64) for p in params)
+        hidden = np.tanh(x @ first)
+        error = hidden @ second - y
+        slope = 2 * error / error.size
+        for p, g in zip(params, (x.T @ ((slope @ second.T) * (1 - hidden**2)), hidden.T @ slope)):
+            p.grad = lib.tensor(g.astype(np.float32))
+        return lib.tensor(np.float32((error**2).mean()))
+
+    found = []
+    for _ in range(steps):
+        optimizer.step(closure)
+        found.append(np.concatenate([p.detach().numpy().reshape(-1) for p in params]))
+    found += [len(x) for x in optimizer.state_dict()["state"][0].values() if isinstance(x, list)]
+    return found
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("options", [{}, dict(lr=0.01, history_size=7), dict(line_search_fn="strong_wolfe")])
+def test_lbfgs_rounds_as_pytorch_does(options):
+    """A last bit grows to thousands in these twenty steps, so that only the same bits agree."""
+    oracle = pytest.importorskip("torch")
+    if oracle.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("PyTorch's library sums in another order on this processor")
+    for a, b in zip(_descent(torch, options, 20), _descent(oracle, options, 20), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def rates(lib, name: str, options: dict, steps: int = 19) -> list:
     optimizer = lib.optim.SGD([lib.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
     schedule = getattr(lib.optim.lr_scheduler, name)(optimizer, **options)
@@ -99,6 +136,100 @@ def test_rates_follow_pytorch(name):
 
 
 # -- without PyTorch ------------------------------------------------------------------------------------------------
+
+def test_a_scaled_sum_is_rounded_once():
+    x, y = np.random.default_rng(0).standard_normal((2, 1000)).astype(np.float32)
+    alpha, a, b = float(np.float32(0.3)), torch.tensor(x), torch.tensor(y)
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    for found, exact in [(torch.add(a, b, alpha=alpha), x + alpha * y), (a.sub(b, alpha=alpha), x - alpha * y),
+                         (torch.rsub(a, b, alpha=alpha), y - alpha * x), (a.clone().add_(b, alpha=alpha), x + alpha * y)]:
+        np.testing.assert_array_equal(found.numpy(), exact.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dot_products_of_lbfgs_are_summed_in_one_order(dtype):
+    """One element too large, and its opposite, cancel all that was added to them meanwhile: what is left tells the order."""
+    lanes, large = 64 // np.dtype(dtype).itemsize, 2.0**40 if dtype == np.float32 else 2.0**80
+
+    def left(n, i, j):
+        x = np.ones(n, dtype)
+        x[i], x[j] = large, -large
+        return quasi_newton.dot(x, np.ones(n, dtype))
+
+    n = 7 * lanes + 3
+    assert left(n, 0, 4 * lanes) == n - 2                   # the same sum, one after the other
+    assert left(n, 0, 6 * lanes) == n - 3 and left(n, 0, 7 * lanes) == n - 4     # so are two vectors more, one more and the rest
+    assert left(n, 0, lanes) == n - 6                       # the second of four, which has two
+    assert left(n, lanes, 5 * lanes) == n - 2
+    assert left(n, 2 * lanes, 3 * lanes) == n - 2 and left(n, 0, 2 * lanes) == n - 8
+    for k in range(1, 70):
+        x, y = np.random.default_rng(k).standard_normal((2, k)).astype(dtype)
+        np.testing.assert_allclose(quasi_newton.dot(x, y), x.astype(np.float64) @ y, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(quasi_newton.short_sum(x), x.astype(np.float64).sum(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("pairs", [0, 1, 3, 5, 8])
+def test_direction_of_lbfgs(pairs):
+    """The two loops, written out; of eight pairs the last five are kept."""
+    ir.verify(quasi_newton.direction_program(dt.float64))
+    random, history = np.random.default_rng(0), quasi_newton.History(5, 37, np.dtype(np.float64))
+    kept = []
+    for _ in range(pairs):
+        y, s = random.standard_normal((2, 37))
+        kept.append((y, s, 1 / (y @ s)))
+        history.add(*kept[-1])
+    g = random.standard_normal(37)
+    kept, q, weights = kept[-5:], -g, []
+    for y, s, factor in reversed(kept):
+        weights.insert(0, factor * (s @ q))
+        q = q - weights[0] * y
+    q = q * 0.7
+    for (y, s, factor), weight in zip(kept, weights):
+        q = q + (weight - factor * (y @ q)) * s
+    np.testing.assert_allclose(history.direction(g, 0.7), q, rtol=1e-9)
+    np.testing.assert_allclose(history.weights[:len(kept)], weights, rtol=1e-9)
+
+
+@pytest.mark.parametrize("line_search", [None, "strong_wolfe"])
+def test_lbfgs_goes_on_from_what_it_kept(line_search):
+    """A new optimiser with the state of another does what the first would have done."""
+    def problem(w):
+        return ((w - torch.arange(6.0)).square() * torch.tensor([1.0, 2, 3, 4, 5, 6])).sum() + w.prod() * 0.01
+
+    def advance(optimizer, w, steps):
+        def closure():
+            optimizer.zero_grad()
+            loss = problem(w)
+            loss.backward()
+            return loss
+        for _ in range(steps):
+            optimizer.step(closure)
+        return w.tolist()
+
+    options = dict(max_iter=3, history_size=4, lr=0.3, line_search_fn=line_search)
+    w = torch.ones(6, requires_grad=True)
+    optimizer = optim.LBFGS([w], **options)
+    advance(optimizer, w, 2)
+    other = w.detach().clone().requires_grad_()
+    successor = optim.LBFGS([other], **options)
+    successor.load_state_dict(optimizer.state_dict())
+    assert advance(optimizer, w, 3) == advance(successor, other, 3)
+
+
+def test_lbfgs_takes_complex_parameters():
+    target = torch.tensor([1 + 2j, 3 - 1j])
+    w = torch.zeros(2, dtype=torch.complex64, requires_grad=True)
+    optimizer = optim.LBFGS([w], line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (w - target).abs().square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    torch.testing.assert_close(w.detach(), target, atol=1e-4, rtol=0)
+
 
 @pytest.mark.parametrize("line_search", [None, "strong_wolfe"])
 def test_lbfgs_takes_a_tensor_as_rate(line_search):

@@ -14,7 +14,7 @@ from ..loops import math as lm
 from .parts import conj_, real_
 from .recall import warn_once
 from .record import check_tensor, core, floating, no_bool, number, operator, pointwise, result_dtype
-from .samples import binary, unary
+from .samples import Samples, binary, unary
 
 Tensor = "Tensor"
 
@@ -41,33 +41,35 @@ def add_(input: Tensor, other: Tensor): ...
 def sub_(input: Tensor, other: Tensor): ...
 
 
+def _axpy(a, b, alpha):
+    return ir.fma(b, alpha, a) if isinstance(a, ir.Op) and a.dtype.kind == "f" else _add(a, _mul(b, alpha))
+
+
+@pointwise(_axpy, name="axpy", public=False, samples=Samples(-9, 9, 2, (0.7,)), complex=True,
+           grad=dict(input=lambda g: g, other=lambda g, alpha: g * alpha, alpha=lambda g, other: g * other))
+def axpy_(input: Tensor, other: Tensor, alpha): ...
+
+
 _plus, _minus = add_.record.raw, sub_.record.raw      # their calls alone, without `out=`
 
 
 @operator(inplace=True, numbers_first=True)
 def add(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `input + alpha * other`, broadcast."""
-    return _plus(input, other) if alpha == 1 else _plus(input, _scaled(other, alpha, input))
+    return _plus(input, other) if alpha == 1 else axpy_(input, other, alpha)
 
 
 @operator(inplace=True, numbers_first=True)
 def sub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `input - alpha * other`, broadcast."""
-    return _minus(input, other) if alpha == 1 else _minus(input, _scaled(other, alpha, input))
-
-
-def _scaled(x, alpha, other):
-    """alpha * x, a term of a sum with `other`, in the sum's dtype: a 16-bit `x` is not rounded before."""
-    if isinstance(x, core.Tensor) and x._meta.dtype.compute is not x._meta.dtype:
-        x = cast(x, result_dtype((x, other)))
-    return mul(x, alpha)
+    return _minus(input, other) if alpha == 1 else axpy_(input, other, -alpha)
 
 
 @operator()
 def rsub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `other - alpha * input`."""
     check_tensor("rsub", "input", input)
-    return sub_(other, input if alpha == 1 else _scaled(input, alpha, other))
+    return sub_(other, input) if alpha == 1 else axpy_(other, input, -alpha)
 
 
 @pointwise(_mul, exact_numbers=(0, 1), samples=binary(), complex=True,

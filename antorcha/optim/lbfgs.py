@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 import antorcha as torch
 
 from ..core.tensor import host
 from .optimizer import Optimizer, check
+from .quasi_newton import History, dot, short_sum
 
 
 class LBFGS(Optimizer):
@@ -29,18 +32,19 @@ class LBFGS(Optimizer):
         self._params = self.param_groups[0]["params"]
 
     def _gradient(self) -> np.ndarray:
-        """All gradients, one after the other. L-BFGS asks for a number after every few operations on vectors, so these are NumPy's."""
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad.to_dense()).reshape(-1).cpu() for p in self._params])
-        return host(flat).copy()
+        """All gradients, one after the other, in NumPy: L-BFGS asks for a number after every few operations on vectors."""
+        flat = host(torch.cat([_flat(torch.zeros_like(p) if p.grad is None else p.grad.to_dense()) for p in self._params]))
+        return flat.astype(np.float64 if flat.itemsize == 8 else np.float32)
 
-    def _move(self, t: float, direction: np.ndarray) -> None:
+    def _move(self, t, direction: np.ndarray) -> None:
         start = 0
         for p in self._params:
-            piece = torch.tensor(direction[start:start + p.numel()], dtype=p.dtype, device=p.device)
-            p.add_(piece.view_as(p), alpha=float(t))
-            start += p.numel()
+            shape = (*p.shape, 2) if p.is_complex() else p.shape
+            piece = torch.tensor(direction[start:start + math.prod(shape)].reshape(shape), device=p.device)
+            start += piece.numel()
+            p.add_((torch.view_as_complex(piece) if p.is_complex() else piece).to(p.dtype), alpha=float(t))
 
-    def _at(self, closure, origin: list, t: float, direction) -> tuple:
+    def _at(self, closure, origin: list, t, direction) -> tuple:
         """(loss, gradient) at origin + t direction; the parameters stay at the origin."""
         self._move(t, direction)
         loss, gradient = float(closure()), self._gradient()
@@ -58,47 +62,55 @@ class LBFGS(Optimizer):
             state = self.state[self._params[0]]
             state.setdefault("func_evals", 0)
             state.setdefault("n_iter", 0)
-            memory = self._recall(state)
-            first = self._step(group, state, memory, evaluate)
-            self._keep(state, memory)
-            return first
+            return self._step(group, state, evaluate)
 
-    _kept: tuple = ({}, {})     # what the last step left, as tensors and as arrays: few of these change in a step
+    _kept: tuple = (None, None)     # the list of steps in the state, and the same as a history
 
-    def _recall(self, state) -> dict:
-        """The vectors that are kept between the steps, as arrays."""
-        tensors, arrays = self._kept
-        return {name: _copied(arrays[name]) if name in tensors and state.get(name) is tensors[name] else _as_arrays(state.get(name))
-                for name in _VECTORS}
+    def _history(self, state, n: int, dtype: np.dtype) -> History:
+        """The vectors kept in the state."""
+        tensors, history = self._kept
+        if tensors is None or tensors is not state["old_stps"]:
+            history = History(self.param_groups[0]["history_size"], n, dtype)
+            for pair in zip(*(state[name] for name in _LISTS)):
+                history.add(*[_number(x) for x in pair])
+            self._kept = state["old_stps"], history
+        return history
 
-    def _keep(self, state, memory: dict) -> None:
-        known = {id(a): t for name in _HISTORY for a, t in zip(self._kept[1].get(name, ()), self._kept[0].get(name, ()))}
-        tensors = {name: [known.get(id(a)) if id(a) in known else _as_tensor(a) for a in value] if name in _HISTORY else _as_tensor(value)
-                   for name, value in memory.items() if value is not None}
-        state.update(tensors)
-        self._kept = tensors, {name: _copied(memory[name]) for name in tensors}
+    def _remember(self, state, history: History, y: np.ndarray, s: np.ndarray) -> None:
+        """Add a step `s` and the change `y` of the gradient along it, unless the curvature found is not positive."""
+        curvature = dot(y, s)
+        if curvature <= 1e-10:
+            return
+        factor = 1 / curvature
+        for name, value in zip(_LISTS, (y, s, factor)):
+            if len(state[name]) == history.room:
+                state[name].pop(0)
+            state[name].append(torch.tensor(value))
+        history.add(y, s, factor)
+        state["H_diag"] = torch.tensor(curvature / dot(y, y))
 
-    def _step(self, group, state, memory, closure):
+    def _step(self, group, state, closure):
         first = closure()
         loss, evaluations = float(first), 1
         state["func_evals"] += 1
         g = self._gradient()
         if np.abs(g).max() <= group["tolerance_grad"]:
             return first
-        d, t, before, old = memory["d"], state.get("t"), state.get("prev_loss"), memory["prev_flat_grad"]
-        lr, iterations = float(group["lr"]), 0
+        d, t, before, old = (_number(state.get(name)) for name in ("d", "t", "prev_loss", "prev_flat_grad"))
+        lr, iterations = _number(group["lr"]), 0
         while iterations < group["max_iter"]:
             iterations += 1
             state["n_iter"] += 1
             if state["n_iter"] == 1:
                 d = -g
-                memory.update(old_dirs=[], old_stps=[], ro=[], H_diag=1)
+                state.update(old_dirs=[], old_stps=[], ro=[], H_diag=1)
             else:
-                remember(memory, g - old, d * t, group["history_size"])
-                d = newton_direction(g, memory)
-            old, before = g.copy(), loss
-            t = min(1.0, 1.0 / float(np.abs(g).sum())) * lr if state["n_iter"] == 1 else lr
-            slope = float(g.dot(d))
+                history = self._history(state, g.size, g.dtype)
+                self._remember(state, history, g - old, d * t)
+                d = history.direction(g, _number(state["H_diag"]))
+            old, before = g, loss
+            t = min(1.0, 1.0 / short_sum(np.abs(g))) * lr if state["n_iter"] == 1 else lr
+            slope = dot(g, d)
             if slope > -group["tolerance_change"]:
                 break
             used = 0
@@ -119,55 +131,30 @@ class LBFGS(Optimizer):
             if iterations == group["max_iter"] or evaluations >= group["max_eval"] or converged \
                     or np.abs(d * t).max() <= group["tolerance_change"] or abs(loss - before) < group["tolerance_change"]:
                 break
-        memory.update(d=d, prev_flat_grad=old)
-        state.update(t=t, prev_loss=before)
+        self._keep(state, d, t, before, old)
         return first
 
+    def _keep(self, state, d, t, before, old) -> None:
+        tensors, history = self._kept
+        if tensors is state["old_stps"]:
+            state.setdefault("al", [None] * history.room)[:history.count] = torch.tensor(history.weights[:history.count]).unbind()
+        state.update(d=torch.tensor(d), t=torch.tensor(t) if isinstance(t, np.floating) else t, prev_flat_grad=torch.tensor(old),
+                     prev_loss=before)
 
-_HISTORY = ("old_dirs", "old_stps", "ro")      # lists
-_VECTORS = ("d", *_HISTORY, "H_diag", "prev_flat_grad")     # kept as tensors between the steps
+
+_LISTS = ("old_dirs", "old_stps", "ro")     # of the state: changes of the gradient, steps and 1 / their dot products
 
 
-def _as_arrays(x):
-    if isinstance(x, list):
-        return [_as_arrays(y) for y in x]
+def _flat(x):
+    return (torch.view_as_real(x) if x.is_complex() else x).reshape(-1).cpu()
+
+
+def _number(x):
+    """A tensor as NumPy's array or number, so that numbers are rounded to their dtype as in PyTorch; anything else as it is."""
     return host(x.detach().cpu())[()] if isinstance(x, torch.Tensor) else x
 
 
-def _as_tensor(x):
-    return torch.tensor(x) if isinstance(x, (np.ndarray, np.generic)) else x
-
-
-def _copied(x):
-    return x.copy() if isinstance(x, list) else x
-
-
-def remember(memory: dict, y: np.ndarray, s: np.ndarray, most: int) -> None:
-    """Add a step `s` and the change `y` of the gradient along it, unless the curvature found is not positive."""
-    curvature = y.dot(s)
-    if curvature <= 1e-10:
-        return
-    for name, value in (("old_dirs", y), ("old_stps", s), ("ro", 1 / curvature)):
-        if len(memory[name]) == most:
-            memory[name].pop(0)
-        memory[name].append(value)
-    memory["H_diag"] = curvature / y.dot(y)
-
-
-def newton_direction(g: np.ndarray, memory: dict) -> np.ndarray:
-    """Minus the inverse Hessian by the gradient: the two loops of Nocedal and Wright's algorithm 7.4."""
-    changes, steps, factors = memory["old_dirs"], memory["old_stps"], memory["ro"]
-    q, weights = -g, []
-    for y, s, factor in zip(reversed(changes), reversed(steps), reversed(factors)):
-        weights.append(s.dot(q) * factor)
-        q -= weights[-1] * y
-    q *= memory["H_diag"]
-    for y, s, factor in zip(changes, steps, factors):
-        q += (weights.pop() - y.dot(q) * factor) * s
-    return q
-
-
-def cubic_minimum(x1, f1, g1, x2, f2, g2, bounds=None) -> float:
+def cubic_minimum(x1, f1, g1, x2, f2, g2, bounds=None):
     """Where the cubic through two points with their slopes is least, within the bounds (Nocedal and Wright, 3.59)."""
     low, high = bounds if bounds is not None else (min(x1, x2), max(x1, x2))
     d1 = g1 + g2 - 3 * (f1 - f2) / (x1 - x2)
@@ -187,10 +174,10 @@ def strong_wolfe(evaluate, t, direction, f, g, slope, c1=1e-4, c2=0.9, tolerance
 
     `evaluate(t)`: (loss, gradient). Returns (loss, gradient, t, evaluations).
     """
-    reach = float(np.abs(direction).max())
+    reach = np.abs(direction).max()
     f_new, g_new = evaluate(t)
-    used, slope_new = 1, float(g_new.dot(direction))
-    t_old, f_old, g_old, slope_old = 0.0, f, g, slope
+    used, slope_new = 1, dot(g_new, direction)
+    t_old, f_old, g_old, slope_old = 0, f, g, slope
     done, k = False, 0
     while k < most:
         if f_new > f + c1 * t * slope or k > 1 and f_new >= f_old:
@@ -207,10 +194,10 @@ def strong_wolfe(evaluate, t, direction, f, g, slope, c1=1e-4, c2=0.9, tolerance
         t = following
         f_new, g_new = evaluate(t)
         used += 1
-        slope_new = float(g_new.dot(direction))
+        slope_new = dot(g_new, direction)
         k += 1
     else:
-        bracket = [(0.0, f, g, slope), (t, f_new, g_new, slope_new)]
+        bracket = [(0, f, g, slope), (t, f_new, g_new, slope_new)]
     stalled = False
     low, high = (0, -1) if bracket[0][1] <= bracket[-1][1] else (1, 0)
     while not done and k < most:
@@ -229,7 +216,7 @@ def strong_wolfe(evaluate, t, direction, f, g, slope, c1=1e-4, c2=0.9, tolerance
             stalled = False
         f_new, g_new = evaluate(t)
         used += 1
-        slope_new = float(g_new.dot(direction))
+        slope_new = dot(g_new, direction)
         k += 1
         if f_new > f + c1 * t * slope or f_new >= bracket[low][1]:
             bracket[high] = (t, f_new, g_new, slope_new)
