@@ -37,16 +37,7 @@ from .base.dtype import (  # noqa: F401
     uint64,
 )
 from .base.dtype import promote as promote_types  # noqa: F401
-from .core import override as _override
-from .core import surface as _surface
-from .core.arrays import (  # noqa: F401
-    as_tensor,
-    from_dlpack,
-    from_numpy,
-    tensor,
-)
-from .core.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
-from .core.formats import (  # noqa: F401
+from .base.formats import (  # noqa: F401
     Size,
     channels_last,
     channels_last_3d,
@@ -67,6 +58,15 @@ from .core.formats import (  # noqa: F401
     sparse_csr,
     strided,
 )
+from .core import override as _override
+from .core import surface as _surface
+from .core.arrays import (  # noqa: F401
+    as_tensor,
+    from_dlpack,
+    from_numpy,
+    tensor,
+)
+from .core.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
 from .core.surface import allclose, isclose  # noqa: F401
 from .core.tensor import Tensor
 from .ops.record import broadcast_shapes as _broadcast_shapes

@@ -141,7 +141,7 @@ def _elements(t: Tensor, indent: int) -> str:
 def _sparse_text(t) -> str:
     """`tensor(indices=..., values=..., size=...)`."""
     from .base import dtype as dt
-    from .core.formats import sparse_coo, sparse_csr
+    from .base.formats import sparse_coo, sparse_csr
 
     names = {sparse_coo: ("_indices",), sparse_csr: ("crow_indices", "col_indices")}.get(t.layout, ("ccol_indices", "row_indices"))
     parts = [(name.lstrip("_") + "=tensor(", getattr(t, name)()) for name in names] + [("values=tensor(", t._values())]

@@ -8,7 +8,7 @@ from typing import Any
 
 from .base.device import device as _device
 from .base.dtype import dtype as _dtype  # noqa: F401
-from .core.formats import Size
+from .base.formats import Size
 from .core.tensor import Tensor
 
 Number = int | float | bool

@@ -6,6 +6,7 @@ import copy
 import io
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -411,3 +412,86 @@ def test_first_step_has_the_plan_of_all_later_ones(make, settled):
         loss.item()
         made.append(flush.counters["made"])
     assert made[0] == made[1] == made[2]
+
+
+class Own(torch.optim.Optimizer):
+    """An optimiser with its own `step`, as programs write them."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, dict(lr=lr))
+        self.log = []
+
+    @torch.no_grad()
+    def step(self, closure=None, times=1):
+        self.log.append(times)
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.add_(p.grad, alpha=-group["lr"] * times)
+
+
+class Extended(torch.optim.SGD):
+    """An optimiser whose `step` calls that of its base."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+def leaf():
+    p = torch.nn.Parameter(torch.ones(2))
+    p.grad = torch.ones(2)
+    return p
+
+
+@pytest.mark.parametrize("kind", [Own, Extended, torch.optim.Adam])
+def test_hooks_are_called_around_any_step(kind):
+    from antorcha.optim import optimizer as module
+
+    o, log = kind([leaf()], lr=0.1), []
+    o.register_step_pre_hook(lambda opt, args, kwargs: log.append(("before", args == (opt,), kwargs)))
+    o.register_step_post_hook(lambda opt, args, kwargs: log.append(("after", args == (opt,), kwargs)))
+    handles = [module.register_optimizer_step_pre_hook(lambda *a: log.append("all before")),
+               module.register_optimizer_step_post_hook(lambda *a: log.append("all after"))]
+    o.step()
+    for h in handles:
+        h.remove()
+    assert log == ["all before", ("before", True, {}), ("after", True, {}), "all after"]
+
+
+def test_a_hook_changes_the_arguments_of_a_step():
+    o = Own([leaf()], lr=0.1)
+    handle = o.register_step_pre_hook(lambda opt, args, kwargs: (args, {**kwargs, "times": 3}))
+    o.step()
+    assert o.log == [3]
+    handle.remove()
+    o.register_step_pre_hook(lambda *a: "nonsense")
+    with pytest.raises(RuntimeError, match="must return None or a tuple of .new_args, new_kwargs., but got nonsense"):
+        o.step()
+    assert o.log == [3]
+
+
+@pytest.mark.parametrize("kind", [Own, Extended, torch.optim.Adam])
+def test_a_schedule_tells_of_steps_in_the_wrong_order(kind):
+    o = kind([leaf()], lr=0.1)
+    s = torch.optim.lr_scheduler.StepLR(o, 1)
+    with pytest.warns(UserWarning, match="before `optimizer.step"):
+        s.step()
+    o = kind([leaf()], lr=0.1)
+    s = torch.optim.lr_scheduler.StepLR(o, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        o.step()
+        s.step()
+        s.step()
+    o = kind([leaf()], lr=0.1)
+    s = torch.optim.lr_scheduler.StepLR(o, 1)
+    o.step = lambda: None
+    o.step()
+    with pytest.warns(UserWarning, match="overridden"):
+        s.step()
+
+
+def test_a_profile_shows_steps():
+    with torch.profiler.profile() as profile:
+        torch.optim.SGD([leaf()], 0.1).step()
+        Own([leaf()], 0.1).step()
+    assert {"Optimizer.step#SGD.step", "Optimizer.step#Own.step"} <= {event.key for event in profile.key_averages()}

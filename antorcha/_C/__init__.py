@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..base.device import device
 from ..base.dtype import dtype
-from ..core.formats import Size, layout, memory_format
+from ..base.formats import Size, layout, memory_format
 from ..core.generator import Generator
 from ..core.override import default as _default
 from ..core.override import disabled as _disabled_torch_function_impl

@@ -25,9 +25,9 @@ from ..amp.autocast_mode import _chosen
 from ..base import config
 from ..base import dtype as dt
 from ..base.device import device as Device
+from ..base.formats import Size, layout
 from ..base.grad_mode import mode
 from ..core import autograd, override
-from ..core.formats import Size, layout
 from ..core.generator import Generator
 from ..core.storage import Storage
 from ..core.tensor import Tensor

@@ -16,14 +16,16 @@ from operator import attrgetter
 
 from ..base import config
 from ..base import dtype as dt
+from ..base.formats import preserve_format
 from ..base.grad_mode import mode, without_grad
 from ..graph import tape
-from ..graph.node import Node
+from ..graph.node import Node, dense
 from ..ops import derivative
 from ..ops.derivative import RESULT, saving
 from ..ops.recall import Recollections, warn_once
 from ..ops.record import core, rounded, widened
 from ..ops.rewriting import place_of
+from ..ops.strides import fills, of_copy
 from . import repeated
 from .modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401 (the engine's vocabulary)
 from .storage import Storage
@@ -404,7 +406,7 @@ def accumulate(leaf, g, keep_graph: bool) -> None:
             new = hook((g,))
             g = g if new is None else new[0] if isinstance(new, tuple) else new
     if leaf._grad is None:
-        leaf._grad = g if keep_graph else owned(g)
+        leaf._grad = g if keep_graph else owned(g, leaf)
     elif keep_graph or g.is_sparse or leaf._grad.is_sparse:
         leaf._grad = g + leaf._grad if g.is_sparse else leaf._grad + g
     else:
@@ -418,11 +420,15 @@ def accumulate(leaf, g, keep_graph: bool) -> None:
             hook(leaf)
 
 
-def owned(g):
-    """`g` in a storage of its own, so that writing to it changes nothing else."""
+def owned(g, leaf=None):
+    """`g` in a storage of its own, so that writing to it changes nothing else, with the strides of `leaf` where these leave no gaps."""
     if g.is_sparse:
         return g.detach()
     v = g._meta.view
+    if leaf is not None and v is not leaf._meta.view and not leaf.is_sparse:
+        wanted = of_copy("grad", leaf._meta.view, preserve_format) if fills(leaf._meta.view) else dense(v.shape)
+        if any([s != t for s, t, n in zip(v.strides, wanted.strides, v.shape) if n != 1]):
+            return core.laid_out(g.detach(), wanted)
     if v.dense and v.numel == g.storage.numel:
         return core.tensor_on(g.storage.copy(), g._meta)
     return g.detach().clone()
@@ -694,6 +700,8 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
          is_grads_batched=False, materialize_grads=False):
     """The gradients of the sum of `outputs` with respect to `inputs`, a tuple of tensors."""
     inputs = (inputs,) if isinstance(inputs, core.Tensor) else tuple(inputs)
+    if not inputs:
+        raise RuntimeError("grad: expected at least one tensor to differentiate by; received none. (grad requires non-empty inputs.)")
     roots, cotangents = _start(outputs, grad_outputs)
     for t in inputs:
         if not t.requires_grad:

@@ -6,12 +6,13 @@ from ..ops import factory, joining, placement, record
 from ..ops import pointwise as pw
 from ..ops.parts import conj_
 from ..ops.record import core
+from ..ops.strides import fills
 from . import autograd
 from .arrays import adopt, from_numpy, tensor
 from .autograd import GradNode
 from .generator import default_generator, generator_of
 from .storage import Storage
-from .tensor import Node, Tensor, alias, contiguous, covers, host, make, record_form, reread, tensor_on, view_of, wrap
+from .tensor import Node, Tensor, alias, contiguous, host, laid_out, make, record_form, reread, tensor_on, view_of, wrap
 from .writing import add_region, inplace, overwrite_region
 
 
@@ -41,6 +42,7 @@ core.__dict__.update(
     view_of=view_of,
     reread=reread,
     contiguous=contiguous,
+    laid_out=laid_out,
     no_grad=autograd.no_grad,
     default_device="cpu",
     host=host,
@@ -68,7 +70,7 @@ core.__dict__.update(
     on_memory=from_numpy,
     together=placement.together,
     settled=placement.settled,
-    fills=covers,
+    fills=fills,
     Storage=Storage,
     generator_of=generator_of,
 )

@@ -10,6 +10,7 @@ from ..graph.node import view as make_view
 from ..ops import pointwise as pw
 from ..ops.bounds import require_places
 from ..ops.index import pick, put
+from ..ops.overlap import check_apart
 from ..ops.recall import Recollections, warn
 from ..ops.record import broadcast_shapes, core, operator
 from ..ops.view import region_grad, select_, viewed
@@ -235,13 +236,14 @@ def setitem(t, key, value) -> None:
         mask = mask.reshape((1,) * d + tuple(mask.shape) + (1,) * (len(shape) - d - mask.dim()))
         if isinstance(value, core.Tensor):
             value = value.to(t.dtype)
-        core.inplace(target, lambda x: pw.where(mask, value, x).to(t.dtype), ())
+        core.inplace(target, lambda x: pw.where(mask, value, x).to(t.dtype), (), repeated=True)
         return
     indices, result, mapping = _places(shape, tensors)
     if not isinstance(value, core.Tensor):
         value = core.tensor(value, dtype=t.dtype)
     value = _fit(value.to(t.dtype), result)
-    core.inplace(target, lambda x: put(x, value, indices, result, mapping, "set"), ())
+    check_apart("index_put_", target, (value, *indices), True)
+    core.inplace(target, lambda x: put(x, value, indices, result, mapping, "set"), (), repeated=True)
 
 
 def _fit(value, shape):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..base import dtype as dt
+from ..base.formats import Size
 from ..ops import factory, placement
 from .arrays import tensor
-from .formats import Size
 from .tensor import Tensor
 from .untyped import TypedStorage, UntypedStorage, reread
 

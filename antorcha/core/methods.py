@@ -6,15 +6,17 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..base.device import device as Device
+from ..base.formats import preserve_format
 from ..graph import tape
 from ..graph.node import dense
 from ..ops import factory, placement
 from ..ops.recall import warn_once
 from ..ops.record import core, rounded
+from ..ops.strides import of_format, suggested
 from ..ops.view import sizes
 from . import writing
 from .arrays import storage_on, tensor
-from .tensor import Tensor, from_storage, host, plain
+from .tensor import Tensor, from_storage, host, laid_out, plain
 
 # -- new tensors of the same dtype ------------------------------------------------------------------------------
 
@@ -106,7 +108,8 @@ def pin_memory(self, device=None):
 # -- conversions ------------------------------------------------------------------------------------------------
 
 def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None):
-    """This tensor with another dtype or device: to(dtype), to(device, dtype), to(other). The tensor itself where nothing changes."""
+    """This tensor with another dtype, device or memory format: to(dtype), to(device, dtype), to(other). The tensor itself where nothing
+    changes."""
     for i, a in enumerate(args):
         if isinstance(a, dt.dtype):
             dtype = a
@@ -125,6 +128,9 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, mem
     x = self if dtype is None else rounded(self, dtype)
     if device is not None:
         x = placement.place(x, placement.device_name(device), not non_blocking)
+    if memory_format not in (None, preserve_format) and (copy or x is not self or suggested(self._meta.view) is not memory_format):
+        layout = of_format("to", self._meta.view.shape, memory_format)
+        x = x if layout.strides == x.stride() else laid_out(x, layout)
     return x.clone() if copy and x is self else x
 
 
@@ -148,17 +154,17 @@ def type_as(self, other):
 
 def cpu(self, memory_format=None):
     """This tensor on the CPU."""
-    return self if self.is_cpu else self.to("cpu")
+    return self if self.is_cpu and memory_format is None else self.to("cpu", memory_format=memory_format)
 
 
 def cuda(self, device=None, non_blocking=False, memory_format=None):
     """This tensor on a GPU."""
-    return self.to(device="cuda" if device is None else device, non_blocking=non_blocking)
+    return self.to(device="cuda" if device is None else device, non_blocking=non_blocking, memory_format=memory_format)
 
 
 def _converter(name, d):
     def method(self, memory_format=None):
-        return self.to(d)
+        return self.to(d, memory_format=memory_format)
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"This tensor with dtype {d}."
     return method
@@ -214,7 +220,7 @@ def dense_dim(self) -> int:
 def _by_python(self, function, *tensors):
     arrays = [np.broadcast_to(host(x.detach()), self.shape) for x in tensors]
     values = [function(*xs) for xs in zip(*(a.ravel().tolist() for a in arrays))]
-    return self.copy_(tensor(values, dtype=self.dtype).reshape(self.shape))
+    return writing.taking(self, tensor(values, dtype=self.dtype).reshape(self.shape))
 
 
 def apply_(self, callable):
@@ -275,8 +281,10 @@ def fill_diagonal_(self, fill_value, wrap=False):
 
 
 def resize_as_(self, the_template, *, memory_format=None):
-    """`resize_` to the shape of another tensor."""
-    return self.resize_(the_template.shape)
+    """`resize_` to the shape of another tensor; with preserve_format, to its memory format too."""
+    if memory_format is preserve_format:
+        memory_format = suggested(the_template._meta.view)
+    return self.resize_(the_template.shape, memory_format=memory_format)
 
 
 def module_load(self, other, assign=False):

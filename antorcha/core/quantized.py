@@ -11,10 +11,11 @@ import copy
 import functools
 
 from ..base import dtype as dt
+from ..base import formats
 from ..ops.pointwise import clamp
 from ..ops.quantization import along, chosen, grid
 from ..ops.record import meta
-from . import formats, override
+from . import override
 from .tensor import Tensor, plain
 
 # Functions whose results lie on the grid of their input, as in PyTorch.

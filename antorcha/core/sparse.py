@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from ..base import dtype as dt
+from ..base.formats import Size, sparse_coo, sparse_csc, sparse_csr
 from ..graph.node import view as make_view
 from ..ops import factory
 from ..ops import pointwise as pw
@@ -19,7 +20,6 @@ from ..ops.joining import cat, stack
 from ..ops.record import meta, normalize_dim, normalize_dims, widened
 from ..ops.sorting import unique
 from .arrays import tensor
-from .formats import Size, sparse_coo, sparse_csc, sparse_csr
 from .override import disabled
 from .tensor import Tensor, plain
 

@@ -68,9 +68,14 @@ def _method(name):
     return function
 
 
-def _inplace_form(name, call):
+def _inplace_form(name, call, **rules):
+    """`rules`: see `inplace`; by default those of the record."""
+    rec = getattr(call, "record", None)
+    if rec is not None:
+        rules = dict(apart=rec.apart is not None, repeated=rec.onto_repeated)
+
     def method(self, *args, **kwargs):
-        return inplace(self, call, args, kwargs)
+        return inplace(self, call, args, kwargs, name + "_", **rules)
     method.__name__ = method.__qualname__ = name + "_"
     method.__doc__ = f"In-place version of {name}."
     return method
@@ -97,9 +102,9 @@ def _quotient(other, x):
     return pw.mul(pw.reciprocal(x), other)
 
 
-def _inplace_operator(call):
+def _inplace_operator(call, name):
     def method(self, other):
-        return inplace(self, call, (other,))
+        return inplace(self, call, (other,), None, name)
     return method
 
 
@@ -120,7 +125,7 @@ def install() -> None:
             if hasattr(Tensor, name + suffix) and not hasattr(Tensor, alias + suffix):
                 setattr(Tensor, alias + suffix, getattr(Tensor, name + suffix))
     Tensor.index_put = indexing.index_put
-    Tensor.index_put_ = _inplace_form("index_put", indexing.index_put)
+    Tensor.index_put_ = _inplace_form("index_put", indexing.index_put, apart=True, repeated=True)
     Tensor.polygamma = polygamma
     Tensor.polygamma_ = _inplace_form("polygamma", polygamma)
     Tensor.where = where
@@ -178,7 +183,7 @@ def _install_operators() -> None:
         setattr(Tensor, f"__{name}__", _sign(call) if call is pw.pow else call.record.sign())
         if name not in ("lt", "le", "gt", "ge", "eq", "ne"):
             setattr(Tensor, f"__r{name}__", _reflected(raw))
-            setattr(Tensor, f"__i{name}__", _inplace_operator(raw))
+            setattr(Tensor, f"__i{name}__", _inplace_operator(raw, f"__i{name}__"))
     for name, call in dict(neg=pw.neg, abs=pw.abs, invert=comparison.bitwise_not).items():
         setattr(Tensor, f"__{name}__", lambda self, call=call: call(self))
     Tensor.__pos__ = numeric.positive

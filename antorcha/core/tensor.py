@@ -14,6 +14,7 @@ import numpy as np
 from ..base import config
 from ..base import dtype as dt
 from ..base.device import device as Device
+from ..base.formats import Size, contiguous_format, preserve_format, strided
 from ..base.grad_mode import mode
 from ..graph import tape
 from ..graph.node import Node, Static, dense, is_row_major
@@ -24,10 +25,10 @@ from ..ops import pointwise as pw
 from ..ops import view as view_ops
 from ..ops.recall import warn, warn_once
 from ..ops.record import meta
+from ..ops.strides import fills, lies_in, of_format, order, reordered
 from ..runtime import flight
 from . import autograd, indexing, override
 from .autograd import Handle
-from .formats import Size, contiguous_format, preserve_format, strided
 from .storage import Storage
 
 
@@ -158,9 +159,11 @@ class Tensor:
     is_neg = is_inference = is_conj
 
     def is_contiguous(self, memory_format=contiguous_format) -> bool:
-        """Whether elements lie in memory one after the other, the last dimension running fastest."""
+        """Whether elements lie in memory one after the other, the last dimension running fastest, or in the order of another format."""
         v = self._meta.view
-        return v.numel == 0 or is_row_major(v.shape, v.strides)
+        if memory_format is contiguous_format:
+            return v.numel == 0 or is_row_major(v.shape, v.strides)
+        return lies_in(v, memory_format)
 
     def is_same_size(self, other) -> bool:
         """Whether the other tensor has the same shape."""
@@ -465,9 +468,12 @@ class Tensor:
     # -- copies and conversions ---------------------------------------------------------------------------------
 
     def clone(self, *, memory_format=preserve_format):
-        """A copy in memory of its own, with this tensor's derivative passed on."""
+        """A copy in memory of its own, with this tensor's derivative passed on. It keeps the strides of this tensor where they leave no
+        gaps, else their order, unless a memory format is given."""
         v = self._meta.view
-        if v.numel == self.storage.numel and v.offset == 0 and covers(v):
+        if memory_format is not preserve_format and (layout := of_format("clone", v.shape, memory_format)).strides != v.strides:
+            return laid_out(self, layout)
+        if v.numel == self.storage.numel and v.offset == 0 and fills(v):
             out = alias(self, self._meta)
             out.storage = self.storage.copy()
             if self._rg and mode.grad:
@@ -476,8 +482,11 @@ class Tensor:
         return pw.identity(self)
 
     def contiguous(self, memory_format=contiguous_format):
-        """The tensor itself if its elements lie in order, else a copy in which they do."""
-        return self if self.is_contiguous() else contiguous(self)
+        """The tensor itself if its elements lie in the order of the format, else a copy in which they do."""
+        if memory_format is contiguous_format:
+            return self if self.is_contiguous() else contiguous(self)
+        v = self._meta.view
+        return self if lies_in(v, memory_format) else laid_out(self, of_format("contiguous", v.shape, memory_format))
 
     @property
     def T(self):
@@ -596,34 +605,33 @@ def reread(t: Tensor, shape: tuple) -> Tensor:
 
 def contiguous(t: Tensor) -> Tensor:
     """A row-major copy."""
-    shape = t._meta.view.shape
-    out = _copy_in_order(t)
-    return out if out._meta.view.shape == shape else reread(out, shape)
+    return laid_out(t, dense(t._meta.view.shape))
+
+
+def laid_out(t: Tensor, layout) -> Tensor:
+    """A copy whose elements lie as `layout`, a map that fills its memory, says."""
+    out = _copy_in_order(t, order(layout))
+    m = out._meta
+    if m.view is not layout:
+        out._meta = meta(layout, m.dtype, m.device)
+    return out
 
 
 @record.operator(name="contiguous", title="Clone", public=False, grad=dict(input=lambda g: g))
-def _copy_in_order(input: Tensor):
+def _copy_in_order(input: Tensor, dims):
+    """`dims`: the order of dimensions in memory, the outermost first; None for that of the shape."""
     m = input._meta
-    whole = dense(m.view.shape)
-    node = Node.of(pw.identity.record, (input.storage.node,), (m.view,), Static(casts=(m.dtype,)), whole.shape, whole.numel, m.dtype)
+    v = reordered(m.view, dims)
+    node = Node.of(pw.identity.record, (input.storage.node,), (v,), Static(casts=(m.dtype,)), v.shape, v.numel, m.dtype)
+    whole = dense(v.shape)
+    if dims is not None:
+        strides = dict(zip(dims, whole.strides))
+        whole = make_view(m.view.shape, tuple([strides[d] for d in range(len(dims))]))
     return make(node, meta(whole, m.dtype, m.device))
 
 
 def flat_of(storage: Storage, m) -> Tensor:
     return tensor_on(storage, meta(dense((storage.numel,)), m.dtype, m.device))
-
-
-def covers(v) -> bool:
-    """Whether `v` reads each of the first numel elements once."""
-    if v.dense:
-        return True
-    pairs = sorted((t, n) for n, t in zip(v.shape, v.strides) if n != 1)
-    step = 1
-    for t, n in pairs:
-        if t != step:
-            return False
-        step *= n
-    return True
 
 
 # Numbers in memory that Python's have the form of.

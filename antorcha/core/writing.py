@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..base import config
 from ..base import dtype as dt
+from ..base.formats import contiguous_format
 from ..base.grad_mode import mode
 from ..graph import tape
 from ..graph.node import Node, Static, dense
@@ -11,23 +12,32 @@ from ..graph.node import view as make_view
 from ..ops import factory, placement, record
 from ..ops import pointwise as pw
 from ..ops import view as view_ops
+from ..ops.overlap import check_apart, check_once
 from ..ops.record import core, meta, number, rounded
+from ..ops.strides import fills, of_format
 from . import at_once, autograd
 from .arrays import tensor
 from .autograd import SpecialNode, edge_of
 from .storage import Storage
-from .tensor import Tensor, contiguous, covers, flat_of, make, tensor_on
+from .tensor import Tensor, contiguous, flat_of, make, tensor_on
 
 _state = tape.state
 
 
-def inplace(t: Tensor, function, args, kwargs=None) -> Tensor:
-    """t = function(t, *args), in place: in the storage, and in the history of t and of its base and views."""
+def inplace(t: Tensor, function, args, kwargs=None, name: str = "in-place", apart: bool = False, repeated: bool = False) -> Tensor:
+    """t = function(t, *args), in place: in the storage, and in the history of t and of its base and views.
+
+    RuntimeError if an argument lies partly in the memory of t (or wholly, if they are to be `apart`), or if elements of t share memory.
+    They may where what is written to each does not depend on what it was (`repeated`); numbers may then come from anywhere."""
     if kwargs is None:
         kwargs = {}
-    tracked = t._rg
+    if not (repeated or t._meta.view.dense):
+        check_once(name, t)
+    tracked, storage = t._rg, t.storage
     for a in (*args, *kwargs.values()) if kwargs else args:
         tracked = tracked or getattr(a, "_rg", False)
+        if (getattr(a, "storage", None) is storage or type(a) in (list, tuple)) and (apart or not repeated):
+            check_apart(name, t, (a,), apart)
     if not (tracked and mode.grad):
         write(t, function(t, *args, **kwargs))
         return t
@@ -94,7 +104,7 @@ def write(t: Tensor, result: Tensor) -> None:
     v = m.view
     if v.numel == 0:
         return
-    if r.view is v and v.numel == storage.numel == result.storage.numel and v.offset == 0 and covers(v):
+    if r.view is v and v.numel == storage.numel == result.storage.numel and v.offset == 0 and fills(v):
         storage.write(result.storage.copy().node if result.storage.shared else result.storage.node)
         return
     n = storage.numel
@@ -127,7 +137,7 @@ class CopySlices(SpecialNode):
 
     def backward(self, grads):
         g, region, base = grads[0], self.region, self.base
-        plain = base.offset == 0 and base.strides == record.row_major(base.shape)
+        plain = base.offset == 0 and base.strides == dense(base.shape).strides
         if plain:
             flat = g.contiguous()
         else:       # the region is told in coordinates of the base's memory
@@ -225,6 +235,14 @@ def copy_(self: Tensor, src, non_blocking=False):
     """Take over the values of `src`, broadcast and converted to this dtype; returns the tensor."""
     if not isinstance(src, Tensor):
         src = tensor(src)
+    check_once("copy_", self)
+    if src.storage is self.storage:
+        check_apart("copy_", self, (src,), False)
+    return taking(self, src)
+
+
+def taking(self: Tensor, src: Tensor) -> Tensor:
+    """`copy_` of a tensor that may lie anywhere."""
     if at_once.copy(self, src):
         return self
     lead = record.broadcast_shapes("copy_", src._meta.view.shape, self._meta.view.shape)
@@ -244,7 +262,7 @@ def fill_(self, value):
     if isinstance(value, Tensor):
         return self.copy_(value)
     if self._rg and mode.grad:
-        return inplace(self, record.RECORDS["fill"].call, (value,))
+        return inplace(self, record.RECORDS["fill"].call, (value,), None, "fill_", False, True)
     if at_once.fill(self, value):
         return self
     value = number(value)
@@ -260,7 +278,7 @@ def zero_(self):
 def resize_(self, *shape, memory_format=None):
     """Give this tensor another shape on the same storage, which grows if need be; what is new is not initialised."""
     shape = view_ops.sizes("resize_", shape)
-    want = dense(shape)
+    want = of_format("resize_", shape, memory_format or contiguous_format)
     have = self.storage.numel
     if want.numel > have and self.storage.shared:
         self.storage.resize(want.numel)

@@ -10,8 +10,8 @@ import importlib
 from functools import lru_cache
 
 from ..base import dtype as dtypes
+from ..base import formats
 from ..base.dtype import dtype as DType
-from ..core import formats
 from . import rebuild
 
 PACKAGE = "antorcha"

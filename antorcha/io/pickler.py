@@ -14,7 +14,7 @@ from typing import Any
 
 from ..base.device import device as Device
 from ..base.dtype import dtype as DType
-from ..core.formats import layout
+from ..base.formats import layout
 from ..core.tensor import Tensor
 from ..nn.parameter import Parameter
 from . import names

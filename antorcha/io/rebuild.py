@@ -13,8 +13,8 @@ from pickle import UnpicklingError
 import numpy as np
 
 from ..base import dtype as dtypes
+from ..base import formats
 from ..base.dtype import dtype as DType
-from ..core import formats
 from ..core.tensor import Tensor, from_storage
 from ..ops.placement import device_name, place
 from . import host

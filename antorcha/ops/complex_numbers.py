@@ -66,7 +66,7 @@ def conj(input: Tensor) -> Tensor:
     return conj_(input)
 
 
-@operator(inplace=True)
+@operator(inplace=True, onto_repeated=True)
 def conj_physical(input: Tensor) -> Tensor:
     """The complex conjugate."""
     return conj_(input)

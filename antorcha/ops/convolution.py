@@ -14,11 +14,13 @@ import itertools
 import math
 
 from ..base.errors import message
+from ..base.formats import contiguous_format
 from ..graph.node import View, dense, ordered
 from ..graph.node import view as make_view
 from .contraction import check_dtypes, contract
 from .recall import recalled
 from .record import check_tensor, core, meta, operator, rounded, widened
+from .strides import in_format, suggested
 from .view import slice_view
 from .windows import each, positive, surround, window_count, windows
 
@@ -194,10 +196,16 @@ def _check(what: str, n: int, input, weight, bias, stride, dilation, groups, cha
     check_dtypes(what, input, weight, *([] if bias is None else [bias]))
 
 
-def _with_bias(y, bias, n: int, single: bool, d):
-    """The result in dtype `d`, the bias added before it is rounded."""
+def _finished(y, bias, n: int, single: bool, d, fmt):
+    """The result in dtype `d` and a memory format, the bias added before it is rounded."""
     y = y if bias is None else rounded(y + bias.reshape((1, -1) + (1,) * n), d)
-    return y.squeeze(0) if single else y
+    return y.squeeze(0) if single else in_format(y, fmt)
+
+
+def _format(x, weight):
+    """The memory format of the result: channels_last where the input or the weight suggests it."""
+    found = suggested(x._meta.view)
+    return suggested(weight._meta.view) if found is contiguous_format else found
 
 
 def _same_padding(what: str, size: tuple, stride: tuple, dilation: tuple):
@@ -236,12 +244,12 @@ def _convolve(n: int, input, weight, bias, stride, padding, dilation, groups):
         y = _empty_result(x, weight, (x.shape[0], weight.shape[0], *count))
     else:
         y = correlate(x, weight, count, stride, padding, dilation, groups)
-    return _with_bias(y, bias, n, single, input._meta.dtype)
+    return _finished(y, bias, n, single, input._meta.dtype, _format(x, weight))
 
 
 def _empty_result(x, weight, shape: tuple):
     """No elements, but a place in the graph of derivatives."""
-    return (x.sum() + weight.sum()).expand(shape).contiguous()
+    return core.contiguous((x.sum() + weight.sum()).expand(shape))
 
 
 def _convolve_transposed(n: int, input, weight, bias, stride, padding, output_padding, groups, dilation):
@@ -270,7 +278,7 @@ def _convolve_transposed(n: int, input, weight, bias, stride, padding, output_pa
         y = _empty_result(x, weight, (x.shape[0], out, *length))
     else:
         y = spread(x, weight, length, stride, padding, dilation, groups)
-    return _with_bias(y, bias, n, single, input._meta.dtype)
+    return _finished(y, bias, n, single, input._meta.dtype, _format(x, weight))
 
 
 @recalled(autocast="lower")

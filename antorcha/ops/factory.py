@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 from ..base import dtype as dt
+from ..base.formats import preserve_format
 from ..graph.node import Node, Static, dense
 from .placement import device_name, place
 from .recall import deprecated
 from .record import Record, core, meta, number, rounded
+from .strides import of_copy, of_format
 from .view import sizes
 
 FULL = Record("full", "pointwise", scalar=lambda v: v)
@@ -24,9 +26,11 @@ ARANGE = Record("arange", "pointwise", scalar=_range, uses_index=True)
 COUNT = Record("arange", "pointwise", scalar=lambda i: i, uses_index=True)     # from 0 by 1: vectors have no product of 64-bit integers
 
 
-def full_of(shape: tuple, value, d: dt.dtype, device=None, op=FULL):
-    """A tensor of `shape` with one value (as `number` gives it), without any checks."""
+def full_of(shape: tuple, value, d: dt.dtype, device=None, op=FULL, layout=None):
+    """A tensor of `shape` with one value (as `number` gives it), without any checks; `layout`: an index map that fills its memory."""
     out = dense(shape)
+    if layout is not None and layout is not out:
+        return core.tensor_on(full_of((layout.numel,), value, d, device, op).storage, meta(layout, d, device or "cpu"))
     if isinstance(value, complex):
         value = number(value)
     if d.opaque:
@@ -54,19 +58,23 @@ def _filled(name: str, value, text: str):
                 generator=None, names=None, **given):
         size = given.get("size", size)
         shape = _shape(name, size if isinstance(size, tuple) else (size,))
-        result = full_of(shape, value, dtype or dt.default(), device_name(device), EMPTY if name == "empty" else FULL)
+        if memory_format is not None and name != "empty":
+            raise TypeError(f"{name}() got an unexpected keyword argument 'memory_format'")
+        layout = None if memory_format is None else of_format(name, shape, memory_format)
+        result = full_of(shape, value, dtype or dt.default(), device_name(device), EMPTY if name == "empty" else FULL, layout)
         if out is not None:
             return core.store_out(name, out, result)
         return finish(result, requires_grad)
     factory.__name__ = factory.__qualname__ = name
     factory.__doc__ = f"A tensor of the given size {text}."
 
-    def like(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
+    def like(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=preserve_format, pin_memory=False):
         m = input._meta
-        result = full_of(m.view.shape, value, dtype or m.dtype, m.device if device is None else device_name(device))
+        result = full_of(m.view.shape, value, dtype or m.dtype, m.device if device is None else device_name(device),
+                         layout=of_copy(f"{name}_like", m.view, memory_format or preserve_format))
         return finish(result, requires_grad)
     like.__name__ = like.__qualname__ = f"{name}_like"
-    like.__doc__ = f"A tensor with the shape and dtype of `input` {text}."
+    like.__doc__ = f"A tensor with the shape, the dtype and (unless a memory format is given) the order in memory of `input` {text}."
     return factory, like
 
 
@@ -96,10 +104,13 @@ def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, re
     return finish(result, requires_grad) if out is None else core.store_out("full", out, result)
 
 
-def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
-    """A tensor with the shape and dtype of `input` filled with one value."""
+def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=preserve_format,
+              pin_memory=False):
+    """A tensor with the shape, the dtype and (unless a memory format is given) the order in memory of `input` filled with one value."""
     m = input._meta
-    return full(m.view.shape, fill_value, dtype=dtype or m.dtype, device=device or m.device, requires_grad=requires_grad)
+    result = full(m.view.shape, fill_value, dtype=dtype or m.dtype, device=device or m.device)
+    wanted = of_copy("full_like", m.view, memory_format or preserve_format)
+    return finish(core.tensor_on(result.storage, meta(wanted, result._meta.dtype, result._meta.device)), requires_grad)
 
 
 def empty_strided(size, stride, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):

@@ -6,6 +6,7 @@ import math
 
 from ..base.errors import message
 from .record import check_tensor, core, operator
+from .strides import keeping_format
 from .view import viewed
 from .windows import border, each, overlap_add, window_count, windows
 
@@ -107,6 +108,7 @@ def _factor(what: str, name: str, input, factor) -> int:
     return int(factor)
 
 
+@keeping_format
 def pixel_shuffle(input, upscale_factor):
     """(..., C * r * r, H, W) to (..., C, H * r, W * r). Shi et al., "Real-Time Single Image and Video Super-Resolution", 2016."""
     r = _factor("pixel_shuffle", "upscale_factor", input, upscale_factor)
@@ -119,6 +121,7 @@ def pixel_shuffle(input, upscale_factor):
     return parts.permute((*range(n), n + 2, n, n + 3, n + 1)).reshape((*lead, channels // (r * r), h * r, w * r))
 
 
+@keeping_format
 def pixel_unshuffle(input, downscale_factor):
     """(..., C, H * r, W * r) to (..., C * r * r, H, W): the inverse of `pixel_shuffle`."""
     r = _factor("pixel_unshuffle", "downscale_factor", input, downscale_factor)
@@ -131,6 +134,7 @@ def pixel_unshuffle(input, downscale_factor):
     return parts.permute((*range(n), n + 1, n + 3, n, n + 2)).reshape((*lead, channels * r * r, h // r, w // r))
 
 
+@keeping_format
 def channel_shuffle(input, groups):
     """(N, C, ...) with the channels of all groups in turn. Zhang et al., "ShuffleNet", 2018."""
     groups = _factor("channel_shuffle", "number of groups", input, groups)

@@ -16,6 +16,7 @@ from .bounds import require_places
 from .factory import tril_mask
 from .recall import deprecated
 from .record import Record, broadcast_view, check_tensor, core, meta, normalize_dim, number, operator, result_dtype
+from .strides import in_order
 from .view import SCATTER
 
 Tensor = "Tensor"
@@ -113,7 +114,7 @@ def _others(rank: int, dim: int) -> tuple:
     return tuple(("i", 0) if i == dim else ("d", i) for i in range(rank))
 
 
-@operator(out="apart")
+@operator(apart=0)
 def index_select(input: Tensor, dim, index: Tensor) -> Tensor:
     """The positions `index` (a vector) along `dim`."""
     _check_index("index_select", index)
@@ -129,7 +130,7 @@ def index_select(input: Tensor, dim, index: Tensor) -> Tensor:
     return pick(input, [index.reshape((n,) + (1,) * (len(shape) - 1 - d))], out, _others(len(shape), d))
 
 
-@operator(out="exact")
+@operator(out="exact", apart=0)
 def gather(input: Tensor, dim, index: Tensor, *, sparse_grad=False) -> Tensor:
     """out[i][j][k] = input[index[i][j][k]][j][k] for dim 0, and likewise along other dimensions."""
     shape, want = input._meta.view.shape, index._meta.view.shape
@@ -156,7 +157,7 @@ def pick_one(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return pick(input, [index], index._meta.view.shape, _others(input.dim(), dim)).squeeze(dim)
 
 
-@operator(out="apart")
+@operator(apart=0)
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements of the flattened input."""
     _check_index("take", index, input.numel())
@@ -244,7 +245,7 @@ def _scatter(what, input, dim, index, src, combine):
     return put(input, src, [index], index._meta.view.shape, _others(rank, d), combine, STRICT_SCATTER)
 
 
-@operator(inplace=True)
+@operator(inplace=True, apart=1)
 def scatter(input: Tensor, dim, index, src: Tensor = None, *, value=None, reduce=None) -> Tensor:
     """`input` with input[index[i][j]][j] = src[i][j] for dim 0, and likewise along other dimensions."""
     if reduce is not None and isinstance(src, core.Tensor):
@@ -252,7 +253,7 @@ def scatter(input: Tensor, dim, index, src: Tensor = None, *, value=None, reduce
     return _scatter("scatter", input, dim, index, value if src is None else src, COMBINE[reduce or "set"])
 
 
-@operator(inplace=True)
+@operator(inplace=True, apart=1)
 def scatter_add(input: Tensor, dim, index, src: Tensor) -> Tensor:
     """`scatter` that adds."""
     return _scatter("scatter_add", input, dim, index, src, "sum")
@@ -328,7 +329,7 @@ def scatter_reduce_(input: Tensor, dim, index, src: Tensor, reduce, include_self
     return total / count if d.kind in "fc" else total.div(count, rounding_mode="floor")
 
 
-@operator(inplace=True)
+@operator(inplace=True, apart=1)
 def scatter_reduce(input: Tensor, dim, index, src: Tensor, reduce, *, include_self=True) -> Tensor:
     """`scatter` that combines by "sum", "prod", "mean", "amax" or "amin"."""
     if reduce not in ("sum", "prod", "mean", "amax", "amin"):
@@ -349,7 +350,7 @@ def _along(what, input, dim, index):
     return d, tuple(shape), index.reshape((-1,) + (1,) * (input.dim() - 1 - d))
 
 
-@operator(inplace=True)
+@operator(inplace=True, apart=1)
 def index_add(input: Tensor, dim, index, source: Tensor, *, alpha=1) -> Tensor:
     """`source` added to the positions `index` along `dim`."""
     _check_index("index_add", index)
@@ -361,7 +362,7 @@ def index_add(input: Tensor, dim, index, source: Tensor, *, alpha=1) -> Tensor:
     return put(input, source if alpha == 1 else source * alpha, [place], shape, _others(input.dim(), d), "sum")
 
 
-@operator(inplace=True)
+@operator(inplace=True, apart=1)
 def index_copy(input: Tensor, dim, index, source: Tensor) -> Tensor:
     """`source` written to the positions `index` along `dim`."""
     _check_index("index_copy", index)
@@ -371,7 +372,7 @@ def index_copy(input: Tensor, dim, index, source: Tensor) -> Tensor:
     return put(input, source, [place], shape, _others(input.dim(), d), "set")
 
 
-@operator(inplace=True)
+@operator(inplace=True, apart=1)
 def index_reduce(input: Tensor, dim, index, source: Tensor, reduce, *, include_self=True) -> Tensor:
     """`source` combined by "prod", "mean", "amax" or "amin" with the positions `index` along `dim`."""
     if reduce not in ("prod", "mean", "amax", "amin"):
@@ -393,7 +394,7 @@ def _sum_at(g, dim, index):
     return pw.where(named.reshape((-1,) + (1,) * (g.dim() - 1 - d)), g, 0.0).sum()
 
 
-@operator(inplace=True, grad=dict(input=lambda g, dim, index: g.index_fill(dim, index, 0),
+@operator(inplace=True, onto_repeated=True, grad=dict(input=lambda g, dim, index: g.index_fill(dim, index, 0),
                                   value=lambda g, dim, index: _sum_at(g, dim, index)))
 def index_fill(input: Tensor, dim, index, value: Tensor) -> Tensor:
     """One value written to the positions `index` along `dim`."""
@@ -407,7 +408,7 @@ def index_fill(input: Tensor, dim, index, value: Tensor) -> Tensor:
     return put(input, value.expand(shape), [place], shape, _others(input.dim(), d), "set")
 
 
-@operator(name="put", inplace=True, out=False)
+@operator(name="put", inplace=True, apart=1, out=False)
 def put_flat(input: Tensor, index, source: Tensor, accumulate=False) -> Tensor:
     """`source` written (or added) to places in the flattened input."""
     _check_index("put_", index, input.numel(), (dt.int64,))
@@ -425,11 +426,11 @@ def put_flat(input: Tensor, index, source: Tensor, accumulate=False) -> Tensor:
 @operator(name="masked_fill", public=False, grad=dict(input=lambda g, mask: pw.where(mask, 0.0, g),
                                                       value=lambda g, mask: pw.where(mask, g, 0.0)))
 def masked_fill_(input: Tensor, mask, value: Tensor):
-    out = pw.where_(mask, value, input)
+    out = in_order(pw.where_(mask, value, input))
     return out if out._meta.dtype is input._meta.dtype else out.to(input._meta.dtype)
 
 
-@operator(inplace=True)
+@operator(inplace=True, onto_repeated=True)
 def masked_fill(input: Tensor, mask, value: Tensor) -> Tensor:
     """`value` where the mask holds, else `input`."""
     if mask._meta.dtype is not dt.bool_:
@@ -470,17 +471,17 @@ def masked_scatter(input: Tensor, mask, source: Tensor) -> Tensor:
     return pw.where(mask, pick(source.reshape(-1), [order], order._meta.view.shape, (("i", 0),), STRICT_GATHER), input)
 
 
-@operator(inplace=True, grad=dict(input=lambda g, diagonal: tril(g, diagonal)))
+@operator(inplace=True, onto_repeated=True, grad=dict(input=lambda g, diagonal: tril(g, diagonal)))
 def tril(input: Tensor, diagonal=0) -> Tensor:
     """The lower triangle of the last two dimensions, zero elsewhere."""
     if input.dim() < 2:
         raise RuntimeError("tril: input tensor must have at least 2 dimensions")
-    return pw.where_(tril_mask(*input.shape[-2:], diagonal), input, False)
+    return in_order(pw.where_(tril_mask(*input.shape[-2:], diagonal), input, False))
 
 
-@operator(inplace=True, grad=dict(input=lambda g, diagonal: triu(g, diagonal)))
+@operator(inplace=True, onto_repeated=True, grad=dict(input=lambda g, diagonal: triu(g, diagonal)))
 def triu(input: Tensor, diagonal=0) -> Tensor:
     """The upper triangle of the last two dimensions, zero elsewhere."""
     if input.dim() < 2:
         raise RuntimeError("triu: input tensor must have at least 2 dimensions")
-    return pw.where_(tril_mask(*input.shape[-2:], diagonal - 1), False, input)
+    return in_order(pw.where_(tril_mask(*input.shape[-2:], diagonal - 1), False, input))

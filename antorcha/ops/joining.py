@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ..base import config
 from ..base import dtype as dt
+from ..base.formats import contiguous_format
 from ..base.grad_mode import mode
 from ..graph.node import Node, Static, dense, is_row_major, leaf
 from ..graph.tape import state
@@ -18,6 +19,7 @@ from ..runtime.buffer import Buffer
 from .placement import common
 from .recall import warn_once
 from .record import broadcast_shapes, check_tensor, core, meta, normalize_dim, operator
+from .strides import of_format, suggested
 from .view import SCATTER, expand_, slice_, slice_view, unbind, unsqueeze, view_
 
 Tensor = "Tensor"
@@ -42,7 +44,7 @@ def _cat_at_once(tensors, dim):
     return _copied(tensors, _joined_dim(tensors, dim), lambda d: _joined_shape([x._meta.view.shape for x in tensors], d))
 
 
-@operator(method=False, out="apart", at_once=_cat_at_once,
+@operator(method=False, apart=0, at_once=_cat_at_once,
           grad=dict(tensors=lambda g, tensors_shape, dim: _cat_grad(g, tensors_shape, dim % g.dim())))
 def cat(tensors: list[Tensor], dim=0) -> Tensor:
     """Tensors one after the other along `dim`; those of shape (0,) are left out."""
@@ -52,14 +54,18 @@ def cat(tensors: list[Tensor], dim=0) -> Tensor:
     d = functools.reduce(dt.promote, (x._meta.dtype for x in tensors))
     if state.devices:
         tensors = core.together("cat", tensors)
-    device, whole = common(tensors), dense(shape)
+    fmt = suggested(tensors[0]._meta.view)
+    if any([suggested(x._meta.view) is not fmt for x in tensors]):
+        fmt = contiguous_format
+    device, whole = common(tensors), of_format("cat", shape, fmt)
+    held = dense(shape) if fmt is contiguous_format else dense((whole.numel,))
     joined, start = core.blank(shape, d, device), 0
     for x in tensors:
         if x._meta.view.numel:
             n = x._meta.view.shape[dim]
             region = slice_view(whole, dim, start, start + n, 1)
             node = Node.of(SCATTER, (joined.storage.node, x.storage.node), (dense((whole.numel,)), x._meta.view),
-                           Static(casts=(d, d), combine="set", region=region), shape, whole.numel, d)
+                           Static(casts=(d, d), combine="set", region=region), held.shape, whole.numel, d)
             joined = core.make(node, meta(whole, d, device))
             start += n
     return joined

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..base.errors import message
 from .record import check_tensor
 from .resampling import resample, resample_all, selection
+from .strides import in_format, suggested
 from .windows import surround
 
 RANKS = {2: (2, 3), 4: (3, 4), 6: (4, 5)}       # length of `pad` -> ranks of inputs, for all modes but "constant"
@@ -52,7 +53,8 @@ def pad(input, pad, mode="constant", value=None):
     Modes: "constant" (any rank), and over the last one to three dimensions "reflect" (without repeating the border), "replicate"
     (the border) and "circular" (from the other side).
     """
-    return _padded(input, pad, mode, value)
+    result = _padded(input, pad, mode, value)
+    return result if mode == "circular" else in_format(result, suggested(input._meta.view))
 
 
 def _padded(input, pad, mode, value):
@@ -96,4 +98,4 @@ def _padded(input, pad, mode, value):
 
 def constant_pad_nd(input, pad, value=0):
     """`pad` in the mode "constant"."""
-    return _padded(input, pad, "constant", value)
+    return in_format(_padded(input, pad, "constant", value), suggested(input._meta.view))

@@ -568,7 +568,8 @@ def cast(input, to: dt.dtype):
             return (to,), to
 
         @pointwise(
-            lambda x: x, selects=selects, name=f"to_{to.name}", title="ToCopy", public=False, complex=True, grad=dict(input=lambda g: g)
+            lambda x: x, selects=selects, name=f"to_{to.name}", title="ToCopy", public=False, moves=True, complex=True,
+            grad=dict(input=lambda g: g)
         )
         def convert(input: Tensor): ...
         _casts[to] = convert

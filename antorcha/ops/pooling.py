@@ -13,6 +13,7 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..base.errors import message
+from ..base.formats import contiguous_format
 from ..graph.node import dense
 from . import pointwise as pw
 from .index import SURE_SCATTER, pick, put
@@ -21,6 +22,7 @@ from .recall import recalled
 from .record import check_tensor, comparison, core, meta, operator, pointwise
 from .reduction import reduce
 from .resampling import resample, resample_all, spans
+from .strides import keeping_format, of_format, suggested
 from .view import SCATTER, viewed
 from .windows import UNROLLED, each, places, spread, surround, window_sum, window_sums, windows
 
@@ -174,7 +176,7 @@ def _max_pool(n: int, with_indices: bool):
         count = _counts(what, input.shape[-n:], size, stride, padding, dilation, ceil_mode)
         if not input.numel():
             shape = tuple(input.shape[:-n]) + count
-            return input.sum().expand(shape).contiguous(), core.zeros(meta(dense(shape), dt.int64, input._meta.device))
+            return core.contiguous(input.sum().expand(shape)), core.zeros(meta(dense(shape), dt.int64, input._meta.device))
         values, place = max_pool(input, size, stride, padding, dilation, count)
         return values, place.to(dt.int64) if return_indices else None
 
@@ -188,7 +190,7 @@ def _max_pool(n: int, with_indices: bool):
 def _named(function, name: str, doc: str):
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
-    return recalled(function)
+    return recalled(keeping_format(function))
 
 
 max_pool1d, max_pool2d, max_pool3d = (_max_pool(n, False) for n in (1, 2, 3))
@@ -310,7 +312,9 @@ def _adaptive_avg(n: int):
     def pool(input, output_size):
         sizes = _output_size(what, n, input, output_size)
         if set(sizes) == {1}:
-            return _wide(input).mean(tuple(range(-n, 0)), True).to(input.dtype)
+            out = _wide(input).mean(tuple(range(-n, 0)), True).to(input.dtype)
+            fmt = suggested(input._meta.view)       # the strides of a lone element tell the format
+            return out if fmt is contiguous_format else core.laid_out(out, of_format(what, out._meta.view.shape, fmt))
         lengths = tuple(input.shape[-n:])
         if sizes == lengths:
             return input.clone()
@@ -365,7 +369,7 @@ def _adaptive_max(n: int, with_indices: bool):
         lengths = tuple(input.shape[-n:])
         if 0 in sizes or not input.numel():
             shape = tuple(input.shape[:-n]) + sizes
-            return input.sum().expand(shape).contiguous(), core.zeros(meta(dense(shape), dt.int64, input._meta.device))
+            return core.contiguous(input.sum().expand(shape)), core.zeros(meta(dense(shape), dt.int64, input._meta.device))
         if all(m % s == 0 for m, s in zip(lengths, sizes)):
             size = tuple(m // s for m, s in zip(lengths, sizes))
             values, place = max_pool(input, size, size, (0,) * n, (1,) * n, sizes)

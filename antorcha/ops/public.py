@@ -10,6 +10,7 @@ from ..base.grad_mode import casting, mode, without_grad
 from ..graph import tape
 from ..graph.tape import state
 from .layout import Meta, core
+from .overlap import check_apart, check_once
 
 if TYPE_CHECKING:
     from .record import Record
@@ -103,7 +104,7 @@ def _definition(rec: Record, template: str) -> tuple:
     inputs = "".join(f"{n}, " for n in (*rec.names, *([rec.variadic] if rec.variadic else [])))
     if rec.family not in ("pointwise", "view") and rec.grad is None:
         lines.append(f"if state.devices: result = settled(result, ({inputs}))")
-    stored = f"store_out(rec.name, out, result, ({inputs}), rec.out)"
+    stored = f"store_out(rec.name, out, result, ({inputs}), rec.out, rec.apart)"
     lines.append("return result" if not has_out else f"return result if out is None else {stored}{' and None' if rec.silent else ''}")
     parameters = [*positional, *(star or (["*"] if has_out or keywords else [])), *keywords, *(["out"] if has_out else []), *extra]
     keyword_defaults = {**(rec.function.__kwdefaults__ or {}), **({"out": None} if has_out else {})}
@@ -154,12 +155,13 @@ def _spread(rec: Record, rest: tuple, given: dict) -> tuple:
     return (value,)
 
 
-def store_out(name: str, out, result, inputs=(), rule=True):
-    """Write `result` into the user's `out` tensor (or tuple of them), resized if its shape differs. `rule`: see `Record.out`."""
+def store_out(name: str, out, result, inputs=(), rule=True, apart=None):
+    """Write `result` into the user's `out` tensor (or tuple of them), resized if its shape differs. `rule`: see `Record.out`, `apart`:
+    see `Record.apart`."""
     if isinstance(result, tuple):
         if not isinstance(out, (tuple, list)) or len(out) != len(result):
             raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors, not {type(out).__name__}")
-        stored = [store_out(name, o, r, inputs, rule) for o, r in zip(out, result)]
+        stored = [store_out(name, o, r, inputs, rule, apart) for o, r in zip(out, result)]
         return type(result)(*stored) if hasattr(result, "_fields") else tuple(stored)
     if not isinstance(out, core.Tensor):
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
@@ -168,7 +170,10 @@ def store_out(name: str, out, result, inputs=(), rule=True):
                            "but one of the arguments requires grad.")
     if rule == "exact" and out.dtype is not result.dtype:
         raise RuntimeError(f"{name}(): Expected out tensor to have dtype {result.dtype}, but got {out.dtype} instead")
-    _check_memory(name, out, result, inputs, rule == "apart")
+    check_once(name, out)
+    first = len(inputs) if apart is None else apart
+    check_apart(name, out, inputs[:first], False)
+    check_apart(name, out, inputs[first:], True)
     if dt.CATEGORY[result.dtype.kind] > dt.CATEGORY[out.dtype.kind]:
         raise RuntimeError(f"{name}(): result type {result.dtype} can't be cast to the desired output type {out.dtype}")
     if out._meta.view.shape != result._meta.view.shape:
@@ -183,31 +188,6 @@ def store_out(name: str, out, result, inputs=(), rule=True):
         out.resize_(result._meta.view.shape)
     out.copy_(result)
     return out
-
-
-def _check_memory(name: str, out, result, inputs, apart: bool) -> None:
-    """Refuse an `out` whose elements share memory with each other or, unless it is one of the inputs, with an input."""
-    v = out._meta.view
-    if v.numel and any(t == 0 and n > 1 for n, t in zip(v.shape, v.strides)):
-        raise RuntimeError(
-            f"{name}(): unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
-            "Clone it first: out.clone()"
-        )
-    for x in inputs:
-        if isinstance(x, (list, tuple)):
-            _check_memory(name, out, result, x, apart)
-        elif isinstance(x, core.Tensor) and x.storage is out.storage and v.shape != (0,) and (
-                apart or x._meta.view is not v or v.shape != result._meta.view.shape) and _meet(v, x._meta.view) or apart and x is out:
-            raise RuntimeError(
-                f"{name}(): unsupported operation: some elements of the input tensor and the written-to tensor refer to a single "
-                "memory location. Clone one of them first."
-            )
-
-
-def _meet(a, b) -> bool:
-    """Whether the spans of memory that two index maps read have elements in common."""
-    (a0, a1), (b0, b1) = ((v.offset, v.offset + sum((n - 1) * t for n, t in zip(v.shape, v.strides))) for v in (a, b))
-    return a.numel > 0 and b.numel > 0 and a0 <= b1 and b0 <= a1
 
 
 # -- how the body is called -------------------------------------------------------------------------------------------

@@ -6,9 +6,12 @@ A GPU's generator records what is drawn (core/philox.py).
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from ..base import dtype as dt
+from ..base.formats import preserve_format
 from ..graph import tape
 from ..graph.node import dense, leaf, view
 from ..runtime.void import Void
@@ -16,6 +19,7 @@ from . import factory
 from .complex_numbers import view_as_complex
 from .placement import device_name, place
 from .record import by_lane, core, everywhere, meta, operator
+from .strides import of_copy, order
 
 Tensor = "Tensor"
 
@@ -101,8 +105,7 @@ def _count(shape) -> int:
 
 def _memory_order(t) -> list[int]:
     """The dimensions of `t`, the one with the longest steps in memory first: numbers are drawn in this order."""
-    strides = t.stride()
-    return sorted(range(t.dim()), key=lambda d: -strides[d])
+    return list(order(t._meta.view) or range(t.dim()))
 
 
 def _places(t):
@@ -187,20 +190,31 @@ def randperm(n, *, generator=None, out=None, dtype=dt.int64, layout=None, device
     return _finish("randperm", _tensor(source(generator, device).permutation(n), (n,), dtype), out, requires_grad, device)
 
 
-def rand_like(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
+def _like(name: str, input, dtype, device, requires_grad: bool, fmt, make, fill):
+    """`make(**of)` with the shape of `input`; where it is to lie otherwise in memory, an empty tensor that `fill` fills."""
+    shape = input._meta.view.shape
+    wanted = of_copy(name, input._meta.view, fmt or preserve_format)
+    of = dict(dtype=dtype or input.dtype, device=device or input.device)
+    if wanted is dense(shape):
+        return make(size=shape, requires_grad=requires_grad, **of)
+    return factory.finish(fill(factory.empty_like(input, memory_format=fmt, **of)), requires_grad)
+
+
+def rand_like(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=preserve_format):
     """`rand` with the shape and dtype of `input`."""
-    return rand(*input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return _like("rand_like", input, dtype, device, requires_grad, memory_format, rand, uniform_)
 
 
-def randn_like(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
+def randn_like(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=preserve_format):
     """`randn` with the shape and dtype of `input`."""
-    return randn(*input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return _like("randn_like", input, dtype, device, requires_grad, memory_format, randn, normal_)
 
 
-def randint_like(input, low=0, high=None, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
+def randint_like(input, low=0, high=None, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=preserve_format):
     """`randint` with the shape and dtype of `input`."""
     low, high = (0, low) if high is None else (low, high)
-    return randint(low, high, tuple(input.shape), dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return _like("randint_like", input, dtype, device, requires_grad, memory_format, partial(randint, low=low, high=high),
+                 lambda t: random_(t, low, high))
 
 
 def normal(mean, std=None, size=None, *, generator=None, out=None, dtype=None, device=None, requires_grad=False, layout=None,
@@ -306,9 +320,9 @@ def _check_continuous(name: str, t) -> None:
 
 def _fill(t, array):
     """Fill `t` with the numbers, in the order of memory."""
-    order = _memory_order(t)
-    numbers = _tensor(array, [t.shape[d] for d in order], t.dtype)
-    return t.copy_(numbers.permute(np.argsort(order).tolist()))
+    dims = _memory_order(t)
+    numbers = _tensor(array, [t.shape[d] for d in dims], t.dtype)
+    return t.copy_(numbers.permute(np.argsort(dims).tolist()))
 
 
 def uniform_(self, from_=0.0, to=1.0, *, generator=None, **given):

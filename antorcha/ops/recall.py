@@ -197,8 +197,9 @@ def recalled(function=None, *, autocast: str | None = None):
 def _passing_on(function, autocast: str | None) -> tuple[str, None, None]:
     """The text of a function that finds in `_calls` what to call. What it is given besides the arguments it needs takes longer to pass on
     than these."""
-    code = function.__code__
-    required = code.co_varnames[:code.co_argcount - len(function.__defaults__ or ())]
+    declared = getattr(function, "__wrapped__", function)
+    code = declared.__code__
+    required = code.co_varnames[:code.co_argcount - len(declared.__defaults__ or ())]
     names, types = ("".join([f"{text.format(name)}, " for name in required]) for text in ("{}", "type({})"))
     asked = "if casting and this_thread.autocast is not None"
     cast = f"    {asked}: return recast(_call, _kind, {names}*_more, **_given)\n" if autocast else ""

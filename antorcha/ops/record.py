@@ -21,14 +21,15 @@ import inspect
 import numpy as np
 
 from ..base import dtype as dt
+from ..base.formats import preserve_format
 from ..base.grad_mode import mode
 from ..graph import tape
-from ..graph.node import Form, Lanes, Static, dense, form, row_major
-from ..graph.node import view as make_view
+from ..graph.node import Form, Lanes, Static, dense, form
 from ..graph.tape import state
 from .derivative import Terms
 from .layout import NUMBERS, Meta, broadcast_shapes, broadcast_view, core, meta, number, result_dtype
 from .public import computing, public, recast, store_out  # noqa: F401 (a record's vocabulary)
+from .strides import of_copy, of_elements, order, reordered
 
 RECORDS: dict[str, Record] = {}
 
@@ -53,7 +54,9 @@ class Record:
         self.recalled = True        # its body, if called often, is written out; not one that looks at what is in memory
         self.partial = False        # of several results: the derivative takes None for cotangents that did not arrive, not zeros
         self.uses_index = False
-        self.out = True             # has the form with `out=`; "exact": of the result's dtype, "apart": on memory of its own
+        self.out = True             # has the form with `out=`; "exact": of the result's dtype
+        self.apart = None           # the number of the parameter from which on none may lie in the memory that is written
+        self.onto_repeated = False  # in place, it may write to an element of memory that stands for several
         self.public = True          # part of the API
         self.namespace = True       # a function of the torch namespace; "fft": of torch.fft, there without that prefix
         self.silent = False         # with `out=` it returns None
@@ -162,22 +165,6 @@ def no_bool(d):
     return d, d
 
 
-def _memory_order(tensors, shape: tuple):
-    """The permutation of dimensions, outermost first, in which a result is laid out: that of the first full-shaped dense input."""
-    for t in tensors:
-        v = t._meta.view
-        if v.shape == shape:
-            if v.numel < 2 or v.strides == row_major(shape):
-                return None
-            order = sorted(range(len(shape)), key=lambda i: (-v.strides[i], i))
-            permuted = tuple(shape[i] for i in order)
-            if tuple(v.strides[i] for i in order if shape[i] != 1) == tuple(
-                    s for s, n in zip(row_major(permuted), permuted) if n != 1):
-                return None if order == sorted(order) else order
-            return None
-    return None
-
-
 def pointwise_form(rec: Record, args: tuple) -> tuple[Form, Meta]:
     """Shape, dtype and index maps of a pointwise result, and what its tensor is; errors are raised here, at the user's call."""
     tensors = [a for a in args if isinstance(a, core.Tensor)]
@@ -197,17 +184,11 @@ def pointwise_form(rec: Record, args: tuple) -> tuple[Form, Meta]:
         kind = "ComplexFloat" if casts[0] is dt.complex64 else "ComplexDouble"
         raise NotImplementedError(f"\"{rec.name}\" not implemented for '{kind}'. "
                                   "Use its real and imaginary parts: input.real, input.imag.")
-    order = _memory_order(tensors, shape)
-    views = [broadcast_view(a._meta.view, shape) if isinstance(a, core.Tensor) else None for a in args]
-    if order is None:
-        out_view, node_shape = dense(shape), shape
-    else:
-        node_shape = tuple(shape[i] for i in order)
-        views = [v and make_view(node_shape, tuple(v.strides[i] for i in order), v.offset) for v in views]
-        strides = [0] * len(shape)
-        for i, s in zip(order, row_major(node_shape)):
-            strides[i] = s
-        out_view = make_view(shape, tuple(strides))
+    given = [t._meta.view for t in tensors]
+    out_view = of_copy(rec.name, given[0], preserve_format) if rec.moves else of_elements(given, shape, len(given) == len(args))
+    inward = order(out_view)
+    views = [reordered(broadcast_view(a._meta.view, shape), inward) if isinstance(a, core.Tensor) else None for a in args]
+    node_shape = shape if inward is None else tuple([shape[d] for d in inward])
     device = next((t._meta.device for t in tensors if t._meta.device is not None), None)
     return form(rec, tuple(views), Static(casts=casts), node_shape, out_view.numel, out), meta(out_view, out, device)
 

@@ -17,6 +17,7 @@ from .parts import complex_, imag_, real_
 from .recall import warn
 from .record import Record, check_tensor, computable, core, meta, normalize_dim, normalize_dims, operator, rounded, widened
 from .results import named
+from .strides import in_order
 
 Tensor = "Tensor"
 _OPS = {name: Record(name, "reduction", combine=name) for name in ("sum", "prod", "max", "min", "any", "all", "argmax", "argmin")}
@@ -439,7 +440,7 @@ def softmax_(input: Tensor, dim):
     e = (x - reduce("max", x, dim, True, x._meta.dtype, x._meta.dtype)).exp()
     scale = e.sum(dim, True).reciprocal()      # one division for each row
     # Along other dimensions than the last PyTorch keeps the numerators in the input's dtype.
-    return rounded((e if dim == input.dim() - 1 else widened(rounded(e, d))) * scale, d)
+    return in_order(rounded((e if dim == input.dim() - 1 else widened(rounded(e, d))) * scale, d))
 
 
 @operator(name="log_softmax", public=False, wide="derivative",
@@ -450,7 +451,7 @@ def log_softmax_(input: Tensor, dim):
     total = shifted.exp().sum(dim, True)
     # Along the last dimension PyTorch takes the sum, and its logarithm, in the input's dtype.
     log = (rounded(total, d) if dim == input.dim() - 1 else total).log()
-    return rounded(shifted - widened(log), d)
+    return in_order(rounded(shifted - widened(log), d))
 
 
 @operator()

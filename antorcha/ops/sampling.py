@@ -17,6 +17,7 @@ from .index import SURE_SCATTER, fold, pick, put
 from .recall import warn_once
 from .record import check_tensor, core, meta, operator, widened
 from .resampling import resample
+from .strides import keeping_format
 from .windows import border
 
 Tensor = "Tensor"
@@ -26,6 +27,7 @@ ROUNDED = ("linear", "bicubic", "trilinear")    # modes whose weights, of 16-bit
 
 # -- interpolation ----------------------------------------------------------------------------------------------
 
+@keeping_format
 def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None, antialias=False):
     """(N, C, *lengths) with its last one to three dimensions resampled to `size`, or to their lengths times `scale_factor`.
 

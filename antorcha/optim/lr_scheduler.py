@@ -26,6 +26,8 @@ class LRScheduler:
         self.last_epoch = last_epoch
         self._step_count = 0
         self._is_initial = self._get_lr_called_within_step = False
+        if optimizer._called is None:
+            optimizer._called, optimizer._own_step = False, optimizer.__dict__.get("step")
         self.step()
 
     def get_lr(self) -> list[float]:
@@ -37,7 +39,10 @@ class LRScheduler:
 
     def step(self, epoch: int | None = None) -> None:
         self._step_count += 1
-        if self._step_count == 2 and type(self.optimizer).step is Optimizer.step and not self.optimizer.stepped:
+        if self._step_count == 2 and self.optimizer.__dict__.get("step") is not self.optimizer._own_step:
+            warn("Seems like `optimizer.step()` has been overridden after the learning rate scheduler was made. Call `optimizer.step()` "
+                 "before `lr_scheduler.step()`.")
+        elif self._step_count == 2 and not self.optimizer._called:
             warn("Detected call of `lr_scheduler.step()` before `optimizer.step()`: the first value of the schedule is skipped. Call "
                  "`optimizer.step()` first.")
         if epoch is not None:

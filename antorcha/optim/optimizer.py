@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from copy import deepcopy
 from functools import wraps
 from itertools import chain
@@ -49,6 +51,35 @@ def _get_capturable_supported_devices(supports_xla: bool = True) -> list[str]:
     return ["cuda"]
 
 
+_global_hooks: dict[str, OrderedDict] = {"pre": OrderedDict(), "post": OrderedDict()}
+
+
+def _register(moment: str, hook):
+    from ..utils.hooks import RemovableHandle
+    handle = RemovableHandle(_global_hooks[moment])
+    _global_hooks[moment][handle.id] = hook
+    return handle
+
+
+def register_optimizer_step_pre_hook(hook):
+    """`Optimizer.register_step_pre_hook`, for all optimisers."""
+    return _register("pre", hook)
+
+
+def register_optimizer_step_post_hook(hook):
+    """`Optimizer.register_step_post_hook`, for all optimisers."""
+    return _register("post", hook)
+
+
+def _new_arguments(step, result, args: tuple, kwargs: dict) -> tuple:
+    """The arguments of a step as a hook leaves them."""
+    if result is None:
+        return args, kwargs
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise RuntimeError(f"{step} must return None or a tuple of (new_args, new_kwargs), but got {result}.")
+    return tuple(result[0])[1:], result[1]
+
+
 class Optimizer:
     """Base of all optimisers.
 
@@ -91,13 +122,38 @@ class Optimizer:
 
     @staticmethod
     def profile_hook_step(func):
-        """A decorator of `step` methods: a running profile shows them as "Optimizer.step#Name.step"."""
+        """A decorator of `step` methods: hooks are called before and after, and a running profile shows them as
+        "Optimizer.step#Name.step". Every class's own `step` is decorated with it; what a step calls of its base class is part of it."""
         @wraps(func)
         def wrapped(self, *args, **kwargs):
-            from ..profiler import record_function
-            with record_function(f"Optimizer.step#{type(self).__name__}.step"):
+            if self._called is not None:
+                self._called = True
+            before, after = self._step_pre_hooks, self._step_post_hooks
+            profiler = sys.modules.get("antorcha.profiler")     # of a program that does not profile it is not loaded
+            if not (before or after or _global_hooks["pre"] or _global_hooks["post"] or profiler and profiler._running) or self._stepping:
                 return func(self, *args, **kwargs)
+            self._stepping = True
+            try:
+                with profiler.record_function(f"Optimizer.step#{type(self).__name__}.step") if profiler else nullcontext():
+                    for hook in (*_global_hooks["pre"].values(), *before.values()):
+                        args, kwargs = _new_arguments(func, hook(self, (self, *args), kwargs), args, kwargs)
+                    out = func(self, *args, **kwargs)
+                    for hook in (*after.values(), *_global_hooks["post"].values()):
+                        hook(self, (self, *args), kwargs)
+                    return out
+            finally:
+                self._stepping = False
+        wrapped.hooked = True
         return wrapped
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        step = cls.__dict__.get("step")
+        if callable(step) and not getattr(step, "hooked", False):
+            cls.step = Optimizer.profile_hook_step(step)
+
+    _called = None          # whether `step` was called since it has a schedule; None without one
+    _stepping = False       # whether hooks of a step were called, and it is not done
 
     def add_param_group(self, param_group: dict) -> None:
         """Optimise the parameters of one more group, with the group's own options and the defaults for the rest."""
@@ -139,13 +195,10 @@ class Optimizer:
                     p.grad = p.grad.detach()
                     p.grad.zero_()
 
-    stepped = False     # whether `step` was called
-
+    @profile_hook_step
     def step(self, closure=None):
         """Update all parameters that have a gradient; `closure` computes the loss anew and is called first."""
-        loss, self.stepped = None, True
-        for hook in self._step_pre_hooks.values():
-            hook(self, (closure,), {})
+        loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
@@ -156,8 +209,6 @@ class Optimizer:
                 if tape.state.watch is not None:
                     group = tape.state.watch.group(group)
                 self.update(group, [p for p in group["params"] if p._grad is not None])
-        for hook in self._step_post_hooks.values():
-            hook(self, (closure,), {})
         return loss
 
     def update(self, group: dict, parameters: list) -> None:
@@ -204,9 +255,12 @@ class Optimizer:
         raise NotImplementedError
 
     def register_step_pre_hook(self, hook):
+        """Call hook(optimizer, arguments, keyword arguments) before a step; what it returns, unless None, is a pair to take their place.
+        The first argument is the optimiser."""
         return self._hook("step_pre", hook)
 
     def register_step_post_hook(self, hook):
+        """Call hook(optimizer, arguments, keyword arguments) after a step."""
         return self._hook("step_post", hook)
 
     def _hook(self, moment: str, hook, prepend: bool = False):

@@ -646,7 +646,7 @@ def str_to_pytree(serialized: str) -> TreeSpec:
 
 
 def _register_size() -> None:
-    from ..core.formats import Size
+    from ..base.formats import Size
     register_pytree_node(Size, _tuple_flatten, _tuple_unflatten, serialized_type_name="torch.Size",
                          flatten_with_keys_fn=_tuple_flatten_with_keys)     # mapped, its elements may be no sizes any more
 

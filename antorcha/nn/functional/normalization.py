@@ -11,6 +11,7 @@ from ...ops.padding import pad
 from ...ops.pointwise import div
 from ...ops.recall import recalled
 from ...ops.record import core, operator, wide, widened
+from ...ops.strides import in_order, keeping_format
 
 Tensor = "Tensor"
 
@@ -59,7 +60,7 @@ def _layer_norm_grad(g, input, mean, variance, dims, weight, eps):
     weight=lambda g, input, mean, variance, eps: widened(g) * _kept_standard(input, mean, variance, eps)[0]))
 def _layer_norm(input: Tensor, mean, variance, dims, weight: Tensor, bias: Tensor, eps):
     out = _times(_standard(input, mean, variance, eps), weight)
-    return out if bias is None else out + bias
+    return in_order(out if bias is None else out + bias)
 
 
 def _times(x, weight):
@@ -79,6 +80,8 @@ def native_layer_norm(input: Tensor, normalized_shape, weight: Tensor, bias: Ten
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     """(x - mean) / sqrt(variance + eps) over the last dimensions, times weight plus bias. Ba et al., 2016."""
     shape = tuple(normalized_shape)
+    if not shape:
+        raise RuntimeError("layer_norm: Expected normalized_shape to be at least 1-dimensional; received ()")
     if tuple(input.shape[-len(shape):]) != shape:
         raise RuntimeError(message("layer_norm", f"input of shape (..., {', '.join(map(str, shape))}), the normalized_shape {list(shape)}",
                                    f"{list(input.shape)}", "Given normalized_shape must be the input's last dimensions."))
@@ -109,6 +112,7 @@ def _per_channel(x, rank: int):
 
 
 @recalled
+@keeping_format
 def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     """Normalisation of each channel over the batch (or with running statistics). Ioffe and Szegedy, 2015."""
     if not input.numel():
@@ -203,6 +207,8 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
     """Normalisation of each channel of each sample (Ulyanov et al., 2016); the running statistics are those of the mean sample."""
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    if not input.numel():
+        return input.clone()
     dims = tuple(range(2, input.dim()))
     if math.prod(input.shape[2:]) == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
@@ -214,10 +220,11 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
     count = input.shape[0]
     whole = input.reshape(1, count * input.shape[1], *input.shape[2:])
     weight, bias = (None if x is None else x.repeat(count) for x in (weight, bias))
-    return _batch_norm(whole, None, None, weight, bias, True, momentum, eps)[0].reshape(input.shape)
+    return in_order(_batch_norm(whole, None, None, weight, bias, True, momentum, eps)[0].reshape(input.shape))
 
 
 @recalled
+@keeping_format
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     """Normalisation of groups of channels of each sample. Wu and He, 2018."""
     if input.dim() < 2:
@@ -227,6 +234,8 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
             f"Expected number of channels in input to be divisible by num_groups, but got input of shape {list(input.shape)} and "
             f"num_groups={num_groups}"
         )
+    if not input.numel():
+        return input.clone()
     return _group_norm(input, *_moments(_grouped(widened(input), num_groups), (2,)), num_groups, weight, bias, eps)
 
 

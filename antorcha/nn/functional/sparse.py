@@ -8,7 +8,7 @@ from ...base import dtype as dt
 from ...core.autograd import no_grad
 from ...ops.index import embedding as _embedding
 from ...ops.pointwise import where
-from ...ops.recall import recalled
+from ...ops.recall import recalled, warn
 from ...ops.record import core, everywhere, widened
 
 
@@ -100,6 +100,9 @@ def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale
 
     `per_sample_weights` (mode 'sum') scale the rows; indices equal to `padding_idx` do not count. An empty bag is zero.
     """
+    if weight.dtype is dt.int64 and input.is_floating_point():
+        warn("embedding_bag(weight, input) is deprecated: the order of arguments was changed. Use embedding_bag(input, weight).")
+        input, weight = weight, input
     if mode not in ("sum", "mean", "max"):
         raise ValueError("mode has to be one of sum, mean or max")
     if mode == "max" and scale_grad_by_freq:

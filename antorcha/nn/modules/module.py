@@ -443,12 +443,14 @@ class Module(HooksMixin, StateMixin):
     def to(self, *args, **kwargs):
         """Convert all parameters and buffers: `to(device)`, `to(dtype)` (floating point ones only), `to(device, dtype)`,
         `to(tensor)` (its device and dtype), each with `non_blocking` and `memory_format`."""
-        device, dtype, non_blocking, _ = _parse_to(*args, **kwargs)
+        device, dtype, non_blocking, memory_format = _parse_to(*args, **kwargs)
         if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}")
 
         def convert(t):
             numeric = dtype if t.is_floating_point() or t.is_complex() else None
+            if memory_format is not None and t.dim() in (4, 5):     # of images; vectors and matrices have no other format
+                return t.to(device, numeric, non_blocking, memory_format=memory_format)
             if (numeric is None or t.dtype is numeric) and (device is None or t.device == device):
                 return t
             return t.to(device, numeric, non_blocking)
