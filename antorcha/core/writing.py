@@ -35,9 +35,12 @@ def inplace(t: Tensor, function, args, kwargs=None, name: str = "in-place", apar
         check_once(name, t)
     tracked, storage = t._rg, t.storage
     for a in (*args, *kwargs.values()) if kwargs else args:
-        tracked = tracked or getattr(a, "_rg", False)
-        if (getattr(a, "storage", None) is storage or type(a) in (list, tuple)) and (apart or not repeated):
-            check_apart(name, t, (a,), apart)
+        if isinstance(a, Tensor):
+            tracked = tracked or a._rg
+            if a.storage is storage and (apart or not repeated):
+                check_apart(name, t, (a,), apart)
+        elif apart and type(a) in (list, tuple):
+            check_apart(name, t, a, True)
     if not (tracked and mode.grad):
         write(t, function(t, *args, **kwargs))
         return t

@@ -96,9 +96,12 @@ def of_copy(what: str, v: View, fmt: memory_format) -> View:
     """The map of a copy of what `v` reads: its strides, or without gaps and repetitions its order of dimensions, if that is preserved."""
     if fmt is not preserve_format:
         return of_format(what, v.shape, fmt)
-    if fills(v):
-        return v if v.offset == 0 else make_view(v.shape, v.strides)
-    return stacked(v.shape, _inward([v], v.shape))
+    if v.dense and v.numel:
+        return v
+    found = v.memo.get("copy")
+    if found is None:
+        found = v.memo["copy"] = make_view(v.shape, v.strides) if fills(v) else stacked(v.shape, _inward([v], v.shape))
+    return found
 
 
 def of_elements(views: list, shape: tuple, alone: bool = True) -> View:
