@@ -12,7 +12,7 @@ import simt
 import antorcha as torch
 from antorcha.base import config
 from antorcha.graph import chain, flush
-from antorcha.loops import interp, plan, tiled
+from antorcha.loops import interp, lower, plan, tiled
 from antorcha.targets import ptx
 
 
@@ -50,6 +50,7 @@ def simulated(monkeypatch):
     monkeypatch.setattr(config, "target", "interp")
     monkeypatch.setattr(chain, "find", lambda fusion, device: [])
     monkeypatch.setattr(tiled, "copies", lambda fusion: False)      # programs are made for the processor here
+    monkeypatch.setattr(lower, "together", lambda fusion, rows: False)
     flush.clear()
     yield ran
     flush.clear()

@@ -15,9 +15,10 @@ from __future__ import annotations
 from ..base import dtype as dt
 from . import index, ir
 from .ahead import Ahead, look_ahead
-from .blocks import BLOCK, COLUMNS, Blocks, finish, odometer, product, rewrite, rows_in_turn, vector, volume
+from .blocks import BLOCK, COLUMNS, NARROW, Blocks, finish, odometer, product, rewrite, rows_in_turn, vector, volume
 from .cost import cost_of
 from .element import Elements, views_of
+from .jam import jam, together
 from .template import lowered
 from .tiled import Tiles, across
 from .view import View, dense, same, view
@@ -464,11 +465,13 @@ class Loops:
         if self.ahead:
             self.ahead.begin(place, outside)
             step = self.ahead.turn(place, rows, ir.index("r") + ir.integer(1) < here, inner_body)
-        else:
-            step = odometer(place, rows)
         self._row_body(inner_body, parts)
-        inner_body += step
-        outside.append(ir.loop("r", "serial", here, *inner_body))
+        if self.ahead:
+            outside.append(ir.loop("r", "serial", here, *inner_body, *step))
+        else:
+            narrow = columns < NARROW and any(form == "column" for _, form, _ in self.crossing)
+            outside += jam(here, inner_body, place, rows) if narrow and together(self.fusion, chunk) else \
+                [ir.loop("r", "serial", here, *inner_body, *odometer(place, rows))]
         for i, part in parts.items():
             if isinstance(part[1], str):
                 outside.append(self._leave(i, part, p if chunks > 1 else ir.integer(0)))
@@ -494,7 +497,7 @@ class Loops:
             chunk = max(least, -(-rows // CHUNKS))
         chunks = -(-rows // chunk)
         size = w.extent("chunk", chunk)
-        p, r = ir.index("p"), ir.index("r")
+        p = ir.index("p")
         total_rows = product(self.extents[out:wall])
         body: list = []
         block_count = (self.extents[wall] + ir.integer(COLUMNS - 1)) / ir.integer(COLUMNS) if blocked else ir.integer(1)
@@ -528,10 +531,18 @@ class Loops:
                 parts[i] = (buffer, (slot, offset), d)
                 body += self._column_nest([ir.store(slot, offset, identity(n.op.combine, d))])
         inner: list = []
-        row = decode(part * size + r, self.extents[out:wall])
-        w.coords = outer_coords + self.bound(row, inner) + column_coords
-        self._columns_body(inner, parts)
-        body.append(ir.loop("r", "serial", ir.minimum(total_rows - part * size, size), *inner))
+        rows_of = self.extents[out:wall]
+        here = ir.minimum(total_rows - part * size, size)
+        if together(self.fusion, chunk):
+            place = [w.variable(("coordinate", k), "c", c, body) for k, c in enumerate(decode(part * size, rows_of))]
+            w.coords = outer_coords + place + column_coords
+            self._columns_body(inner, parts)
+            body += jam(here, inner, place, rows_of)
+        else:
+            row = decode(part * size + ir.index("r"), rows_of)
+            w.coords = outer_coords + self.bound(row, inner) + column_coords
+            self._columns_body(inner, parts)
+            body.append(ir.loop("r", "serial", here, *inner))
         for i, q in parts.items():
             if isinstance(q[1], str):
                 body.append(self._leave(i, q, p if outer * blocks * chunks > 1 else ir.integer(0)))
