@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import antorcha as torch
 from antorcha.base import dtype as dt
+from antorcha.explaining import Recorder
 from antorcha.loops import ir
 from antorcha.loops.ir import Contraction, Program
 from antorcha.runtime import cpu, pool
@@ -59,7 +60,7 @@ def names(dims: tuple) -> list[str]:
 
 
 def multiply(a: np.ndarray, b: np.ndarray, batch: int = 0, ms: int = 1, ns: int = 1, out_order=None, prologue=None,
-             epilogue=None, windows="") -> np.ndarray:
+             epilogue=None, windows="", rows="") -> np.ndarray:
     """out[batch, m, n] of a[batch, m, k] and b[batch, n, k], each group some dimensions deep, through a kernel."""
     p = Product()
     bs, m, n, k = (p.dims(stem, e) for stem, e in (("b", a.shape[:batch]), ("m", a.shape[batch:batch + ms]),
@@ -73,7 +74,7 @@ def multiply(a: np.ndarray, b: np.ndarray, batch: int = 0, ms: int = 1, ns: int 
     x = prologue(x) if prologue else x
     v = ir.value("acc", d)
     v = epilogue(v) if epilogue else v
-    p.run(Contraction(bs, m, n, k, x, y, (ir.store(p.array("out", out), p.offset(out, names(bs + m + n)), v),), d, windows))
+    p.run(Contraction(bs, m, n, k, x, y, (ir.store(p.array("out", out), p.offset(out, names(bs + m + n)), v),), d, windows, rows))
     return out
 
 
@@ -192,7 +193,8 @@ def test_number_of_threads_changes_no_bit():
         np.testing.assert_allclose(one, a @ b.T, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("m, n, k", [(14, 32, 9), (42, 64, 70), (22, 33, 5), (18, 31, 40), (29, 16, 1)])
+@pytest.mark.parametrize("m, n, k", [(14, 32, 9), (42, 64, 70), (22, 33, 5), (18, 31, 40), (29, 16, 1), (39, 10, 40),
+                                     (25, 48, 33), (60, 16, 200), (11, 100, 384)])
 def test_operands_are_read_where_they_lie(m, n, k):
     """Few rows and columns: nothing is packed but edges; the rows of the operands are parts of longer ones."""
     rng = np.random.default_rng(6)
@@ -201,6 +203,30 @@ def test_operands_are_read_where_they_lie(m, n, k):
         wide = [np.concatenate([x, np.full((x.shape[0], 7), np.nan, "f4")], 1)[:, :x.shape[1]] for x in (a, b)]
         a, b = (x.T if t else x for x, t in zip(wide, (ta, tb)))
         np.testing.assert_array_equal(multiply(a, b), a @ b.T)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_rows_of_tiles_along_a_narrow_group(dtype):
+    """Whatever is stored, in both orders, with an epilogue that knows its place."""
+    rng = np.random.default_rng(7)
+    for m, n, k in ((100, 10, 384), (10, 100, 40), (131, 3, 17), (33, 13, 800)):
+        for ta, tb, tc in ((True, False, False), (True, True, True), (False, False, True)):
+            a, b = (values(rng, (rows, k) if not t else (k, rows), dtype) for rows, t in ((m, ta), (n, tb)))
+            a, b = (x.T if t else x for x, t in ((a, ta), (b, tb)))
+            for rows in "mn":
+                got = multiply(a, b, out_order=(1, 0) if tc else None, epilogue=lambda v: v * 2 + 1, rows=rows)
+                np.testing.assert_array_equal(got, a @ b.T * 2 + 1)
+
+
+def test_gradients_of_weights_with_few_inputs_have_these_as_rows():
+    rng = np.random.default_rng(7)
+    few, many = values(rng, (384, 10), "f4"), values(rng, (384, 100), "f4")
+    for a, b, rows in ((many, few, "n"), (few, many, ""), (many, many, "")):
+        with Recorder() as recorder:
+            np.testing.assert_array_equal((torch.from_numpy(a).T @ torch.from_numpy(b)).numpy(), a.T @ b)
+        (c,) = [k["program"].body[0].attr for run in recorder.runs.values() for k in run.plan.kernels()
+                if k["program"].body[0].kind == "contract"]
+        assert c.rows == rows
 
 
 @pytest.mark.parametrize("machine, width, features", [("x86_64", 32, {"avx2", "fma"}), ("x86_64", 16, {"sse2"}), ("aarch64", 16, {"neon"})])

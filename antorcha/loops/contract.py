@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from ..base import dtype as dt
+from ..targets.blocking import narrow
 from . import index, ir
 from .element import Elements, views_of
 from .view import View, view
@@ -95,6 +97,8 @@ def contraction(lowering, group) -> list[Call]:
     windows = [label for label, (_, element, _) in zip("mn", sides)
                if all(_windows(v, sizes, last, label) for v in views_of([element]))]
     c = ir.Contraction(*(tuple(letters[label]) for label in "bmnk"), *operands, tuple(body), dtype, windows[0] if len(windows) == 1 else "")
+    if not lowering.fusion.gpu:
+        c = replace(c, rows=narrow(c, *(math.prod(shape[label]) for label in "mn")))
     return [w.finish([ir.contract(c)], group)]
 
 

@@ -370,6 +370,7 @@ class Contraction:
     `dtype`: of the sum.
     `windows`: "m" or "n" if places along this group and along k are the same elements of A or B, as with the windows of a convolution, and
     lie in longer runs along it; "" if there is no such group.
+    `rows`: "m" or "n" if a target that computes tiles of C should have its rows, rather than its vectors, along this group.
     """
 
     batch: tuple
@@ -381,6 +382,7 @@ class Contraction:
     body: tuple
     dtype: dt.dtype
     windows: str = ""
+    rows: str = ""
 
 
 def contract(c: Contraction) -> Op:
@@ -529,7 +531,8 @@ class Printer:
         dims = " ".join(f"{label}({', '.join(f'{n} < {self._name(e)}' for n, e in getattr(c, label))})"
                         for label in ("batch", "m", "n", "k"))
         windows = f" windows({c.windows})" if c.windows else ""
-        self._emit(f"contract {dims} : {c.dtype.code}{windows}")
+        rows = f" rows({c.rows})" if c.rows else ""
+        self._emit(f"contract {dims} : {c.dtype.code}{windows}{rows}")
         self._scope(lambda: self._emit(f"a = {self._name(c.a)}"))
         self._scope(lambda: self._emit(f"b = {self._name(c.b)}"))
         self._body(c.body)

@@ -13,7 +13,7 @@ from . import microkernel, windows
 from .formula import evaluate
 from .matvec import MatrixVector, is_matvec
 from .microkernel import Shape
-from .nest import ceildiv, contiguous, product, stores
+from .nest import along_k, ceildiv, contiguous, product, stores
 from .offsets import coefficient
 
 STRIP = 18            # slivers of A (mr rows each) in a strip, where there are many
@@ -100,12 +100,32 @@ def _round_up(a: Op, unit: int) -> Op:
 
 def oriented(c: Contraction) -> Contraction:
     """`c`, or its transpose where that stores along n: vectors lie along n. A vector's product has its indices in m; windows are A,
-    whatever is stored."""
+    whatever is stored, and so is what the sizes have made the rows of register tiles."""
     if not c.n:
         return c
-    if c.m and (c.windows == "m" or not c.windows and not is_turned(c)):
+    rows = c.windows or c.rows
+    if c.m and (rows == "m" or not rows and not is_turned(c)):
         return c
-    return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype, "m" if c.windows else "")
+    return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype, "m" if c.windows else "", "m" if c.rows else "")
+
+
+def narrow(c: Contraction, m: int, n: int) -> str:
+    """Which group should be the rows of register tiles for these sizes, against the order in which results are stored: "m", "n" or "".
+
+    A tile's rows are vectors. Of a group of few places they would be mostly empty, and a tile holds fewer of them than of rows; the other
+    group fills them, if its operand lies along it. So it is with the gradient of a weight that has few inputs."""
+    turned = is_turned(c)
+    operand, rows, few, many = (c.b, c.n, m, n) if turned else (c.a, c.m, n, m)
+    if c.windows or not in_memory(operand, rows, c.k, c.dtype) or along_k(operand, rows, c.k):
+        return ""
+    s = shape_of(c)
+    if 3 * _vectors(s, few) * many > 4 * _vectors(s, many) * few:
+        return "m" if turned else "n"
+    return ""
+
+
+def _vectors(s: Shape, n: int) -> int:
+    return -(-n // s.lanes)
 
 
 def is_turned(c: Contraction) -> bool:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from ..base import dtype as dt
 from ..runtime import cpu
 
+HEIGHTS = 4, 8, 11   # rows of the micro-kernels for edges
 BASE = 5             # rows of A that are addressed from one register, by multiples of the step that address modes have, and 3
 ROWS_AHEAD = 8       # rows of B that are fetched from the second level cache before their turn
 STAGE = 64           # columns (k) of B staged before they are transposed into a panel
@@ -65,7 +66,7 @@ class Shape:
     @property
     def row_variants(self) -> list[int]:
         """Heights of the micro-kernels: an edge of few rows takes a low one."""
-        return sorted({self.mr, min(8, self.mr), min(4, self.mr)})
+        return sorted({min(rows, self.mr) for rows in HEIGHTS} | {self.mr})
 
     @property
     def widths(self) -> list[int]:

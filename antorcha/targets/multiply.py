@@ -36,8 +36,8 @@ PAGE = 4096          # bytes after which addresses fall into the same set of a f
 
 def module(s: Shape) -> str:
     """The IR of `multiply` and all that it calls."""
-    variants = [(rows, vectors, along_k, way) for way, widths in ((PACKED, s.widths), (LIES, [s.vectors]))
-                for along_k in (False, True) for vectors in widths for rows in s.row_variants]
+    variants = [(s.mr, s.vectors, along_k, PACKED) for along_k in (False, True)]
+    variants += [(rows, vectors, along_k, LIES) for along_k in (False, True) for vectors in s.widths for rows in s.row_variants]
     parts = [*micro_kernels(s, variants), transpose(s), rows_along_k(s), *(side(s, width) for width in sorted({s.mr, s.nr}))]
     parts += [clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), multiply(s), *declarations(s)]
     return "\n".join(parts)
@@ -76,7 +76,7 @@ def multiply(s: Shape) -> str:
     a_lies, b_lies = _a_where_it_lies(f, s, across, size), _b_where_it_lies(f, s)
     lies = f.let(f"or i1 {a_lies}, {b_lies}")
     short = f.let(f"icmp sle i64 %k, {SHORT}")
-    n_packed = _first_packed(f, b_lies, "%n0", "%n1", s.nr, [])
+    n_packed = _first_packed(f, b_lies, "%n0", "%n1", s.nr, [vectors * s.lanes for vectors in s.widths])
     panel_size, to_next, missing = where_b_is_packed(f, s, across, k_stop)
     with blocks_of_k(f, s, k_stop, all_b, to_next) as (start, depth, b, last, further):
         with f.when(missing):
@@ -229,9 +229,12 @@ def rank(f: Function, value: str, unit: int, sizes: list[int]) -> str:
 
 
 def _chosen(f: Function, s: Shape, height: str, width: str, lies: str) -> str:
-    """Address of the lowest and narrowest micro-kernel that covers height x width."""
+    """Address of the lowest and narrowest micro-kernel that covers height x width; those of edges do for packed operands, too."""
     along, row, column = f.let("zext i1 %along_k_a to i64"), rank(f, height, 1, s.row_variants), rank(f, width, s.lanes, s.widths)
-    packed = f.let(f"add nsw i64 {f.let(f'mul nsw i64 {along}, {len(s.widths)}')}, {column}")      # the order of `module`
-    elsewhere = f.let(f"add nsw i64 {along}, {2 * len(s.widths)}")
-    number = f.let(f"mul nsw i64 {f.let(f'select i1 {lies}, i64 {elsewhere}, i64 {packed}')}, {len(s.row_variants)}")
-    return f.let(f"load ptr, ptr {f.pointer('@micro_kernels', 'ptr', number, row)}")
+    number = f.let(f"add nsw i64 {f.let(f'mul nsw i64 {along}, {len(s.widths)}')}, {column}")      # the order of `module`
+    number = f.let(f"add nsw i64 {f.let(f'mul nsw i64 {number}, {len(s.row_variants)}')}, {row}")
+    size = f.let(f"add nsw i64 {f.let(f'mul nsw i64 {column}, {len(s.row_variants)}')}, {row}")
+    whole = f.let(f"icmp eq i64 {size}, {len(s.widths) * len(s.row_variants) - 1}")
+    packed = f.let(f"and i1 {whole}, {f.let(f'xor i1 {lies}, true')}")
+    number = f.let(f"select i1 {packed}, i64 {along}, i64 {f.let(f'add nsw i64 {number}, 2')}")
+    return f.let(f"load ptr, ptr {f.pointer('@micro_kernels', 'ptr', number)}")
