@@ -55,9 +55,10 @@ def compared(monkeypatch):
 
 def same_plan(a: Plan, b: Plan, temporaries: dict) -> None:
     """All but where temporaries lie, which no two may share at a time."""
-    for name in ("results", "forms", "checks", "launches", "starts", "rows", "written", "first_written", "donated", "safe", "scratch",
+    for name in ("results", "forms", "checks", "starts", "rows", "written", "first_written", "donated", "safe", "scratch",
                  "alone"):
         assert getattr(a, name) == getattr(b, name), name
+    np.testing.assert_array_equal(a.launches, b.launches)
     np.testing.assert_array_equal(a.table_rows[:, [0, 2, 3]], b.table_rows[:, [0, 2, 3]])
     np.testing.assert_array_equal(a.pointer_row, b.pointer_row)
     others, numbers = a.pointer_row != a.arena_row, np.ones(len(a.words), bool)

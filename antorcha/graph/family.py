@@ -8,6 +8,7 @@ taken for constants, and those that have always been equal for one; a recording 
 
 from __future__ import annotations
 
+from array import array
 from contextlib import contextmanager
 from threading import get_ident
 from typing import NamedTuple
@@ -48,22 +49,29 @@ class Made(NamedTuple):
 
 # -- what forms have in common -----------------------------------------------------------------------------------
 
+_patterns: dict[tuple, object] = {}     # what tells a form without its sizes -> what stands for it, compared by identity
+
+
 def pattern(f: Form) -> tuple:
-    """(a form without its sizes, its sizes)."""
+    """(what stands for a form without its sizes, its sizes as bytes)."""
     found = f.pattern
     if found is None:
         static = f.static
         ranks = tuple(None if v is None else len(v.shape) for v in f.views)
         region = None if static.region is None else len(static.region.shape)
         whole = f.numel == size(f.shape)        # not of an extern, whose results are other nodes
-        without = (f.op, f.dtype, len(f.shape), whole, ranks, static._replace(picks=len(static.picks), region=region))
+        if static.picks or static.region is not None:
+            static = static._replace(picks=len(static.picks), region=region)
+        without = (f.op, f.dtype, len(f.shape), whole, ranks, static)
         numbers = [*f.shape] if whole else [*f.shape, f.numel]
-        for v in (*f.views, static.region):
+        for v in (*f.views, f.static.region):
             if v is not None:
                 numbers += (*v.shape, *v.strides, v.offset)
-        for pick in static.picks:
+        for pick in f.static.picks:
             numbers += pick
-        found = f.pattern = without, np.array(numbers, np.int64)
+        if len(_patterns) > 20_000:
+            _patterns.clear()
+        found = f.pattern = _patterns.setdefault(without, object()), array("q", numbers).tobytes()
     return found
 
 
@@ -164,7 +172,7 @@ def family_of(key: tuple, nodes: list[Node], leaves: list[Node]) -> tuple[Family
         if len(_families) >= FAMILIES:
             del _families[next(iter(_families))]
         found = _families[key] = Family()
-    return found, np.concatenate([p[1] for p in patterns])
+    return found, np.frombuffer(b"".join([p[1] for p in patterns]), np.int64)
 
 
 def clear() -> None:

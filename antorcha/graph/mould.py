@@ -24,7 +24,8 @@ class Mould:
         self.plan, self.calls, self.steps = plan, calls, steps
         self.results, self.forms = results, forms
         self.integer_at, self.integer = _columns([(start + at, k) for start, call in zip(plan.starts, calls) for at, k in call.integers], 2)
-        self.varying = [k for k, call in enumerate(calls) if call.varies]
+        self.words = plan.words.copy()      # while there are no addresses in them
+        self.varying = self._alike()
         self.checks = [check for call in calls for check in call.checks]
         self.kept = [(b, first, last) for b, first, last, _ in temporaries]
         self.size = np.array([k for *_, k in temporaries], np.int64)
@@ -55,7 +56,7 @@ class Mould:
         """The plan with these numbers."""
         values = np.array(numbers, np.int64)
         self._lay_out(values[self.size])
-        words = self.plan.words.copy()
+        words = self.words.copy()
         words[self.integer_at] = values[self.integer]
         offsets = self.offset.copy()
         offsets[self.moved_at] += values[self.moved]
@@ -74,12 +75,20 @@ class Mould:
             self.offsets = layout.offsets
             self.places = np.array([layout.offsets[b] for b, *_ in self.kept], np.int64)
 
-    def _launches(self, words: np.ndarray, numbers: tuple) -> list[tuple]:
+    def _alike(self) -> list[tuple]:
+        """(call, where its words begin, the steps) of those calls whose numbers vary: steps of one kernel and the same numbers, such as the
+        layers of a network, are launched alike."""
+        found: dict[tuple, list[int]] = {}
+        for k, call in enumerate(self.calls):
+            if call.varies:
+                found.setdefault((call.launch or call.call.kernel, *call.integers), []).append(k)
+        return [(self.calls[steps[0]], self.plan.starts[steps[0]], steps) for steps in found.values()]
+
+    def _launches(self, words: np.ndarray, numbers: tuple) -> np.ndarray:
         """Tiles, grain and scratch memory of each step."""
-        found = list(self.plan.launches)
-        for k in self.varying:
-            start, call = self.plan.starts[k], self.calls[k]
-            found[k] = call.kernel(numbers).launch(tuple(words[start:start + len(call.args)].tolist()))
+        found = self.plan.launches.copy()
+        for call, start, steps in self.varying:
+            found[steps] = call.kernel(numbers).launch(tuple(words[start:start + len(call.args)].tolist()))
         return found
 
 

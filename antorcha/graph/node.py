@@ -66,6 +66,10 @@ class Form:
         self.places = None
         self.op, self.views, self.static, self.shape, self.numel, self.dtype = op, views, static, shape, numel, dtype
 
+    def reading(self, views: tuple, static: Static) -> Form:
+        """The form that is read and written through other index maps."""
+        return form(self.op, views, static, self.shape, self.numel, self.dtype)
+
 
 _forms: dict[tuple, Form] = {}
 
@@ -125,13 +129,17 @@ class Leaf:
 LEAF = Leaf()
 
 
+_NOTHING_MORE = Static()
+
+
 def leaf_form(numel: int, dtype: dt.dtype) -> Form:
-    return form(LEAF, (), Static(), (numel,), numel, dtype)
+    return form(LEAF, (), _NOTHING_MORE, (numel,), numel, dtype)
 
 
 def leaf(buffer, numel: int, dtype: dt.dtype) -> Node:
-    node = Node.of(LEAF, (), (), Static(), (numel,), numel, dtype)
-    node.buffer = buffer
+    node = Node()
+    node.form, node.inputs, node.buffer = leaf_form(numel, dtype), (), buffer
+    node.index, node.where = -1, None
     return node
 
 

@@ -249,24 +249,26 @@ class Plan:
                 self.check_after = n
         self.last_may_fail = bool(self.segments) and (isinstance(self.segments[-1], Extern) or self.check_after == len(self.segments) - 1)
         self.native = self.target != "interp" and bool(launches) and len(launches) == len(self.steps)
-        self.called = [(0 if self.target == "interp" else step.kernel.address, 8 * start)
-                       for step, start in zip(self.steps, self.starts) if not isinstance(step, Extern)]
-        self._tabulate(launches)
+        called = [(0 if self.target == "interp" else step.kernel.address, 8 * start)
+                  for step, start in zip(self.steps, self.starts) if not isinstance(step, Extern)]
+        self.called = np.array(called, np.int64).reshape(-1, 2)
+        self._tabulate(np.array(launches, np.int64).reshape(-1, 3))
 
-    def _tabulate(self, launches: list[tuple]) -> None:
+    def _tabulate(self, launches: np.ndarray) -> None:
         """The table of native steps, for the words there are."""
         self.launches = launches
-        base = self.words.ctypes.data
-        rows = [(address, base + at, tiles, grain) for (address, at), (tiles, grain, _) in zip(self.called, launches)]
-        self.table_rows = np.array(rows, np.int64).reshape(-1, 4)
-        self.steps_address = self.table_rows.ctypes.data
-        self.scratch = max([own for _, _, own in launches], default=0)
+        rows = self.table_rows = np.empty((len(launches), 4), np.int64)
+        rows[:, :2] = self.called
+        rows[:, 1] += self.words.ctypes.data
+        rows[:, 2:] = launches[:, :2]
+        self.steps_address = rows.ctypes.data
+        self.scratch = int(launches[:, 2].max(initial=0))
         self.noted = memoryview(self.status)
         self.status_address = self.status.ctypes.data
         self.runs = [(self.steps_address + 32 * s[0], s[1], s[2], n == self.check_after)
                      for n, s in enumerate(self.segments if self.native else [])]
         self.alone = self.native and len(rows) < FEW and not self.arena_bytes and not self.scratch and not self.checks
-        chunks = sum([-(-tiles // max(grain, 1)) for *_, tiles, grain in rows])
+        chunks = -(-rows[:, 2] // np.maximum(rows[:, 3], 1)).sum()
         self.brief = self.native and chunks <= (BRIEF if self.safe == len(rows) else BRIEF // 4)
         self._binding()
         self.times: dict = {}
@@ -278,7 +280,7 @@ class Plan:
         self.word, self.float_word = memoryview(self.words), memoryview(self.float_words)
         self.bound = None       # who bound the arguments last, if they are to be bound by half
 
-    def cast(self, words: np.ndarray, pointer_offset: np.ndarray, launches: list[tuple], describe, **sizes) -> Plan:
+    def cast(self, words: np.ndarray, pointer_offset: np.ndarray, launches: np.ndarray, describe, **sizes) -> Plan:
         """A plan of the same native steps with other numbers: its words and the offsets of its pointers, and whatever else `sizes` says.
         `describe()` gives its steps."""
         plan = copy.copy(self)
