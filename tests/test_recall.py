@@ -10,6 +10,7 @@ import pytest
 import antorcha as torch
 from antorcha.base import config
 from antorcha.graph import flush
+from antorcha.ops import recall
 from antorcha.ops.recall import recalled
 from antorcha.optim import repeated
 
@@ -78,6 +79,54 @@ def test_equal_numbers_of_different_types_and_other_numbers():
             a = x.numpy()
             c = a - a.mean(1, keepdims=True)
             close([F.layer_norm(x, (6,), eps=eps)], [c / np.sqrt((c * c).mean(1, keepdims=True) + eps)])
+
+
+def test_new_lengths_are_noted_at_their_first_call_once_others_came_again(monkeypatch):
+    noted = []
+    real = recall.observe
+    monkeypatch.setattr(recall, "observe", lambda call, tensors, nodes: noted.append(tensors[0].shape[0]) or real(call, tensors, nodes))
+
+    @recalled
+    def function(x):
+        return (x * 2.0 + 1.0).exp().sum(0)
+
+    def calls(n: int, count: int):
+        for seed in range(count):
+            (a,) = values(seed, (n, 3))
+            close([function(torch.tensor(a))], [np.exp(a * 2 + 1).sum(0)])
+
+    calls(4, 3)
+    assert noted == []
+    calls(4, CALLS)
+    assert noted == [4]
+    for n in range(5, 5 + recall.TRUST):
+        calls(n, 1)
+    assert noted == [4, 5, 6, 7, 8]
+    calls(9, 1)
+    calls(10, 1)            # sizes that come once are not noted for ever
+    assert noted == [4, 5, 6, 7, 8]
+    calls(9, CALLS)
+    calls(11, 2)
+    assert noted == [4, 5, 6, 7, 8, 9, 11]
+
+
+def test_what_a_first_call_does_alone_is_no_reason_to_give_a_kind_up(monkeypatch):
+    met = set()
+
+    @recalled
+    def function(x):
+        if x.shape[0] not in met:
+            met.add(x.shape[0])
+            x.sum().item()          # it asks for a value
+        return (x * 2.0 + 1.0).exp().sum(0)
+
+    real, noted = recall.Memory.keep, []
+    monkeypatch.setattr(recall.Memory, "keep", lambda *given: noted.append(given[3] is not None) or real(*given))
+    for n in (4, 5):
+        for seed in range(CALLS):
+            (a,) = values(seed, (n, 3))
+            close([function(torch.tensor(a))], [np.exp(a * 2 + 1).sum(0)])
+    assert noted == [True, False, True]
 
 
 def test_a_bool_is_no_integer_whatever_the_other_arguments():

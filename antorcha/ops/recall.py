@@ -37,6 +37,8 @@ _PLAIN = frozenset((type(None), type(Ellipsis), str, dt.dtype, View, Meta))
 _NUMBERS = frozenset((bool, int, float))
 _INTEGERS = frozenset((int,))
 PATIENCE = 3        # calls of one kind before one is noted
+TRUST = 4           # kinds that are noted at their first call for each that had patience and came again: the layers of a network meet
+                    # every new length of a sequence, a function of ever other sizes meets none twice
 VAIN = 8            # kinds of calls that come to nothing, after which no other is looked at
 MOST = 5_000        # kept for one function
 FEW = 4             # in a tuple or list, that are told by their types
@@ -44,13 +46,13 @@ FEW = 4             # in a tuple or list, that are told by their types
 
 class Memory:
     """What is known of calls of several kinds. `found`: kind -> the key of a call -> what records it again; `seen`: (kind, key) -> how
-    often such a call was met, or None if nothing records it. `worth`: False where nothing is found, or nothing of at least `fewest`
-    nodes: less are made as soon as they are found."""
+    often such a call was met, or None if nothing records it. `trusted`: how many may be noted at their first call. `worth`: False where
+    nothing is found, or nothing of at least `fewest` nodes: less are made as soon as they are found."""
 
     def __init__(self, fewest: int = 0):
         self.found: dict = {}
         self.seen: dict = {}
-        self.fewest, self.worth, self.looks = fewest, True, 0
+        self.fewest, self.worth, self.looks, self.trusted = fewest, True, 0, 0
 
     def due(self, kind: tuple, key: tuple) -> bool:
         """Whether it is time to look at a call that has no function in its place yet."""
@@ -62,10 +64,17 @@ class Memory:
         if seen is None:
             return False
         self.seen[kind, key] = seen + 1
+        if seen < PATIENCE and self.trusted:
+            self.trusted -= 1
+            return True
         return seen >= PATIENCE
 
     def keep(self, kind: tuple, key: tuple, again, nodes: int) -> None:
         """Note what was found."""
+        early = self.seen.get((kind, key), 0) <= PATIENCE
+        if early and again is None:
+            self.trusted = 0        # what it does at its first call alone is no reason to give it up
+            return
         self.looks += 1
         if again is not None and nodes >= self.fewest:
             self.looks = -MOST
@@ -76,6 +85,7 @@ class Memory:
             self.seen[kind, key] = None
         else:
             self.found.setdefault(kind, {})[key] = again
+            self.trusted += 0 if early else TRUST
 
 
 class Recollections(dict):
