@@ -24,13 +24,14 @@ class Fusion(Placing):
 
     def run(self) -> Fusion:
         for unit in schedule(self, self.chains) if self.chains else self.recorded:
-            if isinstance(unit, Chain):
+            if type(unit) is Chain:
                 self._chain(unit)
             elif self.needed[unit.index]:
-                getattr(self, "_" + unit.op.family)(unit.index, unit)
+                getattr(self, "_" + unit.form.op.family)(unit.index, unit)
+        results = [n for n, live in zip(self.recorded, self.live) if live and n.numel]
         for scalars in (False, True):       # single numbers last: what they are made of is not yet computed beside them
-            for n in self.recorded:
-                if self.live[n.index] and n.numel and (not n.shape) is scalars:
+            for n in results:
+                if (not n.shape) is scalars:
                     self.materialise(n.index)
         for g in self.groups:
             g.members.sort()
@@ -48,14 +49,16 @@ class Fusion(Placing):
         longest, loads = 0, NOTHING
         self.taps[i] = self._taps(n)
         for s in n.inputs:
-            if isinstance(s, Node) and s.buffer is not None:
+            if type(s) is not Node:
+                continue
+            if s.buffer is not None:
                 loads |= {s}
-            elif isinstance(s, Node):
+            else:
                 j = s.index
                 g = self.place[j]
                 if g is None:
                     longest = max(longest, self.chain[j])
-                    loads |= self.loads[j]
+                    loads = loads | self.loads[j] if loads else self.loads[j]
                 elif g.kind == "contraction" and self.uses[j] == 1 and not self.live[j] and n.op.family == "pointwise" \
                         and self.join(g, i):
                     return
@@ -69,12 +72,13 @@ class Fusion(Placing):
 
     def _taps(self, n: Node) -> frozenset:
         """The large values in memory that an element of n is made of: (node, how it is read)."""
-        found: set = set()
-        for s, v in zip(n.inputs, n.views):
-            if isinstance(s, Node) and s.numel * 8 > n.numel and len(found) < TAPS:
-                taps = self.taps[s.index] if s.buffer is None else ()
-                found |= taps or {s} if v.dense and v.numel == s.numel else {(tap, v) for tap in taps or (s,)}
-        return frozenset(found)
+        found, f = NOTHING, n.form
+        for s, v in zip(n.inputs, f.views):
+            if v is not None and len(found) < TAPS and (numel := s.form.numel) * 8 > f.numel:
+                taps = s.buffer is None and self.taps[s.index] or (s,)
+                taps = taps if v.dense and v.numel == numel else [(tap, v) for tap in taps]
+                found = found.union(taps) if found or type(taps) is not frozenset else taps
+        return found
 
     def _reduction(self, i: int, n: Node) -> None:
         if not n.numel:
@@ -402,8 +406,8 @@ def _across(keep: View, drop: View) -> bool:
 
 def _reads_across(t: Attempt) -> bool:
     """Whether a large value in memory would be read with long steps along the rows, of each line of memory one element a time."""
-    for source, v, in_memory in t.seen:
-        if v is not None and v.numel > SMALL and (in_memory or (source, None, True) in t.seen):
+    for source, v in t.seen:
+        if v.numel > SMALL and source in t.loaded:
             steps = [abs(step) for extent, step in zip(v.shape, v.strides) if extent > 1 and step]
             if len(steps) > 1 and v.strides[-1] and abs(v.strides[-1]) > min(steps):
                 return True

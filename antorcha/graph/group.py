@@ -103,7 +103,8 @@ class Attempt:
         self.takes_members = members
         self.epilogue = group is not None and group.kind == "contraction"
         self.wall = wall_of(domain, inner) if inner else None
-        self.seen: dict = {}
+        self.seen: dict = {}                # (node, how it is read) -> whether it can be
+        self.loaded: set[Node] = set()      # from memory
         self.members: dict[int, View] = {}
         self.demands: list[int] = []
         self.loads = 0

@@ -21,7 +21,7 @@ from ..loops.view import View, dense, same, view
 from .casts import folded
 from .chain import Chain
 from .group import Attempt, Group, Refine, row_view, wall_of
-from .node import Node
+from .node import Form, Node
 
 CHEAP = 4           # operations an element may cost and still be computed again rather than loaded
 TAPS = 4            # a value is not computed anew for each of its readers where it is made of so many large ones
@@ -50,7 +50,7 @@ class Placing:
         self.stored = bytearray(count)
         self.uses = [0] * count
         self.chain = [0] * count
-        self.readers: dict[int, Group] = {}  # node (or ~leaf) -> last group of loops that loads it
+        self.readers: dict[Node, Group] = {}    # the last group of loops that loads it
         self.needed = self._needed()
 
     def _needed(self) -> bytearray:
@@ -59,7 +59,7 @@ class Placing:
         for i in range(len(self.nodes) - 1, -1, -1):
             if needed[i]:
                 for s in self.nodes[i].inputs:
-                    if isinstance(s, Node) and s.buffer is None:
+                    if type(s) is Node and s.buffer is None:
                         needed[s.index] = 1
                         uses[s.index] += 1
         return needed
@@ -67,7 +67,7 @@ class Placing:
     @functools.cached_property
     def sources(self) -> list[list[int]]:
         """For each node that is needed the nodes it reads."""
-        return [[s.index for s in n.inputs if isinstance(s, Node) and s.buffer is None] if needed else []
+        return [[s.index for s in n.inputs if type(s) is Node and s.buffer is None] if needed else []
                 for n, needed in zip(self.recorded, self.needed)]
 
     # -- placing elementwise nodes ------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ class Placing:
         stack, found = list(nodes), {}
         while stack:
             for s in stack.pop().inputs:
-                if isinstance(s, Node) and s.buffer is None and s.index not in found:
+                if type(s) is Node and s.buffer is None and s.index not in found:
                     found[s.index] = s = self.nodes[s.index]
                     if not self.stored[s.index]:
                         stack.append(s)
@@ -122,20 +122,22 @@ class Placing:
     def candidates(self, n: Node) -> list[Group]:
         """Groups that a node might join: the latest that it reads from, and later ones that load the same values."""
         if n.buffer is not None:
-            g = self.readers.get(id(n))
+            g = self.readers.get(n)
             return [g] if g else []
         latest, others = -1, {}
+        place, readers = self.place, self.readers
         stack, seen = [n], set()
         while stack:
             m = stack.pop()
-            if m.buffer is None and (g := self.place[m.index]) is not None:
-                latest = max(latest, g.number)
-            elif m.buffer is None:
-                for s in m.inputs:
-                    if isinstance(s, Node) and id(s) not in seen:
-                        seen.add(id(s))
-                        stack.append(s)
-            g = self.readers.get(id(m))
+            if m.buffer is None:
+                g = place[m.index]
+                if g is None:
+                    new = [s for s in m.inputs if type(s) is Node and s not in seen]
+                    seen.update(new)
+                    stack += new
+                elif g.number > latest:
+                    latest = g.number
+            g = readers.get(m)
             if g is not None:
                 others[g.number] = g
         found = [self.groups[latest]] if latest >= 0 else []
@@ -227,9 +229,7 @@ class Placing:
             elif self.place[i] is not g:
                 self.stored[i] = 1
         self._demand(attempt)
-        for key in attempt.seen:
-            if key[2]:
-                self.readers[key[0]] = g
+        self.readers.update(dict.fromkeys(attempt.loaded, g))
 
     def _demand(self, attempt: Attempt) -> None:
         for i in attempt.demands:
@@ -241,26 +241,28 @@ class Placing:
         """Whether the attempt's kernel can have n's elements at v. `v` has the shape of the domain."""
         if n.buffer is None:
             n = self.nodes[n.index]     # it may have been replaced
-        key = (id(n), v, n.buffer is not None)
+        key = n, v
         known = t.seen.get(key)
         if known is not None:
             return known
         t.seen[key] = True
-        t.seen[key] = ok = True if n.buffer is not None else self._read(t, n, v)
         if n.buffer is not None:
+            t.loaded.add(n)
             t.loads += 1
+            return True
+        t.seen[key] = ok = self._read(t, n, v)
         return ok
 
     def _read(self, t: Attempt, n: Node, v: View) -> bool:
-        if not n.numel:
+        f, i = n.form, n.index
+        if not f.numel:
             return True
-        i = n.index
         g = self.place[i]
-        elementwise = n.op.family in ("pointwise", "gather")
         if g is None:
             if t.takes_members:
-                self._check_split(t, n, v)
-                if self._member_view(t, n, v) and same(t.members.setdefault(i, v), v) and self._sources(t, n, v):
+                if v.dense and v.numel == f.numel and len(f.shape) > 1 and f.shape != t.domain:
+                    self._check_split(t, f)
+                if self._member_view(t, f, v) and same(t.members.setdefault(i, v), v) and self._sources(t, n, v):
                     return True
                 t.members.pop(i, None)
             if self.fuse and self._affordable(t, n, v) and self._sources(t, n, v):
@@ -270,15 +272,16 @@ class Placing:
             if t.fresh:
                 self.materialise(i)
                 return self._load(t, n)
-            t.reason = t.reason or f"{n.op.name} must be in memory first"
+            t.reason = t.reason or f"{f.op.name} must be in memory first"
             return False
+        elementwise = f.op.family in ("pointwise", "gather")
         if g is t.group:
             if same(t.at.get(i), v):
                 return True
             if i in g.reductions and g.reductions[i][0] != "row":
-                t.reason = f"{n.op.name} is known when all rows are done"
+                t.reason = f"{f.op.name} is known when all rows are done"
                 return False
-            t.reason = f"it reads {n.op.name} at other places than they are computed at"
+            t.reason = f"it reads {f.op.name} at other places than they are computed at"
             return elementwise and self._affordable(t, n, v) and self._sources(t, n, v)
         if g.number < t.number:
             if elementwise and not self.stored[i] and self._recomputed(t, n) and self._sources(t, n, v):
@@ -288,24 +291,23 @@ class Placing:
 
     def _load(self, t: Attempt, n: Node) -> bool:
         t.demands.append(n.index)
-        t.seen[id(n), None, True] = True
+        t.loaded.add(n)
         t.loads += 1
         return True
 
-    def _check_split(self, t: Attempt, n: Node, v: View) -> None:
-        if v.dense and v.numel == n.numel and len(n.shape) > 1:
-            domain = index.refine(t.domain, index.domain_of(n.shape))
-            if domain is not None and domain != t.domain:
-                raise Refine(domain)
+    def _check_split(self, t: Attempt, f: Form) -> None:
+        domain = index.refine(t.domain, index.domain_of(f.shape))
+        if domain is not None and domain != t.domain:
+            raise Refine(domain)
 
-    def _member_view(self, t: Attempt, n: Node, v: View) -> bool:
-        """Whether each element of n belongs to one place of the domain, or to one row."""
-        if index.bijective(v, n.numel):
+    def _member_view(self, t: Attempt, f: Form, v: View) -> bool:
+        """Whether each element of a node belongs to one place of the domain, or to one row."""
+        if index.bijective(v, f.numel):
             return True
         if t.wall is None or any(v.strides[t.wall:]):
             return False
         rows = view(v.shape[:t.wall], v.strides[:t.wall], v.offset)
-        return index.bijective(rows, n.numel)
+        return index.bijective(rows, f.numel)
 
     def _affordable(self, t: Attempt, n: Node, v: View) -> bool:
         if t.epilogue and n.op.family == "gather":
@@ -340,18 +342,20 @@ class Placing:
         return large <= 1
 
     def _sources(self, t: Attempt, n: Node, v: View) -> bool:
-        if n.op.family == "gather":
+        f = n.form
+        op = f.op
+        if op.family == "gather":
             if t.epilogue:
                 t.reason = "gathers are not done in an epilogue"
                 return False
             return self._gather_sources(t, n, v)
-        if n.op.uses_index and index.compose(v, index.last_coordinate(n.shape)) is None:
+        if op.uses_index and index.compose(v, index.last_coordinate(f.shape)) is None:
             return False
-        for s, w in zip(n.inputs, n.views):
-            if isinstance(s, Node):
-                x = index.compose(v, w)
+        for s, w in zip(n.inputs, f.views):
+            if w is not None:
+                x = v if w.dense else index.compose(v, w)
                 if x is None:
-                    t.reason = f"{n.op.name} reads across dimensions"
+                    t.reason = f"{op.name} reads across dimensions"
                     return False
                 if not self.read(t, s, x):
                     return False

@@ -25,69 +25,71 @@ class Shape:
 
     def __init__(self, lowering, group):
         self.lowering, self.group = lowering, group
-        self.nodes: list = []
+        fusion = lowering.fusion
+        self.nodes: list = [fusion.nodes[i] for i in group.members]
         self.buffers: dict = {}
-        self._numbers: dict[int, int] = {}
-        self._offsets: list[tuple[int, int]] = []       # (buffer, at which element it is read or written), without those in `_whole`
-        self._whole: set[int] = set()                   # buffers that are written from their beginning on
-        nodes = lowering.fusion.nodes
-        members = tuple([self._number(nodes[i]) for i in group.members])
-        root = self._number(nodes[group.root]) if group.root >= 0 else -1
-        reductions = tuple([(self._number(nodes[i]), how) for i, how in group.reductions.items()])
-        described = []
-        for n in self.nodes:    # which grows by what is read
-            described.append(self._describe(n))
+        offsets: list[tuple[int, int]] = []         # (buffer, at which element it is read or written), without those in `whole`
+        whole: set[int] = set()                     # buffers that are written from their beginning on
+        described = self._described(offsets, whole)
+        number = {i: k for k, i in enumerate(group.members)}
+        reductions = tuple([(number[i], how) for i, how in group.reductions.items()])
         self.starts: dict[int, int] = {}
-        for b, offset in self._offsets:
-            self.starts.setdefault(b, 0 if b in self._whole else offset)
-        offsets = tuple([offset - self.starts[b] for b, offset in self._offsets])
-        self.key = (lowering.fusion.gpu, group.kind, group.domain, group.inner, group.outer, members, root, reductions, tuple(described),
-                    offsets)
+        for b, offset in offsets:
+            self.starts.setdefault(b, 0 if b in whole else offset)
+        self.key = (fusion.gpu, group.kind, group.domain, group.inner, group.outer, len(number), number.get(group.root), reductions,
+                    tuple(described), tuple([offset - self.starts[b] for b, offset in offsets]))
 
-    def _number(self, n) -> int:
-        if n.buffer is None:
-            n = self.lowering.fusion.nodes[n.index]     # it may have been replaced
-        found = self._numbers.get(id(n))
-        if found is None:
-            found = self._numbers[id(n)] = len(self.nodes)
-            self.nodes.append(n)
-        return found
+    def _described(self, offsets: list, whole: set) -> list[tuple]:
+        """What is to be known of each of the nodes, which grow by those that are read. Done for each node of a recording: everything is
+        written out."""
+        fusion, group, buffers, found = self.lowering.fusion, self.group, self.buffers, self.nodes
+        nodes, place, stored, at, last = fusion.nodes, fusion.place, fusion.stored, group.at, group.number
+        buffer_of, in_place = self.lowering.buffer_of, self.lowering.in_place
+        number = {n: k for k, n in enumerate(found)}
+        loaded = [False] * len(found)               # whether it is read from memory
+        described: list[tuple] = []
+        for n in found:
+            f, i = n.form, n.index
+            if loaded[len(described)]:
+                described.append((f.dtype, buffers.setdefault(buffer_of(n), len(buffers))))
+                continue
+            buffer, over, again = None, i in in_place, False
+            if stored[i]:
+                buffer = buffers.setdefault(buffer_of(n), len(buffers))
+                if not over:
+                    whole.add(buffer)
+            inputs: list = []
+            for s, v in zip(n.inputs, f.views):
+                if v is None:
+                    inputs.append(None)
+                    continue
+                if s.buffer is None:
+                    s = nodes[s.index]              # it may have been replaced
+                k = number.get(s)
+                if k is None:
+                    k = number[s] = len(found)
+                    found.append(s)
+                    g = None if s.buffer is not None else place[s.index]
+                    loaded.append(s.buffer is not None or g is not None and g is not group and bool(stored[s.index]) and g.number < last)
+                if loaded[k] and not (over and not inputs):     # the old value of a scatter in place is there already
+                    offsets.append((buffers.setdefault(buffer_of(s), len(buffers)), v.offset))
+                    again = again or v.offset != 0
+                inputs.append(k)
+            if over:
+                offsets.append((buffer, f.static.region.offset))
+            if again or over:
+                f = self._at_the_beginning(n, [k is not None and loaded[k] and not (over and j == 0) for j, k in enumerate(inputs)], over)
+            described.append((f, buffer, place[i] is group, stored[i], at.get(i), over, *inputs))
+        return described
 
-    def _buffer(self, n) -> int:
-        return self.buffers.setdefault(self.lowering.buffer_of(n), len(self.buffers))
-
-    def _loaded(self, n) -> bool:
-        """Whether a node is read from memory."""
-        if n.buffer is not None:
-            return True
-        place = self.lowering.fusion.place[n.index]
-        return place is not None and place is not self.group and bool(self.lowering.fusion.stored[n.index]) and \
-            place.number < self.group.number
-
-    def _describe(self, n) -> tuple:
-        buffer = self._buffer(n)
-        if self._loaded(n):
-            return n.dtype, buffer
-        group, fusion, i, f = self.group, self.lowering.fusion, n.index, n.form
-        in_place = i in self.lowering.in_place
-        inputs, views, static = [], [], f.static
-        for s, v in zip(n.inputs, f.views):
-            number = None
-            if v is not None:
-                number = self._number(s)
-                s = self.nodes[number]
-                if self._loaded(s) and not (in_place and not views):    # the old value of a scatter in place is there already
-                    self._offsets.append((self._buffer(s), v.offset))
-                    v = view(v.shape, v.strides)
-            inputs.append(number)
-            views.append(v)
-        if in_place:
-            self._offsets.append((buffer, static.region.offset))
+    @staticmethod
+    def _at_the_beginning(n, loaded: list[bool], over: bool):
+        """The form of a node but for where what it loads, and what it writes over, begins."""
+        f, static = n.form, n.form.static
+        if over:
             static = static._replace(region=view(static.region.shape, static.region.strides))
-        else:
-            self._whole.add(buffer)
-        return f.op, tuple(views), static, f.shape, f.dtype, buffer, fusion.place[i] is group, fusion.stored[i], group.at.get(i), \
-            in_place, tuple(inputs)
+        views = tuple([view(v.shape, v.strides) if there else v for v, there in zip(f.views, loaded)])
+        return f.reading(views, static)
 
 
 class Template:
