@@ -333,12 +333,19 @@ def reciprocal(input: Tensor) -> Tensor:
     lm.sigmoid,
     rule=floating,
     samples=unary(-9, 9),
-    grad=dict(input=lambda g, result: g * ((1 - result) * result)),
+    grad=dict(input=lambda g, result: sigmoid_backward(g, result)),
     complex=cx.sigmoid,
     wide=True,
 )
 def sigmoid(input: Tensor) -> Tensor:
     """The logistic function 1 / (1 + exp(-x))."""
+
+
+@pointwise(lambda g, y: g * ((1.0 - y) * y), public=False, inplace=False, rule=floating, samples=binary(-1, 1), complex=True,
+           grad=dict(input=lambda g, output: sigmoid_backward(g, output),
+                     output=lambda g, input, output: g * input * (1 - 2 * output)))
+def sigmoid_backward(input: Tensor, output: Tensor):
+    """A cotangent of sigmoid's result times the derivative."""
 
 
 # -- trigonometry -----------------------------------------------------------------------------------------------
@@ -395,10 +402,17 @@ def cosh(input: Tensor) -> Tensor:
 
 
 @pointwise(
-    lm.tanh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, result: g * (1 - result * result)), complex=cx.tanh, wide=True
+    lm.tanh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, result: tanh_backward(g, result)), complex=cx.tanh, wide=True
 )
 def tanh(input: Tensor) -> Tensor:
     """Hyperbolic tangent of every element."""
+
+
+@pointwise(lambda g, y: g * (1.0 - y * y), public=False, inplace=False, rule=floating, samples=binary(-1, 1), complex=True,
+           grad=dict(input=lambda g, output: tanh_backward(g, output),
+                     output=lambda g, input, output: -2 * (g * input * output)))
+def tanh_backward(input: Tensor, output: Tensor):
+    """A cotangent of tanh's result times the derivative."""
 
 
 @pointwise(lm.asinh, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, input: g * rsqrt(input * input + 1)), complex=cx.asinh)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ...base.grad_mode import mode as modes
 from ...ops.contraction import linear
 from ...ops.joining import cat, stack
-from ...ops.pointwise import where
+from ...ops.pointwise import sigmoid_backward, tanh_backward, where
 from ...ops.recall import recalled
 from ...ops.record import operator
 
@@ -28,7 +28,7 @@ def _tanh_step(projected, state, carried):
 
 
 def _tanh_step_back(g, g_gates, gates, before, after):
-    d = g[0] * (1 - after[0] * after[0])
+    d = tanh_backward(g[0], after[0])
     return d, d, (None,)
 
 
@@ -55,9 +55,9 @@ def _lstm_step_back(g_state, g_gates, gates, before, after):
     di, df, dg, do, dt = g_gates
     dh, dc = g_state
     do = _sum(dh * t, do)
-    dc = _sum(_sum(dh * o, dt) * (1 - t * t), dc)
+    dc = _sum(tanh_backward(_sum(dh * o, dt), t), dc)
     di, df, dg = _sum(dc * g, di), _sum(dc * before[1], df), _sum(dc * i, dg)
-    d = cat([di * (i * (1 - i)), df * (f * (1 - f)), dg * (1 - g * g), do * (o * (1 - o))], -1)
+    d = cat([sigmoid_backward(di, i), sigmoid_backward(df, f), tanh_backward(dg, g), sigmoid_backward(do, o)], -1)
     return d, d, (None, dc * f)
 
 
@@ -75,9 +75,9 @@ def _gru_step_back(g, g_gates, gates, before, after):
     dr, dz, dn, ds = g_gates
     h_n = s.chunk(3, -1)[2]
     dh = g[0]
-    dn = _sum(dh * (1 - z), dn) * (1 - n * n)
-    dz = _sum(dh * (before[0] - n), dz) * (z * (1 - z))
-    dr = _sum(dn * h_n, dr) * (r * (1 - r))
+    dn = tanh_backward(_sum(dh * (1 - z), dn), n)
+    dz = sigmoid_backward(_sum(dh * (before[0] - n), dz), z)
+    dr = sigmoid_backward(_sum(dn * h_n, dr), r)
     return cat([dr, dz, dn], -1), _sum(cat([dr, dz, dn * r], -1), ds), (dh * z,)
 
 
