@@ -39,9 +39,14 @@ def ready(c, *args, times=6):
     return c
 
 
-def same_grads(a, b):
+def same_grads(a, b, equal=torch.equal):
     for p, q in zip(a.parameters(), b.parameters()):
-        assert (p.grad is None) == (q.grad is None) and (p.grad is None or torch.equal(p.grad, q.grad))
+        assert (p.grad is None) == (q.grad is None) and (p.grad is None or equal(p.grad, q.grad))
+
+
+def close(a, b):
+    """Equal, were it not for the order in which rows are added up: that is another one where a kernel does other things besides."""
+    return torch.allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
 def data(n, size=6):
@@ -252,12 +257,12 @@ def test_cotangents_of_any_kind():
         for f in (c, twin):
             f.zero_grad()
             use(f(x4)).backward()
-        same_grads(c, twin)
+        same_grads(c, twin, close)
     for g in (torch.ones(6, 4), other.t(), torch.ones(()).expand(6, 4)):
         for f in (c, twin):
             f.zero_grad()
             f(x4).backward(g)
-        same_grads(c, twin)
+        same_grads(c, twin, close)
     assert c.reason is None and len(history(c).passes) > 1
 
 
