@@ -150,6 +150,9 @@ def shared() -> dict[str, str]:
     from antorcha.targets import chain, microkernel, multiply
 
     found = {f"micro-kernels {d}": multiply.module(microkernel.shape(d)) for d in (dt.float32, dt.float64)}
+    narrow = microkernel.shape(dt.float32, dt.bfloat16)
+    if narrow.instruction != microkernel.FMA:
+        found["micro-kernels torch.bfloat16"] = multiply.module(narrow)
     return {**found, "thread pool": pool_ir.make_ir(), "runner of chains": chain.module()}
 
 

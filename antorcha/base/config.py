@@ -17,7 +17,7 @@ import os
 
 TARGETS = ("llvm", "interp")
 PRECISIONS = ("highest", "high", "medium")
-PROCESSORS = ("host", "generic", "avx2", "avx512", "neon")
+PROCESSORS = ("host", "generic", "avx2", "avx512", "avx512bf16", "amx", "neon")
 
 
 def _flag(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import platform
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from ..base import config
 
 LINE = 64       # bytes of a cache line
+ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XTILEDATA = 158, 0x1023, 18       # numbers of Linux on x86-64
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,13 @@ class Processor:
 
 # The levels of the x86-64 psABI (1, 3 and 4), and the least that a 64-bit ARM has.
 _AVX2 = frozenset({"sse2", "sse41", "avx", "avx2", "f16c", "fma"})
+_AVX512 = _AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 NAMED = {
     "generic": Processor("x86_64", "x86-64", frozenset({"sse2"})),
     "avx2": Processor("x86_64", "x86-64-v3", _AVX2),
-    "avx512": Processor("x86_64", "x86-64-v4", _AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}),
+    "avx512": Processor("x86_64", "x86-64-v4", _AVX512),
+    "avx512bf16": Processor("x86_64", "cooperlake", _AVX512 | {"avx512bf16"}),
+    "amx": Processor("x86_64", "sapphirerapids", _AVX512 | {"avx512bf16", "amxtile", "amxbf16"}),
     "neon": Processor("aarch64", "generic", frozenset({"neon"})),
 }
 
@@ -93,6 +98,27 @@ def features() -> frozenset[str]:
 def vector_bytes() -> int:
     """The width of its vector registers."""
     return processor().vector_bytes
+
+
+def has_tiles() -> bool:
+    """Whether code may use AMX's tile registers and multiply 16-bit floats with them."""
+    return "amxbf16" in features() and (processor() is not host() or may_use_tiles())
+
+
+@functools.cache
+def may_use_tiles() -> bool:
+    """Whether this process may use tile registers. Linux lets those that ask, for all their threads: a thread's memory for them, 8 KiB, is
+    reserved when it first uses one."""
+    if not sys.platform.startswith("linux") or "amxtile" not in host().features:
+        return False
+    return ctypes.CDLL(None).syscall(ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0
+
+
+def use_tiles() -> None:
+    """Raise RuntimeError where code that uses tile registers cannot run."""
+    if not may_use_tiles():
+        raise RuntimeError("ANTORCHA_CPU: expected a processor with AMX, on a Linux that lets this process use it; received "
+                           f"{config.cpu!r} on one without. Use 'host'.")
 
 
 def check_runs() -> None:

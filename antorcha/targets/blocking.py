@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..base import dtype as dt
 from ..loops import ir
@@ -61,7 +61,7 @@ def blocking(c: Contraction) -> Blocking:
     strips = maximum(ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, shortest)))
     strips = ir.select(strips < 2, strips, _round_up(strips, 2))
     blocks = maximum(blocks, _most(wanted, batch * strips, floordiv(panels, NARROWEST)))
-    depth = maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1)
+    depth = _round_up(maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1), s.step)
     return Blocking(batch, m, n, k, depth, slivers, strips, panels, blocks)
 
 
@@ -77,7 +77,7 @@ def tile_count(c: Contraction) -> Op:
 
 def tiles(c: Contraction, words: list[int]) -> int:
     """How many tiles the kernel of `c` has for these arguments."""
-    return evaluate(tile_count(oriented(c)), words)
+    return evaluate(tile_count(prepared(c)), words)
 
 
 def scratch(c: Contraction, words: list[int]) -> int:
@@ -89,14 +89,23 @@ def scratch(c: Contraction, words: list[int]) -> int:
 
 
 def shape_of(c: Contraction) -> Shape:
-    return microkernel.shape(c.dtype)
+    return microkernel.shape(c.dtype, c.a.dtype)
 
 
 def _round_up(a: Op, unit: int) -> Op:
-    return ceildiv(a, unit) * unit
+    return ceildiv(a, unit) * unit if unit > 1 else a
 
 
 # -- how operands lie in memory ---------------------------------------------------------------------------------
+
+def prepared(c: Contraction) -> Contraction:
+    """`c` as its kernel computes it: operands are not widened where the processor multiplies narrow ones."""
+    kinds = {operand.args[0].dtype if operand.kind == "cast" else None for operand in (c.a, c.b)}
+    if len(kinds) == 1 and None not in kinds and c.dtype is dt.float32 and not is_matvec(c):
+        if microkernel.instruction(*kinds) != microkernel.FMA:
+            c = replace(c, a=c.a.args[0], b=c.b.args[0])
+    return oriented(c)
+
 
 def oriented(c: Contraction) -> Contraction:
     """`c`, or its transpose where that stores along n: vectors lie along n. A vector's product has its indices in m; windows are A,
@@ -116,7 +125,7 @@ def narrow(c: Contraction, m: int, n: int) -> str:
     group fills them, if its operand lies along it. So it is with the gradient of a weight that has few inputs."""
     turned = is_turned(c)
     operand, rows, few, many = (c.b, c.n, m, n) if turned else (c.a, c.m, n, m)
-    if c.windows or not in_memory(operand, rows, c.k, c.dtype) or along_k(operand, rows, c.k):
+    if c.windows or not in_memory(operand, rows, c.k) or along_k(operand, rows, c.k):
         return ""
     s = shape_of(c)
     if 3 * _vectors(s, few) * many > 4 * _vectors(s, many) * few:
@@ -151,9 +160,9 @@ def counted_rows(c: Contraction) -> tuple:
     return *c.m[:-1], (name, ir.select(when, windows.slivers(s, run) * s.mr, run))
 
 
-def in_memory(operand: Op, rows: tuple, k: tuple, dtype: dt.dtype) -> bool:
+def in_memory(operand: Op, rows: tuple, k: tuple) -> bool:
     """Whether an operand is a matrix in memory, contiguous along its rows or along k."""
-    return (operand.kind == "load" and operand.dtype is dtype and len(rows) == len(k) == 1 and _is_linear(operand.args[0])
+    return (operand.kind == "load" and len(rows) == len(k) == 1 and _is_linear(operand.args[0])
             and 1 in (coefficient(operand.args[0], dims[0][0]) for dims in (rows, k)))
 
 

@@ -19,7 +19,6 @@ import ctypes
 import functools
 from collections.abc import Callable
 
-from ..base import dtype as dt
 from ..loops.ir import Contraction, Op, Program
 from ..runtime import cpu, jit, pool
 from . import llvm, matvec, microkernel, multiply, windows
@@ -33,7 +32,7 @@ from .blocking import (
     in_memory,
     in_runs,
     is_turned,
-    oriented,
+    prepared,
     scratch,
     shape_of,
     tile_count,
@@ -70,20 +69,20 @@ class ContractionKernel(Kernel):
 
     def __init__(self, program: Program, text: str):
         super().__init__(program, text)
-        self.contraction = oriented(program.body[0].attr)
+        self.contraction = prepared(program.body[0].attr)
         if not is_matvec(self.contraction):
             self.key = f"{text}{shape_of(self.contraction)}"
 
     def load(self) -> None:
         library = jit.load_module(self.key, self.ir)
         if "multiply" in library:
-            ctypes.c_void_p.from_address(library["multiply"]).value = _multiply(self.contraction.dtype)
+            ctypes.c_void_p.from_address(library["multiply"]).value = _multiply(shape_of(self.contraction))
         if "multiply_windows" in library:
-            ctypes.c_void_p.from_address(library["multiply_windows"]).value = _multiply_windows(self.contraction.dtype)
+            ctypes.c_void_p.from_address(library["multiply_windows"]).value = _multiply_windows(shape_of(self.contraction))
         self.address = library["kernel"]
 
     def ir(self) -> str:
-        return emit(self.program, self.contraction)
+        return emit(self.program, prepared(self.program.body[0].attr))      # for the processor that code is written for now
 
     @functools.cached_property
     def tiles(self) -> Formula:
@@ -108,16 +107,16 @@ class ContractionKernel(Kernel):
 
 
 @functools.cache
-def _multiply(dtype: dt.dtype) -> int:
-    """Address of the loops shared by all products of a dtype."""
-    s = microkernel.shape(dtype)
+def _multiply(s: Shape) -> int:
+    """Address of the loops shared by all products of a shape."""
+    if s.instruction == microkernel.TILES:
+        cpu.use_tiles()
     return jit.load_module(f"microkernel {s}", lambda: multiply.module(s))["multiply"]
 
 
 @functools.cache
-def _multiply_windows(dtype: dt.dtype) -> int:
+def _multiply_windows(s: Shape) -> int:
     """The same for those that have windows."""
-    s = microkernel.shape(dtype)
     return jit.load_module(f"windows {s}", lambda: windows.module(s))["multiply_windows"]
 
 
@@ -128,10 +127,10 @@ def emit(program: Program, c: Contraction) -> str:
     s, b = shape_of(c), blocking(c)
     writer = _Writer(program, c, s)
     functions = []
-    if not in_memory(c.a, c.m, c.k, c.dtype):
+    if not in_memory(c.a, c.m, c.k):
         functions += [writer.fill(f"fill_a_{int(way)}", c.a, c.m, *((s.kc, s.a_stride) if way else (s.mr, s.mr)), way)
                       for way in _ways(c.a, c.m, c)]
-    if not in_memory(c.b, c.n, c.k, c.dtype):
+    if not in_memory(c.b, c.n, c.k):
         functions += [writer.fill(f"fill_b_{int(way)}", c.b, c.n, *((STAGE, s.stage_stride) if way else (s.nr, s.nr)), way)
                       for way in _ways(c.b, c.n, c)]
     functions += ["@multiply = global ptr null"]     # set once loaded: the loops are a module of their own
@@ -200,15 +199,25 @@ class _Writer:
             "i64 %count, ptr noalias %out)")
 
         def element(outer: str, inner: str) -> None:
-            at = f.pointer(f.pointer("%out", f"[{stride} x {self.s.llvm}]", outer), self.s.llvm, inner)
-            f.line(f"store {self.s.llvm} {emitter.expression(operand)}, ptr {at}{emitter._access()}")
+            one = self.s.operand.llvm
+            at = f.pointer(f.pointer("%out", f"[{stride} x {one}]", outer), one, inner)
+            f.line(f"store {one} {emitter.expression(operand)}, ptr {at}{emitter._access()}")
+
+        def half_of_pair(outer: str, inner: str) -> None:
+            """The first of two that follow each other along k, or the second beside it."""
+            odd = f.let(f"trunc i64 {f.let(f'and i64 {outer}, 1')} to i32")
+            at = f.pointer(f.pointer("%out", f"[{stride} x i32]", f.let(f"lshr i64 {outer}, 1")), "i32", inner)
+            before = f.let(f"and i32 {f.let(f'load i32, ptr {at}{emitter._access()}')}, {f.let(f'sub i32 0, {odd}')}")
+            value = f.let(f"zext {self.s.operand.llvm} {emitter.expression(operand)} to i32")
+            value = f.let(f"shl i32 {value}, {f.let(f'mul i32 {odd}, {8 * self.s.operand.bytes}')}")
+            f.line(f"store i32 {f.let(f'or i32 {before}, {value}')}, ptr {at}{emitter._access()}")
 
         by_k, by_row = (self.c.k, "%k", "%count"), (rows, "%row", "%rows")
         outer, inner = (by_row, by_k) if along_k else (by_k, by_row)
         if in_runs(operand, inner[0], self.c.dtype):
             self._copy_runs(f, emitter, operand, outer, inner, full, stride)
         else:
-            self._sweep(f, emitter, outer, inner, full, element)
+            self._sweep(f, emitter, outer, inner, full, element if along_k or self.s.terms == 1 else half_of_pair)
         return f.text()
 
     def _copy_runs(self, f: Function, emitter, operand: Op, outer: tuple, inner: tuple, full: int, stride: int) -> None:
@@ -425,7 +434,7 @@ class _Writer:
     def _packing(self, f: Function, emitter, side: str, operand: Op, rows: tuple) -> tuple[str, str]:
         """Whether an operand is packed along k, and by what."""
         ways = _ways(operand, rows, self.c)
-        if in_memory(operand, rows, self.c.k, self.c.dtype):
+        if in_memory(operand, rows, self.c.k):
             return str(int(ways[0])), "null"
         if len(ways) == 1:
             return str(int(ways[0])), f"@fill_{side}_{int(ways[0])}"
@@ -440,8 +449,8 @@ class _Writer:
             emitter.expression(e) for e in (b.m, b.n, b.k, b.depth, b.slivers, b.strips, b.panels, b.blocks))
         extents = [emitter.expression(e) for _, e in self.c.batch]
         loops = f.let("load ptr, ptr @multiply")
-        c, dtype = self.c, self.c.dtype
-        a_in_memory, b_in_memory = in_memory(c.a, c.m, c.k, dtype), in_memory(c.b, c.n, c.k, dtype)
+        c = self.c
+        a_in_memory, b_in_memory = in_memory(c.a, c.m, c.k), in_memory(c.b, c.n, c.k)
         along_a, fill_a = self._packing(f, emitter, "a", c.a, c.m)
         along_b, fill_b = self._packing(f, emitter, "b", c.b, c.n)
         when = has_windows(c)
@@ -493,6 +502,6 @@ class _Writer:
             emitter.indices.update({row: outer if along_k else "0", k: "0" if along_k else outer})
             with f.scope():
                 offsets.append(emitter.expression(operand.args[0]))
-        f.line(f"store ptr {f.pointer(emitter.slots[operand.attr], self.s.llvm, offsets[0])}, ptr {place}")
+        f.line(f"store ptr {f.pointer(emitter.slots[operand.attr], self.s.operand.llvm, offsets[0])}, ptr {place}")
         f.line(f"store i64 {f.let(f'sub nsw i64 {offsets[1]}, {offsets[0]}')}, ptr {f.pointer(place, 'i64', '1')}")
         return place

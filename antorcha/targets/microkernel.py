@@ -10,6 +10,9 @@ A micro-kernel is written for each height and width of a tile's edges, for eithe
 or read where they lie. `packing.py` writes what packs them, `multiply.py` the loops around all this; `windows.py` is about an A that is
 read where it lies through a list, as in Dukhan, "The Indirect Convolution Algorithm" (arXiv:1907.02129).
 
+Two 16-bit floats that follow each other along k are multiplied and added by one instruction where there is one: a packed operand then has
+them side by side, as if they were one element (`Shape.terms`). With tile registers the same holds for 16 such pairs in 16 rows.
+
 Memory is far: what comes next is fetched while a micro-kernel computes, some lines every few steps of its loop, as a list says. More at
 a time would keep the processor from reading its operands.
 """
@@ -17,7 +20,7 @@ a time would keep the processor from reading its operands.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..base import dtype as dt
 from ..runtime import cpu
@@ -28,27 +31,71 @@ ROWS_AHEAD = 8       # rows of B that are fetched from the second level cache be
 STAGE = 64           # columns (k) of B staged before they are transposed into a panel
 STRIPE = 8           # rows (k) packed of all panels in turn: whole lines of memory are read while they are in cache
 GROUP = 9            # slivers of A packed together where they lie side by side in memory
+TILE = 16            # rows of a tile register, each of 64 bytes
+FETCHED = 4          # entries of the list of what is fetched for each step with tile registers
 BATCH_WORDS = 16     # i64 words at the start of scratch: the batch indices
 SPAN = 2 * cpu.LINE      # bytes of an entry in the list of what is fetched
 ENTRIES = 511        # most of that list
 
 
 PACKED, LIES, LISTED = "", "_lies", "_listed"     # how a micro-kernel finds its operands
+FMA, PAIRS, TILES = "fma", "dpbf16ps", "tdpbf16ps"      # what multiplies: vectors of one dtype, AVX512-BF16, AMX
 
 
 @dataclass(frozen=True)
-class Shape:
-    """Sizes of the scheme for one dtype on this CPU, in elements."""
+class Vector:
+    """A vector register of elements in memory or of sums."""
 
-    llvm: str        # the element type
+    llvm: str        # the type of an element
     bytes: int
-    lanes: int       # per vector register
+    lanes: int
+
+    @property
+    def type(self) -> str:
+        return f"<{self.lanes} x {self.llvm}>"
+
+    @property
+    def suffix(self) -> str:
+        """How the names of LLVM's functions end."""
+        return f"v{self.lanes}{'i' if self.llvm[0] == 'i' else 'f'}{8 * self.bytes}"
+
+
+@dataclass(frozen=True)
+class Shape(Vector):
+    """Sizes of the scheme for one dtype of sums and one of operands on this CPU, in elements; the vector is of sums."""
+
     mr: int          # rows of the register tile
     vectors: int     # registers per row of it
     kc: int          # most k of a packed block
     nc: int          # most columns of a packed block of B
     mc: int          # most rows of one call of `multiply`
     unroll: int      # steps of k at a time, and for each entry of the list of what is fetched
+    instruction: str = FMA      # what multiplies
+
+    @property
+    def terms(self) -> int:
+        """Elements of an operand, neighbours along k, that are multiplied and added in one lane."""
+        return 1 if self.instruction == FMA else 2
+
+    @property
+    def operand(self) -> Vector:
+        """The vector of an operand's elements."""
+        return Vector(self.llvm, self.bytes, self.lanes) if self.terms == 1 else Vector("i16", 2, 2 * self.lanes)
+
+    @property
+    def step(self) -> int:
+        """Places along k that a micro-kernel adds at once: packed operands end in zeros at a multiple of it."""
+        return self.operand.lanes if self.instruction == TILES else self.terms
+
+    @property
+    def pace(self) -> int:
+        """Places along k for each entry of the list of what is fetched."""
+        return self.step // FETCHED if self.instruction == TILES else self.terms * self.unroll
+
+    @property
+    def layouts(self) -> list[bool]:
+        """Whether a sliver of A that a micro-kernel reads lies along k, or may also have its rows side by side."""
+        return [True] if self.instruction == TILES else [False, True]
 
     @property
     def nr(self) -> int:
@@ -56,16 +103,18 @@ class Shape:
 
     @property
     def stage_stride(self) -> int:
-        return STAGE + self.lanes    # not a power of two: rows fall into different cache sets
+        return STAGE + self.operand.lanes    # not a power of two: rows fall into different cache sets
 
     @property
     def near(self) -> int:
         """Elements of an operand that is likely to be in the second level cache."""
-        return cpu.cache_sizes()[1] // 2 // self.bytes
+        return cpu.cache_sizes()[1] // 2 // self.operand.bytes
 
     @property
     def row_variants(self) -> list[int]:
         """Heights of the micro-kernels: an edge of few rows takes a low one."""
+        if self.instruction == TILES:
+            return list(range(TILE, self.mr + 1, TILE))
         return sorted({min(rows, self.mr) for rows in HEIGHTS} | {self.mr})
 
     @property
@@ -75,7 +124,7 @@ class Shape:
 
     @property
     def a_stride(self) -> int:
-        return self.kc + self.lanes
+        return self.kc + self.operand.lanes
 
     @property
     def sliver(self) -> int:
@@ -93,7 +142,7 @@ class Shape:
 
     @property
     def lines_at(self) -> int:
-        return _aligned(self.stage_at + self.nr * self.stage_stride * self.bytes)
+        return _aligned(self.stage_at + self.nr * self.stage_stride * self.operand.bytes)
 
     @property
     def a_at(self) -> int:
@@ -101,11 +150,11 @@ class Shape:
 
     @property
     def b_at(self) -> int:
-        return _aligned(self.a_at + (GROUP * self.sliver + self.lanes) * self.bytes)
+        return _aligned(self.a_at + (GROUP * self.sliver + self.operand.lanes) * self.operand.bytes)
 
     @property
     def c_at(self) -> int:
-        return _aligned(self.b_at + self.nr * (self.nc // self.nr * self.kc + self.lanes) * self.bytes)
+        return _aligned(self.b_at + self.nr * (self.nc // self.nr * self.kc + self.operand.lanes) * self.operand.bytes)
 
     def scratch(self, blocks: int) -> int:
         """Bytes a thread needs, for k in so many blocks."""
@@ -117,11 +166,11 @@ def _aligned(offset: int) -> int:
     return (offset + 63) // 64 * 64
 
 
-def shape(dtype: dt.dtype) -> Shape:
-    """The register tile and cache blocks for a float dtype on the CPU at hand.
+def shape(dtype: dt.dtype, operand: dt.dtype | None = None) -> Shape:
+    """The register tile and cache blocks for sums of a float dtype, and operands of the same or of a narrower one, on the CPU at hand.
 
     The tile fills the registers but those for one row of B and one broadcast element of A: 14 x 2 of 32 (AVX-512), 6 x 2 of 16
-    (AVX2), 8 x 3 of 32 (NEON), 4 x 2 of 16 without fused multiply-add.
+    (AVX2), 8 x 3 of 32 (NEON), 4 x 2 of 16 without fused multiply-add. Of AMX's eight tile registers, 2 x 2 are sums.
     """
     features, width = cpu.features(), cpu.vector_bytes()
     if width == 64:
@@ -135,11 +184,27 @@ def shape(dtype: dt.dtype) -> Shape:
     lanes = width // dtype.itemsize
     nr = vectors * lanes
     first, second, _ = cpu.cache_sizes()
+    chosen = instruction(operand or dtype)
+    if chosen == TILES:
+        mr, kc = 2 * TILE, 1024     # operands come from the second level as quickly as they are multiplied
+        nc = max(4, second // 2 // (kc * 2) // nr) * nr
+        return Shape("float", 4, lanes, mr, vectors, kc, nc, 36 * mr, 1, TILES)
     # A sliver of A nearly fills the first level, a block of B three quarters of the second: the fewer the blocks of k, the less often
     # partial sums, which fit into neither, are read and written.
     kc = min(512, max(64, first * 7 // 8 // (mr * dtype.itemsize) // 64 * 64))
     nc = max(4, min(1024, second * 3 // 4 // (kc * dtype.itemsize)) // nr) * nr
-    return Shape({4: "float", 8: "double"}[dtype.itemsize], dtype.itemsize, lanes, mr, vectors, kc, nc, 72 * mr, unroll)
+    s = Shape({4: "float", 8: "double"}[dtype.itemsize], dtype.itemsize, lanes, mr, vectors, kc, nc, 72 * mr, unroll, chosen)
+    return replace(s, kc=kc * s.terms)
+
+
+def instruction(operand: dt.dtype) -> str:
+    """What multiplies operands of a dtype on the CPU at hand; a 16-bit one is widened if that is FMA. Processors with tile registers take
+    twice as long for the products of pairs as for those of widened operands."""
+    if operand is not dt.bfloat16 or cpu.vector_bytes() < 64:
+        return FMA
+    if "amxbf16" in cpu.features():
+        return TILES if cpu.has_tiles() else FMA
+    return PAIRS if "avx512bf16" in cpu.features() else FMA
 
 
 # -- writing functions ------------------------------------------------------------------------------------------
@@ -230,20 +295,25 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> 
     f = Function(f"define internal void @{micro_name(rows, vectors, along_k, way)}(ptr noalias readonly captures(none) %a, i64 %step_a, "
                  "ptr noalias readonly captures(none) %b, i64 %step_b, i64 %k, ptr noalias captures(none) %c, i1 %add, "
                  "ptr noalias readonly captures(none) %lines) noinline")
+    if s.instruction == TILES:
+        _add_tiles(f, s, rows // TILE, vectors)
+        return f.text()
     vector = f"<{s.lanes} x {s.llvm}>"
+    k = "%k" if s.terms == 1 else f.let(f"sdiv i64 {f.let(f'add nsw i64 %k, {s.terms - 1}')}, {s.terms}")      # pairs
     places = [(r, v) for r in range(rows) for v in range(vectors)]
     tile = {(r, v): f.pointer("%c", s.llvm, str(r * s.nr + v * s.lanes)) for r, v in places}
     unroll = s.unroll if (rows, vectors) == (s.mr, s.vectors) else 1      # edges are compiled in less time, and as fast
-    whole = f.let(f"and i64 %k, {-unroll}")
+    whole = f.let(f"and i64 {k}, {-unroll}")
     entries = f.pointer("%lines", "ptr", "1")
     final = f.let(f"sub nsw i64 {f.let('load i64, ptr %lines')}, 1")
-    with f.loop(f.let(f"sdiv i64 %k, {unroll}"), final) as rest:      # more than there are steps for
+    with f.loop(f.let(f"sdiv i64 {k}, {unroll}"), final) as rest:      # more than there are steps for
         _fetch(f, f.pointer(entries, "ptr", rest.index))
     base = BASE if along_k and lies else rows      # rows that are addressed from one register
     if lies:
-        bytes_a, bytes_b = (f.let(f"mul nsw i64 {step}, {s.bytes}") for step in ("%step_a", "%step_b"))
+        size_a = s.operand.bytes if along_k else s.bytes
+        bytes_a, bytes_b = (f.let(f"mul nsw i64 {step}, {size}") for step, size in (("%step_a", size_a), ("%step_b", s.bytes)))
     else:
-        bytes_a, bytes_b = 8 if listed else (s.a_stride if along_k else s.mr) * s.bytes, s.nr * s.bytes
+        bytes_a, bytes_b = 8 if listed else s.a_stride * s.operand.bytes if along_k else s.mr * s.bytes, s.nr * s.bytes
     multiples_a, multiples_b = _multiples(f, bytes_a, base if along_k else unroll), _multiples(f, bytes_b, unroll)
     if listed:
         distances = f.let("inttoptr i64 %step_a to ptr")
@@ -299,7 +369,7 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> 
 
     sums, operands = steps("many", "0", whole, unroll, dict.fromkeys(places, "zeroinitializer"), starts, f.block)
     if unroll > 1:
-        sums, _ = steps("one", whole, "%k", 1, sums, operands, "many_done")
+        sums, _ = steps("one", whole, k, 1, sums, operands, "many_done")
     done = f.block
     f.line("br i1 %add, label %partial, label %store")
     f.label("partial")
@@ -313,6 +383,68 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> 
     for p in places:
         f.line(f"store {vector} {values[p]}, ptr {tile[p]}, align {s.lanes * s.bytes}")
     return f.text()
+
+
+def _add_tiles(f: Function, s: Shape, rows: int, vectors: int) -> None:
+    """The body of a micro-kernel whose sums are in so many rows and columns of tile registers. Behind them in number come those
+    for A, and those for B."""
+    lanes_b, stride = s.lanes * s.bytes, s.nr * s.bytes
+    bytes_a = f.let(f"mul nsw i64 %step_a, {s.operand.bytes}")
+    below = f.let(f"mul nsw i64 {bytes_a}, {TILE}")
+    places = [(r, v, r * vectors + v) for r in range(rows) for v in range(vectors)]
+    for_a, for_b = len(places), len(places) + rows
+
+    def move(name: str, register: int, at: str, step: str | int) -> None:
+        f.line(f"call void @llvm.x86.{name}(i8 {register}, ptr {at}, i64 {step})")
+
+    def step(i: Loop) -> None:
+        a = f.pointer("%a", "i8", f.let(f"mul nsw i64 {i.index}, {s.step * s.operand.bytes}"))
+        b = f.pointer("%b", "i8", f.let(f"mul nsw i64 {i.index}, {TILE * stride}"))
+        for r, v, p in places:
+            if v == 0:
+                move("tileloadd64", for_a + r, f.pointer(a, "i8", below) if r else a, bytes_a)
+            if r == 0:
+                move("tileloadd64", for_b + v, f.pointer(b, "i8", str(v * lanes_b)), stride)
+            f.line(f"call void @llvm.x86.tdpbf16ps(i8 {p}, i8 {for_a + r}, i8 {for_b + v})")
+
+    steps = f.let(f"sdiv i64 {f.let(f'add nsw i64 %k, {s.step - 1}')}, {s.step}")
+    entries, count = f.pointer("%lines", "ptr", "1"), f.let("load i64, ptr %lines")
+    fetching = f.least(steps, f.let(f"sdiv i64 {count}, {FETCHED}"))
+    with f.loop(f.let(f"mul nsw i64 {fetching}, {FETCHED}"), count) as rest:
+        _fetch(f, f.pointer(entries, "ptr", rest.index))
+    tile = {p: f.pointer("%c", "i8", str(r * TILE * stride + v * lanes_b)) for r, v, p in places}
+    with f.when("%add"):
+        for p, at in tile.items():
+            move("tileloadd64", p, at, stride)
+    with f.when(f.let("xor i1 %add, true")):
+        for p in tile:
+            f.line(f"call void @llvm.x86.tilezero(i8 {p})")
+    with f.loop("0", fetching) as i:
+        first = f.pointer(entries, f"[{FETCHED} x ptr]", i.index)
+        for entry in range(FETCHED):
+            _fetch(f, f.pointer(first, "ptr", str(entry)))
+        step(i)
+    with f.loop(fetching, steps) as i:
+        step(i)
+    for p, at in tile.items():
+        move("tilestored64", p, at, stride)
+
+
+def _pairs(s: Shape) -> str:
+    return f"<{s.operand.lanes} x bfloat>"
+
+
+def multiplication(s: Shape) -> list[str]:
+    """What a module says about the instructions of its micro-kernels."""
+    if s.instruction == FMA:
+        return [f"declare {s.type} @llvm.fmuladd.{s.suffix}({s.type}, {s.type}, {s.type})"]
+    if s.instruction == PAIRS:
+        return [f"declare {s.type} @llvm.x86.avx512bf16.dpbf16ps.512({s.type}, {_pairs(s)}, {_pairs(s)})"]
+    palette = [1, *[0] * 15, *[64, 0] * 8, *[0] * 16, *[TILE] * 8, *[0] * 8]      # eight registers, each of 16 rows of 64 bytes
+    return [f"@tile_registers = internal constant [64 x i8] [{', '.join(f'i8 {n}' for n in palette)}], align 64",
+            "declare void @llvm.x86.ldtilecfg(ptr)", "declare void @llvm.x86.tilerelease()", "declare void @llvm.x86.tilezero(i8)",
+            *(f"declare void @llvm.x86.{name}(i8, ptr, i64)" for name in ("tileloadd64", "tilestored64")),
+            "declare void @llvm.x86.tdpbf16ps(i8, i8, i8)"]
 
 
 def _times(f: Function, step: str | int, count: int) -> str:
@@ -343,8 +475,11 @@ def _outer_product(f: Function, s: Shape, vectors: int, a: list[str], b: str, su
         all_ = f.let(f"shufflevector {vector} {put}, {vector} poison, <{s.lanes} x i32> zeroinitializer")
         for v in range(vectors):
             name = names[r, v] if names else f.fresh("sum")
-            f.line(f"{name} = call {vector} @llvm.fmuladd.v{s.lanes}f{8 * s.bytes}({vector} {all_}, {vector} {columns[v]}, "
-                   f"{vector} {sums[r, v]})")
+            if s.instruction == FMA:
+                f.line(f"{name} = call {vector} @llvm.fmuladd.{s.suffix}({vector} {all_}, {vector} {columns[v]}, {vector} {sums[r, v]})")
+            else:
+                pairs = [f"{_pairs(s)} {f.let(f'bitcast {vector} {x} to {_pairs(s)}')}" for x in (all_, columns[v])]
+                f.line(f"{name} = call {vector} @llvm.x86.avx512bf16.dpbf16ps.512({vector} {sums[r, v]}, {', '.join(pairs)})")
             found[r, v] = name
     return found
 
@@ -365,28 +500,32 @@ def micro_name(rows: int, vectors: int, along_k: bool, way: str) -> str:
     return f"micro_{rows}_{vectors}" + "_along_k" * along_k + way
 
 
-def mask_of(f: Function, s: Shape, count: str) -> str:
+def mask_of(f: Function, v: Vector, count: str) -> str:
     """Of a vector, the first `count` lanes."""
-    lanes, kind = s.lanes, f"<{s.lanes} x i64>"
+    lanes, kind = v.lanes, f"<{v.lanes} x i64>"
     put = f.let(f"insertelement {kind} poison, i64 {count}, i64 0")
     all_ = f.let(f"shufflevector {kind} {put}, {kind} poison, <{lanes} x i32> zeroinitializer")
     return f.let(f"icmp slt {kind} <{', '.join(f'i64 {i}' for i in range(lanes))}>, {all_}")
 
 
-def load_vector(f: Function, s: Shape, at: str, mask: str = "") -> str:
+def splat(vector: str, element: str) -> str:
+    """A constant vector of equal elements."""
+    return f"<{', '.join([element] * int(vector[1:].split()[0]))}>"
+
+
+def load_vector(f: Function, v: Vector, at: str, mask: str = "") -> str:
     """A vector at any address; with a mask, lanes that are not there are zero."""
-    vector = f"<{s.lanes} x {s.llvm}>"
     if not mask:
-        return f.let(f"load {vector}, ptr {at}, align {s.bytes}")
-    return f.let(f"call {vector} @llvm.masked.load.v{s.lanes}f{8 * s.bytes}.p0(ptr {at}, i32 {s.bytes}, <{s.lanes} x i1> {mask}, "
-                 f"{vector} zeroinitializer)")
+        return f.let(f"load {v.type}, ptr {at}, align {v.bytes}")
+    return f.let(f"call {v.type} @llvm.masked.load.{v.suffix}.p0(ptr {at}, i32 {v.bytes}, <{v.lanes} x i1> {mask}, "
+                 f"{v.type} zeroinitializer)")
 
 
-def store_vector(f: Function, s: Shape, value: str, at: str) -> None:
-    f.line(f"store <{s.lanes} x {s.llvm}> {value}, ptr {at}, align {s.bytes}")
+def store_vector(f: Function, v: Vector, value: str, at: str) -> None:
+    f.line(f"store {v.type} {value}, ptr {at}, align {v.bytes}")
 
 
 def origin(f: Function, s: Shape, outer: str, inner: str, matrix: str = "%from") -> tuple[str, str]:
     """Where an operand in memory has place (outer, inner), and its stride along the outer index."""
     stride = f.let(f"load i64, ptr {f.pointer(matrix, 'i64', '1')}")
-    return f.pointer(f.let(f"load ptr, ptr {matrix}"), s.llvm, f.let(f"mul nsw i64 {outer}, {stride}"), inner), stride
+    return f.pointer(f.let(f"load ptr, ptr {matrix}"), s.operand.llvm, f.let(f"mul nsw i64 {outer}, {stride}"), inner), stride

@@ -24,9 +24,10 @@ lies, but for edges: it may not read beyond them.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 
-from .microkernel import LIES, PACKED, SPAN, Function, Shape, micro_kernel, micro_name, origin
-from .packing import ahead, clear, pack, pack_a, pack_b, rows_along_k, side, transpose
+from .microkernel import LIES, PACKED, SPAN, TILES, Function, Shape, micro_kernel, micro_name, multiplication, origin
+from .packing import ahead, clear, pack, pack_a, pack_b, rows_along_k, side, transposes
 
 FEW_PANELS = 2       # an A in memory is read where it lies if there are no more panels than these
 FEW_SLIVERS = 5      # and a B in memory if there are no more slivers
@@ -36,9 +37,9 @@ PAGE = 4096          # bytes after which addresses fall into the same set of a f
 
 def module(s: Shape) -> str:
     """The IR of `multiply` and all that it calls."""
-    variants = [(s.mr, s.vectors, along_k, PACKED) for along_k in (False, True)]
-    variants += [(rows, vectors, along_k, LIES) for along_k in (False, True) for vectors in s.widths for rows in s.row_variants]
-    parts = [*micro_kernels(s, variants), transpose(s), rows_along_k(s), *(side(s, width) for width in sorted({s.mr, s.nr}))]
+    variants = [(s.mr, s.vectors, along_k, PACKED) for along_k in s.layouts]
+    variants += [(rows, vectors, along_k, LIES) for along_k in s.layouts for vectors in s.widths for rows in s.row_variants]
+    parts = [*micro_kernels(s, variants), *transposes(s), rows_along_k(s), *(side(s, width) for width in sorted({s.mr, s.nr}))]
     parts += [clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), multiply(s), *declarations(s)]
     return "\n".join(parts)
 
@@ -51,10 +52,9 @@ def micro_kernels(s: Shape, variants: list[tuple]) -> list[str]:
 
 
 def declarations(s: Shape) -> list[str]:
-    vector = f"<{s.lanes} x {s.llvm}>"
-    suffix = f"v{s.lanes}f{8 * s.bytes}"
-    return [f"declare {vector} @llvm.fmuladd.{suffix}({vector}, {vector}, {vector})",
-            f"declare {vector} @llvm.masked.load.{suffix}.p0(ptr, i32, <{s.lanes} x i1>, {vector})",
+    vectors = [s] if s.terms == 1 else [s.operand, replace(s.operand, lanes=s.lanes)]
+    return [*multiplication(s),
+            *(f"declare {v.type} @llvm.masked.load.{v.suffix}.p0(ptr, i32, <{v.lanes} x i1>, {v.type})" for v in vectors),
             "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
             "declare i64 @llvm.smin.i64(i64, i64)", "declare i64 @llvm.smax.i64(i64, i64)", ""]
 
@@ -62,7 +62,10 @@ def declarations(s: Shape) -> list[str]:
 def multiply(s: Shape) -> str:
     """The loops around the micro-kernel; see the top of the file."""
     f = product_of_tiles("multiply")
+    if s.instruction == TILES:
+        f.line("call void @llvm.x86.ldtilecfg(ptr @tile_registers)")
     a, all_b, c, lines = (f.pointer("%scratch", "i8", str(at)) for at in (s.a_at, s.b_at, s.c_at, s.lines_at))
+    element = s.operand.llvm
     blocked = f.let("icmp sgt i64 %k, %kc")
     empty = f.let("icmp slt i64 %k, 1")
     k_stop = f.let(f"select i1 {empty}, i64 1, i64 %k")    # without k there is still a block, which stores zeros
@@ -72,7 +75,8 @@ def multiply(s: Shape) -> str:
     size = f.let(f"mul nsw i64 {f.let('sub nsw i64 %m1, %m0')}, %k")
     far = f.let(f"icmp sgt i64 {size}, {s.near}")
     fetches = f.let(f"and i1 {f.let('icmp eq ptr %fill_a, null')}, {far}")
-    step_a = f.let(f"select i1 %along_k_a, i64 {s.a_stride}, i64 {s.mr}")
+    straight = "%along_k_a" if False in s.layouts else "true"
+    step_a = f.let(f"select i1 {straight}, i64 {s.a_stride}, i64 {s.mr}")
     a_lies, b_lies = _a_where_it_lies(f, s, across, size), _b_where_it_lies(f, s)
     lies = f.let(f"or i1 {a_lies}, {b_lies}")
     short = f.let(f"icmp sle i64 %k, {SHORT}")
@@ -83,14 +87,14 @@ def multiply(s: Shape) -> str:
             left_out = f.let(f"sdiv i64 {f.let(f'sub nsw i64 {n_packed}, %n0')}, {s.nr}")
             first = f.let(f"mul nsw i64 {left_out}, {panel_size}")
             f.line(f"call void @pack_b(ptr %fill_b, i1 %along_k_b, ptr %from_b, ptr %scratch, i64 {n_packed}, i64 %n1, i64 {start}, "
-                   f"i64 {depth}, ptr {f.pointer(b, s.llvm, first)}, i64 %kc, i64 %stripe)")
+                   f"i64 {depth}, ptr {f.pointer(b, element, first)}, i64 %kc, i64 %stripe)")
         with f.loop("%m0", "%m1", carry=["0"]) as g:
             g.step = group
             stop = f.least("%m1", f.let(f"add nsw i64 {g.index}, {group}"))
             m_packed = _first_packed(f, a_lies, g.index, stop, s.mr, s.row_variants)
             first = f.let(f"sdiv i64 {f.let(f'sub nsw i64 {m_packed}, {g.index}')}, {s.mr}")
             f.line(f"call void @pack_a(ptr %fill_a, i1 %along_k_a, ptr %from_a, ptr %scratch, i64 {m_packed}, i64 {stop}, i64 {start}, "
-                   f"i64 {depth}, ptr {f.pointer(a, f'[{s.sliver} x {s.llvm}]', first)})")
+                   f"i64 {depth}, ptr {f.pointer(a, f'[{s.sliver} x {element}]', first)})")
             further_on = f.least("%m1", f.let(f"add nsw i64 {stop}, {group}"))
             coming = f.let(f"sub nsw i64 {further_on}, {stop}")      # rows of the next group
             fetched = f.let(f"and i1 {fetches}, {f.let(f'icmp sgt i64 {coming}, 0')}")
@@ -110,13 +114,13 @@ def multiply(s: Shape) -> str:
                 outer_a, inner_a = (f.let(f"select i1 %along_k_a, i64 {one}, i64 {other}")
                                     for one, other in ((i.index, start), (start, i.index)))
                 sliver = _operand(f, f.let(f"icmp slt i64 {i.index}, {m_packed}"), origin(f, s, outer_a, inner_a, "%from_a"),
-                                  (f.pointer(a, f"[{s.sliver} x {s.llvm}]", number), step_a))
+                                  (f.pointer(a, f"[{s.sliver} x {element}]", number), step_a))
                 done = f.let(f"mul nsw i64 {number}, {across}")
                 with f.loop("0", across) as j:
                     n = f.let(f"add nsw i64 %n0, {f.let(f'mul nsw i64 {j.index}, {s.nr}')}")
                     width = f.least(f.let(f"sub nsw i64 %n1, {n}"), str(s.nr))
                     panel = _operand(f, f.let(f"icmp slt i64 {n}, {n_packed}"), origin(f, s, start, n, "%from_b"),
-                                     (f.pointer(b, s.llvm, f.let(f"mul nsw i64 {j.index}, {panel_size}")), str(s.nr)))
+                                     (f.pointer(b, element, f.let(f"mul nsw i64 {j.index}, {panel_size}")), str(s.nr)))
                     kept = f.let(f"select i1 {blocked}, i64 {f.let(f'add nsw i64 {first_tile}, {j.index}')}, i64 0")
                     tile = f.pointer(c, f"[{s.mr * s.nr} x {s.llvm}]", kept)    # partial sums are kept between blocks of k
                     f.line(f"store i64 1, ptr {lines}")
@@ -138,6 +142,8 @@ def multiply(s: Shape) -> str:
                         f.line(f"call void %finish(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n}, i64 {width}, ptr {tile}, "
                                f"i1 {f.let(f'and i1 {short}, {beside}')})")
             g.next = [i.carried[1]]
+    if s.instruction == TILES:
+        f.line("call void @llvm.x86.tilerelease()")
     return f.text()
 
 
@@ -155,7 +161,7 @@ def blocks_of_k(f: Function, s: Shape, k_stop: str, all_b: str, to_next: str):
     with f.loop("0", k_stop, carry=["0"]) as p:
         p.step = "%kc"
         p.next = [f.let(f"add nsw i64 {p.carried[0]}, {to_next}")]
-        b = f.pointer(all_b, s.llvm, p.carried[0])
+        b = f.pointer(all_b, s.operand.llvm, p.carried[0])
         left = f.let(f"sub nsw i64 %k, {p.index}")
         depth = f.least(left, "%kc")
         last = f.let(f"icmp sle i64 {left}, %kc")
@@ -174,11 +180,17 @@ def where_b_is_packed(f: Function, s: Shape, across: str, k_stop: str) -> tuple[
 
 
 def _a_where_it_lies(f: Function, s: Shape, across: str, size: str) -> str:
-    """Whether A is read where it lies: few panels read it, and not all rows of a sliver fall into the same sets of the cache."""
+    """Whether A is read where it lies: few panels read it, and not all rows of a sliver fall into the same sets of the cache. Several
+    places along k that are taken at once must all be there. Tile registers take whole lines, from the second level cache as well."""
     in_memory = f.let("icmp eq ptr %fill_a, null")
+    if s.terms > 1:
+        whole = f.let(f"icmp eq i64 {f.let(f'and i64 %k, {s.step - 1}')}, 0")
+        in_memory = f.let(f"and i1 {f.let(f'and i1 {in_memory}, {whole}')}, %along_k_a")
+        if s.instruction == TILES:
+            return in_memory
     few = f.let(f"icmp sle i64 {across}, {FEW_PANELS}")
     _, stride = origin(f, s, "0", "0", "%from_a")
-    crowded = f.let(f"icmp eq i64 {f.let(f'and i64 {stride}, {PAGE // 2 // s.bytes - 1}')}, 0")
+    crowded = f.let(f"icmp eq i64 {f.let(f'and i64 {stride}, {PAGE // 2 // s.operand.bytes - 1}')}, 0")
     large = f.let(f"icmp sgt i64 {size}, {s.near // 4}")        # columns are read some bytes of a line at a time
     unfit = f.let(f"select i1 %along_k_a, i1 {crowded}, i1 {large}")
     return f.let(f"and i1 {f.let(f'and i1 {in_memory}, {few}')}, {f.let(f'xor i1 {unfit}, true')}")
@@ -186,6 +198,8 @@ def _a_where_it_lies(f: Function, s: Shape, across: str, size: str) -> str:
 
 def _b_where_it_lies(f: Function, s: Shape) -> str:
     """Whether B is read where it lies: it lies as a panel does, and few slivers read it."""
+    if s.terms > 1:
+        return "false"
     in_memory = f.let("icmp eq ptr %fill_b, null")
     few = f.let(f"icmp sle i64 {f.let('sub nsw i64 %m1, %m0')}, {FEW_SLIVERS * s.mr}")
     as_panel = f.let("xor i1 %along_k_b, true")
@@ -230,11 +244,12 @@ def rank(f: Function, value: str, unit: int, sizes: list[int]) -> str:
 
 def _chosen(f: Function, s: Shape, height: str, width: str, lies: str) -> str:
     """Address of the lowest and narrowest micro-kernel that covers height x width; those of edges do for packed operands, too."""
-    along, row, column = f.let("zext i1 %along_k_a to i64"), rank(f, height, 1, s.row_variants), rank(f, width, s.lanes, s.widths)
+    along = f.let("zext i1 %along_k_a to i64") if len(s.layouts) > 1 else "0"
+    row, column = rank(f, height, 1, s.row_variants), rank(f, width, s.lanes, s.widths)
     number = f.let(f"add nsw i64 {f.let(f'mul nsw i64 {along}, {len(s.widths)}')}, {column}")      # the order of `module`
     number = f.let(f"add nsw i64 {f.let(f'mul nsw i64 {number}, {len(s.row_variants)}')}, {row}")
     size = f.let(f"add nsw i64 {f.let(f'mul nsw i64 {column}, {len(s.row_variants)}')}, {row}")
     whole = f.let(f"icmp eq i64 {size}, {len(s.widths) * len(s.row_variants) - 1}")
     packed = f.let(f"and i1 {whole}, {f.let(f'xor i1 {lies}, true')}")
-    number = f.let(f"select i1 {packed}, i64 {along}, i64 {f.let(f'add nsw i64 {number}, 2')}")
+    number = f.let(f"select i1 {packed}, i64 {along}, i64 {f.let(f'add nsw i64 {number}, {len(s.layouts)}')}")
     return f.let(f"load ptr, ptr {f.pointer('@micro_kernels', 'ptr', number)}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .microkernel import ENTRIES, SPAN, STAGE, STRIPE, Function, Shape, load_vector, mask_of, origin, prefetch, store_vector
+from dataclasses import replace
+
+from .microkernel import ENTRIES, SPAN, STAGE, STRIPE, Function, Shape, load_vector, mask_of, origin, prefetch, splat, store_vector
 
 FILL = "(ptr noalias readonly %from, ptr noalias readonly %scratch, i64 %row, i64 %rows, i64 %k, i64 %count, ptr noalias %out) noinline"
 
@@ -11,23 +13,24 @@ def rows_along_k(s: Shape) -> str:
     """The `fill` of A in memory, contiguous along k: out[row][a_stride]."""
     f = Function("define internal void @rows_along_k" + FILL)
     source, stride = origin(f, s, "%row", "%k")
-    whole = f.let(f"and i64 %count, {-s.lanes}")
+    e = s.operand
+    whole = f.let(f"and i64 %count, {-e.lanes}")
     left = f.let(f"sub nsw i64 %count, {whole}")
     with f.loop("0", "%rows") as r:
-        row = f.pointer(source, s.llvm, f.let(f"mul nsw i64 {r.index}, {stride}"))
-        out = f.pointer("%out", f"[{s.a_stride} x {s.llvm}]", r.index)
+        row = f.pointer(source, e.llvm, f.let(f"mul nsw i64 {r.index}, {stride}"))
+        out = f.pointer("%out", f"[{s.a_stride} x {e.llvm}]", r.index)
         with f.loop("0", whole) as k:
-            k.step = str(s.lanes)
-            store_vector(f, s, load_vector(f, s, f.pointer(row, s.llvm, k.index)), f.pointer(out, s.llvm, k.index))
+            k.step = str(e.lanes)
+            store_vector(f, e, load_vector(f, e, f.pointer(row, e.llvm, k.index)), f.pointer(out, e.llvm, k.index))
         with f.when(f.let(f"icmp sgt i64 {left}, 0")):
-            store_vector(f, s, load_vector(f, s, f.pointer(row, s.llvm, whole), mask_of(f, s, left)), f.pointer(out, s.llvm, whole))
+            store_vector(f, e, load_vector(f, e, f.pointer(row, e.llvm, whole), mask_of(f, e, left)), f.pointer(out, e.llvm, whole))
     return f.text()
 
 
 def side(s: Shape, width: int) -> str:
     """The `fill` of an operand in memory, contiguous along its rows: out[k][width]. The lines `count` places further along k are fetched.
 
-    Writes whole vectors: beyond the end of a row of `out`, which the next one overwrites.
+    Writes whole vectors: beyond the end of a row of `out`, which the next one overwrites. Pairs along k are made of two rows.
     """
     f = Function(f"define internal void @side_{width}{FILL}")
     source, stride = origin(f, s, "%k", "%row")
@@ -35,12 +38,15 @@ def side(s: Shape, width: int) -> str:
 
     def copy(masks: list[str]) -> None:
         with f.loop("0", "%count") as k:
-            row = f.pointer(source, s.llvm, f.let(f"mul nsw i64 {k.index}, {stride}"))
-            out = f.pointer("%out", f"[{width} x {s.llvm}]", k.index)
+            row = f.pointer(source, s.operand.llvm, f.let(f"mul nsw i64 {k.index}, {stride}"))
+            out = f.pointer("%out", f"[{width} x {s.operand.llvm}]", k.index)
+            k.step = str(s.terms)
+            following = f.let(f"icmp slt i64 {f.let(f'add nsw i64 {k.index}, 1')}, %count") if s.terms > 1 else ""
             for v, mask in enumerate(masks):
-                at = f.pointer(row, s.llvm, str(v * s.lanes))
-                prefetch(f, f.pointer(at, s.llvm, ahead))
-                store_vector(f, s, load_vector(f, s, at, mask), f.pointer(out, s.llvm, str(v * s.lanes)))
+                at = f.pointer(row, s.operand.llvm, str(v * s.lanes))
+                prefetch(f, f.pointer(at, s.operand.llvm, ahead))
+                values = _paired(f, s, at, stride, following, mask) if following else load_vector(f, s, at, mask)
+                store_vector(f, s, values, f.pointer(out, s.llvm, str(v * s.lanes)))
 
     starts = range(0, width, s.lanes)
     full = f.let(f"icmp eq i64 %rows, {width}")
@@ -51,34 +57,53 @@ def side(s: Shape, width: int) -> str:
     return f.text()
 
 
-def transpose(s: Shape) -> str:
-    """`panel[k][nr] = source[row][k]` for k < count and row < rows, in squares of lanes x lanes; `stride` elements from row to row.
+def _paired(f: Function, s: Shape, at: str, stride: str, following: str, mask: str) -> str:
+    """A vector of pairs: elements at an address, each with the one a row further on, or with zero if there is no `following` row."""
+    half, whole = replace(s.operand, lanes=s.lanes), f"<{s.lanes} x i32>"
+    next_at = f.pointer(at, half.llvm, f.let(f"select i1 {following}, i64 {stride}, i64 0"))
+    low, high = (f.let(f"zext {half.type} {load_vector(f, half, place, mask)} to {whole}") for place in (at, next_at))
+    high = f.let(f"shl {whole} {high}, {splat(whole, f'i32 {8 * half.bytes}')}")
+    high = f.let(f"select i1 {following}, {whole} {high}, {whole} zeroinitializer")
+    return f.let(f"bitcast {whole} {f.let(f'or {whole} {low}, {high}')} to {s.type}")
+
+
+def transposes(s: Shape) -> list[str]:
+    """Panels of B, and where micro-kernels read A along k alone, slivers of it whose rows were side by side."""
+    return [transpose(s, "transpose", s.nr)] + [transpose(s, "turn", s.a_stride // s.terms)] * (False not in s.layouts)
+
+
+def transpose(s: Shape, name: str, pitch: int) -> str:
+    """`panel[k][pitch] = source[row][k]` for k < count and row < rows, in squares of lanes x lanes; `stride` elements from row to row.
+    Where elements are packed in pairs, these change places.
 
     Writes whole squares: up to lanes - 1 places along k beyond the panel's end, which whoever packs next overwrites, and some row again
     where there are no more.
     """
-    f = Function("define internal void @transpose(ptr noalias readonly captures(none) %source, i64 %stride, i64 %rows, i64 %count, "
+    f = Function(f"define internal void @{name}(ptr noalias readonly captures(none) %source, i64 %stride, i64 %rows, i64 %count, "
                  "ptr noalias captures(none) %panel) noinline")
-    whole = f.let(f"and i64 %count, {-s.lanes}")
+    e = s.operand
+    whole = f.let(f"and i64 %count, {-e.lanes}")
     left = f.let(f"sub nsw i64 %count, {whole}")
     final = f.let("sub nsw i64 %rows, 1")
 
     def square(k: str, mask: str = "") -> None:
-        at = f.pointer("%panel", f"[{s.nr} x {s.llvm}]", k)
+        at = f.pointer("%panel", f"[{pitch} x {e.llvm}]", k)
         at = f.pointer(at, s.llvm, column.index)
-        rows = [load_vector(f, s, f.pointer(start, s.llvm, k), mask) for start in starts]
-        for i, row in enumerate(transposed(f, f"<{s.lanes} x {s.llvm}>", rows)):
-            store_vector(f, s, row, f.pointer(at, s.llvm, str(i * s.nr)))
+        rows = [load_vector(f, e, f.pointer(start, e.llvm, k), mask) for start in starts]
+        if s.terms > 1:
+            rows = [f.let(f"bitcast {e.type} {row} to {s.type}") for row in rows]
+        for i, row in enumerate(transposed(f, s.type, rows)):
+            store_vector(f, s, row, f.pointer(at, s.llvm, str(i * pitch)))
 
     with f.loop("0", "%rows") as column:
         column.step = str(s.lanes)
         present = [f.least(f.let(f"add nsw i64 {column.index}, {r}"), final) for r in range(s.lanes)]
-        starts = [f.pointer("%source", s.llvm, f.let(f"mul nsw i64 {r}, %stride")) for r in present]
+        starts = [f.pointer("%source", e.llvm, f.let(f"mul nsw i64 {r}, %stride")) for r in present]
         with f.loop("0", whole) as k:
-            k.step = str(s.lanes)
+            k.step = str(e.lanes)
             square(k.index)
         with f.when(f.let(f"icmp sgt i64 {left}, 0")):
-            square(whole, mask_of(f, s, left))
+            square(whole, mask_of(f, e, left))
     return f.text()
 
 
@@ -101,20 +126,34 @@ def transposed(f: Function, vector: str, rows: list[str]) -> list[str]:
 
 def clear(s: Shape) -> str:
     """`out[0:count] = 0`, in whole vectors."""
-    f = Function("define internal void @clear(ptr noalias %out, i64 %count)")
+    f, e = Function("define internal void @clear(ptr noalias %out, i64 %count)"), s.operand
     with f.loop("0", "%count") as i:
-        i.step = str(s.lanes)
-        f.line(f"store <{s.lanes} x {s.llvm}> zeroinitializer, ptr {f.pointer('%out', s.llvm, i.index)}, align {s.bytes}")
+        i.step = str(e.lanes)
+        f.line(f"store {e.type} zeroinitializer, ptr {f.pointer('%out', e.llvm, i.index)}, align {e.bytes}")
     return f.text()
+
+
+def _clear_rest(f: Function, s: Shape, out: str, width: str) -> None:
+    """Where k ends within a step of the micro-kernels, the elements of that step become zero before they are packed."""
+    if s.step > 1:
+        rest = f.let(f"and i64 %count, {s.step - 1}")
+        with f.when(f.let(f"icmp ne i64 {rest}, 0")):
+            first = f.let(f"mul nsw i64 {f.let(f'sub nsw i64 %count, {rest}')}, {width}")
+            f.line(f"call void @clear(ptr {f.pointer(out, s.operand.llvm, first)}, i64 {f.let(f'mul nsw i64 {width}, {s.step}')})")
 
 
 def pack(s: Shape) -> str:
     """Packs panels side by side, panel[k][width] each, `step` elements from one to the next.
 
-    Columns that do not exist become zero, so that no arithmetic is done on chance bits.
+    Columns that do not exist become zero, so that no arithmetic is done on chance bits; so does what is missing of the last step of k.
     """
     f = Function("define internal void @pack(ptr %fill, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, ptr %out, "
                  "i64 %width, i64 %step, i64 %stripe) noinline")
+    if s.step > 1:
+        with f.loop("%row", "%stop", carry=["0"]) as row:
+            row.step = "%width"
+            row.next = [f.let(f"add nsw i64 {row.carried[0]}, %step")]
+            _clear_rest(f, s, f.pointer("%out", s.operand.llvm, row.carried[0]), "%width")
     with f.loop("0", "%count") as at:
         at.step = "%stripe"
         length = f.least(f.let(f"sub nsw i64 %count, {at.index}"), "%stripe")
@@ -125,7 +164,7 @@ def pack(s: Shape) -> str:
             row.step = "%width"
             row.next = [f.let(f"add nsw i64 {row.carried[0]}, %step")]
             rows = f.least(f.let(f"sub nsw i64 %stop, {row.index}"), "%width")
-            panel = f.pointer("%out", s.llvm, row.carried[0])
+            panel = f.pointer("%out", s.operand.llvm, row.carried[0])
             with f.when(f.let(f"icmp slt i64 {rows}, %width")):
                 f.line(f"call void @clear(ptr {panel}, i64 {size})")
             f.line(f"call void %fill(ptr %from, ptr %scratch, i64 {row.index}, i64 {rows}, i64 {k}, i64 {length}, ptr {panel})")
@@ -143,13 +182,39 @@ def pack_a(s: Shape) -> str:
                  "ptr %out) noinline")
     f.line("br i1 %along_k, label %straight, label %side")
     f.label("side")
-    f.line(f"call void @pack(ptr {_or_own(f, f'side_{s.mr}')}, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, ptr %out, "
-           f"i64 {s.mr}, i64 {s.sliver}, i64 {STRIPE})")
+    if False in s.layouts:
+        f.line(f"call void @pack(ptr {_or_own(f, f'side_{s.mr}')}, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, "
+               f"ptr %out, i64 {s.mr}, i64 {s.sliver}, i64 {STRIPE})")
+    else:
+        _turn_slivers(f, s)
     f.line("ret void")
     f.label("straight")
     rows = f.let("sub nsw i64 %stop, %row")
+    if s.terms > 1:
+        with f.loop("0", rows) as row:
+            _clear_rest(f, s, f.pointer("%out", f"[{s.a_stride} x {s.operand.llvm}]", row.index), "1")
     f.line(f"call void {_or_own(f, 'rows_along_k')}(ptr %from, ptr %scratch, i64 %row, i64 {rows}, i64 %k, i64 %count, ptr %out)")
     return f.text()
+
+
+def _turn_slivers(f: Function, s: Shape) -> None:
+    """Packs slivers whose rows are side by side as out[row][a_stride], by way of out[k][mr] in a stage."""
+    element, stage = s.operand.llvm, f.pointer("%scratch", "i8", str(s.stage_at))
+    fill = _or_own(f, f"side_{s.mr}")
+    with f.loop("%row", "%stop", carry=["0"]) as row:
+        row.step = str(s.mr)
+        row.next = [f.let(f"add nsw i64 {row.carried[0]}, {s.sliver}")]
+        rows = f.least(f.let(f"sub nsw i64 %stop, {row.index}"), str(s.mr))
+        with f.loop("0", "%count") as at:
+            at.step = str(STAGE)
+            length = f.least(f.let(f"sub nsw i64 %count, {at.index}"), str(STAGE))
+            k = f.let(f"add nsw i64 %k, {at.index}")
+            f.line(f"call void @clear(ptr {stage}, i64 {STAGE * s.mr})")
+            f.line(f"call void {fill}(ptr %from, ptr %scratch, i64 {row.index}, i64 {rows}, i64 {k}, i64 {length}, ptr {stage})")
+            steps = f.let(f"sdiv i64 {f.let(f'add nsw i64 {length}, {s.step - 1}')}, {s.step}")
+            out = f.pointer("%out", element, row.carried[0], at.index)
+            f.line(f"call void @turn(ptr {stage}, i64 {s.mr * s.terms}, i64 {f.let(f'mul nsw i64 {steps}, {s.step // s.terms}')}, "
+                   f"i64 {s.mr * s.terms}, ptr {out})")
 
 
 def pack_b(s: Shape) -> str:
@@ -169,7 +234,7 @@ def pack_b(s: Shape) -> str:
         row.step = str(s.nr)
         row.next = [f.let(f"add nsw i64 {row.carried[0]}, {step}")]
         rows = f.least(f.let(f"sub nsw i64 %stop, {row.index}"), str(s.nr))
-        panel = f.pointer("%out", s.llvm, row.carried[0])
+        panel = f.pointer("%out", s.operand.llvm, row.carried[0])
         with f.when(own):
             source, stride = origin(f, s, row.index, "%k")
             f.line(f"call void @transpose(ptr {source}, i64 {stride}, i64 {rows}, i64 %count, ptr {panel})")
@@ -178,7 +243,7 @@ def pack_b(s: Shape) -> str:
             length = f.least(f.let(f"sub nsw i64 %count, {at.index}"), str(STAGE))
             k = f.let(f"add nsw i64 %k, {at.index}")
             f.line(f"call void %fill(ptr %from, ptr %scratch, i64 {row.index}, i64 {rows}, i64 {k}, i64 {length}, ptr {stage})")
-            out = f.pointer(panel, f"[{s.nr} x {s.llvm}]", at.index)
+            out = f.pointer(panel, f"[{s.nr} x {s.operand.llvm}]", at.index)
             f.line(f"call void @transpose(ptr {stage}, i64 {s.stage_stride}, i64 {rows}, i64 {length}, ptr {out})")
     return f.text()
 
@@ -188,16 +253,16 @@ def ahead(s: Shape) -> str:
     f = Function("define internal void @ahead(ptr noalias readonly %from, i64 %outer, i64 %outers, i64 %inner, i64 %inners, "
                  "i64 %k, ptr noalias %lines) noinline")
     source, stride = origin(f, s, "%outer", "%inner")
-    nbytes = f.let(f"mul nsw i64 %inners, {s.bytes}")
+    nbytes = f.let(f"mul nsw i64 %inners, {s.operand.bytes}")
     count = f.let("load i64, ptr %lines")
     with f.loop("0", "%outers", carry=[count]) as o:
-        row = f.pointer(source, s.llvm, f.let(f"mul nsw i64 {o.index}, {stride}"))
+        row = f.pointer(source, s.operand.llvm, f.let(f"mul nsw i64 {o.index}, {stride}"))
         with f.loop("0", nbytes, carry=[o.carried[0]]) as at:
             at.step = str(SPAN)
             more = f.let(f"add nsw i64 {at.carried[0]}, 1")
             at.next = [f.least(more, str(ENTRIES))]
             f.line(f"store ptr {f.pointer(row, 'i8', at.index)}, ptr {f.pointer('%lines', 'ptr', at.next[0])}")
         o.next = [at.carried[0]]
-    most = f.let(f"call i64 @llvm.smax.i64(i64 {count}, i64 {f.let(f'sdiv i64 %k, {s.unroll}')})")
+    most = f.let(f"call i64 @llvm.smax.i64(i64 {count}, i64 {f.let(f'sdiv i64 %k, {s.pace}')})")
     f.line(f"store i64 {f.least(o.carried[0], most)}, ptr %lines")
     return f.text()

@@ -15,7 +15,7 @@ from ..loops.ir import Op, floordiv
 from .microkernel import LISTED, Function, Shape
 from .multiply import blocks_of_k, declarations, list_tile, micro_kernels, product_of_tiles, rank, where_b_is_packed
 from .nest import Body, ceildiv, compact_loop, odometer, split
-from .packing import clear, pack, pack_b, side, transpose
+from .packing import clear, pack, pack_b, side, transposes
 
 BESIDES = 2     # cycles a micro-kernel takes for each k besides those for its rows
 PACKING = 12    # cycles it takes to pack a k of a sliver
@@ -53,7 +53,7 @@ def _highest(s: Shape, run: Op) -> Op:
 def module(s: Shape) -> str:
     """The IR of `multiply_windows`, which does what `multiply` does (see there) for such an A. `fill_a` makes the lists."""
     variants = [(rows, vectors, False, LISTED) for vectors in s.widths for rows in s.row_variants]
-    packing = [transpose(s), side(s, s.nr), clear(s), pack(s), pack_b(s)]
+    packing = [*transposes(s), side(s, s.nr), clear(s), pack(s), pack_b(s)]
     return "\n".join([*micro_kernels(s, variants), *packing, multiply(s), *declarations(s)])
 
 
