@@ -154,3 +154,18 @@ def test_complex_numbers_of_16_bit_floats_are_computed_in_complex64(target, monk
     assert z.dtype is torch.complex32 and half.grad.tolist() == [15.0, 20.0] and half.grad.dtype is torch.float16
     with pytest.raises(TypeError, match="cfloat"):
         x.numpy()
+
+
+def test_a_product_is_one_contraction():
+    """Of both parts of all operands, whether they lie as they are read or not; parts that are infinite spoil no other."""
+    from antorcha.graph import flush
+
+    a, b = numbers(5, 7, seed=1), numbers(9, 7, seed=2)[1:].T
+    x, y = torch.tensor(a), torch.tensor(numbers(9, 7, seed=2))
+    y[1, 0] = float("inf")
+    product = x @ y[1:].T
+    x.tolist(), y.tolist()
+    found = np.array(product.tolist())
+    assert sum(any(node[1] == "contraction" for node in k["nodes"]) for k in flush.last().kernels()) == 1
+    np.testing.assert_allclose(found[:, 1:], a @ b[:, 1:], rtol=1e-6)
+    assert np.isinf(found.real[:, 0]).all() and np.isinf(found.imag[:, 0]).all()

@@ -9,8 +9,9 @@ from ..base.errors import message
 from ..graph.node import Static, View, dense, form, ordered
 from ..graph.node import view as make_view
 from ..graph.tape import state
-from .parts import complex_, imag_, real_
+from .parts import complex_, part_
 from .record import Record, broadcast_shapes, broadcast_view, check_tensor, computable, core, meta, operator, rounded
+from .view import select_view
 
 Tensor = "Tensor"
 CONTRACT = Record("contraction", "contraction")
@@ -37,12 +38,20 @@ def contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int, wide:
     return core.record(found[0], (a.storage.node, b.storage.node), found[1])
 
 
-def _complex_contract(a, va: View, b, vb: View, *dims):
-    """(A + iB)(C + iD) as four real contractions, in float64: differences of sums lose digits."""
+def _complex_contract(a, va: View, b, vb: View, nb: int, nm: int, nn: int, nk: int):
+    """A B as one real contraction, over the parts of A as well, whose result has both parts: the real one of (A, iA) (B, iB) and the
+    imaginary one of (A, iA) (iB, B). In float64: differences of sums lose digits."""
+    which = core.arange(4)
     whole = [core.tensor_on(x.storage, meta(dense((x.storage.numel,)), x._meta.dtype, x._meta.device)) for x in (a, b)]
-    (ar, ai), (br, bi) = ((core.cast(real_(x), dt.float64), core.cast(imag_(x), dt.float64)) for x in whole)
-    real = contract(ar, va, br, vb, *dims) - contract(ai, va, bi, vb, *dims)
-    return core.cast(complex_(real, contract(ar, va, bi, vb, *dims) + contract(ai, va, br, vb, *dims)), a._meta.dtype)
+    left, right = (core.cast(part_(x, rows), dt.float64) for x, rows in zip(whole, (which[::2, None], which[:, None])))
+    p, q = a.storage.numel, b.storage.numel
+    va = make_view((*va.shape[:nb + nm], 2, *va.shape[nb + nm:]), (*va.strides[:nb + nm], p, *va.strides[nb + nm:]), va.offset)
+    vb = make_view((*vb.shape[:nb], 2, *vb.shape[nb:nb + nn], 2, *vb.shape[nb + nn:]),
+                   (*vb.strides[:nb], 2 * q, *vb.strides[nb:nb + nn], q, *vb.strides[nb + nn:]), vb.offset)
+    parts = contract(left, va, right, vb, nb, nm, nn + 1, nk + 1)
+    real, imaginary = (core.tensor_on(parts.storage, meta(select_view(parts._meta.view, nb + nm, i), dt.float64, a._meta.device))
+                       for i in range(2))
+    return core.cast(complex_(real, imaginary), a._meta.dtype)
 
 
 def _collapse(va: View, vb: View, nb, nm, nn, nk):

@@ -21,6 +21,15 @@ def real_(input: Tensor): ...
 def imag_(input: Tensor): ...
 
 
+def _picked(z, which):
+    return ir.select(which.re.eq(1.0), -z.im, ir.select(which.re.eq(2.0), z.im, z.re))
+
+
+@pointwise(lambda x, which: x, name="part", title="Part", public=False, rule=_parts, complex=_picked, holomorphic=False)
+def part_(input: Tensor, which: Tensor):
+    """The real part, minus the imaginary one, the imaginary and the real part where `which` is 0, 1, 2, 3."""
+
+
 def _joined(d): return d, d.to_complex()
 
 
