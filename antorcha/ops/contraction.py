@@ -363,19 +363,21 @@ def _pair(x, xs, y, ys, later, sizes):
         a = _aligned(x, xs, order)
         b = _aligned(y, ys, order)
         return a * b, "".join(order)
-    a = _aligned(x, xs, batch + m + k).expand([sizes[c] for c in batch + m + k])
-    b = _aligned(y, ys, batch + n + k).expand([sizes[c] for c in batch + n + k])
+    a, b = (_aligned(t, names, order, [sizes[c] for c in order]) for t, names, order in ((x, xs, batch + m + k), (y, ys, batch + n + k)))
     check_dtypes("einsum", a, b)
     out = contract_dims(a, b, len(batch), len(m), len(n), len(k))
     return out, "".join(batch + m + n)
 
 
-def _aligned(x, names, order):
-    x = x.permute(tuple(names.index(c) for c in order if c in names))
+def _aligned(x, names, order, sizes=None):
+    """`x`, whose dimensions have these names, with those of `order`, expanded to `sizes`."""
+    dims = tuple(names.index(c) for c in order if c in names)
+    if dims != (*range(len(dims)),):
+        x = x.permute(dims)
     for i, c in enumerate(order):
         if c not in names:
             x = x.unsqueeze(i)
-    return x
+    return x if sizes is None or list(x.shape) == sizes else x.expand(sizes)
 
 
 def _contract_grad_a(g, b, nb, nm, nn, nk):
