@@ -267,18 +267,21 @@ def spelling(types: tuple) -> tuple | None:
         else:
             return None
     own, values = (", ".join([f"{c}{k}" for k in tensors]) for c in "an")
+    pairs, alike = list(combinations(tensors, 2)), f"shared([{own}], [{values}])"
     if sequences:
         lines += [f"tensors = [{own}]", f"nodes = [{values}]"]
         for k in sequences:
             lines += [f"k{k} = sequence(a{k}, tensors, nodes)", f"if k{k} is None: return {{unknown}}"]
-        own, values, twice = "*tensors", "*nodes", "len({*nodes}) < len(nodes)"
-    elif len(tensors) < 5:
-        twice = " or ".join(f"n{i} is n{j}" for i, j in combinations(tensors, 2))
+        own, values, twice, alike = "*tensors", "*nodes", "len({*nodes}) < len(nodes)", "shared(tensors, nodes)"
+    elif len(tensors) < 5:      # what `shared` tells, without a call
+        twice = " or ".join(f"n{i} is n{j}" for i, j in pairs)
+        told = [f"n{i} is n{j}, a{i}.storage is a{j}.storage, (a{i}._grad_fn or a{i}) is (a{j}._grad_fn or a{j}), " for i, j in pairs]
+        alike = f"({''.join(told)}{', '.join([f'a{k}._nr' for k in tensors])})"
     else:
         twice = f"len({{{values}}}) < {len(tensors)}"
     lines.append(f"key = (dt._default, core.default_device, not without_grad or this_thread.grad, {', '.join(key)})")
     if twice:
-        lines.append(f"if {twice}: key += shared([{own}], [{values}])")
+        lines.append(f"if {twice}: key += {alike}")
     return lines, own, values
 
 
