@@ -48,6 +48,21 @@ def test_questions_make_no_context(gpus):
     assert torch.cuda.get_device_name() == "A GPU of the imagination" and torch.cuda.get_device_capability(1) == (8, 0)
     assert torch.cuda.get_device_properties(0).multi_processor_count == 108
     assert not torch.cuda.is_initialized() and "cuDevicePrimaryCtxRetain" not in gpus.names()
+    torch.manual_seed(0)
+    torch.cuda.manual_seed(0)
+    torch.cuda.manual_seed_all(0)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    assert torch.cuda.memory_allocated() == torch.cuda.max_memory_allocated() == 0
+    torch.cuda.set_device(1)
+    assert torch.cuda.current_device() == 1 and torch.device("cuda").index is None
+    with torch.cuda.device(0):
+        assert torch.cuda.current_device() == 0
+    torch.cuda.set_device("cuda:0")
+    torch.amp.GradScaler("cuda")
+    data = torch.utils.data.TensorDataset(torch.arange(4))
+    assert len(list(torch.utils.data.DataLoader(data, num_workers=1))) == 4
+    assert not torch.cuda.is_initialized() and gpus.names() == ["cuInit"]
     torch.ones(2, device="cuda").tolist()
     assert torch.cuda.is_initialized()
 
@@ -76,11 +91,50 @@ def test_moving_is_differentiable(gpus):
     assert x.grad.is_cpu and x.grad.tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("mix", [lambda x, y: x + y, lambda x, y: x @ y.t(), lambda x, y: torch.cat([x, y]),
-                                 lambda x, y: torch.where(x > 0, x, y)])
-def test_devices_are_not_mixed(gpus, mix):
-    with pytest.raises(RuntimeError, match=r"same device, but found .* cuda:0 and cpu. Move one of them: x.to\('cuda:0'\)"):
+MIXED = {   # what the error says: who asked, what is where, what to move
+    "add": (lambda x, y: x + y, "On cuda:0: input; on cpu: other.", "other"),
+    "matmul": (lambda x, y: x @ y.t(), "On cuda:0: input; on cpu: other.", "other"),
+    "cat": (lambda x, y: torch.cat([x, x, y]), "On cuda:0: tensors[0], tensors[1]; on cpu: tensors[2].", "tensors[2]"),
+    "where": (lambda x, y: torch.where(x > 0, x, y), "On cuda:0: condition, input; on cpu: other.", "other"),
+    "linear": (lambda x, y: torch.nn.Linear(50, 3).cuda()(y), "On cpu: input; on cuda:0: weight, bias.", "input"),
+    "conv2d": (lambda x, y: torch.nn.Conv2d(1, 1, 3).cuda()(y[None, None]), "On cpu: input; on cuda:0: weight, bias.", "input"),
+    "embedding": (lambda x, y: torch.nn.Embedding(40, 3).cuda()(INDEX), "On cpu: input; on cuda:0: weight.", "input"),
+    "cross_entropy": (lambda x, y: torch.nn.functional.cross_entropy(x[:6], target=INDEX), "On cuda:0: input; on cpu: target.", "target"),
+    "lstm": (lambda x, y: torch.nn.LSTM(50, 3).cuda()(y[None]), "On cpu: input; on cuda:0: weight, bias.", "input"),
+    "scaled_dot_product_attention": (lambda x, y: torch.nn.functional.scaled_dot_product_attention(x, y, y),
+                                     "On cuda:0: query; on cpu: key, value.", "key"),
+    "gather": (lambda x, y: x.gather(1, INDEX[:, None]), "On cuda:0: input; on cpu: index.", "index"),
+    "index_add": (lambda x, y: x.index_add(0, INDEX, x[:6]), "On cuda:0: input, source; on cpu: index.", "index"),
+    "masked_select": (lambda x, y: x.masked_select(y > 0), "On cuda:0: input; on cpu: mask.", "mask"),
+    "linalg_solve": (lambda x, y: torch.linalg.solve(torch.eye(37, device="cuda"), y), "On cuda:0: A; on cpu: B.", "B"),
+    "sub": (lambda x, y: x.to("cuda:1").sub_(x), "On cuda:1: input; on cuda:0: other.", "other"),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_devices_are_not_mixed(gpus, case):
+    """The operator that was called is named, with its arguments: not one that it is made of."""
+    mix, places, move = MIXED[case]
+    with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device, but found at least two devices, ") as error:
         mix(A.cuda(), A)
+    said = str(error.value)
+    assert said.startswith(f"{'linear' if case == 'lstm' else case}: ") and places in said and f" {move}.to('cuda:" in said
+
+
+def test_results_and_gradients_are_not_moved(gpus):
+    x = A.cuda()
+    with pytest.raises(RuntimeError, match=r"add\(\): Expected out tensor to have device cuda:0, but got cpu instead"):
+        torch.add(x, x, out=torch.empty(37, 50))
+    with pytest.raises(RuntimeError, match="Expected out tensor to have device cpu, but got cuda:0"):
+        torch.cat([A, A], out=torch.empty(74, 50, device="cuda"))
+    assert torch.arange(3, out=torch.empty(0, dtype=torch.int64, device="cuda")).tolist() == [0, 1, 2]
+    leaf = torch.ones(2, device="cuda", requires_grad=True)
+    with pytest.raises(RuntimeError, match="expected device cuda:0 but got cpu"):
+        (leaf * 2).backward(torch.ones(2))
+    with pytest.raises(RuntimeError, match="on a different device: expected cuda:0; received cpu"):
+        leaf.grad = torch.ones(2)
+    (leaf * 2).sum().backward(torch.tensor(1.0))
+    assert leaf.grad.is_cuda and leaf.grad.tolist() == [2, 2]
 
 
 def test_what_may_be_mixed(gpus):
@@ -246,6 +300,21 @@ def test_mixed_precision(gpus, dtype):
     assert any("mma.sync" in text for text in gpus.modules.values())
 
 
+def test_a_step_that_overflows_is_left_out(gpus):
+    layer = torch.nn.Linear(3, 1).cuda()
+    optimizer, scaler = torch.optim.Adam(layer.parameters(), lr=0.1), torch.amp.GradScaler("cuda", init_scale=4.0, growth_interval=2)
+    first, found = layer.weight.tolist(), []
+    for value in (float("inf"), 1.0, 1.0):
+        optimizer.zero_grad()
+        with torch.autocast("cuda"):
+            loss = layer(torch.full((2, 3), value, device="cuda")).float().sum()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        found.append((scaler.get_scale(), layer.weight.tolist() == first))
+    assert found == [(2.0, True), (2.0, False), (4.0, False)] and layer.weight.isfinite().all().item()
+
+
 def convolution(device: str):
     """A convolution of bfloat16, and its derivatives."""
     x, w = (numbers(*shape, seed=k).bfloat16().to(device).requires_grad_() for k, shape in enumerate([(2, 8, 7, 7), (8, 8, 3, 3)]))
@@ -384,8 +453,27 @@ def test_pinned_memory(gpus):
     before = gpus.names().count("cuStreamSynchronize")
     y = x.to("cuda", non_blocking=True)
     assert gpus.names().count("cuStreamSynchronize") == before and y.tolist() == x.tolist()
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(A, torch.arange(37)), batch_size=10, pin_memory=True)
-    assert all(a.is_pinned() and b.is_pinned() for a, b in loader)
+    assert torch.empty(7).pin_memory().copy_(A[0, :7].cuda(), non_blocking=True).tolist() == A[0, :7].tolist()
+    assert y.to("cpu", non_blocking=True).tolist() == x.tolist() and x.cuda(1, non_blocking=True).get_device() == 1
+    made = [torch.empty(3, pin_memory=True), torch.zeros_like(A, pin_memory=True), torch.arange(3, pin_memory=True),
+            torch.full((2,), 7, pin_memory=True), torch.randn(2, pin_memory=True), A.new_zeros(2, pin_memory=True),
+            torch.tensor([1], pin_memory=True), torch.randperm(4, pin_memory=True), torch.empty_strided((2, 3), (1, 2), pin_memory=True)]
+    assert all(t.is_pinned() for t in made) and made[3].tolist() == [7, 7] and made[-1].stride() == (1, 2)
+    with pytest.raises(RuntimeError, match="expected a tensor on the CPU"):
+        torch.zeros(2, device="cuda", pin_memory=True)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_pinned(gpus, workers):
+    """Workers, forked after the first use of a GPU, make them on the CPU."""
+    pending = torch.ones(2, device="cuda") + 1
+    torch.ones(2, device="cuda").tolist()
+    samples = [(torch.full((3,), float(i)), {"class": torch.tensor(i)}, f"{i}.png") for i in range(6)]
+    loader, seen = torch.utils.data.DataLoader(samples, batch_size=2, num_workers=workers, pin_memory=True), []
+    for x, labels, names in loader:
+        assert x.is_pinned() and labels["class"].is_pinned() and len(names) == 2
+        seen += x.cuda(non_blocking=True)[:, 0].tolist()
+    assert seen == [0, 1, 2, 3, 4, 5] and pending.tolist() == [2, 2]
 
 
 def test_files(gpus, tmp_path):
@@ -401,14 +489,15 @@ def test_files(gpus, tmp_path):
         torch.load(path)
 
 
-def test_a_forked_process_is_told(gpus):
+@pytest.mark.parametrize("use", [lambda x: torch.ones(2, device="cuda"), lambda x: x + 1, lambda x: x])
+def test_a_forked_process_is_told(gpus, use):
     x = torch.ones(2, device="cuda")
     x.tolist()
     read, write = os.pipe()
     child = os.fork()
     if not child:
         try:
-            torch.ones(2, device="cuda").tolist()
+            use(x).tolist()
             text = "no error"
         except RuntimeError as e:
             text = str(e)

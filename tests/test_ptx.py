@@ -78,6 +78,13 @@ def layer_norm_gradient():
     return torch.cat([x.grad, layer.weight.grad[None], layer.bias.grad[None]])
 
 
+def native_layer_norm_gradient():
+    x, weight, bias = numbers(37, 4).requires_grad_(), numbers(4, seed=1).requires_grad_(), numbers(4, seed=2).requires_grad_()
+    found = torch.native_layer_norm(x, [4], weight, bias, 1e-5)
+    return torch.cat(torch.autograd.grad(sum((y * torch.linspace(0.5, 1.5, y.numel()).reshape(y.shape)).sum() for y in found),
+                                         (x, weight, bias))[:1])
+
+
 def window_gradient():
     x = A.clone().requires_grad_()
     (x.unfold(0, 3, 1) ** 2).sum().backward()
@@ -148,6 +155,7 @@ CASES = {
     "convolution with a stride, rounded": lambda: rounded(
         lambda: torch.nn.functional.conv2d(numbers(2, 5, 11, 9), numbers(7, 5, 3, 2, seed=1), stride=2, dilation=(1, 2))),
     "layer norm": layer_norm_gradient,
+    "native layer norm": native_layer_norm_gradient,
 }
 
 
@@ -235,7 +243,8 @@ needs_assembler = [pytest.mark.ptxas, pytest.mark.skipif(ptxas.PTXAS is None, re
 
 
 @pytest.mark.parametrize("architecture, cases", [
-    pytest.param(80, ["rows", "matmul of transposed halves", "matmul rounded along k", "remainder", "argmin"], marks=needs_assembler),
+    pytest.param(80, ["rows", "matmul of transposed halves", "matmul rounded along k", "remainder", "argmin", "native layer norm"],
+                 marks=needs_assembler),
     pytest.param(90, ["pointwise", "complex", "long rows", "many columns", "scatter", "matmul with epilogue", "matmul of transposed halves",
                       "matmul rounded", "layer norm"], marks=needs_assembler)])
 def test_ptx_assembles(simulated, architecture, cases):

@@ -656,6 +656,11 @@ def _start(tensors, grads):
             g = core.ones(t._meta)
         elif g.shape != t.shape:
             raise RuntimeError(f"Mismatch in shape: gradient has shape {list(g.shape)}; expected that of the tensor, {list(t.shape)}.")
+        elif core.apart(g, t):
+            if g.dim():
+                raise RuntimeError(f"invalid gradient at index {len(roots)} - expected device {t.device} but got {g.device}. "
+                                   f"Move it: gradient.to('{t.device}')")
+            g = g.to(t.device)
         if t.is_sparse:
             t, g = t._values(), t.at_places(g)
         roots.append(place_of(edge_of(t)))

@@ -69,6 +69,8 @@ core.__dict__.update(
     bitcast=_bitcast,
     on_memory=from_numpy,
     together=placement.together,
+    blame=placement.blame,
+    apart=placement.apart,
     settled=placement.settled,
     fills=fills,
     Storage=Storage,

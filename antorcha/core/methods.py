@@ -25,7 +25,8 @@ def _like(make, name):
         shape = sizes(name, (given.pop("size"),) if not size and "size" in given else size)
         if given:
             raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(given))}'")
-        return make(shape, dtype=dtype or self.dtype, device=self.device if device is None else device, requires_grad=requires_grad)
+        return make(shape, dtype=dtype or self.dtype, device=self.device if device is None else device, requires_grad=requires_grad,
+                    pin_memory=pin_memory)
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"`torch.{name[4:]}` of the given size, with this tensor's dtype and device unless given."
     return method
@@ -36,17 +37,20 @@ new_empty, new_zeros, new_ones = _like(factory.empty, "new_empty"), _like(factor
 
 def new_tensor(self, data, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """`torch.tensor` with this tensor's dtype unless given."""
-    return tensor(data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+    return tensor(data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad,
+                  pin_memory=pin_memory)
 
 
 def new_full(self, size, fill_value, *, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
     """`torch.full` with this tensor's dtype unless given."""
-    return factory.full(size, fill_value, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+    return factory.full(size, fill_value, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad,
+                        pin_memory=pin_memory)
 
 
 def new_empty_strided(self, size, stride, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
     """`torch.empty_strided` with this tensor's dtype unless given."""
-    return factory.empty_strided(size, stride, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+    return factory.empty_strided(size, stride, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad,
+                                 pin_memory=pin_memory)
 
 
 def new(self, *args, device=None):

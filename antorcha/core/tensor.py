@@ -20,7 +20,7 @@ from ..graph import tape
 from ..graph.node import Node, Static, dense, is_row_major
 from ..graph.node import view as make_view
 from ..graph.tape import LONGEST
-from ..ops import arrange, complex_numbers, contraction, record
+from ..ops import arrange, complex_numbers, contraction, placement, record
 from ..ops import pointwise as pw
 from ..ops import view as view_ops
 from ..ops.recall import warn, warn_once
@@ -241,6 +241,9 @@ class Tensor:
                 raise RuntimeError(f"assigned grad has data of a different size: expected {list(self.shape)}; received {list(value.shape)}")
             if value.dtype is not self.dtype:
                 raise RuntimeError(f"assigned grad has data of a different type: expected {self.dtype}; received {value.dtype}")
+            if placement.apart(value, self):
+                raise RuntimeError(f"assigned grad has data located on a different device: expected {self.device}; received "
+                                   f"{value.device}. Move it: grad.to('{self.device}')")
         self._grad = value
 
     @grad.deleter

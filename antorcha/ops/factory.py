@@ -41,7 +41,9 @@ def full_of(shape: tuple, value, d: dt.dtype, device=None, op=FULL, layout=None)
     return core.make(Node.of(op, (value,), (None,), static, shape, out.numel, d), meta(out, d, device))
 
 
-def finish(out, requires_grad: bool):
+def finish(out, requires_grad: bool, pin_memory: bool = False):
+    """What is still asked of a new tensor; see `Tensor.pin_memory`."""
+    out = out.pin_memory() if pin_memory else out
     return out.requires_grad_() if requires_grad else out
 
 
@@ -64,7 +66,7 @@ def _filled(name: str, value, text: str):
         result = full_of(shape, value, dtype or dt.default(), device_name(device), EMPTY if name == "empty" else FULL, layout)
         if out is not None:
             return core.store_out(name, out, result)
-        return finish(result, requires_grad)
+        return finish(result, requires_grad, pin_memory)
     factory.__name__ = factory.__qualname__ = name
     factory.__doc__ = f"A tensor of the given size {text}."
 
@@ -72,7 +74,7 @@ def _filled(name: str, value, text: str):
         m = input._meta
         result = full_of(m.view.shape, value, dtype or m.dtype, m.device if device is None else device_name(device),
                          layout=of_copy(f"{name}_like", m.view, memory_format or preserve_format))
-        return finish(result, requires_grad)
+        return finish(result, requires_grad, pin_memory)
     like.__name__ = like.__qualname__ = f"{name}_like"
     like.__doc__ = f"A tensor with the shape, the dtype and (unless a memory format is given) the order in memory of `input` {text}."
     return factory, like
@@ -101,7 +103,7 @@ def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, re
             else dt.default()
         )
     result = full_of(_shape("full", (size,) if isinstance(size, int) else (tuple(size),)), value, dtype, device_name(device))
-    return finish(result, requires_grad) if out is None else core.store_out("full", out, result)
+    return finish(result, requires_grad, pin_memory) if out is None else core.store_out("full", out, result)
 
 
 def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=preserve_format,
@@ -110,13 +112,13 @@ def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requir
     m = input._meta
     result = full(m.view.shape, fill_value, dtype=dtype or m.dtype, device=device or m.device)
     wanted = of_copy("full_like", m.view, memory_format or preserve_format)
-    return finish(core.tensor_on(result.storage, meta(wanted, result._meta.dtype, result._meta.device)), requires_grad)
+    return finish(core.tensor_on(result.storage, meta(wanted, result._meta.dtype, result._meta.device)), requires_grad, pin_memory)
 
 
 def empty_strided(size, stride, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     """An uninitialised tensor with the given strides."""
     count = 1 + sum((n - 1) * t for n, t in zip(size, stride)) if 0 not in size else 0
-    return finish(empty(count, dtype=dtype, device=device).as_strided(size, stride), requires_grad)
+    return finish(empty(count, dtype=dtype, device=device, pin_memory=pin_memory).as_strided(size, stride), requires_grad)
 
 
 def empty_permuted(size, physical_layout, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
@@ -131,13 +133,14 @@ def empty_permuted(size, physical_layout, *, dtype=None, layout=None, device=Non
         raise RuntimeError(f"Dimension out of range (expected to be between 0 and {len(size) - 1}, but got {order}).")
     if len(set(order)) < len(order):
         raise RuntimeError(f"Duplicate dim not allowed: received {order}")
-    plain = empty(tuple(size[d] for d in order), dtype=dtype, device=device, requires_grad=requires_grad)
+    plain = empty(tuple(size[d] for d in order), dtype=dtype, device=device, requires_grad=requires_grad,
+                  pin_memory=pin_memory)
     return plain.permute(tuple(order.index(d) for d in range(len(size))))
 
 
 def scalar_tensor(s, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     """A tensor without dimensions with one value, of the default dtype unless given."""
-    return full((), s, dtype=dtype or dt.default(), device=device, requires_grad=requires_grad)
+    return full((), s, dtype=dtype or dt.default(), device=device, requires_grad=requires_grad, pin_memory=pin_memory)
 
 
 def frombuffer(buffer, *, dtype, count=-1, offset=0, requires_grad=False):
@@ -182,7 +185,7 @@ def arange(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
     if dtype.kind in "iub":
         start, step = int(start), int(step)
     result = ramp(start, step, count, dtype, device_name(device))
-    return finish(result, requires_grad) if out is None else core.store_out("arange", out, result)
+    return finish(result, requires_grad, pin_memory) if out is None else core.store_out("arange", out, result)
 
 
 def ramp(start, step, count: int, dtype: dt.dtype, device=None):
@@ -232,7 +235,7 @@ def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=Non
         high = ramp(end - gap * (steps - steps // 2 - 1), gap, steps - steps // 2, dt.float64, device)
         result = rounded(core.cat([low, high], 0), dtype)
     result = result if steps > 1 else rounded(ramp(start, 0, steps, dt.float64, device), dtype)
-    return finish(result, requires_grad) if out is None else core.store_out("linspace", out, result)
+    return finish(result, requires_grad, pin_memory) if out is None else core.store_out("linspace", out, result)
 
 
 def logspace(start, end, steps, base=10.0, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
@@ -244,7 +247,7 @@ def logspace(start, end, steps, base=10.0, *, out=None, dtype=None, layout=None,
     powers = linspace(start, end, steps, dtype=wide, device=device)
     result = (complex(base) if wide is dt.complex128 else float(base)) ** powers
     result = result.to(dtype or (out.dtype if out is not None else dt.default()))
-    return finish(result, requires_grad) if out is None else core.store_out("logspace", out, result)
+    return finish(result, requires_grad, pin_memory) if out is None else core.store_out("logspace", out, result)
 
 
 def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
@@ -253,7 +256,7 @@ def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_g
     if n < 0 or m < 0:
         raise RuntimeError(f"n must be greater or equal to 0, got {n}")
     result = (arange(n, device=device).unsqueeze(1) == arange(m, device=device)).to(dtype or dt.default())
-    return finish(result, requires_grad) if out is None else core.store_out("eye", out, result)
+    return finish(result, requires_grad, pin_memory) if out is None else core.store_out("eye", out, result)
 
 
 def tril_mask(rows: int, columns: int, diagonal: int = 0):

@@ -101,9 +101,11 @@ def _put_base_grad(g, indices, shape, mapping, combine):
     return put(g, zero, indices, shape, mapping, "set")
 
 
-def _check_index(what: str, index, size: int | None = None, dtypes=(dt.int64, dt.int32)):
+def _check_index(what: str, input, index, size: int | None = None, dtypes=(dt.int64, dt.int32)):
     """`size`: of the dimension, if the values are to be looked at."""
     check_tensor(what, "index", index)
+    if state.devices:       # unlike in input[index], they are on one device
+        core.together(what, (input, index))
     if index._meta.dtype not in dtypes:
         raise RuntimeError(f"{what}(): Expected dtype int32/int64 for index; received {index._meta.dtype}. Convert it first: index.long()")
     if size is not None:
@@ -117,7 +119,7 @@ def _others(rank: int, dim: int) -> tuple:
 @operator(apart=0)
 def index_select(input: Tensor, dim, index: Tensor) -> Tensor:
     """The positions `index` (a vector) along `dim`."""
-    _check_index("index_select", index)
+    _check_index("index_select", input, index)
     shape = input._meta.view.shape
     if index.dim() > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
@@ -137,7 +139,7 @@ def gather(input: Tensor, dim, index: Tensor, *, sparse_grad=False) -> Tensor:
     d = normalize_dim("gather", dim, len(shape))
     if not index.numel():
         return input.reshape(-1).narrow(0, 0, 0).reshape(want)
-    _check_index("gather", index)
+    _check_index("gather", input, index)
     if not shape or not want:      # a number counts as a vector of one element
         return gather(input.reshape(shape or (1,)), d, index.reshape(want or (1,))).reshape(want)
     if len(shape) != len(want):
@@ -160,7 +162,7 @@ def pick_one(input: Tensor, dim: int, index: Tensor) -> Tensor:
 @operator(apart=0)
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements of the flattened input."""
-    _check_index("take", index, input.numel())
+    _check_index("take", input, index, input.numel())
     return pick(input.reshape(-1), [index], index._meta.view.shape, (("i", 0),))
 
 
@@ -202,6 +204,8 @@ def embedding(weight: Tensor, indices, padding_idx=-1, scale_grad_by_freq=False,
         raise RuntimeError(message("embedding", "indices of dtype int64 or int32", dtype.name, "Convert them: indices.long()"))
     if weight.dim() != 2:
         raise RuntimeError(message("embedding", "weight to be a matrix ('weight' must be 2-D)", f"shape {list(weight.shape)}"))
+    if state.devices:
+        core.together("embedding", (weight, indices))
     require_places("embedding", indices, weight._meta.view.shape[0])
     shape = indices._meta.view.shape + (weight._meta.view.shape[1],)
     return pick(weight, [indices.unsqueeze(-1)], shape, (("i", 0), ("d", len(shape) - 1)))
@@ -231,7 +235,7 @@ def _fitted(what, input, d, index, src):
 
 
 def _scatter(what, input, dim, index, src, combine):
-    _check_index(what, index)
+    _check_index(what, input, index)
     if index.numel() == 0:
         return input.clone()
     rank = input.dim()
@@ -336,7 +340,7 @@ def scatter_reduce(input: Tensor, dim, index, src: Tensor, reduce, *, include_se
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
     if not input.dim():
         return scatter_reduce(input.reshape(1), 0, index.reshape(1), src.reshape(1), reduce, include_self=include_self).reshape(())
-    _check_index("scatter_reduce", index)
+    _check_index("scatter_reduce", input, index)
     d = normalize_dim("scatter_reduce", dim, input.dim())
     if not index.numel():
         return input.clone()
@@ -353,7 +357,7 @@ def _along(what, input, dim, index):
 @operator(inplace=True, apart=1)
 def index_add(input: Tensor, dim, index, source: Tensor, *, alpha=1) -> Tensor:
     """`source` added to the positions `index` along `dim`."""
-    _check_index("index_add", index)
+    _check_index("index_add", input, index)
     if not input.dim():
         return input + source.reshape(()) * alpha
     d, shape, place = _along("index_add", input, dim, index)
@@ -365,7 +369,7 @@ def index_add(input: Tensor, dim, index, source: Tensor, *, alpha=1) -> Tensor:
 @operator(inplace=True, apart=1)
 def index_copy(input: Tensor, dim, index, source: Tensor) -> Tensor:
     """`source` written to the positions `index` along `dim`."""
-    _check_index("index_copy", index)
+    _check_index("index_copy", input, index)
     if not input.dim():
         return source.reshape(()).clone()
     d, shape, place = _along("index_copy", input, dim, index)
@@ -377,7 +381,7 @@ def index_reduce(input: Tensor, dim, index, source: Tensor, reduce, *, include_s
     """`source` combined by "prod", "mean", "amax" or "amin" with the positions `index` along `dim`."""
     if reduce not in ("prod", "mean", "amax", "amin"):
         raise RuntimeError(f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin; received {reduce}")
-    _check_index("index_reduce", index)
+    _check_index("index_reduce", input, index)
     if not input.dim():
         return index_reduce(input.reshape(1), 0, index, source.reshape(-1), reduce, include_self=include_self).reshape(())
     d, shape, place = _along("index_reduce", input, dim, index)
@@ -398,7 +402,7 @@ def _sum_at(g, dim, index):
                                   value=lambda g, dim, index: _sum_at(g, dim, index)))
 def index_fill(input: Tensor, dim, index, value: Tensor) -> Tensor:
     """One value written to the positions `index` along `dim`."""
-    _check_index("index_fill", index)
+    _check_index("index_fill", input, index)
     if isinstance(value, core.Tensor) and value.dim():
         raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.dim()} dimension(s).")
     if not input.dim():
@@ -411,7 +415,7 @@ def index_fill(input: Tensor, dim, index, value: Tensor) -> Tensor:
 @operator(name="put", inplace=True, apart=1, out=False)
 def put_flat(input: Tensor, index, source: Tensor, accumulate=False) -> Tensor:
     """`source` written (or added) to places in the flattened input."""
-    _check_index("put_", index, input.numel(), (dt.int64,))
+    _check_index("put_", input, index, input.numel(), (dt.int64,))
     if source.dtype is not input.dtype:
         raise RuntimeError(f"put_(): self and source expected to have the same dtype, but got {input.dtype} and {source.dtype}")
     if index.numel() != source.numel():
@@ -452,6 +456,8 @@ def masked_select(input: Tensor, mask) -> Tensor:
     """The elements where the mask holds, as a vector."""
     if mask._meta.dtype is not dt.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
+    if state.devices:
+        core.together("masked_select", (input, mask))
     input, mask = core.broadcast_tensors(input, mask)
     return input[mask]
 

@@ -99,23 +99,48 @@ def common(tensors) -> str | None:
     return None
 
 
-def together(name: str, args, lenient=()):
+def together(name: str, args, lenient=(), names=()):
     """The arguments with their tensors on one device. What operators made for themselves moves there, and so do CPU tensors without
-    dimensions and those whose positions are in `lenient`; any other difference is a RuntimeError."""
-    devices = {a._meta.device for a in args if isinstance(a, core.Tensor)} - {None}
-    elsewhere = devices - {"cpu"}
+    dimensions and those whose positions are in `lenient`; any other difference is a RuntimeError, which tells `names` if there are any."""
+    elsewhere = [a._meta.device for a in args if isinstance(a, core.Tensor) and a._meta.device not in (None, "cpu")]
     if not elsewhere:
         return args
-    target = elsewhere.pop()
-    placed = []
+    target, placed = elsewhere[0], []
     for i, a in enumerate(args):
         if isinstance(a, core.Tensor) and a._meta.device != target:
             if a._meta.device is not None and i not in lenient and (a._meta.device != "cpu" or a._meta.view.shape):
-                raise RuntimeError(f"{name}: Expected all tensors to be on the same device, but found at least two devices, {target} and "
-                                   f"{a._meta.device}. Move one of them: x.to('{target}'), or x.cpu().")
+                error = RuntimeError()
+                error.devices = target, a._meta.device
+                blame(error, name, zip(names, args))
+                raise error
             a = place(a, target)
         placed.append(a)
     return placed
+
+
+def apart(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are on different devices; what operators made for themselves is anywhere."""
+    here, there = a._meta.device, b._meta.device
+    return here != there and here is not None and there is not None
+
+
+def blame(error: RuntimeError, what: str, named) -> None:
+    """Let an error of `together` speak of the operator `what`, and of its arguments, (name, value) each, where these differ."""
+    target, other = error.devices
+    places: dict[str, list[str]] = {}
+    for name, value in named:
+        parts = [(f"{name}[{i}]", x) for i, x in enumerate(value)] if isinstance(value, (list, tuple)) else [(name, value)]
+        for part, x in parts:
+            if isinstance(x, core.Tensor) and x._meta.device is not None:
+                places.setdefault(x._meta.device, []).append(part)
+    if target in places and other in places:
+        found = "; ".join(f"on {device}: {', '.join(parts)}" for device, parts in places.items())
+        hint = f" {found[0].upper()}{found[1:]}. Move what is elsewhere, for example: {places[other][0]}.to('{target}')."
+    elif error.args:
+        return      # the error is about what the operator made, or holds
+    else:
+        hint = f" Move one of them: x.to('{target}'), or x.cpu()."
+    error.args = f"{what}: Expected all tensors to be on the same device, but found at least two devices, {target} and {other}!{hint}",
 
 
 def settled(result, args):

@@ -99,8 +99,9 @@ def _definition(rec: Record, template: str) -> tuple:
     if rec.autocast:
         lines.append(f"if casting and this_thread.autocast is not None: return recast(rec.call, rec.autocast, {passed})")
     computed = template.format(positional=", ".join(rec.names), tuple="".join(f"{n}, " for n in rec.names), passed=passed).splitlines()
+    values = "".join(f"{n}, " for n in rec.names)
     lines += ["try:", *[f"    {line}" for line in computed],
-              f"except (AttributeError, KeyError) as error: mistyped(rec, ({''.join(f'{n}, ' for n in rec.names)}), error); raise"]
+              f"except (AttributeError, KeyError, RuntimeError) as error: mistyped(rec, ({values}), error); raise"]
     inputs = "".join(f"{n}, " for n in (*rec.names, *([rec.variadic] if rec.variadic else [])))
     if rec.family not in ("pointwise", "view") and rec.grad is None:
         lines.append(f"if state.devices: result = settled(result, ({inputs}))")
@@ -138,8 +139,13 @@ def _reordered(rec: Record, values: tuple, arguments: dict) -> dict:
     return {**arguments, **dict(zip(rec.names, tensors)), **dict(zip(keywords, numbers))}
 
 
-def _mistyped(rec: Record, values: tuple, error: AttributeError | KeyError) -> None:
-    """TypeError if `error` came of an argument that should be a tensor: it lacks a tensor's attribute, or its type has no dtype."""
+def _mistyped(rec: Record, values: tuple, error: AttributeError | KeyError | RuntimeError) -> None:
+    """TypeError if `error` came of an argument that should be a tensor: it lacks a tensor's attribute, or its type has no dtype. An error
+    about devices is made to speak of this call."""
+    if isinstance(error, RuntimeError):
+        if hasattr(error, "devices"):
+            core.blame(error, rec.name, zip(rec.names, values))
+        return
     kinds = rec.function.__annotations__
     for place, (name, value) in enumerate(zip(rec.names, values)):
         blamed = error.obj is value if isinstance(error, AttributeError) else error.args == (type(value),)
@@ -170,6 +176,9 @@ def store_out(name: str, out, result, inputs=(), rule=True, apart=None):
                            "but one of the arguments requires grad.")
     if rule == "exact" and out.dtype is not result.dtype:
         raise RuntimeError(f"{name}(): Expected out tensor to have dtype {result.dtype}, but got {out.dtype} instead")
+    if state.devices and core.apart(out, result) and _tensor_in(inputs):
+        raise RuntimeError(f"{name}(): Expected out tensor to have device {result.device}, but got {out.device} instead. "
+                           f"Make it there: torch.empty(0, device='{result.device}')")
     check_once(name, out)
     first = len(inputs) if apart is None else apart
     check_apart(name, out, inputs[:first], False)
@@ -188,6 +197,10 @@ def store_out(name: str, out, result, inputs=(), rule=True, apart=None):
         out.resize_(result._meta.view.shape)
     out.copy_(result)
     return out
+
+
+def _tensor_in(values) -> bool:
+    return any(isinstance(x, core.Tensor) or isinstance(x, (list, tuple)) and _tensor_in(x) for x in values)
 
 
 # -- how the body is called -------------------------------------------------------------------------------------------

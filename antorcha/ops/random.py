@@ -134,19 +134,20 @@ def _shape(size, given):
     return factory._shape("random", size if isinstance(size, tuple) else (tuple(size),))
 
 
-def _finish(name, result, out, requires_grad, device=None):
+def _finish(name, result, out, requires_grad, device=None, pin_memory=False):
     if out is not None:
         return core.store_out(name, out, result)
     if device is not None or result._meta.device is None:
         result = place(result, device_name(device))
-    return factory.finish(result, requires_grad)
+    return factory.finish(result, requires_grad, pin_memory)
 
 
 def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, **given):
     """Uniform numbers in [0, 1)."""
     device = device_name(device)
     shape, d = _shape(size, given), dtype or dt.default()
-    return _finish("rand", _tensor(_uniforms(source(generator, device), _count(shape), d), shape, d), out, requires_grad, device)
+    return _finish("rand", _tensor(_uniforms(source(generator, device), _count(shape), d), shape, d), out, requires_grad, device,
+                   pin_memory)
 
 
 def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None,
@@ -154,7 +155,8 @@ def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None,
     """Normal numbers of mean 0 and variance 1."""
     device = device_name(device)
     shape, d = _shape(size, given), dtype or dt.default()
-    return _finish("randn", _tensor(_normals(source(generator, device), _count(shape), d), shape, d), out, requires_grad, device)
+    return _finish("randn", _tensor(_normals(source(generator, device), _count(shape), d), shape, d), out, requires_grad, device,
+                   pin_memory)
 
 
 def randint(*args, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, low=None,
@@ -179,6 +181,7 @@ def randint(*args, generator=None, out=None, dtype=None, layout=None, device=Non
         out,
         requires_grad,
         device,
+        pin_memory,
     )
 
 
@@ -187,7 +190,7 @@ def randperm(n, *, generator=None, out=None, dtype=dt.int64, layout=None, device
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
     device = device_name(device)
-    return _finish("randperm", _tensor(source(generator, device).permutation(n), (n,), dtype), out, requires_grad, device)
+    return _finish("randperm", _tensor(source(generator, device).permutation(n), (n,), dtype), out, requires_grad, device, pin_memory)
 
 
 def _like(name: str, input, dtype, device, requires_grad: bool, fmt, make, fill):
@@ -224,7 +227,7 @@ def normal(mean, std=None, size=None, *, generator=None, out=None, dtype=None, d
     if size is not None:
         d = dtype or dt.default()
         x = _normals(source(generator, device_name(device)), _count(size), d, mean, std)
-        return _finish("normal", _tensor(x, tuple(size), d), out, requires_grad, device)
+        return _finish("normal", _tensor(x, tuple(size), d), out, requires_grad, device, pin_memory)
     given = [v if isinstance(v, core.Tensor) else None for v in (mean, std)]
     mean, std = (v.detach() if isinstance(v, core.Tensor) else v for v in (mean, std))
     if isinstance(std, core.Tensor) and std.is_complex():

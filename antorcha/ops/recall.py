@@ -199,7 +199,8 @@ def recalled(function=None, *, autocast: str | None = None):
     """Decorates a function of tensors that records operations on its arguments and does nothing else. `autocast`: see `Record`."""
     if function is None:
         return partial(recalled, autocast=autocast)
-    space = {"_calls": Recollections(function), "casting": casting, "this_thread": mode, "recast": recast, "_kind": autocast}
+    space = {"_calls": Recollections(function), "casting": casting, "this_thread": mode, "recast": recast, "_kind": autocast,
+             "_blamed": partial(_blamed, function)}
     call = space["_call"] = functools.wraps(function)(postponed(function.__name__, space, partial(_passing_on, function, autocast)))
     return call
 
@@ -212,13 +213,24 @@ def _passing_on(function, autocast: str | None) -> tuple[str, None, None]:
     required = code.co_varnames[:code.co_argcount - len(declared.__defaults__ or ())]
     names, types = ("".join([f"{text.format(name)}, " for name in required]) for text in ("{}", "type({})"))
     asked = "if casting and this_thread.autocast is not None"
-    cast = f"    {asked}: return recast(_call, _kind, {names}*_more, **_given)\n" if autocast else ""
+    cast = f"        {asked}: return recast(_call, _kind, {names}*_more, **_given)\n" if autocast else ""
     return (f"def {function.__name__}({names}*_more, **_given):\n"
+            f"    try:\n"
             f"{cast}"
-            f"    if _more or _given:\n"
-            f"        _more += *_given.values(),\n"
-            f"        return _calls[({types}*map(type, _more), *_given)]({names}*_more)\n"
-            f"    return _calls[{types}]({names})\n"), None, None
+            f"        if _more or _given:\n"
+            f"            _more += *_given.values(),\n"
+            f"            return _calls[({types}*map(type, _more), *_given)]({names}*_more)\n"
+            f"        return _calls[{types}]({names})\n"
+            f"    except RuntimeError as error: _blamed(error, ({names}*_more), _given); raise\n"), None, None
+
+
+def _blamed(function, error: RuntimeError, values: tuple, given: dict) -> None:
+    """Let an error about devices speak of a call of this function, the last of whose arguments were given by name."""
+    if hasattr(error, "devices"):
+        count = len(values) - len(given)
+        if any(a is not b for a, b in zip(values[count:], given.values())):
+            count = len(values)
+        core.blame(error, function.__name__, [*zip(function.__code__.co_varnames, values[:count]), *given.items()])
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> None:

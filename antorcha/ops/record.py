@@ -210,7 +210,7 @@ def _checked(rec: Record, args):
     if not any(isinstance(a, core.Tensor) for a in out):
         name = rec.names[0]
         raise TypeError(f"{rec.name}(): argument '{name}' (position 1) must be Tensor, not {type(args[0]).__name__}")
-    return tuple(core.together(rec.name, out) if state.devices else out)
+    return tuple(core.together(rec.name, out, names=rec.names) if state.devices else out)
 
 
 # The calls of pointwise operators. What is decided by the layouts of the inputs is looked up: (form, meta, derivative or None).

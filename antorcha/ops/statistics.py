@@ -86,6 +86,8 @@ def bincount(input: Tensor, weights=None, minlength=0) -> Tensor:
         raise RuntimeError(f"bincount only supports 1-d non-negative integral inputs; received {input.dtype} of shape {list(input.shape)}")
     if minlength < 0:
         raise RuntimeError(f"minlength should be >= 0; received {minlength}")
+    if weights is not None:
+        core.together("bincount", (input, weights))
     x = core.host(input)
     if x.size and x.min() < 0:
         raise RuntimeError(f"bincount only supports 1-d non-negative integral inputs; received {x.min()}")

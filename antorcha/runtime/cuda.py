@@ -144,6 +144,7 @@ def use(library) -> None:
 def _after_fork() -> None:
     global _forked, _lock
     _lock = threading.RLock()
+    _current.bound = None       # so that it is told with the first call, whatever that is
     if _devices:
         _forked = True
         for device in _devices.values():

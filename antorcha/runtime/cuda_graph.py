@@ -59,8 +59,8 @@ class PlanGraph(Graph):
 
     def __del__(self) -> None:
         super().__del__()
-        for call, parameters in zip(self.calls, self.parameters):
-            if not isinstance(call, Call):
+        for parameters in self.parameters:
+            if type(parameters) is c_void_p:        # a graph within this one
                 self.device.let_go("cuGraphDestroy", parameters)
         if self.graph:
             self.device.let_go("cuGraphDestroy", self.graph)

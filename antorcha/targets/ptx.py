@@ -32,7 +32,9 @@ TRIPLE = 'target triple = "nvptx64-nvidia-cuda"\n'
 WARP = 32
 THREADS = 256           # of a block, where nothing asks for more
 MOST_THREADS = 512      # of a block that works on one row; its code may then take 128 registers
-UNROLL = 4              # elements a lane has in flight
+UNROLL = 4              # elements a lane has in flight,
+FEWER = 2               # where each has more than
+ACCESSES = 6            # loads and stores: their addresses lie in registers
 SUMMED = 8              # of a column that a lane adds up
 SIMPLE = 96             # nodes of a vector loop's body that is worth unrolling
 FILLED = 1 << 17        # threads that keep a large GPU busy
@@ -181,10 +183,11 @@ class PtxEmitter(Emitter):
         stop, i = self.expression(s.args[0]), self.first
         self.lane_wise = True
         if straight(s):
-            ahead = self.set(f"mul i64 {self.step}, {UNROLL - 1}")
-            stride = self.set(f"mul i64 {self.step}, {UNROLL}")
+            count = UNROLL if sum(o.kind in ("load", "store") for o in walk(s)) <= ACCESSES else FEWER
+            ahead = self.set(f"mul i64 {self.step}, {count - 1}")
+            stride = self.set(f"mul i64 {self.step}, {count}")
             with self.steps(i, stop, stride, ahead) as i:
-                self.together(s, i, UNROLL, self.step)
+                self.together(s, i, count, self.step)
         with self.steps(i, stop, self.step) as i:
             self.indices[s.attr[0]] = i
             self.statements(s.args[1:])
