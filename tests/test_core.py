@@ -365,3 +365,34 @@ def test_attributes_of_programs_beside_those_of_tensors():
     assert not hasattr(x, "meta")
     x.meta = {"affine": 1}
     assert (x + 1).tolist() == [2, 2] and x.meta == {"affine": 1}
+
+
+@pytest.mark.parametrize("data, dtype, expected", [
+    ([[1, 2.0], [3, 4]], torch.float32, [[1.0, 2.0], [3.0, 4.0]]),
+    ([[True, False], [2, 3]], torch.int64, [[1, 0], [2, 3]]),
+    (((True,), [False]), torch.bool, [[True], [False]]),
+    ([[], []], torch.float32, [[], []]),
+    ([[[1]], [[2]]], torch.int64, [[[1]], [[2]]]),
+    ([[np.float64(1.5)], [2]], torch.float64, [[1.5], [2.0]]),
+    ([[torch.tensor(1.5)], [2]], torch.float32, [[1.5], [2.0]]),
+    ([[2 ** 63]], torch.uint64, [[2 ** 63]]),
+    ([[1j]], torch.complex64, [[1j]]),
+])
+def test_tensors_of_nested_lists(data, dtype, expected):
+    x = torch.tensor(data)
+    assert x.dtype is dtype and x.tolist() == expected
+
+
+def test_a_tensor_has_a_copy_of_what_it_is_made_of():
+    for n in (3, 4000):
+        a = np.arange(float(n))
+        x = torch.tensor(a)
+        a[:] = 0
+        assert x[-1].item() == n - 1 and x.stride() == (1,)
+    assert torch.tensor(np.arange(6.0).reshape(2, 3).T).tolist() == [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]
+
+
+def test_lists_of_different_lengths_are_no_tensor():
+    for data in ([[1, 2], [3]], [[1], []], [[[1]], [[1, 2]]]):
+        with pytest.raises(ValueError, match="expected sequence of length"):
+            torch.tensor(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 
 import numpy as np
@@ -14,14 +15,23 @@ from ..ops.layout import meta
 from ..ops.recall import warn, warn_once
 from ..runtime.buffer import Buffer
 from .storage import BorrowedStorage, Storage, of_buffer
-from .tensor import Tensor, from_storage, host, tensor_on
+from .tensor import Tensor, host, tensor_on
+
+LITTLE = 1 << 12        # bytes
+_NUMBERS, _SEQUENCES = frozenset((bool, int, float)), frozenset((list, tuple))
 
 
 def adopt(array: np.ndarray) -> Tensor:
-    """A tensor on the memory of an array that nobody else will touch."""
-    d = dt.of(array.dtype)
-    shape, array = array.shape, np.ascontiguousarray(array)
-    return from_storage(storage_on(array, array.size, d), d, shape, dense(shape).strides, 0)
+    """A tensor of the elements of an array that nobody else will touch: on its memory, or on memory of its own where they are few and to
+    copy them takes less time than to keep the array."""
+    d, nbytes = dt.of(array.dtype), array.nbytes
+    if 0 < nbytes <= LITTLE:
+        buffer = Buffer.allocate(nbytes)
+        ctypes.memmove(buffer.address, array.tobytes(), nbytes)
+        storage = of_buffer(buffer, array.size, d)
+    else:
+        storage = storage_on(np.ascontiguousarray(array), array.size, d)
+    return tensor_on(storage, meta(dense(array.shape), d, "cpu"))
 
 
 def storage_on(array: np.ndarray, numel: int, dtype) -> Storage:
@@ -68,7 +78,9 @@ def _array_of(data, dtype) -> np.ndarray:
         return data
     if isinstance(data, Tensor):
         return host(data)
-    if isinstance(data, (list, tuple)) and data and any(isinstance(x, (Tensor, list, tuple, np.ndarray)) for x in data):
+    nested = isinstance(data, (list, tuple)) and data and any([isinstance(x, (Tensor, list, tuple, np.ndarray)) for x in data])
+    array = _array_of_numbers(data) if nested else None
+    if nested and array is None:
         parts = [_array_of(x, dtype) for x in data]
         for p in parts[1:]:
             if p.shape != parts[0].shape:
@@ -82,7 +94,7 @@ def _array_of(data, dtype) -> np.ndarray:
         kind = type(data).__name__
         raise TypeError(f"new(): invalid data type '{kind}'") if isinstance(data, str) else RuntimeError(f"Could not infer dtype of {kind}")
     try:
-        array = np.array(data)
+        array = np.array(data) if array is None else array
     except OverflowError:
         raise RuntimeError("Overflow when unpacking long long") from None
     if array.dtype.kind in "OUSV":
@@ -106,6 +118,21 @@ def _array_of(data, dtype) -> np.ndarray:
     if array.dtype.kind == "c" and not isinstance(data, np.generic):
         return array.astype(dt.default().to_complex().numpy)
     return array
+
+
+def _array_of_numbers(data) -> np.ndarray | None:
+    """Lists of Python numbers as an array; None where there is anything else in them, or they are not of one length."""
+    try:
+        array = np.array(data) if _is_plain(data) else None
+    except (ValueError, OverflowError):
+        return None
+    return array if array is not None and array.dtype.char in "?ld" else None
+
+
+def _is_plain(data) -> bool:
+    """Whether there are Python numbers in a sequence, or sequences of them, and nothing else."""
+    kinds = set(map(type, data))
+    return kinds <= _NUMBERS or kinds <= _SEQUENCES and all(map(_is_plain, data))
 
 
 def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:

@@ -95,7 +95,8 @@ class Generator:
     def uniform(self, n: int, dtype=np.float32, low: float = 0.0, high: float = 1.0) -> np.ndarray:
         """n numbers in [low, high)."""
         if np.dtype(dtype) == np.float64:
-            x = (self.words64(n) & np.uint64(2 ** 53 - 1)).astype(np.float64) * 2.0 ** -53
+            pairs = self.words(2 * n).reshape(n, 2)     # of 53 bits the first has 21: their sum is exact
+            x = (pairs[:, 0] & np.uint32(2 ** 21 - 1)) * 2.0 ** -21 + pairs[:, 1] * 2.0 ** -53
         else:
             x = (self.words(n) & np.uint32(2 ** 24 - 1)).astype(np.float32) * np.float32(2.0 ** -24)
             low, high = np.float32(low), np.float32(high)
@@ -152,7 +153,8 @@ class Generator:
 
     def exponential(self, n: int, rate: float = 1.0) -> np.ndarray:
         """n numbers of the exponential distribution, float64."""
-        return -np.log1p(-self.uniform(n, np.float64)) / rate
+        x = -np.log1p(-self.uniform(n, np.float64))
+        return x if rate == 1.0 else x / rate
 
     def poisson(self, rates: np.ndarray) -> np.ndarray:
         """A Poisson number for each rate, float64."""

@@ -254,6 +254,13 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     return _finish("bernoulli", _drawn((draws < input.detach()).to(input.dtype), input), out, False, input.device)
 
 
+def _check_weights(weights, totals) -> None:
+    if not weights.min(initial=np.inf) >= 0 or not np.isfinite(totals).all() and not np.isfinite(weights).all():
+        raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+    if (totals <= 0).any():
+        raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
+
+
 @by_lane
 def multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
     """Indices drawn with probabilities proportional to the last dimension of `input`."""
@@ -266,11 +273,9 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
     if input.dim() and input.shape[-1] > 2 ** 24:
         raise RuntimeError("number of categories cannot exceed 2^24")
     weights = np.array(core.host(input.detach()), np.float64, ndmin=2)
-    least, totals = weights.min(initial=np.inf), weights.sum(1)
-    if not least >= 0 or not np.isfinite(totals).all() and not np.isfinite(weights).all():
-        raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
-    if (totals <= 0).any():
-        raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
+    totals = weights.sum(1)
+    if not (weights.min(initial=np.inf) >= 0 and totals.min(initial=np.inf) > 0 and totals.max(initial=0.0) < np.inf):
+        _check_weights(weights, totals)
     if num_samples <= 0:
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     if not replacement and num_samples > weights.shape[1]:
@@ -288,7 +293,7 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
         picked = np.stack([np.searchsorted(c, d, side="right") for c, d in zip(cumulative, draws)])
         picked = np.minimum(picked, weights.shape[1] - 1)
     result = _tensor(picked.reshape(-1), tuple(input.shape[:-1]) + (num_samples,), dt.int64)
-    return _finish("multinomial", result, out, False, input.device)
+    return _finish("multinomial", result, out, False, input._meta.device or "cpu")
 
 
 @by_lane
