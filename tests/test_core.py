@@ -396,3 +396,30 @@ def test_lists_of_different_lengths_are_no_tensor():
     for data in ([[1, 2], [3]], [[1], []], [[[1]], [[1, 2]]]):
         with pytest.raises(ValueError, match="expected sequence of length"):
             torch.tensor(data)
+
+
+@pytest.mark.parametrize("join", [lambda x: torch.cat([x]), lambda x: torch.cat([x, torch.empty(0)], 1),
+                                  lambda x: torch.stack([x], 1)[:, 0], lambda x: torch.cat([torch.empty(2, 0), x], 1)])
+def test_one_tensor_joined_is_a_copy(join):
+    for times in range(6):
+        x = torch.arange(6.0).reshape(2, 3) + times
+        w = x.clone().requires_grad_()
+        y, z = join(x), join(w)
+        y.add_(1.0)
+        x.mul_(2.0)
+        (z * z).sum().backward()
+        kept = np.arange(6.0).reshape(2, 3) + times
+        np.testing.assert_array_equal(y.numpy(), kept + 1)
+        np.testing.assert_array_equal(x.numpy(), kept * 2)
+        np.testing.assert_array_equal(w.grad.numpy(), kept * 2)
+    a = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    shared = join(torch.from_numpy(a))
+    a[:] = 0
+    assert shared.tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+    for t in (torch.arange(6.0).reshape(3, 2).t(), torch.ones(2, 1).expand(2, 3), torch.arange(12.0).reshape(2, 6)[:, ::2]):
+        assert join(t).tolist() == t.tolist() and join(t).is_contiguous()
+
+
+def test_one_tensor_joined_takes_the_dtype_of_all():
+    x = torch.cat([torch.arange(3), torch.empty(0)])
+    assert x.dtype is torch.float32 and x.tolist() == [0.0, 1.0, 2.0]

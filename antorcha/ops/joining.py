@@ -57,17 +57,19 @@ def cat(tensors: list[Tensor], dim=0) -> Tensor:
     fmt = suggested(tensors[0]._meta.view)
     if any([suggested(x._meta.view) is not fmt for x in tensors]):
         fmt = contiguous_format
-    device, whole = common(tensors), of_format("cat", shape, fmt)
+    device, filled = common(tensors), [x for x in tensors if x._meta.view.numel]
+    if len(filled) == 1 and filled[0]._meta.dtype is d and filled[0]._meta.device == device:
+        return filled[0].clone(memory_format=fmt)       # the output of a recurrent layer of one step
+    whole = of_format("cat", shape, fmt)
     held = dense(shape) if fmt is contiguous_format else dense((whole.numel,))
     joined, start = core.blank(shape, d, device), 0
-    for x in tensors:
-        if x._meta.view.numel:
-            n = x._meta.view.shape[dim]
-            region = slice_view(whole, dim, start, start + n, 1)
-            node = Node.of(SCATTER, (joined.storage.node, x.storage.node), (dense((whole.numel,)), x._meta.view),
-                           Static(casts=(d, d), combine="set", region=region), held.shape, whole.numel, d)
-            joined = core.make(node, meta(whole, d, device))
-            start += n
+    for x in filled:
+        n = x._meta.view.shape[dim]
+        region = slice_view(whole, dim, start, start + n, 1)
+        node = Node.of(SCATTER, (joined.storage.node, x.storage.node), (dense((whole.numel,)), x._meta.view),
+                       Static(casts=(d, d), combine="set", region=region), held.shape, whole.numel, d)
+        joined = core.make(node, meta(whole, d, device))
+        start += n
     return joined
 
 
