@@ -1,4 +1,4 @@
-"""Products of matrices of 16-bit floats, written once for antorcha and PyTorch.
+"""Products of matrices of 16-bit floats, and linear layers of them, written once for antorcha and PyTorch.
 
     python benchmarks/half.py MODULE [--dtype bfloat16|float16|float32] [--threads N] [--seconds S]
 
@@ -23,6 +23,8 @@ SHAPES = {
     "8192 x 256 x 1024": (8192, 256, 1024, False, False),
     "2048^3": (2048, 2048, 2048, False, False),
 }
+# name -> rows, inputs, outputs of a linear layer: its forward and its backward pass
+LAYERS = {"linear 512 x 1024 -> 1024": (512, 1024, 1024), "linear 2048 x 1024 -> 4096": (2048, 1024, 4096)}
 SLOW = 3.0      # seconds after which no larger product is tried
 
 
@@ -30,13 +32,34 @@ def speed(torch, dtype, seconds: float, m: int, n: int, k: int, turned_a: bool, 
     """(GFLOP/s, seconds) of the fastest product."""
     a = torch.rand(k, m).to(dtype).t() if turned_a else torch.rand(m, k).to(dtype)
     b = torch.rand(n, k).to(dtype).t() if turned_b else torch.rand(k, n).to(dtype)
+    best = fastest(lambda: torch.mm(a, b).data_ptr(), seconds)      # it is there
+    return 2e-9 * m * n * k / best, best
+
+
+def layer_speed(torch, dtype, seconds: float, rows: int, inputs: int, outputs: int) -> tuple[float, float]:
+    """(GFLOP/s, seconds) of the fastest forward and backward pass."""
+    layer = torch.nn.Linear(inputs, outputs).to(dtype)
+    x, g = torch.rand(rows, inputs).to(dtype).requires_grad_(), torch.rand(rows, outputs).to(dtype)
+
+    def step() -> None:
+        layer.weight.grad = layer.bias.grad = x.grad = None
+        layer(x).backward(g)
+        for p in (layer.weight, layer.bias, x):
+            p.grad.data_ptr()
+
+    best = fastest(step, seconds)
+    return 6e-9 * rows * inputs * outputs / best, best
+
+
+def fastest(call, seconds: float) -> float:
+    """Seconds that a call takes at best."""
     best, stop = float("inf"), None
     while stop is None or time.perf_counter() < stop:
         begin = time.perf_counter()
-        torch.mm(a, b).data_ptr()       # it is there
+        call()
         best = min(best, time.perf_counter() - begin)
         stop = stop or time.perf_counter() + seconds
-    return 2e-9 * m * n * k / best, best
+    return best
 
 
 def main() -> None:
@@ -49,10 +72,12 @@ def main() -> None:
     torch = importlib.import_module(options.module)
     torch.set_num_threads(options.threads)
     found = {}
-    for name, shape in SHAPES.items():
-        found[name], taken = speed(torch, getattr(torch, options.dtype), options.seconds, *shape)
-        if taken > SLOW:
-            break
+    importlib.import_module(options.module + ".nn")
+    for measure, shapes in ((speed, SHAPES), (layer_speed, LAYERS)):
+        for name, shape in shapes.items():
+            found[name], taken = measure(torch, getattr(torch, options.dtype), options.seconds, *shape)
+            if taken > SLOW:
+                break
     print(json.dumps(found))
 
 
