@@ -16,7 +16,7 @@ from antorcha.base import dtype as dt
 from antorcha.graph import flush
 from antorcha.loops import interp, ir
 from antorcha.loops.ir import Contraction
-from antorcha.runtime import cpu, jit, pool
+from antorcha.runtime import compiler, cpu, jit, pool
 from antorcha.targets import blocking, gemm, kernel, microkernel, multiply
 from antorcha.targets.microkernel import FMA, LIES, PACKED, PAIRS, TILES
 from benchmarks.kernels import written_for
@@ -190,6 +190,17 @@ def test_tile_registers_are_left_alone_where_they_may_not_be_used(monkeypatch):
     assert microkernel.instruction(dt.bfloat16) == FMA
     with pytest.raises(RuntimeError, match="expected a processor with AMX, on a Linux that lets this process use it"):
         cpu.use_tiles()
+
+
+def test_16_bit_numbers_are_asked_for_further_ahead():
+    """As in products by a vector, which wait for memory."""
+    for dtype, ahead in ((torch.bfloat16, compiler.FETCH_HALVES), (torch.float32, compiler.FETCH)):
+        w, x = torch.ones(300, 512, dtype=dtype), torch.ones(512, dtype=dtype)
+        w.data_ptr(), x.data_ptr()
+        assert (w @ x).tolist() == [512.0] * 300
+        (found,) = flush.last().kernels()
+        text = jit.optimised(found["kernel"].ir())
+        assert set(re.findall(r"%fetched\.\d+ = getelementptr i8, ptr .*, i64 (\d+)", text)) == {str(ahead)}
 
 
 def code(processor: str, *variants: tuple) -> str:
