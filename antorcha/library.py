@@ -53,9 +53,9 @@ class Operator:
         args = self._schema.bind(self._qualname, args, kwargs)
         tensors = [t for a in args for t in (a if isinstance(a, (list, tuple)) else (a,)) if isinstance(t, Tensor)]
         device = "cuda" if any(t.is_cuda for t in tensors) else "cpu"
-        if self.autocast.get(device) is not None and mode.autocast is not None:
-            from .ops.public import _as_cast
-            args = [_as_cast(a, self.autocast[device]) for a in args]
+        if self.autocast.get(device) is not None and mode.autocast is not None and mode.autocast.device == device:
+            from .ops.casts import as_cast
+            args = [as_cast(a, self.autocast[device], device) for a in args]
         key = _DEVICES[device]
         for candidate in (f"Autograd{key}", "Autograd"):
             if candidate in self.kernels and mode.grad and any(t.requires_grad for t in tensors):

@@ -300,6 +300,54 @@ def test_mixed_precision(gpus, dtype):
     assert any("mma.sync" in text for text in gpus.modules.values())
 
 
+def halves(*shape):
+    return torch.ones(*shape, device="cuda", dtype=torch.float16)
+
+
+def singles(*shape):
+    return torch.ones(*shape, device="cuda")
+
+
+F = torch.nn.functional
+CAST = {    # as PyTorch's lists for this kind of device say
+    "float16": [
+        lambda: singles(2, 3) @ singles(3, 2), lambda: torch.mv(singles(2, 3), singles(3)), lambda: F.linear(singles(2, 3), singles(4, 3)),
+        lambda: torch.einsum("ab,bc->ac", singles(2, 3), singles(3, 2)), lambda: torch.addr(singles(2, 3), singles(2), singles(3)),
+        lambda: F.conv1d(singles(1, 1, 4), singles(1, 1, 3)), lambda: F.prelu(singles(2, 4), singles(1)),
+        lambda: F.scaled_dot_product_attention(*[singles(1, 1, 3, 4)] * 3), lambda: torch.linalg.vecdot(singles(3), singles(3)),
+        lambda: halves(2, 4).mean(), lambda: halves(2, 4).var(), lambda: halves(3).tanh(), lambda: F.gelu(halves(3)),
+        lambda: F.batch_norm(halves(2, 4), None, None, training=True), lambda: F.instance_norm(halves(1, 2, 4)), lambda: halves(3).exp_(),
+        lambda: halves(2, 4).sum(dtype=torch.float16), lambda: torch.dot(halves(3), halves(3)),
+        lambda: torch.exp(torch.ones(3, dtype=torch.float16))],
+    "float32": [
+        lambda: halves(3).exp(), lambda: torch.log(halves(3)), lambda: halves(3) ** 2, lambda: 2 ** halves(3), lambda: halves(2, 4).sum(1),
+        lambda: halves(3).prod(), lambda: halves(3).cumsum(0), lambda: torch.softmax(halves(2, 4), 1), lambda: F.softmax(halves(2, 4), 1),
+        lambda: F.log_softmax(halves(2, 4), 1), lambda: halves(2, 4).logsumexp(1), lambda: halves(3).norm(),
+        lambda: torch.linalg.norm(halves(3)), lambda: F.layer_norm(halves(2, 4), (4,)), lambda: F.rms_norm(halves(2, 4), (4,)),
+        lambda: torch.nn.LayerNorm(4, device="cuda")(halves(2, 4)), lambda: F.group_norm(halves(2, 4), 2), lambda: F.softplus(halves(3)),
+        lambda: F.cosine_similarity(halves(2, 4), halves(2, 4)), lambda: torch.cdist(halves(3, 4), halves(3, 4)),
+        lambda: F.mse_loss(halves(3), halves(3)), lambda: F.cross_entropy(halves(1, 4), INDEX[2:3].clamp(max=3).cuda()),
+        lambda: torch.dot(singles(3), halves(3)), lambda: torch.tensordot(singles(2, 3), singles(3, 2), 1),
+        lambda: torch.cat([halves(3), singles(3)]), lambda: F.linear(torch.ones(2, 3), torch.ones(2, 3)),
+        lambda: torch.mm(singles(2, 3), singles(3, 2), out=singles(2, 2))]}
+
+
+@pytest.mark.parametrize("dtype", CAST)
+def test_autocast_casts_what_pytorch_does(gpus, dtype):
+    """On a GPU more than products and losses, and only what is there; the sums that an operator consists of are left alone."""
+    gpus.execute = "none"
+    with torch.autocast("cuda"):
+        assert torch.is_autocast_enabled("cuda") and not torch.is_autocast_enabled("cpu")
+        found = [str(compute().dtype).removeprefix("torch.") for compute in CAST[dtype]]
+        assert [(i, x) for i, x in enumerate(found) if x != dtype] == []
+        with pytest.raises(RuntimeError, match="binary_cross_entropy_with_logits"):
+            F.binary_cross_entropy(halves(3), halves(3))
+        assert halves(3).double().exp().dtype is torch.float64
+    with torch.autocast("cpu"):
+        assert (singles(2, 2) @ singles(2, 2)).dtype is torch.float32 and halves(3).exp().dtype is torch.float16
+        assert torch.ones(3, dtype=torch.bfloat16).exp().dtype is torch.bfloat16
+
+
 def test_a_step_that_overflows_is_left_out(gpus):
     layer = torch.nn.Linear(3, 1).cuda()
     optimizer, scaler = torch.optim.Adam(layer.parameters(), lr=0.1), torch.amp.GradScaler("cuda", init_scale=4.0, growth_interval=2)

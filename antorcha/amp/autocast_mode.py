@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from ..base import dtype as dt
-from ..base.grad_mode import mode
+from ..base.grad_mode import Cast, mode
 from ..ops.recall import warn
 
 DEVICES = ("cpu", "cuda")
@@ -25,7 +25,9 @@ def is_autocast_available(device_type: str) -> bool:
 class autocast:
     """A context (or decorator) in which products and convolutions are computed in a 16-bit float and losses in float32.
 
-    Which operators cast is part of their records (`autocast=`). `dtype` is bfloat16 on "cpu" if it is not given, float16 on "cuda".
+    On a GPU exponentials, logarithms, powers, sums, softmax and norms are computed in float32, too, as in PyTorch. Which operators cast is
+    part of their records (`autocast=`, `ops/casts.py`); tensors on other devices are left alone. `dtype` is bfloat16 on "cpu" if it is not
+    given, float16 on "cuda".
     """
 
     def __init__(self, device_type: str, dtype=None, enabled: bool = True, cache_enabled: bool | None = None):
@@ -45,7 +47,7 @@ class autocast:
 
     def __enter__(self):
         self._before.append(mode.autocast)
-        mode.autocast = self.fast_dtype if self._enabled else None
+        mode.autocast = Cast(self.fast_dtype, self.device) if self._enabled else None
         return self
 
     def __exit__(self, *error):
@@ -70,9 +72,10 @@ def custom_fwd(fwd=None, *, device_type: str, cast_inputs=None):
         ctx._autocast = mode.autocast
         if cast_inputs is None or mode.autocast is None:
             return fwd(ctx, *args, **kwargs)
-        from ..ops.public import _as_cast
+        from ..ops.casts import as_cast
         with autocast(device_type, enabled=False):
-            return fwd(ctx, *[_as_cast(x, cast_inputs) for x in args], **{n: _as_cast(x, cast_inputs) for n, x in kwargs.items()})
+            return fwd(ctx, *[as_cast(x, cast_inputs, device_type) for x in args],
+                       **{n: as_cast(x, cast_inputs, device_type) for n, x in kwargs.items()})
     return forward
 
 
@@ -94,13 +97,13 @@ def custom_bwd(bwd=None, *, device_type: str):
 # -- names of the torch namespace -------------------------------------------------------------------------------
 
 def is_autocast_enabled(device_type: str = "cuda") -> bool:
-    """Whether autocast is on in this thread."""
-    return mode.autocast is not None
+    """Whether autocast is on in this thread, for this kind of device."""
+    return mode.autocast is not None and mode.autocast.device == device_type
 
 
 def get_autocast_dtype(device_type: str):
-    """The dtype that autocast on this kind of device casts to if none is given."""
-    return _chosen[device_type]
+    """The dtype that autocast on this kind of device casts to; outside of it, that it will if none is given."""
+    return mode.autocast.dtype if is_autocast_enabled(device_type) else _chosen[device_type]
 
 
 def set_autocast_dtype(device_type: str, dtype) -> None:
@@ -111,12 +114,12 @@ def set_autocast_dtype(device_type: str, dtype) -> None:
 def set_autocast_enabled(device_type, enabled: bool | None = None) -> None:
     """Turn autocast on or off without a context."""
     device_type, enabled = ("cuda", device_type) if enabled is None else (device_type, enabled)
-    mode.autocast = _chosen[device_type] if enabled else None
+    mode.autocast = Cast(_chosen[device_type], device_type) if enabled else None
 
 
 def get_autocast_gpu_dtype():
     """`get_autocast_dtype("cuda")`."""
-    return _chosen["cuda"]
+    return get_autocast_dtype("cuda")
 
 
 def is_autocast_cache_enabled() -> bool:

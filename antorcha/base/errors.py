@@ -40,6 +40,11 @@ def message(what: str, expected: str, received: str, hint: str = "") -> str:
     return f"{text}\n{' ' * (len(what) + 2)}{hint}" if hint else text
 
 
+def inside(file: str, *parts: str) -> bool:
+    """Whether a file belongs to this package; to one of these files or folders of it, if there are any."""
+    return file.startswith(tuple(_PACKAGE + part.replace("/", os.sep) for part in parts) or _PACKAGE)
+
+
 def user_frame():
     """The innermost frame that does not belong to this package (the outermost one if all do)."""
     frame = last = sys._getframe(1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from threading import get_ident
+from typing import NamedTuple
 
 # Each operator asks, and an attribute of threading.local takes 70 ns. The threads in which something is not as at the beginning (and
 # some that have ended): where a set is empty, as mostly, nothing else need be asked.
@@ -14,10 +15,17 @@ without_grad: set[int] = set()
 casting: set[int] = set()
 
 
+class Cast(NamedTuple):
+    """What torch.autocast casts to, a 16-bit float, and on which kind of device."""
+
+    dtype: object
+    device: str
+
+
 class _Mode(threading.local):
     grad = True
     inference = False
-    autocast = None     # the dtype of a 16-bit float, inside of torch.autocast
+    autocast: Cast | None = None        # inside of torch.autocast
     accumulates = True      # within a backward pass: whether it adds to the `.grad` of all leaves
 
     def __setattr__(self, name, value):

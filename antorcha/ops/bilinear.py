@@ -25,21 +25,21 @@ def _vectors(name, a, b):
         )
 
 
-@operator(autocast="lower")
+@operator(autocast={"cuda": "widest"})
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The inner product of two vectors."""
     _vectors("dot", input, tensor)
     return matmul(input, tensor)
 
 
-@operator(autocast="lower")
+@operator(autocast={"cuda": "widest"})
 def vdot(input: Tensor, other: Tensor) -> Tensor:
     """The inner product of two vectors, the first conjugated."""
     _vectors("vdot", input, other)
     return matmul(conj_(input), other)
 
 
-@operator(autocast="lower")
+@operator(autocast={"cuda": "lower"})
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """A matrix times a vector."""
     if input.dim() != 2 or vec.dim() != 1:
@@ -95,7 +95,7 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1) -> Tens
     return _combined("addmm", input, mm(mat1, mat2), beta, alpha)
 
 
-@operator(autocast="lower", wide=True, inplace=True, numbers_first=True)
+@operator(autocast={"cuda": "lower"}, wide=True, inplace=True, numbers_first=True)
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * (mat @ vec)."""
     check_dtypes("addmv", input, mat, vec)

@@ -322,7 +322,7 @@ def _plain(x, names: str):
     return x, names
 
 
-@operator(out=False, method=False)
+@operator(autocast="lower", out=False, method=False)
 def einsum(equation, *operands) -> Tensor:
     """Sums of products, subscripts naming dimensions: "bij,bjk->bik"."""
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):

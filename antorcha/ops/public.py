@@ -9,6 +9,7 @@ from ..base import dtype as dt
 from ..base.grad_mode import casting, mode, without_grad
 from ..graph import tape
 from ..graph.tape import state
+from .casts import recast
 from .layout import Meta, core
 from .overlap import check_apart, check_once
 
@@ -97,7 +98,8 @@ def _definition(rec: Record, template: str) -> tuple:
         lines.append(f"if given or dim is MISSING: return rec.call(**respelled(rec, given, dict({everything})))")
     passed = ", ".join([*positional, *star, *(f"{n}={n}" for n in keywords)])
     if rec.autocast:
-        lines.append(f"if casting and this_thread.autocast is not None: return recast(rec.call, rec.autocast, {passed})")
+        asked = "if casting and this_thread.autocast is not None" + (" and out is None" if has_out else "")
+        lines.append(f"{asked}: return recast(rec.call, rec.autocast, {passed})")
     computed = template.format(positional=", ".join(rec.names), tuple="".join(f"{n}, " for n in rec.names), passed=passed).splitlines()
     values = "".join(f"{n}, " for n in rec.names)
     lines += ["try:", *[f"    {line}" for line in computed],
@@ -204,23 +206,6 @@ def _tensor_in(values) -> bool:
 
 
 # -- how the body is called -------------------------------------------------------------------------------------------
-
-def recast(function, kind: str, *args, **given):
-    """`function` of its floating point tensors in the dtype of torch.autocast ("lower"), or in float32 ("full")."""
-    target = mode.autocast
-    d = target if kind == "lower" else dt.float32
-    mode.autocast = None
-    try:
-        return function(*[_as_cast(x, d) for x in args], **{name: _as_cast(x, d) for name, x in given.items()})
-    finally:
-        mode.autocast = target
-
-
-def _as_cast(x, d: dt.dtype):
-    if isinstance(x, core.Tensor):
-        return x.to(d) if x._meta.dtype in (dt.float32, dt.float16, dt.bfloat16) and x._meta.dtype is not d else x
-    return type(x)([_as_cast(y, d) for y in x]) if type(x) in (list, tuple) else x
-
 
 def computing(rec: Record) -> str:
     """Lines that compute an operator's result by its body."""

@@ -28,9 +28,10 @@ from ..graph.node import View
 from ..graph.tape import LONGEST, state
 from . import derivative
 from .bounds import require
+from .casts import recast
 from .derivative import saving
 from .layout import Meta, core
-from .public import postponed, recast
+from .public import postponed
 from .rewriting import Text, Untold, place_of
 
 _PLAIN = frozenset((type(None), type(Ellipsis), str, dt.dtype, View, Meta))

@@ -26,9 +26,10 @@ from ..base.grad_mode import mode
 from ..graph import tape
 from ..graph.node import Form, Lanes, Static, dense, form
 from ..graph.tape import state
+from .casts import ON_GPU
 from .derivative import Terms
 from .layout import NUMBERS, Meta, broadcast_shapes, broadcast_view, core, meta, number, result_dtype
-from .public import computing, public, recast, store_out  # noqa: F401 (a record's vocabulary)
+from .public import computing, public, store_out  # noqa: F401 (a record's vocabulary)
 from .strides import of_copy, of_elements, order, reordered
 
 RECORDS: dict[str, Record] = {}
@@ -47,7 +48,7 @@ class Record:
         self.unread = False         # a constant nobody will see: scatters write over all of it
         self.moves = False          # gives elements on as they are
         self.exact_numbers = ()     # of two tensors, which are not rounded to 16-bit floats as others are if numbers stand for them
-        self.autocast = None        # inside of torch.autocast inputs are cast: "lower" to its dtype, "full" to float32
+        self.autocast = ON_GPU.get(name)        # how inputs are cast inside of torch.autocast; see casts.py
         self.late_error = IndexError        # what an index out of its dimension raises when the value is computed; None: there is none
         self.bare = False           # the body makes one node, of the inputs with a derivative in their order, or (of a view) none
         self.at_once = None         # of the arguments: the result, where it need not be recorded; None: the body is called

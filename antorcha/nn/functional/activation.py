@@ -95,7 +95,7 @@ def softsign(input):
     return input / (1 + input.abs())
 
 
-@recalled
+@recalled(autocast="lower")
 def prelu(input, weight):
     """x where positive, else weight * x; one weight, or one for each channel."""
     if weight.numel() != 1:

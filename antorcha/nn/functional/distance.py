@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ...ops.casts import FULL_ON_GPU
 from ...ops.recall import recalled
 from ...ops.record import core, result_dtype
 
 
-@recalled
+@recalled(autocast=FULL_ON_GPU)
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     """The cosine of the angle between vectors along `dim`, each norm taken as at least `eps`. The tensors are broadcast first, so that
     the vectors are as long as they are in the result's shape."""
@@ -23,7 +24,7 @@ def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
     return (x1 - x2 + eps).norm(p, -1, keepdim)
 
 
-@recalled
+@recalled(autocast=FULL_ON_GPU)
 def pdist(input, p=2.0):
     """The p-norms of the differences of all pairs of rows of (N, M): the upper triangle of a matrix of distances, N (N - 1) / 2."""
     if input.dim() != 2:

@@ -348,7 +348,7 @@ def _no_probability(found: float) -> Exception:
                                 "Take the sigmoid first, or give logits to binary_cross_entropy_with_logits."))
 
 
-@recalled(autocast="full")
+@recalled(autocast={"cpu": "full", "cuda": "refused"})
 def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
     """-(t log x + (1 - t) log(1 - x)), the logarithms at least -100. RuntimeError for x in memory that are not within [0, 1]."""
     if input.shape != target.shape:

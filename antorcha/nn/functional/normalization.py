@@ -7,6 +7,7 @@ import math
 from ...base import dtype as dt
 from ...base.errors import message
 from ...core.autograd import no_grad
+from ...ops.casts import FULL_ON_GPU
 from ...ops.padding import pad
 from ...ops.pointwise import div
 from ...ops.recall import recalled
@@ -76,7 +77,7 @@ def native_layer_norm(input: Tensor, normalized_shape, weight: Tensor, bias: Ten
     return out, mean.to(d), (variance + eps).rsqrt().to(d)
 
 
-@recalled
+@recalled(autocast=FULL_ON_GPU)
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     """(x - mean) / sqrt(variance + eps) over the last dimensions, times weight plus bias. Ba et al., 2016."""
     shape = tuple(normalized_shape)
@@ -89,10 +90,14 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     return _layer_norm(input, *_moments(widened(input), dims), dims, weight, bias, eps)
 
 
-@wide
-@recalled
+@recalled(autocast=FULL_ON_GPU)
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """x / sqrt(mean(x**2) + eps) over the last dimensions, times weight. Zhang and Sennrich, 2019."""
+    return _rms_norm(input, normalized_shape, weight, eps)
+
+
+@wide
+def _rms_norm(input, normalized_shape, weight, eps):
     shape = tuple(normalized_shape)
     if not shape:
         raise RuntimeError("rms_norm: Expected normalized_shape to be at least 1-dimensional; received ()")
@@ -223,7 +228,7 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
     return in_order(_batch_norm(whole, None, None, weight, bias, True, momentum, eps)[0].reshape(input.shape))
 
 
-@recalled
+@recalled(autocast=FULL_ON_GPU)
 @keeping_format
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     """Normalisation of groups of channels of each sample. Wu and He, 2018."""
