@@ -128,3 +128,10 @@ def test_errors():
     for function in (torch.igamma, S.zeta, S.chebyshev_polynomial_t):
         with pytest.raises(TypeError, match="must be Tensor"):
             function(2, 3)
+
+
+def test_recurrences_of_polynomials_round_once():
+    """x * x - 1, the polynomial of degree 2, is exact but for one rounding."""
+    x = np.random.default_rng(0).standard_normal(500).astype(np.float32) * 3
+    found = torch.special.hermite_polynomial_he(torch.tensor(x), 2).numpy()
+    np.testing.assert_array_equal(found, (x.astype(np.float64) ** 2 - 1).astype(np.float32))

@@ -340,7 +340,8 @@ def _polynomial(name: str, text: str, first, step, shift=None) -> None:
     operator(name=f"special_{name}", namespace="special")(function)
 
 
-def _twice(k, x, p, q): return (x + x) * p - q
+def _less(a, b, c): return pw.axpy_(-c, b, a)       # a * b - c, rounded once, as in PyTorch: each step magnifies what is lost
+def _twice(k, x, p, q): return _less(x + x, p, q)
 def _shifted(x): return x + x - 1
 
 
@@ -351,9 +352,9 @@ for kind, first, described in (("t", lambda x: x, "first"), ("u", lambda x: x + 
                 _twice, _shifted)
 
 _polynomial("hermite_polynomial_h", "The Hermite polynomial of degree n, orthogonal with the weight exp(-x^2).",
-            lambda x: x + x, lambda k, x, p, q: (x + x) * p - 2 * k * q)
+            lambda x: x + x, lambda k, x, p, q: _less(x + x, p, 2 * k * q))
 _polynomial("hermite_polynomial_he", "The Hermite polynomial of degree n, orthogonal with the weight exp(-x^2 / 2).",
-            lambda x: x, lambda k, x, p, q: x * p - k * q)
+            lambda x: x, lambda k, x, p, q: _less(x, p, k * q))
 _polynomial("laguerre_polynomial_l", "The Laguerre polynomial of degree n.",
             lambda x: 1 - x, lambda k, x, p, q: ((2 * k + (1 - x)) * p - k * q) / (k + 1))
 _polynomial("legendre_polynomial_p", "The Legendre polynomial of degree n.",
