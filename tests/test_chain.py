@@ -163,3 +163,25 @@ def test_a_kept_plan_holds_no_memory_of_the_recording(settled):
     for _ in range(5):
         step()
     assert memory.allocator.allocated <= before
+
+
+@pytest.mark.parametrize("target", ["llvm", "interp"])
+def test_a_value_takes_over_the_memory_of_what_is_last_read_for_it(target, monkeypatch):
+    """The derivative of a hidden layer, which is computed of that layer row by row."""
+    def step():
+        random = np.random.RandomState(0)
+        x, w, b, v = tensor(random, 3001, 9), tensor(random, 100, 9), tensor(random, 100), tensor(random, 1, 100)
+        x = x.detach()
+        F.mse_loss(F.linear(torch.relu(F.linear(x, w, b)), v), x[:, :1]).backward()
+        return [t.grad.numpy() for t in (w, b, v)]
+
+    with monkeypatch.context() as m:
+        m.setattr(config, "eager", True)
+        expected = step()
+    monkeypatch.setattr(config, "target", target)
+    flush.clear()
+    agree(step(), expected)
+    shared = [(read, written) for k in flush.last().kernels() if k["kind"] == "chain" for body in k["program"].call.all_bodies()
+              for c in body.calls for read in c.reads for written in c.writes
+              if read[0] == written[0] == "inner" and read != written and body.offsets[read] == body.offsets[written]]
+    assert shared

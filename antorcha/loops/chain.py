@@ -134,7 +134,9 @@ class _Body:
                     nbytes = inner.parts[b[1]] if b[0] == "part" else nodes[b[1]].numel * nodes[b[1]].dtype.itemsize
                     found[b] = (found.get(b, (k,))[0], k, nbytes)
         layout = Layout()
-        self.temporaries, self.offsets = layout.place(found), layout.offsets
+        places = _taken_over(self.calls, found)
+        self.temporaries = layout.place({b: entry for b, entry in found.items() if places[b] == b})
+        self.offsets = {b: layout.offsets[place] for b, place in places.items()}
         self.holds = {(w.number, w.which != "value") for w in self.windows.values() if isinstance(w, Held)}
         self.held: dict = {}
         used = {b[1] for c in self.calls for b in (*c.reads, *c.writes) if b[0] == "window"}
@@ -190,6 +192,23 @@ class _Body:
         if w.chunked:
             patches.append((at, 0, 1, 1, 0, w.chunked * size))
         return ("ptr", self.outer(w.source), offset)
+
+
+def _taken_over(calls: list[Call], found: dict) -> dict:
+    """buffer -> the one whose memory it takes over, or itself: the last call that reads that one writes it, each element after what was at
+    its place has been read. So a block takes fewer lines of cache. `found`: as for `Layout.place`; what lies longer now does so there."""
+    places = {b: b for b in found}
+    for b, (first, last, nbytes) in list(found.items()):
+        call = calls[first]
+        for a, at in call.read_at.items():
+            if at and a in found and found[a][1:] == (first, nbytes) and found[a][0] < first and b in call.written_at:
+                v, order = call.written_at[b]
+                if v is at[0] and at[1] <= order:
+                    place = places[b] = places[a]
+                    found[a] = (found[a][0], -1, nbytes)        # nobody else takes it
+                    found[place] = (found[place][0], last, nbytes)
+                    break
+    return places
 
 
 class ChainProgram:
