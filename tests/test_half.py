@@ -276,6 +276,18 @@ def test_a_batch_is_normalised_by_moments_kept_in_16_bits(dtype, shape):
     assert torch.equal(nn.functional.batch_norm(x, None, None, training=True), expected)
 
 
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("p", [1, 2, 3.0])
+def test_the_derivative_of_renorm_is_rounded_once(dtype, p):
+    generator = np.random.default_rng(7)
+    x, g = (torch.from_numpy(generator.standard_normal((5, 6, 7))).to(dtype) for _ in range(2))
+    half, full = (t.requires_grad_() for t in (x.clone(), x.double()))
+    torch.renorm(half, p, 1, 2.0).backward(g)
+    torch.renorm(full, p, 1, 2.0).backward(g.double())
+    error = (half.grad.double() - full.grad).abs()
+    assert (error <= 0.51 * torch.finfo(dtype).eps * full.grad.abs() + 1e-6).all()
+
+
 def test_powers_of_bfloat16_are_products_that_are_each_rounded():
     x = torch.linspace(0.3, 3, 50).bfloat16()
     assert torch.equal(x ** 3, x * x * x) and torch.equal(x ** -2, 1 / (x * x)) and torch.equal(x ** -0.5, 1 / x.sqrt())

@@ -9,7 +9,7 @@ from . import pointwise as pw
 from .contraction import check_dtypes
 from .linalg import check_matrix, inverse_
 from .parts import imag_, real_
-from .record import check_tensor, core, normalize_dim, normalize_dims, operator
+from .record import check_tensor, core, normalize_dim, normalize_dims, operator, rounded, widened
 from .reduction import _restore
 from .spectral import svdvals
 
@@ -242,7 +242,23 @@ def cdist(x1: Tensor, x2: Tensor, p=2.0, compute_mode="use_mm_for_euclid_dist_if
     return vector_norm_(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, (-1,), False)
 
 
-@operator(inplace=True)
+def _lengths(x, p, dim: int) -> tuple:
+    """(norms of the slices along `dim`, the dimensions of each)."""
+    dims = tuple(i for i in range(x.dim()) if i != dim % x.dim())
+    return vector_norm(x, p, dims, True, dtype=x._meta.dtype.compute), dims
+
+
+def _renorm_grad(g, x, p, dim, maxnorm):
+    d, x, g = x._meta.dtype, widened(x), widened(g)
+    length, dims = _lengths(x, p, dim)
+    inverse = 1 / (length + 1e-7)
+    along = (real_(g * x.conj()) if x.is_complex() else g * x).sum(dims, True)
+    turned = g - inverse * _vector_norm_grad(along, x, p, dims, True, length)
+    return rounded(pw.where(length > maxnorm, maxnorm * inverse * turned, g), d)
+
+
+@operator(inplace=True, holomorphic=False, grad=dict(
+    input=lambda g, input, p, dim, maxnorm: _renorm_grad(g, input, p, dim, maxnorm)))
 def renorm(input: Tensor, p, dim, maxnorm) -> Tensor:
     """Each slice along `dim` scaled down to the p-norm `maxnorm` where its norm is greater."""
     if input.dim() < 2:
@@ -252,5 +268,5 @@ def renorm(input: Tensor, p, dim, maxnorm) -> Tensor:
     if maxnorm < 0:
         raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     d = normalize_dim("renorm", dim, input.dim())
-    length = vector_norm(input, p, tuple(i for i in range(input.dim()) if i != d), True, dtype=input._meta.dtype.compute)
+    length, _ = _lengths(input, p, d)
     return input * pw.where(length > maxnorm, maxnorm / (length + 1e-7), 1.0).to(input._meta.dtype.to_real())
