@@ -24,7 +24,7 @@ from .reduction import reduce
 from .resampling import resample, resample_all, spans
 from .strides import keeping_format, of_format, suggested
 from .view import SCATTER, viewed
-from .windows import UNROLLED, each, places, spread, surround, window_sum, window_sums, windows
+from .windows import UNROLLED, each, places, spread_in_order, surround, window_sum, window_sums, windows
 
 Tensor = "Tensor"
 
@@ -204,7 +204,7 @@ def _wide(input):
     return input if input._meta.dtype.compute is input._meta.dtype else input.to(input._meta.dtype.compute)
 
 
-@operator(name="narrow_sums", public=False, grad=dict(input=lambda g, input_shape, size, stride, padding, dtype: spread(
+@operator(name="narrow_sums", public=False, grad=dict(input=lambda g, input_shape, size, stride, padding, dtype: spread_in_order(
     g.to(dtype), size, stride, padding, input_shape[-len(size):])))
 def _narrow_sums(input: Tensor, size, stride, padding, count, dtype):
     """`window_sums` in float32 of 16-bit floats, whose derivative PyTorch adds up in 16 bits (in three dimensions it has none)."""

@@ -135,9 +135,9 @@ def window_sums(x, size: tuple, stride: tuple, padding: tuple, count: tuple):
     return x
 
 
-@operator(name="spread", public=False, grad=dict(input=lambda g, input_shape, size, stride, padding: window_sums(
+@operator(name="spread_in_order", public=False, grad=dict(input=lambda g, input_shape, size, stride, padding: window_sums(
     g.to(g.dtype.compute), size, stride, padding, input_shape[-len(size):]).to(g.dtype)))
-def spread(input: Tensor, size, stride, padding, lengths):
+def spread_in_order(input: Tensor, size, stride, padding, lengths):
     """The transpose of `window_sums` over `lengths` elements, in the dtype of `input`: each place is the sum of the elements of its
     windows, one after the other in the order of memory."""
     lead = input.dim() - len(size)
