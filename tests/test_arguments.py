@@ -12,3 +12,74 @@ def test_embedding_bag_takes_the_old_order():
     with pytest.warns(UserWarning, match="embedding_bag"):
         old = F.embedding_bag(weight, indices, mode="sum")
     assert old.tolist() == F.embedding_bag(indices, weight, mode="sum").tolist() == [[2.0, 4.0], [14.0, 16.0]]
+
+
+X, L = torch.ones(2, 3), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+MISTAKES = {
+    "relu": (lambda: F.relu(L), "input", 1, "Tensor"),
+    "relu_": (lambda: torch.relu_(L), "input", 1, "Tensor"),
+    "linear": (lambda: F.linear(X, L), "weight", 2, "Tensor"),
+    "cross_entropy": (lambda: F.cross_entropy(L, torch.tensor([0, 1])), "input", 1, "Tensor"),
+    "cross_entropy of labels": (lambda: F.cross_entropy(X, [0, 1]), "target", 2, "Tensor"),
+    "mse_loss": (lambda: F.mse_loss(X, L), "target", 2, "Tensor"),
+    "mse_loss by name": (lambda: F.mse_loss(X, target=L), "target", 2, "Tensor"),
+    "softmax": (lambda: F.softmax(L, 0), "input", 1, "Tensor"),
+    "dropout": (lambda: F.dropout(L), "input", 1, "Tensor"),
+    "batch_norm": (lambda: F.batch_norm(L, None, None, training=True), "input", 1, "Tensor"),
+    "layer_norm": (lambda: F.layer_norm(L, (3,)), "input", 1, "Tensor"),
+    "embedding": (lambda: F.embedding([0, 1], X), "in", 1, "Tensor"),
+    "conv2d": (lambda: F.conv2d(L, X), "input", 0, "Tensor"),
+    "argmax": (lambda: torch.argmax(L), "input", 1, "Tensor"),
+    "matmul": (lambda: torch.matmul(X, L), "other", 2, "Tensor"),
+    "gather": (lambda: torch.gather(X, 0, [[0]]), "index", 3, "Tensor"),
+    "zeros_like": (lambda: torch.zeros_like(L), "input", 1, "Tensor"),
+    "clone": (lambda: torch.clone(L), "input", 1, "Tensor"),
+    "cumsum": (lambda: X.cumsum([1.0]), "dim", 2, "int"),
+    "unsqueeze": (lambda: X.unsqueeze(None), "dim", 2, "int"),
+    "atleast_1d": (lambda: torch.atleast_1d(L), "tensors", 1, "Tensor"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_list_for_a_tensor_is_a_type_error_that_names_the_argument(name):
+    call, argument, position, kind = MISTAKES[name]
+    with pytest.raises(TypeError, match=rf"\(\): argument '{argument}.*' .*must be {kind}.*, not (list|NoneType)") as error:
+        call()
+    assert not position or f"(position {position})" in str(error.value)
+
+
+@pytest.mark.parametrize("where", ["in memory", "to be computed", "in a training step"])
+def test_binary_cross_entropy_refuses_what_is_no_probability(where):
+    values = torch.tensor([0.5, 0.9, 1.25, 0.1])
+    target, bias = torch.ones(4), torch.zeros(4, requires_grad=True)
+    with pytest.raises(RuntimeError, match="all elements of input should be between 0 and 1") as error:
+        if where == "in memory":
+            F.binary_cross_entropy(values, target)
+        elif where == "to be computed":
+            F.binary_cross_entropy(values * 1, target).item()
+        else:
+            loss = F.binary_cross_entropy(values + bias, target)
+            loss.backward()
+            loss.item()
+    assert where == "in memory" or __file__ in str(error.value)
+    with pytest.raises(RuntimeError, match="between 0 and 1"):
+        F.binary_cross_entropy(torch.full((3,), float("nan")) * 1, torch.ones(3), weight=torch.ones(3)).tolist()
+    assert F.binary_cross_entropy(values.clamp(0, 1) * 1, target, reduction="none").tolist()[2] == 0.0
+
+
+def test_binary_cross_entropy_refuses_at_each_call():
+    for k in range(8):          # the fourth call of a kind is written out
+        x = torch.tensor([0.25, 0.5]) * 2
+        y = F.binary_cross_entropy(x + (1 if k % 2 else 0), torch.ones(2))
+        if k % 2:
+            with pytest.raises(RuntimeError, match="between 0 and 1"):
+                y.item()
+        else:
+            assert y.item() == pytest.approx(0.34657359)
+
+
+def test_lists_of_parameters_are_shown_by_dtype_and_tables_by_type():
+    p = torch.nn.Parameter(torch.ones(2, 3))
+    assert repr(torch.nn.ParameterList([p, 1])) == ("ParameterList(\n    (0): Parameter containing: [torch.float32 of size 2x3]\n"
+                                                    "    (1): Object of type: int\n)")
+    assert "(a): Parameter containing: [torch.FloatTensor of size 2x3]" in repr(torch.nn.ParameterDict({"a": p}))

@@ -21,7 +21,7 @@ F1, F2 = Static(casts=(dt.float32,)), Static(casts=(dt.float32,) * 2)
 
 
 class Operator:
-    uses_index, unread, scalar, combine, host, late_error = False, False, None, None, None, IndexError
+    uses_index, unread, scalar, combine, host, late_error, complaint = False, False, None, None, None, IndexError, None
 
     def __init__(self, name, family, **fields):
         self.name, self.family = name, family

@@ -438,3 +438,9 @@ def test_another_modules_pickler_is_asked():
     buffer.seek(0)
     loaded = torch.load(buffer, weights_only=False)
     assert loaded["f"](loaded["t"]).tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, pickle.UnpicklingError])
+def test_what_is_no_checkpoint_is_an_error_of_either_class(kind):
+    with pytest.raises(kind):
+        torch.load(io.BytesIO(pickle.dumps([1, 2])))

@@ -30,7 +30,7 @@ CASES = {
                                       RuntimeError, ("int64", "target.to(torch.float32)")),
     "a batch of classes for one sample": (lambda: nn.functional.nll_loss(torch.ones(3), torch.tensor([0, 1])), ValueError, ("size 1", "2")),
     "classes for another batch": (lambda: nn.functional.nll_loss(torch.ones(4, 3), torch.tensor([0, 1])), ValueError, ("(4)", "(2)")),
-    "lists for tensors": (lambda: torch.index_select(torch.ones(2), 0, [1]), TypeError, ("'index' must be Tensor, not list",)),
+    "lists for tensors": (lambda: torch.index_select(torch.ones(2), 0, [1]), TypeError, ("'index' (position 3) must be Tensor, not list",)),
     "arrays for tensors": (lambda: nn.Linear(2, 2)(np.ones((1, 2))), TypeError, ("linear", "'input'", "not ndarray")),
     "nothing for a tensor": (lambda: torch.addr(torch.ones(2, 2), None, torch.ones(2)), TypeError, ("'vec1'", "not NoneType")),
     "a fraction of a dimension": (lambda: torch.fft.fft2(torch.ones(2, 2), dim=(0.5, 1)), TypeError, ("'dim'", "float")),

@@ -56,12 +56,13 @@ def torch_functions() -> dict:
         out.setdefault(name, _method(name))
     for name in list(out):
         if hasattr(Tensor, name + "_") and name not in ("requires_grad", "copy", "resize", "set", "detach"):
-            out[name + "_"] = getattr(Tensor, name + "_")
+            out[name + "_"] = _method(name + "_")
     return out
 
 
 def _method(name):
     def function(input, *args, **kwargs):
+        record.check_tensor(name, "input", input, 1)
         return getattr(input, name)(*args, **kwargs)
     function.__name__ = function.__qualname__ = name
     function.__doc__ = getattr(Tensor, name).__doc__
@@ -155,6 +156,8 @@ def equal(self, other) -> bool:
 
 def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     """Where |input - other| <= atol + rtol * |other|, or both are equal."""
+    for i, (name, x) in enumerate((("input", input), ("other", other)), 1):
+        record.check_tensor("isclose", name, x, i)
     if input.dtype is not other.dtype:
         raise RuntimeError(
             f"isclose: expected input and other of one dtype; received {input.dtype} and {other.dtype}. Convert one of them."

@@ -31,8 +31,12 @@ def inplace(t: Tensor, function, args, kwargs=None, name: str = "in-place", apar
     They may where what is written to each does not depend on what it was (`repeated`); numbers may then come from anywhere."""
     if kwargs is None:
         kwargs = {}
-    if not (repeated or t._meta.view.dense):
-        check_once(name, t)
+    try:
+        if not (repeated or t._meta.view.dense):
+            check_once(name, t)
+    except AttributeError:
+        record.check_tensor(name, "input", t, 1)
+        raise
     tracked, storage = t._rg, t.storage
     for a in (*args, *kwargs.values()) if kwargs else args:
         if isinstance(a, Tensor):

@@ -10,6 +10,7 @@ a record is in memory. `ArchiveReader` checks whatever it is told by the file ag
 from __future__ import annotations
 
 import mmap
+import pickle
 import struct
 import zipfile
 import zlib
@@ -31,8 +32,8 @@ _UTF8 = 0x800  # general purpose flag: the name is UTF-8
 _DATE, _TIME = 33, 0  # 1980-01-01 00:00: equal content gives equal files
 
 
-class ArchiveError(RuntimeError):
-    """The file is no checkpoint, or a damaged one."""
+class ArchiveError(pickle.UnpicklingError, RuntimeError):
+    """The file is no checkpoint, or a damaged one: an error of either class in PyTorch, by what it is damaged in."""
 
 
 def _short(value: int) -> int:

@@ -528,9 +528,8 @@ class Plan:
 def late_error(op, where, size: int, code: int) -> Exception:
     """What a check noted, as an error of operator `op`: `code` as a kernel writes it, `where` the operator was recorded."""
     index = code - 1 if code > 0 else code - size
-    return op.late_error(
-        f"{op.name}: expected an index in [{-size}, {size}) for a dimension of size {size}; received {index}.{_where(where)}"
-    )
+    complaint = op.complaint or f"{op.name}: expected an index in [{-size}, {size}) for a dimension of size {size}; received {index}."
+    return op.late_error(f"{complaint}{_where(where)}")
 
 
 def _integer(x, boolean: bool) -> int:

@@ -9,7 +9,7 @@ from ..base.formats import preserve_format
 from ..graph.node import Node, Static, dense
 from .placement import device_name, place
 from .recall import deprecated
-from .record import Record, core, meta, number, rounded
+from .record import Record, check_tensor, core, meta, number, rounded
 from .strides import of_copy, of_format
 from .view import sizes
 
@@ -71,6 +71,7 @@ def _filled(name: str, value, text: str):
     factory.__doc__ = f"A tensor of the given size {text}."
 
     def like(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=preserve_format, pin_memory=False):
+        check_tensor(f"{name}_like", "input", input, 1)
         m = input._meta
         result = full_of(m.view.shape, value, dtype or m.dtype, m.device if device is None else device_name(device),
                          layout=of_copy(f"{name}_like", m.view, memory_format or preserve_format))
@@ -109,6 +110,7 @@ def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, re
 def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=preserve_format,
               pin_memory=False):
     """A tensor with the shape, the dtype and (unless a memory format is given) the order in memory of `input` filled with one value."""
+    check_tensor("full_like", "input", input, 1)
     m = input._meta
     result = full(m.view.shape, fill_value, dtype=dtype or m.dtype, device=device or m.device)
     wanted = of_copy("full_like", m.view, memory_format or preserve_format)

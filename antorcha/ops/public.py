@@ -10,7 +10,7 @@ from ..base.grad_mode import casting, mode, without_grad
 from ..graph import tape
 from ..graph.tape import state
 from .casts import recast
-from .layout import Meta, core
+from .layout import Meta, core, number
 from .overlap import check_apart, check_once
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def public(rec: Record, template, **names):
     """The function of a record: the declaration's parameters, then `out=`; the lines of `template` (a text, or what gives it) compute
     `result`."""
     space = {"rec": rec, "this_thread": mode, "without_grad": without_grad, "casting": casting, "state": state, "store_out": store_out,
-             "settled": _settled, "respelled": _respelled, "reordered": _reordered, "spread": _spread, "mistyped": _mistyped,
+             "settled": _settled, "respelled": _respelled, "reordered": _reordered, "spread": _spread, "mistyped": mistyped,
+             "kinds": rec.function.__annotations__,
              "recast": recast, "MISSING": MISSING, **names}
 
     def definition():
@@ -100,10 +101,12 @@ def _definition(rec: Record, template: str) -> tuple:
     if rec.autocast:
         asked = "if casting and this_thread.autocast is not None" + (" and out is None" if has_out else "")
         lines.append(f"{asked}: return recast(rec.call, rec.autocast, {passed})")
+    several = f"*{rec.variadic}, " if rec.variadic else ""
+    values = "".join(f"{n}, " for n in rec.names) + several
+    named = f"(*rec.names, *['{rec.variadic}'] * len({rec.variadic}))" if rec.variadic else "rec.names"
     computed = template.format(positional=", ".join(rec.names), tuple="".join(f"{n}, " for n in rec.names), passed=passed).splitlines()
-    values = "".join(f"{n}, " for n in rec.names)
     lines += ["try:", *[f"    {line}" for line in computed],
-              f"except (AttributeError, KeyError, RuntimeError) as error: mistyped(rec, ({values}), error); raise"]
+              f"except Exception as error: mistyped(rec.name, {named}, ({values}), error, kinds); raise"]
     inputs = "".join(f"{n}, " for n in (*rec.names, *([rec.variadic] if rec.variadic else [])))
     if rec.family not in ("pointwise", "view") and rec.grad is None:
         lines.append(f"if state.devices: result = settled(result, ({inputs}))")
@@ -141,18 +144,36 @@ def _reordered(rec: Record, values: tuple, arguments: dict) -> dict:
     return {**arguments, **dict(zip(rec.names, tensors)), **dict(zip(keywords, numbers))}
 
 
-def _mistyped(rec: Record, values: tuple, error: AttributeError | KeyError | RuntimeError) -> None:
-    """TypeError if `error` came of an argument that should be a tensor: it lacks a tensor's attribute, or its type has no dtype. An error
-    about devices is made to speak of this call."""
-    if isinstance(error, RuntimeError):
-        if hasattr(error, "devices"):
-            core.blame(error, rec.name, zip(rec.names, values))
-        return
-    kinds = rec.function.__annotations__
-    for place, (name, value) in enumerate(zip(rec.names, values)):
-        blamed = error.obj is value if isinstance(error, AttributeError) else error.args == (type(value),)
-        if blamed and not isinstance(value, core.Tensor) and (value is not None or kinds.get(name) == "Tensor"):
-            raise TypeError(f"{rec.name}(): argument '{name}' (position {place + 1}) must be Tensor, not {type(value).__name__}") from None
+def mistyped(what: str, names: tuple, values: tuple, error: Exception, kinds: dict | None = None) -> None:
+    """TypeError if `error` came of an argument that should be a tensor or a number: it is declared to be a tensor (`kinds`: parameter ->
+    annotation) and is something else, it lacks an attribute of tensors or numbers, or its type has no dtype. An error about devices is made
+    to speak of this call."""
+    if hasattr(error, "devices"):
+        return core.blame(error, what, zip(names, values))
+    kinds = kinds or {}
+    for place, (name, value) in enumerate(zip(names, values), 1):
+        if isinstance(value, core.Tensor):
+            continue
+        kind = kinds.get(name, "")
+        if isinstance(error, AttributeError):
+            blamed = error.obj is value or type(value) in (list, tuple) and type(error.obj) is type(value)      # of these there are copies
+        else:
+            blamed = isinstance(error, KeyError) and error.args == (type(value),)
+        if value is None:
+            blamed &= kind == "Tensor" or not kinds or getattr(error, "name", None) == "__index__"
+        elif "Tensor" in kind and "[" not in kind:
+            blamed |= number(value) is None
+        if blamed:
+            wanted = "int" if getattr(error, "name", None) == "__index__" else "Tensor"
+            raise TypeError(wrong_type(what, name, place, wanted, value)) from None
+
+
+def wrong_type(what: str, name: str, position: int, wanted: str, value) -> str:
+    """What an error says of an argument of another type than the `wanted` one."""
+    place = f" (position {position})" if position else ""
+    several = "Tensor" in wanted and hasattr(value, "__len__") and type(value) is not str
+    hint = f". Make a tensor of it: torch.tensor({name})" if several else ""
+    return f"{what}(): argument '{name}'{place} must be {wanted}, not {type(value).__name__}{hint}"
 
 
 def _spread(rec: Record, rest: tuple, given: dict) -> tuple:

@@ -18,7 +18,7 @@ from ..runtime.void import Void
 from . import factory
 from .complex_numbers import view_as_complex
 from .placement import device_name, place
-from .record import by_lane, core, everywhere, meta, operator
+from .record import by_lane, check_tensor, core, everywhere, meta, operator
 from .strides import of_copy, order
 
 Tensor = "Tensor"
@@ -195,6 +195,7 @@ def randperm(n, *, generator=None, out=None, dtype=dt.int64, layout=None, device
 
 def _like(name: str, input, dtype, device, requires_grad: bool, fmt, make, fill):
     """`make(**of)` with the shape of `input`; where it is to lie otherwise in memory, an empty tensor that `fill` fills."""
+    check_tensor(name, "input", input, 1)
     shape = input._meta.view.shape
     wanted = of_copy(name, input._meta.view, fmt or preserve_format)
     of = dict(dtype=dtype or input.dtype, device=device or input.device)
@@ -244,6 +245,7 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     """1 with probability `input` (elementwise; or `p` everywhere), else 0."""
     if p is not None:
         return mask(tuple(input.shape), p, generator, input).to(input.dtype)
+    check_tensor("bernoulli", "input", input, 1)
     if not input.is_floating_point():
         raise RuntimeError("bernoulli: expected probabilities in a floating point tensor")
     chances = everywhere(input)
@@ -264,6 +266,7 @@ def _check_weights(weights, totals) -> None:
 @by_lane
 def multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
     """Indices drawn with probabilities proportional to the last dimension of `input`."""
+    check_tensor("multinomial", "input", input, 1)
     if input.dim() not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
     if not input.is_floating_point():
@@ -299,6 +302,7 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
 @by_lane
 def poisson(input, generator=None):
     """Poisson numbers with the given rates."""
+    check_tensor("poisson", "input", input, 1)
     rates = np.asarray(core.host(input.detach()), np.float64)
     if not input.is_floating_point():
         raise NotImplementedError(

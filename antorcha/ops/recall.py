@@ -31,7 +31,7 @@ from .bounds import require
 from .casts import recast
 from .derivative import saving
 from .layout import Meta, core
-from .public import postponed
+from .public import mistyped, postponed
 from .rewriting import Text, Untold, place_of
 
 _PLAIN = frozenset((type(None), type(Ellipsis), str, dt.dtype, View, Meta))
@@ -222,16 +222,17 @@ def _passing_on(function, autocast: str | None) -> tuple[str, None, None]:
             f"            _more += *_given.values(),\n"
             f"            return _calls[({types}*map(type, _more), *_given)]({names}*_more)\n"
             f"        return _calls[{types}]({names})\n"
-            f"    except RuntimeError as error: _blamed(error, ({names}*_more), _given); raise\n"), None, None
+            f"    except (AttributeError, RuntimeError) as error: _blamed(error, ({names}*_more), _given); raise\n"), None, None
 
 
-def _blamed(function, error: RuntimeError, values: tuple, given: dict) -> None:
-    """Let an error about devices speak of a call of this function, the last of whose arguments were given by name."""
-    if hasattr(error, "devices"):
-        count = len(values) - len(given)
-        if any(a is not b for a, b in zip(values[count:], given.values())):
-            count = len(values)
-        core.blame(error, function.__name__, [*zip(function.__code__.co_varnames, values[:count]), *given.items()])
+def _blamed(function, error: Exception, values: tuple, given: dict) -> None:
+    """Let an error about the type or the device of an argument speak of a call of this function, the last of whose arguments were given by
+    name: see `mistyped`."""
+    count = len(values) - len(given)
+    if any(a is not b for a, b in zip(values[count:], given.values())):
+        count = len(values)
+    declared = getattr(function, "__wrapped__", function).__code__.co_varnames
+    mistyped(function.__name__, (*declared[:count], *given), (*values[:count], *given.values()), error)
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> None:

@@ -29,7 +29,7 @@ from ..graph.tape import state
 from .casts import ON_GPU
 from .derivative import Terms
 from .layout import NUMBERS, Meta, broadcast_shapes, broadcast_view, core, meta, number, result_dtype
-from .public import computing, public, store_out  # noqa: F401 (a record's vocabulary)
+from .public import computing, public, store_out, wrong_type  # noqa: F401 (a record's vocabulary)
 from .strides import of_copy, of_elements, order, reordered
 
 RECORDS: dict[str, Record] = {}
@@ -50,6 +50,7 @@ class Record:
         self.exact_numbers = ()     # of two tensors, which are not rounded to 16-bit floats as others are if numbers stand for them
         self.autocast = ON_GPU.get(name)        # how inputs are cast inside of torch.autocast; see casts.py
         self.late_error = IndexError        # what an index out of its dimension raises when the value is computed; None: there is none
+        self.complaint = None       # what that error says, where the index stands for a condition; None: of the index
         self.bare = False           # the body makes one node, of the inputs with a derivative in their order, or (of a view) none
         self.at_once = None         # of the arguments: the result, where it need not be recorded; None: the body is called
         self.recalled = True        # its body, if called often, is written out; not one that looks at what is in memory
@@ -205,12 +206,12 @@ def _checked(rec: Record, args):
         if not isinstance(a, core.Tensor):
             n = None if name in rec.tensors else number(a)
             if n is None:
-                raise TypeError(f"{rec.name}(): argument '{name}' must be Tensor or Number, not {type(a).__name__}")
+                raise TypeError(wrong_type(rec.name, name, rec.names.index(name) + 1, "Tensor or Number", a))
             a = n
         out.append(a)
     if not any(isinstance(a, core.Tensor) for a in out):
         name = rec.names[0]
-        raise TypeError(f"{rec.name}(): argument '{name}' (position 1) must be Tensor, not {type(args[0]).__name__}")
+        raise TypeError(wrong_type(rec.name, name, 1, "Tensor", args[0]))
     return tuple(core.together(rec.name, out, names=rec.names) if state.devices else out)
 
 
@@ -427,9 +428,9 @@ def by_lane(function):
     return wrapped
 
 
-def check_tensor(what: str, name: str, x) -> None:
+def check_tensor(what: str, name: str, x, position: int = 0) -> None:
     if not isinstance(x, core.Tensor):
-        raise TypeError(f"{what}(): argument '{name}' must be Tensor, not {type(x).__name__}")
+        raise TypeError(wrong_type(what, name, position, "Tensor", x))
 
 
 __all__ = ["pointwise", "operator", "composite", "wide", "Record", "RECORDS"]

@@ -12,26 +12,26 @@ from ...ops.reduction import log_softmax as _log_softmax
 from ...ops.reduction import softmax as _softmax
 
 
-def _last_dim(name: str, dim, rank: int) -> int:
+def _last_dim(name: str, dim, input) -> int:
     if dim is not None:
         return dim
     warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.")
-    return 0 if rank in (0, 1, 3) else 1
+    return 0 if input.dim() in (0, 1, 3) else 1
 
 
 def softmax(input, dim=None, _stacklevel=3, dtype=None):
     """exp(x) / sum(exp(x)) along `dim`."""
-    return _softmax(input, _last_dim("softmax", dim, input.dim()), dtype)
+    return _softmax(input, _last_dim("softmax", dim, input), dtype)
 
 
 def log_softmax(input, dim=None, _stacklevel=3, dtype=None):
     """log(softmax(x)) along `dim`."""
-    return _log_softmax(input, _last_dim("log_softmax", dim, input.dim()), dtype)
+    return _log_softmax(input, _last_dim("log_softmax", dim, input), dtype)
 
 
 def softmin(input, dim=None, _stacklevel=3, dtype=None):
     """softmax(-x)."""
-    return _softmax(-input, _last_dim("softmin", dim, input.dim()), dtype)
+    return _softmax(-input, _last_dim("softmin", dim, input), dtype)
 
 
 def _inplace_option(function):

@@ -12,10 +12,10 @@ from ...base.errors import message
 from ...ops.activation import logsigmoid
 from ...ops.bounds import Interval, Range, require
 from ...ops.contraction import linear
-from ...ops.index import pick_one
+from ...ops.index import pick, pick_one
 from ...ops.pointwise import sigmoid, where
 from ...ops.recall import recalled, warn, warn_once
-from ...ops.record import broadcast_shapes, core, everywhere, operator, widened
+from ...ops.record import Record, broadcast_shapes, core, everywhere, operator, widened
 from ...ops.reduction import along, reduce
 from .activation import log_softmax
 from .distance import pairwise_distance
@@ -340,17 +340,25 @@ def _bernoulli_terms(input, target):
     weight=lambda g, input, target, reduction: _shared(g * _bernoulli_terms(input, target), None, reduction)))
 def _binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor, reduction):
     loss = _bernoulli_terms(input, target)
-    return _reduced(loss if weight is None else loss * weight, reduction)
+    # Of numbers that are still to be computed a kernel notes it: one outside leads to a place that a table of one zero does not have.
+    outside = ((input >= 0) & (input <= 1)).logical_not().any().to(dt.int64)
+    zero = pick(core.full((1,), 0, loss._meta.dtype, loss._meta.device), [outside], (), (("i", 0),), _PROBABILITIES)
+    return _reduced(loss if weight is None else loss * weight, reduction) + zero
 
 
-def _no_probability(found: float) -> Exception:
-    return RuntimeError(message("binary_cross_entropy", "all elements of input to be probabilities, between 0 and 1", f"{found:g}",
-                                "Take the sigmoid first, or give logits to binary_cross_entropy_with_logits."))
+def _no_probability(found) -> Exception:
+    return RuntimeError(message("binary_cross_entropy", "all elements of input to be probabilities, between 0 and 1", f"{found}",
+                                "Take the sigmoid first, or give logits to binary_cross_entropy_with_logits. (all elements of input should "
+                                "be between 0 and 1)"))
+
+
+_PROBABILITIES = Record("binary_cross_entropy", "gather", late_error=RuntimeError, complaint=str(_no_probability("others")))
 
 
 @recalled(autocast={"cpu": "full", "cuda": "refused"})
 def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
-    """-(t log x + (1 - t) log(1 - x)), the logarithms at least -100. RuntimeError for x in memory that are not within [0, 1]."""
+    """-(t log x + (1 - t) log(1 - x)), the logarithms at least -100. RuntimeError for x outside of [0, 1]: at once if they
+    are in memory, else when the loss is computed."""
     if input.shape != target.shape:
         raise ValueError(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please "
                          "ensure they have the same size.")

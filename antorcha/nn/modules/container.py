@@ -251,14 +251,14 @@ def _as_parameter(value):
     return Parameter(value) if isinstance(value, torch.Tensor) and not isinstance(value, Parameter) else value
 
 
-def _entry(name, value) -> str:
-    """A line of a parameter container's repr."""
+def _entry(name, value, type_of=_typename) -> str:
+    """A line of a parameter container's repr; `type_of` names the type of a tensor."""
     if not isinstance(value, torch.Tensor):
         return f"  ({name}): Object of type: {type(value).__name__}"
     size = "x".join(str(n) for n in value.shape)
-    place = f" (GPU {value.device.index})" if value.device.type != "cpu" else ""
+    place = f" ({value.device})" if value.device.type == "cuda" else ""
     kind = "Parameter" if isinstance(value, Parameter) else "Tensor"
-    return f"  ({name}): {kind} containing: [{_typename(value)} of size {size}{place}]"
+    return f"  ({name}): {kind} containing: [{type_of(value)} of size {size}{place}]"
 
 
 class ParameterList(Module):
@@ -305,7 +305,7 @@ class ParameterList(Module):
         return self
 
     def extra_repr(self) -> str:
-        return "\n".join(_entry(i, value) for i, value in enumerate(self))
+        return "\n".join(_entry(i, value, operator.attrgetter("dtype")) for i, value in enumerate(self))
 
     def __call__(self, *args, **kwargs):
         raise RuntimeError("ParameterList should not be called.")
