@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from ..base import dtype as dt
-from ..base.grad_mode import Cast, mode
+from ..base.grad_mode import casts, mode
 from ..ops.recall import warn
 
 DEVICES = ("cpu", "cuda")
@@ -47,7 +47,7 @@ class autocast:
 
     def __enter__(self):
         self._before.append(mode.autocast)
-        mode.autocast = Cast(self.fast_dtype, self.device) if self._enabled else None
+        mode.autocast = casts(self.fast_dtype, self.device) if self._enabled else None
         return self
 
     def __exit__(self, *error):
@@ -114,7 +114,7 @@ def set_autocast_dtype(device_type: str, dtype) -> None:
 def set_autocast_enabled(device_type, enabled: bool | None = None) -> None:
     """Turn autocast on or off without a context."""
     device_type, enabled = ("cuda", device_type) if enabled is None else (device_type, enabled)
-    mode.autocast = Cast(_chosen[device_type], device_type) if enabled else None
+    mode.autocast = casts(_chosen[device_type], device_type) if enabled else None
 
 
 def get_autocast_gpu_dtype():

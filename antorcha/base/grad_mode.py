@@ -5,6 +5,7 @@ A context variable would be another for each task of a thread's event loop; PyTo
 
 from __future__ import annotations
 
+import functools
 import threading
 from threading import get_ident
 from typing import NamedTuple
@@ -20,6 +21,9 @@ class Cast(NamedTuple):
 
     dtype: object
     device: str
+
+
+casts = functools.cache(Cast)       # of equal ones there is one: a replay knows them by identity
 
 
 class _Mode(threading.local):

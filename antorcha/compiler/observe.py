@@ -20,6 +20,7 @@ import numpy as np
 from ..base.errors import user_line
 from ..base.symbol import Symbol
 from ..core.generator import Generator
+from ..graph.tape import state
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
@@ -108,11 +109,13 @@ class Profile:
     def __enter__(self):
         self.collects = gc.isenabled()
         gc.disable()        # or what it calls would seem to belong to the function
+        state.profiled = True
         sys.setprofile(self._event)
         return self
 
     def __exit__(self, *error):
         sys.setprofile(None)
+        state.profiled = False
         if self.collects:
             gc.enable()
 

@@ -29,12 +29,13 @@ class State:
     computed at once. `backwards`: the recording holds a backward pass. `devices`: there are values elsewhere than on the CPU, `gpus`: also
     on GPUs. `vmap`: what rewrites the nodes recorded for one lane of a batch (`func.lanes`), while a function is mapped; `urgent` then
     calls it after each operation. `watch`: what is told of the recording of a function that is to be replayed (`compiler.observe`).
-    `kept`: what is asked before a storage is given another value, while there are CUDA graphs of the program's own (`cuda.graphs`)."""
+    `kept`: what is asked before a storage is given another value, while there are CUDA graphs of the program's own (`cuda.graphs`).
+    `profiled`: it is found out which code a function runs, which is not to depend on whether calls are being noted."""
 
-    __slots__ = ("unsure", "urgent", "backwards", "devices", "gpus", "watch", "kept", "rewriter", "mapper")
+    __slots__ = ("unsure", "urgent", "backwards", "devices", "gpus", "watch", "kept", "rewriter", "mapper", "profiled")
 
     def __init__(self):
-        self.unsure = self.urgent = self.backwards = self.devices = self.gpus = False
+        self.unsure = self.urgent = self.backwards = self.devices = self.gpus = self.profiled = False
         self.watch = self.kept = self.rewriter = self.mapper = None
 
     @property
