@@ -17,7 +17,7 @@ from ..base.device import device as Device
 from ..base.formats import Size, contiguous_format, preserve_format, strided
 from ..base.grad_mode import mode
 from ..graph import tape
-from ..graph.node import Node, Static, dense, is_row_major
+from ..graph.node import Node, Static, dense
 from ..graph.node import view as make_view
 from ..graph.tape import LONGEST
 from ..ops import arrange, complex_numbers, contraction, placement, record
@@ -25,7 +25,7 @@ from ..ops import pointwise as pw
 from ..ops import view as view_ops
 from ..ops.recall import warn, warn_once
 from ..ops.record import meta
-from ..ops.strides import fills, lies_in, of_format, order, reordered
+from ..ops.strides import fills, lies_in, of_format, order, reordered, stacked
 from ..runtime import flight
 from . import autograd, indexing, override
 from .autograd import Handle
@@ -160,10 +160,7 @@ class Tensor:
 
     def is_contiguous(self, memory_format=contiguous_format) -> bool:
         """Whether elements lie in memory one after the other, the last dimension running fastest, or in the order of another format."""
-        v = self._meta.view
-        if memory_format is contiguous_format:
-            return v.numel == 0 or is_row_major(v.shape, v.strides)
-        return lies_in(v, memory_format)
+        return lies_in(self._meta.view, memory_format)
 
     def is_same_size(self, other) -> bool:
         """Whether the other tensor has the same shape."""
@@ -486,8 +483,6 @@ class Tensor:
 
     def contiguous(self, memory_format=contiguous_format):
         """The tensor itself if its elements lie in the order of the format, else a copy in which they do."""
-        if memory_format is contiguous_format:
-            return self if self.is_contiguous() else contiguous(self)
         v = self._meta.view
         return self if lies_in(v, memory_format) else laid_out(self, of_format("contiguous", v.shape, memory_format))
 
@@ -626,11 +621,7 @@ def _copy_in_order(input: Tensor, dims):
     m = input._meta
     v = reordered(m.view, dims)
     node = Node.of(pw.identity.record, (input.storage.node,), (v,), Static(casts=(m.dtype,)), v.shape, v.numel, m.dtype)
-    whole = dense(v.shape)
-    if dims is not None:
-        strides = dict(zip(dims, whole.strides))
-        whole = make_view(m.view.shape, tuple([strides[d] for d in range(len(dims))]))
-    return make(node, meta(whole, m.dtype, m.device))
+    return make(node, meta(dense(v.shape) if dims is None else stacked(m.view.shape, dims[::-1]), m.dtype, m.device))
 
 
 def flat_of(storage: Storage, m) -> Tensor:

@@ -11,7 +11,7 @@ from functools import wraps
 
 from ..base.errors import message
 from ..base.formats import channels_last, channels_last_3d, contiguous_format, memory_format, preserve_format
-from ..graph.node import View, dense, is_row_major
+from ..graph.node import View, dense, is_row_major, ordered
 from ..graph.node import view as make_view
 from .layout import core
 
@@ -158,7 +158,7 @@ def order(v: View) -> tuple | None:
 
 def reordered(v: View, dims: tuple | None) -> View:
     """The map with its dimensions in another order."""
-    return v if dims is None else make_view(tuple([v.shape[d] for d in dims]), tuple([v.strides[d] for d in dims]), v.offset)
+    return v if dims is None else ordered(v, dims)
 
 
 def keeping_format(body):
