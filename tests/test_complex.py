@@ -169,3 +169,23 @@ def test_a_product_is_one_contraction():
     assert sum(any(node[1] == "contraction" for node in k["nodes"]) for k in flush.last().kernels()) == 1
     np.testing.assert_allclose(found[:, 1:], a @ b[:, 1:], rtol=1e-6)
     assert np.isinf(found.real[:, 0]).all() and np.isinf(found.imag[:, 0]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
+def test_powers_are_those_of_the_c_library_to_the_last_bit(dtype):
+    """NumPy's are, but of whole exponents."""
+    kind = DTYPES[dtype][0]
+    z, w = 4 * numbers(40, 30, dtype=kind).T, 4 * numbers(40, 30, seed=1, dtype=kind).T
+    power = torch.from_numpy(z) ** torch.from_numpy(w)
+    np.testing.assert_array_equal(power.numpy(), np.power(z, w))
+    assert power.stride() == (1, 30)
+    zeros = torch.zeros(2, dtype=dtype)
+    assert (zeros ** 0).tolist() == [1, 1] and (zeros ** (2 + 1j)).tolist() == [0, 0] and (zeros ** torch.tensor(1.5)).tolist() == [0, 0]
+
+
+def test_derivatives_of_powers():
+    z, w = (torch.tensor(numbers(5, seed=s)).requires_grad_() for s in (1, 2))
+    real = torch.tensor([0.5, 1.5, 2.0, 2.5, 3.0], dtype=torch.float64, requires_grad=True)
+    for function, inputs in ((torch.pow, (z, w)), (torch.pow, (z, real)), (torch.pow, (real, w)), (lambda z: z ** -1, (z,)),
+                             (lambda z: z ** -0.5, (z,)), (lambda z: z ** 1, (z,)), (lambda z: 2 ** z, (z,))):
+        assert torch.autograd.gradcheck(function, inputs)

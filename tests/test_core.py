@@ -345,6 +345,20 @@ def test_a_power_of_a_half_is_the_root_and_has_its_derivative():
     assert y.tolist() == [2.0, 3.0] and x.grad.tolist() == pytest.approx([0.25, 1 / 6])
 
 
+@pytest.mark.parametrize("exponent", [1, 2, 3, 0.5, -1, -2, -0.5])
+def test_powers_of_common_exponents_and_their_derivatives_are_made_of_products_and_roots(exponent):
+    from antorcha.graph import flush
+
+    x = torch.tensor([0.5, 1.5, 4.0], requires_grad=True)
+    y = x ** exponent
+    y.sum().backward()
+    assert y.tolist() == pytest.approx((x.detach().numpy() ** exponent).tolist())
+    kernels = flush.last().kernels()
+    assert x.grad.tolist() == pytest.approx((exponent * x.detach().numpy() ** (exponent - 1)).tolist())
+    if exponent in (2, 3, -1):
+        assert not any(node[1] == "pow" for kernel in kernels + flush.last().kernels() for node in kernel["nodes"])
+
+
 def test_a_tensor_overwritten_with_constants_goes_on_requiring_grad():
     for change in (
         lambda u: u.fill_(2.0),

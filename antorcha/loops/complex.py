@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 
-from ..base import dtype as dt
 from . import ir
 from . import math as lm
 from .ir import Pair, absolute, maximum, minimum, select
@@ -132,26 +131,6 @@ def atanh(z: Pair) -> Pair:
 
 
 atan = _turned(atanh)
-
-
-def _exact_log(z: Pair) -> Pair:
-    """log z of float32 with the parts correctly rounded, the real one from a rounded |z|, as C's libraries have it."""
-    single = z.re.dtype
-    if single is dt.float64:
-        return log(z)
-    double = Pair(z.re.cast(dt.float64), z.im.cast(dt.float64))
-    size = magnitude(double).cast(single).cast(dt.float64)
-    return Pair(lm.log(size).cast(single), angle(double).cast(single))
-
-
-def power(z: Pair, w) -> Pair:
-    """exp(w log z); 0 to a power with positive real part is 0, anything to the power 0 is 1. An error of the logarithm grows by w."""
-    w = z._other(w) if not isinstance(w, Pair) else w
-    z = z if isinstance(z, Pair) else w._other(z)
-    found = exp(w * _exact_log(z))
-    zero = z.re.eq(0.0) & z.im.eq(0.0)
-    nothing = w.re.eq(0.0) & w.im.eq(0.0)
-    return Pair(select(nothing, 1.0, select(zero, 0.0, found.re)), select(nothing, 0.0, select(zero, 0.0, found.im)))
 
 
 def sigmoid(z: Pair) -> Pair: return 1.0 / (1.0 + exp(-z))

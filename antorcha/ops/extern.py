@@ -6,7 +6,8 @@ from ..base import dtype as dt
 from ..graph import tape
 from ..graph.node import Node, Static, dense
 from ..graph.tape import state
-from .record import Record, core, meta
+from .record import Record, broadcast_shapes, core, meta
+from .strides import of_elements, order
 
 OUTPUT = Record("output", "output")
 
@@ -30,3 +31,12 @@ def run(op: Record, inputs, outputs, **params):
     return out
 
 
+def elementwise(op: Record, input, other, d: dt.dtype, **params):
+    """A routine of NumPy on the broadcast elements of two tensors, in dtype `d`; the result lies as that of any operator of elements."""
+    shape = broadcast_shapes(op.name, tuple(input.shape), tuple(other.shape))
+    inward = order(of_elements([input._meta.view, other._meta.view], shape))
+    pair = input.expand(shape), other.expand(shape)
+    if inward is None:
+        return run(op, pair, [(shape, d)], **params)[0]
+    out = run(op, [x.permute(inward) for x in pair], [(tuple(shape[i] for i in inward), d)], **params)[0]
+    return out.permute(tuple(inward.index(i) for i in range(len(shape))))

@@ -12,6 +12,7 @@ from ..loops import ir
 from ..loops import math as lm
 from . import pointwise as pw
 from .comparison import isfinite
+from .extern import elementwise, host_op
 from .parts import complex_, imag_, real_
 from .record import check_tensor, comparison, core, floating, number, operator, pointwise, same, widened
 from .samples import binary, unary
@@ -184,19 +185,12 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
     return heaviside_(input, values)
 
 
-def _host_binary(function):
-    """A function of two integer tensors, computed by NumPy."""
-    from .extern import host_op, run
-    op = host_op(function.__name__, lambda a, b: (function(a, b),))
-
-    def body(input, other):
-        input, other = core.broadcast_tensors(input, other)
-        d = integers_only(dt.promote(input.dtype, other.dtype))[0]
-        return run(op, (input.to(d), other.to(d)), [(input.shape, d)])[0]
-    return body
+GCD, LCM = host_op("gcd", lambda a, b: (np.gcd(a, b),)), host_op("lcm", lambda a, b: (np.lcm(a, b),))
 
 
-_gcd, _lcm = _host_binary(np.gcd), _host_binary(np.lcm)
+def _of_integers(op, input, other):
+    d = integers_only(dt.promote(input.dtype, other.dtype))[0]
+    return elementwise(op, input.to(d), other.to(d), d)
 
 
 @operator(inplace=True)
@@ -204,7 +198,7 @@ def gcd(input: Tensor, other: Tensor) -> Tensor:
     """The greatest common divisor of integers, never negative."""
     check_tensor("gcd", "input", input)
     check_tensor("gcd", "other", other)
-    return _gcd(input, other)
+    return _of_integers(GCD, input, other)
 
 
 @operator(inplace=True)
@@ -212,7 +206,7 @@ def lcm(input: Tensor, other: Tensor) -> Tensor:
     """The least common multiple of integers, never negative."""
     check_tensor("lcm", "input", input)
     check_tensor("lcm", "other", other)
-    return _lcm(input, other)
+    return _of_integers(LCM, input, other)
 
 
 @operator(inplace=True, out="exact")

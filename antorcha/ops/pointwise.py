@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..base import dtype as dt
 from ..loops import complex as cx
 from ..loops import ir
 from ..loops import math as lm
+from .extern import elementwise, host_op
+from .layout import NUMBERS
 from .parts import conj_, real_
 from .recall import warn_once
 from .record import check_tensor, core, floating, no_bool, number, operator, pointwise, result_dtype
@@ -206,11 +210,34 @@ def _int_power(x, n):
     return result
 
 
-@pointwise(lambda x, n: lm.pow(x, n) if x.dtype.kind == "f" else _int_power(x, n), name="pow", public=False, rule=no_bool,
-           grad=dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent),
-                     exponent=lambda g, input, exponent, result: g * where((input == 0) & (_real(exponent) >= 0), 0.0,
-                                                                           result * _log_of(input))), complex=cx.power)
+_POW_GRAD = dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent),
+                 exponent=lambda g, input, exponent, result: g * where((input == 0) & (_real(exponent) >= 0), 0.0, result * _log_of(input)))
+
+
+@pointwise(lambda x, n: lm.pow(x, n) if x.dtype.kind == "f" else _int_power(x, n), name="pow", public=False, rule=no_bool, grad=_POW_GRAD)
 def power_(input: Tensor, exponent: Tensor): ...
+
+
+def _complex_power(z, w):
+    """exp(w log z), 1 for w = 0. An exponent magnifies how the logarithm is rounded, so that this is the C library's, of which PyTorch
+    makes its powers; the product is written in parts because NumPy's of complex numbers rounds once where the library's rounds twice."""
+    with np.errstate(all="ignore"):
+        log, product = np.log(z), np.empty_like(z)
+        product.real, product.imag = w.real * log.real - w.imag * log.imag, w.real * log.imag + w.imag * log.real
+        return (np.where(w == 0, np.ones_like(z), np.exp(product)),)
+
+
+COMPLEX_POW = host_op("pow", _complex_power)
+
+
+@operator(name="complex_pow", title="Pow", public=False, grad=_POW_GRAD)
+def complex_power_(input: Tensor, exponent: Tensor):
+    for name, x in (("input", input), ("exponent", exponent)):
+        if type(x) not in NUMBERS:
+            check_tensor("pow", name, x)
+    d = result_dtype((input, exponent))
+    z, w = (x.to(d.compute) if isinstance(x, core.Tensor) else core.full((), x, d.compute) for x in (input, exponent))
+    return elementwise(COMPLEX_POW, z, w, d.compute).to(d)
 
 
 def _real(x):
@@ -226,7 +253,7 @@ def _log_of(base):
 def _pow_grad(g, input, exponent):
     if not isinstance(exponent, core.Tensor):
         return g * 0 if exponent == 0 else g * (exponent * pow(input, exponent - 1))
-    return where(exponent == 0, 0.0, g * (exponent * power_(input, exponent - 1)))
+    return where(exponent == 0, 0.0, g * (exponent * pow(input, exponent - 1)))
 
 
 @operator(inplace=True)
@@ -239,19 +266,23 @@ def square(input: Tensor) -> Tensor:
 def pow(input: Tensor, exponent: Tensor) -> Tensor:
     """Elementwise power. Common constant exponents are computed with multiplications and square roots."""
     if not isinstance(input, core.Tensor):
-        return power_(number(input), exponent)
+        input = number(input)
     if not isinstance(exponent, core.Tensor):
         exponent = number(exponent) if number(exponent) is not None else exponent
-        if isinstance(exponent, int) and exponent < 0 and input._meta.dtype.kind in "iu":
+    if isinstance(input, core.Tensor) and not isinstance(exponent, core.Tensor):
+        d = input._meta.dtype
+        if isinstance(exponent, int) and exponent < 0 and d.kind in "iu":
             raise RuntimeError("Integers to negative integer powers are not allowed. Convert the input first: input.float().")
-        in_steps = input._meta.dtype is dt.bfloat16     # each product is rounded, as PyTorch's are in this dtype
-        body = _BODIES.get(exponent) if input._meta.dtype.kind == "f" or exponent in (2, 3) else None
-        if body is not None and (exponent > 0 or in_steps):
-            return _power_as(input, exponent, body, in_steps)
-    return power_(input, exponent)
+        body = _BODIES.get(exponent) if d.kind in "fc" or exponent in (1, 2, 3) else None
+        if body is not None:
+            return _power_as(input, exponent, body, d is dt.bfloat16)   # each product is rounded, as PyTorch's are in this dtype
+    if not any(isinstance(x, core.Tensor) and x._meta.dtype.kind == "c" for x in (input, exponent)):
+        return power_(input, exponent)
+    return complex_power_(input, exponent)
 
 
-_BODIES = {2: lambda x: x * x, 3: lambda x: x * x * x, 0.5: lambda x: x.sqrt(), -2: lambda x: 1 / (x * x), -0.5: lambda x: 1 / x.sqrt()}
+_BODIES = {1: identity, 2: lambda x: x * x, 3: lambda x: x * x * x, 0.5: lambda x: x.sqrt(),
+           -1: lambda x: 1 / x, -2: lambda x: 1 / (x * x), -0.5: lambda x: 1 / x.sqrt()}
 
 
 def _power_as(input, exponent, body, in_steps: bool):

@@ -9,7 +9,7 @@ from ..loops import math as lm
 from ..loops import special as ls
 from . import incomplete
 from . import pointwise as pw
-from .extern import host_op, run
+from .extern import elementwise, host_op
 from .record import broadcast_shapes, core, everywhere, floating, operator, pointwise, result_dtype
 from .samples import Samples, unary
 
@@ -223,12 +223,6 @@ def digamma(input: Tensor) -> Tensor:
     """The derivative of lgamma."""
 
 
-def _elementwise(op, input, other, d, **params):
-    """A routine of NumPy on broadcast elements, in dtype `d`."""
-    shape = broadcast_shapes(op.name, tuple(input.shape), tuple(other.shape))
-    return run(op, (input.expand(shape), other.expand(shape)), [(shape, d)], **params)[0]
-
-
 def _promoted(what, *inputs, numbers=True):
     """The inputs, of which one (or, unless `numbers`, all) is a tensor, as tensors of their common floating point dtype."""
     tensors = [isinstance(x, core.Tensor) for x in inputs]
@@ -248,7 +242,7 @@ GAMMAINC, ZETA = host_op("gammainc", incomplete.gammainc), host_op("zeta", incom
 @operator(name="igamma", public=False, grad=dict(input=lambda g, upper: _no_derivative("igamma", "input"),
                                                  other=lambda g, input, other, upper: _gammainc_grad(g, input, other, upper)))
 def gammainc_(input: Tensor, other: Tensor, upper):
-    return _elementwise(GAMMAINC, input, other, input._meta.dtype, upper=upper)
+    return elementwise(GAMMAINC, input, other, input._meta.dtype, upper=upper)
 
 
 def _gammainc_grad(g, a, x, upper):
@@ -290,7 +284,7 @@ def mvlgamma(input: Tensor, p) -> Tensor:
 @operator(name="zeta", public=False, grad=dict(input=lambda g: _no_derivative("zeta", "input"),
                                                other=lambda g, input, other: -g * input * zeta_(input + 1, other)))
 def zeta_(input: Tensor, other: Tensor):
-    return _elementwise(ZETA, input, other, input._meta.dtype)
+    return elementwise(ZETA, input, other, input._meta.dtype)
 
 
 @operator(name="special_zeta", namespace="special")
