@@ -60,6 +60,8 @@ class Library:
         told = self.things[_number(preference)]
         assert told[cublas.WORKSPACE] == cublas.WORKSPACE_BYTES
         self.alignments.append([told[a] for a in cublas.ALIGNMENTS])
+        work = self.things[_number(description)]
+        work["bias aligned"] = work.get(cublas.BIAS, 0) & -work.get(cublas.BIAS, 0)
         found._obj.value = 1
         return 0
 
@@ -79,7 +81,8 @@ class Library:
         first, second, out = (self._matrices(layout, address) for layout, address in zip(layouts, addresses))
         bias = None
         if told.get(cublas.EPILOGUE) == cublas.ADD_BIAS:
-            kind = told[cublas.BIAS_TYPE]
+            kind = layouts[2]["kind"]
+            assert told["bias aligned"] and told[cublas.BIAS] % told["bias aligned"] == 0, "not what the algorithm was chosen for"
             memory = self.driver.memory.at(told[cublas.BIAS], layouts[2]["rows"] * np.dtype(KINDS[kind]).itemsize)
             bias = self._numbers(memory.view(KINDS[kind]), kind)
         for i in range(layouts[2]["batches"]):

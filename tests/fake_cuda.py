@@ -56,6 +56,7 @@ class Library:
         self.host: dict[int, np.ndarray] = {}
         self.roomy: dict[int, int] = {}
         self.contexts: dict[int, int] = {}      # thread -> context
+        self.reading: int | None = None         # a stream that still reads memory that is not page-locked
 
     @classmethod
     def of_addresses(cls, size: int) -> Library:
@@ -91,6 +92,10 @@ class Library:
 
     def cuDeviceGetName(self, name, size, handle):
         name.value = b"A GPU of the imagination"
+        return 0
+
+    def cuDeviceGetPCIBusId(self, text, size, handle):
+        text.value = f"0000:{0x3B + 2 * handle:02X}:00.0".encode()
         return 0
 
     def cuDeviceTotalMem_v2(self, total, handle):
@@ -163,9 +168,13 @@ class Library:
         return 0
 
     def cuMemcpyHtoDAsync_v2(self, to, source, nbytes, stream):
-        if _number(stream) in self.captures:
+        locked = any(start <= _number(source) < start + len(block) for start, block in self.host.items())
+        if not locked and _number(stream) in self.captures:
             return CAPTURING
+        if self._captured(stream, self.cuMemcpyHtoDAsync_v2, to, source, nbytes):
+            return 0
         n = _number(nbytes)
+        self.reading = None if locked else _number(stream)
         self._bytes(to, n)[:] = np.frombuffer(ctypes.string_at(_number(source), n), np.uint8)
         self.calls.append(("HtoD", n, _number(stream)))
         return 0
@@ -417,7 +426,8 @@ KINDS = {
     "b": "a byte: c_ubyte",
 }
 BEFORE_CONTEXTS = {"cuInit": "i", "cuGetErrorString": "io", "cuDeviceGetCount": "o", "cuDeviceGet": "oi", "cuDeviceGetName": "oii",
-                   "cuDeviceTotalMem_v2": "oi", "cuDeviceGetAttribute": "oii", "cuDevicePrimaryCtxRetain": "oi", "cuCtxSetCurrent": "h"}
+                   "cuDeviceGetPCIBusId": "oii", "cuDeviceTotalMem_v2": "oi", "cuDeviceGetAttribute": "oii",
+                   "cuDevicePrimaryCtxRetain": "oi", "cuCtxSetCurrent": "h"}
 WITHIN_CONTEXTS = {
     "cuCtxSynchronize": "", "cuMemAlloc_v2": "oz", "cuMemFree_v2": "d", "cuMemGetInfo_v2": "oo", "cuMemAllocHost_v2": "oz",
     "cuMemFreeHost": "h", "cuMemcpyHtoDAsync_v2": "dhzh", "cuMemcpyDtoHAsync_v2": "hdzh", "cuMemcpyDtoDAsync_v2": "ddzh",
@@ -450,6 +460,8 @@ def _checked(name: str, kinds: str, bound: bool):
         for at, (kind, x) in enumerate(zip(kinds, args)):
             assert _is(kind, x), f"{name}: expected as argument {at} {KINDS[kind]}; received {x!r}"
         assert not bound or threading.get_ident() in self.contexts, f"{name} in a thread without a context"
+        reading, self.reading = self.reading, None
+        assert reading is None or (name, _number(args[0])) == ("cuStreamSynchronize", reading), "memory that is still read may change"
         return function(self, *args)
 
     return called

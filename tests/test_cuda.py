@@ -495,6 +495,36 @@ def test_memory(gpus):
         torch.ones(fake_cuda.MEMORY, device="cuda").tolist()
 
 
+def test_management_is_asked_by_the_place_on_the_bus(gpus, monkeypatch):
+    """The numbers of NVIDIA's management library are others where devices are hidden."""
+    from antorcha.cuda import nvml
+
+    class Management:
+        def nvmlDeviceGetHandleByPciBusId_v2(self, bus, handle):
+            handle._obj.value = {b"0000:3B:00.0": 7, b"0000:3D:00.0": 9}[bus.value]
+            return 0
+
+        def nvmlDeviceGetTemperature(self, handle, kind, found):
+            found._obj.value = 10 * handle.value
+            return kind.value
+
+    monkeypatch.setattr(nvml, "_library", Management)
+    assert torch.cuda.temperature() == 70 and torch.cuda.temperature(1) == 90
+
+
+def test_copies_are_staged(gpus):
+    """The driver of the tests refuses to go on while memory is read that is not page-locked."""
+    from antorcha.runtime import cuda
+
+    waits = gpus.names().count("cuStreamSynchronize")
+    small = [torch.full((k,), 2.0).cuda() for k in range(1, 9)]
+    assert gpus.names().count("cuStreamSynchronize") == waits
+    large = torch.ones(cuda.STAGED // 4 + 1).cuda()
+    assert gpus.names().count("cuStreamSynchronize") == waits + 1
+    assert large.sum().item() == cuda.STAGED // 4 + 1 and [x.tolist() for x in small] == [[2.0] * k for k in range(1, 9)]
+    assert len(cuda.device()._in_flight) <= 1       # of copies that are done the last at most is remembered
+
+
 def test_pinned_memory(gpus):
     x = numbers(6).pin_memory()
     assert x.is_pinned() and not A.is_pinned() and x.tolist() == numbers(6).tolist()

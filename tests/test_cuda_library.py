@@ -54,6 +54,51 @@ def test_products(library, case):
     assert layouts[0]["batches"] == (3 if case == "batches" else 1)
 
 
+def test_the_choice_goes_by_where_the_bias_lies(library):
+    for at in (0, 1, 2):        # the library of the tests refuses a bias that is less aligned than was said
+        bias = numbers(18, seed=4)[at:at + 16]
+        got = torch.nn.functional.linear(A.cuda(), numbers(16, 40, seed=3).cuda(), numbers(18, seed=4).cuda()[at:at + 16])
+        want = torch.nn.functional.linear(A, numbers(16, 40, seed=3), bias)
+        np.testing.assert_allclose(got.cpu().numpy(), want.numpy(), rtol=1e-4, atol=1e-4)
+    assert len({product["told"]["bias aligned"] for product in library.products}) == 3
+
+
+def test_a_graph_works_in_memory_of_its_own(library, gpus):
+    """What plans and the library need meanwhile is not that of other work in the stream of the capture."""
+    side, g = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    device, scratch = side._device, []
+    for _ in range(2):
+        with torch.cuda.stream(side):
+            ((A.cuda() * 2) @ B.cuda()).softmax(0).tolist()
+    with torch.cuda.graph(g, stream=side):
+        y = ((A.cuda() * 2) @ B.cuda()).softmax(0)
+        tape.flush()
+        scratch += device.scratch.values()
+    outside = {b.address for b in device.scratch.values()}
+    assert scratch and outside and not outside & {b.address for b in scratch}
+    g.replay()
+    np.testing.assert_allclose(y.cpu().numpy(), ((A * 2) @ B).softmax(0).numpy(), rtol=1e-4, atol=1e-5)
+    gpus.busy.add(0)        # where it was replayed; the memory was that of another stream
+    del scratch[:], y
+    before = device.allocator.allocated
+    g.reset()
+    device.allocator.collect()
+    assert device.allocator.allocated == before and device.allocator._in_use
+    gpus.busy.clear()
+    device.allocator.collect()
+    assert device.allocator.allocated < before
+
+
+def test_copies_to_the_device_are_captured(gpus):
+    x, g = torch.zeros(3, device="cuda"), torch.cuda.CUDAGraph()
+    given = torch.tensor([1.0, 2.0, 3.0]).pin_memory()
+    with torch.cuda.graph(g):
+        x += given.to("cuda", non_blocking=True) + torch.tensor([10.0, 20.0, 30.0]).to("cuda")
+    for _ in range(2):
+        g.replay()
+    assert x.tolist() == [22, 44, 66]
+
+
 def test_tf32_is_told(library):
     torch.backends.cuda.matmul.allow_tf32 = True
     try:

@@ -14,6 +14,7 @@ from ..core.storage import Storage
 from ..graph import tape
 from ..graph.node import leaf
 from ..runtime import cuda as _cuda
+from ..runtime.cuda import Buffer
 from ..runtime.cuda_graph import Capture, Graph
 
 
@@ -54,6 +55,7 @@ class CUDAGraph:
         self._memory: list = []
         self._written: dict = {}
         self._numbers: tuple | None = None      # the device's generator, where its state is read, how far a replay advances it
+        self._streams: set[int] = set()         # in which it was replayed
 
     def capture_begin(self, pool=None, capture_error_mode: str = "global") -> None:
         """Capture what is given to the current stream from now on, which must not be the default one. `pool` is not needed: a graph keeps
@@ -70,9 +72,10 @@ class CUDAGraph:
         generator, state = generator_of(device.name), device.allocate(16)
         generator.begin_capture(state)
         self._numbers = generator, state, 0
+        self._memory.append(state)
         self._capture = Capture(device, device.stream)
         self._capture.__enter__()
-        device.capturing = self._memory
+        device.capturing, self._scratch, device.scratch = self._memory, device.scratch, {}
         _memory.written = self._written
         tape.state.kept = _memory
 
@@ -96,8 +99,9 @@ class CUDAGraph:
             generator, state, _ = self._numbers
             self._numbers = generator, state, generator.end_capture()
             _memory.written = device.capturing = None
+            device.scratch = self._scratch
             capture.__exit__(kind)
-            _memory.buffers.update(self._memory)
+            _memory.buffers.update(self._buffers())
         if kind is None:
             self._graph = Graph(device)
             self._graph.instantiate(capture.graph)
@@ -122,12 +126,19 @@ class CUDAGraph:
         if drawn:
             self._graph.device.upload_to(state.address, generator.replayed(drawn))
         self._graph.launch()
+        self._streams.add(self._graph.device.stream)
+
+    def _buffers(self) -> list[Buffer]:
+        return [x for x in self._memory if isinstance(x, Buffer)]       # there is host memory too, which is copied from
 
     def reset(self) -> None:
-        """Forget what was captured, and let its memory go."""
+        """Forget what was captured, and let its memory go, when replays are done with it."""
         self._graph = self._numbers = None
-        for buffer in self._memory:
+        for buffer in self._buffers():
             _memory.buffers.discard(buffer)
+            for stream in self._streams:
+                buffer.used_in(stream)
+        self._streams.clear()
         self._memory.clear()
         self._written.clear()
         if _memory.written is None and not _memory.buffers:

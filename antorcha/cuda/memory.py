@@ -65,7 +65,7 @@ def memory_stats_as_nested_dict(device=None) -> dict:
 
 
 def host_memory_stats() -> dict:
-    """{}: page-locked memory is not kept for reuse."""
+    """{}: page-locked memory is not counted."""
     return {}
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from ctypes import byref, c_uint, c_ulonglong, c_void_p
+from ctypes import byref, c_char_p, c_uint, c_ulonglong, c_void_p
+
+from ..runtime import cuda
 
 MISSING = "NVIDIA's management library (libnvidia-ml.so.1) is not installed, or there is no GPU: {}"
 TEMPERATURE_OF_GPU, CLOCK_OF_PROCESSORS = 0, 1      # kinds in NVML's numbers
@@ -34,8 +36,10 @@ def _library() -> ctypes.CDLL:
 
 
 def _ask(name: str, index: int, *args) -> None:
+    """Ask about a device by its place on the bus: the library counts in another order, and devices that are hidden too."""
     library, handle = _library(), c_void_p()
-    code = library.nvmlDeviceGetHandleByIndex_v2(c_uint(index), byref(handle)) or getattr(library, name)(handle, *args)
+    bus = c_char_p(cuda.properties(index).bus_id.encode())
+    code = library.nvmlDeviceGetHandleByPciBusId_v2(bus, byref(handle)) or getattr(library, name)(handle, *args)
     if code:
         raise RuntimeError(f"{name}: NVIDIA's management library reported error {code} for GPU {index}")
 

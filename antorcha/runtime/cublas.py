@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 TYPES = {"f32": 0, "f64": 1, "f16": 2, "bf16": 14}      # cudaDataType
 FLOAT32, FLOAT32_FROM_TF32, FLOAT64 = 68, 77, 70        # cublasComputeType_t
-TRANSPOSE_A, TRANSPOSE_B, EPILOGUE, BIAS, BIAS_TYPE = 3, 4, 7, 8, 26    # attributes of a description
+TRANSPOSE_A, TRANSPOSE_B, EPILOGUE, BIAS = 3, 4, 7, 8   # attributes of a description
 ADD_BIAS = 4                                            # an epilogue
 BATCHES, BATCH_STEP = 5, 6                              # attributes of a layout
 WORKSPACE, ALIGNMENTS = 1, (5, 6, 7, 8)                 # attributes of a preference; at what A, B, C and D lie
@@ -40,14 +40,15 @@ class Operand(NamedTuple):
 
 
 class Product(NamedTuple):
-    """A product; `bias` is the element type of what is added to each column n, or None."""
+    """A product; `bias` is a power of two of which the address of what is added to each column n is a multiple, 0 for none. Its elements
+    are of C's type: the library knows no other."""
 
     sizes: tuple[int, int, int, int]    # batch, m, n, k
     a: Operand
     b: Operand
     c: Operand
     rounded: bool = False               # TF32 is allowed
-    bias: str | None = None
+    bias: int = 0
 
 
 @functools.lru_cache(maxsize=1)
@@ -82,7 +83,6 @@ class Handle:
         device.bind()
         self.handle = c_void_p()
         self.check("cublasLtCreate", byref(self.handle))
-        self._workspaces: dict[int, object] = {}
         self.products: dict[Product, Prepared | None] = {}
 
     def check(self, name: str, *args) -> None:
@@ -92,13 +92,10 @@ class Handle:
 
     def workspace(self) -> int:
         """Memory for the library's own use, one for each stream: products in several streams come at the same time."""
-        device = self.device
-        found = self._workspaces.get(device.home)
-        if found is None:
-            found = self._workspaces[device.home] = device.allocate(WORKSPACE_BYTES)
-        elif device.capturing is not None:
-            device.capturing.append(found)
-        return found.address
+        device, key = self.device, (self, self.device.home)
+        if key not in device.scratch:
+            device.scratch[key] = device.allocate(WORKSPACE_BYTES)
+        return device.scratch[key].address
 
     def prepared(self, product: Product) -> Prepared | None:
         """A product ready to run; None if the library has no algorithm for it."""
@@ -126,7 +123,7 @@ class Prepared:
         self._describe(TRANSPOSE_B, c_int32(not product.a.along_k))
         if product.bias:
             self._describe(EPILOGUE, c_int32(ADD_BIAS))
-            self._describe(BIAS_TYPE, c_int32(TYPES[product.bias]))
+            self._describe(BIAS, c_void_p(product.bias))        # the choice goes by what the address is a multiple of
         self.layouts = [self._layout(product.b, n, k, batch), self._layout(product.a, m, k, batch),
                         self._layout(product.c._replace(along_k=False), n, m, batch)]
         self._choose()
@@ -156,7 +153,7 @@ class Prepared:
         check("cublasLtMatmulAlgoGetHeuristic", self.owner.handle, self.description, first, second, result, result, preference, c_int(1),
               byref(self.result), byref(found))
         check("cublasLtMatmulPreferenceDestroy", preference)
-        if not found.value:
+        if not found.value or self.result.state:
             raise CublasError("cuBLASLt has no algorithm")
 
     def run(self, a: int, b: int, c: int, bias: int, stream: int) -> None:

@@ -12,6 +12,7 @@ import functools
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint64, c_void_p
 
@@ -25,8 +26,10 @@ BUFFER_POINTER, BUFFER_SIZE = 1, 2  # kinds of the extra arguments of a launch
 TRANSLATORS = 8     # threads in which the driver translates PTX
 MAJOR, MINOR, PROCESSORS, THREADS_OF_PROCESSOR, WARP, SHARED = 75, 76, 16, 39, 10, 97      # device attributes
 MOST_SHARED = 8     # the attribute of a function that says how much shared memory its launches may ask for
+ERROR_LOG, ERROR_LOG_SIZE = 5, 6     # options of translating
 ALWAYS = 48 << 10   # bytes of shared memory that every launch may
 STREAMS = 32        # of one priority, that programs are given in turn
+STAGED = 1 << 20    # bytes up to which memory that is not page-locked is copied to some that is, so that nobody waits
 
 
 class Unavailable(RuntimeError):
@@ -229,6 +232,13 @@ class Properties:
         (self.major, self.minor, self.multi_processor_count, self.max_threads_per_multi_processor, self.warp_size,
          self.shared_memory) = (self._attribute(d, number) for number in (MAJOR, MINOR, PROCESSORS, THREADS_OF_PROCESSOR, WARP, SHARED))
 
+    @property
+    def bus_id(self) -> str:
+        """Domain, bus, device and function, as other libraries of NVIDIA's know the device."""
+        found = ctypes.create_string_buffer(64)
+        driver().call("cuDeviceGetPCIBusId", found, 64, self.handle)
+        return found.value.decode()
+
     def _attribute(self, d: Driver, number: int) -> int:
         value = c_int()
         d.call("cuDeviceGetAttribute", byref(value), number, self.handle)
@@ -261,12 +271,12 @@ class Device:
         self.allocator = Allocator(self.name, self._reserve, self._release, self._mark)
         self.functions: dict[tuple[str, str], c_void_p] = {}
         self._modules: dict[str, c_void_p] = {}
-        self._arenas: dict[int, Buffer] = {}
+        self.scratch: dict[tuple, Buffer] = {}      # (whose, stream): memory for what is done there meanwhile
         self.streams = threading.local()
         self._pool: dict[int, list[int]] = {}       # streams by priority
         self._handed = 0
         self._checks: list[tuple[int, np.ndarray, Buffer, Callable]] = []
-        self._in_flight: list[tuple[Event, np.ndarray]] = []    # arrays that copies still read
+        self._in_flight: deque[tuple[Event, np.ndarray]] = deque()      # arrays that copies still read
         self.launches = 0
         self._roomy: dict[int, int] = {}        # function -> bytes of shared memory that its launches may ask for
         self._libraries: dict[int, object] = {}
@@ -333,18 +343,17 @@ class Device:
 
     def arena(self, nbytes: int) -> Buffer:
         """Memory for what lives only while a plan runs: one block for each stream, kept, grown when a plan needs more."""
-        found = self._arenas.get(self.stream)
+        found = self.scratch.get(("arena", self.stream))
         if found is None or found.nbytes < nbytes:
             found = None
-            self._arenas.pop(self.stream, None)
-            found = self._arenas[self.stream] = self.allocate(nbytes)
-        if self.capturing is not None:
-            self.capturing.append(found)
+            self.scratch.pop(("arena", self.stream), None)
+            found = self.scratch["arena", self.stream] = self.allocate(nbytes)
         return found
 
     def empty_cache(self) -> None:
         """Give what is not in use back to the driver."""
-        self._arenas.clear()
+        for key in [key for key in self.scratch if key[0] == "arena"]:       # the address of other scratch is in the graphs of plans
+            del self.scratch[key]
         self.allocator.empty_cache()
         Pinned.empty_cache()
 
@@ -355,19 +364,27 @@ class Device:
         return buffer
 
     def upload_to(self, address: int, source: np.ndarray, wait: bool = True) -> None:
-        """Copy a contiguous array to the device. It may change once this returns; without `wait`, only when the copy is done, if
-        it lies in page-locked memory (what lies elsewhere the driver copies first)."""
+        """Copy a contiguous array to the device. It may change once this returns; without `wait`, if it lies in page-locked memory, only
+        when the copy is done. Of other memory the driver does not say when it has read it."""
         if not source.nbytes:
             return
+        locked = is_pinned(source.ctypes.data)
+        if not locked and (source.nbytes <= STAGED or self.capturing is not None):
+            staged = pinned(source.nbytes)
+            staged[:] = source.reshape(-1).view(np.uint8)
+            source, locked, wait = staged, True, False
         self.call("cuMemcpyHtoDAsync_v2", c_uint64(address), c_void_p(source.ctypes.data), c_size_t(source.nbytes), c_void_p(self.stream))
-        if not is_pinned(source.ctypes.data):
-            return
-        if wait:
+        if self.capturing is not None:
+            self.capturing.append(source)       # each replay reads it
+        elif wait or not locked:
             self.wait_stream(self.stream)
-            return
-        mark = Event(self, False)
-        mark.record(self.stream)
-        self._in_flight = [(m, s) for m, s in self._in_flight if not m.done()] + [(mark, source)]
+        else:
+            mark = Event(self, False)
+            mark.record(self.stream)
+            with _lock:
+                while self._in_flight and self._in_flight[0][0].done():
+                    self._in_flight.popleft()
+                self._in_flight.append((mark, source))
 
     def download(self, address: int, out: np.ndarray) -> np.ndarray:
         """Fill a contiguous array with bytes from the device, when all work in the stream is done."""
@@ -464,7 +481,7 @@ class Device:
 
     def _load(self, ptx: str) -> c_void_p:
         module, log = c_void_p(), ctypes.create_string_buffer(8192)
-        options = (c_int * 2)(5, 6)         # ERROR_LOG_BUFFER, ERROR_LOG_BUFFER_SIZE_BYTES
+        options = (c_int * 2)(ERROR_LOG, ERROR_LOG_SIZE)
         values = (c_void_p * 2)(ctypes.cast(log, c_void_p), c_void_p(len(log)))
         self.bind()
         code = self.driver.library.cuModuleLoadDataEx(byref(module), c_char_p(ptx.encode()), c_uint(2), options, values)

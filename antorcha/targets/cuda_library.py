@@ -26,7 +26,7 @@ def product_of(kernel, words) -> tuple[Product, list] | None:
         return None
     a, b = _matrix(c.a, c, c.m, words), _matrix(c.b, c, c.n, words)
     out = _matrix(Op("load", kind, (c.body[0].args[0],), c.body[0].attr), c, c.m, words, c.n)
-    added = _vector(bias, c.n, words) if bias is not None else (None, None)
+    added = _vector(bias, c.n, words, kind.code) if bias is not None else (0, None)
     if a is None or b is None or out is None or added is None or a[0].type != b[0].type or not _sizes_fit(a[0].type, out[0].type, c):
         return None
     return Product(sizes, a[0], b[0], out[0], kernel.rounded and a[0].type == "f32", added[0]), [a[1], b[1], out[1], added[1]]
@@ -100,8 +100,10 @@ def _alignment(address: int) -> int:
     return min(ALIGNED, address & -address) or ALIGNED
 
 
-def _vector(bias: Op, n: tuple, words):
+def _vector(bias: Op, n: tuple, words, kind: str):
+    """(a power of two of which the address is a multiple, (slot, bytes)) of a vector of the result's type; None for anything else."""
     found = _linear(bias.args[0], words)
-    if found is None or found[0] != {n[0][0]: 1} or bias.dtype.code not in TYPES:
+    if found is None or found[0] != {n[0][0]: 1} or bias.dtype.code != kind:
         return None
-    return bias.dtype.code, (bias.attr, found[1] * bias.dtype.itemsize)
+    place = bias.attr, found[1] * bias.dtype.itemsize
+    return _alignment(words[place[0]] + place[1]), place
