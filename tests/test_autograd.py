@@ -334,6 +334,15 @@ def test_statistics_that_are_kept_are_differentiated_too(f):
     assert torch.autograd.gradgradcheck(lambda x: f(x, w.detach(), b.detach()), (x,))
 
 
+def test_layer_norm_of_one_element_leaves_its_weight_what_a_product_rounds():
+    """As PyTorch does: the normalised element is x * scale, less mean * scale rounded."""
+    x = np.float32([8.6, -3.7, 5.1])
+    weight = torch.ones(1, requires_grad=True)
+    torch.nn.functional.layer_norm(torch.from_numpy(x[:, None]), (1,), weight).sum().backward()
+    scale = 1 / np.sqrt(np.float32(1e-5))
+    assert weight.grad.item() == pytest.approx((x.astype(np.float64) * scale - x * scale).sum(), rel=1e-6)
+
+
 @pytest.mark.parametrize("move", [lambda x: x, lambda x: x.transpose(0, 1), lambda x: x[:1].expand(2, 3, 4), lambda x: x[..., ::2]],
                          ids=["dense", "transposed", "expanded", "strided"])
 def test_products_of_several_dimensions_and_a_matrix(move):

@@ -9,7 +9,7 @@ from ...base.errors import message
 from ...core.autograd import no_grad
 from ...ops.casts import FULL_ON_GPU
 from ...ops.padding import pad
-from ...ops.pointwise import div
+from ...ops.pointwise import axpy_, div
 from ...ops.recall import recalled
 from ...ops.record import core, operator, wide, widened
 from ...ops.strides import in_order, keeping_format
@@ -35,17 +35,25 @@ def _standard(input, mean, variance, eps):
     return (input - mean) * (variance + eps).rsqrt()
 
 
-def _kept_standard(input, mean, variance, eps):
-    """(standardised input, scale) in float32 or more; of 16-bit floats from moments that, as in PyTorch, are kept in 16 bits."""
+def _kept(input, mean, variance, eps):
+    """(input, mean, scale) in float32 or more; of 16-bit floats the moments are, as in PyTorch, those that were kept in 16 bits."""
     x, scale = widened(input), (variance + eps).rsqrt()
-    if x is not input:
-        mean, scale = widened(mean.to(input.dtype)), widened(scale.to(input.dtype))
-    return (x - mean) * scale, scale
+    return (x, mean, scale) if x is input else (x, widened(mean.to(input.dtype)), widened(scale.to(input.dtype)))
 
 
 def _standard_grad(g, input, mean, variance, dims, eps):
     """The cotangent of what was standardised, from that of the result."""
-    return _unit_grad(g, *_kept_standard(input, mean, variance, eps), dims)
+    x, mean, scale = _kept(input, mean, variance, eps)
+    return _unit_grad(g, _unit(x, mean, scale), scale, dims)
+
+
+def _unit(x, mean, scale):
+    return (x - mean) * scale
+
+
+def _line(x, mean, scale):
+    """(x - mean) * scale as PyTorch has it in the derivative by layer_norm's weight: what is left of one element is what this rounds."""
+    return axpy_(-mean * scale, x, scale)
 
 
 def _unit_grad(g, unit, scale, dims):
@@ -58,7 +66,7 @@ def _layer_norm_grad(g, input, mean, variance, dims, weight, eps):
 
 @operator(name="layer_norm", title="NativeLayerNorm", public=False, wide="forward", grad=dict(
     input=_layer_norm_grad, bias=lambda g: widened(g),
-    weight=lambda g, input, mean, variance, eps: widened(g) * _kept_standard(input, mean, variance, eps)[0]))
+    weight=lambda g, input, mean, variance, eps: widened(g) * _line(*_kept(input, mean, variance, eps))))
 def _layer_norm(input: Tensor, mean, variance, dims, weight: Tensor, bias: Tensor, eps):
     out = _times(_standard(input, mean, variance, eps), weight)
     return in_order(out if bias is None else out + bias)
@@ -260,7 +268,7 @@ def _channel_sums(x):
 @operator(name="group_norm", title="NativeGroupNorm", public=False, wide="forward", grad=dict(
     input=_group_norm_grad, bias=lambda g: _channel_sums(widened(g)),
     weight=lambda g, input, mean, variance, groups, eps: _channel_sums(
-        widened(g) * _kept_standard(_grouped(input, groups), mean, variance, eps)[0].reshape(input.shape))))
+        widened(g) * _unit(*_kept(_grouped(input, groups), mean, variance, eps)).reshape(input.shape))))
 def _group_norm(input: Tensor, mean, variance, groups, weight: Tensor, bias: Tensor, eps):
     return _affine(_standard(_grouped(input, groups), mean, variance, eps).reshape(input.shape), weight, bias)
 
