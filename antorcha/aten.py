@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 
+from .core.surface import inplace_form
 from .core.tensor import Tensor
 from .ops import pointwise as pw
 from .ops import pooling, record, reduction, sampling
@@ -110,9 +111,11 @@ def find(name: str) -> Packet:
     """The operator of this name; AttributeError where there is none."""
     function = OPERATORS.get(name)
     if function is None:
-        found = record.RECORDS.get(name)
+        found, base = record.RECORDS.get(name), record.RECORDS.get(name.removesuffix("_"))
         if found is not None:
             function = found.call
+        elif base is not None and base.inplace:
+            function = inplace_form(base.name, base.call)
         else:
             import antorcha
             function = getattr(antorcha, name, None) or getattr(Tensor, name, None)

@@ -45,10 +45,25 @@ def _basic_view(v: View, key: tuple) -> View:
     return make_view(tuple(shape), tuple(strides), offset)
 
 
-@operator(family="view", name="getitem", title="Slice", public=False, grad=dict(
-    input=lambda g, input_shape, key: region_grad(g, input_shape, lambda v: _basic_view(v, key))))
-def _basic(input: Tensor, key) -> Tensor:
-    return viewed(input, _basic_view(input._meta.view, key))
+def _indexing(title: str):
+    """The view that a key of `_basic_view` tells."""
+    @operator(family="view", name=f"getitem_{title.lower()}", title=title, public=False, grad=dict(
+        input=lambda g, input_shape, key: region_grad(g, input_shape, lambda v: _basic_view(v, key))))
+    def basic(input: Tensor, key) -> Tensor:
+        return viewed(input, _basic_view(input._meta.view, key))
+    return basic
+
+
+_BY_LAST = {int: _indexing("Select"), tuple: _indexing("Slice"), type(None): _indexing("Unsqueeze"), type(Ellipsis): _indexing("Alias")}
+
+
+def _basic(t, key: tuple):
+    """`t[key]`. It is one view, named as the last of those that PyTorch makes of it, one for each entry."""
+    last = Ellipsis
+    for k in key:
+        if k is not Ellipsis and (k != ALL or len(key) == 1):
+            last = k
+    return _BY_LAST[type(last)](t, key)
 
 
 def _as_index(k):

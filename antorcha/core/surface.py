@@ -69,8 +69,8 @@ def _method(name):
     return function
 
 
-def _inplace_form(name, call, **rules):
-    """`rules`: see `inplace`; by default those of the record."""
+def inplace_form(name, call, **rules):
+    """The method `name`_ that writes what `call` gives. `rules`: see `inplace`; by default those of the record."""
     rec = getattr(call, "record", None)
     if rec is not None:
         rules = dict(apart=rec.apart is not None, repeated=rec.onto_repeated)
@@ -117,7 +117,7 @@ def install() -> None:
         if not hasattr(Tensor, name) or name in ("sum",):
             setattr(Tensor, name, r.call)
         if r.inplace:
-            setattr(Tensor, name + "_", _inplace_form(name, r.call))
+            setattr(Tensor, name + "_", inplace_form(name, r.call))
     for f in random.METHODS:
         if not hasattr(Tensor, f.__name__):
             setattr(Tensor, f.__name__, f)
@@ -126,9 +126,9 @@ def install() -> None:
             if hasattr(Tensor, name + suffix) and not hasattr(Tensor, alias + suffix):
                 setattr(Tensor, alias + suffix, getattr(Tensor, name + suffix))
     Tensor.index_put = indexing.index_put
-    Tensor.index_put_ = _inplace_form("index_put", indexing.index_put, apart=True, repeated=True)
+    Tensor.index_put_ = inplace_form("index_put", indexing.index_put, apart=True, repeated=True)
     Tensor.polygamma = polygamma
-    Tensor.polygamma_ = _inplace_form("polygamma", polygamma)
+    Tensor.polygamma_ = inplace_form("polygamma", polygamma)
     Tensor.where = where
     Tensor.std, Tensor.var = reduction.std, reduction.var
     _install_operators()

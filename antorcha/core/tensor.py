@@ -134,7 +134,6 @@ class Tensor:
     is_meta = property(lambda self: self._meta.device == "meta")
     is_cpu = property(lambda self: self._meta.device in (None, "cpu"))
     is_cuda = property(lambda self: not self.is_cpu)
-    names = property(lambda self: (None,) * self.dim())
 
     def get_device(self) -> int:
         """The index of the GPU that the tensor is on; -1 on the CPU."""

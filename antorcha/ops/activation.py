@@ -21,7 +21,7 @@ def relu(input: Tensor) -> Tensor:
     """max(x, 0)."""
 
 
-@pointwise(lambda x, s: ir.select(x > 0, x, x * s), rule=floating, samples=unary(-9, 9),
+@pointwise(lambda x, s: ir.select(x > 0, x, x * s), rule=floating, namespace=False, method=False, samples=unary(-9, 9),
            grad=dict(input=lambda g, input, negative_slope: where(input > 0, g, g * negative_slope)))
 def leaky_relu(input: Tensor, negative_slope=0.01) -> Tensor:
     """x where positive, else negative_slope * x."""
@@ -31,20 +31,20 @@ def _elu(x, alpha, scale, input_scale):
     return ir.select(x <= 0.0, alpha * scale * lm.expm1(x * input_scale), x * scale)
 
 
-@pointwise(_elu, rule=floating, samples=unary(-9, 9),
+@pointwise(_elu, rule=floating, namespace=False, method=False, samples=unary(-9, 9),
            grad=dict(input=lambda g, input, alpha, scale, input_scale:
                      where(input <= 0, g * (input_scale * alpha * scale) * exp(input * input_scale), g * scale)), wide=True)
 def elu(input: Tensor, alpha=1.0, scale=1.0, input_scale=1.0) -> Tensor:
     """x where positive, else alpha * (exp(x) - 1). Clevert et al., 2015."""
 
 
-@operator(inplace=True)
+@operator(inplace=True, method=False)
 def selu(input: Tensor) -> Tensor:
     """Scaled exponential linear unit. Klambauer et al., 2017."""
     return elu(input, 1.6732632423543772, 1.0507009873554805)
 
 
-@operator(inplace=True)
+@operator(inplace=True, method=False)
 def celu(input: Tensor, alpha=1.0) -> Tensor:
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1)). Barron, 2017."""
     return elu(input, alpha, 1.0, 1.0 / alpha)
@@ -73,7 +73,7 @@ def _gelu_tanh_grad(g, input):
     return g * (0.5 * (1 + slope) + input * (1 - slope * slope) * (1.0 + squared * 0.134145) * (0.5 * SQRT_2_PI))
 
 
-@operator()
+@operator(namespace=False, method=False)
 def gelu(input: Tensor, *, approximate="none") -> Tensor:
     """x * Phi(x) with the normal distribution function, or its approximation by tanh. Hendrycks and Gimpel, 2016."""
     if approximate == "none":
@@ -83,7 +83,8 @@ def gelu(input: Tensor, *, approximate="none") -> Tensor:
     return gelu_tanh(input)
 
 
-@pointwise(lambda x: x * lm.sigmoid(x), rule=floating, samples=unary(-9, 9), complex=lambda z: z * cx.sigmoid(z),
+@pointwise(lambda x: x * lm.sigmoid(x), rule=floating, namespace=False, method=False, samples=unary(-9, 9),
+           complex=lambda z: z * cx.sigmoid(z),
            grad=dict(input=lambda g, input: g * (sigmoid(input) * (1 + input * (1 - sigmoid(input))))), wide=True)
 def silu(input: Tensor) -> Tensor:
     """x * sigmoid(x)."""
@@ -94,7 +95,7 @@ def _softplus(x, beta, threshold):
     return ir.select(z > threshold, x, lm.log1p(lm.exp(z)) / beta)
 
 
-@pointwise(_softplus, rule=floating, samples=unary(-9, 9),
+@pointwise(_softplus, rule=floating, namespace=False, method=False, samples=unary(-9, 9),
            grad=dict(input=lambda g, input, beta, threshold: where(input * beta > threshold, g, g * sigmoid(input * beta))), wide=True)
 def softplus(input: Tensor, beta=1.0, threshold=20.0) -> Tensor:
     """log(1 + exp(beta * x)) / beta; x itself above the threshold."""
@@ -104,19 +105,19 @@ def _logsigmoid(x):
     return ir.minimum(x, ir.const(0.0, x.dtype)) - lm.log1p(lm.exp(-ir.absolute(x)))
 
 
-@pointwise(_logsigmoid, rule=floating, samples=unary(-9, 9), method=False, inplace=False, name="log_sigmoid",
+@pointwise(_logsigmoid, rule=floating, samples=unary(-9, 9), namespace=False, method=False, inplace=False, name="log_sigmoid",
            grad=dict(input=lambda g, input: g * sigmoid(-input)), wide=True)
 def logsigmoid(input: Tensor) -> Tensor:
     """log(1 / (1 + exp(-x)))."""
 
 
-@operator(wide=True)
+@operator(wide=True, namespace=False, method=False)
 def mish(input: Tensor) -> Tensor:
     """x * tanh(softplus(x)). Misra, 2019."""
     return input * tanh(softplus(input))
 
 
-@operator()
+@operator(namespace=False, method=False)
 def hardtanh(input: Tensor, min_val=-1.0, max_val=1.0) -> Tensor:
     """Every element, but within [min_val, max_val]; of integers these are cut to integers."""
     if min_val > max_val:
@@ -133,25 +134,26 @@ def hardtanh(input: Tensor, min_val=-1.0, max_val=1.0) -> Tensor:
 def _hardtanh(input: Tensor, min_val, max_val): ...
 
 
-@operator()
+@operator(namespace=False, method=False)
 def relu6(input: Tensor) -> Tensor:
     """min(max(x, 0), 6)."""
     return _hardtanh(input, 0, 6)
 
 
 @pointwise(lambda x: ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=floating,
-           grad=dict(input=lambda g, input: where((input > -3) & (input < 3), g / 6, 0.0)), wide=True)
+           namespace=False, method=False, grad=dict(input=lambda g, input: where((input > -3) & (input < 3), g / 6, 0.0)), wide=True)
 def hardsigmoid(input: Tensor) -> Tensor:
     """min(max(x + 3, 0), 6) / 6."""
 
 
 @pointwise(lambda x: x * ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=floating,
-           grad=dict(input=lambda g, input: where(input <= -3, 0.0, where(input < 3, g * (input / 3 + 0.5), g))), wide=True)
+           namespace=False, method=False, wide=True,
+           grad=dict(input=lambda g, input: where(input <= -3, 0.0, where(input < 3, g * (input / 3 + 0.5), g))))
 def hardswish(input: Tensor) -> Tensor:
     """x * min(max(x + 3, 0), 6) / 6. Howard et al., 2019."""
 
 
-@pointwise(lambda x, l: ir.select((x > l) | (x < -l), x, ir.const(0.0, x.dtype)), rule=floating,
+@pointwise(lambda x, l: ir.select((x > l) | (x < -l), x, ir.const(0.0, x.dtype)), rule=floating, inplace=False,
            grad=dict(input=lambda g, input, lambd: where((input > lambd) | (input < -lambd), g, 0.0)))
 def hardshrink(input: Tensor, lambd=0.5) -> Tensor:
     """x outside [-lambd, lambd], else 0."""
@@ -162,7 +164,7 @@ def hardshrink(input: Tensor, lambd=0.5) -> Tensor:
 def softshrink_(input: Tensor, lambd): ...
 
 
-@operator()
+@operator(namespace=False, method=False)
 def softshrink(input: Tensor, lambd=0.5) -> Tensor:
     """x moved towards 0 by lambd >= 0, 0 within [-lambd, lambd]."""
     if lambd < 0:
@@ -170,7 +172,7 @@ def softshrink(input: Tensor, lambd=0.5) -> Tensor:
     return softshrink_(input, lambd)
 
 
-@pointwise(lambda x, t, v: ir.select(x > t, x, v), rule=no_bool,
+@pointwise(lambda x, t, v: ir.select(x > t, x, v), rule=no_bool, method=False,
            grad=dict(input=lambda g, input, threshold: where(input > threshold, g, 0.0)))
 def threshold(input: Tensor, threshold, value) -> Tensor:
     """x above the threshold, else value."""

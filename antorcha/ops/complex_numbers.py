@@ -22,6 +22,7 @@ Tensor = "Tensor"
     ),
     name="angle",
     rule=lambda d: _angle_rule(d),
+    inplace=False,
     complex=cx.angle,
     holomorphic=False,
     grad=dict(input=lambda g, input: _angle_grad(g, input)),
@@ -42,7 +43,7 @@ def _angle_grad(g, x):
     return complex_(-imag_(x) * scale, real_(x) * scale)
 
 
-@operator(out="exact")
+@operator(out="exact", method=False)
 def complex(real: Tensor, imag: Tensor) -> Tensor:
     """The complex tensor with these parts, of one float dtype."""
     if real._meta.dtype is not imag._meta.dtype:
@@ -52,7 +53,7 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:
     return complex_(real, imag)
 
 
-@operator()
+@operator(method=False)
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
     """The complex tensor with these magnitudes and arguments."""
     check_tensor("polar", "abs", abs)
@@ -98,7 +99,7 @@ def imag(input: Tensor) -> Tensor:
     return imag_(input)
 
 
-@operator()
+@operator(method=False)
 def view_as_real(input: Tensor) -> Tensor:
     """(..., 2): real and imaginary parts. A copy here, not a view."""
     if input._meta.dtype.kind != "c":
@@ -106,7 +107,7 @@ def view_as_real(input: Tensor) -> Tensor:
     return core.stack([real_(input), imag_(input)], -1)
 
 
-@operator()
+@operator(method=False)
 def view_as_complex(input: Tensor) -> Tensor:
     """From (..., 2), real and imaginary parts. A copy here, not a view."""
     if not input._meta.dtype.is_floating_point:

@@ -248,7 +248,7 @@ def _rows(input, weight):
     return out
 
 
-@operator(autocast="lower", method=False, out=False)
+@operator(autocast="lower", namespace=False, method=False, out=False)
 def linear(input: Tensor, weight: Tensor, bias: Tensor = None, *, out=None) -> Tensor:
     """input (..., in) times the transpose of weight (out, in), plus bias (out)."""
     if out is not None:

@@ -284,7 +284,7 @@ def cartesian_prod(*tensors) -> Tensor:
     return stack([g.reshape(-1) for g in meshgrid(vectors)], 1)
 
 
-@operator(out=False)
+@operator(out=False, method=False)
 def combinations(input: Tensor, r=2, with_replacement=False) -> Tensor:
     """All choices of `r` elements of a vector, in order, as rows."""
     if input.dim() != 1:

@@ -259,7 +259,7 @@ def sinc(input: Tensor) -> Tensor:
     return core.cast(_sinc(input), floating(input._meta.dtype)[0])
 
 
-@operator(inplace=True)
+@operator()
 def positive(input: Tensor) -> Tensor:
     """The input itself."""
     if input._meta.dtype is dt.bool_:
@@ -267,7 +267,7 @@ def positive(input: Tensor) -> Tensor:
     return input
 
 
-@operator(name="fill", out=False, grad=dict(input=lambda g: g * 0, value=lambda g: g))
+@operator(name="fill", out=False, method=False, grad=dict(input=lambda g: g * 0, value=lambda g: g))
 def fill(input: Tensor, value: Tensor):
     """A tensor like `input` with all elements of one value."""
     if isinstance(value, core.Tensor) and value.dim():

@@ -69,7 +69,7 @@ def sub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     return _minus(input, other) if alpha == 1 else axpy_(input, other, -alpha)
 
 
-@operator()
+@operator(method=False)
 def rsub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `other - alpha * input`."""
     check_tensor("rsub", "input", input)

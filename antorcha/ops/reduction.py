@@ -362,14 +362,14 @@ def std(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=Non
     return std_(input, dim, correction, keepdim)
 
 
-@operator(out=False)
+@operator(out=False, method=False)
 def var_mean(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None):
     """(variance, mean) over `dim`."""
     dim, correction = _variance_args("var_mean", input, dim, unbiased, correction)
     return var_(input, dim, correction, keepdim), input.mean(dim, keepdim)
 
 
-@operator(out=False)
+@operator(out=False, method=False)
 def std_mean(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None):
     """(standard deviation, mean) over `dim`."""
     dim, correction = _variance_args("std_mean", input, dim, unbiased, correction)

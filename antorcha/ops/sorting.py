@@ -269,7 +269,7 @@ def _isin_host(elements, tests, invert):
 SEARCH, ISIN = host_op("searchsorted", _search_host), host_op("isin", _isin_host)
 
 
-@operator(out="exact")
+@operator(out="exact", method=False)
 def searchsorted(sorted_sequence: Tensor, input, *, right=False, side=None, out_int32=False, sorter=None) -> Tensor:
     """Where values would be inserted into a sorted vector (or sorted last dimension): before equal elements, with `right` after them."""
     check_tensor("searchsorted", "sorted_sequence", sorted_sequence)
