@@ -36,7 +36,6 @@ from .base.dtype import (  # noqa: F401
     uint32,
     uint64,
 )
-from .base.dtype import promote as promote_types  # noqa: F401
 from .base.formats import (  # noqa: F401
     Size,
     channels_last,
@@ -169,8 +168,14 @@ def result_type(*tensors):
     return _result_dtype(tensors)
 
 
+def promote_types(type1, type2):
+    """The smallest dtype that both convert to."""
+    return _dtype.promote(_dtype.asked("promote_types", type1, name="type1"), _dtype.asked("promote_types", type2, name="type2"))
+
+
 def can_cast(from_, to):
     """Whether PyTorch's promotion allows the conversion."""
+    from_, to = _dtype.asked("can_cast", from_, name="from_"), _dtype.asked("can_cast", to, name="to")
     return _dtype.CATEGORY[from_.kind] <= _dtype.CATEGORY[to.kind] and not (to.kind == "b" and from_.kind != "b")
 
 

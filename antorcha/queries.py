@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .core import override
 from .core.tensor import Tensor
+from .ops.record import check_tensor
 
 
 def is_storage(obj) -> bool:
@@ -39,6 +40,7 @@ def is_distributed(input) -> bool:
 
 def get_device(input) -> int:
     """The index of the tensor's device; -1 for the CPU."""
+    check_tensor("get_device", "input", input, 1)
     return input.get_device()
 
 

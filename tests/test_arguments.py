@@ -1,5 +1,7 @@
 """What functions say of arguments that are not what they expect, and older ways to give them."""
 
+import re
+
 import pytest
 
 import antorcha as torch
@@ -37,6 +39,18 @@ MISTAKES = {
     "cumsum": (lambda: X.cumsum([1.0]), "dim", 2, "int"),
     "unsqueeze": (lambda: X.unsqueeze(None), "dim", 2, "int"),
     "atleast_1d": (lambda: torch.atleast_1d(L), "tensors", 1, "Tensor"),
+}
+
+MISTAKES |= {
+    "one_hot": (lambda: F.one_hot([0, 1]), "tensor", 1, "Tensor"),
+    "bilinear": (lambda: F.bilinear(L, X, torch.ones(2, 3, 3)), "input1", 1, "Tensor"),
+    "gumbel_softmax": (lambda: F.gumbel_softmax(L), "logits", 1, "Tensor"),
+    "conv_tbc": (lambda: torch.conv_tbc(L, torch.ones(1, 3, 2), torch.ones(2)), "input", 1, "Tensor"),
+    "rrelu": (lambda: F.rrelu(L), "input", 1, "Tensor"),
+    "dropout in evaluation": (lambda: F.dropout(L, training=False), "input", 1, "Tensor"),
+    "equal": (lambda: torch.equal(X, L), "other", 2, "Tensor"),
+    "masked_fill": (lambda: X.masked_fill(None, 1.0), "mask", 2, "Tensor"),
+    "isin": (lambda: torch.isin(X, None), "test_elements", 2, "Tensor"),
 }
 
 
@@ -83,3 +97,58 @@ def test_lists_of_parameters_are_shown_by_dtype_and_tables_by_type():
     assert repr(torch.nn.ParameterList([p, 1])) == ("ParameterList(\n    (0): Parameter containing: [torch.float32 of size 2x3]\n"
                                                     "    (1): Object of type: int\n)")
     assert "(a): Parameter containing: [torch.FloatTensor of size 2x3]" in repr(torch.nn.ParameterDict({"a": p}))
+
+
+B = torch.ones(2, 3, dtype=torch.bool)
+TYPES = {
+    "a number for a truth value": (lambda: X.sum(0, 1), "'keepdim' (position 3) must be bool, not int"),
+    "a word for a truth value": (lambda: X.sort(0, descending="yes"), "'descending' (position 3) must be bool, not str"),
+    "a fraction of a position": (lambda: X.topk(1.0), "'k' (position 2) must be int, not float"),
+    "a fraction of a dimension": (lambda: X.argmax(1.5), "'dim' (position 2) must be int, not float"),
+    "a fraction of a diagonal": (lambda: X.tril(1.5), "'diagonal' (position 2) must be int, not float"),
+    "a fraction of rows": (lambda: torch.eye(2.5), "'n' (position 1) must be int, not float"),
+    "a fraction of a bound": (lambda: torch.randint(2.5, (3,)), "'high' must be int, not float"),
+    "a word for a dtype": (lambda: torch.zeros(2, dtype="float32"), "'dtype' must be torch.dtype, not str. Write torch.float32"),
+    "a misspelt name": (lambda: torch.zeros(2, requires_gard=True), "unexpected keyword argument 'requires_gard'"),
+    "another misspelt name": (lambda: torch.randn(2, dytpe=torch.float64), "unexpected keyword argument 'dytpe'"),
+    "no size": (lambda: torch.ones(), "missing 1 required positional argument"),
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_arguments_of_other_types_are_refused(name):
+    call, message = TYPES[name]
+    with pytest.raises(TypeError, match=re.escape(message)):
+        call()
+
+
+DTYPES = {
+    "a mask taken from 1": (lambda: 1 - B, RuntimeError, "with a bool tensor is not supported"),
+    "a mask taken away": (lambda: X - B, RuntimeError, "with a bool tensor is not supported"),
+    "an activation of integers": (lambda: F.gelu(X.long()), NotImplementedError, "expected a floating point tensor; received torch.int64"),
+    "ends of other dtypes": (lambda: X.lerp(X.double(), 0.5), RuntimeError, "expected dtype torch.float32 for `end`"),
+    "slopes of another dtype": (lambda: F.prelu(X, torch.ones(1).double()), RuntimeError, "Type promoting not supported"),
+    "parts of other dtypes": (lambda: torch.polar(X, X.double()), RuntimeError, "Expected object of scalar type torch.float32"),
+    "a batch of another dtype": (lambda: torch.nn.BatchNorm1d(3)(X.double()), RuntimeError, "mixed dtype"),
+    "the largest of truth values": (lambda: B.topk(1), RuntimeError, "topk does not support bool"),
+    "a base too narrow": (lambda: torch.ones(2).float_power_(2), RuntimeError, "float_power_ has dtype torch.float32"),
+    "an integer too large": (lambda: torch.tensor([1, 2 ** 70]), ValueError, "received 1180591620717411303424. Give a dtype of floats"),
+    "an integer too large for a dtype": (lambda: torch.tensor([300], dtype=torch.uint8), RuntimeError, "from 0 to 255; received 300"),
+    "no number": (lambda: torch.tensor([float("nan")], dtype=torch.int64), RuntimeError, "received nan"),
+    "an unknown subscript": (lambda: torch.einsum("i->j", torch.ones(2)), RuntimeError, "subscript j does not appear"),
+    "an unknown reduction": (lambda: X.scatter(0, X.long(), X, reduce="most"), RuntimeError, "add or multiply; received 'most'"),
+}
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_what_cannot_be_computed_is_refused(name):
+    call, error, message = DTYPES[name]
+    with pytest.raises(error, match=re.escape(message)):
+        call()
+
+
+def test_python_types_stand_for_dtypes():
+    assert torch.zeros(2, dtype=float).dtype is torch.float64 and torch.ones(2, dtype=int).dtype is torch.int64
+    assert torch.tensor([0, 2], dtype=bool).tolist() == [False, True] and X.to(float).dtype is torch.float64
+    assert X.sum(dtype=float).dtype is torch.float64 and torch.arange(3, dtype=float).tolist() == [0.0, 1.0, 2.0]
+    assert torch.tensor([2 ** 70, 1.5]).dtype is torch.float32 and torch.tensor([-1], dtype=torch.uint8).tolist() == [255]

@@ -100,6 +100,8 @@ float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu, fl
 qint8, quint8, qint32 = dtype("qint8", "qint8", "q", 1, 0), dtype("quint8", "quint8", "q", 1, 0), dtype("qint32", "qint32", "q", 4, 0)
 INTEGERS = {qint8: int8, quint8: uint8, qint32: int32}      # that quantized numbers are kept as
 
+_OF_PYTHON = {bool: bool_, int: int64, float: float64, complex: complex128}
+
 float16.compute = bfloat16.compute = float32
 complex32.compute = complex64
 
@@ -141,9 +143,23 @@ def default() -> dtype:
 
 def set_default(d: dtype) -> None:
     global _default
-    if not d.is_floating_point:
-        raise TypeError(f"set_default_dtype: expected a floating point dtype; received {d}")
+    if not isinstance(d, dtype) or not d.is_floating_point:
+        raise TypeError(f"set_default_dtype: expected a floating point dtype; received {d!r}")
     _default = d
+
+
+def asked(what: str, given, otherwise: dtype | None = None, name: str = "dtype") -> dtype | None:
+    """The dtype that an argument of `what` asks for: a dtype, or as in PyTorch the one of Python's bool, int, float or complex numbers;
+    `otherwise` for None. TypeError for anything else."""
+    if isinstance(given, dtype):
+        return given
+    if given is None:
+        return otherwise
+    found = _OF_PYTHON.get(given) if isinstance(given, type) else None
+    if found is None:
+        hint = f". Write torch.{given}" if isinstance(given, str) and given in _BY_NAME else ""
+        raise TypeError(f"{what}(): argument '{name}' must be torch.dtype, not {type(given).__name__}{hint}")
+    return found
 
 
 def promote(a: dtype, b: dtype) -> dtype:

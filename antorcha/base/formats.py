@@ -9,6 +9,10 @@ class Size(tuple):
     __slots__ = ()
 
     def __new__(cls, values=()):
+        values = tuple(values)
+        for place, v in enumerate(values):
+            if not hasattr(v, "__index__"):
+                raise TypeError(f"torch.Size() takes an iterable of 'int' (item {place} is '{type(v).__name__}')")
         return super().__new__(cls, [v.__index__() for v in values])
 
     def numel(self) -> int:

@@ -93,20 +93,13 @@ def _array_of(data, dtype) -> np.ndarray:
             return _array_of(list(data), dtype)
         kind = type(data).__name__
         raise TypeError(f"new(): invalid data type '{kind}'") if isinstance(data, str) else RuntimeError(f"Could not infer dtype of {kind}")
-    try:
-        array = np.array(data) if array is None else array
-    except OverflowError:
-        raise RuntimeError("Overflow when unpacking long long") from None
+    array = np.array(data) if array is None else array
+    if array.dtype.kind == "u" and dtype is not dt.uint64 and not hasattr(data, "__array__"):
+        array = array.astype(object)        # NumPy's dtype for integers beyond int64
     if array.dtype.kind in "OUSV":
         if array.size == 0:
             return array.astype(np.float32)
-        bad = next((x for x in np.ravel(np.array(data, dtype=object)) if not isinstance(x, (int, float, bool, complex))), data)
-        if isinstance(bad, int):
-            raise RuntimeError("Overflow when unpacking long long")
-        if isinstance(bad, str):
-            raise ValueError(f"tensor(): expected numbers; received {type(bad).__name__} {bad!r} (too many dimensions 'str'). "
-                             "Give each word a number first.")
-        raise RuntimeError(f"tensor(): expected numbers; received {type(bad).__name__}. Could not infer dtype of {type(bad).__name__}")
+        array = _large_numbers(np.array(data, dtype=object), dtype)
     if array.size == 0 and not isinstance(data, np.generic) and not hasattr(data, "dtype"):
         return array.astype(dt.default().numpy)
     if isinstance(data, (list, tuple)) and data and isinstance(data[0], np.generic):
@@ -118,6 +111,22 @@ def _array_of(data, dtype) -> np.ndarray:
     if array.dtype.kind == "c" and not isinstance(data, np.generic):
         return array.astype(dt.default().to_complex().numpy)
     return array
+
+
+def _large_numbers(entries: np.ndarray, dtype) -> np.ndarray:
+    """Python's numbers, among them integers beyond 64 bits, as floats, if any is one or `dtype` is of floats. ValueError if not;
+    of what is no number, an error that names it."""
+    values = entries.ravel().tolist()
+    for x in values:
+        if isinstance(x, str):
+            raise ValueError(f"tensor(): expected numbers; received {type(x).__name__} {x!r} (too many dimensions 'str'). "
+                             "Give each word a number first.")
+        if not isinstance(x, (int, float, complex)):
+            raise RuntimeError(f"tensor(): expected numbers; received {type(x).__name__}. Could not infer dtype of {type(x).__name__}")
+    if all([isinstance(x, int) for x in values]) and (dtype is None or not dtype.continuous):
+        raise ValueError(f"tensor(): expected integers from {-2**63} to {2**63 - 1}; received {max(values, key=abs)}. "
+                         "Give a dtype of floats for larger ones. (Overflow when unpacking long long)")
+    return entries.astype(np.complex128 if any([isinstance(x, complex) for x in values]) else np.float64)
 
 
 def _array_of_numbers(data) -> np.ndarray | None:
@@ -137,6 +146,7 @@ def _is_plain(data) -> bool:
 
 def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
     """A new tensor with a copy of `data`: numbers, nested sequences of them, arrays."""
+    dtype = dt.asked("tensor", dtype)
     device = placement.device_name(data.device if device is None and isinstance(data, Tensor) else device)
     if isinstance(data, Tensor):
         warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
@@ -148,6 +158,8 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
             own = dt.of(array.dtype)
         except KeyError:
             raise TypeError(f"can't convert np.ndarray of type {array.dtype}") from None
+        if dtype is not None and dtype.kind in "iu" and not hasattr(data, "__array__"):
+            _check_range(array, dtype)
         if dtype is None or dtype is own or dtype.numpy is None:
             out = adopt(np.array(array, order="C"))
         else:
@@ -161,8 +173,20 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
     return out.requires_grad_() if requires_grad else out
 
 
+def _check_range(array: np.ndarray, d) -> None:
+    """RuntimeError for numbers that an integer dtype has no room for. Those below 0 may wrap around in one without a sign."""
+    if array.dtype.kind not in "iuf" or not array.size:
+        return
+    least, most = array.min(), array.max()
+    limits = np.iinfo(d.numpy)
+    if not (-limits.max if d.kind == "u" else limits.min) <= least <= most <= limits.max:
+        raise RuntimeError(f"value cannot be converted to type {d.name} without overflow: expected numbers from {limits.min} to "
+                           f"{limits.max}; received {least if least < limits.min else most}")
+
+
 def as_tensor(data, dtype=None, device=None) -> Tensor:
     """`data` as a tensor, sharing its memory where it can."""
+    dtype = dt.asked("as_tensor", dtype)
     if isinstance(data, Tensor):
         return data.to(device or data.device, dtype)
     if isinstance(data, np.ndarray):

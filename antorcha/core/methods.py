@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+
 import numpy as np
 
 from ..base import dtype as dt
@@ -13,7 +15,7 @@ from ..ops import factory, placement
 from ..ops.recall import warn_once
 from ..ops.record import core, rounded
 from ..ops.strides import of_format, suggested
-from ..ops.view import sizes
+from ..ops.view import given_size
 from . import writing
 from .arrays import storage_on, tensor
 from .tensor import Tensor, from_storage, host, laid_out, plain
@@ -22,11 +24,8 @@ from .tensor import Tensor, from_storage, host, laid_out, plain
 
 def _like(make, name):
     def method(self, *size, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, **given):
-        shape = sizes(name, (given.pop("size"),) if not size and "size" in given else size)
-        if given:
-            raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(given))}'")
-        return make(shape, dtype=dtype or self.dtype, device=self.device if device is None else device, requires_grad=requires_grad,
-                    pin_memory=pin_memory)
+        return make(given_size(name, size, given), dtype=dt.asked(name, dtype, self.dtype),
+                    device=self.device if device is None else device, requires_grad=requires_grad, pin_memory=pin_memory)
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"`torch.{name[4:]}` of the given size, with this tensor's dtype and device unless given."
     return method
@@ -115,7 +114,7 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, mem
     """This tensor with another dtype, device or memory format: to(dtype), to(device, dtype), to(other). The tensor itself where nothing
     changes."""
     for i, a in enumerate(args):
-        if isinstance(a, dt.dtype):
+        if isinstance(a, (dt.dtype, builtins.type)):
             dtype = a
         elif isinstance(a, Tensor):
             dtype, device = a.dtype, a._meta.device
@@ -125,8 +124,7 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, mem
             device = a
         elif a is not None:
             raise TypeError(f"to(): expected a dtype, a device or a tensor; received {type(a).__name__}")
-    if dtype is not None and not isinstance(dtype, dt.dtype):
-        raise TypeError(f"to(): argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
+    dtype = dt.asked("to", dtype)
     if dtype is not None and self._meta.dtype.kind == "c" and dtype.kind not in "cb":
         warn_once("Casting complex values to real discards the imaginary part")
     x = self if dtype is None else rounded(self, dtype)

@@ -74,12 +74,25 @@ def inplace_form(name, call, **rules):
     rec = getattr(call, "record", None)
     if rec is not None:
         rules = dict(apart=rec.apart is not None, repeated=rec.onto_repeated)
+        if rec.inplace == "exact":
+            call = _exact(name, call)
 
     def method(self, *args, **kwargs):
         return inplace(self, call, args, kwargs, name + "_", **rules)
     method.__name__ = method.__qualname__ = name + "_"
     method.__doc__ = f"In-place version of {name}."
     return method
+
+
+def _exact(name: str, call):
+    """`call`, whose result has the dtype of its first argument."""
+    def checked(input, *args, **kwargs):
+        result = call(input, *args, **kwargs)
+        if result.dtype is not input.dtype:
+            raise RuntimeError(f"the base given to {name}_ has dtype {input.dtype} but the operation's result requires dtype "
+                               f"{result.dtype}. Use {name}, or convert the base first: x.to({result.dtype})")
+        return result
+    return checked
 
 
 def _sign(call):
@@ -151,6 +164,7 @@ def where(self, condition, other):
 
 def equal(self, other) -> bool:
     """Whether the other tensor has the same shape and elements."""
+    record.check_tensor("equal", "other", other, 2)
     return self.shape == other.shape and bool((self == other).all())
 
 

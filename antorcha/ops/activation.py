@@ -8,7 +8,7 @@ from ..loops import complex as cx
 from ..loops import ir
 from ..loops import math as lm
 from .pointwise import exp, sigmoid, tanh, where
-from .record import floating, no_bool, operator, pointwise
+from .record import continuous, no_bool, operator, pointwise
 from .samples import unary
 
 Tensor = "Tensor"
@@ -21,7 +21,7 @@ def relu(input: Tensor) -> Tensor:
     """max(x, 0)."""
 
 
-@pointwise(lambda x, s: ir.select(x > 0, x, x * s), rule=floating, namespace=False, method=False, samples=unary(-9, 9),
+@pointwise(lambda x, s: ir.select(x > 0, x, x * s), rule=continuous, namespace=False, method=False, samples=unary(-9, 9),
            grad=dict(input=lambda g, input, negative_slope: where(input > 0, g, g * negative_slope)))
 def leaky_relu(input: Tensor, negative_slope=0.01) -> Tensor:
     """x where positive, else negative_slope * x."""
@@ -31,7 +31,7 @@ def _elu(x, alpha, scale, input_scale):
     return ir.select(x <= 0.0, alpha * scale * lm.expm1(x * input_scale), x * scale)
 
 
-@pointwise(_elu, rule=floating, namespace=False, method=False, samples=unary(-9, 9),
+@pointwise(_elu, rule=continuous, namespace=False, method=False, samples=unary(-9, 9),
            grad=dict(input=lambda g, input, alpha, scale, input_scale:
                      where(input <= 0, g * (input_scale * alpha * scale) * exp(input * input_scale), g * scale)), wide=True)
 def elu(input: Tensor, alpha=1.0, scale=1.0, input_scale=1.0) -> Tensor:
@@ -50,12 +50,12 @@ def celu(input: Tensor, alpha=1.0) -> Tensor:
     return elu(input, alpha, 1.0, 1.0 / alpha)
 
 
-@pointwise(lambda x: x * 0.5 * (1.0 + lm.erf(x * (1.0 / SQRT_2))), name="gelu", public=False, rule=floating, samples=unary(-5, 5),
+@pointwise(lambda x: x * 0.5 * (1.0 + lm.erf(x * (1.0 / SQRT_2))), name="gelu", public=False, rule=continuous, samples=unary(-5, 5),
            grad=dict(input=lambda g, input: g * gelu_slope(input)), wide=True)
 def gelu_erf(input: Tensor): ...
 
 
-@pointwise(lm.gelu_slope, public=False, inplace=False, rule=floating, samples=unary(-5, 5), wide=True,
+@pointwise(lm.gelu_slope, public=False, inplace=False, rule=continuous, samples=unary(-5, 5), wide=True,
            grad=dict(input=lambda g, input: g * (2 - input * input) * exp(input * input * -0.5) * (1 / math.sqrt(2 * math.pi))))
 def gelu_slope(input: Tensor):
     """The derivative of x * Phi(x), Phi(x) + x * phi(x), with the normal distribution and its density."""
@@ -63,7 +63,7 @@ def gelu_slope(input: Tensor):
 
 @pointwise(lambda x: x * 0.5 * (1.0 + lm.tanh(x * (1.0 + x * x * 0.044715) * SQRT_2_PI)), name="gelu_tanh", title="Gelu", public=False,
            wide=True,
-           rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, input: _gelu_tanh_grad(g, input)))
+           rule=continuous, samples=unary(-5, 5), grad=dict(input=lambda g, input: _gelu_tanh_grad(g, input)))
 def gelu_tanh(input: Tensor): ...
 
 
@@ -83,7 +83,7 @@ def gelu(input: Tensor, *, approximate="none") -> Tensor:
     return gelu_tanh(input)
 
 
-@pointwise(lambda x: x * lm.sigmoid(x), rule=floating, namespace=False, method=False, samples=unary(-9, 9),
+@pointwise(lambda x: x * lm.sigmoid(x), rule=continuous, namespace=False, method=False, samples=unary(-9, 9),
            complex=lambda z: z * cx.sigmoid(z),
            grad=dict(input=lambda g, input: g * (sigmoid(input) * (1 + input * (1 - sigmoid(input))))), wide=True)
 def silu(input: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def _softplus(x, beta, threshold):
     return ir.select(z > threshold, x, lm.log1p(lm.exp(z)) / beta)
 
 
-@pointwise(_softplus, rule=floating, namespace=False, method=False, samples=unary(-9, 9),
+@pointwise(_softplus, rule=continuous, namespace=False, method=False, samples=unary(-9, 9),
            grad=dict(input=lambda g, input, beta, threshold: where(input * beta > threshold, g, g * sigmoid(input * beta))), wide=True)
 def softplus(input: Tensor, beta=1.0, threshold=20.0) -> Tensor:
     """log(1 + exp(beta * x)) / beta; x itself above the threshold."""
@@ -105,7 +105,7 @@ def _logsigmoid(x):
     return ir.minimum(x, ir.const(0.0, x.dtype)) - lm.log1p(lm.exp(-ir.absolute(x)))
 
 
-@pointwise(_logsigmoid, rule=floating, samples=unary(-9, 9), namespace=False, method=False, inplace=False, name="log_sigmoid",
+@pointwise(_logsigmoid, rule=continuous, samples=unary(-9, 9), namespace=False, method=False, inplace=False, name="log_sigmoid",
            grad=dict(input=lambda g, input: g * sigmoid(-input)), wide=True)
 def logsigmoid(input: Tensor) -> Tensor:
     """log(1 / (1 + exp(-x)))."""
@@ -140,26 +140,26 @@ def relu6(input: Tensor) -> Tensor:
     return _hardtanh(input, 0, 6)
 
 
-@pointwise(lambda x: ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=floating,
+@pointwise(lambda x: ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=continuous,
            namespace=False, method=False, grad=dict(input=lambda g, input: where((input > -3) & (input < 3), g / 6, 0.0)), wide=True)
 def hardsigmoid(input: Tensor) -> Tensor:
     """min(max(x + 3, 0), 6) / 6."""
 
 
-@pointwise(lambda x: x * ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=floating,
+@pointwise(lambda x: x * ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=continuous,
            namespace=False, method=False, wide=True,
            grad=dict(input=lambda g, input: where(input <= -3, 0.0, where(input < 3, g * (input / 3 + 0.5), g))))
 def hardswish(input: Tensor) -> Tensor:
     """x * min(max(x + 3, 0), 6) / 6. Howard et al., 2019."""
 
 
-@pointwise(lambda x, l: ir.select((x > l) | (x < -l), x, ir.const(0.0, x.dtype)), rule=floating, inplace=False,
+@pointwise(lambda x, l: ir.select((x > l) | (x < -l), x, ir.const(0.0, x.dtype)), rule=continuous, inplace=False,
            grad=dict(input=lambda g, input, lambd: where((input > lambd) | (input < -lambd), g, 0.0)))
 def hardshrink(input: Tensor, lambd=0.5) -> Tensor:
     """x outside [-lambd, lambd], else 0."""
 
 
-@pointwise(lambda x, l: ir.select(x > l, x - l, ir.select(x < -l, x + l, ir.const(0.0, x.dtype))), rule=floating, name="softshrink",
+@pointwise(lambda x, l: ir.select(x > l, x - l, ir.select(x < -l, x + l, ir.const(0.0, x.dtype))), rule=continuous, name="softshrink",
            public=False, grad=dict(input=lambda g, input, lambd: where((input > lambd) | (input < -lambd), g, 0.0)))
 def softshrink_(input: Tensor, lambd): ...
 

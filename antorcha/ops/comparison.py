@@ -8,7 +8,7 @@ import math
 from ..base import dtype as dt
 from ..loops import complex as cx
 from ..loops import ir
-from .record import bitwise, comparison, logical, no_bool, operator, pointwise
+from .record import bitwise, comparison, continuous, logical, no_bool, operator, pointwise
 
 Tensor = "Tensor"
 
@@ -161,6 +161,6 @@ def round(input: Tensor, *, decimals=0) -> Tensor:
     return round_(input * scale) / scale if decimals > 0 else round_(input / scale) * scale
 
 
-@pointwise(lambda x: x - ir.trunc(x) if x.dtype.kind == "f" else x - x, rule=no_bool, grad=dict(input=lambda g: g))
+@pointwise(lambda x: x - ir.trunc(x), rule=continuous, grad=dict(input=lambda g: g))
 def frac(input: Tensor) -> Tensor:
     """The fraction of every element, with its sign."""

@@ -46,11 +46,15 @@ def _angle_grad(g, x):
 @operator(out="exact", method=False)
 def complex(real: Tensor, imag: Tensor) -> Tensor:
     """The complex tensor with these parts, of one float dtype."""
-    if real._meta.dtype is not imag._meta.dtype:
-        raise RuntimeError(f"Expected object of scalar type {real._meta.dtype} but got scalar type {imag._meta.dtype} for second argument")
-    if real._meta.dtype not in (dt.float16, dt.float32, dt.float64):
-        raise RuntimeError(f"Expected both inputs to be Half, Float or Double tensors but got {real._meta.dtype} and {imag._meta.dtype}")
+    _check_parts(real._meta.dtype, imag._meta.dtype)
     return complex_(real, imag)
+
+
+def _check_parts(first, second) -> None:
+    if not {first, second} <= {dt.float16, dt.float32, dt.float64}:
+        raise RuntimeError(f"Expected both inputs to be Half, Float or Double tensors but got {first} and {second}")
+    if first is not second:
+        raise RuntimeError(f"Expected object of scalar type {first} but got scalar type {second} for second argument")
 
 
 @operator(method=False)
@@ -58,6 +62,7 @@ def polar(abs: Tensor, angle: Tensor) -> Tensor:
     """The complex tensor with these magnitudes and arguments."""
     check_tensor("polar", "abs", abs)
     check_tensor("polar", "angle", angle)
+    _check_parts(abs._meta.dtype, angle._meta.dtype)
     return complex(abs * cos(angle), abs * sin(angle))
 
 

@@ -305,6 +305,9 @@ def _parse(equation: str, operands):
     names = [spell(term, x.dim()) for term, x in zip(terms, operands)]
     if arrow:
         out = right.replace("...", "".join(extra))
+        for c in out:
+            if not any(c in term for term in names):
+                raise RuntimeError(f"einsum(): output subscript {c} does not appear in the equation for any input operand: '{equation}'")
     else:
         joined = "".join(names)
         out = "".join(extra) + "".join(sorted(c for c in set(joined) if joined.count(c) == 1 and c not in extra))

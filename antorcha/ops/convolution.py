@@ -329,4 +329,6 @@ def convolution(input, weight, bias, stride, padding, dilation, transposed, outp
 
 def conv_tbc(input, weight, bias, pad=0):
     """Convolution of (L, N, C) with (K, C, O), plus bias (O)."""
+    for i, (name, x) in enumerate(dict(input=input, weight=weight, bias=bias).items()):
+        check_tensor("conv_tbc", name, x, i + 1)
     return _convolve(1, input.permute(1, 2, 0), weight.permute(2, 1, 0), bias, 1, pad, 1, 1).permute(2, 0, 1)

@@ -9,9 +9,9 @@ from ..base.formats import preserve_format
 from ..graph.node import Node, Static, dense
 from .placement import device_name, place
 from .recall import deprecated
-from .record import Record, check_tensor, core, meta, number, rounded
+from .record import Record, check_int, check_tensor, core, meta, number, rounded
 from .strides import of_copy, of_format
-from .view import sizes
+from .view import given_size, sizes
 
 FULL = Record("full", "pointwise", scalar=lambda v: v)
 EMPTY = Record("empty", "pointwise", scalar=lambda v: v)
@@ -47,8 +47,9 @@ def finish(out, requires_grad: bool, pin_memory: bool = False):
     return out.requires_grad_() if requires_grad else out
 
 
-def _shape(what, size) -> tuple:
-    shape = sizes(what, size)
+def new_size(what: str, size: tuple, given: dict) -> tuple:
+    """The shape of a new tensor; see `given_size`."""
+    shape = given_size(what, size, given)
     for n in shape:
         if n < 0:
             raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(shape)}")
@@ -58,12 +59,11 @@ def _shape(what, size) -> tuple:
 def _filled(name: str, value, text: str):
     def factory(*size, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None,
                 generator=None, names=None, **given):
-        size = given.get("size", size)
-        shape = _shape(name, size if isinstance(size, tuple) else (size,))
+        shape = new_size(name, size, given)
         if memory_format is not None and name != "empty":
             raise TypeError(f"{name}() got an unexpected keyword argument 'memory_format'")
         layout = None if memory_format is None else of_format(name, shape, memory_format)
-        result = full_of(shape, value, dtype or dt.default(), device_name(device), EMPTY if name == "empty" else FULL, layout)
+        result = full_of(shape, value, dt.asked(name, dtype, dt.default()), device_name(device), EMPTY if name == "empty" else FULL, layout)
         if out is not None:
             return core.store_out(name, out, result)
         return finish(result, requires_grad, pin_memory)
@@ -73,7 +73,7 @@ def _filled(name: str, value, text: str):
     def like(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=preserve_format, pin_memory=False):
         check_tensor(f"{name}_like", "input", input, 1)
         m = input._meta
-        result = full_of(m.view.shape, value, dtype or m.dtype, m.device if device is None else device_name(device),
+        result = full_of(m.view.shape, value, dt.asked(f"{name}_like", dtype, m.dtype), m.device if device is None else device_name(device),
                          layout=of_copy(f"{name}_like", m.view, memory_format or preserve_format))
         return finish(result, requires_grad, pin_memory)
     like.__name__ = like.__qualname__ = f"{name}_like"
@@ -93,17 +93,16 @@ def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, re
     value = number(fill_value)
     if value is None:
         raise TypeError(f"full(): argument 'fill_value' must be Number, not {type(fill_value).__name__}")
-    if dtype is None:
-        dtype = (
-            value.dtype
-            if isinstance(value, core.Tensor)
-            else dt.bool_
-            if type(value) is bool
-            else dt.int64
-            if type(value) is int
-            else dt.default()
-        )
-    result = full_of(_shape("full", (size,) if isinstance(size, int) else (tuple(size),)), value, dtype, device_name(device))
+    dtype = dt.asked("full", dtype) or (
+        value.dtype
+        if isinstance(value, core.Tensor)
+        else dt.bool_
+        if type(value) is bool
+        else dt.int64
+        if type(value) is int
+        else dt.default()
+    )
+    result = full_of(new_size("full", (size,), {}), value, dtype, device_name(device))
     return finish(result, requires_grad, pin_memory) if out is None else core.store_out("full", out, result)
 
 
@@ -167,11 +166,11 @@ def frombuffer(buffer, *, dtype, count=-1, offset=0, requires_grad=False):
     return finish(shared if dtype.numpy is not None else core.bitcast(shared, dtype), requires_grad)
 
 
-def arange(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
+def arange(start, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     """Numbers from `start` (0) up to but excluding `end`, by `step`."""
     if end is None:
         start, end = 0, start
-    dtype = dtype or (out.dtype if out is not None else None)
+    dtype = dt.asked("arange", dtype, out.dtype if out is not None else None)
     start, end, step = (x.item() if isinstance(x, core.Tensor) else number(x) for x in (start, end, step))
     if dtype is None:
         dtype = dt.default() if any(type(x) is float for x in (start, end, step)) else dt.int64
@@ -223,7 +222,7 @@ def _ends(name, start, end, steps):
 def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     """`steps` numbers evenly spaced from `start` to `end`, both included."""
     start, end = _ends("linspace", start, end, steps)
-    dtype = dtype or (out.dtype if out is not None else dt.default())
+    dtype = dt.asked("linspace", dtype, out.dtype if out is not None else dt.default())
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     # As in PyTorch, the gap is rounded to the dtype, and the second half counts back from the end, so that both ends are exact.
@@ -248,16 +247,18 @@ def logspace(start, end, steps, base=10.0, *, out=None, dtype=None, layout=None,
     )
     powers = linspace(start, end, steps, dtype=wide, device=device)
     result = (complex(base) if wide is dt.complex128 else float(base)) ** powers
-    result = result.to(dtype or (out.dtype if out is not None else dt.default()))
+    result = result.to(dt.asked("logspace", dtype, out.dtype if out is not None else dt.default()))
     return finish(result, requires_grad, pin_memory) if out is None else core.store_out("logspace", out, result)
 
 
 def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     """The identity matrix, n x m."""
     m = n if m is None else m
+    check_int("eye", "n", n, 1)
+    check_int("eye", "m", m, 2)
     if n < 0 or m < 0:
         raise RuntimeError(f"n must be greater or equal to 0, got {n}")
-    result = (arange(n, device=device).unsqueeze(1) == arange(m, device=device)).to(dtype or dt.default())
+    result = (arange(n, device=device).unsqueeze(1) == arange(m, device=device)).to(dt.asked("eye", dtype, dt.default()))
     return finish(result, requires_grad, pin_memory) if out is None else core.store_out("eye", out, result)
 
 
@@ -268,13 +269,15 @@ def tril_mask(rows: int, columns: int, diagonal: int = 0):
 def tril_indices(row, col, offset=0, *, dtype=None, device=None, layout=None):
     """The indices of the lower triangle, 2 x count."""
     import numpy as np
-    return place(core.from_numpy(np.stack(np.tril_indices(row, offset, col))).to(dtype or dt.int64), device_name(device))
+    indices = core.from_numpy(np.stack(np.tril_indices(row, offset, col)))
+    return place(indices.to(dt.asked("tril_indices", dtype, dt.int64)), device_name(device))
 
 
 def triu_indices(row, col, offset=0, *, dtype=None, device=None, layout=None):
     """The indices of the upper triangle, 2 x count."""
     import numpy as np
-    return place(core.from_numpy(np.stack(np.triu_indices(row, offset, col))).to(dtype or dt.int64), device_name(device))
+    indices = core.from_numpy(np.stack(np.triu_indices(row, offset, col)))
+    return place(indices.to(dt.asked("triu_indices", dtype, dt.int64)), device_name(device))
 
 
 FUNCTIONS = [

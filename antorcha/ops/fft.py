@@ -233,7 +233,7 @@ def ifftshift(input: Tensor, dim=None) -> Tensor:
 
 
 def _frequencies(k, n, d, out, dtype, requires_grad):
-    result = k.to(dtype or dt.default()) * (1 / (n * d))
+    result = k.to(dt.asked("fftfreq", dtype, dt.default())) * (1 / (n * d))
     if out is not None:
         return core.store_out("fftfreq", out, result)
     return result.requires_grad_(requires_grad)

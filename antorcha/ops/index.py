@@ -117,7 +117,7 @@ def _others(rank: int, dim: int) -> tuple:
 
 
 @operator(apart=0)
-def index_select(input: Tensor, dim, index: Tensor) -> Tensor:
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The positions `index` (a vector) along `dim`."""
     _check_index("index_select", input, index)
     shape = input._meta.view.shape
@@ -133,7 +133,7 @@ def index_select(input: Tensor, dim, index: Tensor) -> Tensor:
 
 
 @operator(out="exact", apart=0)
-def gather(input: Tensor, dim, index: Tensor, *, sparse_grad=False) -> Tensor:
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad=False) -> Tensor:
     """out[i][j][k] = input[index[i][j][k]][j][k] for dim 0, and likewise along other dimensions."""
     shape, want = input._meta.view.shape, index._meta.view.shape
     d = normalize_dim("gather", dim, len(shape))
@@ -250,15 +250,17 @@ def _scatter(what, input, dim, index, src, combine):
 
 
 @operator(inplace=True, apart=1)
-def scatter(input: Tensor, dim, index, src: Tensor = None, *, value=None, reduce=None) -> Tensor:
+def scatter(input: Tensor, dim: int, index, src: Tensor = None, *, value=None, reduce=None) -> Tensor:
     """`input` with input[index[i][j]][j] = src[i][j] for dim 0, and likewise along other dimensions."""
+    if reduce not in (None, "add", "multiply"):
+        raise RuntimeError(f"scatter: reduce argument must be either add or multiply; received {reduce!r}")
     if reduce is not None and isinstance(src, core.Tensor):
         deprecated("torch.scatter with a tensor and reduce=", "torch.scatter_reduce")
     return _scatter("scatter", input, dim, index, value if src is None else src, COMBINE[reduce or "set"])
 
 
 @operator(inplace=True, apart=1)
-def scatter_add(input: Tensor, dim, index, src: Tensor) -> Tensor:
+def scatter_add(input: Tensor, dim: int, index, src: Tensor) -> Tensor:
     """`scatter` that adds."""
     return _scatter("scatter_add", input, dim, index, src, "sum")
 
@@ -334,7 +336,7 @@ def scatter_reduce_(input: Tensor, dim, index, src: Tensor, reduce, include_self
 
 
 @operator(inplace=True, apart=1)
-def scatter_reduce(input: Tensor, dim, index, src: Tensor, reduce, *, include_self=True) -> Tensor:
+def scatter_reduce(input: Tensor, dim: int, index, src: Tensor, reduce, *, include_self=True) -> Tensor:
     """`scatter` that combines by "sum", "prod", "mean", "amax" or "amin"."""
     if reduce not in ("sum", "prod", "mean", "amax", "amin"):
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
@@ -355,7 +357,7 @@ def _along(what, input, dim, index):
 
 
 @operator(inplace=True, apart=1)
-def index_add(input: Tensor, dim, index, source: Tensor, *, alpha=1) -> Tensor:
+def index_add(input: Tensor, dim: int, index, source: Tensor, *, alpha=1) -> Tensor:
     """`source` added to the positions `index` along `dim`."""
     _check_index("index_add", input, index)
     if not input.dim():
@@ -367,7 +369,7 @@ def index_add(input: Tensor, dim, index, source: Tensor, *, alpha=1) -> Tensor:
 
 
 @operator(inplace=True, apart=1)
-def index_copy(input: Tensor, dim, index, source: Tensor) -> Tensor:
+def index_copy(input: Tensor, dim: int, index, source: Tensor) -> Tensor:
     """`source` written to the positions `index` along `dim`."""
     _check_index("index_copy", input, index)
     if not input.dim():
@@ -400,7 +402,7 @@ def _sum_at(g, dim, index):
 
 @operator(inplace=True, onto_repeated=True, grad=dict(input=lambda g, dim, index: g.index_fill(dim, index, 0),
                                   value=lambda g, dim, index: _sum_at(g, dim, index)))
-def index_fill(input: Tensor, dim, index, value: Tensor) -> Tensor:
+def index_fill(input: Tensor, dim: int, index, value: Tensor) -> Tensor:
     """One value written to the positions `index` along `dim`."""
     _check_index("index_fill", input, index)
     if isinstance(value, core.Tensor) and value.dim():
@@ -435,7 +437,7 @@ def masked_fill_(input: Tensor, mask, value: Tensor):
 
 
 @operator(inplace=True, onto_repeated=True)
-def masked_fill(input: Tensor, mask, value: Tensor) -> Tensor:
+def masked_fill(input: Tensor, mask: Tensor, value: Tensor) -> Tensor:
     """`value` where the mask holds, else `input`."""
     if mask._meta.dtype is not dt.bool_:
         raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}")
@@ -452,7 +454,7 @@ def masked_fill(input: Tensor, mask, value: Tensor) -> Tensor:
 
 
 @operator()
-def masked_select(input: Tensor, mask) -> Tensor:
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask holds, as a vector."""
     if mask._meta.dtype is not dt.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
@@ -463,7 +465,7 @@ def masked_select(input: Tensor, mask) -> Tensor:
 
 
 @operator(inplace=True)
-def masked_scatter(input: Tensor, mask, source: Tensor) -> Tensor:
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """Elements of `source`, in order, where the mask holds."""
     if mask.dtype is not dt.bool_ or source.dtype is not input.dtype:
         raise RuntimeError(
@@ -478,7 +480,7 @@ def masked_scatter(input: Tensor, mask, source: Tensor) -> Tensor:
 
 
 @operator(inplace=True, onto_repeated=True, grad=dict(input=lambda g, diagonal: tril(g, diagonal)))
-def tril(input: Tensor, diagonal=0) -> Tensor:
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of the last two dimensions, zero elsewhere."""
     if input.dim() < 2:
         raise RuntimeError("tril: input tensor must have at least 2 dimensions")
@@ -486,7 +488,7 @@ def tril(input: Tensor, diagonal=0) -> Tensor:
 
 
 @operator(inplace=True, onto_repeated=True, grad=dict(input=lambda g, diagonal: triu(g, diagonal)))
-def triu(input: Tensor, diagonal=0) -> Tensor:
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of the last two dimensions, zero elsewhere."""
     if input.dim() < 2:
         raise RuntimeError("triu: input tensor must have at least 2 dimensions")

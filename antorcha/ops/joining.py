@@ -46,7 +46,7 @@ def _cat_at_once(tensors, dim):
 
 @operator(method=False, apart=0, at_once=_cat_at_once,
           grad=dict(tensors=lambda g, tensors_shape, dim: _cat_grad(g, tensors_shape, dim % g.dim())))
-def cat(tensors: list[Tensor], dim=0) -> Tensor:
+def cat(tensors: list[Tensor], dim: int = 0) -> Tensor:
     """Tensors one after the other along `dim`; those of shape (0,) are left out."""
     tensors = _listed("cat", tensors)
     dim = _joined_dim(tensors, dim)
@@ -158,7 +158,7 @@ def _stack_at_once(tensors, dim):
 
 
 @operator(method=False, at_once=_stack_at_once, grad=dict(tensors=lambda g, dim: unbind(g, dim)))
-def stack(tensors: list[Tensor], dim=0) -> Tensor:
+def stack(tensors: list[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape, along a new dimension."""
     tensors = _listed("stack", tensors)
     d = normalize_dim("stack", dim, len(_stacked_shape(tensors)) + 1)
@@ -277,6 +277,8 @@ def meshgrid(*tensors, indexing=None):
 def cartesian_prod(*tensors) -> Tensor:
     """All tuples with one element of each vector, as rows."""
     vectors = _many(tensors)
+    for i, x in enumerate(vectors):
+        check_tensor("cartesian_prod", "tensors", x, i + 1)
     if any(x.dim() != 1 for x in vectors):
         raise RuntimeError("cartesian_prod: expected 1D vectors. Flatten them first: x.flatten()")
     if len(vectors) == 1:

@@ -259,7 +259,7 @@ def _renorm_grad(g, x, p, dim, maxnorm):
 
 @operator(inplace=True, holomorphic=False, grad=dict(
     input=lambda g, input, p, dim, maxnorm: _renorm_grad(g, input, p, dim, maxnorm)))
-def renorm(input: Tensor, p, dim, maxnorm) -> Tensor:
+def renorm(input: Tensor, p, dim: int, maxnorm) -> Tensor:
     """Each slice along `dim` scaled down to the p-norm `maxnorm` where its norm is greater."""
     if input.dim() < 2:
         raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {input.dim()} dimensions")

@@ -209,7 +209,7 @@ def lcm(input: Tensor, other: Tensor) -> Tensor:
     return _of_integers(LCM, input, other)
 
 
-@operator(inplace=True, out="exact")
+@operator(inplace="exact", out="exact")
 def float_power(input: Tensor, exponent: Tensor) -> Tensor:
     """`pow`, computed and returned in float64 (of complex numbers in complex128)."""
     pair = [x if isinstance(x, core.Tensor) else number(x) for x in (input, exponent)]

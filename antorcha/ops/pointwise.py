@@ -17,7 +17,7 @@ from .extern import elementwise, host_op
 from .layout import NUMBERS
 from .parts import conj_, real_
 from .recall import warn_once
-from .record import check_tensor, core, floating, no_bool, number, operator, pointwise, result_dtype
+from .record import check_tensor, computable, continuous, core, floating, no_bool, number, operator, pointwise, result_dtype
 from .samples import Samples, binary, unary
 
 Tensor = "Tensor"
@@ -33,11 +33,20 @@ def _mul(a, b): return (a & b) if a.dtype is dt.bool_ else a * b
 def add_(input: Tensor, other: Tensor): ...
 
 
+def _difference_casts(args):
+    if any([(a._meta.dtype is dt.bool_) if isinstance(a, core.Tensor) else type(a) is bool for a in args]):
+        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use "
+                           "the `~` or `logical_not()` operator instead, or `^` for where two differ.")
+    d = result_dtype(args)
+    computable("sub", d)
+    return (d, d), d
+
+
 @pointwise(
     lambda a, b: a - b,
     name="sub",
     public=False,
-    rule=no_bool,
+    selects=_difference_casts,
     samples=binary(),
     grad=dict(input=lambda g: g, other=lambda g: -g),
     complex=True,
@@ -567,7 +576,15 @@ def _lerp(a, b, w):
     return ir.select(ir.absolute(w) < 0.5, ir.fma(w, b - a, a), ir.fma(b - a, w - 1.0, b))
 
 
-@pointwise(_lerp, rule=floating, complex=True, tensors=("input", "end"),
+def _lerp_casts(args):
+    d = args[0]._meta.dtype
+    for name, x in zip(("end", "weight"), args[1:]):
+        if not isinstance(x, (int, float, complex)) and x._meta.dtype is not d:
+            raise RuntimeError(f"expected dtype {d} for `{name}` but got dtype {x._meta.dtype}. Convert it: {name}.to(input.dtype)")
+    return (d, d, d), continuous(d)[1]
+
+
+@pointwise(_lerp, selects=_lerp_casts, complex=True, tensors=("input", "end"),
            grad=dict(input=lambda g, weight: g * (1 - weight), end=lambda g, weight: g * weight,
                      weight=lambda g, input, end: g * (end - input)))
 def lerp(input: Tensor, end: Tensor, weight: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def public(rec: Record, template, **names):
         if "body" in space and is_recalled(rec):
             from .recall import Recollections
 
-            space["calls"] = Recollections(_plain(rec))
+            space["calls"] = Recollections(_plain(rec), check=rec.check_types)
         space.update(terms=rec.terms, known=rec.cache, decide=_decide, Meta=Meta,
                      Tensor=core.Tensor, record=core.record, view_of=core.view_of)
         return _definition(rec, template() if callable(template) else template)
@@ -170,10 +170,15 @@ def mistyped(what: str, names: tuple, values: tuple, error: Exception, kinds: di
 
 def wrong_type(what: str, name: str, position: int, wanted: str, value) -> str:
     """What an error says of an argument of another type than the `wanted` one."""
+    return wrong_kind(what, name, position, wanted, type(value))
+
+
+def wrong_kind(what: str, name: str, position: int, wanted: str, kind: type) -> str:
+    """`wrong_type` of a value of which only the type is known."""
     place = f" (position {position})" if position else ""
-    several = "Tensor" in wanted and hasattr(value, "__len__") and type(value) is not str
+    several = "Tensor" in wanted and hasattr(kind, "__len__") and kind is not str
     hint = f". Make a tensor of it: torch.tensor({name})" if several else ""
-    return f"{what}(): argument '{name}'{place} must be {wanted}, not {type(value).__name__}{hint}"
+    return f"{what}(): argument '{name}'{place} must be {wanted}, not {kind.__name__}{hint}"
 
 
 def _spread(rec: Record, rest: tuple, given: dict) -> tuple:
@@ -307,6 +312,7 @@ def _is_fixed(x) -> bool:
 def _decide(rec: Record, arguments: tuple):
     """The result of an operator whose body makes one node of its inputs, or views of the first, and nothing else; the decisions it
     takes are kept for calls with the same layouts and arguments."""
+    rec.check_types(tuple(map(type, arguments)))
     recorded = len(tape.nodes)
     result = rec.apply(*arguments)
     inputs = {i for i, _ in rec.terms.inputs}

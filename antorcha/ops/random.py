@@ -18,7 +18,7 @@ from ..runtime.void import Void
 from . import factory
 from .complex_numbers import view_as_complex
 from .placement import device_name, place
-from .record import by_lane, check_tensor, core, everywhere, meta, operator
+from .record import by_lane, check_int, check_tensor, core, everywhere, meta, operator
 from .strides import of_copy, order
 
 Tensor = "Tensor"
@@ -129,11 +129,6 @@ def mask(shape: tuple, p: float, generator=None, like=None):
     return drawn if device is None else place(drawn, device)
 
 
-def _shape(size, given):
-    size = given.pop("size", size)
-    return factory._shape("random", size if isinstance(size, tuple) else (tuple(size),))
-
-
 def _finish(name, result, out, requires_grad, device=None, pin_memory=False):
     if out is not None:
         return core.store_out(name, out, result)
@@ -145,7 +140,7 @@ def _finish(name, result, out, requires_grad, device=None, pin_memory=False):
 def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, **given):
     """Uniform numbers in [0, 1)."""
     device = device_name(device)
-    shape, d = _shape(size, given), dtype or dt.default()
+    shape, d = factory.new_size("rand", size, given), dt.asked("rand", dtype, dt.default())
     return _finish("rand", _tensor(_uniforms(source(generator, device), _count(shape), d), shape, d), out, requires_grad, device,
                    pin_memory)
 
@@ -154,7 +149,7 @@ def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None,
           **given):
     """Normal numbers of mean 0 and variance 1."""
     device = device_name(device)
-    shape, d = _shape(size, given), dtype or dt.default()
+    shape, d = factory.new_size("randn", size, given), dt.asked("randn", dtype, dt.default())
     return _finish("randn", _tensor(_normals(source(generator, device), _count(shape), d), shape, d), out, requires_grad, device,
                    pin_memory)
 
@@ -171,13 +166,15 @@ def randint(*args, generator=None, out=None, dtype=None, layout=None, device=Non
     elif args:
         high, low = (args[0], low) if high is None else (high, args[0])
     low = 0 if low is None else low
+    check_int("randint", "low", low)
+    check_int("randint", "high", high)
     low, high = int(low), int(high)
     if high <= low:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    shape = tuple(size) if not isinstance(size, int) else (size,)
+    shape = factory.new_size("randint", (size,), {})
     return _finish(
         "randint",
-        _tensor(source(generator, device).integers(_count(shape), low, high), shape, dtype or dt.int64),
+        _tensor(source(generator, device).integers(_count(shape), low, high), shape, dt.asked("randint", dtype, dt.int64)),
         out,
         requires_grad,
         device,
@@ -198,7 +195,7 @@ def _like(name: str, input, dtype, device, requires_grad: bool, fmt, make, fill)
     check_tensor(name, "input", input, 1)
     shape = input._meta.view.shape
     wanted = of_copy(name, input._meta.view, fmt or preserve_format)
-    of = dict(dtype=dtype or input.dtype, device=device or input.device)
+    of = dict(dtype=dt.asked(name, dtype, input.dtype), device=device or input.device)
     if wanted is dense(shape):
         return make(size=shape, requires_grad=requires_grad, **of)
     return factory.finish(fill(factory.empty_like(input, memory_format=fmt, **of)), requires_grad)
@@ -226,7 +223,9 @@ def normal(mean, std=None, size=None, *, generator=None, out=None, dtype=None, d
     """Normal numbers with the given means and standard deviations (tensors or numbers)."""
     std = 1.0 if std is None else std
     if size is not None:
-        d = dtype or dt.default()
+        if not isinstance(std, core.Tensor) and std < 0:
+            raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+        d = dt.asked("normal", dtype, dt.default())
         x = _normals(source(generator, device_name(device)), _count(size), d, mean, std)
         return _finish("normal", _tensor(x, tuple(size), d), out, requires_grad, device, pin_memory)
     given = [v if isinstance(v, core.Tensor) else None for v in (mean, std)]

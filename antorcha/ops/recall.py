@@ -91,15 +91,18 @@ class Memory:
 
 class Recollections(dict):
     """Calls of `function` by the types of their arguments (and the names of the last of them): types -> a function of the arguments, which
-    records again what `function` records, wherever that is known. `before`, `after`: types that go without saying."""
+    records again what `function` records, wherever that is known. `before`, `after`: types that go without saying. `check`: raises an
+    error for wrong types."""
 
-    __slots__ = ("function", "memory", "before", "after")
+    __slots__ = ("function", "memory", "before", "after", "check")
 
-    def __init__(self, function: Callable, fewest: int = 0, before: tuple = (), after: tuple = ()):
+    def __init__(self, function: Callable, fewest: int = 0, before: tuple = (), after: tuple = (), check: Callable | None = None):
         super().__init__()
-        self.function, self.memory, self.before, self.after = function, Memory(fewest), before, after
+        self.function, self.memory, self.before, self.after, self.check = function, Memory(fewest), before, after, check
 
     def __missing__(self, kind: tuple) -> Callable:
+        if self.check is not None:
+            self.check(kind)
         names = tuple([x for x in kind if type(x) is str])
         types = (*self.before, *kind[:len(kind) - len(names)], *self.after)
         plain = partial(_named, self.function, names) if names else self.function

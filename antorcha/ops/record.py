@@ -29,7 +29,7 @@ from ..graph.tape import state
 from .casts import ON_GPU
 from .derivative import Terms
 from .layout import NUMBERS, Meta, broadcast_shapes, broadcast_view, core, meta, number, result_dtype
-from .public import computing, public, store_out, wrong_type  # noqa: F401 (a record's vocabulary)
+from .public import computing, public, store_out, wrong_kind, wrong_type  # noqa: F401 (a record's vocabulary)
 from .strides import of_copy, of_elements, order, reordered
 
 RECORDS: dict[str, Record] = {}
@@ -64,7 +64,7 @@ class Record:
         self.silent = False         # with `out=` it returns None
         self.torch_name = None      # of one in another namespace: its name in torch, and as a method
         self.method = True          # a method of Tensor
-        self.inplace = False        # has the form with a trailing underscore
+        self.inplace = False        # has the form with a trailing underscore; "exact": of tensors of the result's dtype
         self.numbers_first = False  # in old programs, numbers given by keyword now come before the tensors they belong to
         self.title = None           # of the class of its derivative's nodes, if not made from the name
         self.samples = samples
@@ -96,6 +96,27 @@ class Record:
     @functools.cached_property
     def signature(self) -> inspect.Signature:
         return inspect.signature(self.function)
+
+    @functools.cached_property
+    def kinds(self) -> list[tuple[int, str, str, bool]]:
+        """The parameters that are an "int" or a "bool": those declared so, and those of which True or False is the default. (place,
+        name, kind, whether None may stand for it)."""
+        given = self.function.__defaults__ or ()
+        defaults = dict(zip(self.names[self.positional - len(given):], given)) | (self.function.__kwdefaults__ or {})
+        out = []
+        for place, name in enumerate(self.names):
+            kind, _, none = str(self.function.__annotations__.get(name)).partition(" | ")
+            kind = "bool" if type(defaults.get(name)) is bool else kind
+            if kind in ("int", "bool"):
+                out.append((place, name, kind, bool(none)))
+        return out
+
+    def check_types(self, types: tuple) -> None:
+        """TypeError for arguments of these types, in the order of the parameters, that are no integers or no truth values as declared."""
+        for place, name, kind, optional in self.kinds:
+            t = types[place]
+            if not (t is bool if kind == "bool" else hasattr(t, "__index__")) and not (optional and t is type(None)):
+                raise TypeError(wrong_kind(self.name, name, place + 1, kind, t))
 
     @functools.cached_property
     def terms(self) -> Terms | None:
@@ -147,6 +168,12 @@ def same(d): return d, d
 def floating(d): return (d, d) if d.kind in "fc" else (dt.default(), dt.default())
 def comparison(d): return d, dt.bool_
 def logical(d): return d, dt.bool_
+
+
+def continuous(d):
+    if not d.continuous:
+        raise NotImplementedError(f"expected a floating point tensor; received {d}. Convert it first: input.float()")
+    return d, d
 
 
 def bitwise(d):
@@ -426,6 +453,12 @@ def by_lane(function):
     def wrapped(*args, **kwargs):
         return function(*args, **kwargs) if tape.state.vmap is None else tape.state.vmap.each_lane(function, args, kwargs)
     return wrapped
+
+
+def check_int(what: str, name: str, x, position: int = 0) -> None:
+    """TypeError for what does not stand for an integer."""
+    if not hasattr(x, "__index__"):
+        raise TypeError(wrong_type(what, name, position, "int", x))
 
 
 def check_tensor(what: str, name: str, x, position: int = 0) -> None:

@@ -84,7 +84,7 @@ def _back(g, dim, keepdim, shape):
 
 def sum_dtype(input, dtype):
     d = input._meta.dtype
-    return dtype or (d if d.kind in "fc" else dt.int64)
+    return dt.asked("sum", dtype, d if d.kind in "fc" else dt.int64)
 
 
 @operator(bare=True, grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g, dim, keepdim, input_shape)))
@@ -122,7 +122,7 @@ def _count(shape, dim) -> int:
 @operator(grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g / _count(input_shape, dim), dim, keepdim, input_shape)))
 def mean(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The mean over `dim`; of a floating point tensor."""
-    d = dtype or input._meta.dtype
+    d = dt.asked("mean", dtype, input._meta.dtype)
     if d.kind not in "fc":
         raise RuntimeError(f"mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: {d}. "
                            "Convert it first: input.float().mean()")
@@ -207,15 +207,22 @@ def _arg(name, input, dim, keepdim):
     return reduce(name, input, int(dim), keepdim, input._meta.dtype, dt.int64)
 
 
+def _check_ranked(name: str, input) -> None:
+    if input._meta.dtype is dt.bool_:
+        raise RuntimeError(f"{name}(): does not support bool input. Convert it first: input.int()")
+
+
 @operator()
-def argmax(input: Tensor, dim=None, keepdim=False) -> Tensor:
+def argmax(input: Tensor, dim: int | None = None, keepdim=False) -> Tensor:
     """The position of the largest element, along `dim` or in the flattened tensor."""
+    _check_ranked("argmax", input)
     return _arg("argmax", input, dim, keepdim)
 
 
 @operator()
-def argmin(input: Tensor, dim=None, keepdim=False) -> Tensor:
+def argmin(input: Tensor, dim: int | None = None, keepdim=False) -> Tensor:
     """The position of the smallest element, along `dim` or in the flattened tensor."""
+    _check_ranked("argmin", input)
     return _arg("argmin", input, dim, keepdim)
 
 
@@ -349,28 +356,28 @@ def std_(input: Tensor, dim, correction, keepdim):
 
 
 @operator(out=True)
-def var(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None) -> Tensor:
+def var(input: Tensor, dim=None, unbiased: bool | None = None, keepdim=False, *, correction=None) -> Tensor:
     """The variance over `dim`, divided by n - correction (1 unless given)."""
     dim, correction = _variance_args("var", input, dim, unbiased, correction)
     return var_(input, dim, correction, keepdim)
 
 
 @operator(out=True)
-def std(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None) -> Tensor:
+def std(input: Tensor, dim=None, unbiased: bool | None = None, keepdim=False, *, correction=None) -> Tensor:
     """The standard deviation over `dim`: the square root of `var`."""
     dim, correction = _variance_args("std", input, dim, unbiased, correction)
     return std_(input, dim, correction, keepdim)
 
 
 @operator(out=False, method=False)
-def var_mean(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None):
+def var_mean(input: Tensor, dim=None, unbiased: bool | None = None, keepdim=False, *, correction=None):
     """(variance, mean) over `dim`."""
     dim, correction = _variance_args("var_mean", input, dim, unbiased, correction)
     return var_(input, dim, correction, keepdim), input.mean(dim, keepdim)
 
 
 @operator(out=False, method=False)
-def std_mean(input: Tensor, dim=None, unbiased=None, keepdim=False, *, correction=None):
+def std_mean(input: Tensor, dim=None, unbiased: bool | None = None, keepdim=False, *, correction=None):
     """(standard deviation, mean) over `dim`."""
     dim, correction = _variance_args("std_mean", input, dim, unbiased, correction)
     return std_(input, dim, correction, keepdim), input.mean(dim, keepdim)
@@ -455,14 +462,14 @@ def log_softmax_(input: Tensor, dim):
 
 
 @operator()
-def softmax(input: Tensor, dim, dtype=None) -> Tensor:
+def softmax(input: Tensor, dim: int, dtype=None) -> Tensor:
     """exp(x) / sum(exp(x)) along `dim`."""
     input = _float_input(input, dtype)
     return softmax_(input, normalize_dim("softmax", dim, input.dim())) if input.numel() else input.clone()
 
 
 @operator()
-def log_softmax(input: Tensor, dim, dtype=None) -> Tensor:
+def log_softmax(input: Tensor, dim: int, dtype=None) -> Tensor:
     """log(softmax(x)) along `dim`, without loss of precision."""
     input = _float_input(input, dtype)
     return log_softmax_(input, normalize_dim("log_softmax", dim, input.dim())) if input.numel() else input.clone()

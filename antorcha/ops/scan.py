@@ -46,7 +46,7 @@ def _from_the_end(g, dim):
 
 
 @operator(grad=dict(input=lambda g, dim: _from_the_end(g, dim)), inplace=True)
-def cumsum(input: Tensor, dim, *, dtype=None) -> Tensor:
+def cumsum(input: Tensor, dim: int, *, dtype=None) -> Tensor:
     """The running sum along `dim`."""
     d = sum_dtype(input, dtype)
     return scan("sum", input, dim, d, d)
@@ -64,7 +64,7 @@ def _cumprod_grad(g, input, dim, result):
 
 
 @operator(grad=dict(input=lambda g, input, dim, result: _cumprod_grad(g, input, dim, result)), inplace=True)
-def cumprod(input: Tensor, dim, *, dtype=None) -> Tensor:
+def cumprod(input: Tensor, dim: int, *, dtype=None) -> Tensor:
     """The running product along `dim`."""
     d = sum_dtype(input, dtype)
     return scan("prod", input, dim, d, d)
@@ -77,14 +77,14 @@ def _extreme_grad(g, dim, input_shape, places):
 
 
 @operator(grad=dict(input=lambda g, dim, input_shape, result_1: _extreme_grad(g, dim, input_shape, result_1)))
-def cummax(input: Tensor, dim):
+def cummax(input: Tensor, dim: int):
     """(running maximum, its position) along `dim`."""
     d = input._meta.dtype
     return cummax_t(scan("max", input, dim, d, d), scan("argmax", input, dim, d, dt.int64))
 
 
 @operator(grad=dict(input=lambda g, dim, input_shape, result_1: _extreme_grad(g, dim, input_shape, result_1)))
-def cummin(input: Tensor, dim):
+def cummin(input: Tensor, dim: int):
     """(running minimum, its position) along `dim`."""
     d = input._meta.dtype
     return cummin_t(scan("min", input, dim, d, d), scan("argmin", input, dim, d, dt.int64))
@@ -121,7 +121,7 @@ def _log_sums_grad(g, input, dim):
 
 
 @operator(grad=dict(input=lambda g, input, dim: _log_sums_grad(g, input, dim)))
-def logcumsumexp(input: Tensor, dim) -> Tensor:
+def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """The running logsumexp along `dim`."""
     d = input._meta.dtype
     if d.kind not in "fc":

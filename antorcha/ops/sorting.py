@@ -92,7 +92,7 @@ def sort_(input: Tensor, dim, descending):
 
 
 @operator()
-def sort(input: Tensor, dim=-1, descending=False, stable=False):
+def sort(input: Tensor, dim: int = -1, descending=False, stable=False):
     """(sorted values, their positions) along `dim`; equal elements keep their order."""
     if input._meta.dtype.kind == "c":
         raise RuntimeError(
@@ -103,7 +103,7 @@ def sort(input: Tensor, dim=-1, descending=False, stable=False):
 
 
 @operator()
-def argsort(input: Tensor, dim=-1, descending=False, stable=False) -> Tensor:
+def argsort(input: Tensor, dim: int = -1, descending=False, stable=False) -> Tensor:
     """The positions that sort along `dim`."""
     return sort(input, dim, descending)[1]
 
@@ -122,8 +122,10 @@ def topk_(input: Tensor, k, dim, largest):
 
 
 @operator()
-def topk(input: Tensor, k, dim=-1, largest=True, sorted=True):
+def topk(input: Tensor, k: int, dim: int = -1, largest=True, sorted=True):
     """(the k largest (or smallest) values, their positions) along `dim`, in order."""
+    if input._meta.dtype is dt.bool_:
+        raise RuntimeError("topk does not support bool dtypes. Convert it first: input.int()")
     d = normalize_dim("topk", dim, input.dim())
     k = int(k)
     if not 0 <= k <= (input.shape[d] if input.dim() else 1):
@@ -159,7 +161,7 @@ _kthvalue, _median, _nanmedian, _mode = (
 
 
 @operator()
-def kthvalue(input: Tensor, k, dim=-1, keepdim=False):
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim=False):
     """(the k-th smallest value, its position) along `dim`, k from 1."""
     if input._meta.dtype.kind in "bc":
         raise NotImplementedError(f"kthvalue: expected numbers in an order; received {input.dtype}. Convert them first: input.int()")
@@ -193,19 +195,19 @@ median_of_all, nanmedian_of_all = _of_all("median", _median), _of_all("nanmedian
 
 
 @operator()
-def median(input: Tensor, dim=None, keepdim=False):
+def median(input: Tensor, dim: int | None = None, keepdim=False):
     """The lower median of all elements; with `dim`, (values, positions) along it. NaN if there is one."""
     return median_of_all(input) if dim is None else _median(input, dim, keepdim)
 
 
 @operator()
-def nanmedian(input: Tensor, dim=None, keepdim=False):
+def nanmedian(input: Tensor, dim: int | None = None, keepdim=False):
     """`median` of the elements that are not NaN."""
     return nanmedian_of_all(input) if dim is None else _nanmedian(input, dim, keepdim)
 
 
 @operator()
-def mode(input: Tensor, dim=-1, keepdim=False):
+def mode(input: Tensor, dim: int = -1, keepdim=False):
     """(the most frequent value, a position of it) along `dim`; of several the smallest."""
     return _mode(input, dim, keepdim)
 
@@ -315,7 +317,7 @@ def bucketize(input, boundaries: Tensor, *, out_int32=False, right=False) -> Ten
 
 
 @operator(method=False)
-def isin(elements, test_elements, *, assume_unique=False, invert=False) -> Tensor:
+def isin(elements: Tensor, test_elements: Tensor, *, assume_unique=False, invert=False) -> Tensor:
     """Which elements are among the test elements."""
     if not isinstance(elements, core.Tensor) and not isinstance(test_elements, core.Tensor):
         raise TypeError("isin(): expected a Tensor among elements and test_elements; received two numbers")

@@ -46,6 +46,17 @@ def sizes(what: str, shape) -> tuple:
     return shape if type(shape) is tuple else tuple(shape)
 
 
+def given_size(what: str, size: tuple, given: dict) -> tuple:
+    """The shape that a function of `*size` was given: integers, one sequence, or either by name. It takes no other names."""
+    if not size and "size" in given:
+        size = (given.pop("size"),)
+    elif not size and not given:
+        raise TypeError(f'{what}() missing 1 required positional argument: "size"')
+    if given:
+        raise TypeError(f"{what}() got an unexpected keyword argument '{next(iter(given))}'")
+    return sizes(what, size)
+
+
 def resolve_shape(what: str, shape: tuple, numel: int, old: tuple) -> tuple:
     """`shape` with its -1 replaced."""
     if -1 in shape:
@@ -174,7 +185,7 @@ def permute(input, *dims):
 
 
 @operator(family="view", grad=dict(input=lambda g, dim0, dim1: transpose(g, dim0, dim1)))
-def transpose(input: Tensor, dim0, dim1) -> Tensor:
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dimensions exchanged."""
     v = input._meta.view
     rank = len(v.shape)
@@ -235,7 +246,7 @@ def broadcast_to(input, size):
 
 
 @operator(family="view", grad=dict(input=lambda g, dim: squeeze(g, dim)))
-def unsqueeze(input: Tensor, dim) -> Tensor:
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A dimension of size 1 inserted before `dim`."""
     v = input._meta.view
     rank = len(v.shape) + 1
@@ -255,7 +266,7 @@ def squeeze(input: Tensor, dim=None) -> Tensor:
 
 
 @operator(family="view")
-def flatten(input, start_dim=0, end_dim=-1):
+def flatten(input, start_dim: int = 0, end_dim: int = -1):
     """The dimensions from `start_dim` to `end_dim` as one."""
     v = input._meta.view
     key = ("flatten", start_dim, end_dim)
@@ -353,7 +364,7 @@ def slice_(input: Tensor, dim, start, stop, step) -> Tensor:
 
 
 @operator(family="view")
-def narrow(input, dim, start, length):
+def narrow(input, dim: int, start, length: int):
     """`length` positions along `dim` from `start`."""
     shape = input._meta.view.shape
     if not shape:
@@ -414,7 +425,7 @@ def diagonal_(input: Tensor, offset, dim1, dim2) -> Tensor:
 
 
 @operator(family="view")
-def diagonal(input, offset=0, dim1=0, dim2=1):
+def diagonal(input, offset: int = 0, dim1: int = 0, dim2: int = 1):
     """The diagonal of two dimensions, as a last dimension."""
     rank = len(input._meta.view.shape)
     a, b = normalize_dim("diagonal", dim1, rank), normalize_dim("diagonal", dim2, rank)
@@ -463,7 +474,7 @@ def as_strided_(input: Tensor, size, stride, storage_offset) -> Tensor:
 
 
 @operator(family="view")
-def as_strided(input, size, stride, storage_offset=None):
+def as_strided(input, size, stride, storage_offset: int | None = None):
     """The storage read with any shape and strides (in elements)."""
     v = input._meta.view
     size, stride = tuple(int(n) for n in size), tuple(int(n) for n in stride)
@@ -546,7 +557,7 @@ def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
 
 
 @operator(family="view")
-def chunk(input, chunks, dim=0):
+def chunk(input, chunks: int, dim: int = 0):
     """At most `chunks` parts of equal size along `dim` (the last may be smaller)."""
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
@@ -661,6 +672,6 @@ def unbind_(input: Tensor, dim) -> Tensor:
 
 
 @operator(family="view")
-def unbind(input, dim=0):
+def unbind(input, dim: int = 0):
     """All positions along `dim`, as a tuple."""
     return unbind_(input, normalize_dim("unbind", dim, len(input._meta.view.shape)))

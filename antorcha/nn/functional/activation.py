@@ -7,7 +7,7 @@ from ...ops import random
 from ...ops.activation import celu, elu, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, relu, relu6, selu, silu, threshold
 from ...ops.pointwise import where
 from ...ops.recall import recalled, warn
-from ...ops.record import core
+from ...ops.record import check_tensor, core
 from ...ops.reduction import log_softmax as _log_softmax
 from ...ops.reduction import softmax as _softmax
 
@@ -63,6 +63,7 @@ relu, relu6, elu, selu, celu, leaky_relu, silu, mish, hardtanh, hardswish, hards
 
 def rrelu(input, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
     """x where positive, else x times a number drawn from [lower, upper); their mean if not `training`. Xu et al., 2015."""
+    check_tensor("rrelu", "input", input, 1)
     if lower > upper:
         raise RuntimeError(f"rrelu: lower bound should be less than or equal to the upper bound; received {lower} and {upper}")
     if not training:
@@ -98,6 +99,8 @@ def softsign(input):
 @recalled(autocast="lower")
 def prelu(input, weight):
     """x where positive, else weight * x; one weight, or one for each channel."""
+    if input.dtype is not weight.dtype:
+        raise RuntimeError(f"prelu: Type promoting not supported. Got {input.dtype} and {weight.dtype}. Convert one of them.")
     if weight.numel() != 1:
         if not input.dim():
             raise RuntimeError("Not allow zero-dim input tensor with more than one weight")
@@ -122,6 +125,7 @@ def glu(input, dim=-1):
 
 def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
     """A sample of the Gumbel-softmax distribution (Jang et al., 2016)."""
+    check_tensor("gumbel_softmax", "logits", logits, 1)
     if eps != 1e-10:
         warn("`eps` parameter is deprecated and has no effect.")
     noise = -random.exponential_(core.full(tuple(logits.shape), 0, logits.dtype)).log()

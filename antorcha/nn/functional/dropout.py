@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...ops import random
 from ...ops.pointwise import where
 from ...ops.recall import recalled, warn
-from ...ops.record import core
+from ...ops.record import check_tensor, core
 
 
 def _probability(p: float) -> None:
@@ -20,6 +20,7 @@ def _or_inplace(input, result, inplace: bool):
 def _dropped(drop, shape, input, p, training, inplace):
     """`drop` with a mask of shape(input), unless nothing is dropped."""
     _probability(p)
+    check_tensor("dropout", "input", input, 1)
     if not training or p == 0.0 or not input.numel():
         return input
     return _or_inplace(input, drop(input, p, shape(input)), inplace)

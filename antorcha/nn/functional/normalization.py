@@ -120,6 +120,14 @@ def _rms_norm(input, normalized_shape, weight, eps):
     return out if weight is None else out * weight
 
 
+def _check_dtypes(what: str, input, others: dict) -> None:
+    """RuntimeError for weights and statistics of another dtype than the input's; beside 16-bit floats float32 may stand."""
+    for name, x in others.items():
+        if x is not None and x.dtype not in (input.dtype, input.dtype.compute):
+            raise RuntimeError(message(what, f"{name} of dtype {input.dtype}, the input's", f"{x.dtype}",
+                                       f"Convert the input or the layer: input.to({x.dtype}). (mixed dtype)"))
+
+
 def _per_channel(x, rank: int):
     return x.reshape((1, -1) + (1,) * (rank - 2))
 
@@ -133,6 +141,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     if training and input.numel() == input.shape[1]:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
     channels = input.shape[1] if input.dim() > 1 else 1
+    _check_dtypes("batch_norm", input, dict(weight=weight, bias=bias, running_mean=running_mean, running_var=running_var))
     for name, x in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
         if x is not None and x.numel() != channels:
             raise RuntimeError(message("batch_norm", f"{name} of {channels} elements, the channels of the input {list(input.shape)}",
@@ -247,6 +256,11 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
             f"Expected number of channels in input to be divisible by num_groups, but got input of shape {list(input.shape)} and "
             f"num_groups={num_groups}"
         )
+    _check_dtypes("group_norm", input, dict(weight=weight, bias=bias))
+    for name, x in (("weight", weight), ("bias", bias)):
+        if x is not None and tuple(x.shape) != (input.shape[1],):
+            raise RuntimeError(f"group_norm: Expected {name} to be a vector of size equal to the number of channels in input, but got "
+                               f"{name} of shape {list(x.shape)} and input of shape {list(input.shape)}")
     if not input.numel():
         return input.clone()
     return _group_norm(input, *_moments(_grouped(widened(input), num_groups), (2,)), num_groups, weight, bias, eps)
