@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import antorcha as torch
 from antorcha.base import config
 from antorcha.base import dtype as dt
 from antorcha.graph import flush, fuse
@@ -358,9 +359,16 @@ def test_nothing_and_one_element():
                   np.zeros((2, 3), np.float32)).value().tolist() == [[0] * 3] * 2
 
 
+def test_what_only_a_value_without_elements_is_made_of_is_not_computed():
+    none = torch.zeros(0)
+    assert [x.isnan().item() for x in torch.var_mean(none)] == [True, True]
+    assert (none + none.sum() * torch.ones(3).cumsum(0).sum()).tolist() == []
+    assert torch.ones(3, 2).cumsum(0)[:0].sum().item() == 0
+    assert not any(name == "cumsum" for kernel in flush.last().kernels() for _, name, *_ in kernel["nodes"])
+
+
 def test_windows_that_overlap_add_up(monkeypatch):
     """The cotangents of windows meet: what meets is no parallel loop, or threads would lose sums."""
-    import antorcha as torch
 
     for target in ("llvm", "interp"):
         monkeypatch.setattr(config, "target", target)

@@ -57,6 +57,8 @@ PARTLY = {
     "[indices] =": lambda b: b.__setitem__(torch.tensor([0, 1]), b[1:3]),
     "put_": lambda b: b.put_(torch.tensor([0, 1]), b[1:3]),
     "gather, out=": lambda b: torch.gather(b, 0, torch.arange(9), out=b),
+    "masked_select, out=": lambda b: torch.masked_select(b, b > 3, out=b),
+    "kthvalue, out=": lambda b: torch.kthvalue(b, 2, out=(b, torch.tensor(0))),
 }
 APART = {
     "itself": (lambda b: b[:].add_(b), [0.0, 2, 4, 6, 8, 10, 12, 14, 16]),

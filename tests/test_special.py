@@ -103,6 +103,17 @@ def test_derivatives_of_gamma_functions():
         torch.igamma(a.requires_grad_(), x).sum().backward()
 
 
+def test_polygamma_where_terms_cancel_is_rounded_as_in_pytorch():
+    """Near and between the negative integers, from the roundings of float32: the angle of the reflection, and the terms of the sum."""
+    x = torch.tensor([-2.0009765625, -0.9990234375, -1.499, -0.4926])
+    expected = torch.tensor([[1048453.56, 1048632.5, 9.37910843, 8.93396854],
+                             [2.70215978e+16, -2.70215978e+16, 15.0690403, 110.445328],
+                             [8.50026039e+23, -8.50026039e+23, 2579.80371, 19103.8223]])
+    torch.testing.assert_close(torch.stack([torch.polygamma(n, x) for n in (1, 4, 6)]), expected)
+    halves = torch.polygamma(6, torch.tensor([-7.5, -3.5]).bfloat16())
+    torch.testing.assert_close(halves, torch.tensor([0.003997802734375, -0.029052734375]).bfloat16())
+
+
 def test_limits():
     inf, nan = float("inf"), float("nan")
 

@@ -34,6 +34,15 @@ INFINITE = 1 << 60
 NOTHING: frozenset = frozenset()
 
 
+def _made_of(n: Node) -> list[int]:
+    """The nodes that a node's elements are computed from. A routine takes all its inputs, whatever their size."""
+    if n.form.op.family in ("extern", "output"):
+        return [s.index for s in n.inputs if type(s) is Node and s.buffer is None]
+    if not n.form.numel:
+        return []
+    return [s.index for s, v in zip(n.inputs, n.form.views) if type(s) is Node and s.buffer is None and v.numel]
+
+
 class Placing:
     """The groups of a tape as they grow: `groups`, `place` (node -> group or None), `stored`."""
 
@@ -58,17 +67,15 @@ class Placing:
         uses = self.uses
         for i in range(len(self.nodes) - 1, -1, -1):
             if needed[i]:
-                for s in self.nodes[i].inputs:
-                    if type(s) is Node and s.buffer is None:
-                        needed[s.index] = 1
-                        uses[s.index] += 1
+                for j in _made_of(self.nodes[i]):
+                    needed[j] = 1
+                    uses[j] += 1
         return needed
 
     @functools.cached_property
     def sources(self) -> list[list[int]]:
         """For each node that is needed the nodes it reads."""
-        return [[s.index for s in n.inputs if type(s) is Node and s.buffer is None] if needed else []
-                for n, needed in zip(self.recorded, self.needed)]
+        return [_made_of(n) if needed else [] for n, needed in zip(self.recorded, self.needed)]
 
     # -- placing elementwise nodes ------------------------------------------------------------------------------
 

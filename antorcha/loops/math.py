@@ -615,9 +615,14 @@ def digamma(x: Op) -> Op:
 _TRIGAMMA = (7.0 / 6, -691.0 / 2730, 5.0 / 66, -1.0 / 30, 1.0 / 42, -1.0 / 30, 1.0 / 6)
 
 
-@_wide
 def trigamma(x: Op) -> Op:
-    """The derivative of digamma; from 10 on the asymptotic series, below 1/2 by reflection."""
+    """The derivative of digamma; from 10 on the asymptotic series, below 1/2 by reflection. There pi x is rounded to the dtype of x, as in
+    PyTorch."""
+    return _trigamma(x, x * math.pi)
+
+
+@_wide
+def _trigamma(x: Op, angle: Op) -> Op:
     reflected = x < 0.5
     y = select(reflected, 1.0 - x, x)
     total = const(0.0, x.dtype)
@@ -627,5 +632,5 @@ def trigamma(x: Op) -> Op:
         y = select(below, y + 1.0, y)
     z = 1.0 / (y * y)
     total = total + (1.0 + z * polynomial(z, _TRIGAMMA)) / y + 0.5 * z
-    s = sin((x - round_even(x)) * math.pi)
+    s = sin(angle)
     return select(reflected, math.pi * math.pi / (s * s) - total, total)

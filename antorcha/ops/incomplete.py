@@ -109,19 +109,21 @@ def gammainc(a, x, upper):
 BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798, -174611 / 330, 854513 / 138)
 
 
-def zeta(s, q):
-    """Sum over k >= 0 of (k + q)^-s, for s > 1."""
-    d = s.dtype
+def zeta(s, q, narrow):
+    """Sum over k >= 0 of (k + q)^-s, for s > 1. Where terms cancel (q between negative integers, s odd) their rounding is what is left:
+    that is PyTorch's, which adds them up in float64 (in float32 those of `narrow`, 16-bit, floats) from a first one of float32."""
+    d, terms = s.dtype, np.float32 if narrow else np.float64
     s, q = np.broadcast_arrays(s.astype(np.float64), q.astype(np.float64))
     with np.errstate(all="ignore"):
-        total, x = np.zeros_like(s), q
+        total, x = np.zeros_like(s, terms), q
         steps = 12 + int(np.max(np.where(np.isfinite(q), -np.floor(q), 0), initial=0))
-        for _ in range(steps):
+        for k in range(steps):
             below = x < 12
-            total = np.where(below, total + x ** -s, total)
+            power = (x ** -s).astype(d if k == 0 and not narrow else terms)
+            total = np.where(below, total + power, total)
             x = np.where(below, x + 1, x)
         power = x ** -s
-        total = total + power * x / (s - 1) + 0.5 * power
+        total = total + (power * x / (s - 1) + 0.5 * power)
         factor = s * power / x
         for k, b in enumerate(BERNOULLI, 1):
             total = total + factor * b / math.factorial(2 * k)

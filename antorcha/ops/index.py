@@ -453,7 +453,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Tensor) -> Tensor:
     return masked_fill_(input, mask, value)
 
 
-@operator()
+@operator(apart=0)
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask holds, as a vector."""
     if mask._meta.dtype is not dt.bool_:

@@ -160,7 +160,7 @@ _kthvalue, _median, _nanmedian, _mode = (
 )
 
 
-@operator()
+@operator(apart=0)
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim=False):
     """(the k-th smallest value, its position) along `dim`, k from 1."""
     if input._meta.dtype.kind in "bc":

@@ -284,7 +284,7 @@ def mvlgamma(input: Tensor, p) -> Tensor:
 @operator(name="zeta", public=False, grad=dict(input=lambda g: _no_derivative("zeta", "input"),
                                                other=lambda g, input, other: -g * input * zeta_(input + 1, other)))
 def zeta_(input: Tensor, other: Tensor):
-    return elementwise(ZETA, input, other, input._meta.dtype)
+    return elementwise(ZETA, input, other, input._meta.dtype, narrow=input._meta.dtype.itemsize < 4)
 
 
 @operator(name="special_zeta", namespace="special")
