@@ -38,8 +38,15 @@ class Adam(Optimizer):
         if group["amsgrad"]:
             v = torch.maximum(state["max_exp_avg_sq"], v)
             state["max_exp_avg_sq"].copy_(v)
-        scale = (1 - beta2**t) ** 0.5
-        p.addcdiv_(m, (v.sqrt() / scale).add_(group["eps"]), value=-lr / (1 - beta1**t))
+        _descend(p, m, v, lr, t, group)
+
+
+def _descend(p, m, v, lr, t: float, group: dict) -> None:
+    """p = p - lr m' / (sqrt(v') + eps), with numerator and denominator multiplied by the factor between v and v' (Kingma and Ba 2015, end
+    of section 2): a division of all elements less."""
+    beta1, beta2 = group["betas"]
+    scale = (1 - beta2**t) ** 0.5
+    p.addcdiv_(m, v.sqrt().add_(group["eps"] * scale), value=-lr * scale / (1 - beta1**t))
 
 
 class AdamW(Adam):
@@ -239,7 +246,7 @@ class AdamZ(Optimizer):
         g = decayed(g, p, group)
         m, v = state["exp_avg"].lerp_(g, 1 - beta1), state["exp_avg_sq"]
         v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-        p.addcdiv_(m, (v.sqrt() / (1 - beta2**t) ** 0.5).add_(group["eps"]), value=-group["lr"] / (1 - beta1**t))
+        _descend(p, m, v, group["lr"], t, group)
 
 
 def _deviation(values: list[float]) -> float:
