@@ -45,8 +45,10 @@ class Recorder(Observer):
         self.runs: dict[int, Run] = {}
 
     def _observe(self, nodes: list, timed: bool = True, device: str = "cpu", wanted=None, beside: bool = False) -> None:
+        from .graph.block import unfold
         from .graph.node import format_graph
 
+        unfold(nodes)
         graph = format_graph(nodes)
         self._flush(nodes, True, device)
         plan = self._execution.last()

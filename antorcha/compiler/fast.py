@@ -292,7 +292,7 @@ class Steady:
         lines = []
         for i, form in self.fresh:
             self.reach.space[f"f{i}"] = form
-            lines += [f"a{i} = Node()", f"a{i}.form, a{i}.buffer, a{i}.inputs, a{i}.where = f{i}, b{i}, (), None"]
+            lines += [f"a{i} = Node()", f"a{i}.form, a{i}.buffer, a{i}.inputs, a{i}.where, a{i}.index = f{i}, b{i}, (), None, -1"]
         made = {i for i, _ in self.fresh}
         body = [line for owner, line in r.early if owner not in reused]
         body += [f"t{k}.storage.node = n{i}" for k, i in r.updates.items() if k not in self.in_place]

@@ -60,7 +60,7 @@ class Pass:
         gone = names["released"]
         for node in released:
             node.kept = gone
-        if len(tape.nodes) > LONGEST:
+        if len(tape.nodes) + state.hidden > LONGEST:
             tape.settle()
         return True
 

@@ -16,13 +16,14 @@ from ..loops import template
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
 from ..runtime import flight
-from . import chain, family, tape, window
+from . import block, chain, family, tape, window
 from .fuse import Fusion
 from .node import Lanes, Node, counted, leaf_form, uses, verify
 from .tape import ALL
 
 PLANS = 256     # plans kept
 _plans: dict = {}
+_folded: dict = {}      # plans of recordings with blocks
 _last: list = [None]
 counters = {"hits": 0, "made": 0, "resized": 0}
 
@@ -35,18 +36,25 @@ def last() -> Plan | None:
 def clear() -> None:
     """Forget all plans, and what they have in common."""
     _plans.clear()
+    _folded.clear()
     family.clear()
     template.clear()
 
 
-def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=ALL, beside: bool = False) -> None:
+def flush(nodes: list, timed: bool = False, device: str = "cpu", wanted=ALL, beside: bool = False) -> None:
     """Compute every node of a recording that a tensor can still ask for, on the device where its leaves are; of which `wanted` are
     there on return, and the others soon (`tape.flush`). `beside`: what runs in the background need not be waited for.
 
     Raises IndexError for an index outside of its dimension; then nothing has changed.
     """
     with tape.computing:
-        key, leaves, numbers = identify(nodes, beside)
+        folding = None
+        if block.Block in map(type, nodes):
+            folding = _run_folded(nodes, timed, device, wanted)
+            if folding is None:
+                return
+            block.unfold(nodes)
+        key, leaves, numbers = identify(nodes, nodes, beside)
         key = (device, key)
         plan = _plans.get(key)
         number = None if wanted in (ALL, None) else wanted.index
@@ -54,17 +62,46 @@ def flush(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=AL
             counters["made"] += 1
             with _no_collection():
                 plan = _plan(nodes, leaves, key[1], device, number)
-            if len(_plans) >= PLANS:
-                del _plans[min(_plans.items(), key=lambda item: item[1].used)[0]]
-            _plans[key] = plan
+            _keep(_plans, key, plan)
         else:
             counters["hits"] += 1
-        plan.used = counters["hits"] + counters["made"]     # noted here, since a key is long and takes time to be looked up
+        if folding is not None:
+            _keep(_folded, folding[0], block.Folded(plan, folding[1]))
+        _use(plan)
         if beside and plan.alone:
             plan.run_alone(nodes, leaves, numbers)
             return
         plan.run(nodes, leaves, numbers, timed, -1 if wanted is None else number)
         _last[0] = plan
+
+
+def _run_folded(nodes: list, timed: bool, device: str, wanted) -> tuple | None:
+    """Run the plan of a recording with blocks; where there is none, (its key, the places of its nodes)."""
+    block.frame(nodes)
+    made = block.seen(nodes)
+    key, leaves, numbers = identify(nodes, made, False)
+    key = (device, key)
+    known = _folded.get(key)
+    if known is None:
+        return key, block.places(nodes)
+    counters["hits"] += 1
+    _use(known)
+    _use(known.plan)
+    found = known.nodes(nodes, made)
+    known.plan.run(found, leaves, numbers, timed, None if wanted is ALL else -1 if wanted is None else known.places[wanted.index])
+    _last[0] = known.plan
+    return None
+
+
+def _keep(plans: dict, key: tuple, plan) -> None:
+    if len(plans) >= PLANS:
+        del plans[min(plans.items(), key=lambda item: item[1].used)[0]]
+    plans[key] = plan
+    _use(plan)
+
+
+def _use(plan) -> None:
+    plan.used = counters["hits"] + counters["made"]     # noted here, since a key is long and takes time to be looked up
 
 
 def _plan(nodes: list[Node], leaves: list[Node], key: tuple, device: str, wanted: int | None) -> Plan:
@@ -107,36 +144,46 @@ def run_again(plan: Plan, nodes: list[Node], leaves: list[Node], numbers: list) 
         _last[0] = plan
 
 
-def identify(nodes: list[Node], beside: bool = True) -> tuple:
+def identify(nodes: list, made: list[Node], beside: bool = True) -> tuple:
     """(the key of the recording, its leaves, its numbers). Unless `beside`, what runs in the background has then been waited for.
+    `made`: its nodes, those of blocks as far as they are made.
 
     Which values are wanted is told by counts of references; they go into the key as they are, and are understood (`fates`) only
     where a plan is made.
     """
     windows: dict = {}
     still, moves = window.STILL, window.moves
-    for i, n in enumerate(nodes):
-        n.index = i
+    for n in nodes:
         if n.form.places is not still and moves(n.form) and tape.state.watch is None:
             window.frame(n, windows)
+    for i, n in enumerate(made):
+        n.index = i
     windows.clear()
     inputs = [s for n in nodes for s in n.inputs]
-    numbers = [s for s in inputs if type(s) is not Node]
-    leaves = list(dict.fromkeys([s for s in inputs if type(s) is Node and s.buffer is not None]))
-    for k, s in enumerate(leaves):
-        s.index = ~k
+    numbers = [s for s in inputs if type(s) is not Node] if made is nodes else block.numbers(nodes)
+    leaves: list = []
+    sources: list = []
     try:
-        sources = tuple([
-            (s.index if s.buffer is not None or nodes[s.index] is s else _lost(s)) if type(s) is Node else None for s in inputs
-        ])
+        for s in inputs:
+            if type(s) is not Node:
+                sources.append(None)
+                continue
+            k = s.index
+            if s.buffer is None:
+                if made[k] is not s:
+                    _lost(s)
+            elif k >= 0 or ~k >= len(leaves) or leaves[~k] is not s:
+                k = s.index = ~len(leaves)
+                leaves.append(s)
+            sources.append(k)
     except (AttributeError, IndexError):    # its number is of another recording, or it never had one
-        _lost(next(s for s in inputs if type(s) is Node and s.buffer is None and s not in nodes))
+        _lost(s)
     inputs = n = s = None       # references are counted
     forms = tuple([n.form for n in nodes])
     of_leaves = tuple([n.form for n in leaves])
     if not beside:
         flight.finish()     # it refers to leaves and their buffers, and references are counted
-    references = tuple(map(getrefcount, nodes))
+    references = tuple(map(getrefcount, made))
     buffers = [n.buffer for n in leaves]
     key = (config.target, config.fuse, config.float32_matmul, forms, references, tuple(sources), of_leaves,
            tuple(map(getrefcount, leaves)), tuple(map(getrefcount, buffers)), tuple([b.exported for b in buffers]))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
-
-from ..graph import tape
-from ..graph.node import Node
+from . import tape
+from .block import taker
+from .node import Node
 
 
 class Piece:
@@ -27,7 +26,7 @@ class Piece:
         """Say how many leaves and numbers there are; before the first `record`."""
         first = {"leaf": 0, "number": leaves, "node": leaves + numbers}
         self.first = leaves + numbers
-        self.sites = [(form, where, _taker([first[kind] + k for kind, k in reads]))
+        self.sites = [(form, where, taker([first[kind] + k for kind, k in reads]))
                       for (form, where), reads in zip(self.forms, self.inputs)]
 
     def record(self, leaves: list, numbers: list) -> list:
@@ -41,16 +40,6 @@ class Piece:
             add(n)
         tape.nodes.extend(table[self.first:])
         return table
-
-
-def _taker(at: list[int]):
-    """A function from a list to the tuple of its items at these places."""
-    if len(at) > 1:
-        return itemgetter(*at)
-    if at:
-        k = at[0]
-        return lambda table: (table[k],)
-    return lambda table: ()
 
 
 def closed(recorded: list[Node], nodes: list) -> tuple | None:

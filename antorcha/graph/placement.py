@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from .block import Block
 from .node import Node
 
 
-def device_of(node: Node, known: dict[Node, str]) -> str:
+def device_of(node: Node | Block, known: dict[Node, str]) -> str:
     """The device of a node; `known` holds those recorded before it. RuntimeError where inputs are on several devices."""
     if node.buffer is not None:
         return node.buffer.device
@@ -16,11 +17,13 @@ def device_of(node: Node, known: dict[Node, str]) -> str:
     return devices.pop() if devices else node.static.device
 
 
-def divide(nodes: list[Node]) -> dict[str, list[Node]]:
-    """The nodes of each device, in order."""
+def divide(nodes: list) -> dict[str, list]:
+    """The nodes and blocks of each device, in order."""
     known: dict[Node, str] = {}
     parts: dict[str, list[Node]] = {}
     for n in nodes:
         device = known[n] = device_of(n, known)
+        if type(n) is Block:
+            known.update(dict.fromkeys(n.made, device))
         parts.setdefault(device, []).append(n)
     return parts

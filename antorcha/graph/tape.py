@@ -1,4 +1,4 @@
-"""The recording: pending nodes in the order they were recorded, and when they are computed.
+"""The recording: pending nodes and blocks of nodes in the order they were recorded, and when they are computed.
 
 A flush computes everything pending that a tensor can still ask for. It happens when a value is needed, when the
 recording has grown long, after each operation in `config.eager`, and at once for values that the outside can touch.
@@ -18,6 +18,7 @@ from ..base import config
 from ..base.errors import OutOfMemoryError
 from ..runtime import flight
 from ..runtime.void import Void
+from .block import Block, unfold
 from .node import Node
 
 ALL = object()   # all values are wanted, at once
@@ -30,13 +31,15 @@ class State:
     on GPUs. `vmap`: what rewrites the nodes recorded for one lane of a batch (`func.lanes`), while a function is mapped; `urgent` then
     calls it after each operation. `watch`: what is told of the recording of a function that is to be replayed (`compiler.observe`).
     `kept`: what is asked before a storage is given another value, while there are CUDA graphs of the program's own (`cuda.graphs`).
-    `profiled`: it is found out which code a function runs, which is not to depend on whether calls are being noted."""
+    `profiled`: it is found out which code a function runs, which is not to depend on whether calls are being noted. `hidden`: how
+    many nodes of blocks are recorded and not made."""
 
-    __slots__ = ("unsure", "urgent", "backwards", "devices", "gpus", "watch", "kept", "rewriter", "mapper", "profiled")
+    __slots__ = ("unsure", "urgent", "backwards", "devices", "gpus", "watch", "kept", "rewriter", "mapper", "profiled", "hidden")
 
     def __init__(self):
         self.unsure = self.urgent = self.backwards = self.devices = self.gpus = self.profiled = False
         self.watch = self.kept = self.rewriter = self.mapper = None
+        self.hidden = 0
 
     @property
     def vmap(self):
@@ -45,7 +48,7 @@ class State:
 
 
 state = State()
-nodes: list[Node] = []     # one list for good: whoever records appends to it
+nodes: list = []     # Node or Block; one list for good: whoever records appends to it
 record = nodes.append
 watchers: list = []        # called with the times (time.perf_counter) at which computing began and ended
 
@@ -58,11 +61,11 @@ def settle() -> None:
             return
         urgent = state.urgent is True
         state.vmap.rewrite()
-        if not (urgent or config.eager or len(nodes) > LONGEST):
+        if not (urgent or config.eager or len(nodes) + state.hidden > LONGEST):
             return
         flush()
         return
-    if state.urgent or config.eager or len(nodes) > LONGEST:
+    if state.urgent or config.eager or len(nodes) + state.hidden > LONGEST:
         now = state.urgent or config.eager
         state.urgent = False
         flush(ALL if now else None)
@@ -113,13 +116,14 @@ def flush_part(pending: list[Node]) -> None:
     wanted = set(pending)
     pending.clear()         # references are counted
     with computing:
+        unfold(nodes)
         part = [n for n in nodes if n in wanted]
         wanted.clear()
         if part:
             _execute(part, "cpu", beside=True)
 
 
-def _execute(pending: list[Node], device: str, wanted=ALL, beside: bool = False) -> None:
+def _execute(pending: list, device: str, wanted=ALL, beside: bool = False) -> None:
     """Compute some of the recorded nodes."""
     begin = time.perf_counter() if watchers else 0.0
     try:
@@ -150,25 +154,28 @@ def _load():
 def _needed(wanted) -> list[Node]:
     """The pending nodes that a value is computed from, its own included; none for ALL."""
     found = {wanted}
+    unfold(nodes)
     for n in reversed(nodes):
         if n in found:
             found.update(s for s in n.inputs if type(s) is Node)
     return [n for n in nodes if n in found]
 
 
-def _take(pending: list[Node]) -> None:
+def _take(pending: list) -> None:
     """Remove nodes from the recording, to which other threads may be adding."""
     if nodes[0] is pending[0] and nodes[len(pending) - 1] is pending[-1]:
         del nodes[:len(pending)]
     else:
         taken = set(pending)
         nodes[:] = [n for n in nodes if n not in taken]
+    state.hidden = sum([n.form.hidden for n in nodes if type(n) is Block])
 
 
-def _put_back(pending: list[Node], error: BaseException) -> None:
+def _put_back(pending: list, error: BaseException) -> None:
     """What was not computed can be asked for again, but for `error.node`, which failed, and what depends on it. An error that
     does not tell, and would come again, takes all with it."""
     lost = set()
+    unfold(pending)
     if hasattr(error, "node"):
         lost.add(error.node)
         del error.node
@@ -195,9 +202,10 @@ def _flush_devices() -> None:
     state.devices = state.gpus or Void.alive > 0
 
 
-def _leave(pending: list[Node]) -> None:
+def _leave(pending: list) -> None:
     """What is on the device "meta" gets no value."""
     _take(pending)
+    unfold(pending)
     for n in pending:
         n.inputs, n.buffer = (), Void(n.numel * n.dtype.itemsize)
 

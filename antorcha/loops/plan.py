@@ -274,11 +274,12 @@ class Plan:
         self.times: dict = {}
 
     def _binding(self) -> None:
-        """What `_bind` goes by."""
+        """What `_results` and `_bind` go by."""
+        self.memory = [(nbytes, self.donated.get(i)) for i, nbytes in self.results]     # of each: its size, the leaf that it takes over
         few = len(self.pointer_at) <= POINTERS
         self.few = list(zip(self.pointer_at.tolist(), self.pointer_row.tolist(), self.pointer_offset.tolist())) if few else None
         self.word, self.float_word = memoryview(self.words), memoryview(self.float_words)
-        self.bound = None       # who bound the arguments last, if they are to be bound by half
+        self.bound: object = None       # the addresses that the arguments have; or who has bound them by half
 
     def cast(self, words: np.ndarray, pointer_offset: np.ndarray, launches: np.ndarray, describe, **sizes) -> Plan:
         """A plan of the same native steps with other numbers: its words and the offsets of its pointers, and whatever else `sizes` says.
@@ -464,21 +465,20 @@ class Plan:
 
     def _results(self, leaves: list, allocate) -> list:
         """The buffer of each result."""
-        donated = self.donated
-        if donated:
-            return [leaves[donated[i]].buffer if i in donated else allocate(nbytes) for i, nbytes in self.results]
-        return [allocate(nbytes) for _, nbytes in self.results]
+        return [allocate(nbytes) if leaf is None else leaves[leaf].buffer for nbytes, leaf in self.memory]
 
     def _bind(self, addresses: list, numbers: list) -> None:
         """Addresses and numbers into the arguments."""
-        self.bound = None
-        if self.few is not None:
+        if self.bound == addresses:
+            pass            # a loop's memory is where it was
+        elif self.few is not None:
             words = self.word
             for at, row, offset in self.few:
                 words[at] = addresses[row] + offset
         else:
             table = np.array(addresses, np.int64)
             self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
+        self.bound = addresses
         words = self.float_word
         for at, k in self.floats:
             words[at] = numbers[k]

@@ -17,6 +17,7 @@ import numpy as np
 from ..base import dtype as dt
 from ..base.errors import message
 from ..graph import tape
+from ..graph.block import unfold
 from ..graph.node import Node, View, dense
 from ..graph.tape import state
 from ..loops.view import reach
@@ -165,6 +166,7 @@ def _compute(node: Node) -> None:
     """Compute indices that are made of few integers, and nothing else with them."""
     if state.vmap is not None or state.devices:
         return
+    unfold(tape.nodes)
     found = [node]
     for n in found:         # which grows
         if n.form.dtype.kind not in "bi" or n.form.op.family == "extern":

@@ -315,7 +315,7 @@ def _calling(types: tuple) -> str | None:
              "again = found.get(key)",
              f"if again is None: return look(key, [{tensors}], [{nodes}], {arguments})",
              f"result = again({', '.join(filter(None, (tensors, nodes)))})",
-             "if len(pending) > LONGEST: settle()",
+             "if len(pending) + state.hidden > LONGEST: settle()",
              "return result"]
     return f"def call({arguments}):\n    " + "\n    ".join(lines).replace("{unknown}", f"plain({arguments})") + "\n"
 

@@ -14,6 +14,7 @@ from ..base import dtype as dt
 from ..base.errors import user_position
 from ..base.grad_mode import mode
 from ..graph import tape
+from ..graph.block import FEWEST, Block, BlockForm
 from ..graph.node import Node, View
 from . import derivative
 from .bounds import require
@@ -29,9 +30,9 @@ class Untold(Exception):
 @functools.cache
 def _space() -> dict:
     """The globals of all functions written here."""
-    return {"new": object.__new__, "Node": Node, "Storage": core.Storage, "Tensor": core.Tensor, "pending": tape.nodes, "state": tape.state,
-            "core": core, "count": derivative.names["count"], "hooked": derivative.names["hooked"], "view_of": core.view_of,
-            "user_position": user_position, "require": require, "tuple_of": tuple.__new__}
+    return {"new": object.__new__, "Node": Node, "Block": Block, "Storage": core.Storage, "Tensor": core.Tensor, "pending": tape.nodes,
+            "state": tape.state, "core": core, "count": derivative.names["count"], "hooked": derivative.names["hooked"],
+            "view_of": core.view_of, "user_position": user_position, "require": require, "tuple_of": tuple.__new__}
 
 
 @functools.cache
@@ -78,6 +79,10 @@ class Text:
         self.derivatives: dict = {}
         self.edges: set = set()
         self.made: list = []        # objects whose ids are used
+        self.recorded: list[Node] = []
+        self.outside: dict[Node, str] = {}
+        self.begin = 0
+        self.asked: set[Node] = set()       # whose values are used
 
     def constant(self, x) -> str:
         if x is None or x is True or x is False or x == () and type(x) is tuple:
@@ -104,29 +109,54 @@ class Text:
             self.lines.append(f"d{k} = core.default_generator.below_leaf(*{self.constant(arguments)})")
 
     def record(self, recorded: list[Node]) -> None:
-        """Make nodes, and add them to what is pending."""
+        """Record nodes; how is known when all is noted that uses them (`_entries`)."""
         late = [n for n in recorded if n.where is not None]     # they may fail when they are computed
         if late:
             indices = [s for n in late for s in n.inputs[len(n.inputs) - len(n.static.picks):] or (None,)]
             sure = [self.sure[s] for s in dict.fromkeys(indices)] if self.sure.keys() >= set(indices) else []
             self.lines.append(f"where = None if {' and '.join(sure)} else user_position()" if sure else "where = user_position()")
-        for k, n in enumerate(recorded):
-            reads = "".join([self._read(s) + ", " for s in n.inputs])
-            self.lines.append(f"x{k} = Node(); x{k}.form = {self.constant(n.form)}; x{k}.inputs = ({reads}); x{k}.buffer = "
-                              + (f"x{k}.where = None" if n.where is None else f"None; x{k}.where = where"))
-            self.values[n] = f"x{k}"
-        if recorded:
-            made = ", ".join([f"x{k}" for k in range(len(recorded))])
-            self.lines.append(f"pending.extend(({made}))" if len(recorded) > 1 else f"pending.append({made})")
+        own = set(recorded)
+        self.outside = {s: self.value(s) for n in recorded for s in n.inputs if type(s) is Node and s not in own}
+        self.values.update({n: f"x{k}" for k, n in enumerate(recorded)})
+        self.recorded, self.begin = recorded, len(self.lines)
+
+    def _entries(self) -> list[str]:
+        """The lines that add to what is pending: nodes, or a block, of which only those are made that are used."""
+        recorded, lines = self.recorded, []
+        seen = [n for n in recorded if n in self.asked]
+        if self.outside and len(recorded) - len(seen) >= FEWEST:
+            form = BlockForm(recorded, list(self.outside), seen)
+            names = [self.values[n] for n in seen]
+            lines += [f"{self._node(n)}; {name}.index = -1" for n, name in zip(seen, names)]
+            numbers = [s for n in recorded for s in n.inputs if type(s) is not Node]
+            varying = any([id(s) in self.numbers for s in numbers])
+            told = f"({''.join([self._read(s) + ', ' for s in numbers])})" if varying else self.constant(tuple(numbers))
+            late = any([n.where is not None for n in recorded])
+            lines += ["b = Block(); b.inputs = " + "".join([f"{name}.inputs = " for name in names])
+                      + f"({''.join([r + ', ' for r in self.outside.values()])}); b.numbers = {told}",
+                      f"b.form = {self.constant(form)}; b.made = ({''.join([name + ', ' for name in names])})",
+                      f"b.where = {'where' if late else None}; pending.append(b); state.hidden += {form.hidden}"]
+        elif recorded:
+            for n in recorded:
+                lines.append(f"{self._node(n)}; {self.values[n]}.inputs = ({''.join([self._read(s) + ', ' for s in n.inputs])})")
+            made = ", ".join([self.values[n] for n in recorded])
+            lines.append(f"pending.extend(({made}))" if len(recorded) > 1 else f"pending.append({made})")
+        return lines
+
+    def _node(self, n: Node) -> str:
+        name = self.values[n]
+        where = f"{name}.where = None" if n.where is None else f"None; {name}.where = where"
+        return f"{name} = Node(); {name}.form = {self.constant(n.form)}; {name}.buffer = {where}"
 
     def _read(self, source) -> str:
         if type(source) is Node:
-            return self.value(source)
+            return self.values[source]
         return self.numbers.get(id(source)) or self.constant(source)
 
     def value(self, node) -> str:
         if node not in self.values:
             raise Untold
+        self.asked.add(node)
         return self.values[node]
 
     def written(self, versions: list[int]) -> None:
@@ -257,6 +287,7 @@ class Text:
 
     def function(self, result: str, *more: str) -> FunctionType:
         """A function of the tensors, their nodes, and more, that gives `result`."""
+        self.lines[self.begin:self.begin] = self._entries()
         lines = [f"def again({', '.join([*self.parameters, *more, 'constants'])}):"]
         if self.constants:
             lines.append(f"{''.join(f'c{k}, ' for k in range(len(self.constants)))} = constants")
