@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,9 +14,10 @@ from antorcha import nn
 from antorcha.base import config
 from antorcha.graph import family, flush
 from antorcha.loops.plan import Extern, Layout, Plan
-from antorcha.loops.size import Size, Trace
+from antorcha.loops.size import Coincidence, Size, Trace
 from antorcha.nn import functional as F
 
+PLAN = flush._plan
 SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 16, 17, 31, 64, 97, 127, 128, 129, 256, 509]
 
 
@@ -49,6 +52,7 @@ def compared(monkeypatch):
     monkeypatch.setattr(family.Variant, "plan", described)
     monkeypatch.setattr(flush, "_plan", both)
     monkeypatch.setattr(family, "SEEN", 2)
+    monkeypatch.setattr(family, "Trace", lambda values, others: Trace(values))
     yield count
     flush.clear()
 
@@ -249,6 +253,65 @@ def test_layout_does_not_follow_the_order_of_a_set(lives, random):
     assert needed[0] == needed[1] and layouts[0].offsets == layouts[1].offsets
 
 
+# Of two matrices with rows of their own, a new pair.
+PAIRS = [
+    lambda x, y: (x * 2 + 1, y.tanh()),
+    lambda x, y: (x - y.mean(0), y),
+    lambda x, y: (y, x),
+    lambda x, y: (torch.cat([x, y], 0)[: x.shape[0]], y),
+    lambda x, y: (x + x.sum(), y * y.sum(1, keepdim=True)),
+    lambda x, y: ((x @ y.t()).softmax(1) @ y, y),
+    lambda x, y: (x[:1] + y[-1:] + x, y.flip(0)),
+    lambda x, y: (x[torch.arange(x.shape[0]) // 2], y.cumsum(0) * 0.1),
+    lambda x, y: (x.topk(2, 1).values.repeat(1, 2), y[:, [0, 1, 1, 0]]),
+    lambda x, y: (x.index_add(0, torch.arange(y.shape[0]) % x.shape[0], y), y),
+]
+
+
+def both(program, rows, others):
+    x, y = numbers(rows, 4), numbers(others, 4).cos()
+    for which in program:
+        x, y = PAIRS[which](x, y)
+    return x.tolist(), y.tolist(), (x.sum() + y.sum()).item()
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.integers(0, len(PAIRS) - 1), min_size=1, max_size=5),
+       st.lists(st.tuples(st.integers(2, 6), st.integers(2, 6)), min_size=8, max_size=12))
+def test_sizes_that_happen_to_be_equal(program, sizes):
+    flush.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(family, "Trace", Trace)
+        patch.setattr(flush, "_plan", PLAN)
+        found = [both(program, *size) for size in sizes]
+    config.eager = True
+    try:
+        for size, values in zip(sizes, found):
+            for a, b in zip(values, both(program, *size)):
+                np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)
+    finally:
+        config.eager = False
+
+
+@pytest.mark.skipif(config.target == "interp", reason="nothing is cast for the interpreter")
+def test_plans_with_steps_of_numpy_are_cast(monkeypatch):
+    """Experts that get some rows each, sometimes equally many."""
+    monkeypatch.setattr(flush, "_plan", PLAN)
+    monkeypatch.setattr(family, "Trace", Trace)
+    words, made = Plan._words, []
+    monkeypatch.setattr(Plan, "_words", lambda plan: made.append(plan) or words(plan))
+    random = Random(0)
+    experts = [nn.Linear(4, 8) for _ in range(3)]
+    x = numbers(400, 4)
+    for _ in range(40):
+        rows = [random.randrange(100, 106) for _ in experts]
+        shared = (x * x.amax()).sort(1).values.exp()
+        parts = [expert(shared[:count]).relu().mean(0) * shared[count:].sum() for expert, count in zip(experts, rows)]
+        torch.stack(parts).sum().backward()
+        [expert.weight.grad.sum().item() for expert in experts]
+    assert len(made) <= 12
+
+
 def test_traces():
     trace = Trace([12, 7])
     a, b = trace.sizes
@@ -262,3 +325,13 @@ def test_traces():
     assert a * b is a * b and {a: 1}[12] == 1 and isinstance(a, Size) and not isinstance(a, int)
     with pytest.raises(TypeError):
         a + "1"
+
+
+def test_traces_tell_what_happens_to_be_equal():
+    trace = Trace([12, 13, 24], [5, 7, 10])
+    a, b, twice = trace.sizes
+    assert a != b and not a * 2 == b * 2 and a * 2 == twice
+    resized = trace.function([a + b])
+    assert resized(3, 4, 6) == (7,) and resized(3, 3, 6) == (6,) and resized(3, 4, 7) is None
+    with pytest.raises(Coincidence):
+        assert a * 2 == b + 11

@@ -20,7 +20,7 @@ from ..loops import template
 from ..loops import view as views
 from ..loops.chain import ChainProgram
 from ..loops.plan import Extern, Plan
-from ..loops.size import Size, Trace
+from ..loops.size import Coincidence, Size, Trace
 from ..loops.view import View, view
 from ..loops.writer import Call
 from ..targets.chain import ChainKernel
@@ -148,13 +148,16 @@ class Family:
         return None
 
     def trace(self, sizes: np.ndarray, nodes: list[Node], leaves: list[Node], make) -> Plan | None:
-        """The plan for these sizes, with a variant made of it; None if too few members were met."""
+        """The plan for these sizes, with a variant made of it; None if too few members were met, or these say too little of others."""
         self.samples = [*self.samples[-SEEN:], sizes]
         self.missed += 1
         if len(self.samples) < SEEN or self.traced >= TRIES + self.served and self.missed % 4:
             return None
+        try:
+            variant = Variant(np.stack(self.samples), nodes, leaves, make)
+        except Coincidence:
+            return None
         self.traced += 1
-        variant = Variant(np.stack(self.samples), nodes, leaves, make)
         self.variants = [variant, *self.variants[:VARIANTS - 1]]
         numbers = variant.numbers(sizes)
         return None if numbers is None else variant.plan(numbers)
@@ -189,7 +192,7 @@ class Variant:
         _, first, self.which = np.unique(samples[:, self.varying_at], axis=1, return_index=True, return_inverse=True)
         self.which = self.which.reshape(-1)
         self.symbol_at = self.varying_at[first]
-        trace = Trace(samples[-1, self.symbol_at].tolist())
+        trace = Trace(samples[-1, self.symbol_at].tolist(), samples[-2, self.symbol_at].tolist())
         numbers = np.array(samples[-1].tolist(), object)
         for k, at in zip(self.which.tolist(), self.varying_at.tolist()):
             numbers[at] = trace.sizes[k]
@@ -207,7 +210,7 @@ class Variant:
         if self.mould is not None and self.mould.plan.target == config.target:
             return self.mould.cast(numbers)
         plan = Plan(*self.made(numbers))
-        if plan.native:
+        if plan.target != "interp":
             self.mould = Mould(plan, self.steps, self.results, self.forms, self.temporaries, lambda numbers: self.made(numbers).steps)
         return plan
 
@@ -297,6 +300,8 @@ class _Call:
 
 class _Extern:
     """A step done by NumPy whose numbers vary."""
+
+    args = integers = pointers = checks = ()
 
     def __init__(self, step: Extern, place: _Places):
         self.step, self.group = step, _Described(step.group, place)

@@ -11,7 +11,7 @@ from ..loops.view import View, dense, ordered, view
 from .chain import Chain, schedule
 from .group import PRODUCT, SUM, Attempt, Group, row_view, size, sum_chunks, wall_of
 from .node import Node, Static
-from .placing import CHEAP, INFINITE, MEMBERS, NOTHING, SMALL, TAPS, Placing
+from .placing import CHEAP, INFINITE, MEMBERS, NOTHING, SMALL, Placing
 
 DEFERRED = 48       # longest chain of deferred nodes
 WIDEST = 16         # stored values that a deferred node may be made of; kernels of longer sums would differ with their length
@@ -47,7 +47,6 @@ class Fusion(Placing):
                 self.materialise(i)
             return
         longest, loads = 0, NOTHING
-        self.taps[i] = self._taps(n)
         for s in n.inputs:
             if type(s) is not Node:
                 continue
@@ -69,16 +68,6 @@ class Fusion(Placing):
             self.materialise(i)
 
     _gather = _pointwise
-
-    def _taps(self, n: Node) -> frozenset:
-        """The large values in memory that an element of n is made of: (node, how it is read)."""
-        found, f = NOTHING, n.form
-        for s, v in zip(n.inputs, f.views):
-            if v is not None and len(found) < TAPS and (numel := s.form.numel) * 8 > f.numel:
-                taps = s.buffer is None and self.taps[s.index] or (s,)
-                taps = taps if v.dense and v.numel == numel else [(tap, v) for tap in taps]
-                found = found.union(taps) if found or type(taps) is not frozenset else taps
-        return found
 
     def _reduction(self, i: int, n: Node) -> None:
         if not n.numel:
@@ -256,7 +245,7 @@ class Fusion(Placing):
         self.place.append(None)
         self.uses.append(1)
         self.chain.append(0)
-        self.taps.append(NOTHING)
+        self.taps.append(None)
         self.loads.append(NOTHING)
         self.stored.append(0)
         return node

@@ -32,6 +32,7 @@ POSTPONED = 8       # most groups that one is moved behind
 MEMBERS = 96        # most nodes in a group
 INFINITE = 1 << 60
 NOTHING: frozenset = frozenset()
+DEFERS = ("pointwise", "gather")
 
 
 def _made_of(n: Node) -> list[int]:
@@ -54,7 +55,7 @@ class Placing:
         count = len(nodes)
         self.groups: list[Group] = []
         self.place: list[Group | None] = [None] * count
-        self.taps: list = [NOTHING] * count
+        self.taps: list = [None] * count        # as far as they were asked for (`taps_of`)
         self.loads: list = [NOTHING] * count
         self.stored = bytearray(count)
         self.uses = [0] * count
@@ -281,7 +282,7 @@ class Placing:
                 return self._load(t, n)
             t.reason = t.reason or f"{f.op.name} must be in memory first"
             return False
-        elementwise = f.op.family in ("pointwise", "gather")
+        elementwise = f.op.family in DEFERS
         if g is t.group:
             if same(t.at.get(i), v):
                 return True
@@ -323,9 +324,31 @@ class Placing:
         t.cost += c
         if self.chain[n.index] > REPEATED and self._repeats(t, n, v):
             return False
-        if len(self.taps[n.index]) >= TAPS and (self.uses[n.index] > 1 or not t.takes_members):
+        if (self.uses[n.index] > 1 or not t.takes_members) and len(self.taps_of(n)) >= TAPS:
             return False
         return c <= CHEAP or self.uses[n.index] == 1 and v.numel <= n.numel and t.takes_members
+
+    def taps_of(self, n: Node) -> frozenset:
+        """The large values in memory that an element of n is made of: (node, how it is read)."""
+        taps, waiting = self.taps, [n]
+        while waiting:
+            n = waiting[-1]
+            deferred = n.op.family in DEFERS
+            unknown = deferred and [s for s in n.inputs if type(s) is Node and s.buffer is None and taps[s.index] is None]
+            if unknown:
+                waiting += unknown
+            else:
+                taps[waiting.pop().index] = self._taps(n) if deferred else NOTHING
+        return taps[n.index]
+
+    def _taps(self, n: Node) -> frozenset:
+        found, f = NOTHING, n.form
+        for s, v in zip(n.inputs, f.views):
+            if v is not None and len(found) < TAPS and (numel := s.form.numel) * 8 > f.numel:
+                own = s.buffer is None and self.taps[s.index] or (s,)
+                own = own if v.dense and v.numel == numel else [(tap, v) for tap in own]
+                found = found.union(own) if found or type(own) is not frozenset else own
+        return found
 
     def _repeats(self, t: Attempt, n: Node, v: View) -> bool:
         """Whether a large value would be computed more than once for each of its elements, or a small one very often."""

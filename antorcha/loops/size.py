@@ -6,11 +6,16 @@ what making the plan for them would have computed, or finds the first comparison
 
 Nothing can be decided unnoticed: a Size is no int, so whatever needs one (a range, an index, a constant of a program) asks for
 `__index__` or `__int__`, which notes that the value must be the same.
+
+But for one thing: that two sizes are not equal. What is made for unequal ones is right where they happen to be equal, too, so it is not
+noted. Whether they only happen to be equal is told by the values that they had before: then nothing is traced (`Coincidence`), since
+what is made for equal sizes is right for those alone.
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 
 ARITHMETIC = {"add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%", "truediv": "/", "and": "&", "or": "|", "xor": "^",
               "lshift": "<<", "rshift": ">>", "pow": "**"}
@@ -18,13 +23,17 @@ COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "
 NUMBERS = (int, float)
 
 
+class Coincidence(Exception):
+    """Two sizes are equal that were not before."""
+
+
 class Size:
-    """A number with the name under which a trace knows it. Equal expressions are one object."""
+    """A number with the name under which a trace knows it, and the `other` value that it had before. Equal expressions are one object."""
 
-    __slots__ = ("value", "name", "trace")
+    __slots__ = ("value", "other", "name", "trace")
 
-    def __init__(self, trace: Trace, name: str, value):
-        self.trace, self.name, self.value = trace, name, value
+    def __init__(self, trace: Trace, name: str, value, other):
+        self.trace, self.name, self.value, self.other = trace, name, value, other
 
     def __hash__(self) -> int:
         return hash(self.value)     # as of an int: what it is found equal to is noted by `__eq__`
@@ -49,10 +58,10 @@ class Size:
         return float(self._fixed())
 
     def __neg__(self):
-        return self.trace.let(f"-{self.name}", -self.value, self)
+        return self.trace.let(f"-{self.name}", operator.neg, self)
 
     def __abs__(self):
-        return self.trace.let(f"abs({self.name})", abs(self.value), self)
+        return self.trace.let(f"abs({self.name})", abs, self)
 
     def __divmod__(self, other):
         return self // other, self % other
@@ -66,19 +75,19 @@ def _arithmetic(name: str, sign: str) -> None:
 
     def forward(self, other):
         if type(other) is Size:
-            return self.trace.let(f"{self.name} {sign} {other.name}", apply(self.value, other.value), self, other)
+            return self.trace.let(f"{self.name} {sign} {other.name}", apply, self, other)
         if not isinstance(other, NUMBERS):
             return NotImplemented
         if other == 1 and sign in ("*", "//") or other == 0 and sign in ("+", "-"):
             return self
-        return self.trace.let(f"{self.name} {sign} ({other!r})", apply(self.value, other), self)
+        return self.trace.let(f"{self.name} {sign} ({other!r})", lambda x: apply(x, other), self)
 
     def backward(self, other):
         if not isinstance(other, NUMBERS):
             return NotImplemented
         if sign in ("+", "*"):
             return forward(self, other)
-        return self.trace.let(f"({other!r}) {sign} {self.name}", apply(other, self.value), self)
+        return self.trace.let(f"({other!r}) {sign} {self.name}", lambda x: apply(other, x), self)
 
     setattr(Size, f"__{name}__", forward)
     setattr(Size, f"__r{name}__", backward)
@@ -91,6 +100,11 @@ def _comparison(name: str, sign: str) -> None:
         if type(other) is Size:
             if self is other:
                 return sign in ("<=", ">=", "==")
+            if sign in ("==", "!=") and not self.trace.exact:
+                if self.value != other.value:
+                    return sign == "!="
+                if self.other != other.other:
+                    raise Coincidence(f"{self.name} and {other.name} are {self.value}")
             return self.trace.decide(f"{self.name} {sign} {other.name}", apply(self.value, other.value), self, other)
         if not isinstance(other, NUMBERS):
             return NotImplemented
@@ -106,19 +120,26 @@ for _name, _sign in COMPARISONS.items():
 
 
 class Trace:
-    """What was computed and decided of some sizes, as a program in the order in which it happened."""
+    """What was computed and decided of sizes with some `values`, as a program in the order in which it happened. `others`: values that
+    they had before; without any, it is noted of all sizes whether they are equal."""
 
-    def __init__(self, values: list[int]):
-        self.sizes = [Size(self, f"s{k}", value) for k, value in enumerate(values)]
+    def __init__(self, values: list[int], others: list[int] | None = None):
+        self.exact = others is None
+        self.sizes = [Size(self, f"s{k}", value, others and others[k]) for k, value in enumerate(values)]
         self.known: dict[str, Size] = {}
         self.decided: dict[str, bool] = {}
         self.lines: list[tuple] = []        # (what is defined or None, line, what it uses)
 
-    def let(self, expression: str, value, *uses: Size) -> Size:
-        """The size that an expression stands for."""
+    def let(self, expression: str, apply: Callable, *uses: Size) -> Size:
+        """The size that an expression stands for: something applied to others."""
         found = self.known.get(expression)
         if found is None:
-            found = self.known[expression] = Size(self, f"e{len(self.known)}", value)
+            value = apply(*[s.value for s in uses])
+            try:
+                other = apply(*[s.other for s in uses])
+            except (ArithmeticError, TypeError, ValueError):    # it would not have been asked for
+                other = None
+            found = self.known[expression] = Size(self, f"e{len(self.known)}", value, other)
             self.lines.append((found.name, f"{found.name} = {expression}", [s.name for s in uses]))
         return found
 
