@@ -51,6 +51,31 @@ CASES = {
     "instance_norm": lambda t, x: t.nn.functional.instance_norm(x),
     "interpolate": lambda t, x: t.nn.functional.interpolate(x, scale_factor=2, mode="bilinear"),
     "pixel_shuffle": lambda t, x: t.nn.functional.pixel_shuffle(t.cat([x] * 4, 1), 2),
+    "sort": lambda t, x: x.sort(0)[0],
+    "argsort": lambda t, x: x.argsort(-1),
+    "msort": lambda t, x: x.msort(),
+    "topk": lambda t, x: x.topk(2, 1)[0],
+    "flip": lambda t, x: x.flip(1, 3),
+    "fliplr": lambda t, x: x.fliplr(),
+    "rot90": lambda t, x: x.rot90(),
+    "roll": lambda t, x: x.roll(1, 1),
+    "stack": lambda t, x: t.stack([x, x]),
+    "stack_of_channels": lambda t, x: t.stack([x, x], 1),
+    "stack_last": lambda t, x: t.stack([x[0], x[1]], -1),
+    "rows": lambda t, x: x[[1, 0]],
+    "channels": lambda t, x: x[:, [2, 0]],
+    "places": lambda t, x: x[[1, 0], :, [2, 0]],
+    "adjacent_places": lambda t, x: x[:, [[1], [0]], [2, 0]],
+    "last": lambda t, x: x[..., [3, 1, 1]],
+    "new_and_places": lambda t, x: x[None, [0, 1], None, :, 0],
+    "mask": lambda t, x: x[x > 0],
+    "mask_of_rows": lambda t, x: x[t.tensor([True, False])],
+    "places_out_of_order": lambda t, x: x[t.tensor([[0, 1, 1], [1, 0, 0]]).t()],
+    "index_select": lambda t, x: x.index_select(1, t.tensor([2, 0])),
+    "gather": lambda t, x: x.gather(1, (x > 0).long()),
+    "take_along_dim": lambda t, x: t.take_along_dim(x, x.argsort(1), 1),
+    "cumsum": lambda t, x: x.cumsum(1),
+    "cummax": lambda t, x: x.cummax(1)[0],
     "grad": lambda t, x: _grad(x, lambda y: (y.contiguous() * y).sum()),
     "grad_of_sum": lambda t, x: _grad(x, lambda y: y.sum()),
 }
@@ -144,3 +169,18 @@ def test_results_that_pytorch_lays_out_in_order_can_be_viewed():
     for f in (lambda x: x.softmax(0), lambda x: x.log_softmax(-1), lambda x: torch.nn.functional.layer_norm(x, (4,)),
               lambda x: x.masked_fill(x > 0, 0.0), torch.tril):
         assert f(x).view(-1).shape == (12,)
+
+
+def test_what_moves_elements_keeps_their_order_in_memory():
+    torch = antorcha
+    x = torch.arange(24.0).reshape(2, 3, 4).permute(2, 0, 1)
+    assert x.stride() == x.flip(0).stride() == x.sort(1)[0].stride() == x.sort(1)[1].stride() == (1, 12, 4)
+    assert x[:, torch.tensor([1, 1])].stride() == (1, 4, 8) and x[torch.tensor([2, 0])].is_contiguous()
+    assert x.flip(0).tolist() == x.contiguous().flip(0).tolist() and x.sort(2, descending=True)[0].tolist() == x.contiguous().sort(
+        2, descending=True)[0].tolist()
+    image = torch.arange(120.0).reshape(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    pair = torch.stack([image, image + 1])
+    assert pair[0].is_contiguous(memory_format=torch.channels_last) and pair[1].tolist() == (image + 1).tolist()
+    y = image.clone().requires_grad_()
+    torch.stack([y, y[[1, 0]].flip(2)], 1).sort(0)[0].sum().backward()
+    assert y.grad.tolist() == torch.full_like(y, 2.0).tolist()

@@ -229,7 +229,7 @@ def getitem(t, key):
 def _picked(t, key):
     spec, tensors = _parse(t._meta.view.shape, key)
     basic = t if tensors and all(k is ALL for k in spec) else _basic(t, spec)
-    return pick(basic, *_places(basic._meta.view.shape, tensors)) if tensors else basic
+    return pick(basic, *_places(basic._meta.view.shape, tensors), follow=True) if tensors else basic
 
 
 _picks = Recollections(_picked)

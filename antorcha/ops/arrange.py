@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from ..base import dtype as dt
-from ..graph.node import Static, dense
+from ..base.formats import preserve_format
+from ..graph.node import dense
 from ..graph.node import view as make_view
 from . import complex_numbers  # noqa: F401 (declares operators with copies below)
-from . import pointwise as pw
 from . import view as views
 from .joining import cat
-from .record import RECORDS, core, derived, make, meta, normalize_dim, normalize_dims, operator
+from .record import RECORDS, core, derived, meta, normalize_dim, normalize_dims, operator
+from .strides import of_copy
 from .view import expand_, narrow, ravel, reshape, select_view, sizes, slice_view, unsqueeze, view_
 
 Tensor = "Tensor"
@@ -77,9 +78,8 @@ def flip_(input: Tensor, dims):
         strides[d] = -strides[d]
     if not v.numel:
         return input.clone()
-    mirrored = make_view(v.shape, tuple(strides), offset)
-    d = input._meta.dtype
-    return make(pw.identity.record, (input.storage.node,), (mirrored,), Static(casts=(d,)), v.shape, d, input._meta.device)
+    mirrored = core.tensor_on(input.storage, meta(make_view(v.shape, tuple(strides), offset), input._meta.dtype, input._meta.device))
+    return core.laid_out(mirrored, of_copy("flip", v, preserve_format))
 
 
 @operator(out=False)
@@ -103,7 +103,7 @@ fliplr, flipud = _mirror("fliplr", 1, 2), _mirror("flipud", 0, 1)
 
 
 @operator(out=False)
-def rot90(input: Tensor, k=1, dims=(0, 1)) -> Tensor:
+def rot90(input: Tensor, k: int = 1, dims=(0, 1)) -> Tensor:
     """A rotation by `k` right angles in the plane of two dimensions, from the first towards the second."""
     rank = input.dim()
     if len(dims) != 2:
@@ -145,7 +145,7 @@ def roll(input: Tensor, shifts, dims=()) -> Tensor:
 # -- diagonals --------------------------------------------------------------------------------------------------
 
 @operator()
-def diag(input: Tensor, diagonal=0) -> Tensor:
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """The diagonal of a matrix, or the matrix with a vector on its diagonal."""
     if input.dim() == 1:
         return diag_embed(input, diagonal)
@@ -161,7 +161,7 @@ def diagflat(input: Tensor, offset=0) -> Tensor:
 
 
 @operator(out=False)
-def diag_embed(input: Tensor, offset=0, dim1=-2, dim2=-1) -> Tensor:
+def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The last dimension laid on the diagonal of two new dimensions, zero elsewhere."""
     rank = input.dim() + 1
     a, b = normalize_dim("diag_embed", dim1, rank), normalize_dim("diag_embed", dim2, rank)

@@ -16,7 +16,7 @@ from .bounds import require_places
 from .factory import tril_mask
 from .recall import deprecated
 from .record import Record, broadcast_view, check_tensor, core, meta, normalize_dim, number, operator, result_dtype
-from .strides import in_order
+from .strides import in_order, of_picked, order, reordered
 from .view import SCATTER
 
 Tensor = "Tensor"
@@ -44,8 +44,9 @@ def _index_views(indices, shape):
 @operator(name="index", public=False,
           grad=dict(input=lambda g, input_shape, indices, shape, mapping:
                     put(core.zeros(meta(dense(input_shape), g._meta.dtype, g._meta.device)), g, indices, shape, mapping, "sum")))
-def pick(input: Tensor, indices, shape, mapping, op=GATHER) -> Tensor:
-    """The elements of `input` at the places; an index out of range raises IndexError when the value is needed."""
+def pick(input: Tensor, indices, shape, mapping, op=GATHER, follow=False) -> Tensor:
+    """The elements of `input` at the places; an index out of range raises IndexError when the value is needed. `follow`: they lie in the
+    order in which they are read."""
     place, picks = _places(input._meta.view, shape, mapping, len(indices))
     for size, _ in picks:
         if size == 0 and place.numel:
@@ -53,8 +54,12 @@ def pick(input: Tensor, indices, shape, mapping, op=GATHER) -> Tensor:
     if state.devices:
         input, *indices = core.together("index", (input, *indices), range(1, len(indices) + 1))
     nodes = (input.storage.node, *(i.storage.node for i in indices))
-    d, out = input._meta.dtype, dense(shape)
-    node = Node.of(op, nodes, (place, *_index_views(indices, shape)), Static(picks=picks), shape, out.numel, d)
+    views = (place, *_index_views(indices, shape))
+    d, out = input._meta.dtype, of_picked(views, shape) if follow else dense(shape)
+    inward = order(out)
+    if inward is not None:
+        shape, views = tuple([shape[i] for i in inward]), tuple([reordered(v, inward) for v in views])
+    node = Node.of(op, nodes, views, Static(picks=picks), shape, out.numel, d)
     node.where = user_position()
     return core.make(node, meta(out, d, input._meta.device))
 

@@ -13,6 +13,7 @@ from ..base import dtype as dt
 from ..base.formats import contiguous_format
 from ..base.grad_mode import mode
 from ..graph.node import Node, Static, dense, is_row_major, leaf
+from ..graph.node import view as make_view
 from ..graph.tape import state
 from ..runtime import flight
 from ..runtime.buffer import Buffer
@@ -161,8 +162,15 @@ def _stack_at_once(tensors, dim):
 def stack(tensors: list[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape, along a new dimension."""
     tensors = _listed("stack", tensors)
-    d = normalize_dim("stack", dim, len(_stacked_shape(tensors)) + 1)
-    return cat([unsqueeze(x, d) for x in tensors], d)
+    shape = _stacked_shape(tensors)
+    d = normalize_dim("stack", dim, len(shape) + 1)
+    if d == len(shape):
+        return cat([unsqueeze(x, d) for x in tensors], d)
+    joined = cat(tensors, d)        # in the memory format of the tensors
+    m = joined._meta
+    step = m.view.strides[d]
+    parts = make_view((*shape[:d], len(tensors), *shape[d:]), (*m.view.strides[:d], shape[d] * step, *m.view.strides[d:]))
+    return core.tensor_on(joined.storage, meta(parts, m.dtype, m.device))
 
 
 def _stacked_shape(tensors: list) -> tuple:

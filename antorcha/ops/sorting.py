@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from ..base import dtype as dt
+from ..base.formats import preserve_format
 from ..graph.node import dense
 from . import pointwise as pw
 from .comparison import isnan
 from .extern import host_op, run
 from .record import check_tensor, core, meta, normalize_dim, number, operator, result_dtype
 from .reduction import kthvalue_t, median_t, mode_t, nanmedian_t, sort_t, topk_t
+from .strides import of_copy, order, reordered
 
 Tensor = "Tensor"
 
@@ -87,8 +89,14 @@ def _alone(kind, input):
 
 @operator(name="sort", public=False, grad=dict(input=lambda g, dim, input_shape, result_1: _scatter_back(g, dim, input_shape, result_1)))
 def sort_(input: Tensor, dim, descending):
-    shape = input._meta.view.shape
-    return sort_t(*run(SORT, (input,), [(shape, input._meta.dtype), (shape, dt.int64)], dim=dim, descending=descending))
+    m = input._meta
+    layout = of_copy("sort", m.view, preserve_format)
+    inward = order(layout)
+    if inward is not None:      # sorted with the dimensions in the order in which they lie in memory
+        m = meta(reordered(m.view, inward), m.dtype, m.device)
+        input, dim = core.tensor_on(input.storage, m), inward.index(dim)
+    sorted = run(SORT, (input,), [(m.view.shape, m.dtype), (m.view.shape, dt.int64)], dim=dim, descending=descending)
+    return sort_t(*[core.tensor_on(x.storage, meta(layout, x._meta.dtype, x._meta.device)) for x in sorted])
 
 
 @operator()

@@ -117,6 +117,11 @@ def of_elements(views: list, shape: tuple, alone: bool = True) -> View:
     return dense(shape) if inward == list(range(len(shape)))[::-1] else stacked(shape, inward)
 
 
+def of_picked(views: list, shape: tuple) -> View:
+    """The map of x[indices]: `views` are those that x and the indices are read through, for each element of the result."""
+    return stacked(shape, _inward(views, shape))
+
+
 def _inward(views: list, shape: tuple) -> list:
     """The dimensions of a result, the one that runs fastest first: sorted by the first operand that tells two apart."""
     rank = len(shape)
