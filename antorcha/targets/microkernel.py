@@ -111,6 +111,11 @@ class Shape(Vector):
         return cpu.cache_sizes()[1] // 2 // self.operand.bytes
 
     @property
+    def nearest(self) -> int:
+        """Elements of an operand that may be in the first level cache."""
+        return cpu.cache_sizes()[0] // self.operand.bytes
+
+    @property
     def row_variants(self) -> list[int]:
         """Heights of the micro-kernels: an edge of few rows takes a low one."""
         if self.instruction == TILES:

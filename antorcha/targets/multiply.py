@@ -73,7 +73,7 @@ def multiply(s: Shape) -> str:
     across = f.let(f"sdiv i64 {f.let(f'add nsw i64 {columns}, {s.nr - 1}')}, {s.nr}")
     group = f.let(f"select i1 %along_k_a, i64 {s.mr}, i64 {s.group}")
     size = f.let(f"mul nsw i64 {f.let('sub nsw i64 %m1, %m0')}, %k")
-    far = f.let(f"icmp sgt i64 {size}, {s.near}")
+    far = f.let(f"icmp sgt i64 {size}, {s.nearest}")
     fetches = f.let(f"and i1 {f.let('icmp eq ptr %fill_a, null')}, {far}")
     straight = "%along_k_a" if False in s.layouts else "true"
     step_a = f.let(f"select i1 {straight}, i64 {s.a_stride}, i64 {s.mr}")
