@@ -306,6 +306,16 @@ def test_values_and_derivatives_are_torchs(call):
     np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.oracle
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_places_between_elements_are_rounded_to_float32(mode):
+    oracle = pytest.importorskip("torch")
+    x = 9 * array(3, 2, 10, 20, dtype=np.float32)
+    ours, theirs = (library.nn.functional.interpolate(library.from_numpy(x), scale_factor=(1.7, 0.9), mode=mode, antialias=True)
+                    for library in (torch, oracle))
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6, atol=2e-5)
+
+
 @pytest.mark.parametrize("batch, size", [(1, (64, 3, 5)), (2, (12, 24, 9)), (3, (7, 31, 2))])
 def test_weight_gradients_of_few_samples_are_sums_of_partial_sums(batch, size):
     x, w = array(batch, 2, *size, dtype=np.float32), array(3, 2, 1, 2, 1, dtype=np.float32)

@@ -351,6 +351,22 @@ def test_queries_that_see_no_key_get_0(dtype, additive):
     assert q.grad.isfinite().all() and (q.grad != 0).any()
 
 
+@pytest.mark.oracle
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_volumes_are_sampled_corner_by_corner_as_in_pytorch(dtype):
+    oracle = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, grid = rng.standard_normal((2, 3, 4, 5, 6), np.float32), 2 * rng.random((2, 3, 4, 5, 3), np.float32) - 1
+    found = []
+    for library in (torch, oracle):
+        leaves = [library.from_numpy(v).to(getattr(library, dtype)).requires_grad_() for v in (x, grid)]
+        out = library.nn.functional.grid_sample(*leaves, align_corners=False)
+        out.backward(out.detach())
+        found.append([t.detach().float().numpy() for t in (out, *[leaf.grad for leaf in leaves])])
+    for ours, theirs in zip(*found):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6 if dtype == "float32" else 0)
+
+
 @pytest.mark.parametrize("lengths", [(4, 5), (3, 2, 4)])
 def test_derivatives_of_grid_sample(lengths):
     generator = np.random.default_rng(6)

@@ -205,7 +205,7 @@ def linear(length: int, outputs: int, scale: float, align_corners: bool) -> Taps
 def _cubic(x, a: float):
     """The cubic convolution kernel. Keys, 1981."""
     x = np.abs(x)
-    return np.where(x <= 1, ((a + 2) * x - (a + 3)) * x * x + 1, np.where(x < 2, (((x - 5) * x + 8) * x - 4) * a, 0.0))
+    return np.where(x <= 1, ((a + 2) * x - (a + 3)) * x * x + 1, np.where(x < 2, ((a * x - 5 * a) * x + 8 * a) * x - 4 * a, 0.0))
 
 
 @functools.lru_cache(maxsize=512)
@@ -218,14 +218,16 @@ def cubic(length: int, outputs: int, scale: float, align_corners: bool) -> Taps:
 
 
 @functools.lru_cache(maxsize=512)
-def antialiased(length: int, outputs: int, scale: float, align_corners: bool, reach: int) -> Taps:
-    """A triangle (reach 1) or a cubic kernel with a = -1/2 (reach 2), as wide as the step where it is more than one."""
-    wide = max(scale, 1.0)
-    centre = scale * (np.arange(outputs) + 0.5)
+def antialiased(length: int, outputs: int, scale: float, align_corners: bool, reach: int, d) -> Taps:
+    """A triangle (reach 1) or a cubic kernel with a = -1/2 (reach 2), as wide as the step where it is more than one. Places are told in
+    the NumPy dtype `d`, as in PyTorch: what their rounding moves is more than that of the weights."""
+    scale = d(scale)
+    wide = max(scale, d(1))
+    centre = scale * (np.arange(outputs, dtype=d) + d(0.5))
     first = np.maximum((centre - reach * wide + 0.5).astype(np.int64), 0)
     last = np.minimum((centre + reach * wide + 0.5).astype(np.int64), length)
     index = first[:, None] + np.arange((last - first).max())
     inside = index < last[:, None]
-    x = (index - centre[:, None] + 0.5) / wide
+    x = (((index.astype(d) - centre[:, None]).astype(np.float64) + 0.5) * (1 / wide)).astype(d)
     weight = np.where(inside, np.maximum(1 - np.abs(x), 0) if reach == 1 else _cubic(x, -0.5), 0.0)
     return Taps(np.where(inside, index, 0), weight / weight.sum(1, keepdims=True), length)

@@ -97,7 +97,7 @@ def interpolated(input, out: tuple, factors: tuple, mode: str, align_corners: bo
             scale = 1 / f if f else m / o
         if o == m and scale == 1:
             continue
-        taps = _taps(mode, m, o, scale, align_corners, antialias)
+        taps = _taps(mode, m, o, scale, align_corners, antialias and (dt.float64 if fixed else x._meta.dtype).numpy.type)
         if fixed:
             taps, bits = resampling.fixed_point(taps)
             x = ((resample(x, dim, taps) + (1 << bits - 1)) >> bits).clamp(0, 255)
@@ -111,11 +111,11 @@ def interpolated(input, out: tuple, factors: tuple, mode: str, align_corners: bo
     return x.to(d) if x is not input else input.clone()
 
 
-def _taps(mode: str, length: int, outputs: int, scale: float, align_corners: bool, antialias: bool):
+def _taps(mode: str, length: int, outputs: int, scale: float, align_corners: bool, antialias):
     if "nearest" in mode:
         return resampling.nearest(length, outputs, scale, mode == "nearest-exact")
     if antialias:
-        return resampling.antialiased(length, outputs, scale, align_corners, 2 if mode == "bicubic" else 1)
+        return resampling.antialiased(length, outputs, scale, align_corners, 2 if mode == "bicubic" else 1, antialias)
     if mode == "bicubic":
         return resampling.cubic(length, outputs, scale, align_corners)
     return resampling.linear(length, outputs, scale, align_corners)
@@ -252,7 +252,8 @@ def _corners(coordinates: list):
 
 
 def _product(weights: list):
-    return functools.reduce(mul, weights)
+    """The last dimension's first, as in PyTorch: of 16-bit floats each product is rounded."""
+    return functools.reduce(mul, reversed(weights))
 
 
 @operator(name="grid_sample_linear", title="GridSampler", public=False, grad=dict(
@@ -288,12 +289,16 @@ def _spread_corners(g, shape: tuple, coordinates: list):
 
 
 def _slopes(g, input, coordinates: list, shape: tuple) -> list:
-    """The cotangents by the coordinates: differences along each dimension, weighted by the others, summed over the channels. Of 16-bit
-    floats PyTorch rounds that sum at each channel."""
-    corners = list(_corners(coordinates))
+    """The cotangents by the coordinates: differences along each dimension, weighted by the others, summed over the channels. PyTorch adds
+    up the 16-bit floats of each channel in 16 bits, and in three dimensions those of each corner, whatever the dtype."""
+    corners, n = list(_corners(coordinates)), len(coordinates)
     values = {bits: _corner(input, places, tuple(input.shape[2:]), shape) for bits, places, _ in corners}
     found = []
-    for d in range(len(coordinates)):
+    for d in range(n):
+        if n == 3:
+            terms = [_product([*weights[:d], *weights[d + 1:], values[bits]]) * (g if bits[d] else -g) for bits, _, weights in corners]
+            found.append(fold(core.stack(terms, 2), (1, 2), "sum").squeeze(2))
+            continue
         slope = functools.reduce(add, (
             (values[bits[:d] + (1,) + bits[d + 1:]] - values[bits]) * _product(weights[:d] + weights[d + 1:])
             for bits, _, weights in corners if not bits[d])) * g
