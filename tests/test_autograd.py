@@ -334,6 +334,30 @@ def test_statistics_that_are_kept_are_differentiated_too(f):
     assert torch.autograd.gradgradcheck(lambda x: f(x, w.detach(), b.detach()), (x,))
 
 
+@pytest.mark.parametrize("rank", [3, 4])
+@pytest.mark.parametrize("kind", ["plain", "causal", "bool", "additive"])
+def test_derivatives_of_attention(rank, kind):
+    q, k, v = (torch.randn(*(2, 2)[4 - rank:], n, 4, dtype=torch.float64, requires_grad=True) for n in (3, 5, 5))
+    mask = {"bool": torch.rand(3, 5) > 0.3, "additive": torch.randn(3, 5, dtype=torch.float64)}.get(kind)
+
+    def attend(q, k, v):
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, is_causal=kind == "causal", scale=-0.7)
+    assert torch.autograd.gradcheck(attend, (q, k, v)) and torch.autograd.gradgradcheck(attend, (q, k, v))
+
+
+def test_attention_rounds_where_pytorch_does():
+    """Of four dimensions the weights of derivatives are taken from rounded logarithms of their sums; of others queries and keys are
+    multiplied by the root of the scale, each rounded."""
+    attend = torch.nn.functional.scaled_dot_product_attention
+    q, k, v = torch.full((1, 1, 1, 1), 1000.0), torch.ones(1, 1, 3, 1), torch.ones(1, 1, 3, 1, requires_grad=True)
+    attend(q, k, v, scale=1.0).sum().backward()
+    logarithm = np.float32(1000) + np.log(np.float32(3))
+    np.testing.assert_allclose(v.grad.reshape(3).numpy(), np.exp(np.float32(1000) - logarithm), rtol=2e-7)
+    q, k, v = torch.randn(2, 3, 8) * 9, torch.randn(2, 5, 8) * 9, torch.randn(2, 5, 8)
+    root = 8 ** -0.25
+    assert torch.equal(attend(q, k, v), torch.softmax((q * root) @ (k * root).mT, -1) @ v)
+
+
 def test_layer_norm_of_one_element_leaves_its_weight_what_a_product_rounds():
     """As PyTorch does: the normalised element is x * scale, less mean * scale rounded."""
     x = np.float32([8.6, -3.7, 5.1])

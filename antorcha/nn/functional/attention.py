@@ -47,12 +47,11 @@ def _opened(mask) -> tuple:
 
 
 def _attention(query, key, value, mask, dropout_p: float, is_causal: bool, scale: float):
-    d = query.dtype
-    if d.compute is not d:
-        if not dropout_p and not (mask is not None and mask.requires_grad) and _in_batches_alike(query, key, value):
-            return _attention_narrow(query, key, value, mask, is_causal, scale)[0]
-        query, key, value = widened(query), widened(key), widened(value)
-    scores = _masked(query @ key.transpose(-2, -1) * scale, mask, is_causal)
+    if not dropout_p and not (mask is not None and mask.requires_grad) and _in_batches_alike(query, key, value):
+        return _flash_attention(query, key, value, mask, is_causal, scale)[0]
+    d, root = query.dtype, math.sqrt(abs(scale))
+    query, key, value = widened(query), widened(key), widened(value)
+    scores = _masked((query * math.copysign(root, scale)) @ (key * root).transpose(-2, -1), mask, is_causal)
     return rounded(dropout(softmax(scores, -1), dropout_p) @ value, d)
 
 
@@ -69,30 +68,33 @@ def _in_batches_alike(*tensors) -> bool:
     return all(x.dim() == 4 and x.shape[:2] == first[:2] and x.shape[-1] == first[-1] and x.numel() for x in tensors)
 
 
-@operator(name="attention_narrow", title="ScaledDotProductFlashAttentionForCpu", public=False, grad={
-    ("query", "key", "value"): lambda g, query, key, value, mask, is_causal, scale, result_0, result_1:
-        _attention_grad(g, query, key, value, mask, is_causal, scale, result_0, result_1)})
-def _attention_narrow(query: Tensor, key: Tensor, value: Tensor, mask, is_causal, scale):
-    """(attention of 16-bit floats, the logarithms of the sums of exponentials). Products are of 16-bit floats, summed in float32; the
-    exponentials are rounded for theirs before they are divided by their sum. Dao et al., "FlashAttention", 2022."""
+@operator(name="flash_attention", title="ScaledDotProductFlashAttentionForCpu", public=False, partial=True, grad={
+    ("query", "key", "value"): lambda g, query, key, value, scale, result: _attention_grad(g, query, key, value, scale, *result)})
+def _flash_attention(query: Tensor, key: Tensor, value: Tensor, mask, is_causal, scale):
+    """(attention, exponentials of the scores, their factor in the weights of the derivative). Products of 16-bit floats are summed in
+    float32; the exponentials are rounded for theirs before they are divided by their sum. Dao et al., "FlashAttention", 2022: that factor
+    is taken from the logarithm of the sum, which they keep, with what it rounds."""
     d = query.dtype
     scores = _masked(batched_wide(query, key.transpose(-2, -1), d) * scale, mask, is_causal)
     largest = scores.amax(-1, True)
     exponentials = (scores - largest).exp()
     total = exponentials.sum(-1, True)
-    return core.cast(batched_wide(exponentials, value, d) / total, d), largest + total.log()
+    factor = (largest - (largest + total.log())).exp()
+    return rounded(batched_wide(exponentials, value, d) * total.reciprocal(), d), exponentials, factor
 
 
-def _attention_grad(g, query, key, value, mask, is_causal: bool, scale: float, mixed, logsumexp):
+def _attention_grad(g, query, key, value, scale: float, mixed, exponentials, factor):
     """The mean of the cotangents of the weights, which softmax's derivative takes off, is that of the result (section 3.1 there)."""
-    d, by_sum = query.dtype, g[1]
-    g = g[0]
-    weights = (_masked(batched_wide(query, key.transpose(-2, -1), d) * scale, mask, is_causal) - logsumexp).exp()
-    mean = (widened(g) * widened(mixed)).sum(-1, True)
-    by_scores = weights * (batched_wide(g, value.transpose(-2, -1), d) - mean + by_sum)
-    return (core.cast(batched_wide(by_scores, key, d) * scale, d),
-            core.cast(batched_wide(by_scores.transpose(-2, -1), query, d) * scale, d),
-            core.cast(batched_wide(weights.transpose(-2, -1), g, d), d))
+    d, weights = query.dtype, exponentials * factor
+    by_mixed, by_exponentials, by_factor = g
+    by_mixed = mixed * 0 if by_mixed is None else by_mixed
+    mean = (widened(by_mixed) * widened(mixed)).sum(-1, True)
+    by_scores = weights * (batched_wide(by_mixed, value.transpose(-2, -1), d) - mean)
+    if by_exponentials is not None:     # the derivative of the derivative
+        by_scores = by_scores + exponentials * by_exponentials - weights * (by_factor * factor)
+    return (rounded(batched_wide(by_scores, key, d) * scale, d),
+            rounded(batched_wide(by_scores.transpose(-2, -1), query, d) * scale, d),
+            rounded(batched_wide(weights.transpose(-2, -1), by_mixed, d), d))
 
 
 # -- several heads ----------------------------------------------------------------------------------------------
