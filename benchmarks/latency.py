@@ -215,7 +215,10 @@ def backward_cost(lib, call) -> float:
 
 def pending(lib) -> int:
     """How many nodes are recorded and not computed."""
-    return len(importlib.import_module("antorcha.graph.tape").nodes) if lib.__name__ == "antorcha" else 0
+    if lib.__name__ != "antorcha":
+        return 0
+    recorded = importlib.import_module("antorcha.graph.tape").nodes
+    return sum([len(getattr(entry.form, "sites", "1")) for entry in recorded])      # of a block, all its nodes
 
 
 def plan() -> None:
