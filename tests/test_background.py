@@ -10,7 +10,7 @@ import pytest
 import antorcha as torch
 from antorcha import nn
 from antorcha.base import config
-from antorcha.graph import tape
+from antorcha.graph import flush, tape
 from antorcha.loops import plan
 from antorcha.runtime import flight, pool
 
@@ -187,7 +187,38 @@ def test_a_program_that_asks_for_nothing_does_not_grow():
 
 def test_one_job_at_a_time():
     steps = np.zeros((0, 4), np.int64)
-    pool.submit(steps.ctypes.data, 0, steps, [])
-    pool.submit(steps.ctypes.data, 0, steps, [])
+    pool.submit(steps.ctypes.data, 0, steps, [], [])
+    pool.submit(steps.ctypes.data, 0, steps, [], [])
     flight.finish()
     assert not flight.awaited
+
+
+def test_references_of_the_background_are_not_counted():
+    a, rest = in_flight()
+    known = [a.storage.node.buffer, rest.storage.node.buffer]
+    during = flight.references(known)
+    flight.finish()
+    assert flight.references(known) == during
+
+
+def test_a_recording_is_found_while_the_last_one_is_computed():
+    """Each step finds the plan of the one before, whether that is still being computed or not, and writes to the same memory."""
+    p, m = torch.rand(300_000) + 1, torch.zeros(300_000)
+
+    def step(wait):
+        nonlocal p, m
+        m = m * 0.9 + p
+        total = p.sum()
+        for _ in range(4):
+            p = (p * 0.5 + m * 0.1).exp().log()
+            p = p - p.mean()
+        assert np.isfinite(total.item())
+        if wait:
+            flight.finish()
+
+    for k in range(6):
+        step(k % 2)
+    made = flush.counters["made"]
+    for k in range(6):
+        step(k % 2)
+    assert flush.counters["made"] == made

@@ -54,7 +54,7 @@ def flush(nodes: list, timed: bool = False, device: str = "cpu", wanted=ALL, bes
             if folding is None:
                 return
             block.unfold(nodes)
-        key, leaves, numbers = identify(nodes, nodes, beside)
+        key, leaves, numbers = identify(nodes, nodes)
         key = (device, key)
         plan = _plans.get(key)
         number = None if wanted in (ALL, None) else wanted.index
@@ -79,7 +79,7 @@ def _run_folded(nodes: list, timed: bool, device: str, wanted) -> tuple | None:
     """Run the plan of a recording with blocks; where there is none, (its key, the places of its nodes)."""
     block.frame(nodes)
     made = block.seen(nodes)
-    key, leaves, numbers = identify(nodes, made, False)
+    key, leaves, numbers = identify(nodes, made)
     key = (device, key)
     known = _folded.get(key)
     if known is None:
@@ -144,9 +144,8 @@ def run_again(plan: Plan, nodes: list[Node], leaves: list[Node], numbers: list) 
         _last[0] = plan
 
 
-def identify(nodes: list, made: list[Node], beside: bool = True) -> tuple:
-    """(the key of the recording, its leaves, its numbers). Unless `beside`, what runs in the background has then been waited for.
-    `made`: its nodes, those of blocks as far as they are made.
+def identify(nodes: list, made: list[Node]) -> tuple:
+    """(the key of the recording, its leaves, its numbers). `made`: its nodes, those of blocks as far as they are made.
 
     Which values are wanted is told by counts of references; they go into the key as they are, and are understood (`fates`) only
     where a plan is made.
@@ -181,12 +180,10 @@ def identify(nodes: list, made: list[Node], beside: bool = True) -> tuple:
     inputs = n = s = None       # references are counted
     forms = tuple([n.form for n in nodes])
     of_leaves = tuple([n.form for n in leaves])
-    if not beside:
-        flight.finish()     # it refers to leaves and their buffers, and references are counted
     references = tuple(map(getrefcount, made))
     buffers = [n.buffer for n in leaves]
     key = (config.target, config.fuse, config.float32_matmul, forms, references, tuple(sources), of_leaves,
-           tuple(map(getrefcount, leaves)), tuple(map(getrefcount, buffers)), tuple([b.exported for b in buffers]))
+           tuple(map(getrefcount, leaves)), flight.references(buffers), tuple([b.exported for b in buffers]))
     return key, leaves, numbers
 
 

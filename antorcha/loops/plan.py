@@ -321,7 +321,6 @@ class Plan:
     def _run_briefly(self, nodes: list, leaves: list, numbers: list) -> None:
         """As `run`, for a plan of little work: nothing is left to the background. Which native calls have ended, and how many steps they
         have done, tells where an interrupt came: what has written over memory of leaves must be finished, and cannot be done twice."""
-        flight.finish()     # its calls are counted, too
         buffers, _ = self._begin(leaves, numbers)
         if self.scratch:
             pool.reserve_scratch(self.scratch)
@@ -345,8 +344,11 @@ class Plan:
         if interrupt is not None:
             raise interrupt
 
-    def _begin(self, leaves: list, numbers: list) -> tuple[list, list]:
-        """Bind all arguments: (the buffers of the results, the addresses)."""
+    def _begin(self, leaves: list, numbers: list, wait: bool = True) -> tuple[list, list]:
+        """Bind all arguments: (the buffers of the results, the addresses). Unless told not to `wait`, what runs in the background, perhaps
+        with the same words, is done then."""
+        if wait:
+            flight.finish()
         buffers = self._results(leaves, Buffer.allocate)
         base = arena(self.arena_bytes).address if self.arena_bytes else 0
         addresses = [*[n.buffer.address for n in leaves], *[b.address for b in buffers], base, self.status_address]
@@ -382,7 +384,7 @@ class Plan:
         """As `run`, for a little plan without memory of its own, on this thread: the pool may be doing something else."""
         if any(n.buffer in flight.awaited for n in leaves):
             flight.finish()
-        buffers, _ = self._begin(leaves, numbers)
+        buffers, _ = self._begin(leaves, numbers, False)
         for address, words, tiles, _ in self.table_rows.tolist():
             _KERNEL(address)(words, 0, tiles, None)
         self._give(nodes, buffers)
@@ -446,7 +448,8 @@ class Plan:
                         break
                     if done < end:
                         missing = [r for (i, _), r in zip(self.results, buffers) if self.written.get(i, -1) >= done]
-                        pool.submit(self.steps_address + 32 * (now[0] + done - a), end - done, (self, leaves, buffers), missing)
+                        pool.submit(self.steps_address + 32 * (now[0] + done - a), end - done, self,
+                                    [*[n.buffer for n in leaves], *buffers], missing)
                 self._give(nodes, buffers)
                 kept = True
             except KeyboardInterrupt as error:

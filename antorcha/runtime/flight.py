@@ -1,7 +1,8 @@
 """What the pool computes in the background, and waiting for it.
 
 Kernel calls may be left to the pool's own thread (`pool.submit`). Until they have finished, memory that they read or write must be
-neither given back nor looked at: `kept` holds what they need, `awaited` the buffers whose contents are not there yet.
+neither given back nor looked at: `_kept` holds what they need, `awaited` the buffers whose contents are not there yet. What else refers
+to a buffer decides whether its memory may be taken over, so it is known how often it is referred to here (`held`).
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ import threading
 from collections.abc import Callable
 
 awaited: set = set()        # buffers; one set for good
+held: dict[int, int] = {}   # id of a buffer -> how many references to it there are in here
 _kept: list = []
 _wait: list[Callable[[], bool]] = []
 lock = threading.RLock()
 
 
-def begin(wait: Callable[[], bool], kept, buffers) -> None:
-    """A job is about to be submitted; `wait` waits for it a little and returns whether it is done."""
+def begin(wait: Callable[[], bool], owner, buffers: list, missing: list) -> None:
+    """A job is about to be submitted; `wait` waits for it a little and returns whether it is done. `owner` holds its arguments, `buffers`
+    are all that it reads and writes."""
     _wait.append(wait)
-    _kept.append(kept)
-    awaited.update(buffers)
+    _kept.append((owner, buffers))
+    awaited.update(missing)
+    for b in (*buffers, *missing):
+        held[id(b)] = held.get(id(b), 0) + 1
 
 
 def finish() -> None:
@@ -30,9 +35,21 @@ def finish() -> None:
             if _wait:
                 while not _wait[0]():
                     pass
-                awaited.clear()
-                _wait.clear()
-                _kept.clear()
+                _clear()
+
+
+def _clear() -> None:
+    awaited.clear()
+    _wait.clear()
+    _kept.clear()
+    held.clear()
+
+
+def references(buffers: list) -> tuple[int, ...]:
+    """How often each buffer is referred to, but for here."""
+    with lock:
+        counts = tuple(map(sys.getrefcount, buffers))   # first: what ends meanwhile only makes them too large
+        return tuple([n - held.get(id(b), 0) for n, b in zip(counts, buffers)]) if held else counts
 
 
 def leave() -> None:
@@ -49,6 +66,4 @@ def forget() -> None:
     """In a process that has been forked: its parent has waited already."""
     global lock
     lock = threading.RLock()
-    awaited.clear()
-    _wait.clear()
-    _kept.clear()
+    _clear()

@@ -180,14 +180,15 @@ def run_at(address: int, count: int, safe: int = -1) -> None:
         pool.run(pool.state, address, count, None, safe)
 
 
-def submit(address: int, count: int, kept, buffers) -> None:
-    """As `run_at`, but perhaps in the background: until `flight.finish` returns, `kept` is held and `buffers` have no contents yet."""
+def submit(address: int, count: int, owner, buffers: list, missing: list) -> None:
+    """As `run_at`, but perhaps in the background: until `flight.finish` returns, `owner` and `buffers` are held, and those `missing` have
+    no contents yet."""
     with _lock:
         flight.finish()
         pool = _pool or _start()
         if pool.threads > 1:
             with flight.lock:       # nobody looks whether there is a job while it is half there
-                flight.begin(pool.finish, kept, buffers)    # first: an interrupt may come between
+                flight.begin(pool.finish, owner, buffers, missing)      # first: an interrupt may come between
                 pool.submit(address, count)
         else:
             pool.run(pool.state, address, count, None, -1)
