@@ -48,3 +48,10 @@ def test_importing_loads_numpy_at_most():
               "print(sorted(m for m in new if m in ('llvmlite', 'scipy', 'matplotlib', 'torch', 'PIL', 'tqdm')))")
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+def test_importing_loads_no_module_that_only_computing_needs():
+    needed = "'_hashlib', 'subprocess', 'antorcha.targets.llvm', 'antorcha.graph.flush', 'antorcha.loops.lower'"
+    script = f"import sys, numpy; before = set(sys.modules); import antorcha; print((set(sys.modules) - before) & {{{needed}}})"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "set()"

@@ -10,7 +10,6 @@ each replay fills in anew, so that no replay repeats the numbers of another.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import struct
 
@@ -22,6 +21,7 @@ from ..graph.node import Node, Static, dense, leaf, view
 from ..loops import ir
 from ..ops.layout import meta
 from ..ops.record import scalar_op
+from ..runtime.cache import blake2b
 from .generator import Generator
 from .tensor import Tensor, make
 
@@ -228,7 +228,7 @@ class DeviceGenerator(Generator):
 
     def host(self) -> Generator:
         """A generator for the CPU, seeded by this one's state, which advances."""
-        seed = hashlib.blake2b(struct.pack("<Qq", self._seed, self._offset), digest_size=8).digest()
+        seed = blake2b(struct.pack("<Qq", self._seed, self._offset), digest_size=8).digest()
         self._not_captured(self.name)
         self._offset += STEP
         if tape.state.watch is not None:

@@ -8,11 +8,15 @@ there is nothing kept then.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 
 from ..base import config
+
+try:
+    from _blake2 import blake2b  # where hashlib has it from, which loads OpenSSL as well
+except ImportError:
+    from hashlib import blake2b
 
 CHECKSUM_SIZE = 16
 GROUPS = 256        # directories of entries, by the first two digits; digests fill them evenly, so each can be kept small by itself
@@ -21,7 +25,7 @@ DAY = 86400.0
 
 
 def checksum(payload: bytes) -> bytes:
-    return hashlib.blake2b(payload, digest_size=CHECKSUM_SIZE).digest()
+    return blake2b(payload, digest_size=CHECKSUM_SIZE).digest()
 
 
 class DiskCache:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import atexit
 import functools
-import hashlib
 import marshal
 import os
 import sys
 from types import CodeType
 
 from ..base import config
-from .cache import DiskCache
+from .cache import DiskCache, blake2b
 
 _new: dict[str, bytes] = {}     # by digest, what is not on disk yet
 
@@ -28,7 +27,7 @@ def _disk(directory: str) -> DiskCache:
 @functools.cache
 def code_of(source: str, file: str) -> CodeType:
     """The code of a text; `file` is where errors say that it stands."""
-    digest = hashlib.blake2b("\0".join((sys.version, str(sys.flags.optimize), file, source)).encode(), digest_size=20).hexdigest()
+    digest = blake2b("\0".join((sys.version, str(sys.flags.optimize), file, source)).encode(), digest_size=20).hexdigest()
     kept = _disk(config.cache_directory()).read(digest)
     if kept is not None:
         return marshal.loads(kept)

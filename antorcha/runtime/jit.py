@@ -11,18 +11,20 @@ import atexit
 import contextlib
 import ctypes
 import functools
-import hashlib
 import os
-import subprocess
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from . import compiler, cpu, elf
-from .cache import DiskCache, default_directory
+from .cache import DiskCache, blake2b, default_directory
+
+if TYPE_CHECKING:
+    import subprocess
 
 HELPERS = 15        # processes that compile beside this one, at most
 # Where vectors of 512 bits exist they are used: on server cores of the last years, clock frequency no longer drops for them. What lies
@@ -123,6 +125,7 @@ _resting: dict[tuple, list[subprocess.Popen]] = {}       # helpers that wait for
 
 def _helper(command: tuple) -> subprocess.Popen:
     """A process that compiles: one that has done so before, or a new one."""
+    import subprocess
     resting = _resting.setdefault(command, [])
     while True:
         try:
@@ -180,7 +183,7 @@ def _compile_in_helper(missing: deque, disk: DiskCache) -> None:
 @functools.cache
 def _version() -> bytes:
     """Digest of the CPU and of the source of everything that turns a key into code: a change there makes new entries."""
-    digest = hashlib.blake2b(cpu.identity().encode(), digest_size=16)
+    digest = blake2b(cpu.identity().encode(), digest_size=16)
     here = os.path.dirname(os.path.abspath(__file__))
     targets = os.path.join(os.path.dirname(here), "targets")
     paths = [__file__, compiler.__file__] + [os.path.join(targets, name) for name in sorted(os.listdir(targets)) if name.endswith(".py")]
@@ -194,7 +197,7 @@ def _version() -> bytes:
 
 
 def disk_name(key: str) -> str:
-    return hashlib.blake2b(_version() + key.encode(), digest_size=20).hexdigest()
+    return blake2b(_version() + key.encode(), digest_size=20).hexdigest()
 
 
 @functools.cache
