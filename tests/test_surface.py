@@ -33,3 +33,56 @@ def test_functions_of_layers_are_no_methods_but_operators():
 def test_an_index_is_named_after_its_last_view(index, name):
     x = antorcha.ones(2, 3, requires_grad=True)
     assert eval(f"x[{index}]", {"x": x}).grad_fn.name() == f"{name}Backward0"
+
+
+NAMES = {
+    "Sum0": lambda t, x: x.sum(),
+    "Sum1": lambda t, x: x.sum(0),
+    "Mean1": lambda t, x: x.mean(1),
+    "Squeeze1": lambda t, x: x.squeeze(0),
+    "Rsub1": lambda t, x: 1 - x,
+    "Pow0": lambda t, x: x ** 2,
+    "Pow1": lambda t, x: x ** x,
+    "Max1": lambda t, x: x.max(),
+    "Clamp1": lambda t, x: x.clamp(min=0),
+    "Add0": lambda t, x: t.add(x, x, alpha=2),
+    "Log1P0": lambda t, x: x.log1p(),
+    "Repeat0": lambda t, x: x.repeat(2, 2),
+    "Gather0": lambda t, x: x.gather(0, t.zeros(1, 3, dtype=t.long)),
+    "Mm0": lambda t, x: x @ x.t(),
+    "Mm0 of a layer": lambda t, x: t.nn.functional.linear(x, x),
+    "Mv0": lambda t, x: x @ x[0],
+    "Dot0": lambda t, x: x[0] @ x[0],
+    "UnsafeView0": lambda t, x: x[None] @ x.t(),
+    "Addmm0": lambda t, x: t.nn.functional.linear(x, x, x[:, 0]),
+    "View0": lambda t, x: t.nn.functional.linear(x[None], x, x[:, 0].contiguous()),
+    "NllLoss0": lambda t, x: t.nn.functional.cross_entropy(x, t.tensor([0, 1])),
+    "SmoothL1Loss0": lambda t, x: t.nn.functional.smooth_l1_loss(x, x + 1),
+    "MaxPool2DWithIndices0": lambda t, x: t.nn.functional.max_pool2d(x[None], 2),
+    "UpsampleNearest2D0": lambda t, x: t.nn.functional.interpolate(x[None, None], scale_factor=2),
+}
+
+
+def _name(t, make) -> str:
+    return make(t, (t.arange(6.0).reshape(2, 3) + 1).requires_grad_()).grad_fn.name()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_derivative_is_called_as_in_pytorch(name):
+    expected = name.partition(" ")[0]
+    assert {_name(antorcha, NAMES[name]) for _ in range(6)} == {f"{expected[:-1]}Backward{expected[-1]}"}     # written out after some calls
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", NAMES)
+def test_these_are_the_names_in_pytorch(name):
+    torch = pytest.importorskip("torch")
+    assert _name(antorcha, NAMES[name]) == _name(torch, NAMES[name])
+
+
+def test_renaming_leaves_derivatives_of_arguments_alone():
+    torch = antorcha
+    x = torch.ones(1, 4, requires_grad=True).exp()
+    assert torch.nn.functional.adaptive_avg_pool1d(x, 4).grad_fn is not x.grad_fn
+    assert torch.nn.functional.pad(x, (0, 0), mode="replicate").shape == x.shape and x.grad_fn.name() == "ExpBackward0"
+    assert x.repeat(1, 1).sum().grad_fn.next_functions[0][0].name() == "RepeatBackward0" and x.grad_fn.name() == "ExpBackward0"

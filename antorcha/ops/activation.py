@@ -44,7 +44,7 @@ def selu(input: Tensor) -> Tensor:
     return elu(input, 1.6732632423543772, 1.0507009873554805)
 
 
-@operator(inplace=True, method=False)
+@operator(inplace=True, title="Celu", method=False)
 def celu(input: Tensor, alpha=1.0) -> Tensor:
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1)). Barron, 2017."""
     return elu(input, alpha, 1.0, 1.0 / alpha)
@@ -111,7 +111,7 @@ def logsigmoid(input: Tensor) -> Tensor:
     """log(1 / (1 + exp(-x)))."""
 
 
-@operator(wide=True, namespace=False, method=False)
+@operator(wide=True, title="Mish", namespace=False, method=False)
 def mish(input: Tensor) -> Tensor:
     """x * tanh(softplus(x)). Misra, 2019."""
     return input * tanh(softplus(input))

@@ -20,7 +20,7 @@ Tensor = "Tensor"
 
 # -- repeating --------------------------------------------------------------------------------------------------
 
-@operator(namespace=False, out=False)
+@operator(title="Repeat", namespace=False, out=False)
 def repeat(input, *repeats) -> Tensor:
     """Copies of the whole tensor along each dimension."""
     counts = sizes("repeat", repeats)
@@ -35,7 +35,7 @@ def repeat(input, *repeats) -> Tensor:
     return view_(core.contiguous(expand_(reshape(input, mixed), wide)), tuple(a * b for a, b in zip(counts, shape)))
 
 
-@operator(out=False)
+@operator(title="Repeat", out=False)
 def tile(input, *dims) -> Tensor:
     """`repeat`, with missing counts in front taken as 1."""
     counts = sizes("tile", dims)
@@ -102,7 +102,7 @@ def _mirror(name, dim, rank):
 fliplr, flipud = _mirror("fliplr", 1, 2), _mirror("flipud", 0, 1)
 
 
-@operator(out=False)
+@operator(title="Rot90", out=False)
 def rot90(input: Tensor, k: int = 1, dims=(0, 1)) -> Tensor:
     """A rotation by `k` right angles in the plane of two dimensions, from the first towards the second."""
     rank = input.dim()
@@ -121,7 +121,7 @@ def rot90(input: Tensor, k: int = 1, dims=(0, 1)) -> Tensor:
     return flip_(input, (b,)).transpose(a, b) if k == 1 else flip_(input, (a,)).transpose(a, b)
 
 
-@operator(out=False)
+@operator(title="Roll", out=False)
 def roll(input: Tensor, shifts, dims=()) -> Tensor:
     """Elements moved along dimensions, those that fall off coming in again on the other side."""
     shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
@@ -160,7 +160,7 @@ def diagflat(input: Tensor, offset=0) -> Tensor:
     return diag_embed(ravel(input), offset)
 
 
-@operator(out=False)
+@operator(title="DiagEmbed", out=False)
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The last dimension laid on the diagonal of two new dimensions, zero elsewhere."""
     rank = input.dim() + 1
@@ -173,7 +173,7 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
     return diagonal_scatter(core.zeros(meta(dense(shape), input.dtype, input._meta.device)), input, offset, a, b)
 
 
-@operator(out=False)
+@operator(title="Trace", out=False)
 def trace(input: Tensor) -> Tensor:
     """The sum of the diagonal of a matrix."""
     if input.dim() != 2:

@@ -25,7 +25,7 @@ def _vectors(name, a, b):
         )
 
 
-@operator(autocast={"cuda": "widest"})
+@operator(title="Dot", autocast={"cuda": "widest"})
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The inner product of two vectors."""
     _vectors("dot", input, tensor)
@@ -39,7 +39,7 @@ def vdot(input: Tensor, other: Tensor) -> Tensor:
     return matmul(conj_(input), other)
 
 
-@operator(autocast={"cuda": "lower"})
+@operator(title="Mv", autocast={"cuda": "lower"})
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """A matrix times a vector."""
     if input.dim() != 2 or vec.dim() != 1:
@@ -88,14 +88,14 @@ def _combined(name, input, product, beta, alpha):
     return product if beta == 0 else _scaled(expand_(input, shape), beta) + product
 
 
-@operator(autocast="lower", wide=True, inplace=True, numbers_first=True)
+@operator(title="Addmm", autocast="lower", wide=True, inplace=True, numbers_first=True)
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * (mat1 @ mat2)."""
     check_dtypes("addmm", input, mat1)
     return _combined("addmm", input, mm(mat1, mat2), beta, alpha)
 
 
-@operator(autocast={"cuda": "lower"}, wide=True, inplace=True, numbers_first=True)
+@operator(title="Addmv", autocast={"cuda": "lower"}, wide=True, inplace=True, numbers_first=True)
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * (mat @ vec)."""
     check_dtypes("addmv", input, mat, vec)
@@ -113,7 +113,7 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta=1, alpha=1) -> Tenso
     return _combined("addr", input, outer(_scaled(vec1, alpha), vec2), beta, 1)
 
 
-@operator(autocast="lower", wide=True, inplace=True, numbers_first=True)
+@operator(title="Baddbmm", autocast="lower", wide=True, inplace=True, numbers_first=True)
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * bmm(batch1, batch2)."""
     check_dtypes("baddbmm", input, batch1, batch2)

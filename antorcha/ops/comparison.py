@@ -152,7 +152,7 @@ def trunc(input: Tensor) -> Tensor:
 def round_(input: Tensor): ...
 
 
-@operator(inplace=True)
+@operator(inplace=True, title=lambda input, decimals=0: f"RoundBackward{int(decimals != 0)}")
 def round(input: Tensor, *, decimals=0) -> Tensor:
     """The nearest integer (or decimal), halves to even."""
     if decimals == 0:

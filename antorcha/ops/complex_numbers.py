@@ -57,7 +57,7 @@ def _check_parts(first, second) -> None:
         raise RuntimeError(f"Expected object of scalar type {first} but got scalar type {second} for second argument")
 
 
-@operator(method=False)
+@operator(title="Polar", method=False)
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
     """The complex tensor with these magnitudes and arguments."""
     check_tensor("polar", "abs", abs)

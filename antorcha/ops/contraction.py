@@ -194,7 +194,13 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
 _FIT: set = set()       # layouts of several dimensions times a matrix's, and of a bias, known to fit
 
 
-@operator(autocast="lower")
+def _matmul_title(input, other) -> str:
+    kinds = {(1, 1): "Dot", (2, 1): "Mv", (2, 2): "Mm"}
+    a, b = input.dim(), other.dim()
+    return kinds.get((a, b)) or ("SqueezeBackward4" if min(a, b) == 1 and max(a, b) == 2 else "UnsafeView")
+
+
+@operator(autocast="lower", title=_matmul_title)
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product: of vectors the inner product, of higher ranks over the last two dimensions, the others broadcast."""
     if (getattr(input, "_meta", None), getattr(other, "_meta", None)) in _FIT:
@@ -226,7 +232,13 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     return batched(input, other)
 
 
-@operator(wide=True, name="addmm", public=False,
+def _linear_title(input, bias) -> str:
+    if input.dim() == 2:
+        return "Mm" if bias is None else "Addmm"
+    return "UnsafeView" if bias is None else "View"     # there it is a view of a product of matrices
+
+
+@operator(wide=True, name="addmm", title=_linear_title, public=False,
           grad=dict(input=lambda g, weight: product(g, weight), weight=lambda g, input: summed(g, input), bias=lambda g: g))
 def linear_(input: Tensor, weight: Tensor, bias: Tensor):
     out = _rows(input, weight)
@@ -398,7 +410,7 @@ def _contract_grad_b(g, a, nb, nm, nn, nk):
     return contract_dims(gt, at, nb, nn, nk, nm)
 
 
-@operator(name="contract", public=False, bare=True,
+@operator(name="contract", title="View", public=False, bare=True,       # of a product of matrices, there
           grad=dict(a=lambda g, b, nb, nm, nn, nk: _contract_grad_a(g, b, nb, nm, nn, nk),
                     b=lambda g, a, nb, nm, nn, nk: _contract_grad_b(g, a, nb, nm, nn, nk)))
 def contract_dims(a: Tensor, b: Tensor, nb, nm, nn, nk):

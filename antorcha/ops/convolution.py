@@ -70,7 +70,7 @@ def _product(x, v: View, weight, w: View):
     return core.reread(core.contiguous(y), (v.shape[0], w.shape[0] * w.shape[1], *v.shape[3:3 + n]))
 
 
-@operator(name="convolution_transposed", title="ConvolutionTransposed", public=False, grad=dict(
+@operator(name="convolution_transposed", title="Convolution", public=False, grad=dict(
     input=lambda g, input_shape, weight, stride, padding, dilation, groups:
         correlate(g, weight, input_shape[2:], stride, padding, dilation, groups),
     weight=lambda g, input, weight_shape, stride, padding, dilation, groups:

@@ -12,6 +12,8 @@ which hangs a node on a result, `record`, which makes the result, too, and `comp
 
 from __future__ import annotations
 
+import functools
+
 ARGUMENT, RESULT, SHAPE, VIEW = "argument", "result", "shape", "view"
 
 names: dict = {}    # what the functions written here call, of the layers above; told by `core.autograd`
@@ -44,6 +46,34 @@ class Derivative:
         self.keeps = tuple(keep_of(n) for n in self.names)
         self.steps = tuple((term.function, tuple(self.names.index(n) for n in term.needs), term.part) for term in terms)
         self.attach = self.record = self.compute = None
+
+
+def class_name(title: str) -> str:
+    """The name of the class of derivatives called so: "Log1P" is "Log1PBackward0"."""
+    return title if "Backward" in title else f"{title}Backward0"
+
+
+def titled(title):
+    """Decorates a function of tensors whose derivative follows from its body: that of its result is called `title`, or what `title` gives
+    of the same arguments (None: as it is)."""
+    def decorate(function):
+        @functools.wraps(function)
+        def call(*arguments, **given):
+            before = names["count"]()
+            result = function(*arguments, **given)
+            called = title(*arguments, **given) if callable(title) else title
+            for x in result if isinstance(result, tuple) else (result,):
+                node = getattr(x, "_grad_fn", None)
+                if node is not None and node.seq > before and called:       # it is made here
+                    node.__class__ = _renamed(type(node), class_name(called))
+            return result
+        return call
+    return decorate
+
+
+@functools.cache
+def _renamed(kind: type, name: str) -> type:
+    return type(name, (kind,), {"__slots__": ()})
 
 
 class Terms(dict):

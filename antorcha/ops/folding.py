@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ..base.errors import message
+from .derivative import titled
 from .record import check_tensor, core, operator
 from .strides import keeping_format
 from .view import viewed
@@ -13,7 +14,7 @@ from .windows import border, each, overlap_add, window_count, windows
 Tensor = "Tensor"
 
 
-@operator(name="im2col", public=False, grad=dict(input=lambda g, input_shape, size, dilation, padding, stride:
+@operator(title="Im2Col", name="im2col", public=False, grad=dict(input=lambda g, input_shape, size, dilation, padding, stride:
                                                  columns_to_image(g, input_shape[2:], size, dilation, padding, stride)))
 def image_to_columns(input: Tensor, size, dilation, padding, stride):
     """(N, C, *L) to (N, C * places, windows)."""
@@ -29,7 +30,7 @@ def image_to_columns(input: Tensor, size, dilation, padding, stride):
     return core.reread(turned, (shape[0], shape[1] * math.prod(size), math.prod(count)))
 
 
-@operator(name="col2im", public=False, grad=dict(input=lambda g, size, dilation, padding, stride:
+@operator(title="Col2Im", name="col2im", public=False, grad=dict(input=lambda g, size, dilation, padding, stride:
                                                  image_to_columns(g, size, dilation, padding, stride)))
 def columns_to_image(input: Tensor, length, size, dilation, padding, stride):
     """(N, C * places, windows) to (N, C, *length): what overlaps is added."""
@@ -109,6 +110,7 @@ def _factor(what: str, name: str, input, factor) -> int:
 
 
 @keeping_format
+@titled("PixelShuffle")
 def pixel_shuffle(input, upscale_factor):
     """(..., C * r * r, H, W) to (..., C, H * r, W * r). Shi et al., "Real-Time Single Image and Video Super-Resolution", 2016."""
     r = _factor("pixel_shuffle", "upscale_factor", input, upscale_factor)
@@ -122,6 +124,7 @@ def pixel_shuffle(input, upscale_factor):
 
 
 @keeping_format
+@titled("PixelUnshuffle")
 def pixel_unshuffle(input, downscale_factor):
     """(..., C, H * r, W * r) to (..., C * r * r, H, W): the inverse of `pixel_shuffle`."""
     r = _factor("pixel_unshuffle", "downscale_factor", input, downscale_factor)
@@ -135,6 +138,7 @@ def pixel_unshuffle(input, downscale_factor):
 
 
 @keeping_format
+@titled("ChannelShuffle")
 def channel_shuffle(input, groups):
     """(N, C, ...) with the channels of all groups in turn. Zhang et al., "ShuffleNet", 2018."""
     groups = _factor("channel_shuffle", "number of groups", input, groups)

@@ -121,7 +121,7 @@ def _others(rank: int, dim: int) -> tuple:
     return tuple(("i", 0) if i == dim else ("d", i) for i in range(rank))
 
 
-@operator(apart=0)
+@operator(title="IndexSelect", apart=0)
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The positions `index` (a vector) along `dim`."""
     _check_index("index_select", input, index)
@@ -137,7 +137,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return pick(input, [index.reshape((n,) + (1,) * (len(shape) - 1 - d))], out, _others(len(shape), d))
 
 
-@operator(out="exact", apart=0)
+@operator(title="Gather", out="exact", apart=0)
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad=False) -> Tensor:
     """out[i][j][k] = input[index[i][j][k]][j][k] for dim 0, and likewise along other dimensions."""
     shape, want = input._meta.view.shape, index._meta.view.shape
@@ -164,7 +164,7 @@ def pick_one(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return pick(input, [index], index._meta.view.shape, _others(input.dim(), dim)).squeeze(dim)
 
 
-@operator(apart=0)
+@operator(title="Take", apart=0)
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements of the flattened input."""
     _check_index("take", input, index, input.numel())
@@ -254,7 +254,8 @@ def _scatter(what, input, dim, index, src, combine):
     return put(input, src, [index], index._meta.view.shape, _others(rank, d), combine, STRICT_SCATTER)
 
 
-@operator(inplace=True, apart=1)
+@operator(inplace=True, apart=1, title=lambda input, dim, index, src=None, *, value=None, reduce=None:
+          f"ScatterBackward{int(not isinstance(src if value is None else value, core.Tensor))}")
 def scatter(input: Tensor, dim: int, index, src: Tensor = None, *, value=None, reduce=None) -> Tensor:
     """`input` with input[index[i][j]][j] = src[i][j] for dim 0, and likewise along other dimensions."""
     if reduce not in (None, "add", "multiply"):
@@ -264,7 +265,7 @@ def scatter(input: Tensor, dim: int, index, src: Tensor = None, *, value=None, r
     return _scatter("scatter", input, dim, index, value if src is None else src, COMBINE[reduce or "set"])
 
 
-@operator(inplace=True, apart=1)
+@operator(title="ScatterAdd", inplace=True, apart=1)
 def scatter_add(input: Tensor, dim: int, index, src: Tensor) -> Tensor:
     """`scatter` that adds."""
     return _scatter("scatter_add", input, dim, index, src, "sum")
@@ -361,7 +362,7 @@ def _along(what, input, dim, index):
     return d, tuple(shape), index.reshape((-1,) + (1,) * (input.dim() - 1 - d))
 
 
-@operator(inplace=True, apart=1)
+@operator(title="IndexAdd", inplace=True, apart=1)
 def index_add(input: Tensor, dim: int, index, source: Tensor, *, alpha=1) -> Tensor:
     """`source` added to the positions `index` along `dim`."""
     _check_index("index_add", input, index)
@@ -373,7 +374,7 @@ def index_add(input: Tensor, dim: int, index, source: Tensor, *, alpha=1) -> Ten
     return put(input, source if alpha == 1 else source * alpha, [place], shape, _others(input.dim(), d), "sum")
 
 
-@operator(inplace=True, apart=1)
+@operator(title="IndexCopy", inplace=True, apart=1)
 def index_copy(input: Tensor, dim: int, index, source: Tensor) -> Tensor:
     """`source` written to the positions `index` along `dim`."""
     _check_index("index_copy", input, index)
@@ -458,7 +459,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Tensor) -> Tensor:
     return masked_fill_(input, mask, value)
 
 
-@operator(apart=0)
+@operator(title="MaskedSelect", apart=0)
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask holds, as a vector."""
     if mask._meta.dtype is not dt.bool_:
@@ -469,7 +470,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     return input[mask]
 
 
-@operator(inplace=True)
+@operator(title="MaskedScatter", inplace=True)
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """Elements of `source`, in order, where the mask holds."""
     if mask.dtype is not dt.bool_ or source.dtype is not input.dtype:

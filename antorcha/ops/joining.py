@@ -235,7 +235,7 @@ def column_stack(tensors) -> Tensor:
     return cat([view_(x, (x.numel(), 1)) if x.dim() < 2 else x for x in _listed("column_stack", tensors)], 1)
 
 
-@operator(method=False, out=False)
+@operator(title="BlockDiag", method=False, out=False)
 def block_diag(*tensors) -> Tensor:
     """A matrix with the given matrices (vectors as rows) along its diagonal, zero elsewhere."""
     blocks = [_two(x) for x in _many(tensors)]

@@ -215,7 +215,7 @@ def cond(A: Tensor, p=None) -> Tensor:
 
 # -- distances --------------------------------------------------------------------------------------------------
 
-@operator(out=True)
+@operator(title="Dist", out=True)
 def dist(input: Tensor, other: Tensor, p=2) -> Tensor:
     """The p-norm of input - other, of all elements."""
     return vector_norm(input - other, p)
@@ -224,7 +224,7 @@ def dist(input: Tensor, other: Tensor, p=2) -> Tensor:
 COMPUTE_MODES = ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist")
 
 
-@operator(method=False, out=False)
+@operator(title="Cdist", method=False, out=False)
 def cdist(x1: Tensor, x2: Tensor, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary") -> Tensor:
     """(..., m, n): the p-norm distances between rows of x1 (..., m, k) and of x2 (..., n, k)."""
     for name, x in (("X1", x1), ("X2", x2)):

@@ -222,13 +222,13 @@ def float_power(input: Tensor, exponent: Tensor) -> Tensor:
 
 # -- angles -----------------------------------------------------------------------------------------------------
 
-@operator(inplace=True)
+@operator(title="Deg2Rad", inplace=True)
 def deg2rad(input: Tensor) -> Tensor:
     """Degrees in radians."""
     return _not_complex("deg2rad", input) * (math.pi / 180)
 
 
-@operator(inplace=True)
+@operator(title="Rad2Deg", inplace=True)
 def rad2deg(input: Tensor) -> Tensor:
     """Radians in degrees."""
     return _not_complex("rad2deg", input) * (180 / math.pi)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..base.errors import message
+from .derivative import titled
 from .record import check_tensor
 from .resampling import resample, resample_all, selection
 from .strides import in_format, suggested
@@ -47,6 +48,10 @@ def _check_amount(mode: str, input, d: int, before: int, after: int) -> None:
                                    f"{list(input.shape)}"))
 
 
+_TITLES = {"reflect": "ReflectionPad{}D", "replicate": "ReplicationPad{}D"}
+
+
+@titled(lambda input, pad, mode="constant", value=None: _TITLES[mode].format(len(pad) // 2) if mode in _TITLES else None)
 def pad(input, pad, mode="constant", value=None):
     """`pad` lists (before, after) of each dimension, the last dimension first; negative numbers take elements off.
 

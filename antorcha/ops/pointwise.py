@@ -45,6 +45,7 @@ def _difference_casts(args):
 @pointwise(
     lambda a, b: a - b,
     name="sub",
+    title=lambda input: "SubBackward0" if isinstance(input, core.Tensor) else "RsubBackward1",
     public=False,
     selects=_difference_casts,
     samples=binary(),
@@ -58,7 +59,7 @@ def _axpy(a, b, alpha):
     return ir.fma(b, alpha, a) if isinstance(a, ir.Op) and a.dtype.kind == "f" else _add(a, _mul(b, alpha))
 
 
-@pointwise(_axpy, name="axpy", public=False, samples=Samples(-9, 9, 2, (0.7,)), complex=True,
+@pointwise(_axpy, name="axpy", title="Add", public=False, samples=Samples(-9, 9, 2, (0.7,)), complex=True,
            grad=dict(input=lambda g: g, other=lambda g, alpha: g * alpha, alpha=lambda g, other: g * other))
 def axpy_(input: Tensor, other: Tensor, alpha): ...
 
@@ -115,12 +116,12 @@ def floor_divide(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise quotient rounded down."""
 
 
-@pointwise(_trunc_divide, name="trunc_divide", title="Div", public=False, rule=no_bool,
+@pointwise(_trunc_divide, name="trunc_divide", title="DivBackward2", public=False, rule=no_bool,
            grad=dict(input=lambda g: g * 0, other=lambda g: g * 0))
 def trunc_divide_(input: Tensor, other: Tensor): ...
 
 
-@pointwise(_floor_divide, name="floor_quotient", title="Div", public=False, rule=no_bool, exact_numbers=(1,),
+@pointwise(_floor_divide, name="floor_quotient", title="DivBackward2", public=False, rule=no_bool, exact_numbers=(1,),
            grad=dict(input=lambda g: g * 0, other=lambda g: g * 0))
 def floor_quotient_(input: Tensor, other: Tensor): ...
 
@@ -145,12 +146,14 @@ def _remainder(a, b):
     return r if a.dtype.kind == "u" else ir.select(r.ne(0) & ((r < 0) ^ (b < 0)), r + b, r)
 
 
-@pointwise(_remainder, rule=no_bool, grad=dict(input=lambda g: g, other=lambda g, input, other: -g * floor_divide(input, other)))
+@pointwise(_remainder, rule=no_bool, title=lambda other: f"RemainderBackward{int(isinstance(other, core.Tensor))}",
+           grad=dict(input=lambda g: g, other=lambda g, input, other: -g * floor_divide(input, other)))
 def remainder(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise modulus with the sign of the divisor."""
 
 
 @pointwise(lambda a, b: lm.fmod(a, b) if a.dtype.kind == "f" else ir.rem(a, b), rule=no_bool, tensors=("input",),
+           title=lambda other: f"FmodBackward{int(isinstance(other, core.Tensor))}",
            grad=dict(input=lambda g: g, other=lambda g, input, other: -g * trunc_divide_(input, other)))
 def fmod(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise modulus with the sign of the dividend."""
@@ -223,7 +226,12 @@ _POW_GRAD = dict(input=lambda g, input, exponent: _pow_grad(g, input, exponent),
                  exponent=lambda g, input, exponent, result: g * where((input == 0) & (_real(exponent) >= 0), 0.0, result * _log_of(input)))
 
 
-@pointwise(lambda x, n: lm.pow(x, n) if x.dtype.kind == "f" else _int_power(x, n), name="pow", public=False, rule=no_bool, grad=_POW_GRAD)
+def _pow_title(input, exponent):
+    return "PowBackward2" if not isinstance(input, core.Tensor) else f"PowBackward{int(isinstance(exponent, core.Tensor))}"
+
+
+@pointwise(lambda x, n: lm.pow(x, n) if x.dtype.kind == "f" else _int_power(x, n), name="pow", title=_pow_title, public=False, rule=no_bool,
+           grad=_POW_GRAD)
 def power_(input: Tensor, exponent: Tensor): ...
 
 
@@ -239,7 +247,7 @@ def _complex_power(z, w):
 COMPLEX_POW = host_op("pow", _complex_power)
 
 
-@operator(name="complex_pow", title="Pow", public=False, grad=_POW_GRAD)
+@operator(name="complex_pow", title=_pow_title, public=False, grad=_POW_GRAD)
 def complex_power_(input: Tensor, exponent: Tensor):
     for name, x in (("input", input), ("exponent", exponent)):
         if type(x) not in NUMBERS:
@@ -349,7 +357,8 @@ def log10(input: Tensor) -> Tensor:
     """The logarithm to base 10 of every element."""
 
 
-@pointwise(lm.log1p, rule=floating, samples=unary(-0.9, 9), grad=dict(input=lambda g, input: g / (input + 1)), complex=cx.log1p)
+@pointwise(lm.log1p, rule=floating, title="Log1P", samples=unary(-0.9, 9),
+           grad=dict(input=lambda g, input: g / (input + 1)), complex=cx.log1p)
 def log1p(input: Tensor) -> Tensor:
     """log(1 + x), precise near 0."""
 
@@ -558,7 +567,8 @@ def clamp_max(input: Tensor, max: Tensor) -> Tensor:
 def clamp_(input: Tensor, min: Tensor, max: Tensor): ...
 
 
-@operator(inplace=True)
+@operator(inplace=True, title=lambda input, min=None, max=None:
+          f"ClampBackward{int(not (isinstance(min, core.Tensor) or isinstance(max, core.Tensor)))}")
 def clamp(input: Tensor, min: Tensor = None, max: Tensor = None) -> Tensor:
     """Every element, but at least `min` and at most `max` (numbers or tensors)."""
     if min is None and max is None:
@@ -585,6 +595,7 @@ def _lerp_casts(args):
 
 
 @pointwise(_lerp, selects=_lerp_casts, complex=True, tensors=("input", "end"),
+           title=lambda weight: f"LerpBackward{int(isinstance(weight, core.Tensor))}",
            grad=dict(input=lambda g, weight: g * (1 - weight), end=lambda g, weight: g * weight,
                      weight=lambda g, input, end: g * (end - input)))
 def lerp(input: Tensor, end: Tensor, weight: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from ..base.errors import message
 from ..base.formats import contiguous_format
 from ..graph.node import dense
 from . import pointwise as pw
+from .derivative import titled
 from .index import SURE_SCATTER, pick, put
 from .random import rand
 from .recall import recalled
@@ -183,6 +184,7 @@ def _max_pool(n: int, with_indices: bool):
     def pool(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
         found = compute(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices or with_indices)
         return found if return_indices or with_indices else found[0]
+    pool = titled(f"MaxPool{n}DWithIndices" if n > 1 else "SqueezeBackward1")(pool)      # PyTorch's one dimension is one of two
     return _named(pool, what + "_with_indices" * with_indices,
                   "The largest element of each window, with return_indices also its place in the plane of the last dimensions.")
 
@@ -241,6 +243,7 @@ def _avg_pool(n: int):
                  out=None):
             result = compute(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
             return result if out is None else core.store_out(what, out, result)
+    pool = titled(f"AvgPool{n}D" if n > 1 else "SqueezeBackward1")(pool)
     return _named(pool, what, "The mean of each window: its sum divided by how many elements of the padded input it covers (of the "
                   "input, without count_include_pad), or by divisor_override.")
 
@@ -327,6 +330,8 @@ def _adaptive_avg(n: int):
             else:
                 x = resample(x, d, _shares(length, size))
         return x
+    pool = titled(lambda input, output_size: "SqueezeBackward1" if n == 1 else
+                  "MeanBackward1" if set(_output_size(what, n, input, output_size)) == {1} else f"AdaptiveAvgPool{n}D")(pool)
     return _named(pool, what, "Means of windows that share the input out evenly, output_size of them (None: one for each element).")
 
 
@@ -385,6 +390,7 @@ def _adaptive_max(n: int, with_indices: bool):
     def pool(input, output_size, return_indices=False):
         found = compute(input, output_size, return_indices or with_indices)
         return found if return_indices or with_indices else found[0]
+    pool = titled(f"AdaptiveMaxPool{n}D" if n > 1 else "SqueezeBackward1")(pool)
     return _named(pool, what + "_with_indices" * with_indices,
                   "Largest elements of windows that share the input out evenly, output_size of them (None: one for each element).")
 

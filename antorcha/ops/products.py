@@ -214,7 +214,7 @@ def linalg_cross(input: Tensor, other: Tensor, *, dim=-1) -> Tensor:
     return _cross("linalg.cross", input, other, dim)
 
 
-@operator()
+@operator(title="LinalgCross")
 def cross(input: Tensor, other: Tensor, dim=None) -> Tensor:
     """The cross products of vectors along `dim`, or the first dimension of size 3."""
     if dim is None:

@@ -57,7 +57,7 @@ def public(rec: Record, template, **names):
             from .recall import Recollections
 
             space["calls"] = Recollections(_plain(rec), check=rec.check_types)
-        space.update(terms=rec.terms, known=rec.cache, decide=_decide, Meta=Meta,
+        space.update(known=rec.cache, decide=_decide, Meta=Meta,
                      Tensor=core.Tensor, record=core.record, view_of=core.view_of)
         return _definition(rec, template() if callable(template) else template)
 
@@ -257,23 +257,23 @@ def _looked_up(rec: Record) -> str:
     key = "".join(f"{n}._meta, " if n in inputs else f"{n}, " for n in rec.names)
     attached = "terms[tracked].attach(result, {positional})"
     if rec.family == "view":
-        found = f"m = known[{key}]"
+        found = f"m, terms = known[{key}]"
         decided = ""
         again = (f"    result = view_of({inputs[0]}, m) if type(m) is Meta else tuple([view_of({inputs[0]}, one) for one in m])\n"
                  f"if tracked and (not without_grad or this_thread.grad): {attached}\n")
     else:
-        found = f"(form, m), inputs = known[{key}], ({''.join(f'{n}.storage.node, ' for n in inputs)})"
+        found = f"(form, m, terms), inputs = known[{key}], ({''.join(f'{n}.storage.node, ' for n in inputs)})"
         decided = f"    if tracked and (not without_grad or this_thread.grad) and result._meta.dtype.continuous: {attached}\n"
         again = ("    if tracked and (not without_grad or this_thread.grad) and m.dtype.continuous:\n"
                  "        result = terms[tracked].record(form, inputs, m, {positional})\n"
                  "    else:\n"
                  "        result = record(form, inputs, m)\n")
     return (f"try: tracked = {tracked}\n"
-            "except AttributeError: tracked = terms.tracked(({tuple}))\n"
+            "except AttributeError: tracked = rec.terms.tracked(({tuple}))\n"
             "try:\n"
             f"    {found}\n"
             "except (KeyError, TypeError, AttributeError):\n"
-            "    result = decide(rec, ({tuple}))\n"
+            "    result, terms = decide(rec, ({tuple}))\n"
             f"{decided}"
             "else:\n"
             f"{again}")
@@ -296,7 +296,7 @@ def _plain(rec: Record):
             mode.grad = True
         if isinstance(result, core.Tensor) and not result._meta.dtype.continuous:
             return result
-        return terms[tracked].attach(result, *arguments)
+        return rec.terms_for(arguments)[tracked].attach(result, *arguments)
 
     return plain
 
@@ -310,22 +310,22 @@ def _is_fixed(x) -> bool:
 
 
 def _decide(rec: Record, arguments: tuple):
-    """The result of an operator whose body makes one node of its inputs, or views of the first, and nothing else; the decisions it
-    takes are kept for calls with the same layouts and arguments."""
+    """(the result, the derivative) of an operator whose body makes one node of its inputs, or views of the first, and nothing else; the
+    decisions it takes are kept for calls with the same layouts and arguments."""
     rec.check_types(tuple(map(type, arguments)))
     recorded = len(tape.nodes)
-    result = rec.apply(*arguments)
+    result, terms = rec.apply(*arguments), rec.terms_for(arguments)
     inputs = {i for i, _ in rec.terms.inputs}
     if not all([isinstance(x, core.Tensor) if i in inputs else _is_fixed(x) for i, x in enumerate(arguments)]):
-        return result
+        return result, terms
     if rec.family == "view":
-        found = result._meta if isinstance(result, core.Tensor) else [t._meta for t in result]
+        found = result._meta if isinstance(result, core.Tensor) else [t._meta for t in result], terms
     else:
         node, own = result.storage.node, [arguments[i].storage.node for i in sorted(inputs)]
         if len(tape.nodes) != recorded + 1 or tape.nodes[-1] is not node or node.where is not None or list(node.inputs) != own:
-            return result
-        found = node.form, result._meta
+            return result, terms
+        found = node.form, result._meta, terms
     if len(rec.cache) > 20_000:
         rec.cache.clear()
     rec.cache[tuple([x._meta if i in inputs else x for i, x in enumerate(arguments)])] = found
-    return result
+    return result, terms

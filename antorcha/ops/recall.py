@@ -13,6 +13,7 @@ called as ever.
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -212,7 +213,7 @@ def recalled(function=None, *, autocast: str | None = None):
 def _passing_on(function, autocast: str | None) -> tuple[str, None, None]:
     """The text of a function that finds in `_calls` what to call. What it is given besides the arguments it needs takes longer to pass on
     than these."""
-    declared = getattr(function, "__wrapped__", function)
+    declared = inspect.unwrap(function)
     code = declared.__code__
     required = code.co_varnames[:code.co_argcount - len(declared.__defaults__ or ())]
     names, types = ("".join([f"{text.format(name)}, " for name in required]) for text in ("{}", "type({})"))
@@ -234,7 +235,7 @@ def _blamed(function, error: Exception, values: tuple, given: dict) -> None:
     count = len(values) - len(given)
     if any(a is not b for a, b in zip(values[count:], given.values())):
         count = len(values)
-    declared = getattr(function, "__wrapped__", function).__code__.co_varnames
+    declared = inspect.unwrap(function).__code__.co_varnames
     mistyped(function.__name__, (*declared[:count], *given), (*values[:count], *given.values()), error)
 
 

@@ -27,7 +27,7 @@ from ..graph import tape
 from ..graph.node import Form, Lanes, Static, dense, form
 from ..graph.tape import state
 from .casts import ON_GPU
-from .derivative import Terms
+from .derivative import Terms, class_name, titled
 from .layout import NUMBERS, Meta, broadcast_shapes, broadcast_view, core, meta, number, result_dtype
 from .public import computing, public, store_out, wrong_kind, wrong_type  # noqa: F401 (a record's vocabulary)
 from .strides import of_copy, of_elements, order, reordered
@@ -66,9 +66,11 @@ class Record:
         self.method = True          # a method of Tensor
         self.inplace = False        # has the form with a trailing underscore; "exact": of tensors of the result's dtype
         self.numbers_first = False  # in old programs, numbers given by keyword now come before the tensors they belong to
-        self.title = None           # of the class of its derivative's nodes, if not made from the name
+        self.title = None           # what its derivative is called, if not as it is: "Log1P", "SumBackward1", or what gives that of
+        #                             arguments; without a derivative of its own, what that of its result is called
         self.samples = samples
         self.cache: dict = {}
+        self._called: dict = {}     # the title -> its derivative of this title
         self.__dict__.update(fields)
         self.call = None            # the finished function
         self.names: tuple = ()      # of the parameters, `positional` of which are not keywords only
@@ -121,10 +123,24 @@ class Record:
     @functools.cached_property
     def terms(self) -> Terms | None:
         """Its derivative; None without one."""
+        title = None if callable(self.title) else self.title
+        return self._terms_called(title or "".join(part.capitalize() for part in self.name.strip("_").split("_")))
+
+    def terms_for(self, arguments: tuple) -> Terms | None:
+        """Its derivative, as it is called for these arguments."""
+        if self.grad is None or not callable(self.title):
+            return self.terms
+        code = self.title.__code__
+        title = self.title(*[arguments[self.names.index(name)] for name in code.co_varnames[:code.co_argcount]])
+        found = self._called.get(title)
+        if found is None:
+            found = self._called[title] = self._terms_called(title)
+        return found
+
+    def _terms_called(self, title: str) -> Terms | None:
         if self.grad is None:
             return None
-        title = self.title or "".join(part.capitalize() for part in self.name.strip("_").split("_"))
-        node_class = type(f"{title}Backward0", (core.GradNode,), {"__slots__": (), "record": self})
+        node_class = type(class_name(title), (core.GradNode,), {"__slots__": (), "record": self})
         return Terms(self.name, self.names, self.grad, node_class)
 
 
@@ -155,7 +171,7 @@ def bind(tensor_class, make, alias, grad_node) -> None:
 def attach(record: Record, out, arguments: tuple):
     """Make `out` (a tensor or a tuple of tensors) a differentiable result of `record` applied to `arguments`, which are in the
     order of its parameters."""
-    terms = record.terms
+    terms = record.terms_for(arguments)
     if terms is None or isinstance(out, core.Tensor) and not out._meta.dtype.continuous:
         return out
     return terms[terms.tracked(arguments)].attach(out, *arguments)
@@ -319,7 +335,7 @@ def _remember(rec: Record, args: tuple, key) -> tuple[Form, Meta, Terms | None]:
     if len(rec.cache) > 20_000:
         rec.cache.clear()
     form, m = pointwise_form(rec, args)
-    terms = rec.terms if m.dtype.continuous else None
+    terms = rec.terms_for(args) if m.dtype.continuous else None
     in_order = terms is None or len(rec.names) > 2 or all(bit == 1 << i for i, bit in terms.inputs)
     assert in_order, f"{rec.name}: expected derivatives in the order of the inputs"
     found = rec.cache[key] = form, m, terms
@@ -353,7 +369,8 @@ def operator(grad=None, samples=None, family="composite", out=True, name=None, *
 
     def declare(function):
         rec = Record(name or function.__name__, family, function, grad, samples, out=out, **fields)
-        body = rec.body = wide(function) if rec.wide in (True, "forward") else function
+        body = wide(function) if rec.wide in (True, "forward") else function
+        body = rec.body = titled(rec.title)(body) if rec.title is not None and grad is None else body
         rec.bare |= family == "view" and grad is not None
         rec.raw = rec.call = public(rec, functools.partial(computing, rec), body=body, at_once=rec.at_once)
         rec.call.record = rec

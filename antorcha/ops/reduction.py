@@ -87,7 +87,8 @@ def sum_dtype(input, dtype):
     return dt.asked("sum", dtype, d if d.kind in "fc" else dt.int64)
 
 
-@operator(bare=True, grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g, dim, keepdim, input_shape)))
+@operator(bare=True, title=lambda dim: f"SumBackward{int(dim is not None)}",
+          grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g, dim, keepdim, input_shape)))
 def sum(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The sum over `dim` (an int, several, or None for all)."""
     d = sum_dtype(input, dtype)
@@ -119,7 +120,8 @@ def _count(shape, dim) -> int:
     return n
 
 
-@operator(grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g / _count(input_shape, dim), dim, keepdim, input_shape)))
+@operator(title=lambda dim: f"MeanBackward{int(dim is not None)}",
+          grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g / _count(input_shape, dim), dim, keepdim, input_shape)))
 def mean(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The mean over `dim`; of a floating point tensor."""
     d = dt.asked("mean", dtype, input._meta.dtype)
@@ -150,7 +152,8 @@ def _others(x, dim: int):
     return before(x) * before(x.flip(dim)).flip(dim)
 
 
-@operator(bare=True, grad=dict(input=lambda g, input, dim, keepdim, result: _prod_grad(g, input, dim, keepdim, result)))
+@operator(bare=True, title=lambda dim: f"ProdBackward{int(dim is not None)}",
+          grad=dict(input=lambda g, input, dim, keepdim, result: _prod_grad(g, input, dim, keepdim, result)))
 def prod(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The product over `dim`; of 16-bit floats each product is rounded, as PyTorch's are."""
     d = sum_dtype(input, dtype)
@@ -285,7 +288,10 @@ def _extreme(name, along_dim, all_, two):
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (f"The {'largest' if name == 'max' else 'smallest'} element; with `dim`, (values, indices) along it; with a second "
                         "tensor, elementwise.")
-    return operator()(function)
+    def title(input, dim=None, keepdim=False, *, other=None):
+        tensor = isinstance(dim if other is None else other, core.Tensor)
+        return name.capitalize() + ("imum" if tensor else f"Backward{int(dim is None)}")
+    return operator(title=title)(function)
 
 
 max = _extreme("max", max_along, amax, pw.maximum)
@@ -369,14 +375,14 @@ def std(input: Tensor, dim=None, unbiased: bool | None = None, keepdim=False, *,
     return std_(input, dim, correction, keepdim)
 
 
-@operator(out=False, method=False)
+@operator(title="VarMean", out=False, method=False)
 def var_mean(input: Tensor, dim=None, unbiased: bool | None = None, keepdim=False, *, correction=None):
     """(variance, mean) over `dim`."""
     dim, correction = _variance_args("var_mean", input, dim, unbiased, correction)
     return var_(input, dim, correction, keepdim), input.mean(dim, keepdim)
 
 
-@operator(out=False, method=False)
+@operator(title="StdMean", out=False, method=False)
 def std_mean(input: Tensor, dim=None, unbiased: bool | None = None, keepdim=False, *, correction=None):
     """(standard deviation, mean) over `dim`."""
     dim, correction = _variance_args("std_mean", input, dim, unbiased, correction)
@@ -402,7 +408,7 @@ def count_nonzero(input: Tensor, dim=None) -> Tensor:
     return (input != 0).sum(dim)
 
 
-@operator()
+@operator(title="Nansum")
 def nansum(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The sum, NaN counted as 0."""
     if input._meta.dtype.kind == "c":
@@ -418,7 +424,7 @@ def nanmean(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     return nansum(input, dim, keepdim, dtype=dtype) / (~input.isnan()).sum(dim, keepdim)
 
 
-@operator(out="exact")
+@operator(title="Aminmax", out="exact")
 def aminmax(input: Tensor, *, dim=None, keepdim=False):
     """(smallest, largest)."""
     if dim is None and not input.numel():

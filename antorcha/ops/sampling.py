@@ -13,6 +13,7 @@ from ..base.errors import message
 from ..graph.node import dense
 from . import pointwise as pw
 from . import resampling
+from .derivative import titled
 from .index import SURE_SCATTER, fold, pick, put
 from .recall import warn_once
 from .record import check_tensor, core, meta, operator, widened
@@ -27,7 +28,12 @@ ROUNDED = ("linear", "bicubic", "trilinear")    # modes whose weights, of 16-bit
 
 # -- interpolation ----------------------------------------------------------------------------------------------
 
+_UPSAMPLED = {"nearest": "UpsampleNearest", "nearest-exact": "UpsampleNearestExact", "linear": "UpsampleLinear", "area": "AdaptiveAvgPool",
+              "bilinear": "UpsampleBilinear", "bicubic": "UpsampleBicubic", "trilinear": "UpsampleTrilinear"}
+
+
 @keeping_format
+@titled(lambda input, size=None, scale_factor=None, mode="nearest", *options, **given: f"{_UPSAMPLED[mode]}{input.dim() - 2}D")
 def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None, antialias=False):
     """(N, C, *lengths) with its last one to three dimensions resampled to `size`, or to their lengths times `scale_factor`.
 
@@ -146,6 +152,7 @@ def _told_corners(align_corners) -> None:
         warn_once("grid_sample and affine_grid: align_corners is False unless given (True before PyTorch 1.3.0). Pass the one you mean.")
 
 
+@titled("AffineGridGenerator")
 def affine_grid(theta, size, align_corners=None):
     """The grid (N, H, W, 2) or (N, D, H, W, 3) that `theta` (N, 2, 3) or (N, 3, 4) maps the places of an output of `size` to:
     coordinates from -1 to 1, x first, for `grid_sample`. Jaderberg et al., "Spatial Transformer Networks", 2015."""
@@ -181,6 +188,7 @@ INTERPOLATION = ("bilinear", "nearest", "bicubic")
 PADDING = ("zeros", "border", "reflection")
 
 
+@titled(lambda input, *arguments, **given: f"GridSampler{input.dim() - 2}D")
 def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corners=None):
     """`input` (N, C, H, W) or (N, C, D, H, W) at the places `grid` (N, ..., 2 or 3), whose coordinates run from -1 to 1, x first.
 

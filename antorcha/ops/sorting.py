@@ -168,7 +168,7 @@ _kthvalue, _median, _nanmedian, _mode = (
 )
 
 
-@operator(apart=0)
+@operator(title="Kthvalue", apart=0)
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim=False):
     """(the k-th smallest value, its position) along `dim`, k from 1."""
     if input._meta.dtype.kind in "bc":
@@ -202,19 +202,19 @@ def _of_all(name, search):
 median_of_all, nanmedian_of_all = _of_all("median", _median), _of_all("nanmedian", _nanmedian)
 
 
-@operator()
+@operator(title=lambda input, dim=None, keepdim=False: f"MedianBackward{int(dim is not None)}")
 def median(input: Tensor, dim: int | None = None, keepdim=False):
     """The lower median of all elements; with `dim`, (values, positions) along it. NaN if there is one."""
     return median_of_all(input) if dim is None else _median(input, dim, keepdim)
 
 
-@operator()
+@operator(title=lambda input, dim=None, keepdim=False: f"NanmedianBackward{int(dim is not None)}")
 def nanmedian(input: Tensor, dim: int | None = None, keepdim=False):
     """`median` of the elements that are not NaN."""
     return nanmedian_of_all(input) if dim is None else _nanmedian(input, dim, keepdim)
 
 
-@operator()
+@operator(title="Mode")
 def mode(input: Tensor, dim: int = -1, keepdim=False):
     """(the most frequent value, a position of it) along `dim`; of several the smallest."""
     return _mode(input, dim, keepdim)

@@ -127,13 +127,13 @@ def view_(input: Tensor, shape) -> Tensor:
     return viewed(input, v)
 
 
-_VIEWS = view_.record.cache     # the layouts and shapes that are known to fit
+_VIEWS = view_.record.cache     # the layouts and shapes that are known to fit -> (the layout of the result, the derivative)
 
 
 def _back(g, shape: tuple):
     """`g.reshape(shape)`."""
-    m = None if mode.grad else _VIEWS.get((g._meta, shape))
-    return core.view_of(g, m) if m is not None else g.reshape(shape)
+    found = None if mode.grad else _VIEWS.get((g._meta, shape))
+    return core.view_of(g, found[0]) if found is not None else g.reshape(shape)
 
 
 @operator(family="view", namespace=False)
@@ -255,7 +255,8 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     return viewed(input, make_view(v.shape[:d] + (1,) + v.shape[d:], v.strides[:d] + (step,) + v.strides[d:], v.offset))
 
 
-@operator(family="view", grad=dict(input=lambda g, input_shape: g.reshape(input_shape)))
+@operator(family="view", title=lambda dim: f"SqueezeBackward{0 if dim is None else 1 if isinstance(dim, int) else 2}",
+          grad=dict(input=lambda g, input_shape: g.reshape(input_shape)))
 def squeeze(input: Tensor, dim=None) -> Tensor:
     """Dimensions of size 1 (all, or the given ones) removed."""
     v = input._meta.view

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...base import dtype as dt
 from ...ops import random
 from ...ops.activation import celu, elu, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, relu, relu6, selu, silu, threshold
+from ...ops.derivative import titled
 from ...ops.pointwise import where
 from ...ops.recall import recalled, warn
 from ...ops.record import check_tensor, core
@@ -97,6 +98,7 @@ def softsign(input):
 
 
 @recalled(autocast="lower")
+@titled("PreluKernel")
 def prelu(input, weight):
     """x where positive, else weight * x; one weight, or one for each channel."""
     if input.dtype is not weight.dtype:
@@ -115,6 +117,7 @@ def prelu(input, weight):
 
 
 @recalled
+@titled("Glu")
 def glu(input, dim=-1):
     """The first half times the sigmoid of the second."""
     if input.shape[dim] % 2:

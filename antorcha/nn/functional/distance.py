@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...ops.casts import FULL_ON_GPU
+from ...ops.derivative import titled
 from ...ops.recall import recalled
 from ...ops.record import core, result_dtype
 
@@ -25,6 +26,7 @@ def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
 
 
 @recalled(autocast=FULL_ON_GPU)
+@titled("Pdist")
 def pdist(input, p=2.0):
     """The p-norms of the differences of all pairs of rows of (N, M): the upper triangle of a matrix of distances, N (N - 1) / 2."""
     if input.dim() != 2:

@@ -12,6 +12,7 @@ from ...base.errors import message
 from ...ops.activation import logsigmoid
 from ...ops.bounds import Interval, Range, require
 from ...ops.contraction import linear
+from ...ops.derivative import titled
 from ...ops.index import pick, pick_one
 from ...ops.pointwise import sigmoid, where
 from ...ops.recall import recalled, warn, warn_once
@@ -97,6 +98,7 @@ def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", wei
 
 
 @recalled(autocast="full")
+@titled("SmoothL1Loss")
 def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mean", beta=1.0):
     """A square over beta below beta, a line above. Girshick, 2015."""
     if beta < 0:
@@ -109,6 +111,7 @@ def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mea
 
 
 @recalled(autocast="full")
+@titled("HuberLoss")
 def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     """A square below delta, a line above. Huber, 1964."""
     if not isinstance(delta, (int, float)):
@@ -167,7 +170,12 @@ def _no_class(classes: int, found: int) -> Exception:
     return IndexError(message("nll_loss", f"classes in [0, {classes})", str(found), f"Target {found} is out of bounds."))
 
 
+def _of_classes_title(input, *arguments) -> str:
+    return "NllLoss2D" if input.dim() > 2 else "NllLoss"
+
+
 @recalled(autocast="full")
+@titled(_of_classes_title)
 def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
     """-input[target] for log-probabilities (N, C, ...) and classes (N, ...)."""
     reduction = reduction_name(size_average, reduce, reduction)
@@ -208,6 +216,7 @@ def _class_loss_grad(g, input, target, top, log, dim):
     return where(along(input.shape[dim], dim, input.dim()) == target, chance - 1, chance) * g
 
 
+@titled(_of_classes_title)
 def _cross_entropy_of_classes(input, target, weight, ignore_index, reduction):
     """Of logits nothing but the largest and a sum of exponentials is kept for the derivative."""
     d = input.dtype
@@ -531,6 +540,7 @@ def triplet_margin_with_distance_loss(anchor, positive, negative, *, distance_fu
 
 
 @recalled(autocast="full")
+@titled("MultiMarginLoss")
 def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"):
     """The mean over classes j != target of max(0, margin - x[target] + x[j])**p, for input (N, C) or (C)."""
     if p not in (1, 2):
@@ -557,6 +567,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
 
 
 @recalled(autocast="full")
+@titled("MultilabelMarginLoss")
 def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """The sum of max(0, 1 - x[y] + x[j]) over classes y in the target and j not in it, over C; for input (N, C) or (C).
 

@@ -6,6 +6,7 @@ import math
 
 from ...base import dtype as dt
 from ...core.autograd import no_grad
+from ...ops.derivative import titled
 from ...ops.index import embedding as _embedding
 from ...ops.pointwise import where
 from ...ops.recall import recalled, warn
@@ -95,6 +96,7 @@ def _bags(input, offsets, include_last_offset: bool):
 
 
 @recalled
+@titled("EmbeddingBag")
 def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale_grad_by_freq=False, mode="mean", sparse=False,
                   per_sample_weights=None, include_last_offset=False, padding_idx=None):
     """The sum, mean or maximum of the rows of `weight` in each bag: indices (bags, n), or flat ones that begin at `offsets`.
