@@ -316,6 +316,7 @@ _FROM = {
     "hann_window": ".signal.periodic",
     "kaiser_window": ".signal.periodic",
     "vmap": ".func",
+    "lobpcg": "._lobpcg",
     **dict.fromkeys(
         ["SymInt", "SymFloat", "SymBool", "sym_int", "sym_float", "sym_not", "sym_max", "sym_min", "sym_sqrt", "sym_ite", "sym_sum"],
         ".symbols",

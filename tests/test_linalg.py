@@ -296,3 +296,34 @@ def test_results_have_names_and_out():
     stored = L.qr(A, out=(Q, R))
     assert stored.Q is Q and torch.equal(Q @ R, A)
     assert torch.equal(A.inverse(), A) and A.det() == 1 and torch.equal(torch.inverse(A), A)
+
+
+@pytest.mark.parametrize("largest", [True, False])
+def test_lobpcg(largest):
+    torch.manual_seed(0)
+    q = torch.linalg.qr(torch.randn(40, 40, dtype=torch.float64))[0]
+    A = q @ torch.diag(torch.arange(1.0, 41.0, dtype=torch.float64) ** 2) @ q.t()
+    B = torch.eye(40, dtype=torch.float64) + 0.1 * q[:, :3] @ q[:, :3].t()
+    expected = torch.tensor([1600.0, 1521.0, 1444.0] if largest else [1.0 / 1.1, 4.0 / 1.1, 9.0 / 1.1], dtype=torch.float64)
+    for matrix in (A, A.to_sparse(), torch.stack([A, A])):
+        E, X = torch.lobpcg(matrix, k=3, B=B, largest=largest)
+        assert torch.allclose(E, expected.expand(E.shape), rtol=1e-9) and X.shape == (*matrix.shape[:-1], 3)
+        assert torch.allclose(A @ X, B @ X * E.unsqueeze(-2), atol=1e-3) and torch.allclose(X.mT @ B @ X, torch.eye(3, dtype=A.dtype))
+    rough = torch.lobpcg(A, k=2, niter=3, largest=largest)[0]
+    exact = torch.lobpcg(A, k=2, iK=torch.linalg.inv(A), largest=largest)[0]
+    assert not torch.allclose(rough, exact, rtol=1e-9) and torch.allclose(exact, torch.linalg.eigvalsh(A)[[-1, -2] if largest else [0, 1]])
+    with pytest.raises(ValueError, match="3 x the number of requested"):
+        torch.lobpcg(A, k=14)
+    with pytest.raises(ValueError, match=r"A of shape \(\*, m, m\)"):
+        torch.lobpcg(A[:3])
+
+
+def test_the_derivative_of_lobpcg():
+    torch.manual_seed(1)
+    a, start = torch.randn(6, 6, dtype=torch.float64, requires_grad=True), torch.randn(6, 1, dtype=torch.float64)
+    b = torch.randn(6, 6, dtype=torch.float64, requires_grad=True)
+
+    def pairs(a, b):
+        E, X = torch.lobpcg(a + a.t(), B=b @ b.t() + 8 * torch.eye(6, dtype=torch.float64), X=start, tol=1e-13)
+        return E, X * X[:1].sign()
+    assert torch.autograd.gradcheck(pairs, (a, b), atol=1e-5, fast_mode=True)
