@@ -105,6 +105,35 @@ def test_derivatives_of_transposed_convolution():
     assert gradgradcheck(function, (x, w, b))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_transposed_convolutions_with_much_output_padding_add_up_in_16_bits(dtype):
+    """The products by each place of the kernel are rounded, and the sum after each of them; so is the weight's after each sample."""
+    generator = np.random.default_rng(7)
+    x, w = (torch.from_numpy(generator.uniform(-9, 9, shape)).to(dtype).requires_grad_() for shape in ((3, 4, 5), (4, 2, 4)))
+    stride, dilation, padding, extra = 2, 3, 1, 2
+    y = torch.nn.functional.conv_transpose1d(x, w, None, stride, padding, extra, 2, dilation)
+    g = torch.from_numpy(generator.uniform(-9, 9, tuple(y.shape))).to(dtype)
+    y.backward(g)
+
+    def rounded(a):
+        return torch.from_numpy(a).to(dtype).double().numpy()
+    a, b, c = (t.detach().double().numpy() for t in (x, w, g))
+    total, spread = np.zeros((3, 4, y.shape[-1] + 2 * padding)), np.zeros((3, 4, y.shape[-1] + 2 * padding))
+    spread[:, :, padding:-padding] = c
+    by_w, by_x = np.zeros(b.shape), np.zeros(a.shape)
+    for k in range(4):
+        at = slice(k * dilation, k * dilation + 4 * stride + 1, stride)
+        columns = np.einsum("ngcp,gco->ngop", a.reshape(3, 2, 2, 5), b[..., k].reshape(2, 2, 2)).reshape(3, 4, 5)
+        total[..., at] = rounded(total[..., at] + rounded(columns))
+        by_x += np.einsum("ngop,gco->ngcp", spread[..., at].reshape(3, 2, 2, 5), b[..., k].reshape(2, 2, 2)).reshape(3, 4, 5)
+        for i in range(3):
+            product = np.einsum("gcp,gop->gco", a[i].reshape(2, 2, 5), spread[i, :, at].reshape(2, 2, 5)).reshape(4, 2)
+            by_w[..., k] = rounded(by_w[..., k] + product)
+    np.testing.assert_array_equal(y.detach().double().numpy(), total[..., padding:-padding])
+    np.testing.assert_allclose(w.grad.double().numpy(), by_w, rtol=torch.finfo(dtype).eps)
+    np.testing.assert_allclose(x.grad.double().numpy(), rounded(by_x), rtol=torch.finfo(dtype).eps)
+
+
 def test_padding_by_name():
     x, w = torch.from_numpy(array(1, 2, 6)), torch.from_numpy(array(3, 2, 4, seed=1))
     assert F.conv1d(x, w, padding="same").shape == (1, 3, 6)

@@ -21,7 +21,7 @@ from .contraction import check_dtypes, contract
 from .recall import recalled
 from .record import check_tensor, core, meta, operator, rounded, widened
 from .strides import in_format, suggested
-from .view import slice_view
+from .view import slice_view, viewed
 from .windows import each, positive, surround, window_count, windows
 
 Tensor = "Tensor"
@@ -163,6 +163,41 @@ def _chunks(length: int, most: int) -> int:
     return next((c for c in range(min(length, most), 0, -1) if length % c == 0), 1)
 
 
+# -- as PyTorch adds up 16-bit floats ----------------------------------------------------------------------------
+
+@operator(name="convolution_transposed_in_steps", title="ConvolutionTransposed", public=False, grad=dict(
+    input=lambda g, input_shape, weight, stride, padding, dilation, groups:
+        correlate(g, weight, input_shape[2:], stride, padding, dilation, groups),
+    weight=lambda g, input, weight_shape, stride, padding, dilation, groups:
+        _weigh_in_steps(_padded(g, padding), input, weight_shape[2:], stride, dilation, groups)))
+def spread_in_steps(input: Tensor, weight: Tensor, length, stride, padding, dilation, groups):
+    """As `spread`, but the products by each place of the kernel are rounded, and so is the sum after each of them."""
+    n, x, w = len(length), _whole(input), _grouped(weight._meta.view, 0, groups)        # groups, in, out, *K
+    v = _grouped(x._meta.view, 1, groups)                                               # N, groups, in, *P
+    places = tuple(range(3, 3 + n))
+    columns = contract(weight, ordered(w, (0, 2, *places, 1)), x, ordered(v, (1, 0, *places, 2)), 1, 1 + n, 1 + n, 1)
+    shape = (groups, w.shape[2], v.shape[0], *(m + 2 * p for m, p in zip(length, padding)))
+    result = core.zeros(meta(dense(shape), input._meta.dtype, input._meta.device))
+    for taps in itertools.product(*map(range, w.shape[3:])):
+        region, part = dense(shape), columns
+        for d, (tap, count, step, apart) in enumerate(zip(taps, v.shape[3:], stride, dilation), 3):
+            part = part.select(2, tap)
+            region = slice_view(region, d, tap * apart, tap * apart + (count - 1) * step + 1, step)
+        result = core.overwrite_region(result, region, viewed(result, region) + part)
+    for d, (m, p) in enumerate(zip(length, padding), 3):
+        result = result.narrow(d, p, m)
+    return core.reread(core.contiguous(result.permute((2, 0, 1, *places))), (shape[2], shape[0] * shape[1], *length))
+
+
+def _weigh_in_steps(input, cotangent, size, stride, dilation, groups):
+    """As `weigh`, but the sum is rounded after each sample."""
+    x, g, total = widened(input), widened(cotangent), None
+    for i in range(x.shape[0]):
+        part = weigh(x.narrow(0, i, 1), g.narrow(0, i, 1), size, stride, dilation, groups)
+        total = rounded(part if total is None else widened(total) + part, input._meta.dtype)
+    return total
+
+
 # -- the public functions ---------------------------------------------------------------------------------------
 
 AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
@@ -264,21 +299,22 @@ def _convolve_transposed(n: int, input, weight, bias, stride, padding, output_pa
     if any(e < 0 or e >= max(s, d) for e, s, d in zip(extra, stride, dilation)):
         raise RuntimeError(message(what, "output padding smaller than either stride or dilation, "
                                    f"{list(stride)} and {list(dilation)}", f"{list(extra)}"))
-    single = input.dim() == n + 1
+    single, d = input.dim() == n + 1, input._meta.dtype
     x = input.unsqueeze(0) if single else input
-    if bias is not None:
+    in_steps = d.compute is not d and any(e >= s for e, s in zip(extra, stride))    # for which PyTorch's library has no routine
+    if bias is not None and not in_steps:
         x, weight, bias = widened(x), widened(weight), widened(bias)
     size = tuple(weight.shape[2:])
-    length = tuple((p - 1) * s - 2 * q + d * (k - 1) + e + 1
-                   for p, s, q, d, k, e in zip(x.shape[2:], stride, padding, dilation, size, extra))
+    length = tuple((p - 1) * s - 2 * q + a * (k - 1) + e + 1
+                   for p, s, q, a, k, e in zip(x.shape[2:], stride, padding, dilation, size, extra))
     if any(m <= 0 for m in length):
         raise RuntimeError(message(what, "an output of at least one element",
                                    f"output size {list(length)} for input {list(input.shape)}", "Use less padding."))
     if not x.shape[0] or not out:
         y = _empty_result(x, weight, (x.shape[0], out, *length))
     else:
-        y = spread(x, weight, length, stride, padding, dilation, groups)
-    return _finished(y, bias, n, single, input._meta.dtype, _format(x, weight))
+        y = (spread_in_steps if in_steps else spread)(x, weight, length, stride, padding, dilation, groups)
+    return _finished(y, bias, n, single, d, _format(x, weight))
 
 
 @recalled(autocast="lower")
