@@ -134,6 +134,13 @@ def test_what_lies_between_does_not_reach_memory():
     assert plan.arena_bytes < 4096 * 256 * 4 / 4
 
 
+def test_a_product_that_reads_what_a_chain_reads_is_computed_with_it():
+    """The gradient of attention's values, from probabilities that the gradient of its scores takes, too."""
+    computed(attention(2, 3, 16, 8, True), 0)
+    chains = [[name for _, name, *_ in k["nodes"]] for k in flush.last().kernels() if k["kind"] == "chain"]
+    assert [names.count("contraction") for names in chains] == [2, 4]
+
+
 def test_a_value_inside_of_a_chain_can_still_be_asked_for():
     x, w, v = (torch.tensor(np.random.RandomState(k).randn(*s).astype(np.float32)) for k, s in enumerate(((2000, 8), (64, 8), (4, 64))))
     hidden = torch.tanh(F.linear(x, w))

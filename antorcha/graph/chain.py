@@ -109,7 +109,8 @@ def find(fusion, device: str = "cpu") -> list:
             if search.grow(seed):
                 chain = Chain(fusion, search, known.readers)
                 if chain.gain > 0:
-                    found.append(chain)
+                    wider = Chain(fusion, search, known.readers) if search.widen() else chain
+                    found.append(wider if wider.gain > 0 else chain)
                 else:
                     useless[rows].update(chain.members)
         for chain in sorted(found, key=lambda c: -c.gain):
@@ -195,7 +196,7 @@ class Chain:
         self.rows, self.groups, self.limits, self.room = search.rows, search.groups, search.limits, search.limits.room
         self.recorded = fusion.recorded
         self.how = dict(sorted(search.members.items()))
-        self.again = search.again
+        self.again, self.beside = search.again, search.beside
         self.members = list(self.how)
         inside = self.how
         self.sums = [i for i in self.members if inside[i].sums]
@@ -379,7 +380,7 @@ class Chain:
                 windows[id(n)] = Window(s, steps)
             return leaves[key]
 
-        for i, r in sorted({**self.again, **self.how}.items()):
+        for i, r in sorted({**self.again, **self.how}.items(), key=lambda item: (item[0] in self.beside, item[0])):
             n = self.recorded[i]
             inputs, views = [], []
             for s, v, wall in zip(n.inputs, r.views, r.walls):

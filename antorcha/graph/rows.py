@@ -259,6 +259,7 @@ class Search:
         self.cutting = known.cutting(rows, groups)
         self.members: dict[int, Rows] = {}
         self.again: dict[int, Rows] = {}
+        self.beside: set[int] = set()       # members that others have only what they read in common with
         self.inside = self.needed = 0       # the members, and all that they depend on, as bits
 
     def rows_of(self, i: int) -> Rows | None:
@@ -389,6 +390,29 @@ class Search:
                 if c < end and c not in seen and c not in members:
                     seen.add(c)
                     heapq.heappush(waiting, c)
+
+    def widen(self) -> bool:
+        """Add products that depend on no member, but read a large value from outside that a member reads: a block has it in cache for both.
+        Whether there are any. On a GPU what a block reads is not kept."""
+        if self.limits.grouped:
+            return False
+        for i, r in list(self.members.items()):
+            for s in self._large(i, r):
+                for c in self.readers[s]:
+                    if (c in self.members or self._above(c) or self.nodes[c].op.family != "contraction"
+                            or abs(c - i) > self.limits.reach or any(self.before[x] & self.inside for x in (c, *self.sources[c]))):
+                        continue
+                    found = self.rows_of(c)
+                    if found is not None and not found.sums and set(found.walls) == {found.wall} and s in self._large(c, found):
+                        self._add(c, found)
+                        self.beside.add(c)
+        return bool(self.beside)
+
+    def _large(self, i: int, r: Rows) -> list[int]:
+        """The large values from outside that node i reads row by row."""
+        return [s.index for s, wall in zip(self.nodes[i].inputs, r.walls)
+                if type(s) is Node and s.buffer is None and s.index not in self.members and wall == r.wall
+                and s.numel * s.dtype.itemsize >= self.limits.small]
 
     def _can_be_read(self, s: int) -> bool:
         """Whether what reads s may be a member: s is one, and no sum, or does not depend on any."""
