@@ -12,7 +12,8 @@ import simt
 import antorcha as torch
 from antorcha.base import config
 from antorcha.graph import chain, flush
-from antorcha.loops import interp, lower, plan, tiled
+from antorcha.loops import interp, lower, tiled
+from antorcha.runtime import buffer
 from antorcha.targets import ptx
 
 
@@ -24,7 +25,7 @@ class HostMemory(simt.Memory):
         low = int(addresses.min())
         assert not np.any((addresses - low) % size)
         count = (int(addresses.max()) - low) // size + 4        # the last may be the first of a vector
-        return plan.memory(low, count, np.dtype(kind)), (addresses - low) // size
+        return buffer.memory(low, count, np.dtype(kind)), (addresses - low) // size
 
 
 @pytest.fixture

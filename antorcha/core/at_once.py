@@ -16,11 +16,10 @@ from ..base import dtype as dt
 from ..base.grad_mode import mode
 from ..graph import tape
 from ..graph.node import held, is_row_major, leaf
-from ..loops.plan import memory
 from ..loops.view import reach
 from ..ops.factory import EMPTY, FULL
 from ..runtime import flight
-from ..runtime.buffer import Buffer
+from ..runtime.buffer import Buffer, memory
 from .storage import Storage
 from .tensor import NUMBERS
 

@@ -7,6 +7,7 @@ block to block (targets/chain.py); the target's runner goes through them.
 from __future__ import annotations
 
 from ..base import config
+from ..runtime.buffer import memory
 from ..targets.chain import HEADER, PATCH, ChainKernel
 from . import interp
 from .body import Held, Window
@@ -231,8 +232,6 @@ class ChainProgram:
     def interpret(self, words: list[int]) -> None:
         """What the target's runner does."""
         import numpy as np
-
-        from .plan import memory
 
         blocks, per_chunk, clears = words[:3]
         scratch = np.zeros(words[7] + 64, np.uint8)

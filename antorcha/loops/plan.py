@@ -19,7 +19,7 @@ import numpy as np
 from ..base import config
 from ..base import dtype as dt
 from ..runtime import flight, pool
-from ..runtime.buffer import Buffer
+from ..runtime.buffer import Buffer, memory
 from .view import reach
 
 ALIGN = 64
@@ -73,22 +73,6 @@ class Extern:
                 if r.size != numel:
                     raise RuntimeError(f"{self.name}: expected a result of {numel} elements; received {r.size}.")
                 memory(address(buffer), numel, dtype.memory)[:] = r.reshape(-1)
-
-
-class _At:
-    def __init__(self, address: int, nbytes: int):
-        self.__array_interface__ = {"data": (address, False), "typestr": "|u1", "shape": (nbytes,), "version": 3}
-
-
-def memory(address: int, count: int, dtype, v=None) -> np.ndarray:
-    """NumPy's view of `count` elements at an address, or of an index map over them."""
-    if v is not None and any(t < 0 for t in v.strides):
-        back = sum((n - 1) * t for n, t in zip(v.shape, v.strides) if t < 0)
-        start = address + back * dtype.itemsize
-        flat = np.asarray(_At(start, (count - back) * dtype.itemsize)).view(dtype)
-        return np.lib.stride_tricks.as_strided(flat[-back:], v.shape, [t * dtype.itemsize for t in v.strides])
-    flat = np.asarray(_At(address, count * dtype.itemsize)).view(dtype)
-    return flat if v is None else np.lib.stride_tricks.as_strided(flat, v.shape, [t * dtype.itemsize for t in v.strides])
 
 
 class Layout:

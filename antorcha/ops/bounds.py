@@ -22,6 +22,7 @@ from ..graph.node import Node, View, dense
 from ..graph.tape import state
 from ..loops.view import reach
 from ..runtime import flight
+from ..runtime.buffer import memory
 from .layout import core, meta
 
 FEW = 16            # nodes that are computed for their indices' sake
@@ -125,8 +126,6 @@ def require(node: Node, wanted: Range) -> bool:
     view, dtype = wanted.view, node.form.dtype
     if not view.numel or wanted.told and dtype.itemsize == 8 and not _any_outside(buffer.address + wanted.start, wanted.told):
         return True
-    from ..loops.plan import memory
-
     found = memory(buffer.address + view.offset * dtype.itemsize, wanted.reach, dtype.memory, view)
     bad = wanted.misses(found)
     if bad.size:

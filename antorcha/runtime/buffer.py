@@ -106,3 +106,19 @@ class Buffer:
 
     def __repr__(self) -> str:
         return f"Buffer({self.nbytes} bytes at {self.address:#x})"
+
+
+class _At:
+    def __init__(self, address: int, nbytes: int):
+        self.__array_interface__ = {"data": (address, False), "typestr": "|u1", "shape": (nbytes,), "version": 3}
+
+
+def memory(address: int, count: int, dtype, v=None) -> np.ndarray:
+    """NumPy's view of `count` elements at an address, or of an index map over them."""
+    if v is not None and any(t < 0 for t in v.strides):
+        back = sum((n - 1) * t for n, t in zip(v.shape, v.strides) if t < 0)
+        start = address + back * dtype.itemsize
+        flat = np.asarray(_At(start, (count - back) * dtype.itemsize)).view(dtype)
+        return np.lib.stride_tricks.as_strided(flat[-back:], v.shape, [t * dtype.itemsize for t in v.strides])
+    flat = np.asarray(_At(address, count * dtype.itemsize)).view(dtype)
+    return flat if v is None else np.lib.stride_tricks.as_strided(flat, v.shape, [t * dtype.itemsize for t in v.strides])
