@@ -25,9 +25,9 @@ def is_autocast_available(device_type: str) -> bool:
 class autocast:
     """A context (or decorator) in which products and convolutions are computed in a 16-bit float and losses in float32.
 
-    On a GPU exponentials, logarithms, powers, sums, softmax and norms are computed in float32, too, as in PyTorch. Which operators cast is
-    part of their records (`autocast=`, `ops/casts.py`); tensors on other devices are left alone. `dtype` is bfloat16 on "cpu" if it is not
-    given, float16 on "cuda".
+    On a GPU exponentials, logarithms, powers, sums, softmax and norms are computed in float32, too, as in PyTorch; on the CPU Fourier
+    transforms, factorizations and some pooling. Each function's declaration says what it casts (`ops/casts.py`); tensors on other
+    devices are left alone. `dtype` is bfloat16 on "cpu" if it is not given, float16 on "cuda".
     """
 
     def __init__(self, device_type: str, dtype=None, enabled: bool = True, cache_enabled: bool | None = None):

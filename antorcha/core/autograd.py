@@ -483,8 +483,10 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
         if needed is None or place[0] in needed:
             _add(arrived, place if place[1] else place[0], g)
     retain = retain_graph or create_graph
-    before = mode.grad, mode.accumulates
+    before, casts = (mode.grad, mode.accumulates), mode.autocast
     mode.grad, mode.accumulates = create_graph, accumulate
+    if casts is not None:
+        mode.autocast = None        # derivatives are in the dtypes of what was computed
     unsure = tape.state.unsure
     if not passes:
         _at_the_end.clear()     # of a pass that failed
@@ -518,6 +520,8 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
                         _arrive(e, arrived, captures, accumulate, create_graph)
     finally:
         mode.grad, mode.accumulates = before
+        if casts is not None:
+            mode.autocast = casts
         tape.state.unsure = unsure      # derivatives use the indices that were used before
         passes.pop()
     while _at_the_end and not passes:

@@ -9,6 +9,7 @@ from ..graph.node import View
 from ..graph.node import view as make_view
 from ..ops import pointwise as pw
 from ..ops.bounds import require_places
+from ..ops.casts import WIDEST_ON_GPU, autocast
 from ..ops.index import pick, put
 from ..ops.overlap import check_apart
 from ..ops.recall import Recollections, warn
@@ -279,6 +280,7 @@ def _write(target, value) -> None:
         target.fill_(value)
 
 
+@autocast(WIDEST_ON_GPU)
 def index_put(input, indices, values, accumulate=False):
     """`input` with `values` written (or added) at the places given by a tuple of index tensors."""
     spec, tensors = _parse(input._meta.view.shape, tuple(indices))

@@ -7,6 +7,7 @@ import math
 from ..loops import complex as cx
 from ..loops import ir
 from ..loops import math as lm
+from .casts import FULL_ON_GPU
 from .pointwise import exp, sigmoid, tanh, where
 from .record import continuous, no_bool, operator, pointwise
 from .samples import unary
@@ -95,7 +96,7 @@ def _softplus(x, beta, threshold):
     return ir.select(z > threshold, x, lm.log1p(lm.exp(z)) / beta)
 
 
-@pointwise(_softplus, rule=continuous, namespace=False, method=False, samples=unary(-9, 9),
+@pointwise(_softplus, autocast=FULL_ON_GPU, rule=continuous, namespace=False, method=False, samples=unary(-9, 9),
            grad=dict(input=lambda g, input, beta, threshold: where(input * beta > threshold, g, g * sigmoid(input * beta))), wide=True)
 def softplus(input: Tensor, beta=1.0, threshold=20.0) -> Tensor:
     """log(1 + exp(beta * x)) / beta; x itself above the threshold."""

@@ -10,6 +10,7 @@ from ..graph.node import dense
 from ..graph.node import view as make_view
 from . import complex_numbers  # noqa: F401 (declares operators with copies below)
 from . import view as views
+from .casts import FULL_ON_CPU
 from .joining import cat
 from .record import RECORDS, core, derived, meta, normalize_dim, normalize_dims, operator
 from .strides import of_copy
@@ -173,7 +174,7 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
     return diagonal_scatter(core.zeros(meta(dense(shape), input.dtype, input._meta.device)), input, offset, a, b)
 
 
-@operator(title="Trace", out=False)
+@operator(autocast=FULL_ON_CPU, title="Trace", out=False)
 def trace(input: Tensor) -> Tensor:
     """The sum of the diagonal of a matrix."""
     if input.dim() != 2:

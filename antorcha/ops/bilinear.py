@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .casts import LOWER_ON_GPU, WIDEST_ON_GPU
 from .contraction import bmm, check_dtypes, contract_dims, matmul, mm
 from .parts import conj_
 from .record import broadcast_shapes, check_tensor, core, normalize_dim, operator, result_dtype
@@ -25,21 +26,21 @@ def _vectors(name, a, b):
         )
 
 
-@operator(title="Dot", autocast={"cuda": "widest"})
+@operator(autocast=WIDEST_ON_GPU, title="Dot")
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The inner product of two vectors."""
     _vectors("dot", input, tensor)
     return matmul(input, tensor)
 
 
-@operator(autocast={"cuda": "widest"})
+@operator(autocast=WIDEST_ON_GPU)
 def vdot(input: Tensor, other: Tensor) -> Tensor:
     """The inner product of two vectors, the first conjugated."""
     _vectors("vdot", input, other)
     return matmul(conj_(input), other)
 
 
-@operator(title="Mv", autocast={"cuda": "lower"})
+@operator(autocast=LOWER_ON_GPU, title="Mv")
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """A matrix times a vector."""
     if input.dim() != 2 or vec.dim() != 1:
@@ -58,7 +59,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     return input.unsqueeze(1) * vec2.unsqueeze(0)
 
 
-@operator()
+@operator(autocast="parts")
 def inner(input: Tensor, other: Tensor) -> Tensor:
     """Sums of products over the last dimension of each; with a number, the products."""
     if not input.dim() or not other.dim():
@@ -67,7 +68,7 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
         raise RuntimeError(
             f"inner() the last dimension must match on both input tensors but got shapes {list(input.shape)} and {list(other.shape)}"
         )
-    return tensordot(input, other, ([-1], [-1]))
+    return dot(input, other) if input.dim() == 1 == other.dim() else tensordot(input, other, ([-1], [-1]))
 
 
 # -- sums with products -----------------------------------------------------------------------------------------
@@ -95,14 +96,14 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1) -> Tens
     return _combined("addmm", input, mm(mat1, mat2), beta, alpha)
 
 
-@operator(title="Addmv", autocast={"cuda": "lower"}, wide=True, inplace=True, numbers_first=True)
+@operator(autocast=LOWER_ON_GPU, title="Addmv", wide=True, inplace=True, numbers_first=True)
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * (mat @ vec)."""
     check_dtypes("addmv", input, mat, vec)
     return _combined("addmv", input, mv(mat, vec), beta, alpha)
 
 
-@operator(inplace=True, numbers_first=True, grad=dict(
+@operator(autocast=LOWER_ON_GPU, inplace=True, numbers_first=True, grad=dict(
     input=lambda g, beta: _scaled(g, beta), vec1=lambda g, vec2, alpha: _scaled(mv(g, vec2), alpha),
     vec2=lambda g, vec1, alpha: _scaled(mv(g.t(), vec1), alpha)))
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta=1, alpha=1) -> Tensor:
@@ -139,7 +140,7 @@ def _as_dims(dims, rank):
     return [normalize_dim("tensordot", d, rank) for d in ((dims,) if isinstance(dims, int) else dims)]
 
 
-@operator(method=False)
+@operator(autocast={"cuda": "widest", "cpu": "lower"}, method=False)
 def tensordot(a: Tensor, b: Tensor, dims=2) -> Tensor:
     """The sum of products over some dimensions of each: the last `dims` of a and the first of b, or the pairs of two lists."""
     if isinstance(dims, core.Tensor):

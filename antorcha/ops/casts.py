@@ -1,40 +1,49 @@
 """What torch.autocast has operators do with 16-bit floats.
 
-A record's `autocast` says it for all kinds of devices, or, in a dict, for some: "lower": floating point inputs are cast to the 16-bit float
-(products); "full": to float32 (what loses too much otherwise); "widest": to the widest among them (which must be of one dtype); "refused":
-there is no safe way. Only tensors on the kind of device that autocast was asked for are cast, and none of float64.
+A function's `autocast` says it for all kinds of devices, or, in a dict, for each: "lower": floating point inputs are cast to the 16-bit
+float (products); "full": to float32 (what loses too much otherwise), unless the call says in which dtype; "widest": to the widest among
+them (which must be of one dtype); "refused": there is no safe way; "parts": it is made of others, each of which casts for itself. Without a
+word it casts nothing. But for "parts", what a function is made of is no concern of autocast: a batch norm's sums stay as they are. Only
+tensors on the kind of device that autocast was asked for are cast, and none of float64.
 """
 
 from __future__ import annotations
 
-import sys
+import functools
 
 from ..base import dtype as dt
-from ..base.errors import inside
-from ..base.grad_mode import mode
+from ..base.grad_mode import casting, mode
 from .layout import core
 
-# On a GPU PyTorch casts operators that users call, not those that others are made of: a batch norm's sums stay as they are.
-ON_GPU = {**dict.fromkeys(
-    "acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow sum cumsum cumprod softmax log_softmax norm "
-    "logsumexp linalg_norm linalg_vector_norm linalg_matrix_norm dist renorm softplus native_layer_norm".split(), {"cuda": "full"}),
-    **dict.fromkeys("addcmul addcdiv atan2 cross scatter_add".split(), {"cuda": "widest"}),
-    "prod": "full", "cdist": "full", "addr": {"cuda": "lower"}, "linalg_vecdot": "lower",
-    "tensordot": {"cuda": "widest", "cpu": "lower"}}
-FULL_ON_GPU = {"cuda": "full"}
+DEVICES = ("cpu", "cuda")
+FULL_ON_GPU, WIDEST_ON_GPU, LOWER_ON_GPU = {"cuda": "full"}, {"cuda": "widest"}, {"cuda": "lower"}
+FULL_ON_CPU = {"cpu": "full"}
+ONE_ON_GPU = {"cuda": "lower", "cpu": "parts"}      # products there, made of products on the CPU
 
 
-def recast(function, kind: str | dict, *args, **given):
-    """`function`, of its floating point tensors in the dtype that torch.autocast wants."""
+def policies(said: str | dict | None) -> dict:
+    """What is done on each kind of device where autocast is looked at."""
+    said = said if type(said) is dict else dict.fromkeys(DEVICES, said)
+    return {device: said.get(device) for device in DEVICES if said.get(device) != "parts"}
+
+
+def concerned(kinds: dict) -> bool:
+    """Whether autocast is on, for a kind of device on which a function with these policies looks at it."""
     now = mode.autocast
-    named = any(isinstance(x, dt.dtype) for x in (*args, *given.values()))      # the program says in which dtype
-    if type(kind) is dict:
-        kind = kind.get(now.device) if not named and _by_program() else None
+    return now is not None and now.device in kinds
+
+
+def recast(function, kinds: dict, *args, **given):
+    """`function`, of its floating point tensors in the dtype that torch.autocast wants; without autocast within."""
+    now = mode.autocast
+    kind = kinds[now.device]
     if kind == "refused":
         raise RuntimeError(f"{function.__name__}: expected a loss that is safe in {now.dtype} within torch.autocast; this one "
                            "needs float32. Use binary_cross_entropy_with_logits (BCEWithLogitsLoss) without a sigmoid before it.")
     if kind == "widest":
         d = dt.float32 if dt.float32 in _dtypes((*args, *given.values())) else now.dtype
+    elif kind == "full" and any(isinstance(x, dt.dtype) for x in (*args, *given.values())):
+        d = None
     else:
         d = {"lower": now.dtype, "full": dt.float32}.get(kind)
     mode.autocast = None
@@ -46,12 +55,16 @@ def recast(function, kind: str | dict, *args, **given):
         mode.autocast = now
 
 
-def _by_program() -> bool:
-    """Whether an operator was called by a program, or by a layer in its stead, and not by another operator."""
-    frame = sys._getframe(3)
-    while inside(frame.f_code.co_filename, "ops/public.py", "core/surface.py", "core/override.py", "overrides.py"):
-        frame = frame.f_back
-    return not inside(frame.f_code.co_filename) or inside(frame.f_code.co_filename, "nn/")
+def autocast(said: str | dict):
+    """Decorates a function that has no other declaration."""
+    kinds = policies(said)
+
+    def declare(function):
+        @functools.wraps(function)
+        def call(*args, **given):
+            return recast(call, kinds, *args, **given) if casting and concerned(kinds) else function(*args, **given)
+        return call
+    return declare
 
 
 def _dtypes(values) -> set:

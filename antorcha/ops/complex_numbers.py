@@ -7,6 +7,7 @@ import math
 from ..base import dtype as dt
 from ..loops import complex as cx
 from ..loops import ir
+from .casts import FULL_ON_CPU
 from .parts import complex_, conj_, imag_, real_
 from .pointwise import cos, sin, where
 from .record import check_tensor, core, operator, pointwise
@@ -57,7 +58,7 @@ def _check_parts(first, second) -> None:
         raise RuntimeError(f"Expected object of scalar type {first} but got scalar type {second} for second argument")
 
 
-@operator(title="Polar", method=False)
+@operator(autocast=FULL_ON_CPU, title="Polar", method=False)
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
     """The complex tensor with these magnitudes and arguments."""
     check_tensor("polar", "abs", abs)
@@ -112,7 +113,7 @@ def view_as_real(input: Tensor) -> Tensor:
     return core.stack([real_(input), imag_(input)], -1)
 
 
-@operator(method=False)
+@operator(autocast=FULL_ON_CPU, method=False)
 def view_as_complex(input: Tensor) -> Tensor:
     """From (..., 2), real and imaginary parts. A copy here, not a view."""
     if not input._meta.dtype.is_floating_point:

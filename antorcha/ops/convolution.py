@@ -363,6 +363,7 @@ def convolution(input, weight, bias, stride, padding, dilation, transposed, outp
     return _convolve(n, input, weight, bias, stride, padding, dilation, groups)
 
 
+@recalled(autocast="lower")
 def conv_tbc(input, weight, bias, pad=0):
     """Convolution of (L, N, C) with (K, C, O), plus bias (O)."""
     for i, (name, x) in enumerate(dict(input=input, weight=weight, bias=bias).items()):

@@ -14,6 +14,7 @@ import numpy as np
 from ..base import dtype as dt
 from ..graph.node import dense
 from . import pointwise as pw
+from .casts import FULL_ON_CPU
 from .extern import host_op, run
 from .parts import conj_, real_
 from .record import check_tensor, core, meta, normalize_dims, operator
@@ -199,7 +200,7 @@ def _declare(name: str, compute, forward: bool, text: str) -> None:
                                    (several, "n", "the dimensions `dim` (all), resized to `s`")):
         function.__doc__ = (f"{text}, over {over}. `norm`: \"forward\", \"backward\" (1 / n in that direction) or \"ortho\" "
                             "(1 / sqrt(n) in both).")
-        functions[name + suffix] = operator(name=f"fft_{name}{suffix}", namespace="fft")(function)
+        functions[name + suffix] = operator(autocast=FULL_ON_CPU, name=f"fft_{name}{suffix}", namespace="fft")(function)
 
 
 _declare("fft", _complex_to_complex, True, "The Fourier transform")

@@ -13,6 +13,7 @@ from ..graph.node import view as make_view
 from ..graph.tape import state
 from . import pointwise as pw
 from .bounds import require_places
+from .casts import WIDEST_ON_GPU
 from .factory import tril_mask
 from .recall import deprecated
 from .record import Record, broadcast_view, check_tensor, core, meta, normalize_dim, number, operator, result_dtype
@@ -265,7 +266,7 @@ def scatter(input: Tensor, dim: int, index, src: Tensor = None, *, value=None, r
     return _scatter("scatter", input, dim, index, value if src is None else src, COMBINE[reduce or "set"])
 
 
-@operator(title="ScatterAdd", inplace=True, apart=1)
+@operator(autocast=WIDEST_ON_GPU, title="ScatterAdd", inplace=True, apart=1)
 def scatter_add(input: Tensor, dim: int, index, src: Tensor) -> Tensor:
     """`scatter` that adds."""
     return _scatter("scatter_add", input, dim, index, src, "sum")
@@ -374,7 +375,7 @@ def index_add(input: Tensor, dim: int, index, source: Tensor, *, alpha=1) -> Ten
     return put(input, source if alpha == 1 else source * alpha, [place], shape, _others(input.dim(), d), "sum")
 
 
-@operator(title="IndexCopy", inplace=True, apart=1)
+@operator(autocast={"cpu": "widest"}, title="IndexCopy", inplace=True, apart=1)
 def index_copy(input: Tensor, dim: int, index, source: Tensor) -> Tensor:
     """`source` written to the positions `index` along `dim`."""
     _check_index("index_copy", input, index)

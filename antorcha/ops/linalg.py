@@ -16,6 +16,7 @@ from ..base import dtype as dt
 from ..base.errors import LinAlgError
 from . import lapack
 from . import pointwise as pw
+from .casts import FULL_ON_CPU
 from .extern import host_op, run
 from .parts import complex_, conj_, imag_
 from .recall import deprecated
@@ -121,7 +122,7 @@ def solve_triangular(A: Tensor, B: Tensor, *, upper, left=True, unitriangular=Fa
     return triangular(A.mT, B.mT, not upper, bool(unitriangular)).mT
 
 
-@operator()
+@operator(autocast=FULL_ON_CPU)
 def triangular_solve(input: Tensor, A: Tensor, upper=True, transpose=False, unitriangular=False):
     """(X of A X = input, A); deprecated for linalg.solve_triangular."""
     deprecated("torch.triangular_solve", "torch.linalg.solve_triangular(A, B, upper=True)")
@@ -148,7 +149,7 @@ def _singular(info: int) -> str:
             "singular.")
 
 
-@operator(name="linalg_inv_ex", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_inv_ex", namespace="linalg")
 def inv_ex(A: Tensor, *, check_errors=False):
     """(inverse, info): info is the position of a zero pivot, for a matrix that is singular, else 0."""
     check_matrix("linalg.inv", A, square=True)
@@ -158,7 +159,7 @@ def inv_ex(A: Tensor, *, check_errors=False):
     return found
 
 
-@operator(name="linalg_inv", namespace="linalg", torch_name="inverse")
+@operator(autocast=FULL_ON_CPU, name="linalg_inv", namespace="linalg", torch_name="inverse")
 def inv(A: Tensor) -> Tensor:
     """The inverses of square matrices (..., n, n). LinAlgError for a singular one."""
     return inv_ex(A, check_errors=True)[0]
@@ -187,7 +188,7 @@ def solve_ex(A: Tensor, B: Tensor, *, left=True, check_errors=False):
     return solve_ex_t(X.squeeze(-1) if vector else X if left else X.mT, info)
 
 
-@operator(name="linalg_solve", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_solve", namespace="linalg")
 def solve(A: Tensor, B: Tensor, *, left=True) -> Tensor:
     """X of A X = B (X A = B unless `left`), A (..., n, n), B a matrix (..., n, k) or vector (..., n). LinAlgError if A is
     singular."""
@@ -403,7 +404,7 @@ def linalg_lu_solve(LU: Tensor, pivots, B: Tensor, *, left=True, adjoint=False) 
     return triangular(LU, triangular(LU, P.mT @ B, False, True), True, False)
 
 
-@operator()
+@operator(autocast=FULL_ON_CPU)
 def lu_solve(input: Tensor, LU_data: Tensor, LU_pivots) -> Tensor:
     """X of A X = input, A given by its factors; as linalg.lu_solve."""
     deprecated("torch.lu_solve", "torch.linalg.lu_solve(LU, pivots, B)")
@@ -472,7 +473,7 @@ def _not_positive(info: int) -> str:
             f"{info} is not positive-definite).")
 
 
-@operator(name="linalg_cholesky_ex", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_cholesky_ex", namespace="linalg")
 def cholesky_ex(A: Tensor, *, upper=False, check_errors=False):
     """(factor, info): info is the order of the first leading minor that is not positive, or 0."""
     check_matrix("linalg.cholesky", A, square=True)
@@ -482,13 +483,13 @@ def cholesky_ex(A: Tensor, *, upper=False, check_errors=False):
     return cholesky_ex_t(L.mH if upper else L, info)
 
 
-@operator(name="linalg_cholesky", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_cholesky", namespace="linalg")
 def linalg_cholesky(A: Tensor, *, upper=False) -> Tensor:
     """L of A = L L^H, or U of A = U^H U if `upper`, of Hermitian positive definite matrices; only that triangle is read."""
     return cholesky_ex(A, upper=upper, check_errors=True)[0]
 
 
-@operator()
+@operator(autocast=FULL_ON_CPU)
 def cholesky(input: Tensor, upper=False) -> Tensor:
     """The factor L of input = L L^H; as linalg.cholesky."""
     deprecated("torch.cholesky", "torch.linalg.cholesky(A), for an upper factor with .mH,")
@@ -515,14 +516,14 @@ def _factored_grad(outer, L):
     return -(outer + outer.mH) @ L
 
 
-@operator()
+@operator(autocast=FULL_ON_CPU)
 def cholesky_solve(input: Tensor, L: Tensor, upper=False) -> Tensor:
     """X of A X = input, A given by its Cholesky factor."""
     L, B = _common_factor("cholesky_solve", input, L, upper)
     return factored(L, B)
 
 
-@operator()
+@operator(autocast=FULL_ON_CPU)
 def cholesky_inverse(input: Tensor, upper=False) -> Tensor:
     """A^-1, A given by its Cholesky factor."""
     check_matrix("cholesky_inverse", input, square=True)

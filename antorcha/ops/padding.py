@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..base.errors import message
+from .casts import FULL_ON_CPU, autocast
 from .derivative import titled
 from .record import check_tensor
 from .resampling import resample, resample_all, selection
@@ -58,7 +59,8 @@ def pad(input, pad, mode="constant", value=None):
     Modes: "constant" (any rank), and over the last one to three dimensions "reflect" (without repeating the border), "replicate"
     (the border) and "circular" (from the other side).
     """
-    result = _padded(input, pad, mode, value)
+    padded = _bordered if mode == "replicate" or mode == "reflect" and len(pad) < 6 else _padded
+    result = padded(input, pad, mode, value)
     return result if mode == "circular" else in_format(result, suggested(input._meta.view))
 
 
@@ -99,6 +101,9 @@ def _padded(input, pad, mode, value):
     for d, taps in reversed(list(enumerate(maps, lead))):       # PyTorch copies borders of borders, the last dimension first
         out = out if taps is None else resample(out, d, taps)
     return out
+
+
+_bordered = autocast(FULL_ON_CPU)(_padded)
 
 
 def constant_pad_nd(input, pad, value=0):

@@ -13,6 +13,7 @@ from ..base import dtype as dt
 from ..loops import complex as cx
 from ..loops import ir
 from ..loops import math as lm
+from .casts import FULL_ON_GPU, WIDEST_ON_GPU
 from .extern import elementwise, host_op
 from .layout import NUMBERS
 from .parts import conj_, real_
@@ -273,13 +274,13 @@ def _pow_grad(g, input, exponent):
     return where(exponent == 0, 0.0, g * (exponent * pow(input, exponent - 1)))
 
 
-@operator(inplace=True)
+@operator(autocast="parts", inplace=True)
 def square(input: Tensor) -> Tensor:
     """The square of every element."""
     return pow(input, 2)
 
 
-@operator(inplace=True)
+@operator(autocast=FULL_ON_GPU, inplace=True)
 def pow(input: Tensor, exponent: Tensor) -> Tensor:
     """Elementwise power. Common constant exponents are computed with multiplications and square roots."""
     if not isinstance(input, core.Tensor):
@@ -327,7 +328,7 @@ _powers: dict = {}
 
 # -- exponentials and logarithms --------------------------------------------------------------------------------
 
-@pointwise(lm.exp, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * result), complex=cx.exp)
+@pointwise(lm.exp, autocast=FULL_ON_GPU, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * result), complex=cx.exp)
 def exp(input: Tensor) -> Tensor:
     """e to the power of every element."""
 
@@ -337,27 +338,30 @@ def exp2(input: Tensor) -> Tensor:
     """2 to the power of every element."""
 
 
-@pointwise(lm.expm1, rule=floating, samples=unary(-9, 9), grad=dict(input=lambda g, result: g * (result + 1)), complex=cx.expm1)
+@pointwise(lm.expm1, autocast=FULL_ON_GPU, rule=floating, samples=unary(-9, 9),
+           grad=dict(input=lambda g, result: g * (result + 1)), complex=cx.expm1)
 def expm1(input: Tensor) -> Tensor:
     """exp(x) - 1, precise near 0."""
 
 
-@pointwise(lm.log, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, input: g / input), complex=cx.log)
+@pointwise(lm.log, autocast=FULL_ON_GPU, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, input: g / input), complex=cx.log)
 def log(input: Tensor) -> Tensor:
     """The natural logarithm of every element."""
 
 
-@pointwise(lm.log2, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, input: g / (input * math.log(2.0))), complex=cx.log2)
+@pointwise(lm.log2, autocast=FULL_ON_GPU, rule=floating, samples=unary(0.1, 9),
+           grad=dict(input=lambda g, input: g / (input * math.log(2.0))), complex=cx.log2)
 def log2(input: Tensor) -> Tensor:
     """The logarithm to base 2 of every element."""
 
 
-@pointwise(lm.log10, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, input: g / (input * math.log(10.0))), complex=cx.log10)
+@pointwise(lm.log10, autocast=FULL_ON_GPU, rule=floating, samples=unary(0.1, 9),
+           grad=dict(input=lambda g, input: g / (input * math.log(10.0))), complex=cx.log10)
 def log10(input: Tensor) -> Tensor:
     """The logarithm to base 10 of every element."""
 
 
-@pointwise(lm.log1p, rule=floating, title="Log1P", samples=unary(-0.9, 9),
+@pointwise(lm.log1p, autocast=FULL_ON_GPU, rule=floating, title="Log1P", samples=unary(-0.9, 9),
            grad=dict(input=lambda g, input: g / (input + 1)), complex=cx.log1p)
 def log1p(input: Tensor) -> Tensor:
     """log(1 + x), precise near 0."""
@@ -368,12 +372,14 @@ def sqrt(input: Tensor) -> Tensor:
     """The square root of every element."""
 
 
-@pointwise(lm.rsqrt, rule=floating, samples=unary(0.1, 9), grad=dict(input=lambda g, result: -0.5 * g * result.pow(3)), complex=cx.rsqrt)
+@pointwise(lm.rsqrt, autocast=FULL_ON_GPU, rule=floating, samples=unary(0.1, 9),
+           grad=dict(input=lambda g, result: -0.5 * g * result.pow(3)), complex=cx.rsqrt)
 def rsqrt(input: Tensor) -> Tensor:
     """1 / sqrt(x) for every element."""
 
 
-@pointwise(lambda x: 1.0 / x, rule=floating, samples=unary(0.5, 9), grad=dict(input=lambda g, result: -g * result * result), complex=True)
+@pointwise(lambda x: 1.0 / x, autocast=FULL_ON_GPU, rule=floating, samples=unary(0.5, 9),
+           grad=dict(input=lambda g, result: -g * result * result), complex=True)
 def reciprocal(input: Tensor) -> Tensor:
     """1 / x for every element."""
 
@@ -409,20 +415,23 @@ def cos(input: Tensor) -> Tensor:
     """Cosine of every element, in radians."""
 
 
-@pointwise(lm.tan, rule=floating, samples=unary(-1, 1), grad=dict(input=lambda g, result: g * (1 + result * result)), complex=cx.tan)
+@pointwise(lm.tan, autocast=FULL_ON_GPU, rule=floating, samples=unary(-1, 1),
+           grad=dict(input=lambda g, result: g * (1 + result * result)), complex=cx.tan)
 def tan(input: Tensor) -> Tensor:
     """Tangent of every element, in radians."""
 
 
 @pointwise(
-    lm.asin, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: g * rsqrt(1 - input * input)), complex=cx.asin
+    lm.asin, autocast=FULL_ON_GPU, rule=floating, samples=unary(-0.9, 0.9),
+    grad=dict(input=lambda g, input: g * rsqrt(1 - input * input)), complex=cx.asin
 )
 def asin(input: Tensor) -> Tensor:
     """Arcsine of every element."""
 
 
 @pointwise(
-    lm.acos, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, input: -g * rsqrt(1 - input * input)), complex=cx.acos
+    lm.acos, autocast=FULL_ON_GPU, rule=floating, samples=unary(-0.9, 0.9),
+    grad=dict(input=lambda g, input: -g * rsqrt(1 - input * input)), complex=cx.acos
 )
 def acos(input: Tensor) -> Tensor:
     """Arccosine of every element."""
@@ -433,19 +442,21 @@ def atan(input: Tensor) -> Tensor:
     """Arctangent of every element."""
 
 
-@pointwise(lm.atan2, rule=floating, tensors=("input", "other"), samples=binary(away_from_zero=True),
+@pointwise(lm.atan2, autocast=WIDEST_ON_GPU, rule=floating, tensors=("input", "other"), samples=binary(away_from_zero=True),
            grad=dict(input=lambda g, input, other: g * other * reciprocal(input * input + other * other),
                      other=lambda g, input, other: -g * input * reciprocal(input * input + other * other)))
 def atan2(input: Tensor, other: Tensor) -> Tensor:
     """The angle of the point (other, input), in radians."""
 
 
-@pointwise(lm.sinh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, input: g * cosh(input)), complex=cx.sinh)
+@pointwise(lm.sinh, autocast=FULL_ON_GPU, rule=floating, samples=unary(-5, 5),
+           grad=dict(input=lambda g, input: g * cosh(input)), complex=cx.sinh)
 def sinh(input: Tensor) -> Tensor:
     """Hyperbolic sine of every element."""
 
 
-@pointwise(lm.cosh, rule=floating, samples=unary(-5, 5), grad=dict(input=lambda g, input: g * sinh(input)), complex=cx.cosh)
+@pointwise(lm.cosh, autocast=FULL_ON_GPU, rule=floating, samples=unary(-5, 5),
+           grad=dict(input=lambda g, input: g * sinh(input)), complex=cx.cosh)
 def cosh(input: Tensor) -> Tensor:
     """Hyperbolic cosine of every element."""
 
@@ -608,7 +619,7 @@ def lerp(input: Tensor, end: Tensor, weight: Tensor) -> Tensor:
 def addcmul_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
 
 
-@operator(inplace=True, numbers_first=True)
+@operator(autocast=WIDEST_ON_GPU, inplace=True, numbers_first=True)
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tensor:
     """input + value * tensor1 * tensor2."""
     return addcmul_(input, tensor1, tensor2, value)
@@ -620,7 +631,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tens
 def addcdiv_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
 
 
-@operator(inplace=True, numbers_first=True)
+@operator(autocast=WIDEST_ON_GPU, inplace=True, numbers_first=True)
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tensor:
     """input + value * tensor1 / tensor2."""
     return addcdiv_(input, tensor1, tensor2, value)

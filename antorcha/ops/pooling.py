@@ -16,6 +16,7 @@ from ..base.errors import message
 from ..base.formats import contiguous_format
 from ..graph.node import dense
 from . import pointwise as pw
+from .casts import FULL_ON_CPU
 from .derivative import titled
 from .index import SURE_SCATTER, pick, put
 from .random import rand
@@ -186,13 +187,14 @@ def _max_pool(n: int, with_indices: bool):
         return found if return_indices or with_indices else found[0]
     pool = titled(f"MaxPool{n}DWithIndices" if n > 1 else "SqueezeBackward1")(pool)      # PyTorch's one dimension is one of two
     return _named(pool, what + "_with_indices" * with_indices,
-                  "The largest element of each window, with return_indices also its place in the plane of the last dimensions.")
+                  "The largest element of each window, with return_indices also its place in the plane of the last dimensions.",
+                  FULL_ON_CPU if n == 3 and not with_indices else None)
 
 
-def _named(function, name: str, doc: str):
+def _named(function, name: str, doc: str, autocast=None):
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
-    return recalled(keeping_format(function))
+    return recalled(keeping_format(function), autocast=autocast)
 
 
 max_pool1d, max_pool2d, max_pool3d = (_max_pool(n, False) for n in (1, 2, 3))
@@ -245,7 +247,7 @@ def _avg_pool(n: int):
             return result if out is None else core.store_out(what, out, result)
     pool = titled(f"AvgPool{n}D" if n > 1 else "SqueezeBackward1")(pool)
     return _named(pool, what, "The mean of each window: its sum divided by how many elements of the padded input it covers (of the "
-                  "input, without count_include_pad), or by divisor_override.")
+                  "input, without count_include_pad), or by divisor_override.", FULL_ON_CPU if n == 3 else None)
 
 
 def _divided(x, divisors: list, override, d):
@@ -272,7 +274,7 @@ def _lp_pool(n: int):
         p = float(norm_type)
         total = mean(input.pow(p), kernel_size, stride, 0, ceil_mode) * math.prod(each(f"lp_pool{n}d", "kernel_size", kernel_size, n))
         return (total.sign() * total.abs().relu()).pow(1 / p)
-    return _named(pool, f"lp_pool{n}d", "The p-norm of each window, (sum of x**p)**(1/p).")
+    return _named(pool, f"lp_pool{n}d", "The p-norm of each window, (sum of x**p)**(1/p).", "parts")
 
 
 lp_pool1d, lp_pool2d, lp_pool3d = (_lp_pool(n) for n in (1, 2, 3))
@@ -332,7 +334,8 @@ def _adaptive_avg(n: int):
         return x
     pool = titled(lambda input, output_size: "SqueezeBackward1" if n == 1 else
                   "MeanBackward1" if set(_output_size(what, n, input, output_size)) == {1} else f"AdaptiveAvgPool{n}D")(pool)
-    return _named(pool, what, "Means of windows that share the input out evenly, output_size of them (None: one for each element).")
+    return _named(pool, what, "Means of windows that share the input out evenly, output_size of them (None: one for each element).",
+                  FULL_ON_CPU if n == 3 else None)
 
 
 adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (_adaptive_avg(n) for n in (1, 2, 3))
@@ -392,7 +395,8 @@ def _adaptive_max(n: int, with_indices: bool):
         return found if return_indices or with_indices else found[0]
     pool = titled(f"AdaptiveMaxPool{n}D" if n > 1 else "SqueezeBackward1")(pool)
     return _named(pool, what + "_with_indices" * with_indices,
-                  "Largest elements of windows that share the input out evenly, output_size of them (None: one for each element).")
+                  "Largest elements of windows that share the input out evenly, output_size of them (None: one for each element).",
+                  FULL_ON_CPU if n == 3 else None)
 
 
 adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = (_adaptive_max(n, False) for n in (1, 2, 3))
@@ -447,7 +451,7 @@ def _fractional(n: int, with_indices: bool):
         values, place = compute(input, kernel_size, output_size, output_ratio, _random_samples)
         return (values, place.to(dt.int64)) if return_indices or with_indices else values
     return _named(pool, what + "_with_indices" * with_indices, "Largest elements of windows whose places are drawn at random, "
-                  "output_size of them, or output_ratio times the input's size. Graham, 2014.")
+                  "output_size of them, or output_ratio times the input's size. Graham, 2014.", FULL_ON_CPU)
 
 
 fractional_max_pool2d, fractional_max_pool3d = (_fractional(n, False) for n in (2, 3))
@@ -491,7 +495,8 @@ def _max_unpool(n: int):
         at = lead + (math.prod(input.shape[-n:]),)
         zeros = core.zeros(meta(dense(lead + (math.prod(out),)), input._meta.dtype, input._meta.device))
         return put(zeros, input.reshape(at), [indices.reshape(at)], at, _planes(lead), "set").reshape(lead + out)
-    return _named(unpool, what, "The inverse of max pooling as far as there is one: elements at their `indices`, zero elsewhere.")
+    return _named(unpool, what, "The inverse of max pooling as far as there is one: elements at their `indices`, zero elsewhere.",
+                  FULL_ON_CPU)
 
 
 max_unpool1d, max_unpool2d, max_unpool3d = (_max_unpool(n) for n in (1, 2, 3))

@@ -6,6 +6,7 @@ import math
 
 from . import lapack
 from . import pointwise as pw
+from .casts import FULL_ON_CPU, ONE_ON_GPU, WIDEST_ON_GPU
 from .contraction import check_dtypes, matmul
 from .extern import host_op, run
 from .linalg import check_matrix, inv, solve, triangular
@@ -16,7 +17,7 @@ from .record import broadcast_shapes, check_tensor, core, normalize_dim, operato
 Tensor = "Tensor"
 
 
-@operator(name="linalg_matmul", namespace="linalg")
+@operator(autocast="parts", name="linalg_matmul", namespace="linalg")
 def linalg_matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product, as torch.matmul."""
     return matmul(input, other)
@@ -28,7 +29,7 @@ def linalg_diagonal(A: Tensor, *, offset=0, dim1=-2, dim2=-1) -> Tensor:
     return A.diagonal(offset, dim1, dim2)
 
 
-@operator(name="linalg_vecdot", namespace="linalg")
+@operator(autocast="lower", name="linalg_vecdot", namespace="linalg")
 def vecdot(x: Tensor, y: Tensor, *, dim=-1) -> Tensor:
     """The sum of conj(x) y along `dim`."""
     check_tensor("linalg.vecdot", "x", x)
@@ -39,7 +40,7 @@ def vecdot(x: Tensor, y: Tensor, *, dim=-1) -> Tensor:
 
 # -- powers and chains ------------------------------------------------------------------------------------------
 
-@operator(name="linalg_matrix_power", namespace="linalg", torch_name="matrix_power")
+@operator(autocast="parts", name="linalg_matrix_power", namespace="linalg", torch_name="matrix_power")
 def matrix_power(input: Tensor, n) -> Tensor:
     """A^n of square matrices, by squaring; of the inverse where n is negative."""
     if not isinstance(n, int):
@@ -114,7 +115,7 @@ def _best_splits(sizes) -> dict:
     return split
 
 
-@operator(name="linalg_multi_dot", namespace="linalg")
+@operator(autocast=ONE_ON_GPU, name="linalg_multi_dot", namespace="linalg")
 def multi_dot(tensors: list[Tensor]) -> Tensor:
     """The product of matrices in the order that takes fewest multiplications; the first and the last may be vectors."""
     tensors = list(tensors)
@@ -140,7 +141,7 @@ def multi_dot(tensors: list[Tensor]) -> Tensor:
     return result.squeeze(-1) if last else result
 
 
-@operator(method=False, out=False)
+@operator(autocast=ONE_ON_GPU, method=False, out=False)
 def chain_matmul(*matrices) -> Tensor:
     """The product of matrices; deprecated for linalg.multi_dot."""
     deprecated("torch.chain_matmul", "torch.linalg.multi_dot([..])")
@@ -172,7 +173,7 @@ def _reflections(what, A, tau):
     return V, triangular(scale @ (V.mH @ V).triu(1), scale, True, True)
 
 
-@operator(name="linalg_householder_product", namespace="linalg", torch_name="orgqr")
+@operator(autocast=FULL_ON_CPU, name="linalg_householder_product", namespace="linalg", torch_name="orgqr")
 def householder_product(input: Tensor, tau: Tensor) -> Tensor:
     """The first columns of H_1 .. H_k, H_i = 1 - tau_i v_i v_i^H; v_i is column i of `input` below the diagonal, on it 1,
     above it 0."""
@@ -181,7 +182,7 @@ def householder_product(input: Tensor, tau: Tensor) -> Tensor:
     return core.eye(*input.shape[-2:], dtype=input._meta.dtype) - V @ T @ V[..., :n, :].mH
 
 
-@operator()
+@operator(autocast=FULL_ON_CPU)
 def ormqr(input: Tensor, tau: Tensor, other: Tensor, left=True, transpose=False) -> Tensor:
     """Q other (other Q unless `left`), Q^H if `transpose`, with the Q that geqrf described by (input, tau)."""
     check_matrix("ormqr", other, "other")
@@ -214,7 +215,7 @@ def linalg_cross(input: Tensor, other: Tensor, *, dim=-1) -> Tensor:
     return _cross("linalg.cross", input, other, dim)
 
 
-@operator(title="LinalgCross")
+@operator(autocast=WIDEST_ON_GPU, title="LinalgCross")
 def cross(input: Tensor, other: Tensor, dim=None) -> Tensor:
     """The cross products of vectors along `dim`, or the first dimension of size 3."""
     if dim is None:
@@ -254,7 +255,7 @@ def vander(x: Tensor, N=None, increasing=False) -> Tensor:
 
 # -- tensors as matrices ----------------------------------------------------------------------------------------
 
-@operator(name="linalg_tensorinv", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_tensorinv", namespace="linalg")
 def tensorinv(A: Tensor, ind=2) -> Tensor:
     """The inverse of `A` as a map from its last dimensions to its first `ind`."""
     if ind <= 0:
@@ -266,7 +267,7 @@ def tensorinv(A: Tensor, ind=2) -> Tensor:
     return inv(A.reshape(math.prod(first), -1)).reshape(rest + first)
 
 
-@operator(name="linalg_tensorsolve", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_tensorsolve", namespace="linalg")
 def tensorsolve(A: Tensor, B: Tensor, dims=None) -> Tensor:
     """X of tensordot(A, X, X.dim()) = B, with the dimensions `dims` of A moved to its end before."""
     if dims is not None:

@@ -9,7 +9,7 @@ from ..base import dtype as dt
 from ..base.grad_mode import casting, mode, without_grad
 from ..graph import tape
 from ..graph.tape import state
-from .casts import recast
+from .casts import concerned, policies, recast
 from .layout import Meta, core, number
 from .overlap import check_apart, check_once
 
@@ -50,14 +50,14 @@ def public(rec: Record, template, **names):
     space = {"rec": rec, "this_thread": mode, "without_grad": without_grad, "casting": casting, "state": state, "store_out": store_out,
              "settled": _settled, "respelled": _respelled, "reordered": _reordered, "spread": _spread, "mistyped": mistyped,
              "kinds": rec.function.__annotations__,
-             "recast": recast, "MISSING": MISSING, **names}
+             "recast": recast, "concerned": concerned, "MISSING": MISSING, **names}
 
     def definition():
         if "body" in space and is_recalled(rec):
             from .recall import Recollections
 
             space["calls"] = Recollections(_plain(rec), check=rec.check_types)
-        space.update(known=rec.cache, decide=_decide, Meta=Meta,
+        space.update(known=rec.cache, decide=_decide, Meta=Meta, policies=policies(rec.autocast), alone=policies(None),
                      Tensor=core.Tensor, record=core.record, view_of=core.view_of)
         return _definition(rec, template() if callable(template) else template)
 
@@ -98,9 +98,9 @@ def _definition(rec: Record, template: str) -> tuple:
             defaults = (MISSING, *defaults)
         lines.append(f"if given or dim is MISSING: return rec.call(**respelled(rec, given, dict({everything})))")
     passed = ", ".join([*positional, *star, *(f"{n}={n}" for n in keywords)])
-    if rec.autocast:
-        asked = "if casting and this_thread.autocast is not None" + (" and out is None" if has_out else "")
-        lines.append(f"{asked}: return recast(rec.call, rec.autocast, {passed})")
+    if policies(rec.autocast) and (rec.autocast or rec.body and rec.family != "view" and not rec.bare):
+        kinds, also = ("policies if out is None else alone", ", out=out") if has_out else ("policies", "")
+        lines.append(f"if casting and concerned(policies): return recast(rec.call, {kinds}, {passed}{also})")
     several = f"*{rec.variadic}, " if rec.variadic else ""
     values = "".join(f"{n}, " for n in rec.names) + several
     named = f"(*rec.names, *['{rec.variadic}'] * len({rec.variadic}))" if rec.variadic else "rec.names"

@@ -7,6 +7,7 @@ that keep the integers are in `core.quantized`; here is what is computed, in flo
 from __future__ import annotations
 
 from ..base import dtype as dt
+from .casts import FULL_ON_CPU
 from .comparison import round_
 from .pointwise import clamp, maximum, reciprocal, where
 from .record import check_tensor, core, operator
@@ -57,7 +58,7 @@ def _faked(input, scale, zero_point, quant_min, quant_max):
 _ROUNDED = dict(input=lambda g, input, scale, zero_point, quant_min, quant_max: _passing(g, input, scale, zero_point, quant_min, quant_max))
 
 
-@operator(grad=_ROUNDED, out=False, method=False)
+@operator(autocast=FULL_ON_CPU, grad=_ROUNDED, out=False, method=False)
 def fake_quantize_per_tensor_affine(input: Tensor, scale, zero_point, quant_min, quant_max) -> Tensor:
     """Every element moved to the grid (q - zero_point) * scale with integers q from `quant_min` to `quant_max`, what lies beyond to its
     ends. The derivative is 1 within the grid and 0 beyond. `scale` and `zero_point`: numbers, or tensors of one element."""

@@ -29,7 +29,7 @@ from ..graph.node import View
 from ..graph.tape import LONGEST, state
 from . import derivative
 from .bounds import require
-from .casts import recast
+from .casts import concerned, policies, recast
 from .derivative import saving
 from .layout import Meta, core
 from .public import mistyped, postponed
@@ -200,28 +200,26 @@ class _Draws:
         return node
 
 
-def recalled(function=None, *, autocast: str | None = None):
-    """Decorates a function of tensors that records operations on its arguments and does nothing else. `autocast`: see `Record`."""
+def recalled(function=None, *, autocast: str | dict | None = None):
+    """Decorates a function of tensors that records operations on its arguments and does nothing else. `autocast`: see casts.py."""
     if function is None:
         return partial(recalled, autocast=autocast)
-    space = {"_calls": Recollections(function), "casting": casting, "this_thread": mode, "recast": recast, "_kind": autocast,
-             "_blamed": partial(_blamed, function)}
-    call = space["_call"] = functools.wraps(function)(postponed(function.__name__, space, partial(_passing_on, function, autocast)))
+    space = {"_calls": Recollections(function), "casting": casting, "recast": recast, "concerned": concerned,
+             "_policies": policies(autocast), "_blamed": partial(_blamed, function)}
+    call = space["_call"] = functools.wraps(function)(postponed(function.__name__, space, partial(_passing_on, function)))
     return call
 
 
-def _passing_on(function, autocast: str | None) -> tuple[str, None, None]:
+def _passing_on(function) -> tuple[str, None, None]:
     """The text of a function that finds in `_calls` what to call. What it is given besides the arguments it needs takes longer to pass on
     than these."""
     declared = inspect.unwrap(function)
     code = declared.__code__
     required = code.co_varnames[:code.co_argcount - len(declared.__defaults__ or ())]
     names, types = ("".join([f"{text.format(name)}, " for name in required]) for text in ("{}", "type({})"))
-    asked = "if casting and this_thread.autocast is not None"
-    cast = f"        {asked}: return recast(_call, _kind, {names}*_more, **_given)\n" if autocast else ""
     return (f"def {function.__name__}({names}*_more, **_given):\n"
             f"    try:\n"
-            f"{cast}"
+            f"        if casting and concerned(_policies): return recast(_call, _policies, {names}*_more, **_given)\n"
             f"        if _more or _given:\n"
             f"            _more += *_given.values(),\n"
             f"            return _calls[({types}*map(type, _more), *_given)]({names}*_more)\n"

@@ -26,7 +26,6 @@ from ..base.grad_mode import mode
 from ..graph import tape
 from ..graph.node import Form, Lanes, Static, dense, form
 from ..graph.tape import state
-from .casts import ON_GPU
 from .derivative import Terms, class_name, titled
 from .layout import NUMBERS, Meta, broadcast_shapes, broadcast_view, core, meta, number, result_dtype
 from .public import computing, public, store_out, wrong_kind, wrong_type  # noqa: F401 (a record's vocabulary)
@@ -48,7 +47,8 @@ class Record:
         self.unread = False         # a constant nobody will see: scatters write over all of it
         self.moves = False          # gives elements on as they are
         self.exact_numbers = ()     # of two tensors, which are not rounded to 16-bit floats as others are if numbers stand for them
-        self.autocast = ON_GPU.get(name)        # how inputs are cast inside of torch.autocast; see casts.py
+        self.autocast = None        # how inputs are cast inside of torch.autocast; see casts.py
+        self.body = None            # what computes it, where no scalar code does
         self.late_error = IndexError        # what an index out of its dimension raises when the value is computed; None: there is none
         self.complaint = None       # what that error says, where the index stands for a condition; None: of the index
         self.bare = False           # the body makes one node, of the inputs with a derivative in their order, or (of a view) none

@@ -11,6 +11,7 @@ from ..base import dtype as dt
 from ..graph.node import Static, dense, form
 from ..graph.node import view as make_view
 from . import pointwise as pw
+from .casts import FULL_ON_GPU
 from .extern import host_op, run
 from .index import fold
 from .parts import complex_, imag_, real_
@@ -87,7 +88,7 @@ def sum_dtype(input, dtype):
     return dt.asked("sum", dtype, d if d.kind in "fc" else dt.int64)
 
 
-@operator(bare=True, title=lambda dim: f"SumBackward{int(dim is not None)}",
+@operator(autocast=FULL_ON_GPU, bare=True, title=lambda dim: f"SumBackward{int(dim is not None)}",
           grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g, dim, keepdim, input_shape)))
 def sum(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The sum over `dim` (an int, several, or None for all)."""
@@ -152,7 +153,7 @@ def _others(x, dim: int):
     return before(x) * before(x.flip(dim)).flip(dim)
 
 
-@operator(bare=True, title=lambda dim: f"ProdBackward{int(dim is not None)}",
+@operator(autocast="full", bare=True, title=lambda dim: f"ProdBackward{int(dim is not None)}",
           grad=dict(input=lambda g, input, dim, keepdim, result: _prod_grad(g, input, dim, keepdim, result)))
 def prod(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The product over `dim`; of 16-bit floats each product is rounded, as PyTorch's are."""
@@ -389,7 +390,7 @@ def std_mean(input: Tensor, dim=None, unbiased: bool | None = None, keepdim=Fals
     return std_(input, dim, correction, keepdim), input.mean(dim, keepdim)
 
 
-@operator(grad=dict(input=lambda g, input, dim, keepdim, result:
+@operator(autocast=FULL_ON_GPU, grad=dict(input=lambda g, input, dim, keepdim, result:
                     _restore(g, dim, keepdim, input.dim()) * (input - _restore(result, dim, keepdim, input.dim())).exp()))
 def logsumexp(input: Tensor, dim, keepdim=False) -> Tensor:
     """log(sum(exp(x))) over `dim`, without overflow."""
@@ -467,14 +468,14 @@ def log_softmax_(input: Tensor, dim):
     return in_order(rounded(shifted - widened(log), d))
 
 
-@operator()
+@operator(autocast=FULL_ON_GPU)
 def softmax(input: Tensor, dim: int, dtype=None) -> Tensor:
     """exp(x) / sum(exp(x)) along `dim`."""
     input = _float_input(input, dtype)
     return softmax_(input, normalize_dim("softmax", dim, input.dim())) if input.numel() else input.clone()
 
 
-@operator()
+@operator(autocast=FULL_ON_GPU)
 def log_softmax(input: Tensor, dim: int, dtype=None) -> Tensor:
     """log(softmax(x)) along `dim`, without loss of precision."""
     input = _float_input(input, dtype)

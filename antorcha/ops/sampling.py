@@ -13,6 +13,7 @@ from ..base.errors import message
 from ..graph.node import dense
 from . import pointwise as pw
 from . import resampling
+from .casts import FULL_ON_GPU, autocast
 from .derivative import titled
 from .index import SURE_SCATTER, fold, pick, put
 from .recall import warn_once
@@ -89,6 +90,7 @@ def _sizes(n: int, lengths: tuple, size, scale_factor) -> tuple:
     return tuple(math.floor(m * f) for m, f in zip(lengths, given)), tuple(float(f) for f in given)
 
 
+@autocast(FULL_ON_GPU)
 def interpolated(input, out: tuple, factors: tuple, mode: str, align_corners: bool, antialias: bool):
     d = input._meta.dtype
     rounded = d is dt.uint8 and "nearest" not in mode
@@ -188,6 +190,7 @@ INTERPOLATION = ("bilinear", "nearest", "bicubic")
 PADDING = ("zeros", "border", "reflection")
 
 
+@autocast({"cuda": "widest", "cpu": "full"})
 @titled(lambda input, *arguments, **given: f"GridSampler{input.dim() - 2}D")
 def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corners=None):
     """`input` (N, C, H, W) or (N, C, D, H, W) at the places `grid` (N, ..., 2 or 3), whose coordinates run from -1 to 1, x first.
@@ -203,6 +206,7 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
     return _grid_sample(input, grid, mode, padding_mode, bool(align_corners))
 
 
+@autocast({"cuda": "widest", "cpu": "full"})
 def grid_sampler(input, grid, interpolation_mode, padding_mode, align_corners):
     """`grid_sample` with the modes as numbers: 0 bilinear, 1 nearest, 2 bicubic; 0 zeros, 1 border, 2 reflection."""
     return _grid_sample(input, grid, INTERPOLATION[interpolation_mode], PADDING[padding_mode], align_corners)

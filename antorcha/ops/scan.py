@@ -8,6 +8,7 @@ from ..base import dtype as dt
 from ..graph.node import Static, dense, form, row_major
 from ..graph.node import view as make_view
 from . import pointwise as pw
+from .casts import FULL_ON_GPU
 from .extern import host_op, run
 from .numeric import largest
 from .record import Record, core, meta, normalize_dim, operator, widened
@@ -45,7 +46,7 @@ def _from_the_end(g, dim):
     return g.flip(dim).cumsum(dim).flip(dim) if g.dim() else g
 
 
-@operator(grad=dict(input=lambda g, dim: _from_the_end(g, dim)), inplace=True)
+@operator(autocast=FULL_ON_GPU, grad=dict(input=lambda g, dim: _from_the_end(g, dim)), inplace=True)
 def cumsum(input: Tensor, dim: int, *, dtype=None) -> Tensor:
     """The running sum along `dim`."""
     d = sum_dtype(input, dtype)
@@ -63,7 +64,7 @@ def _cumprod_grad(g, input, dim, result):
                     pw.where(first, _from_the_end(g * rest, dim), 0.0))
 
 
-@operator(grad=dict(input=lambda g, input, dim, result: _cumprod_grad(g, input, dim, result)), inplace=True)
+@operator(autocast=FULL_ON_GPU, grad=dict(input=lambda g, input, dim, result: _cumprod_grad(g, input, dim, result)), inplace=True)
 def cumprod(input: Tensor, dim: int, *, dtype=None) -> Tensor:
     """The running product along `dim`."""
     d = sum_dtype(input, dtype)

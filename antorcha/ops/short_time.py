@@ -6,6 +6,7 @@ Griffin and J. S. Lim, "Signal Estimation from Modified Short-Time Fourier Trans
 
 from __future__ import annotations
 
+from .casts import FULL_ON_CPU
 from .complex_numbers import view_as_real
 from .fft import functions
 from .padding import pad
@@ -39,7 +40,7 @@ def _frame(name, input, n_fft, hop_length, win_length, window):
     return hop, window
 
 
-@operator(out=False)
+@operator(autocast=FULL_ON_CPU, out=False)
 def stft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor = None, center=True, pad_mode="reflect",
          normalized=False, onesided=None, return_complex=None, align_to_window=None) -> Tensor:
     """The spectra of windows of `n_fft` samples every `hop_length` (n_fft // 4): (n,) to (frequencies, windows), (b, n) to (b,

@@ -9,6 +9,7 @@ from ..loops import math as lm
 from ..loops import special as ls
 from . import incomplete
 from . import pointwise as pw
+from .casts import FULL_ON_GPU
 from .extern import elementwise, host_op
 from .record import broadcast_shapes, core, everywhere, floating, operator, pointwise, result_dtype
 from .samples import Samples, unary
@@ -181,7 +182,8 @@ def erfc(input: Tensor) -> Tensor:
 
 
 @pointwise(
-    lm.erfinv, rule=floating, samples=unary(-0.9, 0.9), grad=dict(input=lambda g, result: g * (pw.exp(result * result) * (SQRT_PI / 2)))
+    lm.erfinv, autocast=FULL_ON_GPU, rule=floating, samples=unary(-0.9, 0.9),
+    grad=dict(input=lambda g, result: g * (pw.exp(result * result) * (SQRT_PI / 2)))
 )
 def erfinv(input: Tensor) -> Tensor:
     """The inverse of the error function."""

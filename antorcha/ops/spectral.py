@@ -15,6 +15,7 @@ from ..base import dtype as dt
 from ..base.errors import LinAlgError
 from . import lapack
 from . import pointwise as pw
+from .casts import FULL_ON_CPU
 from .extern import host_op, run
 from .linalg import check_matrix, check_same, common_batch, triangular
 from .parts import conj_, imag_, real_
@@ -95,7 +96,7 @@ def _qr_grad(g, A, complete, result):
     return triangular(R, total.mH, True, False).mH
 
 
-@operator(name="linalg_qr", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_qr", namespace="linalg")
 def linalg_qr(A: Tensor, mode="reduced"):
     """(Q, R) of A (..., m, n): orthonormal columns, upper triangular. `mode`: "reduced" (Q has min(m, n) columns), "complete"
     (m), or "r" (Q is empty, and there is no derivative)."""
@@ -123,14 +124,14 @@ def _without_derivative(R: Tensor):
     return R.clone()
 
 
-@operator()
+@operator(autocast=FULL_ON_CPU)
 def qr(input: Tensor, some=True):
     """(Q, R), as linalg.qr."""
     deprecated("torch.qr", "torch.linalg.qr(A, 'reduced' if some else 'complete')")
     return qr_t(*linalg_qr(input, "reduced" if some else "complete"))
 
 
-@operator()
+@operator(autocast=FULL_ON_CPU)
 def geqrf(input: Tensor):
     """(a, tau): R on and above the diagonal of a, below it the Householder vectors of Q, as LAPACK returns them. Has no
     derivative."""
@@ -201,7 +202,7 @@ def _check_driver(driver):
                            f"received {driver!r}")
 
 
-@operator(name="linalg_svd", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_svd", namespace="linalg")
 def linalg_svd(A: Tensor, full_matrices=True, *, driver=None):
     """(U, S, Vh) of A = U diag(S) Vh, S decreasing. `full_matrices`: U and Vh square; else only as many vectors as S has
     values."""
@@ -212,7 +213,7 @@ def linalg_svd(A: Tensor, full_matrices=True, *, driver=None):
     return linalg_svd_t(*found)
 
 
-@operator(name="linalg_svdvals", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_svdvals", namespace="linalg")
 def svdvals(A: Tensor, *, driver=None) -> Tensor:
     """The singular values, decreasing."""
     check_matrix("linalg.svd", A)
@@ -224,7 +225,7 @@ def svdvals(A: Tensor, *, driver=None) -> Tensor:
     return s
 
 
-@operator()
+@operator(autocast=FULL_ON_CPU)
 def svd(input: Tensor, some=True, compute_uv=True):
     """(U, S, V) of input = U diag(S) V^H; V is not the conjugate transpose that linalg.svd returns."""
     check_matrix("svd", input, "input")
@@ -274,7 +275,7 @@ def _triangle(UPLO) -> str:
     return UPLO.upper()
 
 
-@operator(name="linalg_eigh", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_eigh", namespace="linalg")
 def eigh(A: Tensor, UPLO="L"):
     """(eigenvalues, increasing; eigenvectors in columns) of Hermitian matrices, of which the lower ("L") or upper triangle is
     read."""
@@ -284,7 +285,7 @@ def eigh(A: Tensor, UPLO="L"):
     return eigh_t(values, vectors)
 
 
-@operator(name="linalg_eigvalsh", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_eigvalsh", namespace="linalg")
 def eigvalsh(A: Tensor, UPLO="L") -> Tensor:
     """The eigenvalues of Hermitian matrices, increasing."""
     check_matrix("linalg.eigh", A, square=True)
@@ -316,7 +317,7 @@ def _eig_grad(g, values, V):
     return solve_(V.mH, inner @ V.mH)[0]
 
 
-@operator(name="linalg_eig", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_eig", namespace="linalg")
 def eig(A: Tensor):
     """(eigenvalues, eigenvectors in columns), complex, of square matrices."""
     check_matrix("linalg.eig", A, square=True)
@@ -325,7 +326,7 @@ def eig(A: Tensor):
     return eig_t(values, vectors)
 
 
-@operator(name="linalg_eigvals", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_eigvals", namespace="linalg")
 def eigvals(A: Tensor) -> Tensor:
     """The eigenvalues of square matrices, complex."""
     check_matrix("linalg.eigvals", A, square=True)
@@ -405,13 +406,13 @@ def pinv(A: Tensor, rcond=None, hermitian=False, *, atol=None, rtol=None) -> Ten
     return inverse
 
 
-@operator()
+@operator(autocast=FULL_ON_CPU)
 def pinverse(input: Tensor, rcond=1e-15) -> Tensor:
     """The Moore-Penrose inverse, as linalg.pinv with rtol = rcond."""
     return pinv(input, rtol=rcond)
 
 
-@operator(name="linalg_matrix_rank", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_matrix_rank", namespace="linalg")
 def matrix_rank(A: Tensor, tol=None, hermitian=False, *, atol=None, rtol=None) -> Tensor:
     """How many singular values are above max(atol, rtol * largest); `tol` is an absolute tolerance."""
     check_matrix("linalg.matrix_rank", A, square=bool(hermitian))
@@ -452,7 +453,7 @@ def _lstsq_grad(g, A, B):
     return pinv_grad(g @ B.mH, A, pinv(A))
 
 
-@operator(name="linalg_lstsq", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_lstsq", namespace="linalg")
 def lstsq(A: Tensor, B: Tensor, rcond=None, *, driver=None):
     """(solution, residuals, rank, singular values): X of least ||A X - B|| and, among several, of least norm.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..base import dtype as dt
 from . import pointwise as pw
+from .casts import FULL_ON_CPU
 from .comparison import logical_xor
 from .extern import host_op, run
 from .joining import cat
@@ -65,13 +66,13 @@ def _between(rows, q, interpolation, skip_nan):
     return pw.lerp(below, above, 0.5 if interpolation == "midpoint" else place - low)
 
 
-@operator(out="exact")
+@operator(autocast=FULL_ON_CPU, out="exact")
 def quantile(input: Tensor, q: Tensor, dim=None, keepdim=False, *, interpolation="linear") -> Tensor:
     """The q-th quantiles (0 to 1) along `dim`, between two values by `interpolation`. Several q make a first dimension."""
     return _quantile("quantile", input, q, dim, keepdim, interpolation, False)
 
 
-@operator(out="exact")
+@operator(autocast=FULL_ON_CPU, out="exact")
 def nanquantile(input: Tensor, q: Tensor, dim=None, keepdim=False, *, interpolation="linear") -> Tensor:
     """`quantile` of the elements that are not NaN."""
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation, True)
@@ -209,7 +210,7 @@ def _frequency(name, w, count, kinds, kind_text):
     return w
 
 
-@operator(out=False)
+@operator(autocast="parts", out=False)
 def cov(input: Tensor, *, correction=1, fweights=None, aweights: Tensor = None) -> Tensor:
     """The covariance matrix of variables in rows, observations in columns, each counted `fweights` times and weighted by `aweights`."""
     if input.dim() > 2:
@@ -238,7 +239,7 @@ def cov(input: Tensor, *, correction=1, fweights=None, aweights: Tensor = None) 
     return out.squeeze()
 
 
-@operator(out=False)
+@operator(autocast="parts", out=False)
 def corrcoef(input: Tensor) -> Tensor:
     """The matrix of Pearson's correlation coefficients of variables in rows, observations in columns."""
     if input.dim() > 2:
@@ -352,14 +353,14 @@ def _trapezoids(name, y, x, dx, dim):
     return widths * heights, d
 
 
-@operator(out=False, method=False)
+@operator(autocast="parts", out=False, method=False)
 def trapezoid(y: Tensor, x: Tensor = None, *, dx=None, dim=-1) -> Tensor:
     """The integral along `dim` by the trapezoidal rule; samples are `dx` (1) apart or at `x`."""
     areas, d = _trapezoids("trapezoid", y, x, dx, dim)
     return areas.sum(d) / 2.0
 
 
-@operator(out=False, method=False)
+@operator(autocast="parts", out=False, method=False)
 def cumulative_trapezoid(y: Tensor, x: Tensor = None, *, dx=None, dim=-1) -> Tensor:
     """The running integral along `dim` by the trapezoidal rule."""
     areas, d = _trapezoids("cumulative_trapezoid", y, x, dx, dim)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ...base.errors import message
+from ...ops.casts import WIDEST_ON_GPU
 from ...ops.recall import recalled
 
 
-@recalled
+@recalled(autocast=WIDEST_ON_GPU)
 def bilinear(input1, input2, weight, bias=None):
     """x1 A x2 + b for each matrix A of `weight` (out, in1, in2): (..., in1) and (..., in2) to (..., out)."""
     out, first, second = weight.shape

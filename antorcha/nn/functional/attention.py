@@ -157,7 +157,7 @@ def _merged(attn_mask, key_padding_mask, batch: int, heads: int):
     return keys if attn_mask is None else attn_mask + keys
 
 
-@recalled
+@recalled(autocast="parts")
 def multi_head_attention_forward(
         query, key, value, embed_dim_to_check, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v, add_zero_attn, dropout_p,
         out_proj_weight, out_proj_bias, training=True, key_padding_mask=None, need_weights=True, attn_mask=None,

@@ -19,7 +19,7 @@ def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     return (a * b).sum(dim)
 
 
-@recalled
+@recalled(autocast="parts")
 def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
     """The p-norm of the difference, along the last dimension."""
     return (x1 - x2 + eps).norm(p, -1, keepdim)

@@ -296,7 +296,7 @@ class LinearCrossEntropyOptions:
             raise ValueError(f"acc_dtype must be a floating point dtype or None, got {self.acc_dtype!r}")
 
 
-@recalled
+@recalled(autocast="parts")
 def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean", ignore_index=None,
                          label_smoothing=0.0, options=None):
     """`cross_entropy` of the logits input (N, in) times linear_weight (C, ..., in) with classes (N, ...).
@@ -448,7 +448,7 @@ def poisson_nll_loss(input, target, log_input=True, full=False, size_average=Non
     return _reduced(loss, reduction, size_average, reduce)
 
 
-@recalled
+@recalled(autocast="parts")
 def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"):
     """The negative log-likelihood of normal numbers with the given means and variances (at least `eps`)."""
     var = var if isinstance(var, core.Tensor) else core.full(tuple(input.shape), var, input.dtype)
@@ -589,9 +589,9 @@ def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduct
     return _reduced(loss if input.dim() == 2 else loss.squeeze(0), reduction)
 
 
-@recalled
+@recalled(autocast="parts")
 def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
     """Binary cross-entropy of logits (N, C), averaged over the classes."""
     loss = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
     loss = loss if weight is None else loss * weight
-    return _reduced(loss.mean(-1), reduction, size_average, reduce)
+    return _reduced(loss.sum(-1) / loss.shape[-1], reduction, size_average, reduce)

@@ -76,7 +76,7 @@ def _times(x, weight):
     return x if weight is None else x * weight
 
 
-@operator(method=False)
+@operator(autocast=FULL_ON_GPU, method=False)
 def native_layer_norm(input: Tensor, normalized_shape, weight: Tensor, bias: Tensor, eps):
     """(layer_norm, mean, 1 / sqrt(variance + eps)). No derivative goes through the moments."""
     out = layer_norm(input, normalized_shape, weight, bias, eps)
@@ -301,7 +301,7 @@ def native_group_norm(input: Tensor, weight: Tensor, bias: Tensor, N, C, HxW, gr
     return out, mean.squeeze(2), (variance + eps).rsqrt().squeeze(2)
 
 
-@recalled
+@recalled(autocast="parts")
 def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     """Each element divided by (k + alpha * mean of squares over `size` neighbouring channels)^beta. Krizhevsky et al., 2012."""
     if input.dim() < 3:
@@ -312,7 +312,7 @@ def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     return input / (means.transpose(1, -1) * alpha + k) ** beta
 
 
-@recalled
+@recalled(autocast="parts")
 def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
     """x / max(norm(x), eps) along `dim`."""
     return div(input, input.norm(p, dim, True).clamp_min(eps).expand(input.shape), out=out)

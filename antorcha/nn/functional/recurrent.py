@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...base.grad_mode import mode as modes
+from ...ops.casts import ONE_ON_GPU, autocast
 from ...ops.contraction import linear
 from ...ops.joining import cat, stack
 from ...ops.pointwise import sigmoid_backward, tanh_backward, where
@@ -155,25 +156,25 @@ def cell(mode, x, state, w_ih, w_hh, b_ih, b_hh, product=linear) -> tuple:
     return recurrence(projected.unsqueeze(0), state[0], *(state[1:] or (None,)), w_hh, b_hh, mode, False)[:len(state)]
 
 
-@recalled
+@recalled(autocast=ONE_ON_GPU)
 def rnn_tanh_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """tanh(W_ih x + b_ih + W_hh h + b_hh)."""
     return cell("RNN_TANH", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
 
 
-@recalled
+@recalled(autocast=ONE_ON_GPU)
 def rnn_relu_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """relu(W_ih x + b_ih + W_hh h + b_hh)."""
     return cell("RNN_RELU", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
 
 
-@recalled
+@recalled(autocast=ONE_ON_GPU)
 def lstm_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """(h', c') from x and (h, c); the weights hold the gates i, f, g, o. Hochreiter and Schmidhuber, 1997."""
     return cell("LSTM", input, tuple(hx), w_ih, w_hh, b_ih, b_hh)
 
 
-@recalled
+@recalled(autocast=ONE_ON_GPU)
 def gru_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """h' from x and h; the weights hold the gates r, z, n. Cho et al., 2014."""
     return cell("GRU", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
@@ -222,6 +223,12 @@ def run(mode, x, states, weights, directions: int, bias: bool, dropout: float, b
     for an LSTM; `dropout`: the probability, applied between layers; `batch_sizes`: of packed input; `product(x, weight, bias)`: how
     weights are applied.
     """
+    layers = _lstm_layers if mode == "LSTM" else _layers
+    return layers(mode, x, states, weights, directions, bias, dropout, batch_first, batch_sizes, product)
+
+
+@autocast(ONE_ON_GPU)
+def _layers(mode, x, states, weights, directions, bias, dropout, batch_first, batch_sizes, product):
     from . import dropout as drop
     sizes = None if batch_sizes is None else batch_sizes.tolist()
     if batch_first and sizes is None:
@@ -243,3 +250,6 @@ def run(mode, x, states, weights, directions: int, bias: bool, dropout: float, b
         x = x.transpose(0, 1)
     last = tuple([stack(list(s), 0) for s in zip(*finals)])
     return x, last if pair else last[0]
+
+
+_lstm_layers = autocast("lower")(_layers.__wrapped__)      # PyTorch has one function for them on the CPU, too

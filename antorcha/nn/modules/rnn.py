@@ -7,6 +7,7 @@ import warnings
 
 import antorcha as torch
 
+from ...base.grad_mode import mode as modes
 from ...ops.contraction import linear
 from .. import functional as F
 from .. import init
@@ -96,7 +97,7 @@ class RNNBase(Module):
     def check_input(self, input, batch_sizes):
         """The last dimension is `input_size`."""
         expected = 3 if batch_sizes is None else 2
-        if input.dtype != self.input_dtype:
+        if input.dtype != self.input_dtype and modes.autocast is None:
             raise ValueError(f"RNN input dtype ({input.dtype}) does not match weight dtype ({self.input_dtype}). "
                              f"Convert input: input.to({self.input_dtype}), or convert model: model.to({input.dtype})")
         if input.dim() != expected:

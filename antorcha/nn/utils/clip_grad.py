@@ -21,7 +21,7 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
     return total
 
 
-@recalled
+@recalled(autocast="parts")
 def _norm(tensors: list, order: float):
     if order == math.inf:
         return torch.stack([t.abs().max() for t in tensors]).max()
@@ -46,7 +46,7 @@ def clip_grads_with_norm_(parameters, max_norm, total_norm, foreach=None):
         _scale([p.grad for p in parameters if p.grad is not None], float(max_norm), total_norm)
 
 
-@recalled
+@recalled(autocast="parts")
 def _scale(grads: list, max_norm: float, total) -> None:
     factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
     for g in grads:
