@@ -90,15 +90,22 @@ def unfold(nodes: list) -> None:
         nodes[k:k + 1] = nodes[k].unfolded()
 
 
-def frame(nodes: list) -> None:
-    """Unfold blocks whose nodes may have to read through windows."""
-    for k in reversed([k for k, n in enumerate(nodes) if type(n) is Block and n.form.apart and any(map(window.moves, n.form.apart))]):
-        nodes[k:k + 1] = nodes[k].unfolded()
-
-
 def seen(nodes: list) -> list[Node]:
-    """The nodes of a recording that are made."""
-    return [m for n in nodes for m in (n.made if type(n) is Block else (n,))]
+    """The nodes of a recording that are made. Blocks whose nodes may have to read through windows are unfolded first."""
+    made: list[Node] = []
+    apart = []
+    for k, n in enumerate(nodes):
+        if type(n) is not Block:
+            made.append(n)
+            continue
+        made += n.made
+        if n.form.apart and any(map(window.moves, n.form.apart)):
+            apart.append(k)
+    if not apart:
+        return made
+    for k in reversed(apart):
+        nodes[k:k + 1] = nodes[k].unfolded()
+    return seen(nodes)
 
 
 def numbers(nodes: list) -> list:

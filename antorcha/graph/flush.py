@@ -77,7 +77,6 @@ def flush(nodes: list, timed: bool = False, device: str = "cpu", wanted=ALL, bes
 
 def _run_folded(nodes: list, timed: bool, device: str, wanted) -> tuple | None:
     """Run the plan of a recording with blocks; where there is none, (its key, the places of its nodes)."""
-    block.frame(nodes)
     made = block.seen(nodes)
     key, leaves, numbers = identify(nodes, made)
     key = (device, key)
