@@ -70,12 +70,21 @@ def test_long_bodies_are_computed_row_by_row(target):
     assert not any("rest" in k["program"].text() for run in recorder.runs.values() for k in run.plan.kernels())
 
 
-def test_sums_are_taken_in_the_order_of_the_rows():
+def test_rows_computed_together_are_added_up_before_they_are_added():
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((79, 100), np.float32)) + 0
-    expected = np.zeros(100, np.float32)
-    for row in x.numpy():
+    expected, rows = np.zeros(100, np.float32), x.numpy()
+    for k in range(0, 76, AT_ONCE):
+        expected += (rows[k] + rows[k + 1]) + (rows[k + 2] + rows[k + 3])
+    for row in rows[76:]:
         expected += row
     assert (x + 0).sum(0).numpy().tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("rows, columns, bound", [(16000, 64, 2e-5), (16000, 300, 2e-5), (4096, 1024, 8e-6)])
+def test_sums_of_many_rows_keep_their_digits(rows, columns, bound, target):
+    """Mean errors; one row after the other, they would be twice as large."""
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((rows, columns), np.float32))
+    assert np.abs(x.sum(0).numpy() - x.numpy().astype(np.float64).sum(0)).mean() < bound
 
 
 def test_a_sum_is_loaded_and_stored_once_for_all_rows_at_once():

@@ -10,6 +10,7 @@ from .writer import Call, Writer, combined, decode, identity
 BLOCK = 8192        # elements of a parallel iteration
 COLUMNS = 2048      # columns of a parallel iteration: their sums take a quarter of a first level cache
 SHORT = 512         # rows of fewer elements are computed several in turn; partial results are added up so many columns at a time
+ROUNDS = 32         # in which partial results are halved in number, of 2**32 at most
 NARROW = 128        # loops of fewer elements are marked "short" or "whole"
 LANES = 16          # 32-bit numbers in the widest vectors
 
@@ -141,11 +142,15 @@ def finish(lowering, group, n, buffer, count: int, columns: int, outer: int) -> 
     blocks = (width + ir.integer(SHORT - 1)) / size
     o, b = (p / blocks, ir.rem(p, blocks)) if outer > 1 else (ir.integer(0), p)
     here = b * size + i
-    first = o * extent * width + here
     inner = ir.minimum(width - b * size, size)
-    add = ir.store(slot, first, combined(n.op.combine, ir.load(slot, first, d), ir.load(slot, first + (c + ir.integer(1)) * width, d)))
-    body = [ir.loop("c", "serial", extent - ir.integer(1), ir.loop("i", "vector", inner, add)),
-            ir.loop("j", "vector", inner, _copy(w, slot, out, n, d, o, b, size, extent, width))]
+    body = []
+    left = w.variable("left", "n", extent, body)        # of the partial results: the second half is added to the first, again and again
+    half = (left + ir.integer(1)) / ir.integer(2)
+    first, second = ((o * extent + k) * width + here for k in (c, c + half))
+    add = ir.store(slot, first, combined(n.op.combine, ir.load(slot, first, d), ir.load(slot, second, d)))
+    body += [ir.loop("r", "serial", w.extent("rounds", ROUNDS),
+                     ir.loop("c", "serial", left - half, ir.loop("i", "vector", inner, add)), ir.update(left.attr, half)),
+             ir.loop("j", "vector", inner, _copy(w, slot, out, n, d, o, b, size, extent, width))]
     return w.finish([ir.loop("p", "parallel", blocks * w.extent("outer", outer), *body)], group)
 
 

@@ -2,8 +2,8 @@
 
 A loop over a short row is over before the processor is busy: its sums wait for each other, and what is added up over the rows is read from
 memory and written back for each of them. So `AT_ONCE` rows are computed together: each statement of a row's body is written for all of
-them, their loops become one, and a sum over the rows takes in all of them between one load and one store. Every sum is taken in the same
-order as before.
+them, their loops become one, and a sum over the rows takes in all of them between one load and one store, as their own sum: what is
+rounded to the digits of the whole is one addition in `AT_ONCE`.
 """
 
 from __future__ import annotations
@@ -91,14 +91,30 @@ def _sum(copies: tuple) -> ir.Op:
     """Stores to one place of what is there with something added, as one."""
     slot, place = copies[0].attr, copies[0].args[0]
     total = copies[0].args[1]
+    if all(_adds(s, slot, place) for s in copies):
+        terms = [s.args[1].args[1] for s in copies]
+        while len(terms) > 1:
+            terms = [ir.Op(total.kind, total.dtype, pair, total.attr) for pair in zip(terms[::2], terms[1::2])]
+        return ir.store(slot, place, ir.Op(total.kind, total.dtype, (total.args[0], *terms), total.attr))
     for s in copies[1:]:
         total = _put(s.args[1], slot, place, total, {})
     return ir.store(slot, place, total)
 
 
+def _adds(store: ir.Op, slot: int, place: ir.Op) -> bool:
+    """Whether it stores the sum (the product, the largest) of what is there and of something that does not ask what is there."""
+    op = store.args[1]
+    return op.kind in ("add", "mul", "min", "max") and _is_there(op.args[0], slot, place) and not any(
+        _is_there(a, slot, place) for a in ir.walk(op.args[1]))
+
+
+def _is_there(op: ir.Op, slot: int, place: ir.Op) -> bool:
+    return op.kind == "load" and op.attr == slot and op.args[0] is place
+
+
 def _put(op: ir.Op, slot: int, place: ir.Op, now: ir.Op, memo: dict) -> ir.Op:
     """An expression in which what is loaded from a place is `now`."""
-    if op.kind == "load" and op.attr == slot and op.args[0] is place:
+    if _is_there(op, slot, place):
         return now
     found = memo.get(id(op))
     if found is None:
