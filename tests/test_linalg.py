@@ -131,6 +131,8 @@ def test_functions_of_matrices():
     close(L.multi_dot(chain), np.linalg.multi_dot([x.numpy() for x in chain]))
     between = [chain[0][0], *chain[1:], chain[3][0]]
     close(L.multi_dot(between), np.linalg.multi_dot([x.numpy() for x in between]))
+    three = [matrix(3, 3, seed=n).to(torch.bfloat16) for n in range(3)]
+    assert L.multi_dot(three).tolist() == (three[0] @ three[1] @ three[2]).tolist() != (three[0] @ (three[1] @ three[2])).tolist()
     T = matrix(2, 3, 6, seed=4)
     close(L.tensorinv(T), np.linalg.tensorinv(T.numpy()))
     close(L.tensorsolve(T, T[..., 0]), np.linalg.tensorsolve(T.numpy(), T[..., 0].numpy()))

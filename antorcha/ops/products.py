@@ -104,14 +104,14 @@ def _chain(matrices, first, last, split):
 
 def _best_splits(sizes) -> dict:
     """(first, last) -> where to split the product so that fewest multiplications are done; matrix i has sizes[i] rows, sizes[i
-    + 1] columns."""
+    + 1] columns. Of equal splits it is PyTorch's, since results are rounded otherwise: the first, but of three matrices (AB)C."""
     count = len(sizes) - 1
     cost, split = {(i, i): 0 for i in range(count)}, {}
     for length in range(1, count):
         for i in range(count - length):
             j = i + length
             options = [(cost[i, k] + cost[k + 1, j] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j)]
-            cost[i, j], split[i, j] = min(options)
+            cost[i, j], split[i, j] = min(options, key=lambda option: (option[0], -option[1] if count == 3 else option[1]))
     return split
 
 
