@@ -355,7 +355,7 @@ _FROM = {
             "feature_alpha_dropout", "feature_dropout", "group_norm", "gru", "hinge_embedding_loss", "instance_norm", "kl_div",
             "adaptive_max_pool1d", "alpha_dropout_", "feature_alpha_dropout_", "feature_dropout_", "native_dropout", "native_norm",
             "norm_except_dim", "embedding_renorm_",
-            "layer_norm", "lstm", "margin_ranking_loss", "pairwise_distance", "pdist", "poisson_nll_loss", "prelu", "relu_",
+            "layer_norm", "lstm", "margin_ranking_loss", "pairwise_distance", "pdist", "poisson_nll_loss", "relu_",
             "rms_norm", "rnn_relu", "rnn_tanh", "rrelu", "rrelu_", "selu", "selu_", "threshold", "threshold_", "triplet_margin_loss",
         ],
         ".layers",

@@ -15,7 +15,6 @@ from .nn.functional import (  # noqa: F401
     feature_dropout,
     pairwise_distance,
     pdist,
-    prelu,
     relu_,
     rms_norm,
     rrelu,

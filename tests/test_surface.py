@@ -27,6 +27,15 @@ def test_functions_of_layers_are_no_methods_but_operators():
     assert torch.selu_(x) is x and torch.threshold(x, 0.0, 5.0).tolist() == [5.0, x[1].item()]
 
 
+def test_older_methods_of_tensors():
+    torch = antorcha
+    x = torch.arange(6.0) - 3
+    assert x.prelu(torch.tensor(0.5)).tolist() == torch.prelu(x, torch.tensor(0.5)).tolist() == [-1.5, -1.0, -0.5, 0.0, 1.0, 2.0]
+    with pytest.warns(UserWarning, match="resize"):
+        assert x.resize(2, 3).shape == x.resize_as(torch.ones(2, 3)).shape == (2, 3)
+    assert repr(x[:1].clone().storage()).endswith("TypedStorage(dtype=torch.float32, device=cpu) of size 1]")
+
+
 @pytest.mark.parametrize("index, name", {
     "0": "Select", "0, 0": "Select", "1:, 0": "Select", ":, 0": "Select", "..., 0": "Select", "0, 1:": "Slice", "::2": "Slice",
     ":": "Slice", "None": "Unsqueeze", ":, None": "Unsqueeze", "...": "Alias", "()": "Alias", "[0, 1]": "Index"}.items())

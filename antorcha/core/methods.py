@@ -12,7 +12,7 @@ from ..base.formats import preserve_format
 from ..graph import tape
 from ..graph.node import dense
 from ..ops import factory, placement
-from ..ops.recall import warn_once
+from ..ops.recall import deprecated, warn_once
 from ..ops.record import core, rounded
 from ..ops.strides import of_format, suggested
 from ..ops.view import given_size
@@ -282,6 +282,18 @@ def fill_diagonal_(self, fill_value, wrap=False):
     return self
 
 
+def resize(self, *sizes):
+    """`reshape` to as many elements; deprecated."""
+    deprecated("non-inplace resize", "reshape, or resize_ to change the number of elements")
+    return self.reshape(*sizes)
+
+
+def resize_as(self, tensor):
+    """`reshape` to the shape of another tensor with as many elements; deprecated."""
+    deprecated("non-inplace resize_as", "reshape")
+    return self.reshape(tensor.shape)
+
+
 def resize_as_(self, the_template, *, memory_format=None):
     """`resize_` to the shape of another tensor; with preserve_format, to its memory format too."""
     if memory_format is preserve_format:
@@ -360,6 +372,8 @@ METHODS = [
     is_distributed,
     storage_type,
     fill_diagonal_,
+    resize,
+    resize_as,
     resize_as_,
     module_load,
     index,

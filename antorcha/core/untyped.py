@@ -134,9 +134,9 @@ class _Elements:
         return hash(id(self.cell))
 
     def __repr__(self) -> str:
-        kind = type(self).__name__
         lines = "\n".join(f" {x}" for x in self.tolist())
-        return f"{lines}\n[torch.storage.{kind}(device=cpu) of size {len(self)}]"
+        of = f"dtype={self.dtype}, " if isinstance(self, TypedStorage) else ""
+        return f"{lines}\n[torch.storage.{type(self).__name__}({of}device=cpu) of size {len(self)}]"
 
 
 class UntypedStorage(_Elements):

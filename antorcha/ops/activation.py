@@ -177,3 +177,21 @@ def softshrink(input: Tensor, lambd=0.5) -> Tensor:
            grad=dict(input=lambda g, input, threshold: where(input > threshold, g, 0.0)))
 def threshold(input: Tensor, threshold, value) -> Tensor:
     """x above the threshold, else value."""
+
+
+@operator(autocast="lower", title="PreluKernel", out=False)
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """x where positive, else weight * x; one weight, or one for each channel."""
+    if input.dtype is not weight.dtype:
+        raise RuntimeError(f"prelu: Type promoting not supported. Got {input.dtype} and {weight.dtype}. Convert one of them.")
+    if weight.numel() != 1:
+        if not input.dim():
+            raise RuntimeError("Not allow zero-dim input tensor with more than one weight")
+        channels = input.shape[1] if input.dim() > 1 else 1
+        if channels != weight.numel():
+            raise RuntimeError(f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {weight.numel()} and "
+                               f"channel size = {channels}.")
+    if weight.dim() > 1:
+        raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.dim()}")
+    weight = weight.reshape((1, -1) + (1,) * (input.dim() - 2)) if input.dim() > 1 else weight.reshape(()) if not input.dim() else weight
+    return where(input > 0, input, input * weight)

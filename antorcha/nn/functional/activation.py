@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ...base import dtype as dt
 from ...ops import random
-from ...ops.activation import celu, elu, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, relu, relu6, selu, silu, threshold
+from ...ops.activation import celu, elu, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, prelu, relu, relu6, selu, silu, threshold  # noqa: F401
 from ...ops.derivative import titled
-from ...ops.pointwise import where
 from ...ops.recall import recalled, warn
 from ...ops.record import check_tensor, core
 from ...ops.reduction import log_softmax as _log_softmax
@@ -95,25 +94,6 @@ def tanhshrink(input):
 def softsign(input):
     """x / (1 + |x|)."""
     return input / (1 + input.abs())
-
-
-@recalled(autocast="lower")
-@titled("PreluKernel")
-def prelu(input, weight):
-    """x where positive, else weight * x; one weight, or one for each channel."""
-    if input.dtype is not weight.dtype:
-        raise RuntimeError(f"prelu: Type promoting not supported. Got {input.dtype} and {weight.dtype}. Convert one of them.")
-    if weight.numel() != 1:
-        if not input.dim():
-            raise RuntimeError("Not allow zero-dim input tensor with more than one weight")
-        channels = input.shape[1] if input.dim() > 1 else 1
-        if channels != weight.numel():
-            raise RuntimeError(f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {weight.numel()} and "
-                               f"channel size = {channels}.")
-    if weight.dim() > 1:
-        raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.dim()}")
-    weight = weight.reshape((1, -1) + (1,) * (input.dim() - 2)) if input.dim() > 1 else weight.reshape(()) if not input.dim() else weight
-    return where(input > 0, input, input * weight)
 
 
 @recalled

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ...base.grad_mode import mode as modes
 from ...ops.casts import ONE_ON_GPU, autocast
 from ...ops.contraction import linear
+from ...ops.derivative import titled
 from ...ops.joining import cat, stack
 from ...ops.pointwise import sigmoid_backward, tanh_backward, where
 from ...ops.recall import recalled
@@ -157,24 +158,28 @@ def cell(mode, x, state, w_ih, w_hh, b_ih, b_hh, product=linear) -> tuple:
 
 
 @recalled(autocast=ONE_ON_GPU)
+@titled("Tanh")
 def rnn_tanh_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """tanh(W_ih x + b_ih + W_hh h + b_hh)."""
     return cell("RNN_TANH", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
 
 
 @recalled(autocast=ONE_ON_GPU)
+@titled("Relu")
 def rnn_relu_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """relu(W_ih x + b_ih + W_hh h + b_hh)."""
     return cell("RNN_RELU", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
 
 
 @recalled(autocast=ONE_ON_GPU)
+@titled("Mul")
 def lstm_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """(h', c') from x and (h, c); the weights hold the gates i, f, g, o. Hochreiter and Schmidhuber, 1997."""
     return cell("LSTM", input, tuple(hx), w_ih, w_hh, b_ih, b_hh)
 
 
 @recalled(autocast=ONE_ON_GPU)
+@titled("Add")
 def gru_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
     """h' from x and h; the weights hold the gates r, z, n. Cho et al., 2014."""
     return cell("GRU", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
