@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from contextlib import contextmanager
 from functools import partial
+from itertools import accumulate, pairwise
 from sys import getrefcount
 
 from ..base import config
@@ -16,14 +17,38 @@ from ..loops import template
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
 from ..runtime import flight
-from . import block, chain, family, tape, window
+from . import block, chain, family, repeats, tape, window
 from .fuse import Fusion
-from .node import Lanes, Node, counted, leaf_form, uses, verify
+from .node import Lanes, Node, alike, counted, leaf_form, uses, verify
 from .tape import ALL
 
-PLANS = 256     # plans kept
-_plans: dict = {}
-_folded: dict = {}      # plans of recordings with blocks
+STEPS = 1 << 16     # of the plans kept: a thousand of pieces or small models, fifty of large ones
+
+
+class _Kept(dict):
+    """Plans by the keys of recordings. Where they have too many steps, those go which have not been used for longest."""
+
+    steps = 0
+
+    def keep(self, key: tuple, plan, steps: int) -> None:
+        _use(plan)
+        plan.weight = steps
+        self[key] = plan
+        self.steps += steps
+        if self.steps > STEPS:
+            for old, known in sorted(self.items(), key=lambda item: item[1].used)[:-1]:
+                del self[old]
+                self.steps -= known.weight
+                if self.steps <= STEPS * 3 // 4:
+                    break
+
+    def clear(self) -> None:
+        super().clear()
+        self.steps = 0
+
+
+_plans = _Kept()
+_folded = _Kept()       # plans of recordings with blocks
 _last: list = [None]
 counters = {"hits": 0, "made": 0, "resized": 0}
 
@@ -38,6 +63,7 @@ def clear() -> None:
     _plans.clear()
     _folded.clear()
     family.clear()
+    repeats.clear()
     template.clear()
 
 
@@ -54,25 +80,39 @@ def flush(nodes: list, timed: bool = False, device: str = "cpu", wanted=ALL, bes
             if folding is None:
                 return
             block.unfold(nodes)
-        key, leaves, numbers = identify(nodes, nodes)
-        key = (device, key)
-        plan = _plans.get(key)
-        number = None if wanted in (ALL, None) else wanted.index
-        if plan is None:
-            counters["made"] += 1
-            with _no_collection():
-                plan = _plan(nodes, leaves, key[1], device, number)
-            _keep(_plans, key, plan)
-        else:
-            counters["hits"] += 1
-        if folding is not None:
-            _keep(_folded, folding[0], block.Folded(plan, folding[1]))
-        _use(plan)
-        if beside and plan.alone:
-            plan.run_alone(nodes, leaves, numbers)
-            return
+        plan = _compute(nodes, timed, device, wanted, beside)
+        if folding is not None and plan is not None:
+            _folded.keep(folding[0], block.Folded(plan, folding[1]), len(plan.steps))
+
+
+def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=ALL, beside: bool = False,
+             piece: bool = False) -> Plan | None:
+    """As `flush`, for nodes that are all made. Gives the plan for them if there is one; `piece`: what is recorded behind them refers to
+    them, too."""
+    key, leaves, numbers = identify(nodes, nodes)
+    key = (device, referred(key, nodes, leaves) if piece else key)
+    plan = _plans.get(key)
+    number = None if wanted in (ALL, None) else wanted.index
+    if plan is None:
+        if device == "cpu" and config.fuse and not (timed or beside or piece) and tape.state.watch is None:
+            lengths = repeats.pieces(nodes, key)
+            if lengths:
+                del leaves, numbers     # references are counted
+                _in_pieces(nodes, lengths, wanted, number)
+                return None
+        counters["made"] += 1
+        with _no_collection():
+            plan = _plan(nodes, leaves, key[1], device, number)
+        _plans.keep(key, plan, len(plan.steps))
+    else:
+        counters["hits"] += 1
+    _use(plan)
+    if beside and plan.alone:
+        plan.run_alone(nodes, leaves, numbers)
+    else:
         plan.run(nodes, leaves, numbers, timed, -1 if wanted is None else number)
         _last[0] = plan
+    return plan
 
 
 def _run_folded(nodes: list, timed: bool, device: str, wanted) -> tuple | None:
@@ -92,15 +132,26 @@ def _run_folded(nodes: list, timed: bool, device: str, wanted) -> tuple | None:
     return None
 
 
-def _keep(plans: dict, key: tuple, plan) -> None:
-    if len(plans) >= PLANS:
-        del plans[min(plans.items(), key=lambda item: item[1].used)[0]]
-    plans[key] = plan
-    _use(plan)
-
-
 def _use(plan) -> None:
     plan.used = counters["hits"] + counters["made"]     # noted here, since a key is long and takes time to be looked up
+
+
+def _in_pieces(nodes: list[Node], lengths: list[int], wanted, number: int | None) -> None:
+    """Compute a recording piece by piece, of which the one with node `number` is the last that is waited for, if only that is `wanted`.
+    What an error leaves undone is in `nodes` again."""
+    bounds = list(accumulate(lengths, initial=0))
+    parts = [nodes[a:b] for a, b in pairwise(bounds)]
+    try:
+        nodes.clear()
+        for part, end in zip(parts, bounds[1:]):
+            needed = ALL if wanted is ALL or number is not None and end <= number else wanted if number is not None else None
+            if needed is wanted is not ALL:
+                number = None       # what follows is for later
+            _compute(part, wanted=needed, piece=True)
+            part.clear()
+    except BaseException:
+        nodes[:] = [n for part in parts for n in part]
+        raise
 
 
 def _plan(nodes: list[Node], leaves: list[Node], key: tuple, device: str, wanted: int | None) -> Plan:
@@ -204,6 +255,15 @@ def fates(nodes: list[Node], leaves: list[Node], key: tuple) -> tuple[list[bool]
     shared = counted(of_buffers, [1] * len(leaves))
     dying = [k for k, n in enumerate(leaves) if not (wanted[k] or shared[k] or n.buffer.exported)]
     return live, dying
+
+
+def referred(key: tuple, nodes: list[Node], leaves: list[Node]) -> tuple:
+    """The key of a recording in which it counts only whether there are other references than its own: what is recorded behind a piece
+    refers to its values and leaves, the more often the earlier the piece is."""
+    *first, references, sources, forms, of_leaves, of_buffers, exported = key
+    count = uses(nodes, leaves)
+    return (*first, alike(references, [count[n] - 1 for n in nodes]), sources, forms, alike(of_leaves, [count[n] - 1 for n in leaves]),
+            alike(of_buffers, [1] * len(leaves)), exported)
 
 
 def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[int], device: str = "cpu",

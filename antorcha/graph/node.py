@@ -156,6 +156,11 @@ def counted(references, known: list[int]) -> list[bool]:
     return [n > _IN_A_LIST + k for n, k in zip(references, known)]
 
 
+def alike(references, known: list[int]) -> tuple[int, ...]:
+    """Counts that tell the same (`counted`) as these, equal for one other reference and for many."""
+    return tuple([min(n, _IN_A_LIST + k + 1) for n, k in zip(references, known)])
+
+
 def uses(nodes: list[Node], leaves=()) -> dict[Node, int]:
     """How many references to each node the recording has itself, the keys of this table among them, lists of nodes not."""
     count = dict.fromkeys([*nodes, *leaves], 1)

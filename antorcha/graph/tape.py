@@ -87,26 +87,33 @@ def flush(wanted=ALL) -> None:
     with computing:
         if wanted is not ALL and wanted is not None and wanted.buffer is not None:
             return          # another thread was quicker
-        state.backwards = state.unsure = False
-        if state.vmap is not None:
-            state.vmap.rewrite()
-        if wanted is ALL:
-            flight.finish()
-        if not nodes:
-            return
-        if state.watch is not None:
-            state.watch.flushed()
-        if state.devices:
-            _flush_devices()
-            return
-        wanted = ALL if watchers else wanted
         try:
-            _execute(nodes.copy(), "cpu", wanted)
-        except OutOfMemoryError:
-            needed = _needed(wanted)
-            if len(needed) in (0, len(nodes)):
-                raise
-            _execute(needed, "cpu", wanted)     # the value asked for may yet fit
+            _flush(wanted)
+        finally:
+            state.backwards = False
+
+
+def _flush(wanted) -> None:
+    state.unsure = False
+    if state.vmap is not None:
+        state.vmap.rewrite()
+    if wanted is ALL:
+        flight.finish()
+    if not nodes:
+        return
+    if state.watch is not None:
+        state.watch.flushed()
+    if state.devices:
+        _flush_devices()
+        return
+    wanted = ALL if watchers else wanted
+    try:
+        _execute(nodes.copy(), "cpu", wanted)
+    except OutOfMemoryError:
+        needed = _needed(wanted)
+        if len(needed) in (0, len(nodes)):
+            raise
+        _execute(needed, "cpu", wanted)     # the value asked for may yet fit
 
 
 def flush_part(pending: list[Node]) -> None:
