@@ -66,6 +66,7 @@ NAMES = {
     "Addmm0": lambda t, x: t.nn.functional.linear(x, x, x[:, 0]),
     "View0": lambda t, x: t.nn.functional.linear(x[None], x, x[:, 0].contiguous()),
     "NllLoss0": lambda t, x: t.nn.functional.cross_entropy(x, t.tensor([0, 1])),
+    "NllLoss0 by name": lambda t, x: t.nn.functional.nll_loss(x, target=t.tensor([0, 1]), reduction="sum"),
     "SmoothL1Loss0": lambda t, x: t.nn.functional.smooth_l1_loss(x, x + 1),
     "MaxPool2DWithIndices0": lambda t, x: t.nn.functional.max_pool2d(x[None], 2),
     "UpsampleNearest2D0": lambda t, x: t.nn.functional.interpolate(x[None, None], scale_factor=2),

@@ -170,7 +170,7 @@ def _no_class(classes: int, found: int) -> Exception:
     return IndexError(message("nll_loss", f"classes in [0, {classes})", str(found), f"Target {found} is out of bounds."))
 
 
-def _of_classes_title(input, *arguments) -> str:
+def _of_classes_title(input, *arguments, **given) -> str:
     return "NllLoss2D" if input.dim() > 2 else "NllLoss"
 
 
