@@ -50,8 +50,8 @@ def test_torch_is_antorcha(script):
 
 
 @pytest.mark.parametrize("statement, error, name", [
-    ("torch.lobpcg", "AttributeError", "torch.lobpcg"),
-    ("from torch import lobpcg", "ImportError", "torch.lobpcg"),
+    ("torch.package", "AttributeError", "torch.package"),
+    ("from torch import package", "ImportError", "torch.package"),
     ("from torch.nn.functional import scaled_grouped_mm", "ImportError", "torch.nn.functional.scaled_grouped_mm"),
     ("import torch.export", "ImportError", "torch.export"),
     ("torch.zeros(2).sparse_resize_", "AttributeError", "torch.Tensor.sparse_resize_"),

@@ -66,7 +66,8 @@ def test_a_step_of_gpt2_in_its_size(gpus, monkeypatch):
     chains = [k["kernel"] for k in kernels if k["kind"] == "chain"]
     assert len(chains) >= 24 and not any(kernel.scratch for kernel in chains)
     assert not [n for k in kernels for n in k["nodes"] if n[4] and n[2][-2:] == (1024, 1024) and len(n[2]) > 2]
-    assert sum(len(plan.kernels()) > 300 for plan in plans) <= 3 < library.names().count("cuGraphLaunch") + 4
+    # the first step, with the optimiser's state, and twice until all that comes again is known
+    assert sum(len(plan.kernels()) > 300 for plan in plans) <= 4 < library.names().count("cuGraphLaunch") + 5
 
 
 def test_one_command_runs_everything(tmp_path):

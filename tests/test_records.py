@@ -46,6 +46,7 @@ OWN = {
     "native_group_norm": lambda t: [t(2, 4, 3), t(4), t(4), 2, 4, 3, 2, 1e-5],
     "native_layer_norm": lambda t: [t(3, 4), (4,), t(4), t(4), 1e-5],
     "ormqr": lambda t: [t(4, 3), t(3), t(4, 2)],
+    "prelu": lambda t: [t(3, 4) - 0.5, t(4)],
     "put": lambda t: [t(3, 4), torch.tensor(ROWS), t(3), True],
     "repeat_interleave": lambda t: [t(3, 4), torch.tensor(ROWS), 0],
     "roll": lambda t: [t(3, 4), 1, 1],
