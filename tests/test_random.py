@@ -175,3 +175,10 @@ def test_gamma_numbers_are_those_of_the_method_step_by_step(seed):
     np.testing.assert_allclose(found[:-1], [one(a) for a in concentrations[:-1].tolist()], rtol=1e-12)
     one(1.0)    # what the number for a concentration of 0 has taken
     assert generator.random() == other.random() and generator.single_normals(1) == other.single_normals(1)
+
+
+def test_single_numbers_are_drawn():
+    one, nought = torch.ones(()), torch.zeros(())
+    for draw in (lambda: torch.normal(nought, one), lambda: torch.normal(nought, 1.0), lambda: torch.normal(0.0, one),
+                 lambda: torch.distributions.Normal(0.0, 1.0).sample(), lambda: torch.randn(()), lambda: torch.rand([])):
+        assert draw().shape == ()

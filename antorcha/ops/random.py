@@ -236,7 +236,7 @@ def normal(mean, std=None, size=None, *, generator=None, out=None, dtype=None, d
         raise RuntimeError("normal expects all elements of std >= 0.0")
     like = mean if isinstance(mean, core.Tensor) else std
     shape = core.broadcast_tensors(mean, std)[0].shape if isinstance(std, core.Tensor) and isinstance(mean, core.Tensor) else like.shape
-    drawn = randn(*shape, generator=generator, dtype=like.dtype, device=like.device) * std + mean
+    drawn = randn(shape, generator=generator, dtype=like.dtype, device=like.device) * std + mean
     return _finish("normal", _drawn(drawn, *given) if any(v is not None for v in given) else drawn, out, requires_grad)
 
 
