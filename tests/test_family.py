@@ -135,13 +135,8 @@ def run(program, rows, columns):
     return [values[-1].tolist(), values[len(values) // 2].tolist(), values[-1].sum().item()]
 
 
-@settings(max_examples=4, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, len(OPERATORS) - 1), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6),
-       st.lists(st.tuples(st.sampled_from(SIZES), st.sampled_from(SIZES)), min_size=3, max_size=6))
-def test_programs_of_new_sizes(program, sizes):
-    flush.clear()
-    sizes = [(m, n) for m, n in sizes if m * n < 60_000]
-    found = [run(program, *size) for size in sizes]
+def as_eager(run, program, sizes, found) -> None:
+    """What was found of a program for some sizes is what it gives operator by operator."""
     config.eager = True
     try:
         for size, values in zip(sizes, found):
@@ -149,6 +144,15 @@ def test_programs_of_new_sizes(program, sizes):
                 np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)
     finally:
         config.eager = False
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(OPERATORS) - 1), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6),
+       st.lists(st.tuples(st.sampled_from(SIZES), st.sampled_from(SIZES)), min_size=3, max_size=6))
+def test_programs_of_new_sizes(program, sizes):
+    flush.clear()
+    sizes = [(m, n) for m, n in sizes if m * n < 60_000]
+    as_eager(run, program, sizes, [run(program, *size) for size in sizes])
 
 
 @settings(max_examples=3, deadline=None)
@@ -284,13 +288,7 @@ def test_sizes_that_happen_to_be_equal(program, sizes):
         patch.setattr(family, "Trace", Trace)
         patch.setattr(flush, "_plan", PLAN)
         found = [both(program, *size) for size in sizes]
-    config.eager = True
-    try:
-        for size, values in zip(sizes, found):
-            for a, b in zip(values, both(program, *size)):
-                np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)
-    finally:
-        config.eager = False
+    as_eager(both, program, sizes, found)
 
 
 @pytest.mark.skipif(config.target == "interp", reason="nothing is cast for the interpreter")

@@ -98,7 +98,7 @@ def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted
             lengths = repeats.pieces(nodes, key)
             if lengths:
                 del leaves, numbers     # references are counted
-                _in_pieces(nodes, lengths, wanted, number)
+                _in_pieces(nodes, lengths, wanted)
                 return None
         counters["made"] += 1
         with _no_collection():
@@ -106,7 +106,7 @@ def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted
         _plans.keep(key, plan, len(plan.steps))
     else:
         counters["hits"] += 1
-    _use(plan)
+        _use(plan)
     if beside and plan.alone:
         plan.run_alone(nodes, leaves, numbers)
     else:
@@ -136,17 +136,16 @@ def _use(plan) -> None:
     plan.used = counters["hits"] + counters["made"]     # noted here, since a key is long and takes time to be looked up
 
 
-def _in_pieces(nodes: list[Node], lengths: list[int], wanted, number: int | None) -> None:
-    """Compute a recording piece by piece, of which the one with node `number` is the last that is waited for, if only that is `wanted`.
-    What an error leaves undone is in `nodes` again."""
-    bounds = list(accumulate(lengths, initial=0))
-    parts = [nodes[a:b] for a, b in pairwise(bounds)]
+def _in_pieces(nodes: list[Node], lengths: list[int], wanted) -> None:
+    """Compute a recording piece by piece, of which the one with node `wanted` is the last that is waited for, if it is one. What an error
+    leaves undone is in `nodes` again."""
+    bounds = list(pairwise(accumulate(lengths, initial=0)))
+    parts = [nodes[a:b] for a, b in bounds]
+    number = None if wanted in (ALL, None) else wanted.index        # it gets another in its piece
     try:
         nodes.clear()
-        for part, end in zip(parts, bounds[1:]):
-            needed = ALL if wanted is ALL or number is not None and end <= number else wanted if number is not None else None
-            if needed is wanted is not ALL:
-                number = None       # what follows is for later
+        for part, (start, end) in zip(parts, bounds):
+            needed = wanted if number is None or start <= number < end else ALL if end <= number else None
             _compute(part, wanted=needed, piece=True)
             part.clear()
     except BaseException:
