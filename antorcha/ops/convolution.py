@@ -70,9 +70,13 @@ def _product(x, v: View, weight, w: View):
     return core.reread(core.contiguous(y), (v.shape[0], w.shape[0] * w.shape[1], *v.shape[3:3 + n]))
 
 
+def _by_spread(g, input_shape, weight, stride, padding, dilation, groups):
+    """The derivative of a transposed convolution by its input."""
+    return correlate(g, weight, input_shape[2:], stride, padding, dilation, groups)
+
+
 @operator(name="convolution_transposed", title="Convolution", public=False, grad=dict(
-    input=lambda g, input_shape, weight, stride, padding, dilation, groups:
-        correlate(g, weight, input_shape[2:], stride, padding, dilation, groups),
+    input=_by_spread,
     weight=lambda g, input, weight_shape, stride, padding, dilation, groups:
         weigh(_padded(g, padding), input, weight_shape[2:], stride, dilation, groups)))
 def spread(input: Tensor, weight: Tensor, length, stride, padding, dilation, groups):
@@ -166,8 +170,7 @@ def _chunks(length: int, most: int) -> int:
 # -- as PyTorch adds up 16-bit floats ----------------------------------------------------------------------------
 
 @operator(name="convolution_transposed_in_steps", title="ConvolutionTransposed", public=False, grad=dict(
-    input=lambda g, input_shape, weight, stride, padding, dilation, groups:
-        correlate(g, weight, input_shape[2:], stride, padding, dilation, groups),
+    input=_by_spread,
     weight=lambda g, input, weight_shape, stride, padding, dilation, groups:
         _weigh_in_steps(_padded(g, padding), input, weight_shape[2:], stride, dilation, groups)))
 def spread_in_steps(input: Tensor, weight: Tensor, length, stride, padding, dilation, groups):
