@@ -276,9 +276,32 @@ def test_sizes_of_the_blocking():
     assert blocking.tiles(c, [0, 5, 5]) == blocking.tiles(c, [5, 0, 5]) == 0
     assert blocking.tiles(c, [32, 10, 100]) == 1
     assert blocking.tiles(c, [1024, 1024, 1024]) >= 8
+    assert blocking.tiles(c, [64, 128, 3136]) == 2      # too few rows for two strips
     assert blocking.scratch(c, [5, 5, 0]) >= s.c_at
 
 
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_threads_get_equal_shares(threads, monkeypatch):
+    monkeypatch.setattr(kernel.pool, "get_num_threads", lambda: threads)
+    for tiles in (1, 2, 7, 18, 36, 37, 1009, 4096):
+        for most in (0, 1, tiles // (4 * threads), tiles):
+            grain = kernel.even(tiles, most)
+            chunks = -(-tiles // grain)
+            assert 1 <= grain <= max(1, most)
+            assert min(tiles, -(-chunks // threads) * grain) <= 1.04 * -(-tiles // threads), (tiles, most, grain)
+
+
+def test_loops_whose_last_block_is_shorter_are_work_for_all_threads():
+    n = ir.arg(0)
+    i = ir.integer(8192) * ir.index("p") + ir.index("i")
+    inner = ir.loop("i", "vector", ir.minimum(n - ir.integer(8192) * ir.index("p"), 8192), ir.store(1, i, ir.load(1, i, dt.float32)))
+    p = ir.Program()
+    p.slot("extent", dt.int64), p.slot("out", dt.float32)
+    p.body.append(ir.loop("p", "parallel", ir.floordiv(n + 8191, 8192), inner))
+    k = kernel.Kernel(p, "")
+    assert k.grain([24 * 8192, 0]) < k.tiles([24 * 8192, 0]) == 24
 
 
 def test_products_take_denormals_for_zero_and_leave_others_alone():

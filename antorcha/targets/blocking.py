@@ -22,6 +22,7 @@ TILES = 8             # wanted if there is work for them, so that threads have e
 SHORTEST = 9          # slivers of a strip that is short only to make more tiles
 SHORTER = 4           # the same, where the next strip finds B packed
 NARROWEST = 4         # panels (nr columns each) of a block that is narrow only to make more tiles
+NARROWER = 2          # the same, where there would be one tile
 NOTE = 64             # bytes at the beginning of scratch memory: which columns of B are packed there (`pool`), and the rest of the line
 
 
@@ -60,7 +61,8 @@ def blocking(c: Contraction) -> Blocking:
     shortest = ir.select(kept, ir.integer(SHORTER), ir.integer(SHORTEST))
     strips = maximum(ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, shortest)))
     strips = ir.select(strips < 2, strips, _round_up(strips, 2))
-    blocks = maximum(blocks, _most(wanted, batch * strips, floordiv(panels, NARROWEST)))
+    narrowest = ir.select(batch * strips * blocks < 2, ir.integer(NARROWER), ir.integer(NARROWEST))
+    blocks = maximum(blocks, _most(wanted, batch * strips, floordiv(panels, narrowest)))
     depth = _round_up(maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1), s.step)
     return Blocking(batch, m, n, k, depth, slivers, strips, panels, blocks)
 

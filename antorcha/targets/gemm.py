@@ -38,7 +38,7 @@ from .blocking import (
     tile_count,
 )
 from .formula import Formula
-from .kernel import Kernel
+from .kernel import Kernel, even
 from .llvm import Emitter
 from .matvec import is_matvec
 from .microkernel import SPAN, STAGE, STRIPE, Function, Shape, load_vector, prefetch, store_vector
@@ -100,7 +100,7 @@ class ContractionKernel(Kernel):
         if threads == 1:
             return max(1, tiles if work <= LONG else int(tiles * LONG / work))
         alone = work <= (matvec.WORK if is_matvec(c) else WORK)
-        return max(1, tiles if alone else tiles // (4 * threads))
+        return max(1, tiles) if alone else even(tiles, tiles // (4 * threads))
 
     def scratch(self, words) -> int:
         return scratch(self.contraction, words)

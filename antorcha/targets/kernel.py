@@ -21,11 +21,36 @@ def _work(s: ir.Op) -> ir.Op:
         work = work + _work(inner)
     if s.kind == "when":
         return work
+    return _iterations(s.args[0]) * work
+
+
+def _iterations(extent: ir.Op) -> ir.Op:
+    """How many iterations a loop has; where that differs from one iteration of an outer loop to the next, a bound if it has one."""
+    if _is_known(extent):
+        return ir.maximum(extent, 0)
+    bounds = [a for a in extent.args if _is_known(a)] if extent.kind == "min" else []
+    return bounds[0] if bounds else ir.integer(64)
+
+
+def _is_known(e: ir.Op) -> bool:
+    """Whether an expression is one of arguments alone."""
     try:
-        Formula(s.args[0])
-        return ir.maximum(s.args[0], 0) * work
-    except KeyError:        # it differs from iteration to iteration
-        return ir.integer(64) * work
+        Formula(e)
+    except KeyError:
+        return False
+    return True
+
+
+def even(tiles: int, most: int) -> int:
+    """How many tiles a thread takes at a time: the largest number, not above `most`, of which each thread gets about as many."""
+    threads = pool.get_num_threads()
+    share = -(-tiles // threads)
+
+    def largest(grain: int) -> int:
+        chunks = -(-tiles // grain)
+        return min(tiles, -(-chunks // threads) * grain)
+
+    return next(grain for grain in range(max(1, most), 0, -1) if largest(grain) <= share + share // 32)
 
 
 class Kernel:
@@ -71,7 +96,7 @@ class Kernel:
         tiles, total = self.tiles(words), self.work(words)
         if total <= 2 * _WORK or tiles <= 1:
             return max(tiles, 1)
-        return max(1, int(tiles * max(_WORK, total / 16) / total))
+        return even(tiles, int(tiles * max(_WORK, total / 16) / total))
 
     def scratch(self, words) -> int:
         """Bytes of scratch each thread needs."""
