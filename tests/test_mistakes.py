@@ -36,6 +36,22 @@ CASES = {
     "a fraction of a dimension": (lambda: torch.fft.fft2(torch.ones(2, 2), dim=(0.5, 1)), TypeError, ("'dim'", "float")),
     "integers of a continuous distribution": (lambda: torch.ones(2).int().exponential_(), RuntimeError, ("int32",)),
     "products of other dtypes": (lambda: torch.cross(torch.ones(3), torch.ones(3).double(), dim=0), RuntimeError, ("float64",)),
+    "integers divided by 0": (lambda: torch.tensor([1, 2]) // 0, RuntimeError, ("floor_divide", "ZeroDivisionError", "float()")),
+    "integers divided by some 0": (lambda: torch.tensor([1, 2]) % torch.tensor([0, 1]), RuntimeError, ("remainder", "ZeroDivisionError")),
+    "a number divided by an integer 0": (lambda: 5 // torch.tensor([0]), RuntimeError, ("ZeroDivisionError",)),
+    "a byte for a larger number": (lambda: torch.full((2,), 300, dtype=torch.uint8), RuntimeError,
+                                   ("cannot be converted to type uint8_t without overflow", "255", "300")),
+    "half precision for a larger number": (lambda: torch.zeros(2).half().masked_fill(torch.tensor([True, False]), -1e9), RuntimeError,
+                                           ("type c10::Half without overflow", "65504")),
+    "a float for a larger number": (lambda: torch.zeros(2).fill_(1e300), RuntimeError, ("type float without overflow",)),
+    "an integer for no number": (lambda: torch.zeros(2).long().fill_(float("nan")), RuntimeError, ("int64_t without overflow", "nan")),
+    "more than 64 bits": (lambda: torch.full((2,), 2 ** 70), OverflowError, ("int too big to convert", "64 bits")),
+    "an element of more than 64 bits": (lambda: torch.zeros(2).long().__setitem__(0, 2 ** 70), OverflowError, ("int too big",)),
+    "bounds beyond a byte": (lambda: torch.ones(2).byte().clamp(-1, 300), RuntimeError, ("uint8_t without overflow", "300")),
+    "a choice beyond a byte": (lambda: torch.where(torch.tensor([True]), torch.ones(1).byte(), 300), RuntimeError, ("uint8_t",)),
+    "a border beyond a byte": (lambda: nn.functional.pad(torch.ones(2).byte(), (1, 0), value=300), RuntimeError, ("uint8_t",)),
+    "random integers beyond a byte": (lambda: torch.randint(0, 300, (2,), dtype=torch.uint8), RuntimeError, ("to - 1 is out of bounds",)),
+    "a quotient of integers": (lambda: torch.addcdiv(*[torch.tensor([1])] * 3), RuntimeError, ("addcdiv is no longer supported",)),
     "a write to a view of a parameter": (lambda: nn.Linear(2, 2).weight[0].fill_(1), RuntimeError, ("leaf", "torch.no_grad()")),
 }
 
@@ -80,6 +96,31 @@ def test_numbers_before_tensors():
     for call in (lambda: x.add(1, 2), lambda: x.add(1, 2, x), lambda: x.add(x, x)):
         with pytest.raises(TypeError, match=r"add\(\) takes 2 positional arguments but"):
             call()
+
+
+def test_a_divisor_of_zero_that_is_computed():
+    """It is found when the quotient is, and quotients by other numbers can still be asked for."""
+    divisor = torch.tensor([1, 2]) - 1
+    bad, good = torch.tensor([4, 6]) // divisor, torch.tensor([4, 6]) // (divisor + 1)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError") as caught:
+        bad.tolist()
+    assert "test_mistakes" in str(caught.value)
+    assert good.tolist() == [4, 3]
+    assert (torch.ones(0).long() // 0).tolist() == [] and (torch.tensor([7, -7]) // torch.tensor([2, 2])).tolist() == [3, -4]
+    assert (torch.tensor([1.0]) // torch.tensor([0])).tolist() == [float("inf")]
+
+
+def test_numbers_that_fit():
+    """Below 0, bytes wrap around; fractions are cut off; what is written to 16-bit floats by an index may become infinite."""
+    assert torch.full((1,), -1, dtype=torch.uint8).item() == 255
+    assert torch.tensor([1, 2 ** 60 + 1]).masked_fill(torch.tensor([True, False]), 2.9).tolist() == [2, 2 ** 60 + 1]
+    x = torch.zeros(3, dtype=torch.float16)
+    x[0], x[1] = 1e9, -70000.0
+    x[2:].fill_(float("inf"))
+    assert x.tolist() == [float("inf"), float("-inf"), float("inf")]
+    assert torch.where(torch.tensor([True, False]), torch.ones(2).half(), -1e9).tolist() == [1, float("-inf")]
+    assert torch.full((1,), torch.finfo(torch.bfloat16).max, dtype=torch.bfloat16).item() == torch.finfo(torch.bfloat16).max
+    assert torch.logit(torch.tensor([True, False])).tolist() == [float("inf"), float("-inf")]
 
 
 @pytest.mark.parametrize("call, kind, parts", CASES.values(), ids=list(CASES))

@@ -18,6 +18,7 @@ from ..graph import tape
 from ..graph.node import held, is_row_major, leaf
 from ..loops.view import reach
 from ..ops.factory import EMPTY, FULL
+from ..ops.layout import fitting
 from ..runtime import flight
 from ..runtime.buffer import Buffer, memory
 from .storage import Storage
@@ -25,6 +26,7 @@ from .tensor import NUMBERS
 
 MOST = 1 << 16          # bytes written
 CONSTANT = 1 << 20      # most bytes of a constant that is put in memory
+COMMON = 65504          # the largest number that all the floats have
 
 
 def fill(t, value) -> bool:
@@ -34,6 +36,8 @@ def fill(t, value) -> bool:
     if not (kind is float and d.kind == "f" or kind is int and (d.kind == "f" or d is dt.int64 and -1 << 63 <= value < 1 << 63)
             or kind is bool and d is dt.bool_):
         return False
+    if kind is not bool and not -COMMON <= value <= COMMON:
+        fitting(value, d)
     address = _writable(t)
     if address is None:
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ops import factory, joining, placement, record
+from ..ops import factory, index, joining, placement, record
 from ..ops import pointwise as pw
 from ..ops.parts import conj_
 from ..ops.record import core
@@ -45,6 +45,7 @@ core.__dict__.update(
     laid_out=laid_out,
     no_grad=autograd.no_grad,
     default_device="cpu",
+    divisor=index.divisor,
     host=host,
     zeros=lambda m: factory.full_of(m.view.shape, 0, m.dtype, m.device),
     ones=lambda m: factory.full_of(m.view.shape, 1, m.dtype, m.device),

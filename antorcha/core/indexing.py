@@ -11,6 +11,7 @@ from ..ops import pointwise as pw
 from ..ops.bounds import require_places
 from ..ops.casts import WIDEST_ON_GPU, autocast
 from ..ops.index import pick, put
+from ..ops.layout import converted
 from ..ops.overlap import check_apart
 from ..ops.recall import Recollections, warn
 from ..ops.record import broadcast_shapes, core, operator
@@ -241,7 +242,7 @@ def setitem(t, key, value) -> None:
     whole = all(k is ALL for k in spec)
     target = t if whole else _basic(t, spec)
     if not isinstance(value, core.Tensor):
-        value = core.tensor(value, dtype=t.dtype) if not isinstance(value, (int, float, bool)) else value
+        value = core.tensor(value, dtype=t.dtype) if not isinstance(value, (int, float, bool)) else converted(value, t._meta.dtype)
     if not tensors:
         _write(target, value)
         return

@@ -12,6 +12,7 @@ from ..graph.node import view as make_view
 from ..ops import factory, placement, record
 from ..ops import pointwise as pw
 from ..ops import view as view_ops
+from ..ops.layout import fitting
 from ..ops.overlap import check_apart, check_once
 from ..ops.record import core, meta, number, rounded
 from ..ops.strides import fills, of_format
@@ -272,8 +273,8 @@ def fill_(self, value):
         return inplace(self, record.RECORDS["fill"].call, (value,), None, "fill_", False, True)
     if at_once.fill(self, value):
         return self
-    value = number(value)
     d, shape = self._meta.dtype, self._meta.view.shape
+    value = number(fitting(value, d))
     return _inplace_replacing(self, lambda _: factory.full_of(shape, value, d, self._meta.device), None)
 
 

@@ -98,6 +98,18 @@ class Interval(Range):
         return found[~((found >= self.low) & (found <= self.high))]
 
 
+class NonZero(Range):
+    """Integers read through `view` must not be 0. Those still to be computed are not waited for."""
+
+    urgent = native = False
+
+    def __init__(self, view: View, error: Callable[[int], Exception]):
+        super().__init__(view, 0, 0, 0, error)
+
+    def misses(self, found: np.ndarray) -> np.ndarray:
+        return found[found == 0]
+
+
 def require_places(what: str, index, size: int, error=IndexError) -> None:
     """The tensor `index` must hold places in a dimension of `size`, from its end if they are negative."""
     require(index.storage.node, Range(index._meta.view, -size, size, 0, partial(_misplaced, what, size, error)))

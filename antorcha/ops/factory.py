@@ -7,6 +7,7 @@ import math
 from ..base import dtype as dt
 from ..base.formats import preserve_format
 from ..graph.node import Node, Static, dense
+from .layout import fitting
 from .placement import device_name, place
 from .recall import deprecated
 from .record import Record, check_int, check_tensor, core, meta, number, rounded
@@ -102,7 +103,7 @@ def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, re
         if type(value) is int
         else dt.default()
     )
-    result = full_of(new_size("full", (size,), {}), value, dtype, device_name(device))
+    result = full_of(new_size("full", (size,), {}), number(fitting(fill_value, dtype)), dtype, device_name(device))
     return finish(result, requires_grad, pin_memory) if out is None else core.store_out("full", out, result)
 
 

@@ -12,11 +12,12 @@ from ..graph.node import Node, Static, View, dense
 from ..graph.node import view as make_view
 from ..graph.tape import state
 from . import pointwise as pw
-from .bounds import require_places
+from .bounds import NonZero, require, require_places
 from .casts import WIDEST_ON_GPU
 from .factory import tril_mask
+from .layout import fitting
 from .recall import deprecated
-from .record import Record, broadcast_view, check_tensor, core, meta, normalize_dim, number, operator, result_dtype
+from .record import Record, broadcast_view, check_tensor, core, meta, normalize_dim, number, operator
 from .strides import in_order, of_picked, order, reordered
 from .view import SCATTER
 
@@ -63,6 +64,28 @@ def pick(input: Tensor, indices, shape, mapping, op=GATHER, follow=False) -> Ten
     node = Node.of(op, nodes, views, Static(picks=picks), shape, out.numel, d)
     node.where = user_position()
     return core.make(node, meta(out, d, input._meta.device))
+
+
+def divisor(what: str, b, result):
+    """What integers are divided by, with an element of 0 refused: RuntimeError where `b` (a number or a tensor) is known, else `b` as a
+    kernel looks at it. `result`: the quotient. A GPU divides by 0, as in PyTorch."""
+    if not isinstance(b, core.Tensor):
+        if not b and result._meta.view.numel and result._meta.device in (None, "cpu"):
+            raise _no_divisor(what)
+        return b
+    m = b._meta
+    if m.device not in (None, "cpu") or require(b.storage.node, NonZero(m.view, lambda _: _no_divisor(what))):
+        return b
+    table = core.full((1,), 0, m.dtype, m.device)       # 0 leads to a place that it does not have
+    return b + pick(table, [(b == 0).to(dt.int64)], m.view.shape, (("i", 0),), _DIVISOR)
+
+
+def _no_divisor(what: str) -> Exception:
+    return RuntimeError(message(what, "integers other than 0 to divide by", "0", "Divide floats for infinities and NaN: input.float(). "
+                                "(ZeroDivisionError)"))
+
+
+_DIVISOR = Record("division", "gather", late_error=RuntimeError, complaint=str(_no_divisor("division")))
 
 
 @operator(name="index_put", public=False,
@@ -223,7 +246,7 @@ def _fitted(what, input, d, index, src):
     """`src`, checked and cut to the index's shape; a number as a tensor of it."""
     shape = index._meta.view.shape
     if not isinstance(src, core.Tensor):
-        return core.full(shape, number(src), input._meta.dtype, input._meta.device)
+        return core.full(shape, number(fitting(src, input._meta.dtype)), input._meta.dtype, input._meta.device)
     if src._meta.dtype is not input._meta.dtype:
         raise RuntimeError(f"{what}(): Expected self.dtype to be equal to src.dtype; received {input.dtype} and {src.dtype}")
     for name, x in (("self", input), ("src", src)):
@@ -417,7 +440,8 @@ def index_fill(input: Tensor, dim: int, index, value: Tensor) -> Tensor:
     if not input.dim():
         return index_fill(input.reshape(1), 0, index, value).reshape(())
     d, shape, place = _along("index_fill", input, dim, index)
-    value = value.to(input.dtype) if isinstance(value, core.Tensor) else core.full((), number(value), input._meta.dtype)
+    kind = input._meta.dtype
+    value = value.to(kind) if isinstance(value, core.Tensor) else core.full((), number(fitting(value, kind)), kind)
     return put(input, value.expand(shape), [place], shape, _others(input.dim(), d), "set")
 
 
@@ -450,13 +474,10 @@ def masked_fill(input: Tensor, mask: Tensor, value: Tensor) -> Tensor:
         raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}")
     if isinstance(value, core.Tensor) and value.dim():
         raise RuntimeError(f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.dim()} dimension(s).")
-    if isinstance(value, core.Tensor):
-        if value._meta.dtype.kind == "c" and input._meta.dtype.kind != "c":
-            raise RuntimeError(f"value cannot be converted to type {input.dtype} without overflow")
-    else:
-        value = number(value)
-        if input._meta.dtype is not dt.bool_ and dt.CATEGORY[result_dtype((value,)).kind] > dt.CATEGORY[input._meta.dtype.kind]:
-            raise RuntimeError(f"value cannot be converted to type {input.dtype} without overflow")
+    if not isinstance(value, core.Tensor):
+        value = number(fitting(value, input._meta.dtype))
+    elif value._meta.dtype.kind == "c" and input._meta.dtype.kind != "c":
+        raise RuntimeError(f"value cannot be converted to type {input.dtype} without overflow")
     return masked_fill_(input, mask, value)
 
 

@@ -5,6 +5,7 @@ The tensor class lies in a layer above; what operators need of that layer is fou
 
 from __future__ import annotations
 
+import functools
 import numbers
 from types import SimpleNamespace
 
@@ -57,6 +58,46 @@ def number(x):
     if isinstance(x, numbers.Number):
         return float(x) if isinstance(x, numbers.Real) and not isinstance(x, numbers.Integral) else int(x)
     return None
+
+
+_C_NAMES = {"int32": "int", "bool": "bool", "float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16",
+            "complex32": "c10::complex<c10::Half>", "complex64": "c10::complex<float>", "complex128": "c10::complex<double>"}
+
+
+@functools.cache
+def _limits(d: dt.dtype) -> tuple:
+    """The least and the largest number of a dtype; below 0, one without a sign takes what wraps around to it."""
+    real = d.to_real()
+    if real.kind == "f":
+        most = np.finfo(real.numpy).max.item() if real.numpy is not None else float.fromhex("0x1.fep127")
+        return -most, most
+    limits = np.iinfo(real.numpy)
+    return -limits.max if real.kind == "u" else limits.min, limits.max
+
+
+def fitting(value, d: dt.dtype):
+    """A number as an element of dtype `d` that it is written to. RuntimeError where it lies beyond what `d` has room for (infinities
+    and NaN are numbers of all floats), OverflowError for an int of more than 64 bits."""
+    value = value.item() if isinstance(value, np.generic) else value
+    kind = type(value)
+    if kind is int and not -1 << 63 <= value < 1 << 64:
+        raise OverflowError(f"expected an int of at most 64 bits; received {value}. Write it as a float. (int too big to convert)")
+    if kind not in (int, float, complex) or d.kind == "b" or d.opaque:
+        return value
+    least, most = _limits(d)
+    if kind is complex:
+        inside = (not value.imag or d.kind == "c") and all([least <= x <= most or x - x != 0 for x in (value.real, value.imag)])
+    else:
+        inside = least <= value <= most or value - value != 0 and d.kind in "fc"
+    if not inside:
+        raise RuntimeError(f"value cannot be converted to type {_C_NAMES.get(d.name, d.name + '_t')} without overflow: expected "
+                           f"{'numbers' if d.kind == 'c' else 'real numbers'} from {least} to {most}; received {value}")
+    return int(value) if d.kind in "iu" and kind is float else value.real if kind is complex and d.kind != "c" else value
+
+
+def converted(value, d: dt.dtype):
+    """`fitting`, of a number that becomes a tensor first: beyond the largest 16-bit float is infinity, as in PyTorch."""
+    return d.round(value) if type(value) is float and d.compute is not d else fitting(value, d)
 
 
 def result_dtype(inputs) -> dt.dtype:

@@ -13,6 +13,7 @@ from ..loops import math as lm
 from . import pointwise as pw
 from .comparison import isfinite
 from .extern import elementwise, host_op
+from .layout import fitting
 from .parts import complex_, imag_, real_
 from .record import check_tensor, comparison, core, floating, number, operator, pointwise, same, widened
 from .samples import binary, unary
@@ -273,7 +274,7 @@ def fill(input: Tensor, value: Tensor):
     if isinstance(value, core.Tensor) and value.dim():
         raise RuntimeError(f"fill only supports 0-dimension value tensor but got tensor with {value.dim()} dimensions.")
     m = input._meta
-    return core.full(m.view.shape, value.detach() if isinstance(value, core.Tensor) else number(value), m.dtype, m.device)
+    return core.full(m.view.shape, value.detach() if isinstance(value, core.Tensor) else number(fitting(value, m.dtype)), m.dtype, m.device)
 
 
 # -- replacements -----------------------------------------------------------------------------------------------
@@ -287,7 +288,8 @@ def _inside(g, input, eps):
 @operator(inplace=True, grad=dict(input=lambda g, input, eps: _inside(g, input, eps)), samples=unary(0.1, 0.9))
 def logit(input: Tensor, eps=None) -> Tensor:
     """log(x / (1 - x)), x clamped to [eps, 1 - eps] first if `eps` is given."""
-    x = _not_complex("logit", input) if eps is None else pw.clamp(input, float(eps), 1.0 - float(eps))
+    input = _not_complex("logit", input if input._meta.dtype.continuous else core.cast(input, dt.default()))
+    x = input if eps is None else pw.clamp(input, float(eps), 1.0 - float(eps))
     return pw.log(x / (1 - x))
 
 

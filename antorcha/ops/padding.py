@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..base.errors import message
 from .casts import FULL_ON_CPU, autocast
 from .derivative import titled
+from .layout import fitting
 from .record import check_tensor
 from .resampling import resample, resample_all, selection
 from .strides import in_format, suggested
@@ -79,7 +80,7 @@ def _padded(input, pad, mode, value):
             if input.shape[d] + before + after < 0:
                 raise RuntimeError(message("pad", "an output of no negative dimension (negative output size)",
                                            f"padding ({before}, {after}) at dimension {d} of input {list(input.shape)}"))
-        return _constant(input, amounts, 0 if value is None else value)
+        return _constant(input, amounts, 0 if value is None else fitting(value, input._meta.dtype))
     if mode not in ("reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if value not in (None, 0):

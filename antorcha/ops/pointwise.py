@@ -15,7 +15,7 @@ from ..loops import ir
 from ..loops import math as lm
 from .casts import FULL_ON_GPU, WIDEST_ON_GPU
 from .extern import elementwise, host_op
-from .layout import NUMBERS
+from .layout import NUMBERS, converted, fitting
 from .parts import conj_, real_
 from .recall import warn_once
 from .record import check_tensor, computable, continuous, core, floating, no_bool, number, operator, pointwise, result_dtype
@@ -112,17 +112,17 @@ def _trunc_divide(a, b):
     return ir.trunc(a / b) if a.dtype.kind == "f" else a / b
 
 
-@pointwise(_floor_divide, rule=no_bool, exact_numbers=(1,))
+@pointwise(_floor_divide, rule=no_bool, exact_numbers=(1,), divides=True)
 def floor_divide(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise quotient rounded down."""
 
 
-@pointwise(_trunc_divide, name="trunc_divide", title="DivBackward2", public=False, rule=no_bool,
+@pointwise(_trunc_divide, name="trunc_divide", title="DivBackward2", public=False, rule=no_bool, divides=True,
            grad=dict(input=lambda g: g * 0, other=lambda g: g * 0))
 def trunc_divide_(input: Tensor, other: Tensor): ...
 
 
-@pointwise(_floor_divide, name="floor_quotient", title="DivBackward2", public=False, rule=no_bool, exact_numbers=(1,),
+@pointwise(_floor_divide, name="floor_quotient", title="DivBackward2", public=False, rule=no_bool, exact_numbers=(1,), divides=True,
            grad=dict(input=lambda g: g * 0, other=lambda g: g * 0))
 def floor_quotient_(input: Tensor, other: Tensor): ...
 
@@ -147,13 +147,13 @@ def _remainder(a, b):
     return r if a.dtype.kind == "u" else ir.select(r.ne(0) & ((r < 0) ^ (b < 0)), r + b, r)
 
 
-@pointwise(_remainder, rule=no_bool, title=lambda other: f"RemainderBackward{int(isinstance(other, core.Tensor))}",
+@pointwise(_remainder, rule=no_bool, divides=True, title=lambda other: f"RemainderBackward{int(isinstance(other, core.Tensor))}",
            grad=dict(input=lambda g: g, other=lambda g, input, other: -g * floor_divide(input, other)))
 def remainder(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise modulus with the sign of the divisor."""
 
 
-@pointwise(lambda a, b: lm.fmod(a, b) if a.dtype.kind == "f" else ir.rem(a, b), rule=no_bool, tensors=("input",),
+@pointwise(lambda a, b: lm.fmod(a, b) if a.dtype.kind == "f" else ir.rem(a, b), rule=no_bool, tensors=("input",), divides=True,
            title=lambda other: f"FmodBackward{int(isinstance(other, core.Tensor))}",
            grad=dict(input=lambda g: g, other=lambda g, input, other: -g * trunc_divide_(input, other)))
 def fmod(input: Tensor, other: Tensor) -> Tensor:
@@ -525,7 +525,12 @@ def where(condition: Tensor, input: Tensor = None, other: Tensor = None) -> Tens
     """`input` where the condition holds, else `other`; with the condition alone, the indices where it holds."""
     if input is None:
         return condition.nonzero(as_tuple=True)
-    return where_(condition, input, other)
+    return where_(condition, _beside(other, input, converted), _beside(input, other, converted))
+
+
+def _beside(input, x, fitting):
+    """A number as an element of the result of it and the tensor `input`."""
+    return fitting(x, result_dtype((input, x))) if type(x) in NUMBERS and isinstance(input, core.Tensor) else x
 
 
 def _minmax_grad(pick):
@@ -584,6 +589,7 @@ def clamp(input: Tensor, min: Tensor = None, max: Tensor = None) -> Tensor:
     """Every element, but at least `min` and at most `max` (numbers or tensors)."""
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    min, max = _beside(input, min, fitting), _beside(input, max, fitting)
     if max is None:
         return clamp_min(input, min)
     return clamp_max(input, max) if min is None else clamp_(input, min, max)
@@ -634,6 +640,9 @@ def addcdiv_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
 @operator(autocast=WIDEST_ON_GPU, inplace=True, numbers_first=True)
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tensor:
     """input + value * tensor1 / tensor2."""
+    if result_dtype((tensor1, tensor2)).kind not in "fc":
+        raise RuntimeError("addcdiv: expected tensor1 or tensor2 of floats; received integers. Convert one: tensor1.float(). (Integer "
+                           "division with addcdiv is no longer supported)")
     return addcdiv_(input, tensor1, tensor2, value)
 
 

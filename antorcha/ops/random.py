@@ -171,15 +171,10 @@ def randint(*args, generator=None, out=None, dtype=None, layout=None, device=Non
     low, high = int(low), int(high)
     if high <= low:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    shape = factory.new_size("randint", (size,), {})
-    return _finish(
-        "randint",
-        _tensor(source(generator, device).integers(_count(shape), low, high), shape, dt.asked("randint", dtype, dt.int64)),
-        out,
-        requires_grad,
-        device,
-        pin_memory,
-    )
+    shape, d = factory.new_size("randint", (size,), {}), dt.asked("randint", dtype, dt.int64)
+    _check_integers(d, low, high)
+    drawn = _tensor(source(generator, device).integers(_count(shape), low, high), shape, d)
+    return _finish("randint", drawn, out, requires_grad, device, pin_memory)
 
 
 def randperm(n, *, generator=None, out=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
@@ -358,6 +353,18 @@ def normal_(self, mean=0.0, std=1.0, *, generator=None):
 _TOP = {"f32": 2 ** 24, "f64": 2 ** 53, "i1": 1, "u8": 255}
 
 
+def _top(d: dt.dtype) -> int:
+    return _TOP.get(d.code) or 2 ** (8 * d.itemsize - 1) - 1
+
+
+def _check_integers(d: dt.dtype, low: int, high: int) -> None:
+    """RuntimeError where `d` has no room for the integers in [low, high)."""
+    limits = (-np.inf, np.inf) if d.kind == "f" else (0 if d.kind in "ub" else -_top(d) - 1, _top(d))
+    if not limits[0] <= low <= high - 1 <= limits[1]:
+        name, value = ("from", low) if not limits[0] <= low <= limits[1] else ("to - 1", high - 1)
+        raise RuntimeError(f"{name} is out of bounds for {d}: expected a number in [{limits[0]}, {limits[1]}]; received {value}")
+
+
 def random_(self, *args, generator=None, **given):
     """Fill with integers in [from, to), or over the whole range of the dtype."""
     low, high = given.get("from", 0), given.get("to")
@@ -365,17 +372,13 @@ def random_(self, *args, generator=None, **given):
         high = args[0]
     elif args:
         low, high = args
-    rng, top = source(generator, self._meta.device), _TOP.get(self.dtype.code) or 2 ** (8 * self.dtype.itemsize - 1) - 1
+    rng, top = source(generator, self._meta.device), _top(self.dtype)
     if high is None and low == 0:
         return _fill(self, rng.whole_range(self.numel(), top))
     high = top + 1 if high is None else high
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    limits = (-np.inf, np.inf) if self.dtype.kind == "f" else (0 if self.dtype.kind in "ub" else -top - 1, top)
-    if not limits[0] <= low <= high - 1 <= limits[1]:
-        name = "from" if not limits[0] <= low <= limits[1] else "to - 1"
-        raise RuntimeError(f"{name} is out of bounds for {self.dtype}: expected a number in [{limits[0]}, {limits[1]}]; "
-                           f"received {low if name == 'from' else high - 1}")
+    _check_integers(self.dtype, low, high)
     return _fill(self, rng.integers(self.numel(), low, high))
 
 

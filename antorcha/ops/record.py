@@ -56,6 +56,7 @@ class Record:
         self.recalled = True        # its body, if called often, is written out; not one that looks at what is in memory
         self.partial = False        # of several results: the derivative takes None for cotangents that did not arrive, not zeros
         self.uses_index = False
+        self.divides = False        # of integers, no element of its second input may be 0
         self.out = True             # has the form with `out=`; "exact": of the result's dtype
         self.apart = None           # the number of the parameter from which on none may lie in the memory that is written
         self.onto_repeated = False  # in place, it may write to an element of memory that stands for several
@@ -313,6 +314,20 @@ def _binary_call(rec: Record, sign: bool = False):
     return call
 
 
+def _division(rec: Record, sign: bool = False):
+    """As `_binary_call`, of an operator that no integer 0 may divide."""
+    divide = _binary_call(rec, sign)
+
+    def call(a, b):
+        result = divide(a, b)
+        if type(b) is int and b or result is NotImplemented or result._meta.dtype.kind == "f":
+            return result
+        divisor = core.divisor(rec.name, b, result)
+        return result if divisor is b else divide(a, divisor)
+
+    return call
+
+
 def _nary_call(rec: Record):
     cache = rec.cache
 
@@ -350,8 +365,8 @@ def pointwise(scalar, grad=None, rule=same, selects=None, samples=None, inplace=
     def declare(function):
         rec = Record(fields.pop("name", function.__name__), "pointwise", function, grad, samples, scalar=scalar, rule=rule,
                      selects=selects, inplace=inplace, **fields)
-        rec.raw = {1: _unary_call, 2: _binary_call}.get(len(rec.names), _nary_call)(rec)
-        rec.sign = functools.partial(_binary_call, rec, True)
+        rec.raw = {1: _unary_call, 2: _division if rec.divides else _binary_call}.get(len(rec.names), _nary_call)(rec)
+        rec.sign = functools.partial(_division if rec.divides else _binary_call, rec, True)
         rec.call = public(rec, "result = call({positional})\n", call=rec.raw)
         rec.call.record = rec
         register(rec)
