@@ -5,6 +5,7 @@ from __future__ import annotations
 import fake_cublas
 import numpy as np
 import pytest
+from tolerance import agree
 
 import antorcha as torch
 from antorcha.graph import tape
@@ -43,8 +44,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_products(library, case):
     compute, turned, kind = CASES[case]
-    got, want = compute(lambda x: x.cuda()).cpu().double().numpy(), compute(lambda x: x).double().numpy()
-    np.testing.assert_allclose(got, want, rtol=1e-2 if kind in ("bf16", "f16") else 1e-5, atol=1e-2 if kind in ("bf16", "f16") else 1e-4)
+    got, want = compute(lambda x: x.cuda()), compute(lambda x: x)
+    agree(got, want, "gpu")
     (product,) = library.products
     told, layouts = product["told"], product["layouts"]
     assert (bool(told.get(cublas.TRANSPOSE_A)), bool(told.get(cublas.TRANSPOSE_B))) == turned
@@ -59,7 +60,7 @@ def test_the_choice_goes_by_where_the_bias_lies(library):
         bias = numbers(18, seed=4)[at:at + 16]
         got = torch.nn.functional.linear(A.cuda(), numbers(16, 40, seed=3).cuda(), numbers(18, seed=4).cuda()[at:at + 16])
         want = torch.nn.functional.linear(A, numbers(16, 40, seed=3), bias)
-        np.testing.assert_allclose(got.cpu().numpy(), want.numpy(), rtol=1e-4, atol=1e-4)
+        agree(got, want, "gpu")
     assert len({product["told"]["bias aligned"] for product in library.products}) == 3
 
 
@@ -77,7 +78,7 @@ def test_a_graph_works_in_memory_of_its_own(library, gpus):
     outside = {b.address for b in device.scratch.values()}
     assert scratch and outside and not outside & {b.address for b in scratch}
     g.replay()
-    np.testing.assert_allclose(y.cpu().numpy(), ((A * 2) @ B).softmax(0).numpy(), rtol=1e-4, atol=1e-5)
+    agree(y, ((A * 2) @ B).softmax(0), "gpu")
     gpus.busy.add(0)        # where it was replayed; the memory was that of another stream
     del scratch[:], y
     before = device.allocator.allocated
@@ -118,7 +119,7 @@ def test_what_the_library_does_not_know_is_ours(library, compute):
 
 def test_a_product_without_an_algorithm_is_ours(library, monkeypatch):
     monkeypatch.setattr(library, "cublasLtMatmulAlgoGetHeuristic", lambda *args: 0)
-    np.testing.assert_allclose((A.cuda() @ B.cuda()).cpu().numpy(), (A @ B).numpy(), rtol=1e-4, atol=1e-4)
+    agree(A.cuda() @ B.cuda(), A @ B, "gpu")
     assert not library.products
 
 
@@ -132,7 +133,7 @@ def test_a_plan_with_products_becomes_a_graph(library, gpus):
     names = gpus.names()
     assert names.count("cuGraphInstantiate") == 1 and names.count("cuGraphLaunch") >= 1 and library.products
     for k, y in enumerate(kept):
-        np.testing.assert_allclose(y.cpu().numpy(), ((A * (k + 1.0)) @ B).softmax(1).cumsum(1).numpy(), rtol=1e-3, atol=1e-4)
+        agree(y, ((A * (k + 1.0)) @ B).softmax(1).cumsum(1), "gpu")
 
 
 # -- graphs that a program captures -------------------------------------------------------------------------------
@@ -176,8 +177,8 @@ def test_a_training_step_is_captured(gpus):
         want = torch.nn.functional.mse_loss(reference(data), target)
         want.backward()
         optimizers[1].step()
-        np.testing.assert_allclose(loss.item(), want.item(), rtol=1e-4)
-    np.testing.assert_allclose(model.weight.detach().cpu().numpy(), reference.weight.detach().numpy(), rtol=1e-4, atol=1e-6)
+        agree(loss.item(), want.item(), "gpu")
+    agree(model.weight, reference.weight, "gpu")
 
 
 def test_what_cannot_be_captured_is_told(gpus):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tolerance import agree
 
 from antorcha.base import dtype as dt
 from antorcha.loops import interp, ir
@@ -68,14 +69,11 @@ class Writer:
         run(address or kernel.address, words, kernel.tiles(words), aligned)
         return arrays
 
-    def check(self, **tolerance) -> list[np.ndarray]:
+    def check(self, exact: bool = True) -> list[np.ndarray]:
         """Both ways; returns the arrays."""
         compiled, interpreted = self.compiled(), self.interpreted()
         for a, b in zip(compiled, interpreted):
-            if tolerance and a.dtype.kind == "f":
-                np.testing.assert_allclose(a, b, **tolerance)
-            else:
-                np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(a, b) if exact else agree(a, b)
         return compiled
 
 
@@ -279,7 +277,7 @@ def test_random_chains(d, steps, middle, n, seed):
     w = elementwise(function, a, b, out=out)
     compiled, interpreted = w.compiled()[-1], w.interpreted()[-1]
     if out.kind == "f":
-        np.testing.assert_allclose(compiled, interpreted, rtol=4 * np.finfo(out.numpy).eps)
+        agree(compiled, interpreted)
     else:
         np.testing.assert_array_equal(compiled, interpreted)
 
@@ -321,7 +319,7 @@ def test_random_row_reductions(d, combines, rows, n, seed, scratch):
     i = ir.index("o")
     body.append(ir.loop("o", "vector", extent, ir.store(y, ir.index("p") * extent + i, element(i))))
     w.finish(ir.loop("p", "parallel", count, *body))
-    w.check(rtol=1e-3 if d is dt.float32 else 1e-9, atol=1e-3 if d is dt.float32 else 1e-9)
+    w.check(exact=False)
 
 
 @pytest.mark.parametrize("combine", ["max", "min", "sum"])
@@ -338,7 +336,7 @@ def test_reductions_keep_nan(combine, d, n):
         w.finish(ir.loop("p", "parallel", ir.integer(1), ir.accumulator("a", combine, ir.const(start, d)),
                          ir.loop("i", "vector", w.number(n), ir.update("a", ir.load(x, ir.index("i"), d))),
                          ir.store(y, ir.integer(0), ir.value("a", d))))
-        got = w.check(rtol=1e-5, atol=1e-5)[-1][0]
+        got = w.check(exact=False)[-1][0]
         assert np.isnan(got) == (place is not None)
 
 
@@ -459,4 +457,4 @@ def test_older_processors(name):
     w = softmax(77)
     machine, module = optimised_for("x86_64-unknown-linux-gnu", name, llvm.emit(w.program))
     library = jit._link(machine.emit_object(module))
-    np.testing.assert_allclose(w.compiled(library["kernel"])[1], w.interpreted()[1], rtol=1e-6)
+    agree(w.compiled(library["kernel"])[1], w.interpreted()[1])

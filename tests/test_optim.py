@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
+from tolerance import agree
 
 import antorcha as torch
 from antorcha import nn, optim
@@ -80,7 +81,7 @@ def test_parameters_follow_pytorch(name):
     steps = 2 if name == "LBFGS" else 6     # twenty steps in one, each of which magnifies the last bit
     for options in CASES[name]:
         for a, b in zip(trajectory(torch, name, options, steps), trajectory(oracle, name, options, steps)):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5, err_msg=f"{name} {options}")
+            agree(a, b)
 
 
 def _descent(lib, options: dict, steps: int) -> list:
@@ -133,7 +134,7 @@ def rates(lib, name: str, options: dict, steps: int = 19) -> list:
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_rates_follow_pytorch(name):
     oracle = pytest.importorskip("torch")
-    np.testing.assert_allclose(rates(torch, name, SCHEDULES[name]), rates(oracle, name, SCHEDULES[name]), rtol=1e-9, atol=1e-15)
+    agree(rates(torch, name, SCHEDULES[name]), rates(oracle, name, SCHEDULES[name]))
 
 
 # -- without PyTorch ------------------------------------------------------------------------------------------------
@@ -165,8 +166,8 @@ def test_dot_products_of_lbfgs_are_summed_in_one_order(dtype):
     assert left(n, 2 * lanes, 3 * lanes) == n - 2 and left(n, 0, 2 * lanes) == n - 8
     for k in range(1, 70):
         x, y = np.random.default_rng(k).standard_normal((2, k)).astype(dtype)
-        np.testing.assert_allclose(quasi_newton.dot(x, y), x.astype(np.float64) @ y, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(quasi_newton.short_sum(x), x.astype(np.float64).sum(), rtol=1e-5, atol=1e-6)
+        agree(quasi_newton.dot(x, y), x.astype(np.float64) @ y)
+        agree(quasi_newton.short_sum(x), x.astype(np.float64).sum())
 
 
 @pytest.mark.parametrize("pairs", [0, 1, 3, 5, 8])
@@ -187,8 +188,8 @@ def test_direction_of_lbfgs(pairs):
     q = q * 0.7
     for (y, s, factor), weight in zip(kept, weights):
         q = q + (weight - factor * (y @ q)) * s
-    np.testing.assert_allclose(history.direction(g, 0.7), q, rtol=1e-9)
-    np.testing.assert_allclose(history.weights[:len(kept)], weights, rtol=1e-9)
+    agree(history.direction(g, 0.7), q)
+    agree(history.weights[:len(kept)], weights)
 
 
 @pytest.mark.parametrize("line_search", [None, "strong_wolfe"])
@@ -237,7 +238,7 @@ def test_lbfgs_takes_a_tensor_as_rate(line_search):
     options = dict(line_search_fn=line_search, max_iter=4)
     for a, b in zip(trajectory(torch, "LBFGS", dict(options, lr=0.125), 2),
                     trajectory(torch, "LBFGS", dict(options, lr=torch.tensor(0.125)), 2)):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
+        agree(a, b)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -280,7 +281,7 @@ def test_adam_is_the_formula():
         g = 3 * p**2
         m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g * g
         p = p - 0.1 * (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.9**t)) + 1e-3)
-        np.testing.assert_allclose(w.detach().numpy(), p, rtol=2e-5)
+        agree(w, p)
 
 
 def test_adamx_keeps_the_largest_rescaled_second_moment():

@@ -8,6 +8,7 @@ import numpy as np
 import ptxas
 import pytest
 import simt
+from tolerance import agree
 
 import antorcha as torch
 from antorcha.base import config
@@ -168,8 +169,7 @@ def test_kernels_compute_what_the_processor_does(simulated, case, monkeypatch):
         m.setattr(config, "target", "llvm")
         want = CASES[case]().detach().numpy()
     coarse = any(word in case for word in ("halves", "bfloat16", "rounded"))    # sums in another order may round to a neighbour
-    last_bit = 1e-2 if coarse else 2e-5
-    np.testing.assert_allclose(got, want, rtol=last_bit, atol=last_bit)
+    agree(got, want, "gpu", "float16" if coarse else None)
     assert "rounded" not in case or np.abs(got - want).max() > 1e-5
 
 
@@ -178,7 +178,7 @@ def test_any_number_of_warps_shares_a_row(simulated, lanes, monkeypatch):
     """All lanes know what they have made together."""
     monkeypatch.setattr(ptx.Kernel, "_rows", staticmethod(lambda count, width, *given: ptx.Launch((count, 1), (lanes, 1))))
     x = numbers(2, 700)
-    np.testing.assert_allclose(torch.log_softmax(x, 1).exp().sum(1).tolist(), [1, 1], rtol=1e-5)
+    agree(torch.log_softmax(x, 1).exp().sum(1), [1, 1])
     assert x.argmax(1).tolist() == x.numpy().argmax(1).tolist()
 
 
@@ -191,8 +191,7 @@ def test_no_barrier_is_missing(simulated, case, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(config, "target", "llvm")
         want = CASES[case]().detach().numpy()
-    np.testing.assert_allclose(got, want, rtol=1e-2 if "halves" in case or "rounded" in case else 2e-5,
-                               atol=1e-2 if "rounded" in case else 2e-5)
+    agree(got, want, "gpu", "float16" if "halves" in case or "rounded" in case else None)
 
 
 def test_sums_stay_in_registers(simulated):
@@ -290,8 +289,7 @@ def test_a_lane_takes_16_bytes(simulated, case, order, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(config, "target", "llvm")
         want = compute().float().numpy()
-    coarse = case in ("halves", "widened", "rows")
-    np.testing.assert_allclose(got, want, rtol=1e-2 if coarse else 1e-5, atol=1e-2 if coarse else 1e-6)
+    agree(got, want, "gpu", "float16" if case in ("halves", "widened", "rows") else None)
     wide = [k for k, _ in simulated if k.each > 1]
     assert access is None or bool(access) == bool(wide)
     assert not access or order == "warps" or any(access in kernel.ptx(80) for kernel in wide)
