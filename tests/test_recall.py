@@ -135,6 +135,34 @@ def test_a_bool_is_no_integer_whatever_the_other_arguments():
         assert scaled(x, by).tolist() == [expected] * 2
 
 
+def test_another_thread_computes_nothing_while_a_call_is_noted(monkeypatch):
+    """It would make leaves of the nodes that are written down."""
+    real, threads = recall.Text.record, []
+
+    def record(text, recorded):
+        other = threading.Thread(target=torch.ones(3).sum().item)
+        other.start()
+        threads.append(other)
+        other.join(0.5)
+        real(text, recorded)
+
+    monkeypatch.setattr(recall.Text, "record", record)
+
+    @recalled
+    def function(x):
+        return (x * 2.0 + 1.0).exp()
+
+    kept = []
+    for seed in range(CALLS):
+        (a,) = values(seed, (4, 3))
+        kept.append((function(torch.tensor(a)), np.exp(a * 2 + 1)))
+    assert threads
+    for found, expected in kept:
+        agree(found, expected)
+    for t in threads:
+        t.join()
+
+
 def test_a_thread_has_modes_of_its_own():
     def differentiable(found):
         found.append((x @ x).requires_grad)

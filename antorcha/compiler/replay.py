@@ -68,7 +68,8 @@ def record(function, args: tuple, kwargs: dict, before: Profile | None):
             raise Unprovable(profile.impure or watch.refused)
         if not profile.within(before):
             raise Unprovable("it ran code that it had not run before")
-        return result, profile, Recording(reach, watch, args, kwargs, result, count)
+        with tape.computing:    # a node that another thread computes is no longer what was recorded
+            return result, profile, Recording(reach, watch, args, kwargs, result, count)
     except Unprovable as e:
         return result, profile, str(e)
 

@@ -177,7 +177,8 @@ def _compute(node: Node) -> None:
     """Compute indices that are made of few integers, and nothing else with them."""
     if state.vmap is not None or state.devices:
         return
-    unfold(tape.nodes)
+    with tape.computing:
+        unfold(tape.nodes)
     found = [node]
     for n in found:         # which grows
         if n.form.dtype.kind not in "bi" or n.form.op.family == "extern":

@@ -322,9 +322,11 @@ def _decide(rec: Record, arguments: tuple):
         found = result._meta if isinstance(result, core.Tensor) else [t._meta for t in result], terms
     else:
         node, own = result.storage.node, [arguments[i].storage.node for i in sorted(inputs)]
-        if len(tape.nodes) != recorded + 1 or tape.nodes[-1] is not node or node.where is not None or list(node.inputs) != own:
+        form = node.form        # read before it is seen that no other thread has computed the node, which gives it another
+        if node.buffer is not None or len(tape.nodes) != recorded + 1 or tape.nodes[-1] is not node or node.where is not None \
+                or list(node.inputs) != own:
             return result, terms
-        found = node.form, result._meta, terms
+        found = form, result._meta, terms
     if len(rec.cache) > 20_000:
         rec.cache.clear()
     rec.cache[tuple([x._meta if i in inputs else x for i, x in enumerate(arguments)])] = found

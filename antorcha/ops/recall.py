@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import combinations
+from threading import get_ident
 
 from ..base import config
 from ..base import dtype as dt
@@ -150,7 +151,7 @@ class Onlooker:
     """Told by the engine (`tape.state.watch`) what a function does besides recording. `drawn`, `required`: what `Text` is told."""
 
     def __init__(self):
-        self.refused, self.drawing = False, False
+        self.refused, self.drawing, self.thread = False, False, get_ident()
         self.drawn: list = []
         self.required: list = []        # (node, range of indices)
 
@@ -169,7 +170,7 @@ class Onlooker:
         pass        # a leaf that is used is no input, and found by that
 
     def draws(self, generator):
-        if generator is not core.default_generator:
+        if generator is not core.default_generator or get_ident() != self.thread:
             self.refused = True
             return generator
         return _Draws(self, generator)
@@ -383,7 +384,6 @@ def observe(call, tensors, nodes, numbers: list | None = None) -> tuple:
         result = call()
     finally:
         state.watch = None
-    recorded = tape.nodes[before:]
     for node, wanted in onlooker.required:
         if node.buffer is None and node in nodes:
             require(node, wanted)       # it could not be computed meanwhile
@@ -391,17 +391,19 @@ def observe(call, tensors, nodes, numbers: list | None = None) -> tuple:
             state.unsure = True
     if onlooker.refused:
         return result, None, 0
-    symbols = {id(x): x.name for n in recorded for x in n.inputs if type(x) is Symbol} if numbers else None
-    text = Text(tensors, nodes, edges, first, symbols)
-    text.lines += numbers or []
-    try:
-        text.require(onlooker.required)
-        text.draw(onlooker.drawn)
-        text.record(recorded)
-        text.written(versions)
-        return result, text.function(_results(text, result), *(() if numbers is None else ("numbers",))), len(recorded)
-    except Untold:
-        return result, None, 0
+    with tape.computing:        # a node that another thread computes is no longer what was recorded
+        recorded = tape.nodes[before:]
+        symbols = {id(x): x.name for n in recorded for x in n.inputs if type(x) is Symbol} if numbers else None
+        text = Text(tensors, nodes, edges, first, symbols)
+        text.lines += numbers or []
+        try:
+            text.require(onlooker.required)
+            text.draw(onlooker.drawn)
+            text.record(recorded)
+            text.written(versions)
+            return result, text.function(_results(text, result), *(() if numbers is None else ("numbers",))), len(recorded)
+        except Untold:
+            return result, None, 0
 
 
 def _results(text: Text, result) -> str:

@@ -149,15 +149,16 @@ def _observed(optimizer, p, g, state: dict, group: dict, tensors, nodes) -> tupl
     if watch.refused or watch.drawn or watch.counted > 1 or state.keys() != known.keys() \
             or any(state[name] is not v for name, v in known.items() if name != "step" or not watch.counted):
         return None, 0
-    recorded: list[Node] = tape.nodes[before:]
-    symbols = {id(x): x for n in recorded for x in n.inputs if type(x) is Symbol}
-    text = Text(tensors, nodes, numbers={k: f"m{i}" for i, k in enumerate(symbols)})
-    if symbols:
-        text.lines.append(f"{''.join(m + ', ' for m in text.numbers.values())} = numbers")
-    try:
-        text.record(recorded)
-        text.written(versions)
-    except Untold:
-        return None, 0
-    return Step(text.function("None", "numbers"), watch.function([x.name for x in symbols.values()]),
-                bool(watch.counted)), len(recorded)
+    with tape.computing:        # a node that another thread computes is no longer what was recorded
+        recorded: list[Node] = tape.nodes[before:]
+        symbols = {id(x): x for n in recorded for x in n.inputs if type(x) is Symbol}
+        text = Text(tensors, nodes, numbers={k: f"m{i}" for i, k in enumerate(symbols)})
+        if symbols:
+            text.lines.append(f"{''.join(m + ', ' for m in text.numbers.values())} = numbers")
+        try:
+            text.record(recorded)
+            text.written(versions)
+        except Untold:
+            return None, 0
+        return Step(text.function("None", "numbers"), watch.function([x.name for x in symbols.values()]),
+                    bool(watch.counted)), len(recorded)
