@@ -10,7 +10,8 @@ from tolerance import agree
 
 import antorcha as torch
 from antorcha.base import config
-from antorcha.graph import flush
+from antorcha.graph import flush, tape
+from antorcha.graph.block import Block
 from antorcha.ops import recall
 from antorcha.ops.recall import recalled
 from antorcha.optim import repeated
@@ -202,6 +203,13 @@ def test_memory_that_numpy_shares():
         array[0, 0] = k
         a = np.exp(array)
         agree([x.softmax(1)], [a / a.sum(1, keepdims=True)])
+    y = x.softmax(1)
+    assert type(tape.nodes[-1]) is Block        # it was recorded again, and reads what the array held then
+    array[0, 0] = -1.0
+    agree([y], [a / a.sum(1, keepdims=True)])
+    views = [x.unflatten(1, (2, 3)) for _ in range(CALLS)]
+    x[0, 0] = 2.0
+    assert array[0, 0] == 2.0 and all([v[0, 0, 0].item() == 2.0 for v in views])
 
 
 def test_derivatives_of_derivatives_after_plain_ones():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_INTEGERS = frozenset((int,))
+
 
 class Size(tuple):
     """A shape: a tuple of integers."""
@@ -10,10 +12,12 @@ class Size(tuple):
 
     def __new__(cls, values=()):
         values = tuple(values)
-        for place, v in enumerate(values):
-            if not hasattr(v, "__index__"):
-                raise TypeError(f"torch.Size() takes an iterable of 'int' (item {place} is '{type(v).__name__}')")
-        return super().__new__(cls, [v.__index__() for v in values])
+        if not _INTEGERS.issuperset(map(type, values)):
+            for place, v in enumerate(values):
+                if not hasattr(v, "__index__"):
+                    raise TypeError(f"torch.Size() takes an iterable of 'int' (item {place} is '{type(v).__name__}')")
+            values = tuple([v.__index__() for v in values])
+        return tuple.__new__(cls, values)
 
     def numel(self) -> int:
         n = 1

@@ -173,7 +173,7 @@ class Steady:
         where.update({r.values[value][1]: self.addresses[slot] for slot, (value, *_) in self.reused.items()})
         addresses += [where.get(i, 0) for i, _ in plan.results]
         plan._bind([*addresses, base, plan.status_address], [0.0 if name.startswith("v") else space[name] for name in r.numbers])
-        plan.bound = self
+        plan.bound, plan.told = self, None
 
     def write(self):
         """The function."""
@@ -292,7 +292,7 @@ class Steady:
         lines = []
         for i, form in self.fresh:
             self.reach.space[f"f{i}"] = form
-            lines += [f"a{i} = Node()", f"a{i}.form, a{i}.buffer, a{i}.inputs, a{i}.where, a{i}.index = f{i}, b{i}, (), None, -1"]
+            lines += [f"a{i} = Node()", f"a{i}.form, a{i}.buffer, a{i}.inputs, a{i}.where = f{i}, b{i}, (), None"]
         made = {i for i, _ in self.fresh}
         body = [line for owner, line in r.early if owner not in reused]
         body += [f"t{k}.storage.node = n{i}" for k, i in r.updates.items() if k not in self.in_place]

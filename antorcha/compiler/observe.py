@@ -236,6 +236,9 @@ class Watch:
     def requires(self, node, wanted) -> None:
         pass        # a replay that finds an index out of range changes nothing
 
+    def copy_of(self, storage) -> None:
+        """The copy that was made of memory shared with NumPy: none, as if it was large."""
+
     def made(self, node) -> None:
         """A value was made from Python's numbers."""
         frame = sys._getframe(1)

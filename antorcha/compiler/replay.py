@@ -535,7 +535,7 @@ class Recording:
         nodes = self.piece.blank.copy()
         for k in self.results:
             n = nodes[k] = Node()
-            (n.form, n.where), n.buffer, n.inputs, n.index = self.piece.forms[k], None, (), -1
+            (n.form, n.where), n.buffer, n.inputs = self.piece.forms[k], None, ()
         flush.run_again(self.plan, nodes, leaves[:self.plan.leaves], numbers)
         return [nodes[k] if kind == "node" else leaves[k] for kind, k in self.values]
 

@@ -107,6 +107,10 @@ class SharedStorage(Storage):
 
     @property
     def node(self) -> Node:     # type: ignore[override]
+        watch = tape.state.watch
+        copied = watch and watch.copy_of(self)
+        if copied is not None:
+            return copied
         node = _node.__get__(self)
         buffer = node.buffer
         if buffer.nbytes > SNAPSHOT or tape.state.watch is not None or tape.state.rewriter is not None or buffer.device != "cpu":

@@ -638,12 +638,12 @@ def host(t: Tensor) -> np.ndarray:
     d, v = m.dtype, m.view
     if v.numel == 0:
         return np.empty(v.shape, d.numpy or d.compute.numpy or np.float32)
-    flat = t.storage.buffer().array(d.memory, t.storage.numel)
     if v.dense:
-        array = flat[:v.numel].reshape(v.shape)
+        array = t.storage.buffer().array(d.memory, v.numel).reshape(v.shape)
     else:
-        array = np.lib.stride_tricks.as_strided(flat[v.offset:], v.shape, tuple(s * d.itemsize for s in v.strides))
-    return dt.numbers(array, d)
+        flat = t.storage.buffer().array(d.memory, t.storage.numel)
+        array = np.ndarray(v.shape, d.memory, flat, v.offset * d.itemsize, [s * d.itemsize for s in v.strides])
+    return array if d.numpy is not None else dt.numbers(array, d)
 
 
 def from_storage(storage: Storage, dtype, shape, strides, offset) -> Tensor:

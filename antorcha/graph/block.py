@@ -67,7 +67,7 @@ class Block:
             n = made.get(k)
             if n is None:
                 n = Node()
-                n.form, n.buffer, n.index, n.where = form, None, -1, self.where if late else None
+                n.form, n.buffer, n.where = form, None, self.where if late else None
             if n.buffer is None:
                 n.inputs = take(table)
             table.append(n)
@@ -138,11 +138,12 @@ class Folded:
     def __init__(self, plan, places: list[int]):
         self.plan, self.places = plan, places
         at = {i: k for k, i in enumerate(places)}
-        self.results = [(i, at[i]) for i, _ in plan.results]
+        self.results = [i for i, _ in plan.results]
+        self.taken = taker([at[i] for i in self.results])
 
     def nodes(self, recorded: list, made: list[Node]) -> dict[int, Node]:
         """The nodes by their number: those that get a value, and any other once it is looked up."""
-        found = Unfolding([(i, made[k]) for i, k in self.results])
+        found = Unfolding(zip(self.results, self.taken(made)))
         found.recorded = recorded
         return found
 

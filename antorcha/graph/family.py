@@ -243,7 +243,7 @@ def _copied(nodes: list[Node], leaves: list[Node], numbers) -> tuple[list[Node],
     for n, copy in copies.items():
         copy.form = resized(n.form, numbers)
         copy.inputs = tuple([copies[s] if type(s) is Node else s for s in n.inputs])
-        copy.buffer, copy.index, copy.where = n.buffer, n.index, n.where
+        copy.buffer, copy.where = n.buffer, n.where
     return [copies[n] for n in nodes], [copies[n] for n in leaves]
 
 

@@ -10,6 +10,7 @@ import gc
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate, pairwise
+from operator import attrgetter
 from sys import getrefcount
 
 from ..base import config
@@ -17,9 +18,9 @@ from ..loops import template
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
 from ..runtime import flight
-from . import block, chain, family, repeats, tape, window
+from . import block, chain, family, repeats, tape, window, wiring
 from .fuse import Fusion
-from .node import Lanes, Node, alike, counted, leaf_form, uses, verify
+from .node import Node, alike, counted, leaf_form, uses, verify
 from .tape import ALL
 
 STEPS = 1 << 16     # of the plans kept: a thousand of pieces or small models, fifty of large ones
@@ -64,25 +65,26 @@ def clear() -> None:
     _folded.clear()
     family.clear()
     repeats.clear()
+    wiring.clear()
     template.clear()
 
 
 def flush(nodes: list, timed: bool = False, device: str = "cpu", wanted=ALL, beside: bool = False) -> None:
     """Compute every node of a recording that a tensor can still ask for, on the device where its leaves are; of which `wanted` are
-    there on return, and the others soon (`tape.flush`). `beside`: what runs in the background need not be waited for.
+    there on return, and the others soon (`tape.flush`). `beside`: what runs in the background need not be waited for. The caller holds
+    `tape.computing`.
 
     Raises IndexError for an index outside of its dimension; then nothing has changed.
     """
-    with tape.computing:
-        folding = None
-        if block.Block in map(type, nodes):
-            folding = _run_folded(nodes, timed, device, wanted)
-            if folding is None:
-                return
-            block.unfold(nodes)
-        plan = _compute(nodes, timed, device, wanted, beside)
-        if folding is not None and plan is not None:
-            _folded.keep(folding[0], block.Folded(plan, folding[1]), len(plan.steps))
+    folding = None
+    if block.Block in map(type, nodes):
+        folding = _run_folded(nodes, timed, device, wanted)
+        if folding is None:
+            return
+        block.unfold(nodes)
+    plan = _compute(nodes, timed, device, wanted, beside)
+    if folding is not None and plan is not None:
+        _folded.keep(folding[0], block.Folded(plan, folding[1]), len(plan.steps))
 
 
 def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=ALL, beside: bool = False,
@@ -92,7 +94,7 @@ def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted
     key, leaves, numbers = identify(nodes, nodes)
     key = (device, referred(key, nodes, leaves) if piece else key)
     plan = _plans.get(key)
-    number = None if wanted in (ALL, None) else wanted.index
+    number = _place(wanted, nodes)
     if plan is None:
         if device == "cpu" and config.fuse and not (timed or beside or piece) and tape.state.watch is None:
             lengths = repeats.pieces(nodes, key)
@@ -126,8 +128,8 @@ def _run_folded(nodes: list, timed: bool, device: str, wanted) -> tuple | None:
     counters["hits"] += 1
     _use(known)
     _use(known.plan)
-    found = known.nodes(nodes, made)
-    known.plan.run(found, leaves, numbers, timed, None if wanted is ALL else -1 if wanted is None else known.places[wanted.index])
+    found, number = known.nodes(nodes, made), _place(wanted, made)
+    known.plan.run(found, leaves, numbers, timed, -1 if wanted is None else None if number is None else known.places[number])
     _last[0] = known.plan
     return None
 
@@ -141,7 +143,7 @@ def _in_pieces(nodes: list[Node], lengths: list[int], wanted) -> None:
     leaves undone is in `nodes` again."""
     bounds = list(pairwise(accumulate(lengths, initial=0)))
     parts = [nodes[a:b] for a, b in bounds]
-    number = None if wanted in (ALL, None) else wanted.index        # it gets another in its piece
+    number = _place(wanted, nodes)
     try:
         nodes.clear()
         for part, (start, end) in zip(parts, bounds):
@@ -199,49 +201,26 @@ def identify(nodes: list, made: list[Node]) -> tuple:
     Which values are wanted is told by counts of references; they go into the key as they are, and are understood (`fates`) only
     where a plan is made.
     """
-    windows: dict = {}
-    still, moves = window.STILL, window.moves
-    for n in nodes:
-        if n.form.places is not still and moves(n.form) and tape.state.watch is None:
-            window.frame(n, windows)
-    for i, n in enumerate(made):
-        n.index = i
-    windows.clear()
-    inputs = [s for n in nodes for s in n.inputs]
-    numbers = [s for s in inputs if type(s) is not Node] if made is nodes else block.numbers(nodes)
-    leaves: list = []
-    sources: list = []
-    try:
-        for s in inputs:
-            if type(s) is not Node:
-                sources.append(None)
-                continue
-            k = s.index
-            if s.buffer is None:
-                if made[k] is not s:
-                    _lost(s)
-            elif k >= 0 or ~k >= len(leaves) or leaves[~k] is not s:
-                k = s.index = ~len(leaves)
-                leaves.append(s)
-            sources.append(k)
-    except (AttributeError, IndexError):    # its number is of another recording, or it never had one
-        _lost(s)
-    inputs = n = s = None       # references are counted
-    forms = tuple([n.form for n in nodes])
-    of_leaves = tuple([n.form for n in leaves])
-    references = tuple(map(getrefcount, made))
-    buffers = [n.buffer for n in leaves]
-    key = (config.target, config.fuse, config.float32_matmul, forms, references, tuple(sources), of_leaves,
-           tuple(map(getrefcount, leaves)), flight.references(buffers), tuple([b.exported for b in buffers]))
+    found = wiring.known(nodes, made)
+    if found is None and tape.state.watch is None and window.framed(nodes):
+        found = wiring.known(nodes, made)
+    if found is None:
+        found = wiring.traced(nodes, made)
+    forms, sources, leaves, buffers, numbers = found
+    found = None        # references are counted
+    if made is not nodes:
+        numbers = block.numbers(nodes)
+    key = (config.target, config.fuse, config.float32_matmul, forms, tuple(map(getrefcount, made)), sources,
+           tuple(map(wiring.form_of, leaves)), tuple(map(getrefcount, leaves)), flight.references(buffers), tuple(map(_exported, buffers)))
     return key, leaves, numbers
 
 
-def _lost(node: Node):
-    """Raise the error of a value that is needed and is not to be computed."""
-    if type(node.inputs) is Lanes:
-        raise RuntimeError("vmap: a tensor made for one lane of a batch was used after vmap had returned. Return it "
-                           "from the mapped function instead.")
-    raise RuntimeError(f"{node.op.name}: this value was lost when an earlier error interrupted its computation. Compute it again.")
+_exported = attrgetter("exported")
+
+
+def _place(wanted, nodes: list[Node]) -> int | None:
+    """The number of a node that is asked for; None where it is none of these."""
+    return nodes.index(wanted) if wanted is not ALL and wanted in nodes else None
 
 
 def fates(nodes: list[Node], leaves: list[Node], key: tuple) -> tuple[list[bool], list[int]]:

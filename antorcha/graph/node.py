@@ -95,7 +95,7 @@ class Node:
     form: Form
     inputs: tuple
     buffer: Any         # runtime.buffer.Buffer once realised; then inputs is ()
-    index: int          # position in the graph being planned
+    index: int          # position in the graph that a plan is made for
     where: Any          # where the user's call is, for operators that can fail late
     __slots__ = ("form", "inputs", "buffer", "index", "where", "__weakref__")
 
@@ -105,7 +105,7 @@ class Node:
         """A node of the form with these fields."""
         node = Node()
         node.form, node.inputs = form(op, views, static, shape, numel, dtype), inputs
-        node.buffer, node.index, node.where = None, -1, None
+        node.buffer = node.where = None
         return node
 
     op, views, static, shape, numel, dtype = (property(attrgetter(f"form.{name}")) for name in Form.FIELDS)
@@ -139,7 +139,7 @@ def leaf_form(numel: int, dtype: dt.dtype) -> Form:
 def leaf(buffer, numel: int, dtype: dt.dtype) -> Node:
     node = Node()
     node.form, node.inputs, node.buffer = leaf_form(numel, dtype), (), buffer
-    node.index, node.where = -1, None
+    node.where = None
     return node
 
 

@@ -16,7 +16,7 @@ class Piece:
         self.blank: list[Node] = []         # stand for the nodes where a plan is run
         for form, where in self.forms:
             n = Node()
-            n.form, n.where, n.inputs, n.buffer, n.index = form, where, (), None, -1
+            n.form, n.where, n.inputs, n.buffer = form, where, (), None
             self.blank.append(n)
 
     def __len__(self) -> int:

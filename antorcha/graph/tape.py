@@ -95,7 +95,7 @@ def flush(wanted=ALL) -> None:
 
 def _flush(wanted) -> None:
     state.unsure = False
-    if state.vmap is not None:
+    if state.rewriter is not None and state.vmap is not None:
         state.vmap.rewrite()
     if wanted is ALL:
         flight.finish()
@@ -175,7 +175,7 @@ def _take(pending: list) -> None:
     else:
         taken = set(pending)
         nodes[:] = [n for n in nodes if n not in taken]
-    state.hidden = sum([n.form.hidden for n in nodes if type(n) is Block])
+    state.hidden = sum([n.form.hidden for n in nodes if type(n) is Block]) if nodes else 0
 
 
 def _put_back(pending: list, error: BaseException) -> None:

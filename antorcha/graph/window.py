@@ -39,6 +39,15 @@ def _met(f: Form) -> set:
     return places
 
 
+def framed(nodes: list[Node]) -> bool:
+    """Let the nodes whose forms move read through windows. Whether there are any."""
+    found = [n for n in nodes if n.form.places is not STILL and moves(n.form)]
+    windows: dict = {}
+    for n in found:
+        frame(n, windows)
+    return bool(found)
+
+
 def frame(n: Node, windows: dict) -> None:
     """Let a node whose form `moves` read what is in memory through windows; `windows`: those of this recording."""
     inputs, views = list(n.inputs), list(n.views)

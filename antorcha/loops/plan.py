@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+from operator import attrgetter, is_
 
 import numpy as np
 
@@ -27,6 +28,7 @@ FEW = 4         # steps that are not worth handing to another thread
 BRIEF = 64      # most chunks, of all steps together, of a plan that is run at once; a quarter if it writes over memory of leaves
 POINTERS = 48   # most that are bound one by one: NumPy takes as long for a few as for these
 _arena: Buffer | None = None
+_address, _address_in, _buffer = map(attrgetter, ("address", "buffer.address", "buffer"))
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)     # words, tiles from, to, scratch
 
 
@@ -154,6 +156,7 @@ class Plan:
         self.arena_row = leaves + len(self.results)
         self.written = {b[1]: k for k, s in enumerate(steps) for b in s.writes if b[0] == "node" and b[1] in results}     # last by
         self.first_written = {b[1]: k for k, s in reversed(list(enumerate(steps))) for b in s.writes if b[0] == "node" and b[1] in results}
+        self.late: dict[int, list[int]] = {}
         self.safe = self.first_write(donated)
         self.checks = [c for s in steps for c in s.checks]
         self.status = np.zeros(max(1, len(self.checks)), np.int64)
@@ -251,6 +254,7 @@ class Plan:
         self.status_address = self.status.ctypes.data
         self.runs = [(self.steps_address + 32 * s[0], s[1], s[2], n == self.check_after)
                      for n, s in enumerate(self.segments if self.native else [])]
+        self.ends = [first + count for _, count, first, _ in self.runs for _ in range(count)]      # of the run that a step is in
         self.alone = self.native and len(rows) < FEW and not self.arena_bytes and not self.scratch and not self.checks
         chunks = -(-rows[:, 2] // np.maximum(rows[:, 3], 1)).sum()
         self.brief = self.native and chunks <= (BRIEF if self.safe == len(rows) else BRIEF // 4)
@@ -264,6 +268,7 @@ class Plan:
         self.few = list(zip(self.pointer_at.tolist(), self.pointer_row.tolist(), self.pointer_offset.tolist())) if few else None
         self.word, self.float_word = memoryview(self.words), memoryview(self.float_words)
         self.bound: object = None       # the addresses that the arguments have; or who has bound them by half
+        self.told: list | None = None   # the numbers that they have, unless others were written over them
 
     def cast(self, words: np.ndarray, pointer_offset: np.ndarray, launches: np.ndarray, describe, **sizes) -> Plan:
         """A plan of the same native steps with other numbers: its words and the offsets of its pointers, and whatever else `sizes` says.
@@ -316,13 +321,12 @@ class Plan:
                     done, ended = done + pool.steps_done(), now
                 if self.checks and any(self.noted):
                     self._raise(nodes)
-                if done == len(self.table_rows):
+                if done == len(self.ends):
                     self._give(nodes, buffers)
                     break
                 if interrupt is not None and done <= self.safe:
                     break
-                end = next(first + count for _, count, first, _ in self.runs if done < first + count)
-                pool.run_at(self.steps_address + 32 * done, end - done, max(0, self.safe - done) if interrupt is None else -1)
+                pool.run_at(self.steps_address + 32 * done, self.ends[done] - done, max(0, self.safe - done) if interrupt is None else -1)
             except KeyboardInterrupt as error:
                 interrupt = error
         if interrupt is not None:
@@ -335,7 +339,7 @@ class Plan:
             flight.finish()
         buffers = self._results(leaves, Buffer.allocate)
         base = arena(self.arena_bytes).address if self.arena_bytes else 0
-        addresses = [*[n.buffer.address for n in leaves], *[b.address for b in buffers], base, self.status_address]
+        addresses = [*map(_address_in, leaves), *map(_address, buffers), base, self.status_address]
         self._bind(addresses, numbers)
         if self.checks:
             self.status.fill(0)
@@ -372,6 +376,12 @@ class Plan:
         for address, words, tiles, _ in self.table_rows.tolist():
             _KERNEL(address)(words, 0, tiles, None)
         self._give(nodes, buffers)
+
+    def _written_from(self, step: int) -> list[int]:
+        """The results that a step or a later one writes."""
+        if step not in self.late:
+            self.late[step] = [k for k, (i, _) in enumerate(self.results) if self.written.get(i, -1) >= step]
+        return self.late[step]
 
     def first_write(self, nodes) -> int:
         """The first step that writes one of these results; the number of steps if none does."""
@@ -431,9 +441,8 @@ class Plan:
                     if done < min(safe, b):
                         break
                     if done < end:
-                        missing = [r for (i, _), r in zip(self.results, buffers) if self.written.get(i, -1) >= done]
-                        pool.submit(self.steps_address + 32 * (now[0] + done - a), end - done, self,
-                                    [*[n.buffer for n in leaves], *buffers], missing)
+                        pool.submit(self.steps_address + 32 * (now[0] + done - a), end - done, self, [*map(_buffer, leaves), *buffers],
+                                    [buffers[k] for k in self._written_from(done)])
                 self._give(nodes, buffers)
                 kept = True
             except KeyboardInterrupt as error:
@@ -456,22 +465,25 @@ class Plan:
 
     def _bind(self, addresses: list, numbers: list) -> None:
         """Addresses and numbers into the arguments."""
-        if self.bound == addresses:
-            pass            # a loop's memory is where it was
-        elif self.few is not None:
+        if self.bound != addresses:         # a loop's memory is mostly where it was
+            self.bound = None               # should an interrupt come
+            if self.few is not None:
+                words = self.word
+                for at, row, offset in self.few:
+                    words[at] = addresses[row] + offset
+            else:
+                table = np.array(addresses, np.int64)
+                self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
+            self.bound = addresses
+        if self.told is None or not all(map(is_, numbers, self.told)):      # 0.0 == -0.0
+            self.told = None
+            words = self.float_word
+            for at, k in self.floats:
+                words[at] = numbers[k]
             words = self.word
-            for at, row, offset in self.few:
-                words[at] = addresses[row] + offset
-        else:
-            table = np.array(addresses, np.int64)
-            self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
-        self.bound = addresses
-        words = self.float_word
-        for at, k in self.floats:
-            words[at] = numbers[k]
-        words = self.word
-        for at, k, flag in self.integers:
-            words[at] = _integer(numbers[k], flag)
+            for at, k, flag in self.integers:
+                words[at] = _integer(numbers[k], flag)
+            self.told = numbers
 
     def _give(self, nodes: list, buffers: list) -> None:
         """The live nodes become leaves."""

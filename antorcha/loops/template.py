@@ -49,10 +49,11 @@ class Shape:
         loaded = [False] * len(found)               # whether it is read from memory
         described: list[tuple] = []
         for n in found:
-            f, i = n.form, n.index
+            f = n.form
             if loaded[len(described)]:
                 described.append((f.dtype, buffers.setdefault(buffer_of(n), len(buffers))))
                 continue
+            i = n.index
             buffer, over, again = None, i in in_place, False
             if stored[i]:
                 buffer = buffers.setdefault(buffer_of(n), len(buffers))

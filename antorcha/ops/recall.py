@@ -148,10 +148,12 @@ def _gathered(function: Callable, at: int, after: int, kind: type, *arguments):
 
 
 class Onlooker:
-    """Told by the engine (`tape.state.watch`) what a function does besides recording. `drawn`, `required`: what `Text` is told."""
+    """Told by the engine (`tape.state.watch`) what a function does besides recording. `drawn`, `required`: what `Text` is told.
+    `copies`: of memory shared with NumPy, the copy that has been made for the call."""
 
-    def __init__(self):
+    def __init__(self, copies: dict | None = None):
         self.refused, self.drawing, self.thread = False, False, get_ident()
+        self.copies = copies or {}
         self.drawn: list = []
         self.required: list = []        # (node, range of indices)
 
@@ -168,6 +170,9 @@ class Onlooker:
 
     def made(self, node) -> None:
         pass        # a leaf that is used is no input, and found by that
+
+    def copy_of(self, storage):
+        return self.copies.get(storage) if get_ident() == self.thread else None
 
     def draws(self, generator):
         if generator is not core.default_generator or get_ident() != self.thread:
@@ -376,7 +381,9 @@ def spelling_space() -> dict:
 def observe(call, tensors, nodes, numbers: list | None = None) -> tuple:
     """(call(), a function that records the same for other tensors or None, how many nodes that are). `numbers`: the formulas of numbers
     that may be others, too (`base.symbol`), from what is then a third argument."""
-    before, onlooker, first = len(tape.nodes), Onlooker(), derivative.names["count"]()
+    copies = {t.storage: n for t, n in zip(tensors, nodes) if t.storage.shared}
+    distinct = len(copies) == sum([t.storage.shared for t in tensors])
+    before, onlooker, first = len(tape.nodes), Onlooker(copies if distinct else None), derivative.names["count"]()
     versions = [t.storage.version for t in tensors]
     edges = [place_of(derivative.names["edge_of"](t)) if t._rg else None for t in tensors]
     state.watch = onlooker

@@ -127,7 +127,7 @@ class Text:
         if self.outside and len(recorded) - len(seen) >= FEWEST:
             form = BlockForm(recorded, list(self.outside), seen)
             names = [self.values[n] for n in seen]
-            lines += [f"{self._node(n)}; {name}.index = -1" for n, name in zip(seen, names)]
+            lines += [self._node(n) for n in seen]
             numbers = [s for n in recorded for s in n.inputs if type(s) is not Node]
             varying = any([id(s) in self.numbers for s in numbers])
             told = f"({''.join([self._read(s) + ', ' for s in numbers])})" if varying else self.constant(tuple(numbers))
@@ -165,7 +165,7 @@ class Text:
         for k, ((t, s, m, node), version) in enumerate(zip(self.arguments, versions)):
             if t.storage is not s or t._meta is not m:
                 raise Untold
-            if s.version == version and s.node is node or s in done:
+            if s.version == version and (s.shared or s.node is node) or s in done:
                 continue
             if t._rg and mode.grad or type(s) is not core.Storage:
                 raise Untold

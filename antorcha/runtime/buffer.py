@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+
 import numpy as np
 
 from . import flight
 from .memory import FINE, LARGE, allocator, size_class
+
+MEMORY = ctypes.c_char * (sys.maxsize // 2)     # all there is from an address on, as NumPy takes memory: of any other way the quickest
 
 
 class Buffer:
@@ -91,7 +96,11 @@ class Buffer:
     def array(self, dtype, count: int, offset: int = 0) -> np.ndarray:
         """`count` elements of a NumPy dtype, from byte `offset` on, as an array on this very memory (zero copy)."""
         self.exported = True
-        return np.asarray(self)[offset:offset + count * np.dtype(dtype).itemsize].view(dtype)
+        if self in flight.awaited:
+            flight.finish()
+        memory = MEMORY.from_address(self.address)
+        memory.owner = self
+        return np.ndarray(count, dtype, memory, offset)
 
     def copy(self) -> Buffer:
         """Another buffer with these bytes."""
@@ -108,17 +117,10 @@ class Buffer:
         return f"Buffer({self.nbytes} bytes at {self.address:#x})"
 
 
-class _At:
-    def __init__(self, address: int, nbytes: int):
-        self.__array_interface__ = {"data": (address, False), "typestr": "|u1", "shape": (nbytes,), "version": 3}
-
-
 def memory(address: int, count: int, dtype, v=None) -> np.ndarray:
     """NumPy's view of `count` elements at an address, or of an index map over them."""
-    if v is not None and any(t < 0 for t in v.strides):
-        back = sum((n - 1) * t for n, t in zip(v.shape, v.strides) if t < 0)
-        start = address + back * dtype.itemsize
-        flat = np.asarray(_At(start, (count - back) * dtype.itemsize)).view(dtype)
-        return np.lib.stride_tricks.as_strided(flat[-back:], v.shape, [t * dtype.itemsize for t in v.strides])
-    flat = np.asarray(_At(address, count * dtype.itemsize)).view(dtype)
-    return flat if v is None else np.lib.stride_tricks.as_strided(flat, v.shape, [t * dtype.itemsize for t in v.strides])
+    if v is None:
+        return np.ndarray(count, dtype, MEMORY.from_address(address))
+    size = dtype.itemsize
+    back = size * sum([(1 - n) * t for n, t in zip(v.shape, v.strides) if t < 0])
+    return np.ndarray(v.shape, dtype, MEMORY.from_address(address - back), back, [t * size for t in v.strides])

@@ -46,7 +46,9 @@ def _clear() -> None:
 
 
 def references(buffers: list) -> tuple[int, ...]:
-    """How often each buffer is referred to, but for here."""
+    """How often each buffer is referred to, but for here. Nobody may begin a job meanwhile."""
+    if not held:
+        return tuple(map(sys.getrefcount, buffers))
     with lock:
         counts = tuple(map(sys.getrefcount, buffers))   # first: what ends meanwhile only makes them too large
         return tuple([n - held.get(id(b), 0) for n, b in zip(counts, buffers)]) if held else counts

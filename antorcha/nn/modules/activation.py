@@ -25,7 +25,7 @@ class _Activation(Module):
     def __init_subclass__(cls, function=None, **options):
         super().__init_subclass__()
         if function is not None:
-            cls.function = function
+            cls.function, cls.options = function, tuple(options)
             kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
             cls.__signature__ = inspect.Signature([inspect.Parameter(name, kind, default=value) for name, value in options.items()])
 
@@ -36,7 +36,7 @@ class _Activation(Module):
         self.__dict__.update(given.arguments)
 
     def _options(self) -> dict:
-        return {name: getattr(self, name) for name in type(self).__signature__.parameters}
+        return {name: getattr(self, name) for name in self.options}
 
     def forward(self, input):
         return getattr(F, self.function)(input, **self._options())

@@ -1,0 +1,50 @@
+"""Recordings are told by what their nodes read: found as one that is known, or traced."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import antorcha as torch
+from antorcha.graph import flush, tape, wiring
+
+
+def recorded(make):
+    tape.flush()
+    kept = make()
+    return kept, tape.nodes.copy()
+
+
+@pytest.mark.parametrize("make", [lambda a, b: a + a, lambda a, b: a + b, lambda a, b: (a * 2.0 + b) * a,
+                                  lambda a, b: torch.cat([a, b, a])])
+def test_a_known_recording_is_told_as_it_was_traced(make):
+    a, b = torch.arange(4.0), torch.arange(4.0) + 1.0
+    wiring.clear()
+    _, nodes = recorded(lambda: make(a, b))
+    forms, sources, leaves, buffers, numbers = wiring.traced(nodes, nodes)
+    again = wiring.known(nodes, nodes)
+    assert again[0] is forms and again[1] is sources and again[2:4] == (leaves, buffers)
+    assert list(again[4]) == list(numbers)
+
+
+def test_equal_forms_that_read_other_things():
+    a, b = torch.arange(4.0), torch.arange(4.0) + 1.0
+    for _ in range(4):
+        for x, y, expected in ((a, a, 2 * np.arange(4.0)), (a, b, 2 * np.arange(4.0) + 1), (b, b, 2 * np.arange(4.0) + 2)):
+            np.testing.assert_array_equal((x + y).numpy(), expected)
+            pending = x + 0.0       # a value that is not there yet in place of one that is
+            np.testing.assert_array_equal((pending + y).numpy(), expected)
+
+
+def test_numbers_that_differ_in_sign_alone():
+    x = torch.ones(2)
+    for zero in (0.0, -0.0, 0.0, -0.0):
+        assert np.signbit((x * zero).numpy()).tolist() == [np.signbit(zero)] * 2
+
+
+def test_many_recordings_are_not_kept_for_good(monkeypatch):
+    monkeypatch.setattr(wiring, "MOST", 50)
+    flush.clear()
+    for n in range(1, 30):
+        (torch.ones(n) + torch.ones(n)).tolist()
+    assert sum(len(w.sources) for several in wiring._known.values() for w in several) <= 50
