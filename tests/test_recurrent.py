@@ -1,4 +1,4 @@
-"""Recurrent layers: the operator for sequences of one length against the steps one by one."""
+"""Recurrent layers: all steps as one node against the steps one by one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import pytest
 from tolerance import agree
 
 import antorcha as torch
-from antorcha.nn.functional import recurrent
+from antorcha.base import config
+from antorcha.graph import flush, tape
+from antorcha.graph.recurrence import SPARE
+from antorcha.ops import recurrence
 
 LAYERS = {"lstm": (torch.nn.LSTM, {}), "gru": (torch.nn.GRU, {}), "tanh": (torch.nn.RNN, {}),
           "relu": (torch.nn.RNN, dict(nonlinearity="relu")),
-          "both ways": (torch.nn.GRU, dict(bidirectional=True, bias=False))}
+          "both ways": (torch.nn.GRU, dict(bidirectional=True, bias=False)),
+          "layers": (torch.nn.LSTM, dict(bidirectional=True, num_layers=2, batch_first=True))}
 
 
-def values(layer, length: int, twice: bool) -> list:
+def values(layer, length: int, twice: bool = False, rows: int = 2) -> list:
     torch.manual_seed(1)
-    x = torch.randn(length, 2, 3, dtype=torch.float64, requires_grad=True)
-    output, state = layer(x)
+    x = torch.randn(length, rows, 3, dtype=layer.weight_hh_l0.dtype, requires_grad=True)
+    output, state = layer(x.transpose(0, 1) if layer.batch_first else x)
     state = state if isinstance(state, tuple) else (state,)
     loss = output.sin().sum() + sum([(s * s * (k + 1)).sum() for k, s in enumerate(state)])
     leaves = [x, *layer.parameters()]
@@ -26,25 +30,69 @@ def values(layer, length: int, twice: bool) -> list:
     return [output, *state, *gradients]
 
 
-@pytest.mark.parametrize("name, length, twice", [
-    ("lstm", 3, False), ("lstm", 2, True), ("gru", 3, False), ("gru", 2, True), ("tanh", 1, False), ("relu", 2, False),
-    ("both ways", 2, False)])
-def test_the_operator_computes_what_its_steps_do(name, length, twice, monkeypatch):
+def layer_of(name: str, dtype=torch.float64):
     kind, options = LAYERS[name]
     torch.manual_seed(0)
-    layer = kind(3, 4, dtype=torch.float64, **options)
-    together = [x.tolist() for x in values(layer, length, twice)]
+    return kind(3, 4, dtype=dtype, **options)
 
-    def steps(projected, h, c, w_hh, b_hh, mode, reverse):
-        state, found, inputs = (h,) if c is None else (h, c), [], projected.unbind(0)
-        for part in reversed(inputs) if reverse else inputs:
-            state, gates = recurrent.STEPS[mode].forward(part, state, recurrent.linear(state[0], w_hh, b_hh))
-            found += [*state, *gates]
-        return found
 
-    monkeypatch.setattr(recurrent, "recurrence", steps)
-    for a, b in zip(together, values(layer, length, twice)):
+@pytest.mark.parametrize("name, length, twice, rows", [
+    ("lstm", 3, False, 2), ("lstm", 2, True, 2), ("gru", 3, False, 1), ("gru", 2, True, 2), ("tanh", 1, False, 2), ("relu", 2, False, 2),
+    ("both ways", 2, False, 2), ("layers", 4, False, 3), ("gru", 3, False, 2 * SPARE)])
+def test_one_node_computes_what_its_steps_do(name, length, twice, rows, monkeypatch):
+    layer = layer_of(name)
+    together = [x.tolist() for x in values(layer, length, twice, rows)]
+    monkeypatch.setattr(recurrence, "_alike", lambda *tensors: False)
+    for a, b in zip(together, values(layer, length, twice, rows)):
         agree(a, b)
+
+
+def test_the_interpreter_goes_through_the_steps(monkeypatch):
+    layer = layer_of("layers", torch.float32)
+    native = [x.tolist() for x in values(layer, 3)]
+    monkeypatch.setattr(config, "target", "interp")
+    flush.clear()
+    for a, b in zip(native, values(layer, 3)):
+        agree(a, b)
+
+
+def test_a_recording_does_not_grow_with_the_length():
+    layer = layer_of("lstm")
+    counts = []
+    for length in (4, 40):
+        x = torch.ones(length, 2, 3, dtype=torch.float64)
+        x.tolist()
+        output, (h, c) = layer(x)
+        gradients = torch.autograd.grad(output.sum() + c.sum(), [*layer.parameters()])
+        counts.append(len(tape.nodes))
+        gradients[0].tolist()
+    assert counts[0] == counts[1]
+
+
+def test_a_new_length_has_the_plan_of_another():
+    layer = layer_of("gru", torch.float32)
+    flush.clear()
+    before = flush.counters["resized"]
+    for length in (5, 9, 7, 12, 11, 10):
+        [x.tolist() for x in values(layer, length)]
+    assert flush.counters["resized"] > before
+
+
+def test_a_length_has_the_same_bits_whenever_it_comes():
+    layer = layer_of("gru", torch.float32)
+    flush.clear()
+    first = [x.tolist() for x in values(layer, 6)]
+    for length in (5, 9, 7, 12, 6, 30, 6, 6, 6):
+        found = [x.tolist() for x in values(layer, length)]
+        assert length != 6 or found == first
+
+
+def test_what_a_plan_was_made_from_is_let_go():
+    layer = layer_of("lstm", torch.float32)
+    for _ in range(3):
+        made = flush.counters["made"]
+        [x.tolist() for x in values(layer, 3)]
+    assert flush.counters["made"] == made
 
 
 def test_a_layer_is_one_derivative():

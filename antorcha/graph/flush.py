@@ -19,7 +19,7 @@ from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
 from ..runtime import flight
 from . import block, chain, family, repeats, tape, window, wiring
-from .fuse import Fusion
+from .fuse import Fusion, in_place
 from .node import Node, alike, counted, leaf_form, uses, verify
 from .tape import ALL
 
@@ -362,20 +362,6 @@ def compile_parts(parts: list, device: str = "cpu") -> None:
         for part, kernel in zip(parts, build_all([part.program for part in parts])):
             part.kernel = kernel
             part.program = kernel.program    # equal programs share one object
-
-
-def in_place(fusion: Fusion) -> dict[int, int]:
-    """node -> the scatter that may write into its memory instead of into a copy: its only reader."""
-    alias: dict[int, int] = {}
-    for g in fusion.groups:
-        if g.kind == "scatter":
-            n = fusion.nodes[g.root]
-            base = n.inputs[0]
-            if type(base) is Node and base.buffer is None and n.dtype is base.dtype and n.numel == base.numel:
-                b = base.index
-                if fusion.uses[b] == 1 and not fusion.live[b] and fusion.stored[b] and fusion.place[b] is not None:
-                    alias[b] = g.root
-    return alias
 
 
 def taken_over(fusion: Fusion, alias: dict[int, int], dying: dict[int, int]) -> dict[int, int]:

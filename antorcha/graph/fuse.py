@@ -322,6 +322,29 @@ class Fusion(Placing):
         self.stored[i] = 0
         g.reason = "computed by NumPy"
 
+    def _recurrence(self, i: int, n: Node) -> None:
+        for s in n.inputs:
+            if s.buffer is None:
+                self.materialise(s.index)
+        g = self._rooted("recurrence", i, n, (), (), None)
+        self.stored[i] = 0
+        g.reason = "its steps follow one another"
+        steps = dict(n.static.params)["steps"]
+        given: list = [None] * len(steps.outputs)
+        for k in range(i + 1, len(self.recorded)):
+            out = self.recorded[k]
+            if out.op.family != "output" or out.inputs[0].index != i:
+                break
+            position = out.static.position
+            if self.needed[k] or position < steps.states:       # a step reads the state that the one before has left
+                self.needed[k] = 1
+                given[position] = out
+        body = steps.body(n, given)
+        fusion = Fusion(body.nodes, body.live, self.fuse).run()
+        g.bodies = [([(None, [(fusion, body._replace(alias=in_place(fusion)))], [])], {})]
+        g.begins = steps.begins(n, given)
+        g.chain = steps.order(n)
+
     def _output(self, i: int, n: Node) -> None:
         g = self.place[n.inputs[0].index]
         g.members.append(i)
@@ -386,6 +409,20 @@ class Fusion(Placing):
         self.groups.append(g)
         g.members.append(i)
         self.place[i] = g
+
+
+def in_place(fusion: Fusion) -> dict[int, int]:
+    """node -> the scatter that may write into its memory instead of into a copy: its only reader."""
+    alias: dict[int, int] = {}
+    for g in fusion.groups:
+        if g.kind == "scatter":
+            n = fusion.nodes[g.root]
+            base = n.inputs[0]
+            if type(base) is Node and base.buffer is None and n.dtype is base.dtype and n.numel == base.numel:
+                b = base.index
+                if fusion.uses[b] == 1 and not fusion.live[b] and fusion.stored[b] and fusion.place[b] is not None:
+                    alias[b] = g.root
+    return alias
 
 
 def _across(keep: View, drop: View) -> bool:

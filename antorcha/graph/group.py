@@ -27,6 +27,7 @@ class Group:
         self.reason = ""            # why it is not part of an earlier group
         self.chain = None           # graph/chain.py; `bodies`: (its stages, what they hold), a second one for a shorter last block
         self.bodies: list = []
+        self.begins: list = []      # of a recurrence: (node, its index map, of which output it is the beginning, from which element on)
         self.nodes: list = []       # for `explain`: (number in the recording, operator, shape, dtype, stored) of each member
 
     @property

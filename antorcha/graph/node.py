@@ -27,7 +27,8 @@ What a node means is decided by its operator's family (`op.family`), never by it
                  static.dims = (how many b, m, n, k dimensions); static.casts = the dtype of the sum, twice
     extern       op.host(*arrays, **static.params) -> tuple of arrays, computed by NumPy; inputs are read as arrays of
                  their view's shape; the outputs are read through `output` nodes
-    output       the static.position-th result of the extern node inputs[0]
+    recurrence   the graph of one step, static.params' "steps", as often as inputs[0] is long: see recurrence.py. All inputs are dense
+    output       the static.position-th result of the extern node or recurrence inputs[0]
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ DEFERS = ("pointwise", "gather")
 
 
 def _made_of(n: Node) -> list[int]:
-    """The nodes that a node's elements are computed from. A routine takes all its inputs, whatever their size."""
-    if n.form.op.family in ("extern", "output"):
+    """The nodes that a node's elements are computed from. What has several results takes all its inputs, whatever their size."""
+    if n.form.op.family in ("extern", "recurrence", "output"):
         return [s.index for s in n.inputs if type(s) is Node and s.buffer is None]
     if not n.form.numel:
         return []

@@ -165,7 +165,7 @@ def _needed(wanted) -> list[Node]:
     for n in reversed(nodes):
         if n in found:
             found.update(s for s in n.inputs if type(s) is Node)
-    return [n for n in nodes if n in found]
+    return [n for n in nodes if n in found or n.form.op.family == "output" and n.inputs[0] in found]
 
 
 def _take(pending: list) -> None:

@@ -16,11 +16,11 @@ OUTSIDE = Buffer()
 
 class Window:
     """Memory outside of the chain as one block sees it: `steps` are (divisor, modulus, elements): the block numbered b begins
-    `sum((b // divisor) % modulus * elements)` further on. `chunked`: elements from one chunk of blocks to the next. `tile`: elements from
-    one tile of a block to the next."""
+    `sum((b // divisor) % modulus * elements)` further on, the one numbered 0 at element `start`. `chunked`: elements from one chunk of
+    blocks to the next. `tile`: elements from one tile of a block to the next."""
 
-    def __init__(self, source, steps: tuple, chunked: int = 0, tile: int = 0):
-        self.source, self.steps, self.chunked, self.tile = source, steps, chunked, tile
+    def __init__(self, source, steps: tuple, chunked: int = 0, tile: int = 0, start: int = 0):
+        self.source, self.steps, self.chunked, self.tile, self.start = source, steps, chunked, tile, start
 
     def tiled(self, step: int) -> Window:
         """The same memory, gone through tile by tile."""
@@ -38,12 +38,14 @@ class Held(NamedTuple):
 
 class Body(NamedTuple):
     """The graph of one block: its nodes, which of them are results, the Window (or Held) of each leaf and result by its id, and for
-    each node the index of the recorded node that it is a block of."""
+    each node the index of the recorded node that it is a block of (None for a recurrence, whose steps are not recorded). `alias`: node ->
+    the scatter that writes into its memory."""
 
     nodes: list
     live: list
     windows: dict
-    origin: dict
+    origin: dict | None = None
+    alias: dict = {}
 
 
 class Stage(NamedTuple):

@@ -6,12 +6,16 @@ block to block (targets/chain.py); the target's runner goes through them.
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..base import config
 from ..runtime.buffer import memory
 from ..targets.chain import HEADER, PATCH, ChainKernel
 from . import interp
+from .blocks import Blocks
 from .body import Held, Window
 from .plan import Layout, rounded
+from .view import view
 from .writer import Call
 
 
@@ -98,7 +102,7 @@ class Chain(Call):
     def _release(self) -> None:
         """A plan is kept: let go the recording, and with it the memory of its leaves."""
         self.lowering = None
-        self.group.bodies = []
+        self.group.bodies = self.group.begins = []
         self.group.chain.release()
         for b in self.all_bodies():
             b.release()
@@ -118,15 +122,19 @@ class _Body:
         def buffer_of(n):
             if id(n) in self.windows:
                 return place_of(n)
-            if n.buffer is None and n.index < len(body.nodes) and id(body.nodes[n.index]) in self.windows:
-                return place_of(body.nodes[n.index])        # grouping has put another node in its place
-            return ("inner", n.index)
+            i = n.index
+            while i in body.alias:
+                i = body.alias[i]
+            if i < len(body.nodes) and id(body.nodes[i]) in self.windows:
+                return place_of(body.nodes[i])      # grouping has put another node in its place
+            return ("inner", i)
 
         def place_of(n):
             window = self.windows[id(n)]
             return ("held", window) if isinstance(window, Held) else ("window", id(n))
 
         inner = Lowering(fusion, buffer_of)
+        inner.in_place = {*body.alias.values()}
         self.calls = [c for g in fusion.groups for c in inner.lower(g)]
         found: dict = {}
         for k, c in enumerate(self.calls):
@@ -171,7 +179,7 @@ class _Body:
                     words.append(self._place(arg, at, before, patches))
                 elif arg[0] == "num":
                     node, j = arg[1]
-                    words.append(("num", (self.origin[node], j), arg[2]))
+                    words.append(("num", (self.origin[node], j), arg[2]) if self.origin else constant(self.nodes[node].inputs[j], arg[2]))
                 else:
                     words.append(arg)
             plain = [w[1] if w[0] == "int" else 0 for w in words]
@@ -192,7 +200,27 @@ class _Body:
             patches.append((at, 0, divisor, modulus, elements * size, 0))
         if w.chunked:
             patches.append((at, 0, 1, 1, 0, w.chunked * size))
-        return ("ptr", self.outer(w.source), offset)
+        return ("ptr", self.outer(w.source), offset + w.start * size)
+
+
+def constant(number, dtype) -> tuple:
+    """A number as a word."""
+    return "int", int(np.array(number, np.float64 if dtype.kind == "f" else np.int64).view(np.int64))
+
+
+def recurrence(lowering, group) -> list[Call]:
+    """The states to begin with are put where the first step reads them; then the steps are a chain."""
+    return [_copied(lowering, group, *pair) for pair in group.begins] + [Chain(lowering, group)]
+
+
+def _copied(lowering, group, source, v, out, start: int) -> Call:
+    """A value, read through a map, to where another has it from element `start` on."""
+    w = lowering.writer()
+    domain = (v.numel,)
+    loops = Blocks(w, domain)
+    value = w.load(lowering.buffer_of(source), source.dtype, view(domain, (1,), v.offset))
+    store = w.put(lowering.buffer_of(out), out.dtype, view(domain, (1,), start), value)
+    return w.finish([loops.around(loops.inside([store]))], group)
 
 
 def _taken_over(calls: list[Call], found: dict) -> dict:
@@ -231,8 +259,6 @@ class ChainProgram:
 
     def interpret(self, words: list[int]) -> None:
         """What the target's runner does."""
-        import numpy as np
-
         blocks, per_chunk, clears = words[:3]
         scratch = np.zeros(words[7] + 64, np.uint8)
         base = -(-scratch.ctypes.data // 64) * 64

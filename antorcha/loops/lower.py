@@ -45,7 +45,7 @@ class Lowering:
 
     def lower(self, group) -> list[Call]:
         write = getattr(self, "_" + group.kind)
-        return write(group) if group.kind in ("extern", "chain") else lowered(self, group, write)
+        return write(group) if group.kind in ("extern", "chain", "recurrence") else lowered(self, group, write)
 
     def writer(self) -> Writer:
         return Writer(self.checks)
@@ -96,6 +96,11 @@ class Lowering:
         from .chain import chain
 
         return chain(self, group)
+
+    def _recurrence(self, group) -> list[Call]:
+        from .chain import recurrence
+
+        return recurrence(self, group)
 
     def _contraction(self, group) -> list[Call]:
         from .contract import contraction

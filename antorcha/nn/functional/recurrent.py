@@ -1,11 +1,13 @@
 """Recurrent layers and cells as functions: each step is composed of the engine's operators.
 
-A layer over sequences of one length is a single operator whose derivative goes back through time. It makes the cotangents of the weights
-when it is through, each as one product over all times: left to the steps, these would be as many products, and sums of their results.
+A layer over sequences of one length is a single operator, a recurrence, whose derivative is another that goes back through time. It makes
+the cotangents of the weights when it is through, each as one product over all times: left to the steps, these would be as many products,
+and sums of their results.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 from ...base.grad_mode import mode as modes
@@ -16,6 +18,7 @@ from ...ops.joining import cat, stack
 from ...ops.pointwise import sigmoid_backward, tanh_backward, where
 from ...ops.recall import recalled
 from ...ops.record import operator
+from ...ops.recurrence import recur
 
 Tensor = "Tensor"
 
@@ -89,62 +92,99 @@ def _sum(a, b):
 
 
 class Step(NamedTuple):
-    """`tensors`: in the state and among the gates."""
+    """`held`: tensors in the state."""
 
     forward: object
     backward: object
-    tensors: int
+    held: int = 1
 
 
-STEPS = {"RNN_TANH": Step(_tanh_step, _tanh_step_back, 1), "RNN_RELU": Step(_relu_step, _relu_step_back, 1),
-         "LSTM": Step(_lstm_step, _lstm_step_back, 7), "GRU": Step(_gru_step, _gru_step_back, 5)}
+STEPS = {"RNN_TANH": Step(_tanh_step, _tanh_step_back), "RNN_RELU": Step(_relu_step, _relu_step_back),
+         "LSTM": Step(_lstm_step, _lstm_step_back, 2), "GRU": Step(_gru_step, _gru_step_back)}
 
 
 # -- all steps of a layer ---------------------------------------------------------------------------------------
 
 @operator(name="recurrence", title="Recurrence", public=False, partial=True, grad={
     ("projected", "h", "c", "w_hh", "b_hh"): lambda g, h, c, w_hh, b_hh, mode, reverse, result: _recurrence_back(
-        g, (h,) if c is None else (h, c), w_hh, b_hh, mode, reverse, result)})
+        g, w_hh, b_hh, mode, reverse, result)})
 def recurrence(projected: Tensor, h: Tensor, c, w_hh: Tensor, b_hh, mode, reverse):
-    """Step after step, from the last time to the first if `reverse`: of each the state and the gates, one after the other.
+    """Step after step, from the last time to the first if `reverse`: the states of all times, with the one to begin with at the beginning
+    (or at the end), and the gates.
 
     `projected`: (L, N, gates * hidden) is W_ih x + b_ih; `h`, `c`: (N, hidden) the state to begin with, `c` None except for an LSTM.
     """
-    step, state, found = STEPS[mode].forward, (h,) if c is None else (h, c), []
-    inputs = projected.unbind(0)
-    for part in reversed(inputs) if reverse else inputs:
-        state, gates = step(part, state, linear(state[0], w_hh, b_hh))
-        found += [*state, *gates]
-    return tuple(found)
+    if h.shape[0] > 1:
+        w_hh = w_hh.t().contiguous().t()        # products of few rows read it where it lies, if its columns lie side by side
+    states, gates = recur(_going(mode), [projected], [h] if c is None else [h, c], [w_hh] if b_hh is None else [w_hh, b_hh], reverse)
+    return (*states, *gates)
 
 
-def _recurrence_back(g, start, w_hh, b_hh, mode, reverse, result):
+@functools.cache
+def _going(mode):
+    """A step as `recur` has it."""
+    def step(parts, state, weights):
+        new, gates = STEPS[mode].forward(parts[0], state, linear(state[0], *weights))
+        return list(new), list(gates)
+    return step
+
+
+def _recurrence_back(g, w_hh, b_hh, mode, reverse, result):
     """The cotangents of `projected`, the state's two tensors and the recurrent weights."""
-    step, held = STEPS[mode], len(start)
+    held = STEPS[mode].held
     g = g if isinstance(g, tuple) else (g,)
-    parts = [slice(k, k + step.tensors) for k in range(0, len(result), step.tensors)]
-    states = [start, *[result[p][:held] for p in parts]]
-    carried = (None,) * held
-    of_inputs, of_products = [], []
-    for k in reversed(range(len(parts))):
-        arrived, before, after = g[parts[k]], states[k], states[k + 1]
-        dh, *dc = (_sum(a, b) for a, b in zip(arrived, carried))
-        d_input, d_product, (direct, *further) = step.backward(
-            (dh if dh is not None else after[0] * 0, *dc), arrived[held:], result[parts[k]][held:], before, after)
-        carried = (_sum(d_product @ w_hh, direct), *further)
-        of_inputs.append(d_input)
-        of_products.append(d_product)
-    hidden = [s[0] for s in states[:-1]]
-    for steps in (hidden,) if reverse else (of_inputs, of_products):
-        steps.reverse()     # in the order of time
-    d_products, hidden = _all_times(of_products), _all_times(hidden)
-    d_projected = d_products if of_inputs[0] is of_products[0] else _all_times(of_inputs)
-    d_weight = d_products.flatten(0, 1).t() @ hidden.flatten(0, 1)
-    return d_projected, carried[0], *(carried[1:] or (None,)), d_weight, None if b_hh is None else d_products.sum((0, 1))
+    result = result if isinstance(result, tuple) else (result,)
+    earlier, later = (slice(1, None), slice(-1)) if reverse else (slice(-1), slice(1, None))
+    first, last = (-1, 0) if reverse else (0, -1)
+    states, gates = result[:held], result[held:]
+    before, after = [s[earlier] for s in states], [s[later] for s in states]
+    arrived = [None if x is None else x[later] if k < held else x for k, x in enumerate(g)]
+    each = [*before, *after, *gates, *[x for x in arrived if x is not None]]
+    step = _going_back(mode, tuple([x is not None for x in arrived]))
+    carried, kept = recur(step, each, [s[last] * 0 for s in states], [w_hh], not reverse)
+    start = [_sum(c[first], None if x is None else x[first]) for c, x in zip(carried, g)]
+    d_projected, d_products = kept[0], kept[-1]
+    d_weight = d_products.flatten(0, 1).t() @ before[0].flatten(0, 1)
+    return d_projected, start[0], start[1] if held > 1 else None, d_weight, None if b_hh is None else d_products.sum((0, 1))
 
 
-def _all_times(parts: list):
-    return stack(parts, 0) if len(parts) > 1 else parts[0].unsqueeze(0)
+@functools.cache
+def _going_back(mode, arrived: tuple):
+    """The derivative of a step as `recur` has it. Its parts: the states before and after, the gates, and those cotangents of the state and
+    the gates that have `arrived`; its state: the cotangents that the step after it has found. Keeps the cotangents of W_ih x + b_ih, and
+    of W_hh h + b_hh if they are others."""
+    held, count = STEPS[mode].held, len(arrived)
+
+    def step(parts, carried, weights):
+        before, after, gates, rest = parts[:held], parts[held:2 * held], parts[2 * held:held + count], iter(parts[held + count:])
+        g = [next(rest) if there else None for there in arrived]
+        d_state = [_sum(a, b) for a, b in zip(g, carried)]
+        d_input, d_product, (direct, *further) = STEPS[mode].backward(d_state, g[held:], gates, before, after)
+        new = [_sum(d_product @ weights[0], direct), *further]
+        return new, [d_input] if d_input is d_product else [d_input, d_product]
+    return step
+
+
+# -- one step ---------------------------------------------------------------------------------------------------
+
+@operator(name="recurrent_step", title="RecurrentStep", public=False, partial=True, grad={
+    ("projected", "h", "c", "w_hh", "b_hh"): lambda g, h, c, w_hh, b_hh, mode, result: _one_step_back(
+        g, (h,) if c is None else (h, c), w_hh, b_hh, mode, result)})
+def one_step(projected: Tensor, h: Tensor, c, w_hh: Tensor, b_hh, mode):
+    """The new state and the gates. `projected`: (N, gates * hidden); `h`, `c`, `mode`: as of a recurrence."""
+    state, gates = STEPS[mode].forward(projected, (h,) if c is None else (h, c), linear(h, w_hh, b_hh))
+    return (*state, *gates)
+
+
+def _one_step_back(g, before, w_hh, b_hh, mode, result):
+    step, held = STEPS[mode], len(before)
+    g, result = ((x if isinstance(x, tuple) else (x,)) for x in (g, result))
+    after, gates = result[:held], result[held:]
+    dh, *dc = g[:held]
+    d_input, d_product, (direct, *further) = step.backward(
+        (dh if dh is not None else after[0] * 0, *dc), g[held:], gates, before, after)
+    return (d_input, _sum(d_product @ w_hh, direct), *(further or (None,)), d_product.t() @ before[0],
+            None if b_hh is None else d_product.sum(0))
 
 
 # -- cells: (x, state, weights) -> new state --------------------------------------------------------------------
@@ -154,7 +194,8 @@ def cell(mode, x, state, w_ih, w_hh, b_ih, b_hh, product=linear) -> tuple:
     projected = product(x, w_ih, b_ih)
     if projected.dim() != 2 or modes.autocast is not None or product is not linear:
         return STEPS[mode].forward(projected, state, product(state[0], w_hh, b_hh))[0]
-    return recurrence(projected.unsqueeze(0), state[0], *(state[1:] or (None,)), w_hh, b_hh, mode, False)[:len(state)]
+    found = one_step(projected, state[0], *(state[1:] or (None,)), w_hh, b_hh, mode)
+    return found[:len(state)]
 
 
 @recalled(autocast=ONE_ON_GPU)
@@ -188,20 +229,23 @@ def gru_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
 # -- layers -----------------------------------------------------------------------------------------------------
 
 def _direction(mode, x, state: tuple, weights, bias: bool, reverse: bool, batch_sizes, product):
-    """One layer in one direction: the hidden states of all times, a list in the order of time, and the last state. `x` is
-    (L, N, features), or packed (sum of batch_sizes, features)."""
+    """One layer in one direction: the hidden states of all times and the last state. `x` is (L, N, features), or packed
+    (sum of batch_sizes, features)."""
     w_ih, w_hh, *rest = weights
     b_ih, b_hh = rest[:2] if bias else (None, None)
     extra = rest[2 if bias else 0:]
     projected = product(x, w_ih, b_ih)
-    if batch_sizes is None and not extra and modes.autocast is None and product is linear:
-        n = STEPS[mode].tensors
-        found = recurrence(projected, state[0], *(state[1:] or (None,)), w_hh, b_hh, mode, reverse)
-        outputs, state = list(found[::n]), found[-n:][:len(state)]
-    else:
+    if batch_sizes is not None or extra or modes.autocast is not None or product is not linear:
         outputs, state = _one_by_one(STEPS[mode].forward, projected, state, w_hh, b_hh, *extra, product=product, reverse=reverse,
                                      sizes=batch_sizes)
-    return outputs[::-1] if reverse else outputs, state
+        outputs = outputs[::-1] if reverse else outputs
+        return stack(outputs, 0) if batch_sizes is None else cat(outputs, 0), state
+    held = STEPS[mode].held
+    if projected.shape[0] == 1:
+        state = one_step(projected[0], state[0], *(state[1:] or (None,)), w_hh, b_hh, mode)[:held]
+        return state[0].unsqueeze(0), state
+    states = recurrence(projected, state[0], *(state[1:] or (None,)), w_hh, b_hh, mode, reverse)[:held]
+    return (states[0][:-1], [s[0] for s in states]) if reverse else (states[0][1:], [s[-1] for s in states])
 
 
 def _one_by_one(step, projected, state: tuple, w_hh, b_hh, w_hr=None, *, product, reverse: bool, sizes) -> tuple[list, tuple]:
@@ -245,8 +289,8 @@ def _layers(mode, x, states, weights, directions, bias, dropout, batch_first, ba
         for d in range(directions):
             k = layer * directions + d
             state = tuple([s[k] for s in (states if pair else (states,))])
-            outputs, final = _direction(mode, x, state, weights[k], bias, d == 1, sizes, product)
-            sides.append(stack(outputs, 0) if sizes is None else cat(outputs, 0))
+            output, final = _direction(mode, x, state, weights[k], bias, d == 1, sizes, product)
+            sides.append(output)
             finals.append(final)
         x = sides[0] if directions == 1 else cat(sides, -1)
         if dropout and layer + 1 < len(weights) // directions:

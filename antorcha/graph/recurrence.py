@@ -1,0 +1,94 @@
+"""Recurrences: a small graph carried out step after step, as one node of a recording.
+
+Recorded one by one, the steps of a recurrent network are as many nodes as its sequence is long, and every length is another recording. As
+one node they are the graph of a single step (`Steps`) and the memory that it goes through (`windows`): that graph is grouped and lowered
+once, and a plan for one length is that for all.
+
+Step t reads the t-th part of each value of the kind "each", the whole of those of the kind "all", and the states that the step before has
+left. Of each state there is one value more than steps; the first (going back, the last) is the one to begin with. What a step does with
+its rows is independent of the others, so `parts` of these may be computed in parallel.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..loops.body import Body, Window
+from .node import Node
+
+SPARE = 32
+PARTS = 64          # most parts
+
+
+class Steps:
+    """What is done in a step. `nodes`: its graph, for the rows of one part; `inputs`: a leaf in it for each input of the node, of which the
+    first `each` are read in parts and the next ones are the states to begin with; `outputs`: the new states, and what else is kept of
+    each step, of these `shapes`. `back`: the last step comes first."""
+
+    def __init__(self, nodes: list[Node], inputs: list[Node], outputs: list[Node], shapes: tuple, each: int, states: int, parts: int,
+                 back: bool):
+        self.nodes, self.inputs, self.outputs, self.shapes = nodes, inputs, outputs, shapes
+        self.each, self.states, self.parts, self.back = each, states, parts, back
+
+    def body(self, n: Node, given: list[Node | None]) -> Body:
+        """The graph of a step of a recorded node. `given`: the node of each output, None for one that is not needed."""
+        times, back = n.views[0].shape[0], self.back
+        live = {id(inner): out for inner, out in zip(self.outputs, given) if out is not None}
+
+        def window(source: Node, inner: Node, start, apart: bool) -> Window:
+            """Memory that begins at an element; `apart`: each step has its own part of it."""
+            whole = inner.numel * self.parts        # of one step
+            steps = ((1, times, -whole if back else whole),) if apart else ()
+            if self.parts > 1:
+                steps += ((times, self.parts, inner.numel),)
+            return Window(source, steps, start=start + ((times - 1) * whole if apart and back else 0))
+
+        windows: dict = {}
+        for k, (inner, source, v) in enumerate(zip(self.inputs, n.inputs, n.views)):
+            if k < self.each:
+                windows[id(inner)] = window(source, inner, v.offset, True)
+            elif k < self.each + self.states:
+                out = given[k - self.each]
+                windows[id(inner)] = window(out, inner, inner.numel * self.parts if back else 0, True)
+            else:
+                windows[id(inner)] = Window(source, (), start=v.offset)
+        for k, inner in enumerate(self.outputs):
+            if id(inner) in live:
+                after = k < self.states and not back
+                windows[id(inner)] = window(live[id(inner)], inner, inner.numel * self.parts if after else 0, True)
+        return Body(self.nodes, [id(inner) in live for inner in self.nodes], windows)
+
+
+    def begins(self, n: Node, given: list) -> list[tuple]:
+        """Which values the states begin with: as `Group.begins`."""
+        states = range(self.each, self.each + self.states)
+        end = n.views[0].shape[0] if self.back else 0
+        return [(n.inputs[k], n.views[k], given[k - self.each], end * n.views[k].numel) for k in states]
+
+    def order(self, n: Node) -> Order:
+        """How often the graph is run."""
+        times, rows = n.views[0].shape[0], self.shapes[0][0]
+        return Order(times * rows * self.parts, rows, times, self.parts)
+
+
+class Order(NamedTuple):
+    """How often a body is run, as a chain says it: `blocks` of `block` rows, those of a chunk one after the other."""
+
+    rows: int
+    block: int
+    per_chunk: int
+    chunks: int
+    room = None
+    again = ()
+
+    @property
+    def blocks(self) -> int:
+        return self.per_chunk * self.chunks
+
+    def release(self) -> None:
+        """It holds nothing of the recording."""
+
+
+def parts_of(rows: int) -> int:
+    """Into how many parts so many rows are divided."""
+    return next((p for p in range(min(PARTS, rows // SPARE), 1, -1) if rows % p == 0), 1)

@@ -1,0 +1,123 @@
+"""Step after step through tensors: a recurrence, recorded as one node (graph/recurrence.py) where it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..base import config
+from ..graph import tape
+from ..graph.node import Node, dense, leaf, view
+from ..graph.recurrence import Steps, parts_of
+from ..graph.tape import state
+from ..loops.body import OUTSIDE
+from ..loops.view import reach
+from .extern import run
+from .joining import stack
+from .recall import Onlooker
+from .record import Record, core, meta
+
+RECURRENCE = Record("recurrence_steps", "recurrence")
+WORK = 1 << 26      # multiplications of one step from on which threads had better share it: it is then recorded by itself
+KEPT = 1024         # kinds of steps
+_steps: dict[tuple, Steps] = {}
+
+
+def recur(step: Callable, each: list, start: list, every: list, back: bool = False) -> tuple[list, list]:
+    """Carry out `step` once for each time; from the last to the first if `back`.
+
+    `step(parts, states, every)` is given a list of the parts of `each` (T, ...) at a time, of the states, at first `start`, and of tensors
+    that are the same at every time; it gives the new states and a list of what else is to be kept. It makes new tensors of these with
+    operators, and does with each row, the first dimension of parts and states, what it does with the others.
+
+    Gives (of each state a tensor of all times, with the one to begin with at the beginning, or at the end if `back`; what was kept, one
+    tensor of all times each).
+    """
+    times = each[0].shape[0]
+    if times < 2 or not _alike(each, start, every):
+        return _one_by_one(step, each, start, every, back)
+    each, start = ([t.contiguous() for t in tensors] for tensors in (each, start))
+    steps = _known(step, each, start, every, back)
+    results = [((times + (k < steps.states), steps.parts * shape[0], *shape[1:]), n.form.dtype)
+               for k, (n, shape) in enumerate(zip(steps.outputs, steps.shapes))]
+    found = run(RECURRENCE, (*each, *start, *every), results, steps=steps)
+    return list(found[:steps.states]), list(found[steps.states:])
+
+
+def _alike(each: list, start: list, every: list) -> bool:
+    """Whether the steps can be recorded as one node: their derivative is not asked for, nor their rewriting for the lanes of a batch, they
+    are on the CPU, and of a size at which one thread had better compute one after the other."""
+    tensors = [*each, *start, *every]
+    if state.rewriter is not None or config.eager or state.urgent or core.is_grad_enabled() and any([t._rg for t in tensors]):
+        return False
+    if not all([t._meta.view.numel and t.device.type == "cpu" for t in tensors]):
+        return False
+    rows = start[0]._meta.view.shape[0]
+    return rows // parts_of(rows) * sum([t._meta.view.numel for t in every]) < WORK
+
+
+def _one_by_one(step: Callable, each: list, start: list, every: list, back: bool) -> tuple[list, list]:
+    states, all_states, all_kept = start, [start], []
+    times = range(each[0].shape[0])
+    for t in reversed(times) if back else times:
+        states, kept = step([x[t] for x in each], states, every)
+        all_states.append(states)
+        all_kept.append(kept)
+    if back:
+        all_states.reverse()
+        all_kept.reverse()
+    return [stack(list(tensors), 0) for tensors in zip(*all_states)], [stack(list(tensors), 0) for tensors in zip(*all_kept)]
+
+
+def _known(step: Callable, each: list, start: list, every: list, back: bool) -> Steps:
+    """The graph of a step for tensors of these layouts."""
+    of_each = tuple([(t._meta.dtype, t._meta.view.shape[1:]) for t in each])
+    of_start = tuple([(t._meta.dtype, t._meta.view.shape) for t in start])
+    key = step, back, of_each, of_start, tuple([(t._meta.dtype, t._meta.view.shape, t._meta.view.strides) for t in every])
+    found = _steps.get(key)
+    if found is None:
+        if len(_steps) >= KEPT:
+            _steps.clear()
+        found = _steps[key] = _observed(step, each, start, every, back)
+    return found
+
+
+def _observed(step: Callable, each: list, start: list, every: list, back: bool) -> Steps:
+    """What a step records, taken out of the recording."""
+    parts = parts_of(start[0]._meta.view.shape[0])
+
+    def placeholder(t, v):
+        return core.wrap(leaf(OUTSIDE, reach(v), t._meta.dtype), meta(v, t._meta.dtype, t._meta.device))
+
+    def rows(shape: tuple):
+        return dense((shape[0] // parts, *shape[1:]))
+
+    given = ([placeholder(t, rows(t._meta.view.shape[1:])) for t in each], [placeholder(t, rows(t._meta.view.shape)) for t in start],
+             [placeholder(t, view(t._meta.view.shape, t._meta.view.strides)) for t in every])
+    inputs = [t.storage.node for tensors in given for t in tensors]
+    with tape.computing:
+        watch, state.watch = state.watch, Onlooker()
+        try:
+            states, kept = step(*given)
+            results = [_whole(t, inputs) for t in (*states, *kept)]
+        finally:
+            state.watch = watch
+        outputs = [t.storage.node for t in results]
+        needed = set(outputs)
+        for n in reversed(tape.nodes):
+            if n in needed:
+                needed.update([s for s in n.inputs if type(s) is Node])
+        needed.difference_update(inputs)
+        nodes = [n for n in tape.nodes if n in needed]
+        tape.nodes[:] = [n for n in tape.nodes if n not in needed]
+    assert len({*outputs}) == len(results), "a recurrence: expected each result of a step once"
+    for k, n in enumerate(nodes):
+        n.index = k
+    shapes = tuple([t._meta.view.shape for t in results])
+    return Steps(nodes, inputs, outputs, shapes, len(each), len(start), parts, back)
+
+
+def _whole(t, inputs: list[Node]):
+    """A tensor that is all of a value made in the step."""
+    t = t.contiguous()
+    node = t.storage.node
+    return t.clone() if node in inputs or node.form.numel != t._meta.view.numel else t
