@@ -47,6 +47,26 @@ def test_one_node_computes_what_its_steps_do(name, length, twice, rows, monkeypa
         agree(a, b)
 
 
+@pytest.mark.parametrize("name, lengths", [
+    ("lstm", [5, 2, 4]), ("gru", [1, 3, 3]), ("tanh", [4]), ("relu", [2, 2]), ("both ways", [6, 1, 2]), ("layers", [2, 5])])
+def test_packed_sequences_are_padded(name, lengths, monkeypatch):
+    layer, rnn = layer_of(name), torch.nn.utils.rnn
+
+    def values() -> list:
+        torch.manual_seed(1)
+        x = torch.randn(7, len(lengths), 3, dtype=torch.float64, requires_grad=True)
+        output, state = layer(rnn.pack_padded_sequence(x, lengths, enforce_sorted=False))
+        state = state[0] if isinstance(state, tuple) else state
+        padded, counts = rnn.pad_packed_sequence(output, padding_value=2.0, total_length=8)
+        assert counts.tolist() == lengths and (padded[lengths[0]:, 0] == 2.0).all()
+        return [output.data, state, *torch.autograd.grad(padded.sin().sum() + (state * state).sum(), [x, *layer.parameters()])]
+
+    together = [x.tolist() for x in values()]
+    monkeypatch.setattr("antorcha.nn.functional.recurrent.MOST_PADDED", 0)
+    for a, b in zip(together, values()):
+        agree(a, b)
+
+
 def test_the_interpreter_goes_through_the_steps(monkeypatch):
     layer = layer_of("layers", torch.float32)
     native = [x.tolist() for x in values(layer, 3)]

@@ -19,8 +19,10 @@ from ...ops.pointwise import sigmoid_backward, tanh_backward, where
 from ...ops.recall import recalled
 from ...ops.record import operator
 from ...ops.recurrence import recur
+from .packed import packing, pad_rows, unpad_rows
 
 Tensor = "Tensor"
+MOST_PADDED = 4     # times the rows of packed sequences that they may be with padding to be computed so
 
 
 # -- steps: (W_ih x + b_ih, state, W_hh h + b_hh) -> (new state, gates that the derivative uses) -------------------------
@@ -106,17 +108,19 @@ STEPS = {"RNN_TANH": Step(_tanh_step, _tanh_step_back), "RNN_RELU": Step(_relu_s
 # -- all steps of a layer ---------------------------------------------------------------------------------------
 
 @operator(name="recurrence", title="Recurrence", public=False, partial=True, grad={
-    ("projected", "h", "c", "w_hh", "b_hh"): lambda g, h, c, w_hh, b_hh, mode, reverse, result: _recurrence_back(
-        g, w_hh, b_hh, mode, reverse, result)})
-def recurrence(projected: Tensor, h: Tensor, c, w_hh: Tensor, b_hh, mode, reverse):
+    ("projected", "h", "c", "w_hh", "b_hh"): lambda g, there, w_hh, b_hh, mode, reverse, result: _recurrence_back(
+        g, there, w_hh, b_hh, mode, reverse, result)})
+def recurrence(projected: Tensor, there, h: Tensor, c, w_hh: Tensor, b_hh, mode, reverse):
     """Step after step, from the last time to the first if `reverse`: the states of all times, with the one to begin with at the beginning
     (or at the end), and the gates.
 
-    `projected`: (L, N, gates * hidden) is W_ih x + b_ih; `h`, `c`: (N, hidden) the state to begin with, `c` None except for an LSTM.
+    `projected`: (L, N, gates * hidden) is W_ih x + b_ih; `there`: (L, N, 1) whether a sequence has not ended (or not begun), None if all
+    are of one length: its state stays as it is; `h`, `c`: (N, hidden) the state to begin with, `c` None except for an LSTM.
     """
     if h.shape[0] > 1:
         w_hh = w_hh.t().contiguous().t()        # products of few rows read it where it lies, if its columns lie side by side
-    states, gates = recur(_going(mode), [projected], [h] if c is None else [h, c], [w_hh] if b_hh is None else [w_hh, b_hh], reverse)
+    each, weights = [projected] if there is None else [projected, there], [w_hh] if b_hh is None else [w_hh, b_hh]
+    states, gates = recur(_going(mode), each, [h] if c is None else [h, c], weights, reverse)
     return (*states, *gates)
 
 
@@ -124,12 +128,13 @@ def recurrence(projected: Tensor, h: Tensor, c, w_hh: Tensor, b_hh, mode, revers
 def _going(mode):
     """A step as `recur` has it."""
     def step(parts, state, weights):
-        new, gates = STEPS[mode].forward(parts[0], state, linear(state[0], *weights))
-        return list(new), list(gates)
+        projected, *there = parts
+        new, gates = STEPS[mode].forward(projected, state, linear(state[0], *weights))
+        return [where(*there, a, b) if there else a for a, b in zip(new, state)], list(gates)
     return step
 
 
-def _recurrence_back(g, w_hh, b_hh, mode, reverse, result):
+def _recurrence_back(g, there, w_hh, b_hh, mode, reverse, result):
     """The cotangents of `projected`, the state's two tensors and the recurrent weights."""
     held = STEPS[mode].held
     g = g if isinstance(g, tuple) else (g,)
@@ -141,7 +146,7 @@ def _recurrence_back(g, w_hh, b_hh, mode, reverse, result):
     arrived = [None if x is None else x[later] if k < held else x for k, x in enumerate(g)]
     each = [*before, *after, *gates, *[x for x in arrived if x is not None]]
     step = _going_back(mode, tuple([x is not None for x in arrived]))
-    carried, kept = recur(step, each, [s[last] * 0 for s in states], [w_hh], not reverse)
+    carried, kept = recur(step, each if there is None else [*each, there], [s[last] * 0 for s in states], [w_hh], not reverse)
     start = [_sum(c[first], None if x is None else x[first]) for c, x in zip(carried, g)]
     d_projected, d_products = kept[0], kept[-1]
     d_weight = d_products.flatten(0, 1).t() @ before[0].flatten(0, 1)
@@ -150,17 +155,20 @@ def _recurrence_back(g, w_hh, b_hh, mode, reverse, result):
 
 @functools.cache
 def _going_back(mode, arrived: tuple):
-    """The derivative of a step as `recur` has it. Its parts: the states before and after, the gates, and those cotangents of the state and
-    the gates that have `arrived`; its state: the cotangents that the step after it has found. Keeps the cotangents of W_ih x + b_ih, and
-    of W_hh h + b_hh if they are others."""
+    """The derivative of a step as `recur` has it. Its parts: the states before and after, the gates, those cotangents of the state and
+    the gates that have `arrived`, and which sequences are there, if not all are; its state: the cotangents that the step after it has
+    found. Keeps the cotangents of W_ih x + b_ih, and of W_hh h + b_hh if they are others."""
     held, count = STEPS[mode].held, len(arrived)
 
     def step(parts, carried, weights):
         before, after, gates, rest = parts[:held], parts[held:2 * held], parts[2 * held:held + count], iter(parts[held + count:])
         g = [next(rest) if there else None for there in arrived]
+        there = [*rest]
         d_state = [_sum(a, b) for a, b in zip(g, carried)]
-        d_input, d_product, (direct, *further) = STEPS[mode].backward(d_state, g[held:], gates, before, after)
+        d_there = [where(*there, d, 0.0) if there else d for d in d_state]
+        d_input, d_product, (direct, *further) = STEPS[mode].backward(d_there, g[held:], gates, before, after)
         new = [_sum(d_product @ weights[0], direct), *further]
+        new = [where(*there, a, b) if there else a for a, b in zip(new, d_state)]
         return new, [d_input] if d_input is d_product else [d_input, d_product]
     return step
 
@@ -228,24 +236,28 @@ def gru_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None):
 
 # -- layers -----------------------------------------------------------------------------------------------------
 
-def _direction(mode, x, state: tuple, weights, bias: bool, reverse: bool, batch_sizes, product):
+def _direction(mode, x, state: tuple, weights, bias: bool, reverse: bool, pack, sizes, product):
     """One layer in one direction: the hidden states of all times and the last state. `x` is (L, N, features), or packed
-    (sum of batch_sizes, features)."""
+    (sum of sizes, features), where `pack` tells how it is padded: None if it had better not be."""
     w_ih, w_hh, *rest = weights
     b_ih, b_hh = rest[:2] if bias else (None, None)
     extra = rest[2 if bias else 0:]
     projected = product(x, w_ih, b_ih)
-    if batch_sizes is not None or extra or modes.autocast is not None or product is not linear:
+    if extra or modes.autocast is not None or product is not linear or sizes is not None and pack is None:
         outputs, state = _one_by_one(STEPS[mode].forward, projected, state, w_hh, b_hh, *extra, product=product, reverse=reverse,
-                                     sizes=batch_sizes)
+                                     sizes=sizes)
         outputs = outputs[::-1] if reverse else outputs
-        return stack(outputs, 0) if batch_sizes is None else cat(outputs, 0), state
-    held = STEPS[mode].held
-    if projected.shape[0] == 1:
+        return stack(outputs, 0) if sizes is None else cat(outputs, 0), state
+    held, there = STEPS[mode].held, None
+    if pack is not None:
+        projected = pad_rows(projected, *pack[3:]).unflatten(0, (pack.times, pack.batch))
+        there = pack.there.reshape(pack.times, pack.batch, 1)
+    elif projected.shape[0] == 1:
         state = one_step(projected[0], state[0], *(state[1:] or (None,)), w_hh, b_hh, mode)[:held]
         return state[0].unsqueeze(0), state
-    states = recurrence(projected, state[0], *(state[1:] or (None,)), w_hh, b_hh, mode, reverse)[:held]
-    return (states[0][:-1], [s[0] for s in states]) if reverse else (states[0][1:], [s[-1] for s in states])
+    states = recurrence(projected, there, state[0], *(state[1:] or (None,)), w_hh, b_hh, mode, reverse)[:held]
+    output, state = (states[0][:-1], [s[0] for s in states]) if reverse else (states[0][1:], [s[-1] for s in states])
+    return (output if pack is None else unpad_rows(output.flatten(0, 1), *pack[3:])), state
 
 
 def _one_by_one(step, projected, state: tuple, w_hh, b_hh, w_hr=None, *, product, reverse: bool, sizes) -> tuple[list, tuple]:
@@ -280,6 +292,8 @@ def run(mode, x, states, weights, directions: int, bias: bool, dropout: float, b
 def _layers(mode, x, states, weights, directions, bias, dropout, batch_first, batch_sizes, product):
     from . import dropout as drop
     sizes = None if batch_sizes is None else batch_sizes.tolist()
+    padded = sizes is not None and len(sizes) * sizes[0] <= MOST_PADDED * sum(sizes)
+    pack = packing(sizes, x.device) if padded else None
     if batch_first and sizes is None:
         x = x.transpose(0, 1)
     pair = isinstance(states, tuple)
@@ -289,7 +303,7 @@ def _layers(mode, x, states, weights, directions, bias, dropout, batch_first, ba
         for d in range(directions):
             k = layer * directions + d
             state = tuple([s[k] for s in (states if pair else (states,))])
-            output, final = _direction(mode, x, state, weights[k], bias, d == 1, sizes, product)
+            output, final = _direction(mode, x, state, weights[k], bias, d == 1, pack, sizes, product)
             sides.append(output)
             finals.append(final)
         x = sides[0] if directions == 1 else cat(sides, -1)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+import numpy as np
+
 import antorcha as torch
 
 from ...core.at_once import present
+from ..functional.packed import packing, pad_rows, unpad_rows
 
 _Fields = namedtuple("_Fields", ["data", "batch_sizes", "sorted_indices", "unsorted_indices"], defaults=[None, None, None])
 
@@ -116,11 +119,14 @@ def pack_padded_sequence(input, lengths, batch_first=False, enforce_sorted=True)
         input = input.index_select(1, order)
     counts = lengths.tolist()
     _check_lengths(counts, input.shape[1], input.shape[0])
-    batch_sizes = [sum(n > t for n in counts) for t in range(counts[0])]
-    batch = input.shape[1]
-    rows = torch.tensor([t * batch + n for t, size in enumerate(batch_sizes) for n in range(size)], device=input.device)
-    data = input.flatten(0, 1).index_select(0, rows)
+    batch_sizes = _reached(counts)
+    data = unpad_rows(input[:counts[0]].flatten(0, 1), *packing(batch_sizes, input.device)[3:])
     return PackedSequence(data, torch.tensor(batch_sizes, dtype=torch.int64), order)
+
+
+def _reached(counts: list) -> list:
+    """How many of some counts in decreasing order reach each number: the lengths of sequences, or the sizes of batches."""
+    return np.searchsorted(-np.array(counts), -np.arange(counts[0]) - 1, "right").tolist()
 
 
 def pad_packed_sequence(sequence, batch_first=False, padding_value=0.0, total_length=None):
@@ -135,15 +141,12 @@ def pad_packed_sequence(sequence, batch_first=False, padding_value=0.0, total_le
             raise ValueError("Expected total_length to be at least the length of the longest sequence in input, but got "
                              f"total_length={total_length} and max sequence length being {length}")
         length = total_length
-    rows, at = [], 0
-    for size in sizes:
-        rows += [*range(at, at + size), *[-1] * (batch - size)]
-        at += size
-    rows = torch.tensor(rows + [-1] * (batch * (length - len(sizes))), device=data.device)
-    shape = (-1,) + (1,) * (data.dim() - 1)
-    padded = torch.where((rows >= 0).reshape(shape), data.index_select(0, rows.clamp(min=0)), padding_value)
-    padded = padded.to(data.dtype).unflatten(0, (length, batch))
-    lengths = torch.tensor([sum(size > n for size in sizes) for n in range(batch)])
+    pack = packing(sizes + [0] * (length - len(sizes)), data.device)
+    padded = pad_rows(data, *pack[3:])
+    if padding_value:
+        padded = torch.where(pack.there.reshape((-1,) + (1,) * (data.dim() - 1)), padded, padding_value).to(data.dtype)
+    padded = padded.unflatten(0, (length, batch))
+    lengths = torch.tensor(_reached(sizes))
     if batch_first:
         padded = padded.transpose(0, 1)
     if sequence.unsorted_indices is not None:
