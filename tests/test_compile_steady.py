@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import threading
 import weakref
 
 import pytest
@@ -12,6 +13,7 @@ import antorcha as torch
 from antorcha import nn
 from antorcha.compiler import witness
 from antorcha.nn import functional as F
+from antorcha.runtime.buffer import Buffer
 
 QUICK = witness.works()
 
@@ -266,3 +268,33 @@ def test_a_witness_sees_what_it_should():
     assert w.changed() == []
     h = None
     assert w.changed() == ["cell"]
+
+
+@pytest.mark.skipif(not QUICK, reason="the interpreter does not tell what changes")
+def test_threads_take_turns(monkeypatch):
+    """The arguments of a plan are one thread's until it has run."""
+    real, found, others, meets = Buffer.allocate, [], [], []
+
+    @torch.no_grad()
+    def call(k):
+        found.append((model(xs[k]).tolist(), k))
+
+    def allocate(nbytes):       # for a result, when the addresses of the inputs are among the arguments
+        if meets:
+            meets.clear()
+            others.append(threading.Thread(target=call, args=(1,)))
+            others[0].start()
+            others[0].join(0.5)
+        return real(nbytes)
+
+    monkeypatch.setattr(Buffer, "allocate", allocate)
+    model = torch.compile(nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 3)).eval())
+    xs = [torch.full((6, 4), float(k)) for k in range(2)]
+    with torch.no_grad():
+        for _ in range(8):
+            expected = [model(x).tolist() for x in xs]
+        assert model._compiled.recordings[0].steady is not None
+        meets.append(True)
+        call(0)
+        others[0].join()
+    assert len(found) == 2 and all(values == expected[k] for values, k in found)

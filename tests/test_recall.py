@@ -164,6 +164,36 @@ def test_another_thread_computes_nothing_while_a_call_is_noted(monkeypatch):
         t.join()
 
 
+def test_what_another_thread_records_meanwhile_is_not_noted():
+    """All threads record into one list."""
+    drawn, layer = torch.ones(2, 3), torch.nn.LayerNorm(3)
+    for _ in range(CALLS):
+        layer(drawn).tolist()       # a block, by now
+
+    def elsewhere():
+        kept.append(layer(drawn))
+
+    @recalled
+    def function(x):
+        y = x * 2.0 + 1.0
+        if recall.state.watch is not None:      # otherwise nothing is a block
+            watch, recall.state.watch = recall.state.watch, None
+            thread = threading.Thread(target=elsewhere)
+            thread.start()
+            thread.join()
+            recall.state.watch = watch
+        return y.exp()
+
+    kept: list = []
+    for seed in range(CALLS):
+        (a,) = values(seed, (4, 3))
+        before = len(recall.tape.nodes)
+        found = function(torch.tensor(a))
+        recorded = len(recall.tape.nodes) - before
+        agree(found, np.exp(a * 2 + 1))
+    assert len(kept) >= 1 and recorded == 1      # a block, of its own nodes
+
+
 def test_a_thread_has_modes_of_its_own():
     def differentiable(found):
         found.append((x @ x).requires_grad)

@@ -199,7 +199,7 @@ class Steady:
         lines += sources
         lines += self._results()
         lines += self._numbers()
-        lines += ["with tape.computing:", f"    interrupt = plan.repeat(blank, {self._safe()})", "me.runs += 1", *self._put()]
+        lines += [f"interrupt = plan.repeat(blank, {self._safe()})", "me.runs += 1", *self._put()]
         self.run = written("run", "args, kwargs", lines, space)
         return self.run
 

@@ -183,6 +183,8 @@ class Recording:
         self.numbers: list[str] = []
         inputs, seen = [], {}
         for n in self.nodes:
+            if type(n) is not Node:
+                raise Unprovable("another thread records meanwhile")
             if n.buffer is not None:
                 raise Unprovable("its recording was computed in the middle")
             reads = []
@@ -417,12 +419,17 @@ class Recording:
         return difference(now, self.then, self.places)
 
     def replay(self, args: tuple, kwargs: dict):
-        steady = self.steady
-        if steady is not None:
-            result = steady.run(args, kwargs)
-            if result is not MISS:
-                return result
-            self._unsettle(steady)
+        with tape.computing:        # one thread at a time gives a plan its arguments
+            steady = self.steady
+            if steady is not None:
+                result = steady.run(args, kwargs)
+                if result is not MISS:
+                    return result
+                self._unsettle(steady)
+            return self._compared(args, kwargs)
+
+    def _compared(self, args: tuple, kwargs: dict):
+        """As `replay`, where all has to be compared."""
         draft = self._draft() if self.chances and self.plan is not None else None
         try:
             found = self.read(args, kwargs)

@@ -74,7 +74,8 @@ class Memory:
 
     def keep(self, kind: tuple, key: tuple, again, nodes: int) -> None:
         """Note what was found."""
-        early = self.seen.get((kind, key), 0) <= PATIENCE
+        seen = self.seen.get((kind, key), 0)
+        early = seen is not None and seen <= PATIENCE       # None: another thread was quicker
         if early and again is None:
             self.trusted = 0        # what it does at its first call alone is no reason to give it up
             return
@@ -408,7 +409,8 @@ def observe(call, tensors, nodes, numbers: list | None = None) -> tuple:
             text.draw(onlooker.drawn)
             text.record(recorded)
             text.written(versions)
-            return result, text.function(_results(text, result), *(() if numbers is None else ("numbers",))), len(recorded)
+            again = text.function(_results(text, result), *(() if numbers is None else ("numbers",)))
+            return result, again, len(text.recorded)
         except Untold:
             return result, None, 0
 

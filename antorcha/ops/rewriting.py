@@ -79,7 +79,7 @@ class Text:
         self.derivatives: dict = {}
         self.edges: set = set()
         self.made: list = []        # objects whose ids are used
-        self.recorded: list[Node] = []
+        self.recorded: list[Node] = []      # what is recorded again, once all is noted
         self.outside: dict[Node, str] = {}
         self.begin = 0
         self.asked: set[Node] = set()       # whose values are used
@@ -108,21 +108,26 @@ class Text:
             self.values[node] = f"d{k}"
             self.lines.append(f"d{k} = core.default_generator.below_leaf(*{self.constant(arguments)})")
 
-    def record(self, recorded: list[Node]) -> None:
-        """Record nodes; how is known when all is noted that uses them (`_entries`)."""
-        late = [n for n in recorded if n.where is not None]     # they may fail when they are computed
-        if late:
-            indices = [s for n in late for s in n.inputs[len(n.inputs) - len(n.static.picks):] or (None,)]
-            sure = [self.sure[s] for s in dict.fromkeys(indices)] if self.sure.keys() >= set(indices) else []
-            self.lines.append(f"where = None if {' and '.join(sure)} else user_position()" if sure else "where = user_position()")
-        own = set(recorded)
-        self.outside = {s: self.value(s) for n in recorded for s in n.inputs if type(s) is Node and s not in own}
+    def record(self, recorded: list) -> None:
+        """Record nodes; which and how is known when all is noted that uses them (`_entries`)."""
         self.values.update({n: f"x{k}" for k, n in enumerate(recorded)})
         self.recorded, self.begin = recorded, len(self.lines)
 
     def _entries(self) -> list[str]:
-        """The lines that add to what is pending: nodes, or a block, of which only those are made that are used."""
-        recorded, lines = self.recorded, []
+        """The lines that add to what is pending: nodes, or a block, of which only those are made that are used. What nothing was made of
+        is left out, and with it what other threads recorded meanwhile."""
+        own, needed = set(self.recorded), set(self.asked)
+        for n in reversed(self.recorded):
+            if n in needed:
+                needed.update([s for s in n.inputs if type(s) is Node])
+        recorded = self.recorded = [n for n in self.recorded if n in needed]
+        self.outside = {s: self.value(s) for n in recorded for s in n.inputs if type(s) is Node and s not in own}
+        lines = []
+        late = [n for n in recorded if n.where is not None]     # they may fail when they are computed
+        if late:
+            indices = [s for n in late for s in n.inputs[len(n.inputs) - len(n.static.picks):] or (None,)]
+            sure = [self.sure[s] for s in dict.fromkeys(indices)] if self.sure.keys() >= set(indices) else []
+            lines.append(f"where = None if {' and '.join(sure)} else user_position()" if sure else "where = user_position()")
         seen = [n for n in recorded if n in self.asked]
         if self.outside and len(recorded) - len(seen) >= FEWEST:
             form = BlockForm(recorded, list(self.outside), seen)
@@ -131,7 +136,6 @@ class Text:
             numbers = [s for n in recorded for s in n.inputs if type(s) is not Node]
             varying = any([id(s) in self.numbers for s in numbers])
             told = f"({''.join([self._read(s) + ', ' for s in numbers])})" if varying else self.constant(tuple(numbers))
-            late = any([n.where is not None for n in recorded])
             lines += ["b = Block(); b.inputs = " + "".join([f"{name}.inputs = " for name in names])
                       + f"({''.join([r + ', ' for r in self.outside.values()])}); b.numbers = {told}",
                       f"b.form = {self.constant(form)}; b.made = ({''.join([name + ', ' for name in names])})",

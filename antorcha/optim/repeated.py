@@ -158,7 +158,7 @@ def _observed(optimizer, p, g, state: dict, group: dict, tensors, nodes) -> tupl
         try:
             text.record(recorded)
             text.written(versions)
+            again = text.function("None", "numbers")
         except Untold:
             return None, 0
-        return Step(text.function("None", "numbers"), watch.function([x.name for x in symbols.values()]),
-                    bool(watch.counted)), len(recorded)
+        return Step(again, watch.function([x.name for x in symbols.values()]), bool(watch.counted)), len(text.recorded)
