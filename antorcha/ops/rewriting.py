@@ -120,7 +120,8 @@ class Text:
         for n in reversed(self.recorded):
             if n in needed:
                 needed.update([s for s in n.inputs if type(s) is Node])
-        recorded = self.recorded = [n for n in self.recorded if n in needed]
+        recorded = self.recorded = [n for n in self.recorded if n in needed or type(n) is Node and n.form.op.family == "output"
+                                    and n.inputs[0] in needed]      # all that one node gives stay together
         self.outside = {s: self.value(s) for n in recorded for s in n.inputs if type(s) is Node and s not in own}
         lines = []
         late = [n for n in recorded if n.where is not None]     # they may fail when they are computed
