@@ -45,6 +45,7 @@ class Blocking:
     strips: Op
     panels: Op
     blocks: Op
+    kept: Op        # whether a block of columns of B, packed, stays for the next strip
 
     @property
     def tiles(self) -> Op:
@@ -64,7 +65,7 @@ def blocking(c: Contraction) -> Blocking:
     narrowest = ir.select(batch * strips * blocks < 2, ir.integer(NARROWER), ir.integer(NARROWEST))
     blocks = maximum(blocks, _most(wanted, batch * strips, floordiv(panels, narrowest)))
     depth = _round_up(maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1), s.step)
-    return Blocking(batch, m, n, k, depth, slivers, strips, panels, blocks)
+    return Blocking(batch, m, n, k, depth, slivers, strips, panels, blocks, kept)
 
 
 def _most(wanted: Op, present: Op, bound: Op) -> Op:
@@ -75,6 +76,11 @@ def _most(wanted: Op, present: Op, bound: Op) -> Op:
 @functools.lru_cache(maxsize=256)
 def tile_count(c: Contraction) -> Op:
     return MatrixVector(c).tiles if is_matvec(c) else blocking(c).tiles
+
+
+def keeps_b(c: Contraction) -> Op:
+    """Whether what is packed of B for one strip is still there for the next one in another call."""
+    return ir.integer(1) if is_matvec(c) else blocking(c).kept
 
 
 def tiles(c: Contraction, words: list[int]) -> int:

@@ -32,6 +32,7 @@ from .blocking import (
     in_memory,
     in_runs,
     is_turned,
+    keeps_b,
     prepared,
     scratch,
     shape_of,
@@ -93,6 +94,11 @@ class ContractionKernel(Kernel):
         c = self.contraction
         return Formula(product(c.batch + c.m + c.n + c.k))
 
+    @functools.cached_property
+    def keeps_b(self) -> Formula:
+        """Whether what one call has packed of B is there for the next."""
+        return Formula(keeps_b(self.contraction))
+
     def grain(self, words) -> int:
         """Neighbouring tiles share packed panels: as many at a time as leave each thread a few turns, and an interrupt its chance."""
         tiles, c, threads = self.tiles(words), self.contraction, pool.get_num_threads()
@@ -100,7 +106,8 @@ class ContractionKernel(Kernel):
         if threads == 1:
             return max(1, tiles if work <= LONG else int(tiles * LONG / work))
         alone = work <= (matvec.WORK if is_matvec(c) else WORK)
-        return max(1, tiles) if alone else even(tiles, tiles // (4 * threads))
+        turns = 4 if self.keeps_b(words) else 2
+        return max(1, tiles) if alone else even(tiles, tiles // (turns * threads))
 
     def scratch(self, words) -> int:
         return scratch(self.contraction, words)
