@@ -61,7 +61,7 @@ def names(dims: tuple) -> list[str]:
 
 
 def multiply(a: np.ndarray, b: np.ndarray, batch: int = 0, ms: int = 1, ns: int = 1, out_order=None, prologue=None,
-             epilogue=None, windows="", rows="") -> np.ndarray:
+             epilogue=None, windows="", rows="", within=()) -> np.ndarray:
     """out[batch, m, n] of a[batch, m, k] and b[batch, n, k], each group some dimensions deep, through a kernel."""
     p = Product()
     bs, m, n, k = (p.dims(stem, e) for stem, e in (("b", a.shape[:batch]), ("m", a.shape[batch:batch + ms]),
@@ -75,7 +75,8 @@ def multiply(a: np.ndarray, b: np.ndarray, batch: int = 0, ms: int = 1, ns: int 
     x = prologue(x) if prologue else x
     v = ir.value("acc", d)
     v = epilogue(v) if epilogue else v
-    p.run(Contraction(bs, m, n, k, x, y, (ir.store(p.array("out", out), p.offset(out, names(bs + m + n)), v),), d, windows, rows))
+    p.run(Contraction(bs, m, n, k, x, y, (ir.store(p.array("out", out), p.offset(out, names(bs + m + n)), v),), d, windows, rows,
+                      within))
     return out
 
 
@@ -217,6 +218,25 @@ def test_rows_of_tiles_along_a_narrow_group(dtype):
             for rows in "mn":
                 got = multiply(a, b, out_order=(1, 0) if tc else None, epilogue=lambda v: v * 2 + 1, rows=rows)
                 np.testing.assert_array_equal(got, a @ b.T * 2 + 1)
+
+
+@pytest.mark.parametrize("within", [("n", "m"), ("m", "n"), ("k", "m"), ("m", "k"), ("k", "n"), ("n", "k")])
+@pytest.mark.parametrize("m, n, k", [(61, 67, 129), (256, 32, 256), (64, 64, 32), (37, 1031, 1100), (3, 5, 7)])
+def test_what_is_above_a_diagonal_is_left_out(m, n, k, within):
+    """Terms that are zero change nothing; results that nobody asks for are those of some of the terms."""
+    rng = np.random.default_rng(9)
+    place = dict(zip("mnk", np.ogrid[:m, :n, :k]))
+    above = place[within[0]] > place[within[1]]
+    for ta, tb, tc in ((False, False, False), (True, True, False), (False, True, True)):
+        a, b = (values(rng, (rows, k) if not t else (k, rows), "f4") for rows, t in ((m, ta), (n, tb)))
+        a, b = (x.T if t else x for x, t in ((a, ta), (b, tb)))
+        if "k" in within:
+            x = a if "m" in within else b
+            x[above[:, 0] if "m" in within else above[0]] = 0
+        got = multiply(a, b, out_order=(1, 0) if tc else None, epilogue=lambda v: v * 2 + 1, within=(within,))
+        asked = np.ones((m, n), bool) if "k" in within else ~above[..., 0]
+        np.testing.assert_array_equal(got[asked], (a @ b.T * 2 + 1)[asked])
+        assert np.isfinite(got).all()
 
 
 def test_gradients_of_weights_with_few_inputs_have_these_as_rows():

@@ -402,7 +402,7 @@ class Chain:
                     dims = (nb - r.wall + len(lead), nm, nn, nk)
                 else:
                     dims = (0, nb + nm - r.wall + len(lead), nn, nk)
-                static = static._replace(dims=dims)
+                static = static._replace(dims=dims, within=static.within if dims[1:] == n.static.dims[1:] else ())
             elif n.op.family == "reduction":
                 if r.sums and not one:
                     v = views[0]

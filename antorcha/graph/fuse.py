@@ -268,7 +268,7 @@ class Fusion(Placing):
 
         shape = a.shape[:nb] + (chunks,) + a.shape[nb:nb + nm] + b.shape[nb:nb + nn]
         cast = n.static.casts[0]
-        part = Node.of(n.op, n.inputs, (chunked(a), chunked(b)), n.static._replace(dims=(nb + 1, nm, nn, 1)), shape,
+        part = Node.of(n.op, n.inputs, (chunked(a), chunked(b)), n.static._replace(dims=(nb + 1, nm, nn, 1), within=()), shape,
                     size(shape), cast)
         p = self._added(part).index
         self.stored[p] = 1

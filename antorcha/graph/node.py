@@ -53,6 +53,7 @@ class Static(NamedTuple):
     position: int = 0
     params: tuple = ()          # of an extern: ((name, value), ...)
     device: str = "cpu"         # of a node without inputs; all others are computed where their inputs are
+    within: tuple = ()          # of a contraction: pairs of groups of dimensions, as in `loops.ir.Contraction`; each is one dimension
 
 
 class Form:

@@ -22,6 +22,7 @@ from .casts import folded
 from .chain import Chain
 from .group import Attempt, Group, Refine, row_view, wall_of
 from .node import Form, Node
+from .triangle import narrowed
 
 CHEAP = 4           # operations an element may cost and still be computed again rather than loaded
 TAPS = 4            # a value is not computed anew for each of its readers where it is made of so many large ones
@@ -48,9 +49,8 @@ class Placing:
     """The groups of a tape as they grow: `groups`, `place` (node -> group or None), `stored`."""
 
     def __init__(self, nodes: list[Node], live: list[bool], fuse: bool = True, chains: list[Chain] = (), gpu: bool = False):
-        self.nodes, self.live, self.fuse, self.chains, self.gpu = list(nodes), list(live), fuse, chains, gpu
-        if gpu:
-            self.nodes = [folded(n) for n in nodes]
+        self.live, self.fuse, self.chains, self.gpu = list(live), fuse, chains, gpu
+        self.nodes = [folded(n) for n in nodes] if gpu else narrowed(nodes, live)
         self.recorded = list(self.nodes)
         count = len(nodes)
         self.groups: list[Group] = []

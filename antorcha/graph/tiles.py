@@ -125,7 +125,7 @@ def proportional(e: ir.Op, probe: ir.Op) -> bool:
     return False
 
 
-def _code(n: Node) -> tuple[ir.Op, list[ir.Op]] | None:
+def scalar_code(n: Node) -> tuple[ir.Op, list[ir.Op]] | None:
     """(the scalar code of a pointwise node, what stands for its inputs)."""
     probes = [ir.arg(k, d.compute) for k, d in enumerate(n.static.casts)]
     if any(p.dtype.kind == "c" for p in probes):
@@ -237,7 +237,7 @@ class Tiling:
 
     def _gone(self, n: Node) -> Gone | None:
         """When a pointwise column is 0 or -inf in a whole tile."""
-        code = _code(n)
+        code = scalar_code(n)
         if code is None or n.dtype.kind != "f":
             return None
         e, probes = code
@@ -285,7 +285,7 @@ class Tiling:
         if n.op.scalar is not math.exp or not isinstance(n.inputs[0], Node) or n.inputs[0].buffer is not None:
             return None
         d = n.inputs[0]
-        code = _code(d) if d.op.family == "pointwise" and len(d.inputs) == 2 else None
+        code = scalar_code(d) if d.op.family == "pointwise" and len(d.inputs) == 2 else None
         if code is None or code[0].kind != "sub" or code[0].args != tuple(code[1]) or not (n.views[0].dense and d.views[0].dense):
             return None
         x, m = d.inputs
@@ -299,7 +299,7 @@ class Tiling:
 
     def _carried(self, n: Node) -> Early | None:
         """A column times what is known, or times rows that are not yet."""
-        code = _code(n)
+        code = scalar_code(n)
         for j, (s, v) in enumerate(zip(n.inputs, n.views) if code else ()):
             early = self.early[s.index] if isinstance(s, Node) and s.buffer is None else None
             if early is None or not v.dense or s.shape != n.shape or not proportional(code[0], code[1][j]):

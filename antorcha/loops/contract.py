@@ -96,7 +96,9 @@ def contraction(lowering, group) -> list[Call]:
     last = {dims[g[0]][0]: i for i, g in enumerate(groups)}
     windows = [label for label, (_, element, _) in zip("mn", sides)
                if all(_windows(v, sizes, last, label) for v in views_of([element]))]
-    c = ir.Contraction(*(tuple(letters[label]) for label in "bmnk"), *operands, tuple(body), dtype, windows[0] if len(windows) == 1 else "")
+    within = tuple(pair for pair in n.static.within if all(len(letters[label]) == 1 for label in pair))
+    c = ir.Contraction(*(tuple(letters[label]) for label in "bmnk"), *operands, tuple(body), dtype, windows[0] if len(windows) == 1 else "",
+                       within=within)
     if not lowering.fusion.gpu:
         c = replace(c, rows=narrow(c, *(math.prod(shape[label]) for label in "mn")))
     return [w.finish([ir.contract(c)], group)]

@@ -371,6 +371,8 @@ class Contraction:
     `windows`: "m" or "n" if places along this group and along k are the same elements of A or B, as with the windows of a convolution, and
     lie in longer runs along it; "" if there is no such group.
     `rows`: "m" or "n" if a target that computes tiles of C should have its rows, rather than its vectors, along this group.
+    `within`: pairs of groups, each of one loop. Where the index of the first is above that of the second, terms are zero if one of the two
+    is k; if not, the epilogue takes nothing from the sum but that it is finite. A target may leave out what is there.
     """
 
     batch: tuple
@@ -383,6 +385,7 @@ class Contraction:
     dtype: dt.dtype
     windows: str = ""
     rows: str = ""
+    within: tuple = ()
 
 
 def contract(c: Contraction) -> Op:
@@ -532,7 +535,8 @@ class Printer:
                         for label in ("batch", "m", "n", "k"))
         windows = f" windows({c.windows})" if c.windows else ""
         rows = f" rows({c.rows})" if c.rows else ""
-        self._emit(f"contract {dims} : {c.dtype.code}{windows}{rows}")
+        within = "".join(f" within({x} <= {y})" for x, y in c.within)
+        self._emit(f"contract {dims} : {c.dtype.code}{windows}{rows}{within}")
         self._scope(lambda: self._emit(f"a = {self._name(c.a)}"))
         self._scope(lambda: self._emit(f"b = {self._name(c.b)}"))
         self._body(c.body)

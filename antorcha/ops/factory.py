@@ -264,7 +264,9 @@ def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_g
 
 
 def tril_mask(rows: int, columns: int, diagonal: int = 0):
-    return core.arange(columns) - core.arange(rows).unsqueeze(1) <= diagonal
+    """Whether the column is at most the row and `diagonal`. Without one there is no number: plans may count on it (graph/triangle.py)."""
+    row, column = core.arange(rows).unsqueeze(1), core.arange(columns)
+    return column <= row if diagonal == 0 else column - row <= diagonal
 
 
 def tril_indices(row, col, offset=0, *, dtype=None, device=None, layout=None):

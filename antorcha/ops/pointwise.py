@@ -520,6 +520,17 @@ def _where_casts(args):
 def where_(condition: Tensor, input: Tensor, other: Tensor): ...
 
 
+def _shown_casts(args):
+    (condition, d, _), result = _where_casts((args[1], args[0], args[0]))
+    return (d, condition), result
+
+
+@pointwise(lambda x, condition: ir.select(condition, x, ir.const(-math.inf, x.dtype)), title="Where", public=False, inplace=False,
+           selects=_shown_casts, grad=dict(input=lambda g, condition: where(condition, g, 0.0)))
+def shown(input: Tensor, condition: Tensor):
+    """`input` where the condition holds, else -inf: the number belongs to the operator, so plans may count on it (graph/triangle.py)."""
+
+
 @operator(method=False)
 def where(condition: Tensor, input: Tensor = None, other: Tensor = None) -> Tensor:
     """`input` where the condition holds, else `other`; with the condition alone, the indices where it holds."""

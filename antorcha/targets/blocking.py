@@ -123,7 +123,9 @@ def oriented(c: Contraction) -> Contraction:
     rows = c.windows or c.rows
     if c.m and (rows == "m" or not rows and not is_turned(c)):
         return c
-    return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype, "m" if c.windows else "", "m" if c.rows else "")
+    other = {"m": "n", "n": "m", "k": "k"}
+    within = tuple((other[x], other[y]) for x, y in c.within)
+    return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype, "m" if c.windows else "", "m" if c.rows else "", within)
 
 
 def narrow(c: Contraction, m: int, n: int) -> str:

@@ -141,6 +141,8 @@ def emit(program: Program, c: Contraction) -> str:
         functions += [writer.fill(f"fill_b_{int(way)}", c.b, c.n, *((STAGE, s.stage_stride) if way else (s.nr, s.nr)), way)
                       for way in _ways(c.b, c.n, c)]
     functions += ["@multiply = global ptr null"]     # set once loaded: the loops are a module of their own
+    slack = ", ".join(f"i64 {0 if pair in c.within else multiply.FAR}" for pair in multiply.WITHIN)
+    functions += [f"@slack = internal constant [{len(multiply.WITHIN)} x i64] [{slack}]"]
     if has_windows(c) is not None:
         functions += [writer.lists(), "@multiply_windows = global ptr null"]
     functions += [writer.touch(), writer.finish(), writer.kernel(b)]
@@ -496,7 +498,7 @@ class _Writer:
             f.line(f"store i64 {note}, ptr %scratch")
             f.line(f"call void {loops}(ptr %args, ptr {scratch}, i64 {m0}, i64 {m1}, i64 {n0}, i64 {n1}, i64 {k}, i64 {depth}, "
                    f"ptr {from_a}, ptr {fill_a}, i1 {along_a}, ptr {from_b}, ptr {fill_b}, i1 {along_b}, i64 {stripe}, "
-                   f"i1 {keep}, i1 {packed}, ptr @touch, ptr @finish)")
+                   f"i1 {keep}, i1 {packed}, ptr @touch, ptr @finish, ptr @slack)")
         restore()
         return f.text()
 

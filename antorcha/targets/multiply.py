@@ -3,10 +3,12 @@
 The module has one exported function
 
     void multiply(ptr args, ptr scratch, i64 m0, i64 m1, i64 n0, i64 n1, i64 k, i64 kc, ptr from_a, ptr fill_a, i1 along_k_a,
-                  ptr from_b, ptr fill_b, i1 along_k_b, i64 stripe, i1 keep, i1 packed, ptr touch, ptr finish)
+                  ptr from_b, ptr fill_b, i1 along_k_b, i64 stripe, i1 keep, i1 packed, ptr touch, ptr finish, ptr slack)
 
 which computes rows [m0, m1) and columns [n0, n1) of one product; B is packed `stripe` rows at a time. `keep` says that other rows of
-these columns may follow, `packed` that the last call was for other rows of them. What differs between products it calls by address:
+these columns may follow, `packed` that the last call was for other rows of them. `slack` says for each pair of `WITHIN` how far the index
+of the first may be above that of the second: beyond, terms and results are not needed and left out, tile by tile. What differs between
+products it calls by address:
 
     void fill(ptr from, ptr batch, i64 row, i64 rows, i64 k, i64 count, ptr out)
         writes rows [row, row + rows) x [k, k + count) of an operand as out[k][panel] or, where the operand is contiguous along
@@ -32,6 +34,8 @@ from .packing import ahead, clear, pack, pack_a, pack_b, rows_along_k, side, tra
 FEW_PANELS = 2       # an A in memory is read where it lies if there are no more panels than these
 FEW_SLIVERS = 5      # and a B in memory if there are no more slivers
 SHORT = 64           # k up to which a micro-kernel takes too little time to fetch what `finish` needs: that is done a tile ahead
+WITHIN = ("k", "m"), ("m", "k"), ("k", "n"), ("n", "k"), ("n", "m"), ("m", "n")      # see `loops.ir.Contraction`
+FAR = 1 << 40        # slack where all is needed
 PAGE = 4096          # bytes after which addresses fall into the same set of a first level cache
 
 
@@ -81,6 +85,7 @@ def multiply(s: Shape) -> str:
     lies = f.let(f"or i1 {a_lies}, {b_lies}")
     short = f.let(f"icmp sle i64 %k, {SHORT}")
     n_packed = _first_packed(f, b_lies, "%n0", "%n1", s.nr, [vectors * s.lanes for vectors in s.widths])
+    slack = {pair: f.let(f"load i64, ptr {f.pointer('%slack', 'i64', str(i))}") for i, pair in enumerate(WITHIN)}
     panel_size, to_next, missing = where_b_is_packed(f, s, across, k_stop)
     with blocks_of_k(f, s, k_stop, all_b, to_next) as (start, depth, b, last, further):
         with f.when(missing):
@@ -93,8 +98,10 @@ def multiply(s: Shape) -> str:
             stop = f.least("%m1", f.let(f"add nsw i64 {g.index}, {group}"))
             m_packed = _first_packed(f, a_lies, g.index, stop, s.mr, s.row_variants)
             first = f.let(f"sdiv i64 {f.let(f'sub nsw i64 {m_packed}, {g.index}')}, {s.mr}")
+            needed = f.let(f"add nsw i64 {f.let(f'sub nsw i64 {stop}, {start}')}, {slack[WITHIN[0]]}")
+            needed = _between(f, "0", f.let(f"and i64 {f.let(f'add nsw i64 {needed}, {s.step - 1}')}, {-s.step}"), depth)
             f.line(f"call void @pack_a(ptr %fill_a, i1 %along_k_a, ptr %from_a, ptr %scratch, i64 {m_packed}, i64 {stop}, i64 {start}, "
-                   f"i64 {depth}, ptr {f.pointer(a, f'[{s.sliver} x {element}]', first)})")
+                   f"i64 {needed}, ptr {f.pointer(a, f'[{s.sliver} x {element}]', first)})")
             further_on = f.least("%m1", f.let(f"add nsw i64 {stop}, {group}"))
             coming = f.let(f"sub nsw i64 {further_on}, {stop}")      # rows of the next group
             fetched = f.let(f"and i1 {fetches}, {f.let(f'icmp sgt i64 {coming}, 0')}")
@@ -113,13 +120,13 @@ def multiply(s: Shape) -> str:
                 height = f.least(f.let(f"sub nsw i64 {stop}, {i.index}"), str(s.mr))
                 outer_a, inner_a = (f.let(f"select i1 %along_k_a, i64 {one}, i64 {other}")
                                     for one, other in ((i.index, start), (start, i.index)))
-                sliver = _operand(f, f.let(f"icmp slt i64 {i.index}, {m_packed}"), origin(f, s, outer_a, inner_a, "%from_a"),
+                sliver, sliver_step = _operand(f, f.let(f"icmp slt i64 {i.index}, {m_packed}"), origin(f, s, outer_a, inner_a, "%from_a"),
                                   (f.pointer(a, f"[{s.sliver} x {element}]", number), step_a))
                 done = f.let(f"mul nsw i64 {number}, {across}")
                 with f.loop("0", across) as j:
                     n = f.let(f"add nsw i64 %n0, {f.let(f'mul nsw i64 {j.index}, {s.nr}')}")
                     width = f.least(f.let(f"sub nsw i64 %n1, {n}"), str(s.nr))
-                    panel = _operand(f, f.let(f"icmp slt i64 {n}, {n_packed}"), origin(f, s, start, n, "%from_b"),
+                    panel, panel_step = _operand(f, f.let(f"icmp slt i64 {n}, {n_packed}"), origin(f, s, start, n, "%from_b"),
                                      (f.pointer(b, element, f.let(f"mul nsw i64 {j.index}, {panel_size}")), str(s.nr)))
                     kept = f.let(f"select i1 {blocked}, i64 {f.let(f'add nsw i64 {first_tile}, {j.index}')}, i64 0")
                     tile = f.pointer(c, f"[{s.mr * s.nr} x {s.llvm}]", kept)    # partial sums are kept between blocks of k
@@ -136,7 +143,11 @@ def multiply(s: Shape) -> str:
                         f.line(f"call void @ahead(ptr %from_a, i64 {f.let(f'add nsw i64 {outer}, {first}')}, i64 {share}, i64 {inner}, "
                                f"i64 {inners}, i64 {depth}, ptr {lines})")
                     chosen = _chosen(f, s, height, width, lies)
-                    f.line(f"call void {chosen}({sliver}, {panel}, i64 {depth}, ptr {tile}, i1 {further}, ptr {lines})")
+                    begin, count = _needed(f, s, slack, (i.index, height), (n, width), start, depth)
+                    begin_a = f.let(f"mul nsw i64 {begin}, {f.let(f'select i1 {straight}, i64 1, i64 {sliver_step}')}")
+                    begin_b = f.let(f"mul nsw i64 {begin}, {panel_step}")
+                    f.line(f"call void {chosen}(ptr {f.pointer(sliver, element, begin_a)}, i64 {sliver_step}, ptr "
+                           f"{f.pointer(panel, element, begin_b)}, i64 {panel_step}, i64 {count}, ptr {tile}, i1 {further}, ptr {lines})")
                     with f.when(last):
                         beside = f.let(f"icmp slt i64 {f.let(f'add nsw i64 {n}, {s.nr}')}, %n1")
                         f.line(f"call void %finish(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n}, i64 {width}, ptr {tile}, "
@@ -151,7 +162,7 @@ def product_of_tiles(name: str) -> Function:
     """A function with the parameters of `multiply`."""
     return Function(f"define void @{name}(ptr %args, ptr %scratch, i64 %m0, i64 %m1, i64 %n0, i64 %n1, i64 %k, i64 %kc, ptr %from_a, "
                     "ptr %fill_a, i1 %along_k_a, ptr %from_b, ptr %fill_b, i1 %along_k_b, i64 %stripe, i1 %keep, i1 %packed, ptr %touch, "
-                    "ptr %finish)")
+                    "ptr %finish, ptr %slack)")
 
 
 @contextmanager
@@ -217,10 +228,28 @@ def _first_packed(f: Function, lies: str, begin: str, end: str, unit: int, sizes
     return f.let(f"select i1 {lies}, i64 {f.let(f'sub nsw i64 {end}, {edge}')}, i64 {begin}")
 
 
-def _operand(f: Function, lies: str, matrix: tuple[str, str], packed: tuple[str, str]) -> str:
-    """An operand's address and step, as arguments of a micro-kernel."""
-    address = f.let(f"select i1 {lies}, ptr {matrix[0]}, ptr {packed[0]}")
-    return f"ptr {address}, i64 {f.let(f'select i1 {lies}, i64 {matrix[1]}, i64 {packed[1]}')}"
+def _operand(f: Function, lies: str, matrix: tuple[str, str], packed: tuple[str, str]) -> tuple[str, str]:
+    """An operand's address and step for a micro-kernel."""
+    return f.let(f"select i1 {lies}, ptr {matrix[0]}, ptr {packed[0]}"), f.let(f"select i1 {lies}, i64 {matrix[1]}, i64 {packed[1]}")
+
+
+def _needed(f: Function, s: Shape, slack: dict, rows: tuple[str, str], columns: tuple[str, str], start: str, depth: str) -> tuple[str, str]:
+    """Which of the places [start, start + depth) along k some tile of (first, how many) rows and columns takes: the first, counted from
+    `start`, and how many."""
+    (m, height), (n, width) = rows, columns
+    m_end, n_end = f.let(f"add nsw i64 {m}, {height}"), f.let(f"add nsw i64 {n}, {width}")
+    end = f.least(*(f.let(f"add nsw i64 {edge}, {slack[pair]}") for edge, pair in ((m_end, ("k", "m")), (n_end, ("k", "n")))))
+    first = [f.let(f"sub nsw i64 {edge}, {slack[pair]}") for edge, pair in ((m, ("m", "k")), (n, ("n", "k")))]
+    begin = f.let(f"call i64 @llvm.smax.i64(i64 {first[0]}, i64 {first[1]})")
+    stops = [f.let(f"add nsw i64 {edge}, {slack[pair]}") for edge, pair in ((m_end, ("n", "m")), (n_end, ("m", "n")))]
+    used = [f.let(f"icmp slt i64 {edge}, {stop}") for edge, stop in zip((n, m), stops)]
+    end = f.let(f"select i1 {f.let(f'and i1 {used[0]}, {used[1]}')}, i64 {end}, i64 0")
+    begin = f.let(f"and i64 {_between(f, '0', f.let(f'sub nsw i64 {begin}, {start}'), depth)}, {-s.step}")
+    return begin, f.let(f"sub nsw i64 {_between(f, begin, f.let(f'sub nsw i64 {end}, {start}'), depth)}, {begin}")
+
+
+def _between(f: Function, least: str, value: str, most: str) -> str:
+    return f.let(f"call i64 @llvm.smax.i64(i64 {least}, i64 {f.least(value, most)})")
 
 
 def list_tile(f: Function, s: Shape, tile: str, lines: str) -> None:

@@ -8,7 +8,7 @@ from ...base import dtype as dt
 from ...ops.contraction import batched_wide, linear
 from ...ops.factory import tril_mask
 from ...ops.padding import pad
-from ...ops.pointwise import where
+from ...ops.pointwise import shown, where
 from ...ops.recall import recalled, warn
 from ...ops.record import core, operator, rounded, widened
 from .activation import softmax
@@ -57,10 +57,10 @@ def _attention(query, key, value, mask, dropout_p: float, is_causal: bool, scale
 
 def _masked(scores, mask, is_causal: bool):
     if is_causal:
-        return where(tril_mask(*scores.shape[-2:]), scores, -math.inf)
+        return shown(scores, tril_mask(*scores.shape[-2:]))
     if mask is None:
         return scores
-    return where(mask, scores, -math.inf) if mask.dtype is dt.bool_ else scores + mask
+    return shown(scores, mask) if mask.dtype is dt.bool_ else scores + mask
 
 
 def _in_batches_alike(*tensors) -> bool:
