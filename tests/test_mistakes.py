@@ -9,6 +9,19 @@ import antorcha as torch
 from antorcha import nn
 from antorcha.ops import recall
 
+X = torch.ones(2, requires_grad=True)
+
+
+class Doubled(torch.autograd.Function):
+    forward = staticmethod(lambda ctx, x: x * 2)
+    backward = staticmethod(lambda ctx, g: (g * 2, g))
+
+
+class Scaled(torch.autograd.Function):
+    forward = staticmethod(lambda ctx, x, factor: x * factor)
+    backward = staticmethod(lambda ctx, g: (g, g))
+
+
 CASES = {
     "integers into a layer": (lambda: nn.Linear(4, 2)(torch.ones(3, 4, dtype=torch.long)), RuntimeError,
                               ("received int64 and float32", "x.to(torch.float32)")),
@@ -52,6 +65,14 @@ CASES = {
     "a border beyond a byte": (lambda: nn.functional.pad(torch.ones(2).byte(), (1, 0), value=300), RuntimeError, ("uint8_t",)),
     "random integers beyond a byte": (lambda: torch.randint(0, 300, (2,), dtype=torch.uint8), RuntimeError, ("to - 1 is out of bounds",)),
     "a quotient of integers": (lambda: torch.addcdiv(*[torch.tensor([1])] * 3), RuntimeError, ("addcdiv is no longer supported",)),
+    "an image of other channels": (lambda: nn.Conv2d(3, 4, 1)(torch.ones(1, 1, 2, 2)), RuntimeError,
+                                   ("to have 3 channels, but got 1 channels instead",)),
+    "more derivatives than inputs": (lambda: Doubled.apply(torch.ones(2, requires_grad=True)).sum().backward(), RuntimeError,
+                                     ("DoubledBackward returned an incorrect number of gradients (expected 1, got 2)",)),
+    "a derivative by a number": (lambda: Scaled.apply(torch.ones(2, requires_grad=True), 2.0).sum().backward(), RuntimeError,
+                                 ("different from None at position 2", "Return None")),
+    "the derivative by what was not used": (lambda: torch.autograd.grad(X.sum(), [X, torch.ones(2, requires_grad=True)]), RuntimeError,
+                                            ("The differentiated Tensor at index 1", "allow_unused=True")),
     "a write to a view of a parameter": (lambda: nn.Linear(2, 2).weight[0].fill_(1), RuntimeError, ("leaf", "torch.no_grad()")),
 }
 

@@ -496,3 +496,25 @@ def test_a_profile_shows_steps():
         torch.optim.SGD([leaf()], 0.1).step()
         Own([leaf()], 0.1).step()
     assert {"Optimizer.step#SGD.step", "Optimizer.step#Own.step"} <= {event.key for event in profile.key_averages()}
+
+
+def test_schedules_in_sequence_and_losses_that_are_read_warn_of_nothing():
+    """The second schedule of a sequence begins anew, and a line search reads the losses of its closure."""
+    x = leaf()
+    o = torch.optim.SGD([x], lr=0.1)
+    s = torch.optim.lr_scheduler
+    sequence = s.SequentialLR(o, [s.LinearLR(o, 0.1, total_iters=2), s.CosineAnnealingLR(o, 4)], [2])
+    search = torch.optim.LBFGS([x], line_search_fn="strong_wolfe")
+
+    def closure():
+        search.zero_grad()
+        loss = (x ** 2).sum()
+        loss.backward()
+        return loss
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search.step(closure)
+        for _ in range(4):
+            o.step()
+            sequence.step()
+    assert o.param_groups[0]["lr"] == pytest.approx(0.05 * (1 + math.cos(math.pi / 2)))

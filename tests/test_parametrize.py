@@ -138,6 +138,8 @@ def test_pruning():
     a, b = nn.Linear(4, 3), nn.Linear(3, 2)
     prune.global_unstructured([(a, "weight"), (b, "weight")], prune.L1Unstructured, amount=0.5)
     assert (a.weight_mask.sum() + b.weight_mask.sum()).item() == 9
+    prune.global_unstructured([(a, "weight"), (b, "weight")], prune.L1Unstructured, amount=3)       # of what is left
+    assert (a.weight_mask.sum() + b.weight_mask.sum()).item() == 6
     for amount, error in ((1.5, ValueError), (-1, ValueError), (15, ValueError), ("a", TypeError)):
         with pytest.raises(error):
             prune.l1_unstructured(nn.Linear(2, 2), "weight", amount)

@@ -89,3 +89,16 @@ def test_what_is_joined_is_written_once():
     joined = torch.cat([a, b], 1)
     assert joined.tolist() == np.concatenate([numbers(2, 40, 3), numbers(2, 1, 3)], 1).tolist()
     assert len(kernels("scatter")) == 2
+
+
+def test_what_is_looked_up_is_added_up_in_many_parts():
+    """A loop that checks indices is one of vectors too: a sum of n numbers in one running total would be off by n units of its last
+    digit. An index that is out of range is told, whichever of the vector it is."""
+    torch.manual_seed(0)
+    weight, classes = torch.tensor([0.3, 1.0, 2.0]), torch.randint(0, 3, (200_000,))
+    assert weight[classes].sum().item() == pytest.approx(weight.double()[classes].sum().item(), rel=2e-6)
+    for bad in (0, 7, 99):
+        index = torch.arange(100) * 1.0
+        index[bad] = -101.0
+        with pytest.raises(IndexError, match="received -101"):
+            torch.rand(100)[index.long()].sum().item()

@@ -719,13 +719,13 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     retain = create_graph if retain_graph is None else retain_graph
     run(roots, cotangents, retain, create_graph, found, accumulate=False)
     out = []
-    for t in inputs:
+    for i, t in enumerate(inputs):
         g = next((x for x in found[_place(t)] if x is not None), None)
         if g is None:
             if materialize_grads:
                 g = core.zeros(t._meta)
             elif not allow_unused:
-                raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set "
+                raise RuntimeError(f"The differentiated Tensor at index {i} appears to not have been used in the graph. Set "
                                    "allow_unused=True if this is the desired behavior.")
         elif not create_graph:
             g = g.detach()

@@ -96,12 +96,16 @@ class FunctionNode(SpecialNode):
             grads = [g if g is not None else full_of(m.view.shape, 0, m.dtype) for g, m in zip(grads, self.outputs)]
         result = self.derivative(self.context, *grads)
         result = result if isinstance(result, tuple) else (result,)
-        if len(result) < len(self.edges):
+        if len(result) < len(self.edges) or any([g is not None for g in result[len(self.edges):]]):
             raise RuntimeError(
                 f"function {self.name()} returned an incorrect number of gradients (expected {len(self.edges)}, "
                 f"got {len(result)})"
             )
         metas = [*self.input_metas, *[None] * (len(self.edges) - len(self.input_metas))]
+        for i, (g, m) in enumerate(zip(result, metas)):
+            if g is not None and m is None:
+                raise RuntimeError(f"function {self.name()} returned a gradient different from None at position {i + 1}, but the "
+                                   "corresponding forward input was not a Variable. Return None there.")
         return [g if g is None or m is None or g._meta.view.shape == m.view.shape else self._fitted(g, m.view.shape)
                 for g, m in zip(result, metas[:len(self.edges)])]
 

@@ -400,7 +400,7 @@ class Tensor:
         if self._meta.view.numel != 1:
             raise ValueError(f"only one element tensors can be converted to Python scalars; received shape {list(self.shape)}. "
                              "Reduce it first, or use tolist().")
-        if self._rg:
+        if self._rg and mode.grad:
             warn_once("Converting a tensor with requires_grad=True to a Python number loses its derivative. Use tensor.detach() or item().")
         return self.item()
 

@@ -224,7 +224,9 @@ def _check(what: str, n: int, input, weight, bias, stride, dilation, groups, cha
     if input.shape[-n - 1] != channels:
         raise RuntimeError(message(what, f"input[{list(input.shape)}] to have {channels} channels to match weight "
                                    f"{list(weight.shape)} with groups={groups}", f"{input.shape[-n - 1]} channels",
-                                   f"The dimension before the last {n} is the channels."))
+                                   f"The dimension before the last {n} is the channels. (Given groups={groups}, weight of size "
+                                   f"{list(weight.shape)}, expected input{list(input.shape)} to have {channels} channels, but got "
+                                   f"{input.shape[-n - 1]} channels instead)"))
     if 0 in weight.shape[2:] or any(s == 0 for s in input.shape[-n - 1:]):
         raise RuntimeError(message(what, "nonempty channels, lengths and kernel",
                                    f"input {list(input.shape)}, weight {list(weight.shape)}"))

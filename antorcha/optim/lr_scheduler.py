@@ -47,6 +47,9 @@ class LRScheduler:
                  "`optimizer.step()` first.")
         if epoch is not None:
             warn_once("The epoch parameter in `scheduler.step()` is deprecated: call `scheduler.step()` without it, once an epoch.")
+        self._update_lr(epoch)
+
+    def _update_lr(self, epoch: int | None = None) -> None:
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         self._set(self._closed_form(epoch) if epoch is not None else self.get_lr())
 
@@ -545,7 +548,7 @@ class SequentialLR(LRScheduler):
         which = bisect_right(self._milestones, self.last_epoch)
         scheduler = self._schedulers[which]
         if which > 0 and self._milestones[which - 1] == self.last_epoch:
-            scheduler.step(0)
+            scheduler._update_lr(0)
         else:
             scheduler.step()
         self._last_lr = scheduler.get_last_lr()

@@ -80,6 +80,7 @@ class Emitter:
         self.metadata: list[str] = []
         self.intrinsics: set[str] = set()
         self.groups: list[str] = []
+        self.noted: dict[int, str] = {}               # slot of a check -> the variable that holds its code within the innermost loop
         self.number = 0
         self.block = "entry"
 
@@ -430,13 +431,25 @@ class Emitter:
         self.label(end)
 
     def _check(self, s: ir.Op) -> None:
+        """In the innermost loop the code of one that is outside is held until it ends: a loop with a branch is no loop of vectors."""
         i, size = (self.expression(a) for a in s.args)
         bad = self.set(f"icmp uge i64 {i}, {size}")
+        code = self.set(f"select i1 {self.set(f'icmp sge i64 {i}, 0')}, i64 {self.set(f'add i64 {i}, 1')}, i64 {i}")
+        noted = self.noted.get(s.attr)
+        if noted is None:
+            self._note(s.attr, bad, code)
+            return
+        found = self.set(f"select i1 {bad}, i64 {code}, i64 0")
+        self.intrinsics.add("declare i64 @llvm.umax.i64(i64, i64)")
+        held = self.set(f"load i64, ptr {noted}")
+        self.line(f"store i64 {self.set(f'call i64 @llvm.umax.i64(i64 {held}, i64 {found})')}, ptr {noted}")
+
+    def _note(self, slot: int, bad: str, code: str) -> None:
+        """Write a code to a slot, where it is bad."""
         yes, end = self.new_label("bad"), self.new_label("good")
         self.line(f"br i1 {bad}, label %{yes}, label %{end}, !prof !1")
         self.label(yes)
-        code = self.set(f"select i1 {self.set(f'icmp sge i64 {i}, 0')}, i64 {self.set(f'add i64 {i}, 1')}, i64 {i}")
-        self.line(f"store atomic i64 {code}, ptr {self.slots[s.attr]} monotonic, align 8")
+        self.line(f"store atomic i64 {code}, ptr {self.slots[slot]} monotonic, align 8")
         self.line(f"br label %{end}")
         self.label(end)
 
@@ -449,6 +462,8 @@ class Emitter:
         inner = kind in ("vector", "short", "whole") and s is not None and not _contains_loop(s)
         head, into, end = self.new_label("loop"), self.new_label("body"), self.new_label("end")
         i, after = self.fresh(), self.fresh()
+        if inner:
+            self.noted = {c.attr: self.variable("i64", "0") for c in s.args[1:] if c.kind == "check"}
         before = self.block
         self.line(f"br label %{head}")
         self.label(head)
@@ -465,6 +480,10 @@ class Emitter:
         self.line(f"{after} = add nuw nsw i64 {i}, 1")
         self.line(f"br label %{head}{self._hint(kind, inner, group)}")
         self.label(end)
+        noted, self.noted = (self.noted, {}) if inner else ({}, self.noted)
+        for slot, address in noted.items():
+            code = self.set(f"load i64, ptr {address}")
+            self._note(slot, self.set(f"icmp ne i64 {code}, 0"), code)
 
     def _hint(self, kind: str, inner: bool, group: str | None) -> str:
         if not inner:

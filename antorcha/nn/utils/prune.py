@@ -139,7 +139,7 @@ class PruningContainer(BasePruningMethod):
             part = torch.zeros(t.shape, dtype=torch.bool)
             part[(slice(None),) * dim + (left,)] = True
         elif method.PRUNING_TYPE == "global":
-            part = torch.ones(t.shape, dtype=torch.bool)
+            part = ...
         else:
             raise ValueError(f"Unrecognized PRUNING_TYPE {method.PRUNING_TYPE}")
         new = mask.clone()
