@@ -136,3 +136,14 @@ def test_long_recordings_get_no_plan_as_long(planned):
     want = x.tolist()
     assert max(planned) < 400
     assert np.isfinite(want).all()
+
+
+def test_what_lies_between_may_grow_too(planned):
+    """The outputs of ten steps are joined by ten nodes, which are too few to be a run."""
+    torch.manual_seed(0)
+    model = Speech(nn.GRUCell)
+    train(model, [12, 12])
+    whole = max(planned)
+    planned.clear()
+    train(model, [13, 11, 14])
+    assert whole > 300 and max(planned) < whole / 2

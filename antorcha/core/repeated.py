@@ -27,7 +27,7 @@ from ..ops.recall import PATIENCE, VAIN, observe, sequence
 from ..ops.rewriting import Text, Untold
 from .storage import SNAPSHOT, Storage
 
-CANDIDATES = 16     # passes known for one kind of loss
+CANDIDATES = 64     # passes known for one kind of loss: of sequences of many lengths
 ROOM = 100_000      # nodes in all passes that are kept
 
 _known: dict = {}   # what is seen of a loss at once -> the passes that may be its, the latest first

@@ -23,9 +23,9 @@ MIXER = np.uint64(0x9E3779B97F4A7C15)       # an odd number without a pattern
 TIMES = 6           # periods of a run: fewer are found where sequences of one length follow one another
 LEAST = 24          # nodes of a run
 PIECE = 96          # nodes of a piece, about
-OFTEN = 3           # meetings of a recording before it gets a plan of its own
-ENDLESS = 2000      # nodes from which on a recording without a backward pass is computed in pieces from its first meeting on, for longer
-_met: dict[tuple, tuple] = {}       # what a recording consists of -> how many periods its runs had
+OFTEN = 10          # meetings of a recording before it gets a plan of its own: to make that takes as long as it will then have saved
+ENDLESS = 2000      # nodes from which on a recording without a backward pass is computed in pieces from its first meeting on
+_met: dict[tuple, int] = {}         # the kinds of nodes in and between the runs of a recording -> how many nodes it had
 _times: dict[int, int] = {}         # hash of a recording's key -> how often it was computed in pieces
 
 
@@ -83,21 +83,20 @@ def pieces(nodes: list[Node], key: tuple) -> list[int] | None:
     if not found:
         return None
     parts, at = [], 0
-    for run in found:
-        parts += [tuple(kinds[at:run.start]), tuple(kinds[run.start:run.start + run.period]), (run.stop - run.start) % run.period]
+    for run in found:       # what lies between is told by its kinds: it may repeat itself, too, if less
+        parts += [frozenset(kinds[at:run.start]), frozenset(kinds[run.start:run.start + run.period])]
         at = run.stop
-    parts.append(tuple(kinds[at:]))
-    times = tuple([run.times for run in found])
+    parts.append(frozenset(kinds[at:]))
     if len(_met) > 1024:
         _met.clear()
     endless = len(nodes) >= ENDLESS and not state.backwards
-    if _met.setdefault(tuple(parts), times) == times and not endless:
+    if _met.setdefault(tuple(parts), len(nodes)) == len(nodes) and not endless:
         return None
     if len(_times) > 4096:
         _times.clear()
     number = hash(key)
     _times[number] = _times.get(number, 0) + 1
-    return None if _times[number] > (4 * OFTEN if endless else OFTEN) else _lengths(found, nodes)
+    return None if _times[number] > OFTEN else _lengths(found, nodes)
 
 
 def _lengths(found: list[Run], nodes: list[Node]) -> list[int]:
