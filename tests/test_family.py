@@ -69,7 +69,7 @@ def same_plan(a: Plan, b: Plan, temporaries: dict) -> None:
     others, numbers = a.pointer_row != a.arena_row, np.ones(len(a.words), bool)
     np.testing.assert_array_equal(a.pointer_offset[others], b.pointer_offset[others])
     numbers[a.pointer_at] = False
-    numbers[[at for at, *_ in (*a.floats, *a.integers)]] = False
+    numbers[[at for words in a.numbers for at, _ in words]] = False
     np.testing.assert_array_equal(a.words[numbers], b.words[numbers])
     assert a.offsets.keys() == b.offsets.keys() == temporaries.keys()
     lives = [(first, last, a.offsets[name], a.offsets[name] + n) for name, (first, last, n) in temporaries.items()]

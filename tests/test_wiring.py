@@ -48,3 +48,19 @@ def test_many_recordings_are_not_kept_for_good(monkeypatch):
     for n in range(1, 30):
         (torch.ones(n) + torch.ones(n)).tolist()
     assert sum(len(w.sources) for several in wiring._known.values() for w in several) <= 50
+
+
+@pytest.mark.parametrize("count", [3, 60])
+def test_what_has_moved_is_bound_anew(count):
+    """Plans keep the addresses and numbers that they ran with: some others, all others, the same again."""
+    values = [np.float32(k) for k in range(count)]
+    tensors = [torch.tensor([v]) for v in values]
+    for step in range(12):
+        moved = range(count) if step % 4 == 3 else range(step % 3, count, 20) if step % 2 else ()
+        for k in moved:
+            values[k] = np.float32(100 * step + k)
+            tensors[k] = torch.tensor([values[k]])
+        scale, power = float(1 + step // 5), 2 + step // 7
+        terms = [t * scale + t.to(torch.int64) * power for t in tensors]
+        expected = [v * scale + int(v) * power for v in values]
+        np.testing.assert_allclose(torch.stack(terms).numpy()[:, 0], expected, rtol=1e-6)

@@ -281,9 +281,10 @@ class Steady:
 
     def _numbers(self) -> list[str]:
         names = self.recording.numbers
-        if any(names[k].startswith("v") for _, k, _ in self.plan.integers):
+        places = [(name, *place) for name, own in zip(names, self.plan.numbers) if name.startswith("v") for place in own]
+        if any(kind != "f" for *_, kind in places):
             raise Unprovable("a number that changes is an integer")
-        return [f"F[{at}] = {names[k]}" for at, k in self.plan.floats if names[k].startswith("v")]
+        return [f"F[{at}] = {name}" for name, at, _ in places]
 
     def _put(self) -> list[str]:
         """What the step leaves behind."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import copy
 import ctypes
-from operator import attrgetter, is_
+from itertools import compress
+from operator import attrgetter, is_not, ne
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from .view import reach
 ALIGN = 64
 FEW = 4         # steps that are not worth handing to another thread
 BRIEF = 64      # most chunks, of all steps together, of a plan that is run at once; a quarter if it writes over memory of leaves
-POINTERS = 48   # most that are bound one by one: NumPy takes as long for a few as for these
+POINTERS = 48   # most addresses that are bound one by one: NumPy takes as long for a few as for these
 _arena: Buffer | None = None
 _address, _address_in, _buffer = map(attrgetter, ("address", "buffer.address", "buffer"))
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)     # words, tiles from, to, scratch
@@ -170,8 +171,7 @@ class Plan:
     def _words(self) -> None:
         values: list[int] = []
         pointers: list[tuple[int, int, int]] = []
-        floats: list[tuple[int, int]] = []
-        integers: list[tuple[int, int, bool]] = []
+        self.numbers: list[list[tuple[int, str]]] = [[] for _ in self.number_at]       # of each, the words that it goes to, and as what
         self.starts = []
         check = 0
         for step in self.steps:
@@ -187,11 +187,7 @@ class Plan:
                     row, offset = self._locate(arg[1])
                     pointers.append((here, row, offset + arg[2]))
                 elif kind == "num":
-                    where = self.number_at[arg[1]]
-                    if arg[2].kind == "f":
-                        floats.append((here, where))
-                    else:
-                        integers.append((here, where, arg[2].kind == "b"))
+                    self.numbers[self.number_at[arg[1]]].append((here, arg[2].kind))
                 elif kind == "status":
                     slot = local.setdefault(arg[1], check + len(local))
                     pointers.append((here, self.arena_row + 1, 8 * slot))
@@ -204,7 +200,6 @@ class Plan:
         self.float_words = self.words.view(np.float64)
         self.pointer_at, self.pointer_row, self.pointer_offset = (np.array(c, np.int64) for c in zip(*pointers)) if pointers else \
             (np.zeros(0, np.int64),) * 3
-        self.floats, self.integers = floats, integers
 
     def _segments(self) -> None:
         """Runs of native steps, between externs and after the last check."""
@@ -264,11 +259,10 @@ class Plan:
     def _binding(self) -> None:
         """What `_results` and `_bind` go by."""
         self.memory = [(nbytes, self.donated.get(i)) for i, nbytes in self.results]     # of each: its size, the leaf that it takes over
-        few = len(self.pointer_at) <= POINTERS
-        self.few = list(zip(self.pointer_at.tolist(), self.pointer_row.tolist(), self.pointer_offset.tolist())) if few else None
         self.word, self.float_word = memoryview(self.words), memoryview(self.float_words)
         self.bound: object = None       # the addresses that the arguments have; or who has bound them by half
         self.told: list | None = None   # the numbers that they have, unless others were written over them
+        self.pointers: list[list[tuple[int, int]]] | None = None
 
     def cast(self, words: np.ndarray, pointer_offset: np.ndarray, launches: np.ndarray, describe, **sizes) -> Plan:
         """A plan of the same native steps with other numbers: its words and the offsets of its pointers, and whatever else `sizes` says.
@@ -341,7 +335,7 @@ class Plan:
         base = arena(self.arena_bytes).address if self.arena_bytes else 0
         addresses = [*map(_address_in, leaves), *map(_address, buffers), base, self.status_address]
         self._bind(addresses, numbers)
-        if self.checks:
+        if self.checks and any(self.noted):
             self.status.fill(0)
         return buffers, addresses
 
@@ -358,7 +352,7 @@ class Plan:
                 self._native(segment, timed, safe)
                 if self.target != "interp" and pool.steps_done() < segment[1]:
                     return False
-            if n == self.check_after and self.status.any():
+            if n == self.check_after and any(self.noted):
                 self._raise(nodes)
         if last is None or self.target == "interp":
             if last is not None:
@@ -464,26 +458,34 @@ class Plan:
         return [allocate(nbytes) if leaf is None else leaves[leaf].buffer for nbytes, leaf in self.memory]
 
     def _bind(self, addresses: list, numbers: list) -> None:
-        """Addresses and numbers into the arguments."""
-        if self.bound != addresses:         # a loop's memory is mostly where it was
-            self.bound = None               # should an interrupt come
-            if self.few is not None:
-                words = self.word
-                for at, row, offset in self.few:
-                    words[at] = addresses[row] + offset
-            else:
-                table = np.array(addresses, np.int64)
-                self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
-            self.bound = addresses
-        if self.told is None or not all(map(is_, numbers, self.told)):      # 0.0 == -0.0
-            self.told = None
-            words = self.float_word
-            for at, k in self.floats:
-                words[at] = numbers[k]
-            words = self.word
-            for at, k, flag in self.integers:
-                words[at] = _integer(numbers[k], flag)
-            self.told = numbers
+        """Addresses and numbers into the arguments. A loop's are mostly there already."""
+        bound, told = self.bound, self.told
+        self.bound = self.told = None       # should an interrupt come
+        moved = list(compress(range(len(addresses)), map(ne, addresses, bound))) if type(bound) is list else None
+        if moved is None or len(moved) > POINTERS:
+            table = np.array(addresses, np.int64)
+            self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
+        elif moved:
+            words, places = self.word, self._pointers()
+            for k in moved:
+                for at, offset in places[k]:
+                    words[at] = addresses[k] + offset
+        new = range(len(numbers)) if told is None else compress(range(len(numbers)), map(is_not, numbers, told))    # 0.0 == -0.0
+        for k in new:
+            for at, kind in self.numbers[k]:
+                if kind == "f":
+                    self.float_word[at] = numbers[k]
+                else:
+                    self.word[at] = _integer(numbers[k], kind == "b")
+        self.bound, self.told = addresses, numbers
+
+    def _pointers(self) -> list[list[tuple[int, int]]]:
+        """Of each address, the words that it goes to, and what is added to it there."""
+        if self.pointers is None:
+            self.pointers = [[] for _ in range(self.arena_row + 2)]
+            for at, row, offset in zip(self.pointer_at.tolist(), self.pointer_row.tolist(), self.pointer_offset.tolist()):
+                self.pointers[row].append((at, offset))
+        return self.pointers
 
     def _give(self, nodes: list, buffers: list) -> None:
         """The live nodes become leaves."""
