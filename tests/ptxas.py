@@ -2,7 +2,7 @@
 
     python tests/ptxas.py [--jobs N] [--architectures 80 90] [--every N] [--dtypes float32 ...]
 
-takes every record's inputs in each dtype, with their derivatives, the kernels of test_ptx.py and the training steps of
+takes every record's samples in each dtype, with their derivatives, the kernels of test_ptx.py and the training steps of
 benchmarks/cuda.py, and prints the totals. Nothing of this needs a GPU: programs run on the driver of the tests, kernels in the interpreter.
 The assembler is ANTORCHA_PTXAS, the one on the path, or that of the package nvidia-cuda-nvcc.
 """
@@ -30,7 +30,7 @@ if __name__ == "__main__":
 BATCH = 64              # kernels that the assembler is given at once
 SPILLS = 96             # bytes that a kernel may spill
 DTYPES = ("float64", "float32", "bfloat16")
-REFUSALS = "Low precision dtypes", "must be either float or double", "Half, Float or Double"
+REFUSALS = "Low precision dtypes", "Unsupported dtype", "must be either float or double", "Half, Float or Double"
 
 
 def assembler() -> str | None:
@@ -118,33 +118,22 @@ class Collector:
         cuda.use(fake_cuda.Library(1, "interp"))
 
     def record(self, name: str) -> list[str]:
-        """A record's inputs in each dtype, and the derivatives; the dtypes in which nothing could be computed. Records that NumPy computes
+        """A record's sample in each dtype, and the derivatives; the dtypes in which nothing could be computed. Records that NumPy computes
         refuse 16-bit floats, as in PyTorch."""
         import test_cuda_records
-        from test_records import RECORDS, covered
+        import test_records
 
         import antorcha as torch
 
-        def moved(a, dtype, grad=False):
-            if isinstance(a, list):
-                return [moved(x, dtype) for x in a]
-            if isinstance(a, torch.Tensor) and a.is_floating_point():
-                a = a.to(getattr(torch, dtype))
-            return test_cuda_records.moved(a, "cuda", grad)
-
-        failed, refused = [], False
+        case, failed = test_cuda_records.SAMPLES[name], []
         for dtype in self.dtypes:
-            for kind in covered()[name]:
-                try:
-                    test_cuda_records.host(RECORDS[name].call(*[moved(a, dtype) for a in test_cuda_records.inputs(RECORDS[name], kind)]))
-                    test_cuda_records.derivatives(RECORDS[name], [moved(a, dtype, True) for a in
-                                                                  test_cuda_records.inputs(RECORDS[name], kind)])
-                except (RuntimeError, TypeError, ValueError, NotImplementedError, IndexError, AssertionError) as error:
-                    refused = refused or dtype == "bfloat16" and any(words in str(error) for words in REFUSALS)
-                    continue
-                break
-            else:
-                failed += [] if refused else [dtype]
+            def moved(x, dtype=getattr(torch, dtype)):
+                return x.to("cuda", dtype) if x.is_floating_point() else x.to("cuda")
+            try:
+                test_records.numbers(case.call(change=moved))
+                test_records.derivatives(case, moved)
+            except (RuntimeError, TypeError, ValueError, NotImplementedError, IndexError, AssertionError) as error:
+                failed += [] if dtype == "bfloat16" and any(words in str(error) for words in REFUSALS) else [dtype]
         return failed
 
     def programs(self) -> None:
@@ -207,9 +196,9 @@ def share(names: list[str], architectures: list[int], dtypes: list[str], number:
 
 def report(jobs: int, architectures: list[int], dtypes: list[str], every: int = 1) -> tuple[list[str], dict]:
     """See `share`, of all records (or every so many), in processes of their own."""
-    from test_cuda_records import NAMES
+    from test_cuda_records import SAMPLES
 
-    names = NAMES[::every]
+    names = list(SAMPLES)[::every]
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         shares = list(pool.map(share, [names[i::jobs] for i in range(jobs)], [architectures] * jobs, [dtypes] * jobs, range(jobs)))
     failed, found = [], {}

@@ -16,7 +16,6 @@ from tolerance import agree
 
 import antorcha as torch
 from antorcha.base import config
-from antorcha.ops.record import RECORDS
 from antorcha.runtime import jit
 
 
@@ -162,28 +161,6 @@ def test_no_grad_and_detach():
     with torch.no_grad():
         assert not (x * 2).requires_grad
     assert not x.detach().requires_grad and (x * 2).requires_grad
-
-
-def _differentiable():
-    for name, r in sorted(RECORDS.items()):
-        if r.family == "pointwise" and r.samples is not None and r.grad is not None:
-            yield pytest.param(r, id=name)
-
-
-@pytest.mark.parametrize("r", list(_differentiable()))
-def test_derivatives_of_records(r):
-    rng = np.random.RandomState(0)
-    s = r.samples
-    inputs = []
-    for _ in range(s.arity):
-        x = rng.uniform(s.low, s.high, (2, 3))
-        x = np.where(np.abs(x) < 0.3, 0.7, x) if s.low < 0 else x
-        inputs.append(torch.tensor(x, dtype=torch.float64, requires_grad=True))
-    count = len(r.signature.parameters) - s.arity
-    defaults = [p.default for p in list(r.signature.parameters.values())[s.arity:]]
-    extra = list(s.extra) + defaults[len(s.extra):count]
-    assert torch.autograd.gradcheck(lambda *xs: r.raw(*xs, *extra), tuple(inputs))
-    assert torch.autograd.gradgradcheck(lambda *xs: r.raw(*xs, *extra), tuple(inputs), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ REASON = cuda.unavailable()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 
 
-@pytest.mark.parametrize("name", test_cuda_records.NAMES)
-def test_records_agree(name):
-    test_cuda_records.compare(name)
+@pytest.mark.parametrize("case", test_cuda_records.WHOLE)
+def test_records_agree(case):
+    test_cuda_records.compare(case)
 
 
 @pytest.mark.parametrize("program", [

@@ -75,7 +75,9 @@ def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=
     """`gradcheck` of the derivative."""
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     rng = np.random.RandomState(1)
-    cotangents = tuple(from_numpy(_weight(rng, o)).requires_grad_() for o in _outputs(func, inputs))
+    results = list(enumerate(_outputs(func, inputs)))
+    places = [k for k, o in results if o.requires_grad]
+    cotangents = tuple(from_numpy(_weight(rng, o)).requires_grad_() for _, o in results if o.requires_grad)
     count = len(inputs)
 
     def derivative(*args):
@@ -83,6 +85,7 @@ def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=
         wanted = [t if t.requires_grad else t.requires_grad_() for t in wanted]
         from .autograd import enable_grad
         with enable_grad():
-            outputs = _outputs(func, args[:count])
+            found = _outputs(func, args[:count])
+            outputs = [found[k] for k in places]
             return tuple(g for g in grad(outputs, wanted, args[count:], create_graph=True, allow_unused=True) if g is not None)
     return gradcheck(derivative, inputs + cotangents, eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception)

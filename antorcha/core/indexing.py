@@ -294,13 +294,15 @@ def _clamped(input, indices) -> list:
     return [slice(None) if i is None else pw.clamp(i, -n, n - 1) for i, n in zip(indices, input.shape)]
 
 
-@operator(name="_unsafe_masked_index", method=False, out=False)
+@operator(name="_unsafe_masked_index", method=False, out=False,
+          samples=lambda t: [t(3, 4), t.flags(5), [t.integers(5, below=3), t.integers(5, below=4)], 0.5])
 def unsafe_masked_index(input: Tensor, mask, indices, fill) -> Tensor:
     """`input[indices]` where the mask holds, else `fill`; where it does not, an index may be out of range."""
     return pw.where(mask, getitem(input, tuple(_clamped(input, indices))), fill)
 
 
-@operator(name="_unsafe_masked_index_put_accumulate", method=False, out=False)
+@operator(name="_unsafe_masked_index_put_accumulate", method=False, out=False,
+          samples=lambda t: [t(3, 4), t.flags(5), [t.integers(5, below=3), t.integers(5, below=4)], t(5)])
 def unsafe_masked_index_put_accumulate(input: Tensor, mask, indices, values: Tensor) -> Tensor:
     """`input` with `values` added at the places where the mask holds; where it does not, an index may be out of range."""
     return index_put(input, _clamped(input, indices), pw.where(mask, values, 0), True)

@@ -39,13 +39,13 @@ def elu(input: Tensor, alpha=1.0, scale=1.0, input_scale=1.0) -> Tensor:
     """x where positive, else alpha * (exp(x) - 1). Clevert et al., 2015."""
 
 
-@operator(inplace=True, method=False)
+@operator(inplace=True, method=False, samples=unary(-9, 9))
 def selu(input: Tensor) -> Tensor:
     """Scaled exponential linear unit. Klambauer et al., 2017."""
     return elu(input, 1.6732632423543772, 1.0507009873554805)
 
 
-@operator(inplace=True, title="Celu", method=False)
+@operator(inplace=True, title="Celu", method=False, samples=unary(-9, 9))
 def celu(input: Tensor, alpha=1.0) -> Tensor:
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1)). Barron, 2017."""
     return elu(input, alpha, 1.0, 1.0 / alpha)
@@ -74,7 +74,7 @@ def _gelu_tanh_grad(g, input):
     return g * (0.5 * (1 + slope) + input * (1 - slope * slope) * (1.0 + squared * 0.134145) * (0.5 * SQRT_2_PI))
 
 
-@operator(namespace=False, method=False)
+@operator(namespace=False, method=False, samples=unary(-5, 5))
 def gelu(input: Tensor, *, approximate="none") -> Tensor:
     """x * Phi(x) with the normal distribution function, or its approximation by tanh. Hendrycks and Gimpel, 2016."""
     if approximate == "none":
@@ -112,13 +112,13 @@ def logsigmoid(input: Tensor) -> Tensor:
     """log(1 / (1 + exp(-x)))."""
 
 
-@operator(wide=True, title="Mish", namespace=False, method=False)
+@operator(wide=True, title="Mish", namespace=False, method=False, samples=unary(-9, 9))
 def mish(input: Tensor) -> Tensor:
     """x * tanh(softplus(x)). Misra, 2019."""
     return input * tanh(softplus(input))
 
 
-@operator(namespace=False, method=False)
+@operator(namespace=False, method=False, samples=unary(-9, 9))
 def hardtanh(input: Tensor, min_val=-1.0, max_val=1.0) -> Tensor:
     """Every element, but within [min_val, max_val]; of integers these are cut to integers."""
     if min_val > max_val:
@@ -135,27 +135,28 @@ def hardtanh(input: Tensor, min_val=-1.0, max_val=1.0) -> Tensor:
 def _hardtanh(input: Tensor, min_val, max_val): ...
 
 
-@operator(namespace=False, method=False)
+@operator(namespace=False, method=False, samples=unary(-9, 9))
 def relu6(input: Tensor) -> Tensor:
     """min(max(x, 0), 6)."""
     return _hardtanh(input, 0, 6)
 
 
 @pointwise(lambda x: ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=continuous,
-           namespace=False, method=False, grad=dict(input=lambda g, input: where((input > -3) & (input < 3), g / 6, 0.0)), wide=True)
+           namespace=False, method=False, grad=dict(input=lambda g, input: where((input > -3) & (input < 3), g / 6, 0.0)), wide=True,
+           samples=unary(-9, 9))
 def hardsigmoid(input: Tensor) -> Tensor:
     """min(max(x + 3, 0), 6) / 6."""
 
 
 @pointwise(lambda x: x * ir.minimum(ir.maximum(x + 3.0, ir.const(0.0, x.dtype)), ir.const(6.0, x.dtype)) / 6.0, rule=continuous,
            namespace=False, method=False, wide=True,
-           grad=dict(input=lambda g, input: where(input <= -3, 0.0, where(input < 3, g * (input / 3 + 0.5), g))))
+           grad=dict(input=lambda g, input: where(input <= -3, 0.0, where(input < 3, g * (input / 3 + 0.5), g))), samples=unary(-9, 9))
 def hardswish(input: Tensor) -> Tensor:
     """x * min(max(x + 3, 0), 6) / 6. Howard et al., 2019."""
 
 
 @pointwise(lambda x, l: ir.select((x > l) | (x < -l), x, ir.const(0.0, x.dtype)), rule=continuous, inplace=False,
-           grad=dict(input=lambda g, input, lambd: where((input > lambd) | (input < -lambd), g, 0.0)))
+           grad=dict(input=lambda g, input, lambd: where((input > lambd) | (input < -lambd), g, 0.0)), samples=unary(-9, 9))
 def hardshrink(input: Tensor, lambd=0.5) -> Tensor:
     """x outside [-lambd, lambd], else 0."""
 
@@ -165,7 +166,7 @@ def hardshrink(input: Tensor, lambd=0.5) -> Tensor:
 def softshrink_(input: Tensor, lambd): ...
 
 
-@operator(namespace=False, method=False)
+@operator(namespace=False, method=False, samples=unary(-9, 9))
 def softshrink(input: Tensor, lambd=0.5) -> Tensor:
     """x moved towards 0 by lambd >= 0, 0 within [-lambd, lambd]."""
     if lambd < 0:
@@ -174,12 +175,12 @@ def softshrink(input: Tensor, lambd=0.5) -> Tensor:
 
 
 @pointwise(lambda x, t, v: ir.select(x > t, x, v), rule=no_bool, method=False,
-           grad=dict(input=lambda g, input, threshold: where(input > threshold, g, 0.0)))
+           grad=dict(input=lambda g, input, threshold: where(input > threshold, g, 0.0)), samples=unary(-1, 1, 0.1, 20))
 def threshold(input: Tensor, threshold, value) -> Tensor:
     """x above the threshold, else value."""
 
 
-@operator(autocast="lower", title="PreluKernel", out=False)
+@operator(autocast="lower", title="PreluKernel", out=False, samples=lambda t: [t(2, 4, 3, low=-1, high=1), t(4)])
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x where positive, else weight * x; one weight, or one for each channel."""
     if input.dtype is not weight.dtype:

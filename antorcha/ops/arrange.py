@@ -21,7 +21,7 @@ Tensor = "Tensor"
 
 # -- repeating --------------------------------------------------------------------------------------------------
 
-@operator(title="Repeat", namespace=False, out=False)
+@operator(title="Repeat", namespace=False, out=False, samples=lambda t: [t(3, 4), 2, 1, 2])
 def repeat(input, *repeats) -> Tensor:
     """Copies of the whole tensor along each dimension."""
     counts = sizes("repeat", repeats)
@@ -36,14 +36,14 @@ def repeat(input, *repeats) -> Tensor:
     return view_(core.contiguous(expand_(reshape(input, mixed), wide)), tuple(a * b for a, b in zip(counts, shape)))
 
 
-@operator(title="Repeat", out=False)
+@operator(title="Repeat", out=False, samples=lambda t: [t(3, 4), (2, 1, 2)])
 def tile(input, *dims) -> Tensor:
     """`repeat`, with missing counts in front taken as 1."""
     counts = sizes("tile", dims)
     return repeat(input, (1,) * (len(input._meta.view.shape) - len(counts)) + counts)
 
 
-@operator(out=False)
+@operator(out=False, samples=(lambda t: [t(3, 4), t.of([2, 0, 2]), 0], lambda t: [t(3, 4), 2]))
 def repeat_interleave(input: Tensor, repeats=None, dim=None, *, output_size=None) -> Tensor:
     """Every element (or position along `dim`) repeated in place; of counts alone, the positions that they repeat."""
     if repeats is None:
@@ -83,7 +83,7 @@ def flip_(input: Tensor, dims):
     return core.laid_out(mirrored, of_copy("flip", v, preserve_format))
 
 
-@operator(out=False)
+@operator(out=False, samples=lambda t: [t(..., 3, 4), (0, -1)])
 def flip(input: Tensor, *dims) -> Tensor:
     """The order along some dimensions reversed."""
     dims = sizes("flip", dims)
@@ -122,7 +122,7 @@ def rot90(input: Tensor, k: int = 1, dims=(0, 1)) -> Tensor:
     return flip_(input, (b,)).transpose(a, b) if k == 1 else flip_(input, (a,)).transpose(a, b)
 
 
-@operator(title="Roll", out=False)
+@operator(title="Roll", out=False, samples=lambda t: [t(..., 3, 4), (1, -2), (0, -1)])
 def roll(input: Tensor, shifts, dims=()) -> Tensor:
     """Elements moved along dimensions, those that fall off coming in again on the other side."""
     shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
@@ -145,7 +145,7 @@ def roll(input: Tensor, shifts, dims=()) -> Tensor:
 
 # -- diagonals --------------------------------------------------------------------------------------------------
 
-@operator()
+@operator(samples=(lambda t: [t(3, 4), 1], lambda t: [t(4), -1]))
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """The diagonal of a matrix, or the matrix with a vector on its diagonal."""
     if input.dim() == 1:
@@ -155,13 +155,13 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     return views.diagonal(input, diagonal).clone()
 
 
-@operator(out=False)
+@operator(out=False, samples=lambda t: [t(2, 3), -1])
 def diagflat(input: Tensor, offset=0) -> Tensor:
     """The matrix with all elements of the input on a diagonal."""
     return diag_embed(ravel(input), offset)
 
 
-@operator(title="DiagEmbed", out=False)
+@operator(title="DiagEmbed", out=False, samples=lambda t: [t(..., 3), 1])
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The last dimension laid on the diagonal of two new dimensions, zero elsewhere."""
     rank = input.dim() + 1
@@ -193,7 +193,7 @@ def _scattered(name, input, src, find):
     return core.overwrite_region(input, region, src.to(input.dtype))
 
 
-@operator()
+@operator(samples=lambda t: [t(3, 4), t(3), 1, 2])
 def select_scatter(input: Tensor, src: Tensor, dim, index) -> Tensor:
     """A copy of `input` with `src` at position `index` of `dim`."""
     shape = input._meta.view.shape
@@ -203,7 +203,7 @@ def select_scatter(input: Tensor, src: Tensor, dim, index) -> Tensor:
     return _scattered("select_scatter", input, src, lambda v: select_view(v, d, index % shape[d]))
 
 
-@operator()
+@operator(samples=lambda t: [t(3, 4), t(3, 2), 1, 0, 4, 2])
 def slice_scatter(input: Tensor, src: Tensor, dim=0, start=None, end=None, step=1) -> Tensor:
     """A copy of `input` with `src` at every `step`-th position from `start` up to `end` of `dim`."""
     d = normalize_dim("slice_scatter", dim, input.dim())
@@ -211,14 +211,15 @@ def slice_scatter(input: Tensor, src: Tensor, dim=0, start=None, end=None, step=
     return _scattered("slice_scatter", input, src, lambda v: slice_view(v, d, start, end, step))
 
 
-@operator()
+@operator(samples=lambda t: [t(3, 4), t(3)])
 def diagonal_scatter(input: Tensor, src: Tensor, offset=0, dim1=0, dim2=1) -> Tensor:
     """A copy of `input` with `src` on a diagonal of two dimensions."""
     a, b = (normalize_dim("diagonal_scatter", d, input.dim()) for d in (dim1, dim2))
     return _scattered("diagonal_scatter", input, src, lambda v: views._diagonal_view(v, offset, a, b))
 
 
-@operator()
+@operator(strided=True, differs="its derivative by the input is that of the part that is written over",
+          samples=lambda t: [t(3, 4), t(2, 2), (2, 2), (4, 2), 1])
 def as_strided_scatter(input: Tensor, src: Tensor, size, stride, storage_offset=None) -> Tensor:
     """A copy of `input` with `src` written where `as_strided` would read."""
     v = input._meta.view
@@ -245,19 +246,19 @@ for _name in ("view_as_real", "view_as_complex"):
     derived(_name + "_copy", RECORDS[_name], lambda x: x, method=False)
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(3, 4), (1, 3), 1])
 def unsafe_split_with_sizes(input, split_sizes, dim=0):
     """`split_with_sizes`, whose parts are taken as tensors of their own."""
     return views.split_with_sizes(input, split_sizes, dim)
 
 
-@operator(method=False, out=False)
+@operator(method=False, out=False, samples=lambda t: [t.fixed(...)])
 def detach_copy(input: Tensor) -> Tensor:
     """`detach`, in memory of its own."""
     return input.detach().clone()
 
 
-@operator(method=False, out=False)
+@operator(method=False, out=False, samples=lambda t: [t.integers(2, 3, below=12), (3, 4)])
 def unravel_index(indices: Tensor, shape):
     """The coordinates, one tensor for each dimension of `shape`, of places in a flattened tensor."""
     if indices.dtype.kind not in "iu":

@@ -26,21 +26,21 @@ def _vectors(name, a, b):
         )
 
 
-@operator(autocast=WIDEST_ON_GPU, title="Dot")
+@operator(autocast=WIDEST_ON_GPU, title="Dot", samples=lambda t: [t(5), t(5)])
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The inner product of two vectors."""
     _vectors("dot", input, tensor)
     return matmul(input, tensor)
 
 
-@operator(autocast=WIDEST_ON_GPU)
+@operator(autocast=WIDEST_ON_GPU, samples=lambda t: [t(5), t(5)])
 def vdot(input: Tensor, other: Tensor) -> Tensor:
     """The inner product of two vectors, the first conjugated."""
     _vectors("vdot", input, other)
     return matmul(conj_(input), other)
 
 
-@operator(autocast=LOWER_ON_GPU, title="Mv")
+@operator(autocast=LOWER_ON_GPU, title="Mv", samples=lambda t: [t(3, 4), t(4)])
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """A matrix times a vector."""
     if input.dim() != 2 or vec.dim() != 1:
@@ -50,7 +50,7 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     return matmul(input, vec)
 
 
-@operator()
+@operator(samples=lambda t: [t(5), t(5)])
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """All products of an element of one vector with one of another."""
     for name, x in (("self", input), ("vec2", vec2)):
@@ -59,7 +59,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     return input.unsqueeze(1) * vec2.unsqueeze(0)
 
 
-@operator(autocast="parts")
+@operator(autocast="parts", samples=lambda t: [t(2, 4), t(3, 4)])
 def inner(input: Tensor, other: Tensor) -> Tensor:
     """Sums of products over the last dimension of each; with a number, the products."""
     if not input.dim() or not other.dim():
@@ -89,14 +89,16 @@ def _combined(name, input, product, beta, alpha):
     return product if beta == 0 else _scaled(expand_(input, shape), beta) + product
 
 
-@operator(title="Addmm", autocast="lower", wide=True, inplace=True, numbers_first=True)
+@operator(title="Addmm", autocast="lower", wide=True, inplace=True, numbers_first=True,
+          samples=lambda t: [t(3, 5), t(3, 4), t(4, 5), dict(beta=0.5, alpha=2)])
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * (mat1 @ mat2)."""
     check_dtypes("addmm", input, mat1)
     return _combined("addmm", input, mm(mat1, mat2), beta, alpha)
 
 
-@operator(autocast=LOWER_ON_GPU, title="Addmv", wide=True, inplace=True, numbers_first=True)
+@operator(autocast=LOWER_ON_GPU, title="Addmv", wide=True, inplace=True, numbers_first=True,
+          samples=lambda t: [t(3), t(3, 4), t(4), dict(beta=0.5, alpha=2)])
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * (mat @ vec)."""
     check_dtypes("addmv", input, mat, vec)
@@ -105,7 +107,7 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta=1, alpha=1) -> Tensor
 
 @operator(autocast=LOWER_ON_GPU, inplace=True, numbers_first=True, grad=dict(
     input=lambda g, beta: _scaled(g, beta), vec1=lambda g, vec2, alpha: _scaled(mv(g, vec2), alpha),
-    vec2=lambda g, vec1, alpha: _scaled(mv(g.t(), vec1), alpha)))
+    vec2=lambda g, vec1, alpha: _scaled(mv(g.t(), vec1), alpha)), samples=lambda t: [t(3, 4), t(3), t(4), dict(beta=0.5, alpha=2)])
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * outer(vec1, vec2)."""
     d = result_dtype((input, vec1, vec2))
@@ -114,14 +116,16 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta=1, alpha=1) -> Tenso
     return _combined("addr", input, outer(_scaled(vec1, alpha), vec2), beta, 1)
 
 
-@operator(title="Baddbmm", autocast="lower", wide=True, inplace=True, numbers_first=True)
+@operator(title="Baddbmm", autocast="lower", wide=True, inplace=True, numbers_first=True,
+          samples=lambda t: [t(2, 3, 5), t(2, 3, 4), t(2, 4, 5), dict(beta=0.5, alpha=2)])
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * bmm(batch1, batch2)."""
     check_dtypes("baddbmm", input, batch1, batch2)
     return _combined("baddbmm", input, bmm(batch1, batch2), beta, alpha)
 
 
-@operator(autocast="lower", wide=True, inplace=True, numbers_first=True)
+@operator(autocast="lower", wide=True, inplace=True, numbers_first=True,
+          samples=lambda t: [t(3, 5), t(2, 3, 4), t(2, 4, 5), dict(beta=0.5, alpha=2)])
 def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """beta * input + alpha * the sum of batch1[i] @ batch2[i]."""
     a, b = batch1._meta.view.shape, batch2._meta.view.shape
@@ -140,7 +144,7 @@ def _as_dims(dims, rank):
     return [normalize_dim("tensordot", d, rank) for d in ((dims,) if isinstance(dims, int) else dims)]
 
 
-@operator(autocast={"cuda": "widest", "cpu": "lower"}, method=False)
+@operator(autocast={"cuda": "widest", "cpu": "lower"}, method=False, samples=lambda t: [t(2, 3, 4), t(3, 4, 5)])
 def tensordot(a: Tensor, b: Tensor, dims=2) -> Tensor:
     """The sum of products over some dimensions of each: the last `dims` of a and the first of b, or the pairs of two lists."""
     if isinstance(dims, core.Tensor):
@@ -164,7 +168,7 @@ def tensordot(a: Tensor, b: Tensor, dims=2) -> Tensor:
     return contract_dims(a.permute((*rows, *over_a)), b.permute((*columns, *over_b)), 0, len(rows), len(columns), len(over_a))
 
 
-@operator()
+@operator(samples=lambda t: [t(2, 3), t(3, 2)])
 def kron(input: Tensor, other: Tensor) -> Tensor:
     """The Kronecker product: every element of `input` times the whole of `other`, in its place."""
     rank = max(input.dim(), other.dim())

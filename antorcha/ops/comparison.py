@@ -9,6 +9,7 @@ from ..base import dtype as dt
 from ..loops import complex as cx
 from ..loops import ir
 from .record import bitwise, comparison, continuous, logical, no_bool, operator, pointwise
+from .samples import unary
 
 Tensor = "Tensor"
 
@@ -133,17 +134,17 @@ def _rounding(kind):
     return lambda x: ir.unary(kind, x) if x.dtype.kind == "f" else x
 
 
-@pointwise(_rounding("floor"), rule=no_bool, grad=dict(input=lambda g: g * 0))
+@pointwise(_rounding("floor"), rule=no_bool, grad=dict(input=lambda g: g * 0), samples=unary(-9, 9))
 def floor(input: Tensor) -> Tensor:
     """The largest integer not above every element."""
 
 
-@pointwise(_rounding("ceil"), rule=no_bool, grad=dict(input=lambda g: g * 0))
+@pointwise(_rounding("ceil"), rule=no_bool, grad=dict(input=lambda g: g * 0), samples=unary(-9, 9))
 def ceil(input: Tensor) -> Tensor:
     """The smallest integer not below every element."""
 
 
-@pointwise(_rounding("trunc"), rule=no_bool, grad=dict(input=lambda g: g * 0))
+@pointwise(_rounding("trunc"), rule=no_bool, grad=dict(input=lambda g: g * 0), samples=unary(-9, 9))
 def trunc(input: Tensor) -> Tensor:
     """Every element without its fraction."""
 
@@ -152,7 +153,7 @@ def trunc(input: Tensor) -> Tensor:
 def round_(input: Tensor): ...
 
 
-@operator(inplace=True, title=lambda input, decimals=0: f"RoundBackward{int(decimals != 0)}")
+@operator(inplace=True, title=lambda input, decimals=0: f"RoundBackward{int(decimals != 0)}", samples=unary(-9, 9))
 def round(input: Tensor, *, decimals=0) -> Tensor:
     """The nearest integer (or decimal), halves to even."""
     if decimals == 0:
@@ -161,6 +162,6 @@ def round(input: Tensor, *, decimals=0) -> Tensor:
     return round_(input * scale) / scale if decimals > 0 else round_(input / scale) * scale
 
 
-@pointwise(lambda x: x - ir.trunc(x), rule=continuous, grad=dict(input=lambda g: g))
+@pointwise(lambda x: x - ir.trunc(x), rule=continuous, grad=dict(input=lambda g: g), samples=unary(-9, 9))
 def frac(input: Tensor) -> Tensor:
     """The fraction of every element, with its sign."""

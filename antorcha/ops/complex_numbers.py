@@ -27,6 +27,7 @@ Tensor = "Tensor"
     complex=cx.angle,
     holomorphic=False,
     grad=dict(input=lambda g, input: _angle_grad(g, input)),
+    samples=lambda t: [t.complex(...)],
 )
 def angle(input: Tensor) -> Tensor:
     """The argument of every element, in radians, in (-pi, pi]; of negative real numbers pi."""
@@ -44,7 +45,7 @@ def _angle_grad(g, x):
     return complex_(-imag_(x) * scale, real_(x) * scale)
 
 
-@operator(out="exact", method=False)
+@operator(out="exact", method=False, samples=lambda t: [t(...), t(...)])
 def complex(real: Tensor, imag: Tensor) -> Tensor:
     """The complex tensor with these parts, of one float dtype."""
     _check_parts(real._meta.dtype, imag._meta.dtype)
@@ -58,7 +59,7 @@ def _check_parts(first, second) -> None:
         raise RuntimeError(f"Expected object of scalar type {first} but got scalar type {second} for second argument")
 
 
-@operator(autocast=FULL_ON_CPU, title="Polar", method=False)
+@operator(autocast=FULL_ON_CPU, title="Polar", method=False, samples=lambda t: [t(...), t(..., low=-3, high=3)])
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
     """The complex tensor with these magnitudes and arguments."""
     check_tensor("polar", "abs", abs)
@@ -67,37 +68,39 @@ def polar(abs: Tensor, angle: Tensor) -> Tensor:
     return complex(abs * cos(angle), abs * sin(angle))
 
 
-@operator()
+@operator(samples=lambda t: [t.complex(...)])
 def conj(input: Tensor) -> Tensor:
     """The complex conjugate."""
     return conj_(input)
 
 
-@operator(inplace=True, onto_repeated=True)
+@operator(inplace=True, onto_repeated=True, samples=lambda t: [t.complex(...)])
 def conj_physical(input: Tensor) -> Tensor:
     """The complex conjugate."""
     return conj_(input)
 
 
-@operator()
+@operator(samples=lambda t: [t.complex(...)])
 def resolve_conj(input: Tensor) -> Tensor:
     """The input: conjugates are computed, never marked."""
+    check_tensor("resolve_conj", "input", input, 1)
     return input
 
 
-@operator()
+@operator(samples=lambda t: [t.complex(...)])
 def resolve_neg(input: Tensor) -> Tensor:
     """The input: negatives are computed, never marked."""
+    check_tensor("resolve_neg", "input", input, 1)
     return input
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [t.complex(...)])
 def real(input: Tensor) -> Tensor:
     """The real part."""
     return real_(input) if input._meta.dtype.kind == "c" else input
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [t.complex(...)])
 def imag(input: Tensor) -> Tensor:
     """The imaginary part, of a complex tensor."""
     if input._meta.dtype.kind != "c":
@@ -105,7 +108,7 @@ def imag(input: Tensor) -> Tensor:
     return imag_(input)
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [t.complex(...)])
 def view_as_real(input: Tensor) -> Tensor:
     """(..., 2): real and imaginary parts. A copy here, not a view."""
     if input._meta.dtype.kind != "c":
@@ -113,7 +116,7 @@ def view_as_real(input: Tensor) -> Tensor:
     return core.stack([real_(input), imag_(input)], -1)
 
 
-@operator(autocast=FULL_ON_CPU, method=False)
+@operator(autocast=FULL_ON_CPU, method=False, samples=lambda t: [t(..., 2)])
 def view_as_complex(input: Tensor) -> Tensor:
     """From (..., 2), real and imaginary parts. A copy here, not a view."""
     if not input._meta.dtype.is_floating_point:

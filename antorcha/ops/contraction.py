@@ -161,7 +161,7 @@ def _mismatch(what, a, b):
     )
 
 
-@operator(autocast="lower")
+@operator(autocast="lower", samples=(lambda t: [t(3, 4), t(4, 5)], lambda t: [t(3, 0), t(0, 5)]))
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices."""
     if input.is_sparse:
@@ -177,7 +177,7 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     return product(input, mat2)
 
 
-@operator(autocast="lower")
+@operator(autocast="lower", samples=lambda t: [t(2, 3, 4), t(2, 4, 5)])
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """The products of two batches of matrices."""
     a, b = input._meta.view.shape, mat2._meta.view.shape
@@ -200,7 +200,7 @@ def _matmul_title(input, other) -> str:
     return kinds.get((a, b)) or ("SqueezeBackward4" if min(a, b) == 1 and max(a, b) == 2 else "UnsafeView")
 
 
-@operator(autocast="lower", title=_matmul_title)
+@operator(autocast="lower", title=_matmul_title, samples=lambda t: [t(..., 3, 4), t(..., 4, 5)])
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product: of vectors the inner product, of higher ranks over the last two dimensions, the others broadcast."""
     if (getattr(input, "_meta", None), getattr(other, "_meta", None)) in _FIT:
@@ -260,7 +260,8 @@ def _rows(input, weight):
     return out
 
 
-@operator(autocast="lower", namespace=False, method=False, out=False)
+@operator(autocast="lower", namespace=False, method=False, out=False,
+          samples=(lambda t: [t(..., 4), t(3, 4), t(3)], lambda t: [t(..., 4), t(3, 4)]))
 def linear(input: Tensor, weight: Tensor, bias: Tensor = None, *, out=None) -> Tensor:
     """input (..., in) times the transpose of weight (out, in), plus bias (out)."""
     if out is not None:
@@ -337,7 +338,8 @@ def _plain(x, names: str):
     return x, names
 
 
-@operator(autocast="lower", out=False, method=False)
+@operator(autocast="lower", out=False, method=False,
+          samples=(lambda t: ["bij,bjk->ik", t(2, 3, 4), t(2, 4, 5)], lambda t: ["...i,...i->...", t(..., 3), t(..., 3)]))
 def einsum(equation, *operands) -> Tensor:
     """Sums of products, subscripts naming dimensions: "bij,bjk->bik"."""
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):

@@ -200,7 +200,8 @@ def _declare(name: str, compute, forward: bool, text: str) -> None:
                                    (several, "n", "the dimensions `dim` (all), resized to `s`")):
         function.__doc__ = (f"{text}, over {over}. `norm`: \"forward\", \"backward\" (1 / n in that direction) or \"ortho\" "
                             "(1 / sqrt(n) in both).")
-        functions[name + suffix] = operator(autocast=FULL_ON_CPU, name=f"fft_{name}{suffix}", namespace="fft")(function)
+        functions[name + suffix] = operator(autocast=FULL_ON_CPU, name=f"fft_{name}{suffix}", namespace="fft",
+                                            samples=lambda t: [t(3, 4) if compute is _real_to_complex else t.complex(3, 4)])(function)
 
 
 _declare("fft", _complex_to_complex, True, "The Fourier transform")

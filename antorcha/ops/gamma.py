@@ -18,6 +18,7 @@ from .placement import place
 from .pointwise import where
 from .random import source
 from .record import by_lane, core, operator
+from .samples import binary, unary
 from .special import digamma
 
 Tensor = "Tensor"
@@ -50,7 +51,7 @@ def _gamma_reach(a, x, below, fall: float):
     return where(below, left, right)
 
 
-@operator(public=True, method=False, out=False)
+@operator(public=True, method=False, out=False, samples=binary(0.5, 5))
 def _standard_gamma_grad(input: Tensor, output: Tensor) -> Tensor:
     """How a sample `output` of Gamma(concentration `input`, rate 1) moves with the concentration."""
     a, x = input.double(), output.double()
@@ -77,7 +78,7 @@ def _beta_reach(rate, total, fall: float):
     return core.Tensor.minimum(far, near)
 
 
-@operator(public=True, method=False, out=False)
+@operator(public=True, method=False, out=False, samples=lambda t: [t(3, 4), t(3, 4), t(3, 4) + 2])
 def _dirichlet_grad(x: Tensor, alpha: Tensor, total: Tensor) -> Tensor:
     """How a sample x of Beta(alpha, total - alpha) moves with alpha while total - alpha stays, divided by 1 - x."""
     p, a, c = x.double(), alpha.double(), total.double()
@@ -115,7 +116,8 @@ def _require_float(name: str, x) -> None:
         raise RuntimeError(f"{name}: expected a floating point tensor; received {x.dtype}. Convert it first: input.float()")
 
 
-@operator(public=True, method=False, out=False, grad=dict(input=lambda g, input, result: g * _standard_gamma_grad(input, result)))
+@operator(public=True, method=False, out=False, draws=True, surrogate=True,
+          grad=dict(input=lambda g, input, result: g * _standard_gamma_grad(input, result)), samples=unary(0.5, 5))
 def _standard_gamma(input: Tensor, generator=None) -> Tensor:
     """Samples of the gamma distributions with these concentrations and rate 1 (Marsaglia and Tsang 2000)."""
     _require_float("_standard_gamma", input)
@@ -134,7 +136,9 @@ def _dirichlet_backward(g, input, result):
     return _dirichlet_grad(result, input, total) * (g - (result * g).sum(-1, True))
 
 
-@operator(public=True, method=False, out=False, grad=dict(input=lambda g, input, result: _dirichlet_backward(g, input, result)))
+@operator(public=True, method=False, out=False, draws=True, surrogate=True,
+          grad=dict(input=lambda g, input, result: _dirichlet_backward(g, input, result)),
+          samples=lambda t: [t(..., 3, low=0.5, high=5)])
 def _sample_dirichlet(input: Tensor, generator=None) -> Tensor:
     """Samples of the Dirichlet distributions whose concentrations lie along the last dimension: gamma numbers over their sum."""
     _require_float("_sample_dirichlet", input)

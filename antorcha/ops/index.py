@@ -17,7 +17,7 @@ from .casts import WIDEST_ON_GPU
 from .factory import tril_mask
 from .layout import fitting
 from .recall import deprecated
-from .record import Record, broadcast_view, check_tensor, core, meta, normalize_dim, number, operator
+from .record import Record, broadcast_view, check_number, check_tensor, core, meta, normalize_dim, number, operator
 from .strides import in_order, of_picked, order, reordered
 from .view import SCATTER
 
@@ -145,7 +145,7 @@ def _others(rank: int, dim: int) -> tuple:
     return tuple(("i", 0) if i == dim else ("d", i) for i in range(rank))
 
 
-@operator(title="IndexSelect", apart=0)
+@operator(title="IndexSelect", apart=0, samples=lambda t: [t(3, 4), 0, t.integers(5, below=3)])
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The positions `index` (a vector) along `dim`."""
     _check_index("index_select", input, index)
@@ -161,7 +161,8 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return pick(input, [index.reshape((n,) + (1,) * (len(shape) - 1 - d))], out, _others(len(shape), d))
 
 
-@operator(title="Gather", out="exact", apart=0)
+@operator(title="Gather", out="exact", apart=0,
+          samples=(lambda t: [t(3, 4), 1, t.integers(2, 3, below=4)], lambda t: [t(3, 4), 0, t.integers(0, 4)]))
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad=False) -> Tensor:
     """out[i][j][k] = input[index[i][j][k]][j][k] for dim 0, and likewise along other dimensions."""
     shape, want = input._meta.view.shape, index._meta.view.shape
@@ -188,14 +189,14 @@ def pick_one(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return pick(input, [index], index._meta.view.shape, _others(input.dim(), dim)).squeeze(dim)
 
 
-@operator(title="Take", apart=0)
+@operator(title="Take", apart=0, samples=lambda t: [t(3, 4), t.integers(2, 3, below=12)])
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements of the flattened input."""
     _check_index("take", input, index, input.numel())
     return pick(input.reshape(-1), [index], index._meta.view.shape, (("i", 0),))
 
 
-@operator()
+@operator(samples=lambda t: [t(3, 4), t.integers(2, 4, below=3), 0])
 def take_along_dim(input: Tensor, indices: Tensor, dim=None) -> Tensor:
     """`gather` with the other dimensions broadcast."""
     if dim is None:
@@ -224,7 +225,8 @@ def _embedding_grad(g, weight_shape, indices, padding_idx, scale_grad_by_freq, s
 
 
 @operator(method=False, grad=dict(weight=lambda g, weight_shape, indices, padding_idx, scale_grad_by_freq, sparse:
-                                  _embedding_grad(g, weight_shape, indices, padding_idx, scale_grad_by_freq, sparse)))
+                                  _embedding_grad(g, weight_shape, indices, padding_idx, scale_grad_by_freq, sparse)),
+          samples=lambda t: [t(3, 4), t.integers(..., below=3)])
 def embedding(weight: Tensor, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=False) -> Tensor:
     """Rows of `weight` (n, d) at `indices` (any shape): indices.shape + (d,)."""
     check_tensor("embedding", "indices", indices)
@@ -279,19 +281,25 @@ def _scatter(what, input, dim, index, src, combine):
 
 
 @operator(inplace=True, apart=1, title=lambda input, dim, index, src=None, *, value=None, reduce=None:
-          f"ScatterBackward{int(not isinstance(src if value is None else value, core.Tensor))}")
+          f"ScatterBackward{int(not isinstance(src if value is None else value, core.Tensor))}",
+          samples=(lambda t: [t(3, 4), 1, t.of([[2, 0, 3], [1, 2, 0]]), t(2, 3)], lambda t: [t(3, 4), 0, t.integers(0, 4), t(0, 4)]))
 def scatter(input: Tensor, dim: int, index, src: Tensor = None, *, value=None, reduce=None) -> Tensor:
     """`input` with input[index[i][j]][j] = src[i][j] for dim 0, and likewise along other dimensions."""
     if reduce not in (None, "add", "multiply"):
         raise RuntimeError(f"scatter: reduce argument must be either add or multiply; received {reduce!r}")
     if reduce is not None and isinstance(src, core.Tensor):
         deprecated("torch.scatter with a tensor and reduce=", "torch.scatter_reduce")
-    return _scatter("scatter", input, dim, index, value if src is None else src, COMBINE[reduce or "set"])
+    src = value if src is None else src
+    if not isinstance(src, core.Tensor):
+        check_number("scatter", "src", src, 4)
+    return _scatter("scatter", input, dim, index, src, COMBINE[reduce or "set"])
 
 
-@operator(autocast=WIDEST_ON_GPU, title="ScatterAdd", inplace=True, apart=1)
+@operator(autocast=WIDEST_ON_GPU, title="ScatterAdd", inplace=True, apart=1,
+          samples=(lambda t: [t(3, 4), 1, t.integers(2, 3, below=4), t(2, 3)], lambda t: [t(3, 4), 0, t.integers(0, 4), t(0, 4)]))
 def scatter_add(input: Tensor, dim: int, index, src: Tensor) -> Tensor:
     """`scatter` that adds."""
+    check_tensor("scatter_add", "src", src, 4)
     return _scatter("scatter_add", input, dim, index, src, "sum")
 
 
@@ -365,9 +373,11 @@ def scatter_reduce_(input: Tensor, dim, index, src: Tensor, reduce, include_self
     return total / count if d.kind in "fc" else total.div(count, rounding_mode="floor")
 
 
-@operator(inplace=True, apart=1)
+@operator(inplace=True, apart=1, samples=tuple(
+    lambda t, reduce=reduce: [t(3, 4), 1, t.integers(2, 3, below=4), t(2, 3), reduce] for reduce in ("sum", "prod", "mean", "amax")))
 def scatter_reduce(input: Tensor, dim: int, index, src: Tensor, reduce, *, include_self=True) -> Tensor:
     """`scatter` that combines by "sum", "prod", "mean", "amax" or "amin"."""
+    check_tensor("scatter_reduce", "src", src, 4)
     if reduce not in ("sum", "prod", "mean", "amax", "amin"):
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
     if not input.dim():
@@ -386,7 +396,7 @@ def _along(what, input, dim, index):
     return d, tuple(shape), index.reshape((-1,) + (1,) * (input.dim() - 1 - d))
 
 
-@operator(title="IndexAdd", inplace=True, apart=1)
+@operator(title="IndexAdd", inplace=True, apart=1, samples=lambda t: [t(3, 4), 0, t.of([2, 0, 2]), t(3, 4), dict(alpha=2)])
 def index_add(input: Tensor, dim: int, index, source: Tensor, *, alpha=1) -> Tensor:
     """`source` added to the positions `index` along `dim`."""
     _check_index("index_add", input, index)
@@ -398,7 +408,7 @@ def index_add(input: Tensor, dim: int, index, source: Tensor, *, alpha=1) -> Ten
     return put(input, source if alpha == 1 else source * alpha, [place], shape, _others(input.dim(), d), "sum")
 
 
-@operator(autocast={"cpu": "widest"}, title="IndexCopy", inplace=True, apart=1)
+@operator(autocast={"cpu": "widest"}, title="IndexCopy", inplace=True, apart=1, samples=lambda t: [t(3, 4), 0, t.of([1, 0]), t(2, 4)])
 def index_copy(input: Tensor, dim: int, index, source: Tensor) -> Tensor:
     """`source` written to the positions `index` along `dim`."""
     _check_index("index_copy", input, index)
@@ -408,7 +418,9 @@ def index_copy(input: Tensor, dim: int, index, source: Tensor) -> Tensor:
     return put(input, source, [place], shape, _others(input.dim(), d), "set")
 
 
-@operator(inplace=True, apart=1)
+@operator(inplace=True, apart=1,
+          samples=(lambda t: [t(3, 4), 0, t.of([2, 0, 2]), t(3, 4), "prod"],
+                   lambda t: [t(3, 4), 0, t.of([2, 0, 2]), t(3, 4), "amax", dict(include_self=False)]))
 def index_reduce(input: Tensor, dim, index, source: Tensor, reduce, *, include_self=True) -> Tensor:
     """`source` combined by "prod", "mean", "amax" or "amin" with the positions `index` along `dim`."""
     if reduce not in ("prod", "mean", "amax", "amin"):
@@ -431,7 +443,7 @@ def _sum_at(g, dim, index):
 
 
 @operator(inplace=True, onto_repeated=True, grad=dict(input=lambda g, dim, index: g.index_fill(dim, index, 0),
-                                  value=lambda g, dim, index: _sum_at(g, dim, index)))
+                                  value=lambda g, dim, index: _sum_at(g, dim, index)), samples=lambda t: [t(3, 4), 1, t.of([3, 0, 3]), t()])
 def index_fill(input: Tensor, dim: int, index, value: Tensor) -> Tensor:
     """One value written to the positions `index` along `dim`."""
     _check_index("index_fill", input, index)
@@ -441,11 +453,12 @@ def index_fill(input: Tensor, dim: int, index, value: Tensor) -> Tensor:
         return index_fill(input.reshape(1), 0, index, value).reshape(())
     d, shape, place = _along("index_fill", input, dim, index)
     kind = input._meta.dtype
-    value = value.to(kind) if isinstance(value, core.Tensor) else core.full((), number(fitting(value, kind)), kind)
-    return put(input, value.expand(shape), [place], shape, _others(input.dim(), d), "set")
+    if not isinstance(value, core.Tensor):
+        value = core.full((), check_number("index_fill", "value", fitting(value, kind), 4), kind)
+    return put(input, value.to(kind).expand(shape), [place], shape, _others(input.dim(), d), "set")
 
 
-@operator(name="put", inplace=True, apart=1, out=False)
+@operator(name="put", inplace=True, apart=1, out=False, samples=lambda t: [t(3, 4), t.of([2, 0, 2]), t(3), True])
 def put_flat(input: Tensor, index, source: Tensor, accumulate=False) -> Tensor:
     """`source` written (or added) to places in the flattened input."""
     _check_index("put_", input, index, input.numel(), (dt.int64,))
@@ -467,7 +480,7 @@ def masked_fill_(input: Tensor, mask, value: Tensor):
     return out if out._meta.dtype is input._meta.dtype else out.to(input._meta.dtype)
 
 
-@operator(inplace=True, onto_repeated=True)
+@operator(inplace=True, onto_repeated=True, samples=lambda t: [t(...), t.flags(...), t()])
 def masked_fill(input: Tensor, mask: Tensor, value: Tensor) -> Tensor:
     """`value` where the mask holds, else `input`."""
     if mask._meta.dtype is not dt.bool_:
@@ -481,7 +494,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Tensor) -> Tensor:
     return masked_fill_(input, mask, value)
 
 
-@operator(title="MaskedSelect", apart=0)
+@operator(title="MaskedSelect", apart=0, samples=lambda t: [t(...), t.flags(...)])
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask holds, as a vector."""
     if mask._meta.dtype is not dt.bool_:
@@ -492,7 +505,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     return input[mask]
 
 
-@operator(title="MaskedScatter", inplace=True)
+@operator(title="MaskedScatter", inplace=True, samples=lambda t: [t(3, 4), t.flags(3, 4), t(12)])
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """Elements of `source`, in order, where the mask holds."""
     if mask.dtype is not dt.bool_ or source.dtype is not input.dtype:
@@ -507,7 +520,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     return pw.where(mask, pick(source.reshape(-1), [order], order._meta.view.shape, (("i", 0),), STRICT_GATHER), input)
 
 
-@operator(inplace=True, onto_repeated=True, grad=dict(input=lambda g, diagonal: tril(g, diagonal)))
+@operator(inplace=True, onto_repeated=True, grad=dict(input=lambda g, diagonal: tril(g, diagonal)), samples=lambda t: [t(..., 3, 4), 1])
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of the last two dimensions, zero elsewhere."""
     if input.dim() < 2:
@@ -515,7 +528,7 @@ def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     return in_order(pw.where_(tril_mask(*input.shape[-2:], diagonal), input, False))
 
 
-@operator(inplace=True, onto_repeated=True, grad=dict(input=lambda g, diagonal: triu(g, diagonal)))
+@operator(inplace=True, onto_repeated=True, grad=dict(input=lambda g, diagonal: triu(g, diagonal)), samples=lambda t: [t(..., 3, 4), 1])
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of the last two dimensions, zero elsewhere."""
     if input.dim() < 2:

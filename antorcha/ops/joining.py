@@ -31,8 +31,9 @@ FEW = 8             # tensors to each that is still to be computed, which it the
 def _cat_grad(g, shapes, dim):
     out, start = [], 0
     for shape in shapes:
-        n = shape[dim] if shape != (0,) or len(g._meta.view.shape) == 1 else 0
-        out.append(slice_(g, dim, start, start + n, 1) if shape != (0,) else None)
+        n = shape[dim] if shape != (0,) else 0
+        part = slice_(g, dim, start, start + n, 1)
+        out.append(part if shape != (0,) else view_(part, shape))
         start += n
     return out
 
@@ -46,7 +47,8 @@ def _cat_at_once(tensors, dim):
 
 
 @operator(method=False, apart=0, at_once=_cat_at_once,
-          grad=dict(tensors=lambda g, tensors_shape, dim: _cat_grad(g, tensors_shape, dim % g.dim())))
+          grad=dict(tensors=lambda g, tensors_shape, dim: _cat_grad(g, tensors_shape, dim % g.dim())),
+          samples=lambda t: [[t(3, 4), t(2, 4), t(0)]])
 def cat(tensors: list[Tensor], dim: int = 0) -> Tensor:
     """Tensors one after the other along `dim`; those of shape (0,) are left out."""
     tensors = _listed("cat", tensors)
@@ -158,7 +160,7 @@ def _stack_at_once(tensors, dim):
     return _copied(tensors, normalize_dim("stack", dim, len(shape) + 1), lambda d: (*shape[:d], len(tensors), *shape[d:]))
 
 
-@operator(method=False, at_once=_stack_at_once, grad=dict(tensors=lambda g, dim: unbind(g, dim)))
+@operator(method=False, at_once=_stack_at_once, grad=dict(tensors=lambda g, dim: unbind(g, dim)), samples=lambda t: [[t(3, 4), t(3, 4)], 1])
 def stack(tensors: list[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape, along a new dimension."""
     tensors = _listed("stack", tensors)
@@ -195,7 +197,7 @@ def _at_least(name, rank, promote):
         return tuple(out) if listed else out[0]
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"The tensors with dimensions of size 1 added until they have {rank}."
-    return operator(family="view", method=False)(function)
+    return operator(family="view", method=False, samples=lambda t: [t(), t(3), t(2, 3)])(function)
 
 
 def _two(x):
@@ -210,32 +212,32 @@ atleast_1d = _at_least("atleast_1d", 1, lambda x: x if x.dim() else view_(x, (1,
 atleast_2d, atleast_3d = _at_least("atleast_2d", 2, _two), _at_least("atleast_3d", 3, _three)
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [[t(2, 3), t(2, 3)]])
 def hstack(tensors) -> Tensor:
     """Joined along the second dimension (the first of vectors)."""
     tensors = [atleast_1d(x) for x in _listed("hstack", tensors)]
     return cat(tensors, 0 if tensors[0].dim() == 1 else 1)
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [[t(2, 3), t(2, 3)]])
 def vstack(tensors) -> Tensor:
     """Joined along the first dimension, vectors as rows."""
     return cat([_two(x) for x in _listed("vstack", tensors)], 0)
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [[t(2, 3), t(2, 3)]])
 def dstack(tensors) -> Tensor:
     """Joined along the third dimension."""
     return cat([_three(x) for x in _listed("dstack", tensors)], 2)
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [[t(2, 3), t(2, 3)]])
 def column_stack(tensors) -> Tensor:
     """Joined along the second dimension, vectors as columns."""
     return cat([view_(x, (x.numel(), 1)) if x.dim() < 2 else x for x in _listed("column_stack", tensors)], 1)
 
 
-@operator(title="BlockDiag", method=False, out=False)
+@operator(title="BlockDiag", method=False, out=False, samples=lambda t: [t(2, 3), t(), t(2)])
 def block_diag(*tensors) -> Tensor:
     """A matrix with the given matrices (vectors as rows) along its diagonal, zero elsewhere."""
     blocks = [_two(x) for x in _many(tensors)]
@@ -254,7 +256,7 @@ def block_diag(*tensors) -> Tensor:
     return cat(rows, 0)
 
 
-@operator(method=False, out=False)
+@operator(method=False, out=False, samples=lambda t: [t(3), t(2), dict(indexing="ij")])
 def meshgrid(*tensors, indexing=None):
     """The coordinates of a grid: for vectors of n, m, .. elements, as many tensors of shape (n, m, ..); "xy" exchanges the first two."""
     if indexing is None:
@@ -281,7 +283,7 @@ def meshgrid(*tensors, indexing=None):
     return tuple(grids)
 
 
-@operator(method=False, out=False)
+@operator(method=False, out=False, samples=lambda t: [t(3), t(2)])
 def cartesian_prod(*tensors) -> Tensor:
     """All tuples with one element of each vector, as rows."""
     vectors = _many(tensors)
@@ -294,7 +296,7 @@ def cartesian_prod(*tensors) -> Tensor:
     return stack([g.reshape(-1) for g in meshgrid(vectors)], 1)
 
 
-@operator(out=False, method=False)
+@operator(out=False, method=False, samples=lambda t: [t(4)])
 def combinations(input: Tensor, r=2, with_replacement=False) -> Tensor:
     """All choices of `r` elements of a vector, in order, as rows."""
     if input.dim() != 1:
@@ -308,7 +310,7 @@ def combinations(input: Tensor, r=2, with_replacement=False) -> Tensor:
     return input[core.tensor(rows, dtype=dt.int64).reshape(-1, r)]
 
 
-@operator(name="_chunk_cat", method=False)
+@operator(name="_chunk_cat", method=False, samples=lambda t: [[t(4, 3), t(2, 3)], 0, 2])
 def chunk_cat(tensors, dim, num_chunks) -> Tensor:
     """Each tensor padded with zeros to `num_chunks` equal parts along `dim`; the parts flattened after it and joined, as rows."""
     d = _chunk_dim(tensors, dim, num_chunks)
@@ -341,7 +343,7 @@ def _chunk_dim(tensors, dim, num_chunks) -> int:
     return d
 
 
-@operator(out=False, method=False)
+@operator(out=False, method=False, samples=lambda t: [t(...), t(...)])
 def broadcast_tensors(*tensors):
     """All tensors expanded to one shape."""
     tensors = _many(tensors)

@@ -111,7 +111,7 @@ def _triangular_grad(g, A, upper, unit, X):
     return gA.triu(int(unit)) if upper else gA.tril(-int(unit))
 
 
-@operator(name="linalg_solve_triangular", namespace="linalg")
+@operator(name="linalg_solve_triangular", namespace="linalg", samples=lambda t: [t.regular(..., 3).triu(), t(..., 3, 2), dict(upper=True)])
 def solve_triangular(A: Tensor, B: Tensor, *, upper, left=True, unitriangular=False) -> Tensor:
     """X of A X = B (X A = B unless `left`) for a triangular A, whose other triangle is not read, nor the diagonal if
     `unitriangular`."""
@@ -122,7 +122,7 @@ def solve_triangular(A: Tensor, B: Tensor, *, upper, left=True, unitriangular=Fa
     return triangular(A.mT, B.mT, not upper, bool(unitriangular)).mT
 
 
-@operator(autocast=FULL_ON_CPU)
+@operator(autocast=FULL_ON_CPU, samples=lambda t: [t(3, 2), t.regular(3).triu()])
 def triangular_solve(input: Tensor, A: Tensor, upper=True, transpose=False, unitriangular=False):
     """(X of A X = input, A); deprecated for linalg.solve_triangular."""
     deprecated("torch.triangular_solve", "torch.linalg.solve_triangular(A, B, upper=True)")
@@ -149,7 +149,7 @@ def _singular(info: int) -> str:
             "singular.")
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_inv_ex", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_inv_ex", namespace="linalg", samples=lambda t: [t.regular(..., 3)])
 def inv_ex(A: Tensor, *, check_errors=False):
     """(inverse, info): info is the position of a zero pivot, for a matrix that is singular, else 0."""
     check_matrix("linalg.inv", A, square=True)
@@ -159,7 +159,7 @@ def inv_ex(A: Tensor, *, check_errors=False):
     return found
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_inv", namespace="linalg", torch_name="inverse")
+@operator(autocast=FULL_ON_CPU, name="linalg_inv", namespace="linalg", torch_name="inverse", samples=lambda t: [t.regular(..., 3)])
 def inv(A: Tensor) -> Tensor:
     """The inverses of square matrices (..., n, n). LinAlgError for a singular one."""
     return inv_ex(A, check_errors=True)[0]
@@ -171,7 +171,7 @@ def solve_(A: Tensor, B: Tensor):
     return solve_ex_t(*run_square(SOLVE, A, B))
 
 
-@operator(name="linalg_solve_ex", namespace="linalg")
+@operator(name="linalg_solve_ex", namespace="linalg", samples=lambda t: [t.regular(..., 3), t(..., 3, 2)])
 def solve_ex(A: Tensor, B: Tensor, *, left=True, check_errors=False):
     """(solution, info) as `linalg.solve`; info is the position of a zero pivot of A, or 0."""
     check_tensor("linalg.solve", "A", A)
@@ -188,7 +188,7 @@ def solve_ex(A: Tensor, B: Tensor, *, left=True, check_errors=False):
     return solve_ex_t(X.squeeze(-1) if vector else X if left else X.mT, info)
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_solve", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_solve", namespace="linalg", samples=lambda t: [t.regular(..., 3), t(..., 3, 2)])
 def solve(A: Tensor, B: Tensor, *, left=True) -> Tensor:
     """X of A X = B (X A = B unless `left`), A (..., n, n), B a matrix (..., n, k) or vector (..., n). LinAlgError if A is
     singular."""
@@ -238,7 +238,7 @@ def determinant(A: Tensor):
     return run(DET, (A,), [(A.shape[:-2], A._meta.dtype)])[0]
 
 
-@operator(name="linalg_det", namespace="linalg", torch_name="det")
+@operator(name="linalg_det", namespace="linalg", torch_name="det", samples=lambda t: [t.regular(..., 3)])
 def det(A: Tensor) -> Tensor:
     """The determinants of square matrices (..., n, n)."""
     check_matrix("linalg.det", A, square=True)
@@ -259,20 +259,20 @@ def _slogdet_grad(g, A, result):
     return _over(weight, A) * inverse_(A)[0].mH
 
 
-@operator(name="linalg_slogdet", namespace="linalg")
+@operator(name="linalg_slogdet", namespace="linalg", samples=lambda t: [t.regular(..., 3)])
 def linalg_slogdet(A: Tensor):
     """(sign, log |det|) of square matrices: sign 0 and -inf for a singular one, of complex ones a number on the unit circle."""
     check_matrix("linalg.slogdet", A, square=True)
     return slogdet_(A)
 
 
-@operator()
+@operator(samples=lambda t: [t.regular(..., 3)])
 def slogdet(input: Tensor):
     """(sign, log |det|), as linalg.slogdet."""
     return slogdet_t(*linalg_slogdet(input))
 
 
-@operator(out=False)
+@operator(out=False, samples=lambda t: [t.regular(..., 3)])
 def logdet(input: Tensor) -> Tensor:
     """log(det), NaN where the determinant is negative."""
     check_matrix("logdet", input, square=True)
@@ -339,7 +339,7 @@ def _zero_pivot(info: int) -> str:
             "perform the factorization, consider calling linalg.lu(A) or linalg.lu_factor_ex(A)")
 
 
-@operator(name="linalg_lu_factor_ex", namespace="linalg")
+@operator(name="linalg_lu_factor_ex", namespace="linalg", samples=lambda t: [t.regular(..., 3)])
 def lu_factor_ex(A: Tensor, *, pivot=True, check_errors=False):
     """(LU, pivots, info): L below the diagonal and U of A = P L U, rows exchanged counted from 1, position of a zero on U's
     diagonal."""
@@ -353,13 +353,13 @@ def lu_factor_ex(A: Tensor, *, pivot=True, check_errors=False):
     return found
 
 
-@operator(name="linalg_lu_factor", namespace="linalg")
+@operator(name="linalg_lu_factor", namespace="linalg", samples=lambda t: [t.regular(..., 3)])
 def lu_factor(A: Tensor, *, pivot=True):
     """(LU, pivots) of A = P L U with partial pivoting, both factors in one matrix."""
     return lu_factor_t(*lu_factor_ex(A, pivot=pivot, check_errors=True)[:2])
 
 
-@operator(name="linalg_lu", namespace="linalg")
+@operator(name="linalg_lu", namespace="linalg", samples=lambda t: [t.regular(..., 3)])
 def linalg_lu(A: Tensor, *, pivot=True):
     """(P, L, U) with A = P L U: a permutation, unit lower and upper triangular."""
     _check_pivot("linalg.lu", A, pivot)
@@ -367,7 +367,7 @@ def linalg_lu(A: Tensor, *, pivot=True):
     return linalg_lu_t(permutation(pivots, A.shape[-2], A._meta.dtype), *lower_and_upper(LU))
 
 
-@operator()
+@operator(samples=lambda t: [t.regular(..., 3)])
 def lu(input: Tensor, pivot=True, get_infos=False):
     """(LU, pivots), with info if `get_infos`; deprecated for linalg.lu_factor."""
     deprecated("torch.lu", "torch.linalg.lu_factor or torch.linalg.lu_factor_ex")
@@ -375,7 +375,7 @@ def lu(input: Tensor, pivot=True, get_infos=False):
     return lu_with_info_t(*found) if get_infos else tuple(found[:2])
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [t.regular(3), t.of([2, 2, 3]).int()])
 def lu_unpack(LU_data: Tensor, LU_pivots, unpack_data=True, unpack_pivots=True):
     """(P, L, U) of what linalg.lu_factor returned; empty tensors where they are not asked for."""
     check_matrix("lu_unpack", LU_data, "LU_data")
@@ -389,7 +389,7 @@ def lu_unpack(LU_data: Tensor, LU_pivots, unpack_data=True, unpack_pivots=True):
     return lu_unpack_t(P, *(lower_and_upper(LU_data) if unpack_data else (nothing, nothing)))
 
 
-@operator(name="linalg_lu_solve", namespace="linalg")
+@operator(name="linalg_lu_solve", namespace="linalg", samples=lambda t: [t.regular(3), t.of([2, 2, 3]).int(), t(3, 2)])
 def linalg_lu_solve(LU: Tensor, pivots, B: Tensor, *, left=True, adjoint=False) -> Tensor:
     """X of A X = B (X A = B unless `left`; A^H if `adjoint`), A given by its factors."""
     check_system("linalg.lu_solve", LU, B, left)
@@ -404,7 +404,7 @@ def linalg_lu_solve(LU: Tensor, pivots, B: Tensor, *, left=True, adjoint=False) 
     return triangular(LU, triangular(LU, P.mT @ B, False, True), True, False)
 
 
-@operator(autocast=FULL_ON_CPU)
+@operator(autocast=FULL_ON_CPU, samples=lambda t: [t(3, 2), t.regular(3), t.of([2, 2, 3]).int()])
 def lu_solve(input: Tensor, LU_data: Tensor, LU_pivots) -> Tensor:
     """X of A X = input, A given by its factors; as linalg.lu_solve."""
     deprecated("torch.lu_solve", "torch.linalg.lu_solve(LU, pivots, B)")
@@ -416,7 +416,7 @@ def lu_solve(input: Tensor, LU_data: Tensor, LU_pivots) -> Tensor:
 LDL, LDL_SOLVE = host_op("linalg_ldl_factor", lapack.ldl_factor), host_op("linalg_ldl_solve", lapack.ldl_solve)
 
 
-@operator(name="linalg_ldl_factor_ex", namespace="linalg")
+@operator(name="linalg_ldl_factor_ex", namespace="linalg", samples=lambda t: [t.fixed(3, 3) + 2 * t.eye(3)])
 def ldl_factor_ex(A: Tensor, *, hermitian=False, check_errors=False):
     """(LD, pivots, info) of a symmetric (Hermitian) matrix, by Bunch and Kaufman; its lower triangle is read. Has no
     derivative."""
@@ -428,13 +428,14 @@ def ldl_factor_ex(A: Tensor, *, hermitian=False, check_errors=False):
     return found
 
 
-@operator(name="linalg_ldl_factor", namespace="linalg")
+@operator(name="linalg_ldl_factor", namespace="linalg", samples=lambda t: [t.fixed(3, 3) + 2 * t.eye(3)])
 def ldl_factor(A: Tensor, *, hermitian=False):
     """(LD, pivots) of a symmetric (Hermitian) matrix: what linalg.ldl_solve takes."""
     return ldl_factor_t(*ldl_factor_ex(A, hermitian=hermitian, check_errors=True)[:2])
 
 
-@operator(name="linalg_ldl_solve", namespace="linalg")
+@operator(name="linalg_ldl_solve", namespace="linalg",
+          samples=lambda t: [(t.fixed(3, 3) + t.eye(3)).tril(), t.of([1, 2, 3]).int(), t.fixed(3, 2)])
 def ldl_solve(LD: Tensor, pivots, B: Tensor, *, hermitian=False) -> Tensor:
     """X of A X = B, A given by the result of linalg.ldl_factor. Has no derivative."""
     check_system("linalg.ldl_solve", LD, B, True)
@@ -473,7 +474,7 @@ def _not_positive(info: int) -> str:
             f"{info} is not positive-definite).")
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_cholesky_ex", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_cholesky_ex", namespace="linalg", samples=lambda t: [t.positive(..., 3)])
 def cholesky_ex(A: Tensor, *, upper=False, check_errors=False):
     """(factor, info): info is the order of the first leading minor that is not positive, or 0."""
     check_matrix("linalg.cholesky", A, square=True)
@@ -483,13 +484,13 @@ def cholesky_ex(A: Tensor, *, upper=False, check_errors=False):
     return cholesky_ex_t(L.mH if upper else L, info)
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_cholesky", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_cholesky", namespace="linalg", samples=lambda t: [t.positive(..., 3)])
 def linalg_cholesky(A: Tensor, *, upper=False) -> Tensor:
     """L of A = L L^H, or U of A = U^H U if `upper`, of Hermitian positive definite matrices; only that triangle is read."""
     return cholesky_ex(A, upper=upper, check_errors=True)[0]
 
 
-@operator(autocast=FULL_ON_CPU)
+@operator(autocast=FULL_ON_CPU, samples=lambda t: [t.positive(..., 3)])
 def cholesky(input: Tensor, upper=False) -> Tensor:
     """The factor L of input = L L^H; as linalg.cholesky."""
     deprecated("torch.cholesky", "torch.linalg.cholesky(A), for an upper factor with .mH,")
@@ -516,14 +517,14 @@ def _factored_grad(outer, L):
     return -(outer + outer.mH) @ L
 
 
-@operator(autocast=FULL_ON_CPU)
+@operator(autocast=FULL_ON_CPU, samples=lambda t: [t(3, 2), t.regular(3).tril()])
 def cholesky_solve(input: Tensor, L: Tensor, upper=False) -> Tensor:
     """X of A X = input, A given by its Cholesky factor."""
     L, B = _common_factor("cholesky_solve", input, L, upper)
     return factored(L, B)
 
 
-@operator(autocast=FULL_ON_CPU)
+@operator(autocast=FULL_ON_CPU, samples=lambda t: [t.regular(3).tril()])
 def cholesky_inverse(input: Tensor, upper=False) -> Tensor:
     """A^-1, A given by its Cholesky factor."""
     check_matrix("cholesky_inverse", input, square=True)

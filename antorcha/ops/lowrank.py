@@ -40,7 +40,7 @@ def basis(A, q: int, niter: int, M=None):
     return Q
 
 
-@operator(method=False, out=False)
+@operator(method=False, out=False, draws=True, differs="the signs of its vectors are those of its library", samples=lambda t: [t(4, 3), 2])
 def svd_lowrank(A: Tensor, q=6, niter=2, M: Tensor = None):
     """(U, S, V) with A - M nearly U diag(S) V^H, of rank q: `niter` iterations make the subspace precise. q should be somewhat
     greater than the rank that is wanted."""
@@ -56,7 +56,7 @@ def svd_lowrank(A: Tensor, q=6, niter=2, M: Tensor = None):
     return (V, S, U) if wide else (U, S, V)
 
 
-@operator(method=False, out=False)
+@operator(method=False, out=False, draws=True, differs="the signs of its vectors are those of its library", samples=lambda t: [t(4, 3), 2])
 def pca_lowrank(A: Tensor, q=None, center=True, niter=2):
     """(U, S, V) of the principal components: of A (..., m, n) less the mean of its rows, unless `center` is false, in V's
     columns."""

@@ -93,7 +93,7 @@ def _check_nonempty(what, x, ord, dim):
                            "an identity")
 
 
-@operator(autocast=FULL_ON_GPU, name="linalg_vector_norm", namespace="linalg")
+@operator(autocast=FULL_ON_GPU, name="linalg_vector_norm", namespace="linalg", samples=(lambda t: [t(3, 4)], lambda t: [t(..., 4), 3, -1]))
 def vector_norm(x: Tensor, ord=2, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The norm of all elements, or of vectors over `dim` (an int or several): (sum |x|^ord)^(1 / ord), any real `ord`, inf and
     0 too."""
@@ -112,7 +112,7 @@ def vector_norm(x: Tensor, ord=2, dim=None, keepdim=False, *, dtype=None) -> Ten
 MATRIX_ORDERS = (1, -1, 2, -2, INF, -INF)
 
 
-@operator(autocast=FULL_ON_GPU, name="linalg_matrix_norm", namespace="linalg")
+@operator(autocast=FULL_ON_GPU, name="linalg_matrix_norm", namespace="linalg", samples=(lambda t: [t(..., 3, 4)], lambda t: [t(3, 3), 2]))
 def matrix_norm(A: Tensor, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None) -> Tensor:
     """The matrix norm `ord` over the two dimensions `dim`.
 
@@ -152,7 +152,7 @@ def _matrix_dims(what: str, A, dim) -> tuple[int, int]:
     return rows, columns
 
 
-@operator(autocast="parts", name="linalg_norm", namespace="linalg")
+@operator(autocast="parts", name="linalg_norm", namespace="linalg", samples=(lambda t: [t(3, 4)], lambda t: [t(..., 4), 3, -1]))
 def linalg_norm(A: Tensor, ord=None, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """A norm of vectors where `dim` is one dimension or `A` has one (or `ord` is None), else of matrices."""
     check_tensor("linalg.norm", "A", A)
@@ -169,7 +169,7 @@ def linalg_norm(A: Tensor, ord=None, dim=None, keepdim=False, *, dtype=None) -> 
     return vector_norm(A, 2 if ord is None else ord, dim, keepdim, dtype=dtype)
 
 
-@operator(autocast=FULL_ON_GPU)
+@operator(autocast=FULL_ON_GPU, samples=(lambda t: [t(3, 4)], lambda t: [t(..., 4), 3, -1]))
 def norm(input: Tensor, p="fro", dim=None, keepdim=False, dtype=None) -> Tensor:
     """The p-norm of all elements or over `dim`; "fro" is 2, "nuc" the sum of singular values of matrices."""
     if p == "nuc":
@@ -181,19 +181,19 @@ def norm(input: Tensor, p="fro", dim=None, keepdim=False, dtype=None) -> Tensor:
     return vector_norm(input, 2 if p in ("fro", None) else p, dim, keepdim, dtype=dtype)
 
 
-@operator(autocast=FULL_ON_GPU, method=False)
+@operator(autocast=FULL_ON_GPU, method=False, samples=lambda t: [t(..., 4), -1])
 def frobenius_norm(input: Tensor, dim=(), keepdim=False) -> Tensor:
     """The square root of the sum of squares over `dim` (all)."""
     return vector_norm(input, 2, dim or None, keepdim)
 
 
-@operator(autocast=FULL_ON_GPU, method=False)
+@operator(autocast=FULL_ON_GPU, method=False, samples=lambda t: [t(3, 3)])
 def nuclear_norm(input: Tensor, dim=(-2, -1), keepdim=False) -> Tensor:
     """The sum of the singular values of matrices."""
     return matrix_norm(input, "nuc", dim, keepdim)
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_cond", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_cond", namespace="linalg", samples=lambda t: [t.regular(3)])
 def cond(A: Tensor, p=None) -> Tensor:
     """The condition number ||A|| ||A^-1|| in the norm `p` (2); of a singular matrix inf."""
     if A.dim() < 2:
@@ -216,7 +216,7 @@ def cond(A: Tensor, p=None) -> Tensor:
 
 # -- distances --------------------------------------------------------------------------------------------------
 
-@operator(autocast=FULL_ON_GPU, title="Dist", out=True)
+@operator(autocast=FULL_ON_GPU, title="Dist", out=True, samples=lambda t: [t(3, 4), t(3, 4), 3])
 def dist(input: Tensor, other: Tensor, p=2) -> Tensor:
     """The p-norm of input - other, of all elements."""
     return vector_norm(input - other, p)
@@ -225,7 +225,7 @@ def dist(input: Tensor, other: Tensor, p=2) -> Tensor:
 COMPUTE_MODES = ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist")
 
 
-@operator(autocast="full", title="Cdist", method=False, out=False)
+@operator(autocast="full", title="Cdist", method=False, out=False, samples=lambda t: [t(..., 3, 4), t(..., 2, 4)])
 def cdist(x1: Tensor, x2: Tensor, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary") -> Tensor:
     """(..., m, n): the p-norm distances between rows of x1 (..., m, k) and of x2 (..., n, k)."""
     for name, x in (("X1", x1), ("X2", x2)):
@@ -259,7 +259,7 @@ def _renorm_grad(g, x, p, dim, maxnorm):
 
 
 @operator(autocast=FULL_ON_GPU, inplace=True, holomorphic=False, grad=dict(
-    input=lambda g, input, p, dim, maxnorm: _renorm_grad(g, input, p, dim, maxnorm)))
+    input=lambda g, input, p, dim, maxnorm: _renorm_grad(g, input, p, dim, maxnorm)), samples=lambda t: [t(3, 4), 2, 0, 0.5])
 def renorm(input: Tensor, p, dim: int, maxnorm) -> Tensor:
     """Each slice along `dim` scaled down to the p-norm `maxnorm` where its norm is greater."""
     if input.dim() < 2:

@@ -15,7 +15,7 @@ from .comparison import isfinite
 from .extern import elementwise, host_op
 from .layout import fitting
 from .parts import complex_, imag_, real_
-from .record import check_tensor, comparison, core, floating, number, operator, pointwise, same, widened
+from .record import check_number, check_tensor, comparison, core, floating, number, operator, pointwise, same, widened
 from .samples import binary, unary
 
 Tensor = "Tensor"
@@ -36,7 +36,7 @@ def integers_only(d):
 
 # -- parts of floats --------------------------------------------------------------------------------------------
 
-@pointwise(lm.copysign, rule=floating, tensors=("input",), samples=binary(away_from_zero=True),
+@pointwise(lm.copysign, rule=floating, tensors=("input",), samples=binary(),
            grad=dict(input=lambda g, input, result: pw.where(input == 0, 0.0, g * (result / input)), other=lambda g: g * 0))
 def copysign(input: Tensor, other: Tensor) -> Tensor:
     """The magnitude of `input` with the sign of `other`."""
@@ -48,7 +48,7 @@ def _signbit(x):
     return x < 0 if x.dtype.kind == "i" else ir.const(False, dt.bool_)
 
 
-@pointwise(_signbit, rule=comparison, inplace=False)
+@pointwise(_signbit, rule=comparison, inplace=False, samples=unary(-9, 9))
 def signbit(input: Tensor) -> Tensor:
     """Where the sign bit is set: negative numbers, and negative zero."""
 
@@ -58,7 +58,7 @@ def signbit(input: Tensor) -> Tensor:
 def nextafter_(input: Tensor, other: Tensor, step): ...
 
 
-@operator(inplace=True)
+@operator(inplace=True, samples=binary())
 def nextafter(input: Tensor, other: Tensor) -> Tensor:
     """The next number of the dtype after `input` in the direction of `other`."""
     check_tensor("nextafter", "input", input)
@@ -78,14 +78,15 @@ def mantissa_(input: Tensor): ...
 def exponent_(input: Tensor): ...
 
 
-@operator()
+@operator(samples=unary(-9, 9))
 def frexp(input: Tensor):
     """(mantissa, exponent) with input = mantissa * 2**exponent and 1/2 <= |mantissa| < 1; the exponent is an int32."""
     from .reduction import frexp_t
     return frexp_t(mantissa_(input), exponent_(input))
 
 
-@operator(inplace=True, grad=dict(input=lambda g, other: g * pw.pow(2.0, other), other=lambda g, result: g * result * math.log(2.0)))
+@operator(inplace=True, grad=dict(input=lambda g, other: g * pw.pow(2.0, other), other=lambda g, result: g * result * math.log(2.0)),
+          samples=lambda t: [t(...), t(..., low=-3, high=3)])
 def ldexp(input: Tensor, other: Tensor) -> Tensor:
     """input * 2**other."""
     check_tensor("ldexp", "input", input)
@@ -173,7 +174,7 @@ def hypot(input: Tensor, other: Tensor) -> Tensor:
 def heaviside_(input: Tensor, values: Tensor): ...
 
 
-@operator(inplace=True)
+@operator(inplace=True, samples=lambda t: [t.fixed(..., low=-1), t.fixed(...)])
 def heaviside(input: Tensor, values: Tensor) -> Tensor:
     """The step function: 0 below 0, 1 above, `values` at 0."""
     check_tensor("heaviside", "input", input)
@@ -194,7 +195,7 @@ def _of_integers(op, input, other):
     return elementwise(op, input.to(d), other.to(d), d)
 
 
-@operator(inplace=True)
+@operator(inplace=True, samples=lambda t: [t.integers(...), t.integers(...)])
 def gcd(input: Tensor, other: Tensor) -> Tensor:
     """The greatest common divisor of integers, never negative."""
     check_tensor("gcd", "input", input)
@@ -202,7 +203,7 @@ def gcd(input: Tensor, other: Tensor) -> Tensor:
     return _of_integers(GCD, input, other)
 
 
-@operator(inplace=True)
+@operator(inplace=True, samples=lambda t: [t.integers(...), t.integers(...)])
 def lcm(input: Tensor, other: Tensor) -> Tensor:
     """The least common multiple of integers, never negative."""
     check_tensor("lcm", "input", input)
@@ -210,7 +211,7 @@ def lcm(input: Tensor, other: Tensor) -> Tensor:
     return _of_integers(LCM, input, other)
 
 
-@operator(inplace="exact", out="exact")
+@operator(inplace="exact", out="exact", samples=binary(0.3, 3))
 def float_power(input: Tensor, exponent: Tensor) -> Tensor:
     """`pow`, computed and returned in float64 (of complex numbers in complex128)."""
     pair = [x if isinstance(x, core.Tensor) else number(x) for x in (input, exponent)]
@@ -223,13 +224,13 @@ def float_power(input: Tensor, exponent: Tensor) -> Tensor:
 
 # -- angles -----------------------------------------------------------------------------------------------------
 
-@operator(title="Deg2Rad", inplace=True)
+@operator(title="Deg2Rad", inplace=True, samples=unary(-9, 9))
 def deg2rad(input: Tensor) -> Tensor:
     """Degrees in radians."""
     return _not_complex("deg2rad", input) * (math.pi / 180)
 
 
-@operator(title="Rad2Deg", inplace=True)
+@operator(title="Rad2Deg", inplace=True, samples=unary(-9, 9))
 def rad2deg(input: Tensor) -> Tensor:
     """Radians in degrees."""
     return _not_complex("rad2deg", input) * (180 / math.pi)
@@ -260,7 +261,7 @@ def sinc(input: Tensor) -> Tensor:
     return core.cast(_sinc(input), floating(input._meta.dtype)[0])
 
 
-@operator()
+@operator(samples=unary(-9, 9))
 def positive(input: Tensor) -> Tensor:
     """The input itself."""
     if input._meta.dtype is dt.bool_:
@@ -268,13 +269,14 @@ def positive(input: Tensor) -> Tensor:
     return input
 
 
-@operator(name="fill", out=False, method=False, grad=dict(input=lambda g: g * 0, value=lambda g: g))
+@operator(name="fill", out=False, method=False, grad=dict(input=lambda g: g * 0, value=lambda g: g), samples=lambda t: [t(...), t()])
 def fill(input: Tensor, value: Tensor):
     """A tensor like `input` with all elements of one value."""
     if isinstance(value, core.Tensor) and value.dim():
         raise RuntimeError(f"fill only supports 0-dimension value tensor but got tensor with {value.dim()} dimensions.")
     m = input._meta
-    return core.full(m.view.shape, value.detach() if isinstance(value, core.Tensor) else number(fitting(value, m.dtype)), m.dtype, m.device)
+    value = value.detach() if isinstance(value, core.Tensor) else check_number("fill", "value", fitting(value, m.dtype), 2)
+    return core.full(m.view.shape, value, m.dtype, m.device)
 
 
 # -- replacements -----------------------------------------------------------------------------------------------
@@ -303,7 +305,7 @@ def largest(d: dt.dtype) -> float:
     return float(np.finfo(d.numpy).max) if d.numpy is not None else float.fromhex("0x1.fep127")
 
 
-@operator(inplace=True)
+@operator(inplace=True, samples=lambda t: [t(...).log().masked_fill(t.flags(...), float("nan")), 0.5])
 def nan_to_num(input: Tensor, nan=None, posinf=None, neginf=None) -> Tensor:
     """NaN and the infinities replaced: by 0 and the extreme numbers of the dtype, unless given."""
     d = input._meta.dtype

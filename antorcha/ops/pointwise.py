@@ -19,7 +19,7 @@ from .layout import NUMBERS, converted, fitting
 from .parts import conj_, real_
 from .recall import warn_once
 from .record import check_tensor, computable, continuous, core, floating, no_bool, number, operator, pointwise, result_dtype
-from .samples import Samples, binary, unary
+from .samples import binary, unary
 
 Tensor = "Tensor"
 
@@ -60,7 +60,7 @@ def _axpy(a, b, alpha):
     return ir.fma(b, alpha, a) if isinstance(a, ir.Op) and a.dtype.kind == "f" else _add(a, _mul(b, alpha))
 
 
-@pointwise(_axpy, name="axpy", title="Add", public=False, samples=Samples(-9, 9, 2, (0.7,)), complex=True,
+@pointwise(_axpy, name="axpy", title="Add", public=False, samples=binary(-9, 9, 0.7), complex=True,
            grad=dict(input=lambda g: g, other=lambda g, alpha: g * alpha, alpha=lambda g, other: g * other))
 def axpy_(input: Tensor, other: Tensor, alpha): ...
 
@@ -68,19 +68,19 @@ def axpy_(input: Tensor, other: Tensor, alpha): ...
 _plus, _minus = add_.record.raw, sub_.record.raw      # their calls alone, without `out=`
 
 
-@operator(inplace=True, numbers_first=True)
+@operator(inplace=True, numbers_first=True, samples=lambda t: [t(...), t(...), dict(alpha=2)])
 def add(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `input + alpha * other`, broadcast."""
     return _plus(input, other) if alpha == 1 else axpy_(input, other, alpha)
 
 
-@operator(inplace=True, numbers_first=True)
+@operator(inplace=True, numbers_first=True, samples=lambda t: [t(...), t(...), dict(alpha=2)])
 def sub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `input - alpha * other`, broadcast."""
     return _minus(input, other) if alpha == 1 else axpy_(input, other, -alpha)
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [t(...), t(...), dict(alpha=2)])
 def rsub(input: Tensor, other: Tensor, *, alpha=1) -> Tensor:
     """Elementwise `other - alpha * input`."""
     check_tensor("rsub", "input", input)
@@ -94,7 +94,7 @@ def mul(input: Tensor, other: Tensor) -> Tensor:
 
 
 @pointwise(lambda a, b: a / b, name="true_divide", title="Div", public=False, rule=floating, exact_numbers=(1,),
-           samples=binary(away_from_zero=True),
+           samples=binary(),
            grad=dict(input=lambda g, other: g / other, other=lambda g, input, other: -g * ((input / other) / other)), complex=True)
 def div_(input: Tensor, other: Tensor): ...
 
@@ -112,7 +112,8 @@ def _trunc_divide(a, b):
     return ir.trunc(a / b) if a.dtype.kind == "f" else a / b
 
 
-@pointwise(_floor_divide, rule=no_bool, exact_numbers=(1,), divides=True)
+@pointwise(_floor_divide, rule=no_bool, exact_numbers=(1,), divides=True,
+           samples=lambda t: [t.fixed(..., low=-9, high=9), t.fixed(..., low=-3, high=3)])
 def floor_divide(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise quotient rounded down."""
 
@@ -127,7 +128,8 @@ def trunc_divide_(input: Tensor, other: Tensor): ...
 def floor_quotient_(input: Tensor, other: Tensor): ...
 
 
-@operator(inplace=True)
+@operator(inplace=True, samples=(
+    binary(), lambda t: [t(..., low=-9, high=9), t(..., low=-3, high=3), dict(rounding_mode="trunc")]))
 def div(input: Tensor, other: Tensor, *, rounding_mode=None) -> Tensor:
     """Elementwise quotient; of integers too it is a float, unless `rounding_mode` is "trunc" or "floor"."""
     if rounding_mode is None:
@@ -148,14 +150,14 @@ def _remainder(a, b):
 
 
 @pointwise(_remainder, rule=no_bool, divides=True, title=lambda other: f"RemainderBackward{int(isinstance(other, core.Tensor))}",
-           grad=dict(input=lambda g: g, other=lambda g, input, other: -g * floor_divide(input, other)))
+           grad=dict(input=lambda g: g, other=lambda g, input, other: -g * floor_divide(input, other)), samples=binary())
 def remainder(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise modulus with the sign of the divisor."""
 
 
 @pointwise(lambda a, b: lm.fmod(a, b) if a.dtype.kind == "f" else ir.rem(a, b), rule=no_bool, tensors=("input",), divides=True,
            title=lambda other: f"FmodBackward{int(isinstance(other, core.Tensor))}",
-           grad=dict(input=lambda g: g, other=lambda g, input, other: -g * trunc_divide_(input, other)))
+           grad=dict(input=lambda g: g, other=lambda g, input, other: -g * trunc_divide_(input, other)), samples=binary())
 def fmod(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise modulus with the sign of the dividend."""
 
@@ -274,13 +276,13 @@ def _pow_grad(g, input, exponent):
     return where(exponent == 0, 0.0, g * (exponent * pow(input, exponent - 1)))
 
 
-@operator(autocast="parts", inplace=True)
+@operator(autocast="parts", inplace=True, samples=unary(-9, 9))
 def square(input: Tensor) -> Tensor:
     """The square of every element."""
     return pow(input, 2)
 
 
-@operator(autocast=FULL_ON_GPU, inplace=True)
+@operator(autocast=FULL_ON_GPU, inplace=True, samples=(binary(0.3, 3), unary(-9, 9, 3)))
 def pow(input: Tensor, exponent: Tensor) -> Tensor:
     """Elementwise power. Common constant exponents are computed with multiplications and square roots."""
     if not isinstance(input, core.Tensor):
@@ -442,7 +444,7 @@ def atan(input: Tensor) -> Tensor:
     """Arctangent of every element."""
 
 
-@pointwise(lm.atan2, autocast=WIDEST_ON_GPU, rule=floating, tensors=("input", "other"), samples=binary(away_from_zero=True),
+@pointwise(lm.atan2, autocast=WIDEST_ON_GPU, rule=floating, tensors=("input", "other"), samples=binary(),
            grad=dict(input=lambda g, input, other: g * other * reciprocal(input * input + other * other),
                      other=lambda g, input, other: -g * input * reciprocal(input * input + other * other)))
 def atan2(input: Tensor, other: Tensor) -> Tensor:
@@ -531,7 +533,7 @@ def shown(input: Tensor, condition: Tensor):
     """`input` where the condition holds, else -inf: the number belongs to the operator, so plans may count on it (graph/triangle.py)."""
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [t.flags(...), t(...), t(...)])
 def where(condition: Tensor, input: Tensor = None, other: Tensor = None) -> Tensor:
     """`input` where the condition holds, else `other`; with the condition alone, the indices where it holds."""
     if input is None:
@@ -563,25 +565,25 @@ def minimum(input: Tensor, other: Tensor) -> Tensor:
 
 @pointwise(lambda a, b: ir.select(a.ne(a), b, ir.select(b.ne(b), a, ir.maximum(a, b))), inplace=False, tensors=("input", "other"),
            grad=dict(input=lambda g, input, other: where((input >= other) | other.isnan(), g, 0.0),
-                     other=lambda g, input, other: where((input >= other) | other.isnan(), 0.0, g)))
+                     other=lambda g, input, other: where((input >= other) | other.isnan(), 0.0, g)), samples=binary())
 def fmax(input: Tensor, other: Tensor) -> Tensor:
     """The larger element of two; where one is NaN, the other."""
 
 
 @pointwise(lambda a, b: ir.select(a.ne(a), b, ir.select(b.ne(b), a, ir.minimum(a, b))), inplace=False, tensors=("input", "other"),
            grad=dict(input=lambda g, input, other: where((input <= other) | other.isnan(), g, 0.0),
-                     other=lambda g, input, other: where((input <= other) | other.isnan(), 0.0, g)))
+                     other=lambda g, input, other: where((input <= other) | other.isnan(), 0.0, g)), samples=binary())
 def fmin(input: Tensor, other: Tensor) -> Tensor:
     """The smaller element of two; where one is NaN, the other."""
 
 
-@pointwise(lambda x, low: ir.maximum(x, low) if x.dtype.kind != "b" else x | low, tensors=("input",), samples=unary(-9, 9, extra=(1.5,)),
+@pointwise(lambda x, low: ir.maximum(x, low) if x.dtype.kind != "b" else x | low, tensors=("input",), samples=unary(-9, 9, 1.5),
            grad=dict(input=lambda g, input, min: where(input >= min, g, 0.0), min=lambda g, input, min: where(input < min, g, 0.0)))
 def clamp_min(input: Tensor, min: Tensor) -> Tensor:
     """Every element, but at least `min`."""
 
 
-@pointwise(lambda x, high: ir.minimum(x, high) if x.dtype.kind != "b" else x & high, tensors=("input",), samples=unary(-9, 9, extra=(1.5,)),
+@pointwise(lambda x, high: ir.minimum(x, high) if x.dtype.kind != "b" else x & high, tensors=("input",), samples=unary(-9, 9, 1.5),
            grad=dict(input=lambda g, input, max: where(input <= max, g, 0.0), max=lambda g, input, max: where(input > max, g, 0.0)))
 def clamp_max(input: Tensor, max: Tensor) -> Tensor:
     """Every element, but at most `max`."""
@@ -595,7 +597,8 @@ def clamp_(input: Tensor, min: Tensor, max: Tensor): ...
 
 
 @operator(inplace=True, title=lambda input, min=None, max=None:
-          f"ClampBackward{int(not (isinstance(min, core.Tensor) or isinstance(max, core.Tensor)))}")
+          f"ClampBackward{int(not (isinstance(min, core.Tensor) or isinstance(max, core.Tensor)))}",
+          samples=(unary(0.15, 0.85, 0.3, 0.6), lambda t: [t(...), t(...), t(...) + 0.3]))
 def clamp(input: Tensor, min: Tensor = None, max: Tensor = None) -> Tensor:
     """Every element, but at least `min` and at most `max` (numbers or tensors)."""
     if min is None and max is None:
@@ -636,7 +639,7 @@ def lerp(input: Tensor, end: Tensor, weight: Tensor) -> Tensor:
 def addcmul_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
 
 
-@operator(autocast=WIDEST_ON_GPU, inplace=True, numbers_first=True)
+@operator(autocast=WIDEST_ON_GPU, inplace=True, numbers_first=True, samples=lambda t: [t(...), t(...), t(...), dict(value=2)])
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tensor:
     """input + value * tensor1 * tensor2."""
     return addcmul_(input, tensor1, tensor2, value)
@@ -648,7 +651,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tens
 def addcdiv_(input: Tensor, tensor1: Tensor, tensor2: Tensor, value): ...
 
 
-@operator(autocast=WIDEST_ON_GPU, inplace=True, numbers_first=True)
+@operator(autocast=WIDEST_ON_GPU, inplace=True, numbers_first=True, samples=lambda t: [t(...), t(...), t(...), dict(value=2)])
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1) -> Tensor:
     """input + value * tensor1 / tensor2."""
     if result_dtype((tensor1, tensor2)).kind not in "fc":

@@ -17,19 +17,19 @@ from .record import broadcast_shapes, check_tensor, core, normalize_dim, operato
 Tensor = "Tensor"
 
 
-@operator(autocast="parts", name="linalg_matmul", namespace="linalg")
+@operator(autocast="parts", name="linalg_matmul", namespace="linalg", samples=lambda t: [t(..., 3, 4), t(..., 4, 5)])
 def linalg_matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product, as torch.matmul."""
     return matmul(input, other)
 
 
-@operator(name="linalg_diagonal", namespace="linalg", out=False)
+@operator(name="linalg_diagonal", namespace="linalg", out=False, samples=lambda t: [t(..., 3, 4), dict(offset=1)])
 def linalg_diagonal(A: Tensor, *, offset=0, dim1=-2, dim2=-1) -> Tensor:
     """The diagonals of matrices, a view."""
     return A.diagonal(offset, dim1, dim2)
 
 
-@operator(autocast="lower", name="linalg_vecdot", namespace="linalg")
+@operator(autocast="lower", name="linalg_vecdot", namespace="linalg", samples=lambda t: [t(..., 4), t(..., 4)])
 def vecdot(x: Tensor, y: Tensor, *, dim=-1) -> Tensor:
     """The sum of conj(x) y along `dim`."""
     check_tensor("linalg.vecdot", "x", x)
@@ -40,7 +40,7 @@ def vecdot(x: Tensor, y: Tensor, *, dim=-1) -> Tensor:
 
 # -- powers and chains ------------------------------------------------------------------------------------------
 
-@operator(autocast="parts", name="linalg_matrix_power", namespace="linalg", torch_name="matrix_power")
+@operator(autocast="parts", name="linalg_matrix_power", namespace="linalg", torch_name="matrix_power", samples=lambda t: [t(..., 3, 3), 3])
 def matrix_power(input: Tensor, n) -> Tensor:
     """A^n of square matrices, by squaring; of the inverse where n is negative."""
     if not isinstance(n, int):
@@ -88,7 +88,7 @@ def _exp_grad(g, A):
     return exponential(block)[..., :n, n:] * scale
 
 
-@operator(name="linalg_matrix_exp", namespace="linalg", torch_name="matrix_exp", out=False)
+@operator(name="linalg_matrix_exp", namespace="linalg", torch_name="matrix_exp", out=False, samples=lambda t: [t(..., 3, 3)])
 def matrix_exp(input: Tensor) -> Tensor:
     """The exponential of square matrices, sum of A^k / k!."""
     check_matrix("linalg.matrix_exp", input, square=True, narrow=True)
@@ -115,7 +115,7 @@ def _best_splits(sizes) -> dict:
     return split
 
 
-@operator(autocast=ONE_ON_GPU, name="linalg_multi_dot", namespace="linalg")
+@operator(autocast=ONE_ON_GPU, name="linalg_multi_dot", namespace="linalg", samples=lambda t: [[t(2, 3), t(3, 4), t(4, 2)]])
 def multi_dot(tensors: list[Tensor]) -> Tensor:
     """The product of matrices in the order that takes fewest multiplications; the first and the last may be vectors."""
     tensors = list(tensors)
@@ -141,7 +141,7 @@ def multi_dot(tensors: list[Tensor]) -> Tensor:
     return result.squeeze(-1) if last else result
 
 
-@operator(autocast=ONE_ON_GPU, method=False, out=False)
+@operator(autocast=ONE_ON_GPU, method=False, out=False, samples=lambda t: [t(2, 3), t(3, 4), t(4, 2)])
 def chain_matmul(*matrices) -> Tensor:
     """The product of matrices; deprecated for linalg.multi_dot."""
     deprecated("torch.chain_matmul", "torch.linalg.multi_dot([..])")
@@ -173,7 +173,8 @@ def _reflections(what, A, tau):
     return V, triangular(scale @ (V.mH @ V).triu(1), scale, True, True)
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_householder_product", namespace="linalg", torch_name="orgqr")
+@operator(autocast=FULL_ON_CPU, name="linalg_householder_product", namespace="linalg", torch_name="orgqr",
+          samples=lambda t: [t(2, 4, 3), t(2, 3)])
 def householder_product(input: Tensor, tau: Tensor) -> Tensor:
     """The first columns of H_1 .. H_k, H_i = 1 - tau_i v_i v_i^H; v_i is column i of `input` below the diagonal, on it 1,
     above it 0."""
@@ -182,7 +183,7 @@ def householder_product(input: Tensor, tau: Tensor) -> Tensor:
     return core.eye(*input.shape[-2:], dtype=input._meta.dtype) - V @ T @ V[..., :n, :].mH
 
 
-@operator(autocast=FULL_ON_CPU)
+@operator(autocast=FULL_ON_CPU, samples=lambda t: [t(4, 3), t(3), t(4, 2)])
 def ormqr(input: Tensor, tau: Tensor, other: Tensor, left=True, transpose=False) -> Tensor:
     """Q other (other Q unless `left`), Q^H if `transpose`, with the Q that geqrf described by (input, tau)."""
     check_matrix("ormqr", other, "other")
@@ -209,13 +210,13 @@ def _cross(what, input, other, dim):
     return a.roll(-1, d) * b.roll(-2, d) - a.roll(-2, d) * b.roll(-1, d)
 
 
-@operator(name="linalg_cross", namespace="linalg")
+@operator(name="linalg_cross", namespace="linalg", samples=lambda t: [t(2, 1, 3), t(4, 3)[None]])
 def linalg_cross(input: Tensor, other: Tensor, *, dim=-1) -> Tensor:
     """The cross products of vectors of 3 elements along `dim`."""
     return _cross("linalg.cross", input, other, dim)
 
 
-@operator(autocast=WIDEST_ON_GPU, title="LinalgCross")
+@operator(autocast=WIDEST_ON_GPU, title="LinalgCross", samples=lambda t: [t(4, 3), t(4, 3)])
 def cross(input: Tensor, other: Tensor, dim=None) -> Tensor:
     """The cross products of vectors along `dim`, or the first dimension of size 3."""
     if dim is None:
@@ -227,7 +228,7 @@ def cross(input: Tensor, other: Tensor, dim=None) -> Tensor:
     return _cross("cross", input, other, dim)
 
 
-@operator(name="linalg_vander", namespace="linalg", out=False)
+@operator(name="linalg_vander", namespace="linalg", out=False, samples=lambda t: [t(..., 4)])
 def linalg_vander(x: Tensor, N=None) -> Tensor:
     """(..., n, N): the powers 0 to N - 1 of each element."""
     check_tensor("linalg.vander", "x", x)
@@ -241,7 +242,7 @@ def linalg_vander(x: Tensor, N=None) -> Tensor:
     return core.cat([core.ones_like(x[..., :1]), x], -1).cumprod(-1)
 
 
-@operator(method=False, out=False)
+@operator(method=False, out=False, samples=lambda t: [t(4)])
 def vander(x: Tensor, N=None, increasing=False) -> Tensor:
     """(n, N): the powers of each element, falling unless `increasing`."""
     if x.dim() != 1:
@@ -255,7 +256,7 @@ def vander(x: Tensor, N=None, increasing=False) -> Tensor:
 
 # -- tensors as matrices ----------------------------------------------------------------------------------------
 
-@operator(autocast=FULL_ON_CPU, name="linalg_tensorinv", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_tensorinv", namespace="linalg", samples=lambda t: [t.regular(6).reshape(2, 3, 6)])
 def tensorinv(A: Tensor, ind=2) -> Tensor:
     """The inverse of `A` as a map from its last dimensions to its first `ind`."""
     if ind <= 0:
@@ -267,7 +268,7 @@ def tensorinv(A: Tensor, ind=2) -> Tensor:
     return inv(A.reshape(math.prod(first), -1)).reshape(rest + first)
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_tensorsolve", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_tensorsolve", namespace="linalg", samples=lambda t: [t.regular(6).reshape(2, 3, 6), t(2, 3)])
 def tensorsolve(A: Tensor, B: Tensor, dims=None) -> Tensor:
     """X of tensordot(A, X, X.dim()) = B, with the dimensions `dims` of A moved to its end before."""
     if dims is not None:

@@ -146,11 +146,13 @@ def _reordered(rec: Record, values: tuple, arguments: dict) -> dict:
 
 def mistyped(what: str, names: tuple, values: tuple, error: Exception, kinds: dict | None = None) -> None:
     """TypeError if `error` came of an argument that should be a tensor or a number: it is declared to be a tensor (`kinds`: parameter ->
-    annotation) and is something else, it lacks an attribute of tensors or numbers, or its type has no dtype. An error about devices is made
-    to speak of this call."""
+    annotation) and is something else, it lacks an attribute of tensors or numbers, or its type has no dtype. An error about devices, or an
+    argument that was handed on, is made to speak of this call."""
     if hasattr(error, "devices"):
         return core.blame(error, what, zip(names, values))
     kinds = kinds or {}
+    handed_on = getattr(error, "blamed", None)
+    handed_on = handed_on if sum([value is handed_on for value in values]) == 1 else None
     for place, (name, value) in enumerate(zip(names, values), 1):
         if isinstance(value, core.Tensor):
             continue
@@ -159,13 +161,16 @@ def mistyped(what: str, names: tuple, values: tuple, error: Exception, kinds: di
             blamed = error.obj is value or type(value) in (list, tuple) and type(error.obj) is type(value)      # of these there are copies
         else:
             blamed = isinstance(error, KeyError) and error.args == (type(value),)
+        blamed |= value is handed_on is not None
         if value is None:
             blamed &= kind == "Tensor" or not kinds or getattr(error, "name", None) == "__index__"
         elif "Tensor" in kind and "[" not in kind:
             blamed |= number(value) is None
         if blamed:
             wanted = "int" if getattr(error, "name", None) == "__index__" else "Tensor"
-            raise TypeError(wrong_type(what, name, place, wanted, value)) from None
+            found = TypeError(wrong_type(what, name, place, wanted, value))
+            found.blamed, found.name = value, getattr(error, "name", None)
+            raise found from None
 
 
 def wrong_type(what: str, name: str, position: int, wanted: str, value) -> str:

@@ -58,7 +58,8 @@ def _faked(input, scale, zero_point, quant_min, quant_max):
 _ROUNDED = dict(input=lambda g, input, scale, zero_point, quant_min, quant_max: _passing(g, input, scale, zero_point, quant_min, quant_max))
 
 
-@operator(autocast=FULL_ON_CPU, grad=_ROUNDED, out=False, method=False)
+@operator(autocast=FULL_ON_CPU, grad=_ROUNDED, surrogate=True, out=False, method=False,
+          samples=lambda t: [t(3, 4, low=-1, high=1), 0.1, 2, 0, 9])
 def fake_quantize_per_tensor_affine(input: Tensor, scale, zero_point, quant_min, quant_max) -> Tensor:
     """Every element moved to the grid (q - zero_point) * scale with integers q from `quant_min` to `quant_max`, what lies beyond to its
     ends. The derivative is 1 within the grid and 0 beyond. `scale` and `zero_point`: numbers, or tensors of one element."""
@@ -69,11 +70,13 @@ def fake_quantize_per_tensor_affine(input: Tensor, scale, zero_point, quant_min,
 
 
 @operator(grad=dict(input=lambda g, input, scale, zero_point, axis, quant_min, quant_max: _passing(
-    g, input, along(input, scale, axis), along(input, zero_point, axis), quant_min, quant_max)), out=False, method=False)
+    g, input, along(input, scale, axis), along(input, zero_point, axis), quant_min, quant_max)), surrogate=True, out=False, method=False,
+    samples=lambda t: [t(3, 4, low=-1, high=1), t.fixed(4).float(), t.integers(4).int(), 1, 0, 9])
 def fake_quantize_per_channel_affine(input: Tensor, scale, zero_point, axis, quant_min, quant_max) -> Tensor:
     """`fake_quantize_per_tensor_affine` with a scale and a zero point for each index along dimension `axis`."""
     what = "fake_quantize_per_channel_affine"
-    check_tensor(what, "input", input)
+    for place, (name, x) in enumerate(dict(input=input, scale=scale, zero_point=zero_point).items(), 1):
+        check_tensor(what, name, x, place)
     _limits(what, zero_point, quant_min, quant_max)
     if scale.dim() != 1 or zero_point.shape != scale.shape:
         raise RuntimeError(f"{what}: expected scale and zero_point of one dimension and the same size; received {list(scale.shape)} and "

@@ -69,7 +69,11 @@ class Record:
         self.numbers_first = False  # in old programs, numbers given by keyword now come before the tensors they belong to
         self.title = None           # what its derivative is called, if not as it is: "Log1P", "SumBackward1", or what gives that of
         #                             arguments; without a derivative of its own, what that of its result is called
-        self.samples = samples
+        self.samples = samples      # inputs for the tests; see samples.py
+        self.strided = False        # what it computes depends on how its inputs lie in memory, not on their elements alone
+        self.differs = None         # what PyTorch computes otherwise, so that nothing but shapes can be compared
+        self.draws = False          # random numbers
+        self.surrogate = False      # its derivative is not that of its values: that of the distribution it draws from, or of no rounding
         self.cache: dict = {}
         self._called: dict = {}     # the title -> its derivative of this title
         self.__dict__.update(fields)
@@ -422,7 +426,7 @@ def wide(body):
 
 def derived(name: str, base: Record, change, **fields) -> Record:
     """The operator `name` with the parameters of another, whose result is `change` of the other's."""
-    rec = Record(name, "composite", base.function, **fields)
+    rec = Record(name, "composite", base.function, samples=base.samples, strided=base.strided, **fields)
     rec.raw = rec.call = public(rec, "result = change(base({passed}))\n", base=base.call, change=change)
     rec.call.record = rec
     return register(rec)
@@ -496,6 +500,14 @@ def check_int(what: str, name: str, x, position: int = 0) -> None:
 def check_tensor(what: str, name: str, x, position: int = 0) -> None:
     if not isinstance(x, core.Tensor):
         raise TypeError(wrong_type(what, name, position, "Tensor", x))
+
+
+def check_number(what: str, name: str, x, position: int = 0):
+    """`x` as a number; TypeError for what is none."""
+    found = number(x)
+    if found is None:
+        raise TypeError(wrong_type(what, name, position, "Tensor or Number", x))
+    return found
 
 
 __all__ = ["pointwise", "operator", "composite", "wide", "Record", "RECORDS"]

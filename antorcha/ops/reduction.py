@@ -89,7 +89,8 @@ def sum_dtype(input, dtype):
 
 
 @operator(autocast=FULL_ON_GPU, bare=True, title=lambda dim: f"SumBackward{int(dim is not None)}",
-          grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g, dim, keepdim, input_shape)))
+          grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g, dim, keepdim, input_shape)),
+          samples=(lambda t: [t(...)], lambda t: [t(..., 4), -1, True]))
 def sum(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The sum over `dim` (an int, several, or None for all)."""
     d = sum_dtype(input, dtype)
@@ -122,7 +123,8 @@ def _count(shape, dim) -> int:
 
 
 @operator(title=lambda dim: f"MeanBackward{int(dim is not None)}",
-          grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g / _count(input_shape, dim), dim, keepdim, input_shape)))
+          grad=dict(input=lambda g, dim, keepdim, input_shape: _back(g / _count(input_shape, dim), dim, keepdim, input_shape)),
+          samples=(lambda t: [t(...)], lambda t: [t(..., 4), -1, True]))
 def mean(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The mean over `dim`; of a floating point tensor."""
     d = dt.asked("mean", dtype, input._meta.dtype)
@@ -154,7 +156,8 @@ def _others(x, dim: int):
 
 
 @operator(autocast="full", bare=True, title=lambda dim: f"ProdBackward{int(dim is not None)}",
-          grad=dict(input=lambda g, input, dim, keepdim, result: _prod_grad(g, input, dim, keepdim, result)))
+          grad=dict(input=lambda g, input, dim, keepdim, result: _prod_grad(g, input, dim, keepdim, result)),
+          samples=(lambda t: [t(3, 2)], lambda t: [t(..., 4), -1, True]))
 def prod(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The product over `dim`; of 16-bit floats each product is rounded, as PyTorch's are."""
     d = sum_dtype(input, dtype)
@@ -186,14 +189,16 @@ def _extreme_grad(g, input, dim, keepdim, result):
     return pw.where(top, _restore(g, dim, keepdim, input.dim()) / count, 0.0)
 
 
-@operator(bare=True, grad=dict(input=lambda g, input, dim, keepdim, result: _extreme_grad(g, input, dim, keepdim, result)))
+@operator(bare=True, grad=dict(input=lambda g, input, dim, keepdim, result: _extreme_grad(g, input, dim, keepdim, result)),
+          samples=lambda t: [t(..., 4), -1])
 def amax(input: Tensor, dim=(), keepdim=False) -> Tensor:
     """The largest element over `dim`; NaN where there is one."""
     _nonempty("amax", input, dim)
     return reduce("max", input, dim, keepdim, input._meta.dtype, input._meta.dtype)
 
 
-@operator(bare=True, grad=dict(input=lambda g, input, dim, keepdim, result: _extreme_grad(g, input, dim, keepdim, result)))
+@operator(bare=True, grad=dict(input=lambda g, input, dim, keepdim, result: _extreme_grad(g, input, dim, keepdim, result)),
+          samples=lambda t: [t(..., 4), -1])
 def amin(input: Tensor, dim=(), keepdim=False) -> Tensor:
     """The smallest element over `dim`; NaN where there is one."""
     _nonempty("amin", input, dim)
@@ -216,14 +221,14 @@ def _check_ranked(name: str, input) -> None:
         raise RuntimeError(f"{name}(): does not support bool input. Convert it first: input.int()")
 
 
-@operator()
+@operator(samples=lambda t: [t(..., 4), -1, True])
 def argmax(input: Tensor, dim: int | None = None, keepdim=False) -> Tensor:
     """The position of the largest element, along `dim` or in the flattened tensor."""
     _check_ranked("argmax", input)
     return _arg("argmax", input, dim, keepdim)
 
 
-@operator()
+@operator(samples=lambda t: [t(..., 4), -1, True])
 def argmin(input: Tensor, dim: int | None = None, keepdim=False) -> Tensor:
     """The position of the smallest element, along `dim` or in the flattened tensor."""
     _check_ranked("argmin", input)
@@ -292,20 +297,20 @@ def _extreme(name, along_dim, all_, two):
     def title(input, dim=None, keepdim=False, *, other=None):
         tensor = isinstance(dim if other is None else other, core.Tensor)
         return name.capitalize() + ("imum" if tensor else f"Backward{int(dim is None)}")
-    return operator(title=title)(function)
+    return operator(title=title, samples=(lambda t: [t(3, 4)], lambda t: [t(..., 4), -1], lambda t: [t(...), t(...)]))(function)
 
 
 max = _extreme("max", max_along, amax, pw.maximum)
 min = _extreme("min", min_along, amin, pw.minimum)
 
 
-@operator()
+@operator(samples=(lambda t: [t.flags(...)], lambda t: [t.flags(..., 4), -1]))
 def any(input: Tensor, dim=None, keepdim=False) -> Tensor:
     """Whether one element is true (nonzero)."""
     return reduce("any", input, dim, keepdim, dt.bool_, dt.uint8 if input._meta.dtype is dt.uint8 else dt.bool_)
 
 
-@operator()
+@operator(samples=(lambda t: [t.flags(...)], lambda t: [t.flags(..., 4), -1]))
 def all(input: Tensor, dim=None, keepdim=False) -> Tensor:
     """Whether all elements are true (nonzero)."""
     return reduce("all", input, dim, keepdim, dt.bool_, dt.uint8 if input._meta.dtype is dt.uint8 else dt.bool_)
@@ -362,28 +367,28 @@ def std_(input: Tensor, dim, correction, keepdim):
     return rounded(var_(widened(input), dim, correction, keepdim).sqrt(), input._meta.dtype.to_real())
 
 
-@operator(out=True)
+@operator(out=True, samples=(lambda t: [t(3, 4)], lambda t: [t(..., 4), -1, dict(correction=0)]))
 def var(input: Tensor, dim=None, unbiased: bool | None = None, keepdim=False, *, correction=None) -> Tensor:
     """The variance over `dim`, divided by n - correction (1 unless given)."""
     dim, correction = _variance_args("var", input, dim, unbiased, correction)
     return var_(input, dim, correction, keepdim)
 
 
-@operator(out=True)
+@operator(out=True, samples=(lambda t: [t(3, 4)], lambda t: [t(..., 4), -1, dict(correction=0)]))
 def std(input: Tensor, dim=None, unbiased: bool | None = None, keepdim=False, *, correction=None) -> Tensor:
     """The standard deviation over `dim`: the square root of `var`."""
     dim, correction = _variance_args("std", input, dim, unbiased, correction)
     return std_(input, dim, correction, keepdim)
 
 
-@operator(title="VarMean", out=False, method=False)
+@operator(title="VarMean", out=False, method=False, samples=(lambda t: [t(3, 4)], lambda t: [t(..., 4), -1, dict(correction=0)]))
 def var_mean(input: Tensor, dim=None, unbiased: bool | None = None, keepdim=False, *, correction=None):
     """(variance, mean) over `dim`."""
     dim, correction = _variance_args("var_mean", input, dim, unbiased, correction)
     return var_(input, dim, correction, keepdim), input.mean(dim, keepdim)
 
 
-@operator(title="StdMean", out=False, method=False)
+@operator(title="StdMean", out=False, method=False, samples=(lambda t: [t(3, 4)], lambda t: [t(..., 4), -1, dict(correction=0)]))
 def std_mean(input: Tensor, dim=None, unbiased: bool | None = None, keepdim=False, *, correction=None):
     """(standard deviation, mean) over `dim`."""
     dim, correction = _variance_args("std_mean", input, dim, unbiased, correction)
@@ -391,7 +396,8 @@ def std_mean(input: Tensor, dim=None, unbiased: bool | None = None, keepdim=Fals
 
 
 @operator(autocast=FULL_ON_GPU, grad=dict(input=lambda g, input, dim, keepdim, result:
-                    _restore(g, dim, keepdim, input.dim()) * (input - _restore(result, dim, keepdim, input.dim())).exp()))
+                    _restore(g, dim, keepdim, input.dim()) * (input - _restore(result, dim, keepdim, input.dim())).exp()),
+          samples=lambda t: [t(..., 4, low=-5, high=5), -1])
 def logsumexp(input: Tensor, dim, keepdim=False) -> Tensor:
     """log(sum(exp(x))) over `dim`, without overflow."""
     if input._meta.dtype.kind not in "fc":
@@ -403,13 +409,13 @@ def logsumexp(input: Tensor, dim, keepdim=False) -> Tensor:
     return total if keepdim else total.sum(dim)
 
 
-@operator(out=False)
+@operator(out=False, samples=lambda t: [t.integers(..., 4, below=3), -1])
 def count_nonzero(input: Tensor, dim=None) -> Tensor:
     """How many elements are not zero."""
     return (input != 0).sum(dim)
 
 
-@operator(title="Nansum")
+@operator(title="Nansum", samples=(lambda t: [t(...)], lambda t: [t(..., 4), -1, True]))
 def nansum(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The sum, NaN counted as 0."""
     if input._meta.dtype.kind == "c":
@@ -417,7 +423,7 @@ def nansum(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     return pw.where(input.isnan(), 0, input).sum(dim, keepdim, dtype=dtype)
 
 
-@operator()
+@operator(samples=(lambda t: [t(...)], lambda t: [t(..., 4), -1, True]))
 def nanmean(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     """The mean of the elements that are not NaN."""
     if input._meta.dtype.kind not in "fc":
@@ -425,7 +431,7 @@ def nanmean(input: Tensor, dim=None, keepdim=False, *, dtype=None) -> Tensor:
     return nansum(input, dim, keepdim, dtype=dtype) / (~input.isnan()).sum(dim, keepdim)
 
 
-@operator(title="Aminmax", out="exact")
+@operator(title="Aminmax", out="exact", samples=lambda t: [t(..., 4), dict(dim=-1)])
 def aminmax(input: Tensor, *, dim=None, keepdim=False):
     """(smallest, largest)."""
     if dim is None and not input.numel():
@@ -468,14 +474,14 @@ def log_softmax_(input: Tensor, dim):
     return in_order(rounded(shifted - widened(log), d))
 
 
-@operator(autocast=FULL_ON_GPU)
+@operator(autocast=FULL_ON_GPU, samples=lambda t: [t(..., 4, low=-5, high=5), -1])
 def softmax(input: Tensor, dim: int, dtype=None) -> Tensor:
     """exp(x) / sum(exp(x)) along `dim`."""
     input = _float_input(input, dtype)
     return softmax_(input, normalize_dim("softmax", dim, input.dim())) if input.numel() else input.clone()
 
 
-@operator(autocast=FULL_ON_GPU)
+@operator(autocast=FULL_ON_GPU, samples=lambda t: [t(..., 4, low=-5, high=5), -1])
 def log_softmax(input: Tensor, dim: int, dtype=None) -> Tensor:
     """log(softmax(x)) along `dim`, without loss of precision."""
     input = _float_input(input, dtype)

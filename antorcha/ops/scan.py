@@ -46,7 +46,7 @@ def _from_the_end(g, dim):
     return g.flip(dim).cumsum(dim).flip(dim) if g.dim() else g
 
 
-@operator(autocast=FULL_ON_GPU, grad=dict(input=lambda g, dim: _from_the_end(g, dim)), inplace=True)
+@operator(autocast=FULL_ON_GPU, grad=dict(input=lambda g, dim: _from_the_end(g, dim)), inplace=True, samples=lambda t: [t(..., 4), -1])
 def cumsum(input: Tensor, dim: int, *, dtype=None) -> Tensor:
     """The running sum along `dim`."""
     d = sum_dtype(input, dtype)
@@ -64,7 +64,8 @@ def _cumprod_grad(g, input, dim, result):
                     pw.where(first, _from_the_end(g * rest, dim), 0.0))
 
 
-@operator(autocast=FULL_ON_GPU, grad=dict(input=lambda g, input, dim, result: _cumprod_grad(g, input, dim, result)), inplace=True)
+@operator(autocast=FULL_ON_GPU, grad=dict(input=lambda g, input, dim, result: _cumprod_grad(g, input, dim, result)), inplace=True,
+          samples=lambda t: [t(..., 4), -1])
 def cumprod(input: Tensor, dim: int, *, dtype=None) -> Tensor:
     """The running product along `dim`."""
     d = sum_dtype(input, dtype)
@@ -77,14 +78,16 @@ def _extreme_grad(g, dim, input_shape, places):
     return core.zeros(meta(dense(input_shape), g[0].dtype.compute, g[0]._meta.device)).scatter_add(dim, places, widened(g[0]))
 
 
-@operator(grad=dict(input=lambda g, dim, input_shape, result_1: _extreme_grad(g, dim, input_shape, result_1)))
+@operator(grad=dict(input=lambda g, dim, input_shape, result_1: _extreme_grad(g, dim, input_shape, result_1)),
+          samples=lambda t: [t(..., 4), -1])
 def cummax(input: Tensor, dim: int):
     """(running maximum, its position) along `dim`."""
     d = input._meta.dtype
     return cummax_t(scan("max", input, dim, d, d), scan("argmax", input, dim, d, dt.int64))
 
 
-@operator(grad=dict(input=lambda g, dim, input_shape, result_1: _extreme_grad(g, dim, input_shape, result_1)))
+@operator(grad=dict(input=lambda g, dim, input_shape, result_1: _extreme_grad(g, dim, input_shape, result_1)),
+          samples=lambda t: [t(..., 4), -1])
 def cummin(input: Tensor, dim: int):
     """(running minimum, its position) along `dim`."""
     d = input._meta.dtype
@@ -121,7 +124,7 @@ def _log_sums_grad(g, input, dim):
     return part(g, g != 0) if g._meta.dtype.kind == "c" else part(g, g > 0) - part(-g, g < 0)
 
 
-@operator(grad=dict(input=lambda g, input, dim: _log_sums_grad(g, input, dim)))
+@operator(grad=dict(input=lambda g, input, dim: _log_sums_grad(g, input, dim)), samples=lambda t: [t(..., 4), -1])
 def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """The running logsumexp along `dim`."""
     d = input._meta.dtype

@@ -40,7 +40,7 @@ def _frame(name, input, n_fft, hop_length, win_length, window):
     return hop, window
 
 
-@operator(autocast=FULL_ON_CPU, out=False)
+@operator(autocast=FULL_ON_CPU, out=False, samples=lambda t: [t(2, 20), 8, 4, 8, t(8), dict(return_complex=True)])
 def stft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor = None, center=True, pad_mode="reflect",
          normalized=False, onesided=None, return_complex=None, align_to_window=None) -> Tensor:
     """The spectra of windows of `n_fft` samples every `hop_length` (n_fft // 4): (n,) to (frequencies, windows), (b, n) to (b,
@@ -86,7 +86,7 @@ def overlap_add(frames: Tensor, hop):
     return region_grad(frames, (batch, (count - 1) * hop + size), lambda v: unfold_view(v, 1, size, hop))
 
 
-@operator(out=False)
+@operator(out=False, samples=lambda t: [t.complex(5, 6), 8, 4, 8, t(8)])
 def istft(input: Tensor, n_fft, hop_length=None, win_length=None, window: Tensor = None, center=True, normalized=False,
           onesided=None, length=None, return_complex=False) -> Tensor:
     """The signal whose `stft` is nearest to `input` (b, frequencies, windows): windows are added and divided by the sum of their

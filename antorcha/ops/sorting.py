@@ -10,7 +10,7 @@ from ..graph.node import dense
 from . import pointwise as pw
 from .comparison import isnan
 from .extern import host_op, run
-from .record import check_tensor, core, meta, normalize_dim, number, operator, result_dtype
+from .record import check_number, check_tensor, core, meta, normalize_dim, operator, result_dtype
 from .reduction import kthvalue_t, median_t, mode_t, nanmedian_t, sort_t, topk_t
 from .strides import of_copy, order, reordered
 
@@ -99,7 +99,7 @@ def sort_(input: Tensor, dim, descending):
     return sort_t(*[core.tensor_on(x.storage, meta(layout, x._meta.dtype, x._meta.device)) for x in sorted])
 
 
-@operator()
+@operator(samples=lambda t: [t(..., 5), -1, True])
 def sort(input: Tensor, dim: int = -1, descending=False, stable=False):
     """(sorted values, their positions) along `dim`; equal elements keep their order."""
     if input._meta.dtype.kind == "c":
@@ -110,13 +110,13 @@ def sort(input: Tensor, dim: int = -1, descending=False, stable=False):
     return sort_(input, d, bool(descending)) if input.dim() else _alone(sort_t, input)
 
 
-@operator()
+@operator(samples=lambda t: [t(..., 5), -1, True])
 def argsort(input: Tensor, dim: int = -1, descending=False, stable=False) -> Tensor:
     """The positions that sort along `dim`."""
     return sort(input, dim, descending)[1]
 
 
-@operator()
+@operator(samples=lambda t: [t(3, 4)])
 def msort(input: Tensor) -> Tensor:
     """The values sorted along the first dimension."""
     return sort(input, 0)[0] if input.dim() else input.clone()
@@ -129,7 +129,7 @@ def topk_(input: Tensor, k, dim, largest):
     return topk_t(*run(TOPK, (input,), [(out, input._meta.dtype), (out, dt.int64)], k=k, dim=dim, largest=largest))
 
 
-@operator()
+@operator(samples=lambda t: [t(..., 5), 2])
 def topk(input: Tensor, k: int, dim: int = -1, largest=True, sorted=True):
     """(the k largest (or smallest) values, their positions) along `dim`, in order."""
     if input._meta.dtype is dt.bool_:
@@ -168,7 +168,7 @@ _kthvalue, _median, _nanmedian, _mode = (
 )
 
 
-@operator(title="Kthvalue", apart=0)
+@operator(title="Kthvalue", apart=0, samples=lambda t: [t(..., 5), 2])
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim=False):
     """(the k-th smallest value, its position) along `dim`, k from 1."""
     if input._meta.dtype.kind in "bc":
@@ -202,19 +202,21 @@ def _of_all(name, search):
 median_of_all, nanmedian_of_all = _of_all("median", _median), _of_all("nanmedian", _nanmedian)
 
 
-@operator(title=lambda input, dim=None, keepdim=False: f"MedianBackward{int(dim is not None)}")
+@operator(title=lambda input, dim=None, keepdim=False: f"MedianBackward{int(dim is not None)}",
+          samples=(lambda t: [t(3, 4)], lambda t: [t(..., 5), -1]))
 def median(input: Tensor, dim: int | None = None, keepdim=False):
     """The lower median of all elements; with `dim`, (values, positions) along it. NaN if there is one."""
     return median_of_all(input) if dim is None else _median(input, dim, keepdim)
 
 
-@operator(title=lambda input, dim=None, keepdim=False: f"NanmedianBackward{int(dim is not None)}")
+@operator(title=lambda input, dim=None, keepdim=False: f"NanmedianBackward{int(dim is not None)}",
+          samples=(lambda t: [t(3, 4)], lambda t: [t(..., 5), -1]))
 def nanmedian(input: Tensor, dim: int | None = None, keepdim=False):
     """`median` of the elements that are not NaN."""
     return nanmedian_of_all(input) if dim is None else _nanmedian(input, dim, keepdim)
 
 
-@operator(title="Mode")
+@operator(title="Mode", samples=lambda t: [t(..., 5)])
 def mode(input: Tensor, dim: int = -1, keepdim=False):
     """(the most frequent value, a position of it) along `dim`; of several the smallest."""
     return _mode(input, dim, keepdim)
@@ -230,7 +232,7 @@ def _answers(values, inverse, counts, dtype, return_inverse, return_counts):
     return out[0] if len(out) == 1 else tuple(out)
 
 
-@operator(out=False)
+@operator(out=False, samples=lambda t: [t.integers(..., below=5), True, True, True])
 def unique(input: Tensor, sorted=True, return_inverse=False, return_counts=False, dim=None):
     """The distinct elements (or slices along `dim`) in order, on request with the inverse and the counts."""
     x = core.host(input.detach())
@@ -240,7 +242,7 @@ def unique(input: Tensor, sorted=True, return_inverse=False, return_counts=False
     return _answers(values, inverse.reshape(shape), counts, input.dtype, return_inverse, return_counts)
 
 
-@operator(out=False)
+@operator(out=False, samples=lambda t: [t.integers(..., below=2), True, True])
 def unique_consecutive(input: Tensor, return_inverse=False, return_counts=False, dim=None):
     """Runs of equal neighbours (or equal neighbouring slices along `dim`) reduced to one, on request with the inverse and the lengths."""
     x = core.host(input.detach())
@@ -279,11 +281,13 @@ def _isin_host(elements, tests, invert):
 SEARCH, ISIN = host_op("searchsorted", _search_host), host_op("isin", _isin_host)
 
 
-@operator(out="exact", method=False)
+@operator(out="exact", method=False, samples=lambda t: [t(4).sort()[0], t(...)])
 def searchsorted(sorted_sequence: Tensor, input, *, right=False, side=None, out_int32=False, sorter=None) -> Tensor:
     """Where values would be inserted into a sorted vector (or sorted last dimension): before equal elements, with `right` after them."""
     check_tensor("searchsorted", "sorted_sequence", sorted_sequence)
-    values = input if isinstance(input, core.Tensor) else core.tensor(number(input), dtype=sorted_sequence.dtype)
+    values = input
+    if not isinstance(input, core.Tensor):
+        values = core.tensor(check_number("searchsorted", "input", input, 2), dtype=sorted_sequence.dtype)
     _check_search(sorted_sequence, values, right, side, sorter)
     if sorter is not None:
         sorted_sequence = sorted_sequence.gather(-1, sorter)
@@ -316,15 +320,17 @@ def _check_search(sorted_sequence, values, right, side, sorter) -> None:
         )
 
 
-@operator(method=False, out="exact")
+@operator(method=False, out="exact", samples=lambda t: [t(...), t(4).sort()[0]])
 def bucketize(input, boundaries: Tensor, *, out_int32=False, right=False) -> Tensor:
     """The interval between sorted boundaries that every value lies in; with `right`, a value equal to a boundary is in the next."""
+    if not isinstance(input, core.Tensor):
+        check_number("bucketize", "input", input, 1)
     if boundaries.dim() != 1:
         raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries.dim()})")
     return searchsorted(boundaries, input, right=right, out_int32=out_int32)
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [t.integers(...), t.integers(3)])
 def isin(elements: Tensor, test_elements: Tensor, *, assume_unique=False, invert=False) -> Tensor:
     """Which elements are among the test elements."""
     if not isinstance(elements, core.Tensor) and not isinstance(test_elements, core.Tensor):
@@ -343,20 +349,20 @@ def _nonzero(input) -> np.ndarray:
     return np.ascontiguousarray(np.stack(np.nonzero(x), 1)) if x.ndim else np.empty((int(bool(x)), 0), np.int64)
 
 
-@operator(out="exact")
+@operator(out="exact", samples=lambda t: [t.flags(...)])
 def nonzero(input: Tensor, *, as_tuple=False):
     """The places of the nonzero elements, (count, rank), or one vector for each dimension."""
     places = _nonzero(input if input.dim() or not as_tuple else input.reshape(1))
     return tuple([core.from_numpy(np.ascontiguousarray(p)) for p in places.T]) if as_tuple else core.from_numpy(places)
 
 
-@operator()
+@operator(samples=lambda t: [t.flags(...)])
 def argwhere(input: Tensor) -> Tensor:
     """The places of the nonzero elements, (count, rank)."""
     return nonzero(input)
 
 
-@operator()
+@operator(samples=lambda t: [t.flags(3, 4), dict(size=8)])
 def nonzero_static(input: Tensor, *, size, fill_value=-1) -> Tensor:
     """The places of the first `size` nonzero elements, (size, rank), `fill_value` where there are fewer."""
     if size < 0:

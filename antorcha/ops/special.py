@@ -12,7 +12,7 @@ from . import pointwise as pw
 from .casts import FULL_ON_GPU
 from .extern import elementwise, host_op
 from .record import broadcast_shapes, core, everywhere, floating, operator, pointwise, result_dtype
-from .samples import Samples, unary
+from .samples import binary, unary
 
 Tensor = "Tensor"
 ROOT_2_PI, SQRT_PI = math.sqrt(2 / math.pi), math.sqrt(math.pi)
@@ -127,7 +127,7 @@ def _no_derivative(name, by):
     raise NotImplementedError(f"{name}: the derivative by '{by}' is not implemented.")
 
 
-@special(ls.airy_ai, dict(x=lambda g: _no_derivative("airy_ai", "x")), None)
+@special(ls.airy_ai, dict(x=lambda g: _no_derivative("airy_ai", "x")), lambda t: [t.fixed(..., low=-9, high=5)])
 def airy_ai(x: Tensor) -> Tensor:
     """The Airy function Ai."""
 
@@ -150,7 +150,7 @@ def _times_log(logarithm):
     return scalar
 
 
-@pointwise(_times_log(lm.log), rule=real_floats, samples=Samples(0.1, 9, 2),
+@pointwise(_times_log(lm.log), rule=real_floats, samples=binary(0.1, 9),
            grad=dict(input=lambda g, input, other: g * _log_factor(pw.log, input, other, 0),
                      other=lambda g, input, other: g * input / other))
 def xlogy(input: Tensor, other: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ def xlogy(input: Tensor, other: Tensor) -> Tensor:
 
 
 @special(_times_log(lm.log1p), dict(input=lambda g, input, other: g * _log_factor(pw.log1p, input, other, -1),
-                                    other=lambda g, input, other: g * input / (other + 1)), Samples(0.1, 9, 2))
+                                    other=lambda g, input, other: g * input / (other + 1)), binary(0.1, 9))
 def xlog1py(input: Tensor, other: Tensor) -> Tensor:
     """x log(1 + y), 0 where x is 0."""
 
@@ -211,7 +211,7 @@ def ndtri(input: Tensor) -> Tensor:
 
 # -- gamma functions --------------------------------------------------------------------------------------------
 
-@pointwise(lm.lgamma, rule=floating, grad=dict(input=lambda g, input: g * digamma(input)))
+@pointwise(lm.lgamma, rule=floating, grad=dict(input=lambda g, input: g * digamma(input)), samples=unary(0.5, 9))
 def lgamma(input: Tensor) -> Tensor:
     """The logarithm of the absolute value of the gamma function."""
 
@@ -252,14 +252,14 @@ def _gammainc_grad(g, a, x, upper):
     return -g * density if upper else g * density
 
 
-@operator(inplace=True)
+@operator(inplace=True, samples=lambda t: [t.fixed(..., low=0.5, high=5), t(..., low=0.5, high=5)])
 def igamma(input: Tensor, other: Tensor) -> Tensor:
     """The regularised lower incomplete gamma function: integral of t^(a - 1) exp(-t) / Gamma(a) from 0 to x; a = input, x =
     other."""
     return gammainc_(*_promoted("igamma", input, other, numbers=False)[0], False)
 
 
-@operator(inplace=True)
+@operator(inplace=True, samples=lambda t: [t.fixed(..., low=0.5, high=5), t(..., low=0.5, high=5)])
 def igammac(input: Tensor, other: Tensor) -> Tensor:
     """The regularised upper incomplete gamma function, 1 - igamma."""
     return gammainc_(*_promoted("igammac", input, other, numbers=False)[0], True)
@@ -275,7 +275,7 @@ def _half_steps(x, p):
     return x.unsqueeze(-1) + core.arange(0, p, 1).to(x._meta.dtype) * -0.5
 
 
-@operator(inplace=True)
+@operator(inplace=True, samples=unary(2, 5, 3))
 def mvlgamma(input: Tensor, p) -> Tensor:
     """The logarithm of the gamma function of p dimensions: sum over j < p of lgamma(x - j / 2), and p (p - 1) / 4 log(pi)."""
     if p < 1:
@@ -289,13 +289,13 @@ def zeta_(input: Tensor, other: Tensor):
     return elementwise(ZETA, input, other, input._meta.dtype, narrow=input._meta.dtype.itemsize < 4)
 
 
-@operator(name="special_zeta", namespace="special")
+@operator(name="special_zeta", namespace="special", samples=lambda t: [t.fixed(..., low=1.5, high=5), t(..., low=0.5, high=5)])
 def zeta(input: Tensor, other: Tensor) -> Tensor:
     """Hurwitz' zeta function: the sum over k >= 0 of (k + q)^-s; s = input > 1, q = other."""
     return zeta_(*_promoted("zeta", input, other)[0])
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [1, t(..., low=0.5, high=9)])
 def polygamma(n, input: Tensor) -> Tensor:
     """The n-th derivative of digamma, n >= 0."""
     if not isinstance(n, int):
@@ -333,7 +333,7 @@ def _polynomial(name: str, text: str, first, step, shift=None) -> None:
         return result
 
     function.__doc__ = text
-    operator(name=f"special_{name}", namespace="special")(function)
+    operator(name=f"special_{name}", namespace="special", samples=lambda t: [t.fixed(...), t.integers(...)])(function)
 
 
 def _less(a, b, c): return pw.axpy_(-c, b, a)       # a * b - c, rounded once, as in PyTorch: each step magnifies what is lost

@@ -96,7 +96,7 @@ def _qr_grad(g, A, complete, result):
     return triangular(R, total.mH, True, False).mH
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_qr", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_qr", namespace="linalg", samples=lambda t: [t(..., 4, 3)])
 def linalg_qr(A: Tensor, mode="reduced"):
     """(Q, R) of A (..., m, n): orthonormal columns, upper triangular. `mode`: "reduced" (Q has min(m, n) columns), "complete"
     (m), or "r" (Q is empty, and there is no derivative)."""
@@ -124,14 +124,14 @@ def _without_derivative(R: Tensor):
     return R.clone()
 
 
-@operator(autocast=FULL_ON_CPU)
+@operator(autocast=FULL_ON_CPU, samples=lambda t: [t(..., 4, 3)])
 def qr(input: Tensor, some=True):
     """(Q, R), as linalg.qr."""
     deprecated("torch.qr", "torch.linalg.qr(A, 'reduced' if some else 'complete')")
     return qr_t(*linalg_qr(input, "reduced" if some else "complete"))
 
 
-@operator(autocast=FULL_ON_CPU)
+@operator(autocast=FULL_ON_CPU, samples=lambda t: [t.fixed(4, 3)])
 def geqrf(input: Tensor):
     """(a, tau): R on and above the diagonal of a, below it the Householder vectors of Q, as LAPACK returns them. Has no
     derivative."""
@@ -202,7 +202,7 @@ def _check_driver(driver):
                            f"received {driver!r}")
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_svd", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_svd", namespace="linalg", samples=lambda t: [t(..., 3, 3)])
 def linalg_svd(A: Tensor, full_matrices=True, *, driver=None):
     """(U, S, Vh) of A = U diag(S) Vh, S decreasing. `full_matrices`: U and Vh square; else only as many vectors as S has
     values."""
@@ -213,7 +213,7 @@ def linalg_svd(A: Tensor, full_matrices=True, *, driver=None):
     return linalg_svd_t(*found)
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_svdvals", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_svdvals", namespace="linalg", samples=lambda t: [t(..., 3, 3)])
 def svdvals(A: Tensor, *, driver=None) -> Tensor:
     """The singular values, decreasing."""
     check_matrix("linalg.svd", A)
@@ -225,7 +225,7 @@ def svdvals(A: Tensor, *, driver=None) -> Tensor:
     return s
 
 
-@operator(autocast=FULL_ON_CPU)
+@operator(autocast=FULL_ON_CPU, samples=lambda t: [t(..., 3, 3)])
 def svd(input: Tensor, some=True, compute_uv=True):
     """(U, S, V) of input = U diag(S) V^H; V is not the conjugate transpose that linalg.svd returns."""
     check_matrix("svd", input, "input")
@@ -275,7 +275,7 @@ def _triangle(UPLO) -> str:
     return UPLO.upper()
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_eigh", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_eigh", namespace="linalg", samples=lambda t: [t.positive(..., 3)])
 def eigh(A: Tensor, UPLO="L"):
     """(eigenvalues, increasing; eigenvectors in columns) of Hermitian matrices, of which the lower ("L") or upper triangle is
     read."""
@@ -285,7 +285,7 @@ def eigh(A: Tensor, UPLO="L"):
     return eigh_t(values, vectors)
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_eigvalsh", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_eigvalsh", namespace="linalg", samples=lambda t: [t.positive(..., 3)])
 def eigvalsh(A: Tensor, UPLO="L") -> Tensor:
     """The eigenvalues of Hermitian matrices, increasing."""
     check_matrix("linalg.eigh", A, square=True)
@@ -317,7 +317,7 @@ def _eig_grad(g, values, V):
     return solve_(V.mH, inner @ V.mH)[0]
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_eig", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_eig", namespace="linalg", samples=lambda t: [t.regular(..., 3)])
 def eig(A: Tensor):
     """(eigenvalues, eigenvectors in columns), complex, of square matrices."""
     check_matrix("linalg.eig", A, square=True)
@@ -326,7 +326,7 @@ def eig(A: Tensor):
     return eig_t(values, vectors)
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_eigvals", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_eigvals", namespace="linalg", samples=lambda t: [t.regular(..., 3)])
 def eigvals(A: Tensor) -> Tensor:
     """The eigenvalues of square matrices, complex."""
     check_matrix("linalg.eigvals", A, square=True)
@@ -392,7 +392,7 @@ def _tolerances(what, A, atol, rtol):
     return tuple(x.to(d) if isinstance(x, core.Tensor) else core.full((), float(x), d) for x in (atol, rtol))
 
 
-@operator(name="linalg_pinv", namespace="linalg")
+@operator(name="linalg_pinv", namespace="linalg", samples=lambda t: [t(..., 4, 3)])
 def pinv(A: Tensor, rcond=None, hermitian=False, *, atol=None, rtol=None) -> Tensor:
     """The Moore-Penrose inverse. Singular values up to max(atol, rtol * largest) count as 0; `rcond` is another name of rtol."""
     check_matrix("linalg.pinv", A, square=bool(hermitian))
@@ -406,7 +406,7 @@ def pinv(A: Tensor, rcond=None, hermitian=False, *, atol=None, rtol=None) -> Ten
     return inverse
 
 
-@operator(autocast=FULL_ON_CPU)
+@operator(autocast=FULL_ON_CPU, samples=lambda t: [t(4, 3)])
 def pinverse(input: Tensor, rcond=1e-15) -> Tensor:
     """The Moore-Penrose inverse, as linalg.pinv with rtol = rcond."""
     return pinv(input, rtol=rcond)
@@ -453,7 +453,7 @@ def _lstsq_grad(g, A, B):
     return pinv_grad(g @ B.mH, A, pinv(A))
 
 
-@operator(autocast=FULL_ON_CPU, name="linalg_lstsq", namespace="linalg")
+@operator(autocast=FULL_ON_CPU, name="linalg_lstsq", namespace="linalg", samples=lambda t: [t(..., 4, 3), t(..., 4, 2)])
 def lstsq(A: Tensor, B: Tensor, rcond=None, *, driver=None):
     """(solution, residuals, rank, singular values): X of least ||A X - B|| and, among several, of least norm.
 

@@ -66,13 +66,13 @@ def _between(rows, q, interpolation, skip_nan):
     return pw.lerp(below, above, 0.5 if interpolation == "midpoint" else place - low)
 
 
-@operator(autocast=FULL_ON_CPU, out="exact")
+@operator(autocast=FULL_ON_CPU, out="exact", samples=lambda t: [t(4, 3), t(2), 0])
 def quantile(input: Tensor, q: Tensor, dim=None, keepdim=False, *, interpolation="linear") -> Tensor:
     """The q-th quantiles (0 to 1) along `dim`, between two values by `interpolation`. Several q make a first dimension."""
     return _quantile("quantile", input, q, dim, keepdim, interpolation, False)
 
 
-@operator(autocast=FULL_ON_CPU, out="exact")
+@operator(autocast=FULL_ON_CPU, out="exact", samples=lambda t: [t(4, 3), t(2), 0])
 def nanquantile(input: Tensor, q: Tensor, dim=None, keepdim=False, *, interpolation="linear") -> Tensor:
     """`quantile` of the elements that are not NaN."""
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation, True)
@@ -80,7 +80,7 @@ def nanquantile(input: Tensor, q: Tensor, dim=None, keepdim=False, *, interpolat
 
 # -- counting ---------------------------------------------------------------------------------------------------
 
-@operator(out=False)
+@operator(out=False, samples=lambda t: [t.integers(6), t.fixed(6)])
 def bincount(input: Tensor, weights=None, minlength=0) -> Tensor:
     """How often each non-negative integer occurs, or the sum of its weights."""
     if input.dim() != 1 or input.dtype.kind not in "iu":
@@ -117,7 +117,7 @@ def _limits(name, x, low, high, margin):
     return (low - margin, high + margin) if low == high else (low, high)
 
 
-@operator()
+@operator(samples=lambda t: [t.fixed(3, 4), 4])
 def histc(input: Tensor, bins=100, min=0, max=0) -> Tensor:
     """How many elements fall into each of `bins` equal intervals from `min` to `max` (those of the input where both are equal)."""
     if bins <= 0:
@@ -154,7 +154,7 @@ def _edges(name, column, bins, low, high):
     return core.from_numpy(np.linspace(low, high, bins + 1)).to(column.dtype)
 
 
-@operator()
+@operator(samples=lambda t: [t.fixed(3, 4), 4])
 def histogram(input: Tensor, bins, *, range=None, weight=None, density=False):
     """(counts, edges) of intervals: `bins` equal ones over `range`, or between given edges. Counts are sums of weights, or densities."""
     return _histogram_of(input, bins, range, weight, density)
@@ -170,7 +170,7 @@ def _histogram_of(input, bins, range, weight, density):
     return histogram_t(_histogram(points, [core.host(edges)], weight, density, input.dtype), edges)
 
 
-@operator(out=False, method=False)
+@operator(out=False, method=False, samples=lambda t: [t.fixed(5, 2), [2, 3]])
 def histogramdd(input: Tensor, bins, *, range=None, weight=None, density=False):
     """(counts, list of edges) of points (..., k) in k-dimensional boxes; see `histogram`."""
     return _histogramdd_of(input, bins, range, weight, density)
@@ -210,7 +210,7 @@ def _frequency(name, w, count, kinds, kind_text):
     return w
 
 
-@operator(autocast="parts", out=False)
+@operator(autocast="parts", out=False, samples=lambda t: [t(3, 4), dict(aweights=t(4))])
 def cov(input: Tensor, *, correction=1, fweights=None, aweights: Tensor = None) -> Tensor:
     """The covariance matrix of variables in rows, observations in columns, each counted `fweights` times and weighted by `aweights`."""
     if input.dim() > 2:
@@ -256,7 +256,7 @@ def corrcoef(input: Tensor) -> Tensor:
 
 # -- differences and areas --------------------------------------------------------------------------------------
 
-@operator()
+@operator(samples=lambda t: [t(..., 5), 2])
 def diff(input: Tensor, n=1, dim=-1, prepend: Tensor = None, append: Tensor = None) -> Tensor:
     """The differences of neighbours along `dim`, taken `n` times."""
     if not input.dim():
@@ -286,7 +286,7 @@ def _spacings(spacing, dims, input):
     return [1 if spacing is None else spacing] * len(dims)
 
 
-@operator(out=False, method=False)
+@operator(out=False, method=False, samples=lambda t: [t(4, 3)])
 def gradient(input: Tensor, *, spacing=1, dim=None, edge_order=1):
     """The derivative along each dimension by central differences, exact for polynomials of second degree inside; at the edges one-sided
     differences, exact for degree `edge_order` (1 or 2). `spacing`: of the samples, or their coordinates."""
@@ -353,21 +353,21 @@ def _trapezoids(name, y, x, dx, dim):
     return widths * heights, d
 
 
-@operator(autocast="parts", out=False, method=False)
+@operator(autocast="parts", out=False, method=False, samples=(lambda t: [t(..., 4), t(..., 4)], lambda t: [t(..., 4), dict(dx=0.5)]))
 def trapezoid(y: Tensor, x: Tensor = None, *, dx=None, dim=-1) -> Tensor:
     """The integral along `dim` by the trapezoidal rule; samples are `dx` (1) apart or at `x`."""
     areas, d = _trapezoids("trapezoid", y, x, dx, dim)
     return areas.sum(d) / 2.0
 
 
-@operator(autocast="parts", out=False, method=False)
+@operator(autocast="parts", out=False, method=False, samples=(lambda t: [t(..., 4), t(..., 4)], lambda t: [t(..., 4), dict(dx=0.5)]))
 def cumulative_trapezoid(y: Tensor, x: Tensor = None, *, dx=None, dim=-1) -> Tensor:
     """The running integral along `dim` by the trapezoidal rule."""
     areas, d = _trapezoids("cumulative_trapezoid", y, x, dx, dim)
     return areas.cumsum(d) / 2.0
 
 
-@operator(out=False, method=False, name="trapz")
+@operator(out=False, method=False, name="trapz", samples=(lambda t: [t(..., 4), t(..., 4)], lambda t: [t(..., 4), dict(dx=0.5)]))
 def trapz(y: Tensor, x: Tensor = None, *, dx=None, dim=-1) -> Tensor:
     """`trapezoid` by its older name."""
     return trapezoid(y, x, dx=dx, dim=dim)
@@ -391,7 +391,7 @@ def _segment_places(data, lengths, axis, unsafe):
     return core.from_numpy(places).reshape(tuple(places.shape) + (1,) * (data.dim() - axis - 1)).expand(data.shape)
 
 
-@operator(method=False, out=False)
+@operator(method=False, out=False, samples=lambda t: [t(5, 2), "mean", dict(lengths=t.of([2, 3]))])
 def segment_reduce(data: Tensor, reduce, *, lengths=None, indices=None, offsets=None, axis=0, unsafe=False, initial=None) -> Tensor:
     """Consecutive segments along `axis` reduced by "sum", "mean", "prod", "max" or "min": of the given lengths, or between offsets.
     `initial` goes into every segment; an empty one gives it, or else the neutral element (of "mean" NaN)."""

@@ -136,14 +136,14 @@ def _back(g, shape: tuple):
     return core.view_of(g, found[0]) if found is not None else g.reshape(shape)
 
 
-@operator(family="view", namespace=False)
+@operator(family="view", namespace=False, strided=True, samples=lambda t: [t(3, 4), (2, -1)])
 def view(input, *size, dtype=None):
     """The same elements with another shape, sharing memory; of a dtype instead, their bytes read as that."""
     dtype = size[0] if len(size) == 1 and isinstance(size[0], dt.dtype) else dtype
     return core.bitcast(input, dtype) if dtype is not None else view_(input, sizes("view", size))
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(3, 4), (2, -1)])
 def reshape(input, *shape):
     """The same elements with another shape: a view where strides allow it, else a copy."""
     return _reshaped(input, sizes("reshape", shape))
@@ -178,13 +178,13 @@ def _inverse(dims):
     return tuple(out)
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(2, 3, 4), (2, 0, 1)])
 def permute(input, *dims):
     """The dimensions in another order."""
     return permute_(input, sizes("permute", dims))
 
 
-@operator(family="view", grad=dict(input=lambda g, dim0, dim1: transpose(g, dim0, dim1)))
+@operator(family="view", grad=dict(input=lambda g, dim0, dim1: transpose(g, dim0, dim1)), samples=lambda t: [t(2, 3, 4), 0, -1])
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dimensions exchanged."""
     v = input._meta.view
@@ -197,7 +197,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     return viewed(input, make_view(tuple(shape), tuple(strides), v.offset))
 
 
-@operator(family="view", grad=dict(input=lambda g: t(g)))
+@operator(family="view", grad=dict(input=lambda g: t(g)), samples=lambda t: [t(3, 4)])
 def t(input: Tensor) -> Tensor:
     """The transpose of a matrix; a vector or number as it is."""
     rank = len(input._meta.view.shape)
@@ -233,13 +233,13 @@ def _expanded(v: View, shape: tuple) -> View:
     return broadcast_view(v, tuple(full))
 
 
-@operator(family="view", namespace=False)
+@operator(family="view", namespace=False, samples=lambda t: [t(3, 1), (2, -1, 4)])
 def expand(input, *size, implicit=False):
     """Dimensions of size 1 read repeatedly, sharing memory; -1 keeps a size."""
     return expand_(input, sizes("expand", size))
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(3, 1), (2, 3, 4)])
 def broadcast_to(input, size):
     """`expand` to the given shape."""
     return expand_(input, sizes("broadcast_to", (size,)))
@@ -256,7 +256,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 
 
 @operator(family="view", title=lambda dim: f"SqueezeBackward{0 if dim is None else 1 if isinstance(dim, int) else 2}",
-          grad=dict(input=lambda g, input_shape: g.reshape(input_shape)))
+          grad=dict(input=lambda g, input_shape: g.reshape(input_shape)), samples=(lambda t: [t(3, 1, 4)], lambda t: [t(1, 3, 1), (0, 1)]))
 def squeeze(input: Tensor, dim=None) -> Tensor:
     """Dimensions of size 1 (all, or the given ones) removed."""
     v = input._meta.view
@@ -266,7 +266,7 @@ def squeeze(input: Tensor, dim=None) -> Tensor:
     return viewed(input, make_view(tuple(v.shape[i] for i in keep), tuple(v.strides[i] for i in keep), v.offset))
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(..., 3, 4), 1])
 def flatten(input, start_dim: int = 0, end_dim: int = -1):
     """The dimensions from `start_dim` to `end_dim` as one."""
     v = input._meta.view
@@ -291,7 +291,7 @@ def _flat(shape: tuple, start_dim: int, end_dim: int) -> tuple:
     return shape[:a] + (n,) + shape[b + 1:] if a < b else shape
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(3, 4), 1, (2, -1)])
 def unflatten(input, dim, sizes):
     """One dimension split into several."""
     shape = input._meta.view.shape
@@ -300,31 +300,31 @@ def unflatten(input, dim, sizes):
     return view_(input, shape[:d] + inner + shape[d + 1:])
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(...)])
 def ravel(input):
     """All elements in one dimension."""
     return reshape(input, (-1,))
 
 
-@operator(family="view", namespace=False)
+@operator(family="view", namespace=False, strided=True, samples=lambda t: [t(3, 4), t(2, 6)])
 def view_as(input, other):
     """`view` with the shape of `other`."""
     return view_(input, other._meta.view.shape)
 
 
-@operator(family="view", namespace=False)
+@operator(family="view", namespace=False, samples=lambda t: [t(3, 4), t(2, 6)])
 def reshape_as(input, other):
     """`reshape` to the shape of `other`."""
     return reshape(input, other._meta.view.shape)
 
 
-@operator(family="view", namespace=False)
+@operator(family="view", namespace=False, samples=lambda t: [t(3, 1), t(2, 3, 4)])
 def expand_as(input, other):
     """`expand` to the shape of `other`."""
     return expand_(input, other._meta.view.shape)
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(2, 3, 4), (0, 1), (2, 0)])
 def movedim(input, source, destination):
     """Some dimensions moved to other places, the rest in their order."""
     rank = len(input._meta.view.shape)
@@ -340,7 +340,7 @@ def movedim(input, source, destination):
     return permute_(input, tuple(next(rest) if o < 0 else o for o in order))
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t.complex(..., 3, 4)])
 def adjoint(input):
     """The last two dimensions exchanged, and conjugated."""
     return core.conj(transpose(input, -2, -1))
@@ -364,7 +364,7 @@ def slice_(input: Tensor, dim, start, stop, step) -> Tensor:
     return viewed(input, slice_view(input._meta.view, dim, start, stop, step))
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(3, 4), 1, 1, 2])
 def narrow(input, dim: int, start, length: int):
     """`length` positions along `dim` from `start`."""
     shape = input._meta.view.shape
@@ -395,7 +395,7 @@ def select_(input: Tensor, dim, index) -> Tensor:
     return viewed(input, select_view(input._meta.view, dim, index))
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(3, 4), 1, -2])
 def select(input, dim, index):
     """One position along `dim`, which goes away."""
     shape = input._meta.view.shape
@@ -425,7 +425,7 @@ def diagonal_(input: Tensor, offset, dim1, dim2) -> Tensor:
     return viewed(input, _diagonal_view(input._meta.view, offset, dim1, dim2))
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(2, 3, 4), 1, 0, 2])
 def diagonal(input, offset: int = 0, dim1: int = 0, dim2: int = 1):
     """The diagonal of two dimensions, as a last dimension."""
     rank = len(input._meta.view.shape)
@@ -452,7 +452,7 @@ def unfold_(input: Tensor, dim, size, step) -> Tensor:
     return viewed(input, unfold_view(input._meta.view, dim, size, step))
 
 
-@operator(family="view", namespace=False)
+@operator(family="view", namespace=False, samples=lambda t: [t(3, 7), 1, 3, 2])
 def unfold(input, dimension, size, step):
     """Windows of `size` every `step` along a dimension, as a last dimension."""
     shape = input._meta.view.shape
@@ -474,7 +474,7 @@ def as_strided_(input: Tensor, size, stride, storage_offset) -> Tensor:
     return viewed(input, make_view(size, stride, storage_offset))
 
 
-@operator(family="view")
+@operator(family="view", strided=True, samples=lambda t: [t(3, 4), (2, 3), (1, 2), 1])
 def as_strided(input, size, stride, storage_offset: int | None = None):
     """The storage read with any shape and strides (in elements)."""
     v = input._meta.view
@@ -529,7 +529,7 @@ def _size(x) -> int:
         raise TypeError(f"split(): expected the size of the parts, an int, or a list of sizes; received {type(x).__name__}") from None
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(3, 5), 2, 1])
 def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
     """Consecutive parts along `dim`, of one size (the last may be smaller; also `split_size`) or of the given sizes."""
     if (split_size_or_sections is None) == (split_size is None):
@@ -557,7 +557,7 @@ def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
     return split_(tensor, tuple(lengths), d)
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(3, 5), 2, 1])
 def chunk(input, chunks: int, dim: int = 0):
     """At most `chunks` parts of equal size along `dim` (the last may be smaller)."""
     if chunks <= 0:
@@ -570,7 +570,7 @@ def chunk(input, chunks: int, dim: int = 0):
     return split(input, size, d) if size else split_(input, (0,) * chunks, d)
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(3, 5), 2, 1])
 def tensor_split(input, indices_or_sections=None, dim=0, *, indices=None, sections=None):
     """Parts along `dim`: a number of nearly equal ones (`sections`), or cut at the given positions (`indices`)."""
     given = [x for x in (indices_or_sections, indices, sections) if x is not None]
@@ -601,7 +601,7 @@ def tensor_split(input, indices_or_sections=None, dim=0, *, indices=None, sectio
     return split_(input, tuple(lengths), d)
 
 
-def _stacked_split(name, rank, dim):
+def _stacked_split(name, rank, dim, samples):
     def function(input, indices_or_sections):
         if input.dim() < rank:
             raise RuntimeError(f"torch.{name} requires a tensor with at least {rank} dimension{'s' * (rank > 1)}, but got a tensor with "
@@ -620,19 +620,21 @@ def _stacked_split(name, rank, dim):
         return tensor_split(input, indices_or_sections, d)
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"`tensor_split` along dimension {dim}."
-    return operator(family="view")(function)
+    return operator(family="view", samples=samples)(function)
 
 
-hsplit, vsplit, dsplit = _stacked_split("hsplit", 1, 1), _stacked_split("vsplit", 2, 0), _stacked_split("dsplit", 3, 2)
+hsplit = _stacked_split("hsplit", 1, 1, lambda t: [t(2, 4), [1, 3]])
+vsplit = _stacked_split("vsplit", 2, 0, lambda t: [t(4, 2), 2])
+dsplit = _stacked_split("dsplit", 3, 2, lambda t: [t(2, 3, 4), 2])
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(3, 5), (1, 4), 1])
 def split_with_sizes(input, split_sizes, dim=0):
     """Consecutive parts of the given sizes along `dim`."""
     return split(input, tuple(split_sizes), dim)
 
 
-@operator(family="view", name="slice", namespace=False, method=False)
+@operator(family="view", name="slice", namespace=False, method=False, samples=lambda t: [t(3, 4), 1, 0, 4, 2])
 def slice_along(input, dim=0, start=None, end=None, step=1):
     """Every `step`-th position from `start` up to `end` along `dim`."""
     n = input.shape[normalize_dim("slice", dim, input.dim())]
@@ -640,19 +642,19 @@ def slice_along(input, dim=0, start=None, end=None, step=1):
     return slice_(input, dim % input.dim(), start, end, step)
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(3, 5), 2, 1])
 def unsafe_split(tensor, split_size, dim=0):
     """`split`, whose parts are taken as tensors of their own."""
     return split(tensor, split_size, dim)
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(3, 5), 2, 1])
 def unsafe_chunk(input, chunks, dim=0):
     """`chunk`, whose parts are taken as tensors of their own."""
     return chunk(input, chunks, dim)
 
 
-@operator(family="view", namespace=False)
+@operator(family="view", namespace=False, samples=lambda t: [t(2, 3, 4), 3, 1])
 def sum_to_size(input, *size):
     """The sum over the dimensions along which a tensor of shape `size` would be broadcast to the input's."""
     want = sizes("sum_to_size", size)
@@ -672,7 +674,7 @@ def unbind_(input: Tensor, dim) -> Tensor:
     return tuple(viewed(input, select_view(v, dim, i)) for i in range(v.shape[dim]))
 
 
-@operator(family="view")
+@operator(family="view", samples=lambda t: [t(3, 4), 1])
 def unbind(input, dim: int = 0):
     """All positions along `dim`, as a tuple."""
     return unbind_(input, normalize_dim("unbind", dim, len(input._meta.view.shape)))

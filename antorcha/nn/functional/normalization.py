@@ -76,7 +76,7 @@ def _times(x, weight):
     return x if weight is None else x * weight
 
 
-@operator(autocast=FULL_ON_GPU, method=False)
+@operator(autocast=FULL_ON_GPU, method=False, samples=lambda t: [t(..., 4), (4,), t(4), t(4), 1e-5])
 def native_layer_norm(input: Tensor, normalized_shape, weight: Tensor, bias: Tensor, eps):
     """(layer_norm, mean, 1 / sqrt(variance + eps)). No derivative goes through the moments."""
     out = layer_norm(input, normalized_shape, weight, bias, eps)
@@ -200,7 +200,7 @@ def _batch_norm(input, running_mean, running_var, weight, bias, training, moment
     return _affine((input - mean) * scale, weight, bias).to(dtype), None, scale
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [t(5, 4), t(4), t(4), t.fixed(4), t.fixed(4), False, 0.1, 1e-5])
 def native_batch_norm(input: Tensor, weight: Tensor, bias: Tensor, running_mean, running_var, training, momentum, eps):
     """`nn.functional.batch_norm` with the statistics of the batch, (result, means, 1 / standard deviations); without `training`
     they are empty."""
@@ -208,16 +208,16 @@ def native_batch_norm(input: Tensor, weight: Tensor, bias: Tensor, running_mean,
     kept = weight.dtype if weight is not None else input.dtype
     if mean is None:
         return (out, *(core.full((0,), 0, kept) for _ in range(2)))
-    return out, mean.reshape(-1).to(kept), scale.reshape(-1).to(kept)
+    return out, mean.detach().reshape(-1).to(kept), scale.detach().reshape(-1).to(kept)
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [t(5, 4), t(4), t(4), t.fixed(4), t.fixed(4), 0.1, 1e-5])
 def _batch_norm_with_update(input: Tensor, weight: Tensor, bias: Tensor, running_mean, running_var, momentum, eps):
     """`native_batch_norm` in training, and (empty) memory for its derivative."""
     return *native_batch_norm(input, weight, bias, running_mean, running_var, True, momentum, eps), core.full((0,), 0, dt.uint8)
 
 
-@operator(method=False)
+@operator(method=False, samples=lambda t: [t(5, 4), t(4), t(4), t.fixed(4), t.fixed(4), True, 0.1, 1e-5])
 def _native_batch_norm_legit(input: Tensor, weight: Tensor, bias: Tensor, *options):
     """`native_batch_norm` with its options, or without the running statistics among them."""
     statistics = options if len(options) == 5 else (None, None, *options)
@@ -293,7 +293,7 @@ def _affine(x, weight, bias):
     return x if bias is None else x + _per_channel(bias, x.dim())
 
 
-@operator(method=False, wide="forward")
+@operator(method=False, wide="forward", samples=lambda t: [t(2, 4, 3), t(4), t(4), 2, 4, 3, 2, 1e-5])
 def native_group_norm(input: Tensor, weight: Tensor, bias: Tensor, N, C, HxW, group, eps):
     """(group_norm, mean, 1 / sqrt(variance + eps)) of input (N, C, ...), the moments (N, group)."""
     mean, variance = _moments(_grouped(input, group), (2,))
