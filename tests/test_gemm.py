@@ -11,9 +11,10 @@ from tolerance import agree
 import antorcha as torch
 from antorcha.base import dtype as dt
 from antorcha.explaining import Recorder
+from antorcha.graph import flush
 from antorcha.loops import ir
 from antorcha.loops.ir import Contraction, Program
-from antorcha.runtime import cpu, pool
+from antorcha.runtime import cpu, jit, pool
 from antorcha.targets import blocking, gemm, kernel, microkernel
 
 
@@ -330,3 +331,13 @@ def test_products_take_denormals_for_zero_and_leave_others_alone():
     assert (tiny @ torch.ones(48, 80)).count_nonzero().item() == 0
     assert (tiny + tiny).tolist()[0][0] == pytest.approx(2e-41, rel=1e-3)
     assert np.float32(1e-41) * np.float32(2) != 0
+
+
+def test_the_loops_that_products_share_are_compiled_beside_their_kernels(monkeypatch):
+    prepared = []
+    monkeypatch.setattr(jit, "prepare", lambda modules: prepared.extend(key for key, _ in modules))
+    monkeypatch.setattr(kernel, "_kernels", {})
+    flush.clear()
+    (torch.ones(30, 40) @ torch.ones(40, 50)).tolist()
+    assert sum(key.startswith("microkernel") for key in prepared) == 1
+    assert set(prepared) <= set(jit._libraries)     # what was compiled is what is loaded

@@ -74,6 +74,14 @@ class ContractionKernel(Kernel):
         if not is_matvec(self.contraction):
             self.key = f"{text}{shape_of(self.contraction)}"
 
+    def modules(self) -> list[tuple]:
+        shared = []
+        if not is_matvec(self.contraction):
+            shared = [_loops(shape_of(self.contraction))]
+            if has_windows(self.contraction) is not None:
+                shared.append(_window_loops(shape_of(self.contraction)))
+        return [*shared, *super().modules()]
+
     def load(self) -> None:
         library = jit.load_module(self.key, self.ir)
         if "multiply" in library:
@@ -113,18 +121,26 @@ class ContractionKernel(Kernel):
         return scratch(self.contraction, words)
 
 
+def _loops(s: Shape) -> tuple:
+    return f"microkernel {s}", lambda: multiply.module(s)
+
+
+def _window_loops(s: Shape) -> tuple:
+    return f"windows {s}", lambda: windows.module(s)
+
+
 @functools.cache
 def _multiply(s: Shape) -> int:
     """Address of the loops shared by all products of a shape."""
     if s.instruction == microkernel.TILES:
         cpu.use_tiles()
-    return jit.load_module(f"microkernel {s}", lambda: multiply.module(s))["multiply"]
+    return jit.load_module(*_loops(s))["multiply"]
 
 
 @functools.cache
 def _multiply_windows(s: Shape) -> int:
     """The same for those that have windows."""
-    return jit.load_module(f"windows {s}", lambda: windows.module(s))["multiply_windows"]
+    return jit.load_module(*_window_loops(s))["multiply_windows"]
 
 
 def emit(program: Program, c: Contraction) -> str:

@@ -66,6 +66,10 @@ class Kernel:
     def load(self) -> None:
         self.address = jit.load(self.key, self.ir)
 
+    def modules(self) -> list[tuple]:
+        """(key, what makes its IR) of each module that it is loaded from, the longest first."""
+        return [(self.key, self.ir)]
+
     def ir(self) -> str:
         return emit(self.program)
 
@@ -120,7 +124,7 @@ def build_all(programs: list[ir.Program]) -> list[Kernel]:
     unbuilt = {id(program): program for program in programs if program.kernel is None}
     texts = {key: program.text() for key, program in unbuilt.items()}
     new = {text: _kernel(unbuilt[key], text) for key, text in texts.items() if text not in _kernels}
-    jit.prepare([(kernel.key, kernel.ir) for kernel in new.values()])
+    jit.prepare(dict([module for kernel in new.values() for module in kernel.modules()]).items())
     for text, kernel in new.items():
         kernel.load()
         _kernels[text] = kernel
