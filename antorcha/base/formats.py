@@ -30,7 +30,7 @@ class Size(tuple):
 
     def __getitem__(self, key):
         got = super().__getitem__(key)
-        return Size(got) if isinstance(key, slice) else got
+        return tuple.__new__(Size, got) if isinstance(key, slice) else got
 
     def __add__(self, other):
         return Size(tuple(self) + tuple(other))
@@ -68,8 +68,8 @@ class qscheme(layout):
     """How a quantized tensor's integers are mapped to numbers."""
 
 
-strided, sparse_coo, sparse_csr, sparse_csc, sparse_bsr, sparse_bsc = (
-    layout(n) for n in ("strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc"))
+strided, jagged, sparse_coo, sparse_csr, sparse_csc, sparse_bsr, sparse_bsc = (
+    layout(n) for n in ("strided", "jagged", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc"))
 contiguous_format, preserve_format, channels_last, channels_last_3d = (
     memory_format(n) for n in ("contiguous_format", "preserve_format", "channels_last", "channels_last_3d"))
 per_tensor_affine, per_channel_affine, per_tensor_symmetric, per_channel_symmetric, per_channel_affine_float_qparams = (
