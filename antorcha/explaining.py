@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+SLOWEST = 10    # kernels that the summary lists
+NAMED = 6       # operators of a kernel that it names
+
 
 @dataclass
 class Run:
@@ -65,11 +68,26 @@ class Recorder(Observer):
         parts = []
         for number, run in enumerate(self.runs.values(), 1):
             parts += _describe(f"{number}", run, code, shown)
-        total = sum(sum(run.times) for run in self.runs.values())
-        kernels = sum(len(run.times) for run in self.runs.values())
-        parts.append(f"{len(self.runs)} recordings, {kernels} kernels ({len(shown)} distinct loop programs), "
-                     f"{total / 1e6:.3f} ms in kernels")
-        return "\n".join(parts)
+        return "\n".join([*parts, *self._summary(len(shown))])
+
+    def _summary(self, programs: int) -> list[str]:
+        """Where the time went, and of what there was how much."""
+        found = [(time, f"{number}.{k}", kernel, run.count) for number, run in enumerate(self.runs.values(), 1)
+                 for k, (kernel, time) in enumerate(zip(run.plan.kernels(), run.times), 1)]
+        total = sum([time for time, *_ in found])
+        slowest = sorted(found, key=lambda entry: -entry[0])[:SLOWEST]
+        lines = [f"=== the slowest of {_counted(len(found), 'kernel')}", ""]
+        for time, label, kernel, times in slowest:
+            names = [name for _, name, *_ in kernel["nodes"] if name != "output"]
+            operators = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+            lines.append(f"{label:>8} {time / 1e6:10.3f} ms {100 * time / max(total, 1):4.0f} %  {kernel['kind']}: {operators}"
+                         + (f", run {times} times" if times > 1 else ""))
+        return [*lines, "", f"{_counted(len(self.runs), 'recording')}, {_counted(len(found), 'kernel')} "
+                            f"({_counted(programs, 'distinct loop program')}), {total / 1e6:.3f} ms in kernels"]
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _describe(number: str, run: Run, code: bool, shown: dict[str, str]) -> list[str]:
@@ -78,14 +96,15 @@ def _describe(number: str, run: Run, code: bool, shown: dict[str, str]) -> list[
     for k, (kernel, total) in enumerate(zip(run.plan.kernels(), run.times), 1):
         label = f"{number}.{k}"
         operators = ", ".join(f"%{index} {name}" + (" (stored)" if stored else "") for index, name, _, _, stored in kernel["nodes"])
-        lines.append(f"--- kernel {label}: {kernel['kind']}, {kernel['tiles']} tiles, {total / run.count / 1e3:.1f} us: {operators}")
+        lines.append(f"--- kernel {label}: {kernel['kind']}, {_counted(kernel['tiles'], 'tile')}, {total / run.count / 1e3:.1f} us: "
+                     f"{operators}")
         lines.append(f"    cut here: {kernel['reason'] or 'it begins the recording, or shares no loop with an earlier kernel'}")
         program = kernel["program"]
         if program is None:
             continue
         text = program.text()
         if text in shown:
-            lines.append(f"    the loop program of kernel {shown[text]}")
+            lines += [f"    the loop program of kernel {shown[text]}", ""]
         else:
             shown[text] = label
             lines += ["", *("    " + line for line in text.splitlines()), ""]
@@ -104,5 +123,6 @@ def explain(tensor: Any, code: bool = False) -> None:
     recorder = Recorder()
     with recorder:
         tape.nodes[:0] = pending
+        pending.clear()     # references are counted
         tape.flush()
     print(recorder.report(code))

@@ -12,8 +12,10 @@ def test_explain_shows_graph_kernels_program_and_time(capsys):
     x = (torch.ones(50, 20) + 1).relu().sum(1)
     explain(x)
     text = capsys.readouterr().out
-    for expected in ("recording 1", "add", "relu", "sum", "kernel 1.1", "tiles", "cut here", "store $", "ms in kernels"):
+    for expected in ("recording 1", "add", "relu", "sum", "kernel 1.1", " tiles, ", "the slowest of 1 kernel\n", "cut here", "store $",
+                     "ms in kernels"):
         assert expected in text, expected
+    assert text.count("(kept)") == text.count("(stored)") == text.count("store $") == 1      # the sum alone
     assert x.tolist() == [40.0] * 50
     explain(x)
     assert "in memory already" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from .joining import stack
 from .recall import Onlooker
 from .record import Record, core, meta
 
-RECURRENCE = Record("recurrence_steps", "recurrence")
+RECURRENCE = Record("recurrence", "recurrence")
 WORK = 1 << 26      # multiplications of one step from on which threads had better share it: it is then recorded by itself
 KEPT = 1024         # kinds of steps
 _steps: dict[tuple, Steps] = {}
