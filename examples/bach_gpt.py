@@ -156,7 +156,7 @@ def train(model: GPT, corpus: Corpus, options: argparse.Namespace) -> dict:
           f"{size * options.context:,} tokens a step")
 
     model.train()
-    bar = tqdm(total=1.0, bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}", dynamic_ncols=True)
+    bar = tqdm(total=1.0, bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}", dynamic_ncols=True)
     while progress.now() < 1 and waited < options.patience:
         epoch += 1
         rows = blocks(corpus, chosen, options.context, np.random.default_rng(options.seed + epoch)).to(options.device)
