@@ -482,3 +482,32 @@ def test_second_derivatives_through_hooks_on_what_is_kept():
     (g,) = torch.autograd.grad(y, p, create_graph=True)
     (second,) = torch.autograd.grad(g.sum(), p)
     assert g.tolist() == [12.0, 27.0] and second.tolist() == [12.0, 18.0]
+
+
+def test_views_in_place_belong_to_the_history():
+    """`t_` and its like turn what was computed, and its derivative with it; views from before see later writes."""
+    g = torch.arange(6.0)
+
+    def derivative(change):
+        x = torch.rand(2, 3, requires_grad=True)
+        y = x * 1
+        change(y)
+        (y * g.reshape(y.shape)).sum().backward()
+        return x.grad
+    turned = g.reshape(3, 2).T
+    assert torch.equal(derivative(lambda y: y.t_()), turned) and torch.equal(derivative(lambda y: y.transpose_(0, 1).mul_(2)), 2 * turned)
+    assert torch.equal(derivative(lambda y: y.unsqueeze_(0).squeeze_(0)), g.reshape(2, 3))
+    x = torch.rand(2, 3, requires_grad=True)
+    y = x * 1
+    flat = y.view(6)
+    y.t_()
+    flat.mul_(2)
+    (y * g.reshape(3, 2)).sum().backward()
+    assert torch.equal(x.grad, 2 * turned) and not y.is_contiguous()
+    with pytest.raises(RuntimeError, match="leaf Variable that requires grad"):
+        x.t_()
+    with torch.no_grad():
+        assert x.t_().shape == (3, 2)
+    with pytest.raises(RuntimeError, match="cannot resize variables that require grad"):
+        x.resize_(6)
+    assert y.grad_fn is not None and (x * 1).grad_fn.next_functions[0][0].name() == "torch::autograd::AccumulateGrad"

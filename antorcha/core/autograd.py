@@ -375,6 +375,9 @@ class AccumulateGrad(SpecialNode):
     def __init__(self, variable):
         self.variable, self.edges, self.outputs, self.extras = variable, (variable,), variable._meta.alone, None
 
+    def name(self) -> str:
+        return "torch::autograd::AccumulateGrad"
+
     def backward(self, grads):
         return grads
 

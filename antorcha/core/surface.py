@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..base import dtype as dt
+from ..base.grad_mode import mode
 from ..ops import (  # noqa: F401 (they declare operators)
     activation,
     arrange,
@@ -30,7 +31,7 @@ from ..ops import (  # noqa: F401 (they declare operators)
 from ..ops import pointwise as pw
 from . import float8, indexing, methods  # noqa: F401 (float8 declares operators)
 from .tensor import Tensor
-from .writing import inplace
+from .writing import check_inplace, inplace
 
 ALIASES = {
     "absolute": "abs", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "arctan2": "atan2", "arccosh": "acosh", "arcsinh": "asinh",
@@ -212,7 +213,13 @@ def _install_views_inplace() -> None:
         call = getattr(Tensor, name)
 
         def method(self, *args, **kwargs):
-            self._meta = call(self.detach(), *args, **kwargs)._meta
+            tracked = self._rg and mode.grad
+            if tracked:
+                check_inplace(self)
+            result = call(self if tracked else self.detach(), *args, **kwargs)
+            self._meta = result._meta
+            if tracked:
+                self._grad_fn, self._nr = result._grad_fn, result._nr
             return self
         method.__name__ = method.__qualname__ = name + "_"
         method.__doc__ = f"`{name}`, of this tensor itself."

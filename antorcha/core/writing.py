@@ -49,7 +49,7 @@ def inplace(t: Tensor, function, args, kwargs=None, name: str = "in-place", apar
     if not (tracked and mode.grad):
         write(t, function(t, *args, **kwargs))
         return t
-    _check_inplace(t)
+    check_inplace(t)
     old = tensor_on(t.storage.copy(), t._meta)
     old._rg, old._grad_fn, old._nr = t._rg, t._grad_fn, t._nr
     result = function(old, *args, **kwargs)
@@ -62,7 +62,7 @@ def _inplace_replacing(t: Tensor, function, src) -> Tensor:
     """Like `inplace` for operations that read nothing of the old value."""
     tracked = mode.grad and (t._rg or (src is not None and src._rg))
     if tracked:
-        _check_inplace(t)
+        check_inplace(t)
     result = function(None)
     write(t, result)
     if tracked:
@@ -70,7 +70,8 @@ def _inplace_replacing(t: Tensor, function, src) -> Tensor:
     return t
 
 
-def _check_inplace(t: Tensor) -> None:
+def check_inplace(t: Tensor) -> None:
+    """RuntimeError for a leaf that requires grad, or a view of one, which must not be changed where derivatives are recorded."""
     if t._rg and t._grad_fn is None:
         raise RuntimeError(
             "a leaf Variable that requires grad is being used in an in-place operation. Do it inside torch.no_grad(), or use "
@@ -285,6 +286,8 @@ def zero_(self):
 
 def resize_(self, *shape, memory_format=None):
     """Give this tensor another shape on the same storage, which grows if need be; what is new is not initialised."""
+    if self._rg:
+        raise RuntimeError("resize_: cannot resize variables that require grad. Resize what it shares memory with: x.detach().resize_(...)")
     shape = view_ops.sizes("resize_", shape)
     want = of_format("resize_", shape, memory_format or contiguous_format)
     have = self.storage.numel
