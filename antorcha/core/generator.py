@@ -134,7 +134,9 @@ class Generator:
         pairs = (n - len(kept) + 1) // 2
         angle, u = self.uniform(2 * pairs, np.float64).reshape(pairs, 2).T
         radius, angle = np.sqrt(-2.0 * np.log1p(-u)), 2.0 * math.pi * angle
-        x = np.concatenate([kept, np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).reshape(-1)])
+        x = np.empty(len(kept) + 2 * pairs)
+        x[:len(kept)] = kept
+        x[len(kept)::2], x[len(kept) + 1::2] = radius * np.cos(angle), radius * np.sin(angle)
         if n:
             self._next_normal = float(x[n]) if x.size > n else None
         return x[:n] * std + mean

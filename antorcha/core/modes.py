@@ -55,27 +55,29 @@ class _Decorator:
 class no_grad(_Decorator):
     """Operations inside record no derivative."""
 
+    wanted = False
+
     def __new__(cls, function=None):
         self = super().__new__(cls)
+        self._before = []
         return self if function is None else self(function)
 
-    def __init__(self, function=None):
-        self._before = []
-
     def __enter__(self):
-        self._before.append(mode.grad)
-        mode.grad = False
+        before = mode.grad
+        self._before.append(before)
+        if before is not self.wanted:
+            mode.grad = self.wanted
 
     def __exit__(self, *exc):
-        mode.grad = self._before.pop()
+        before = self._before.pop()
+        if mode.grad is not before:
+            mode.grad = before
 
 
 class enable_grad(no_grad):
     """Operations inside record their derivative, also within `no_grad`."""
 
-    def __enter__(self):
-        self._before.append(mode.grad)
-        mode.grad = True
+    wanted = True
 
 
 class set_grad_enabled(_Decorator):

@@ -270,8 +270,9 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
     if input.dim() and input.shape[-1] > 2 ** 24:
         raise RuntimeError("number of categories cannot exceed 2^24")
     weights = np.array(core.host(input.detach()), np.float64, ndmin=2)
-    totals = weights.sum(1)
-    if not (weights.min(initial=np.inf) >= 0 and totals.min(initial=np.inf) > 0 and totals.max(initial=0.0) < np.inf):
+    totals = np.add.reduce(weights, 1)      # what the methods of arrays come to: they take twice as long
+    if not (np.minimum.reduce(weights, None, initial=np.inf) >= 0 and np.minimum.reduce(totals, initial=np.inf) > 0
+            and np.maximum.reduce(totals, initial=0.0) < np.inf):
         _check_weights(weights, totals)
     if num_samples <= 0:
         raise RuntimeError("cannot sample n_sample <= 0 samples")

@@ -16,11 +16,13 @@ from ..base import config
 from ..base.grad_mode import mode
 from ..base.symbol import Symbol
 from ..graph import tape
+from ..graph.block import taker
 from ..graph.node import Node
 from ..ops.derivative import written
 from ..ops.recall import MOST, Memory, Onlooker, spelling, spelling_space
 from ..ops.rewriting import Text, Untold
 
+_options: dict = {}     # names in a group -> what takes the options from it
 _known: dict = {}       # a rule and the options of a group -> Steps
 CHANGING = {"params", "param_names", "lr", "initial_lr"}      # of a group; the rest says by its value what a rule does
 
@@ -122,8 +124,12 @@ def known_steps(optimizer, group: dict) -> Steps | None:
     if type(group.get("lr")) is not float or rule.__module__.rpartition(".")[0] != __package__ or mode.grad or mode.autocast is not None \
             or config.eager or tape.state.urgent or tape.state.watch is not None:
         return None
-    options = [v for name, v in group.items() if name not in CHANGING]
-    key = (rule, *group, *map(type, options), *options)
+    names = tuple(group)
+    take = _options.get(names)
+    if take is None:
+        take = _options[names] = taker([name for name in names if name not in CHANGING])
+    options = take(group)
+    key = (rule, names, tuple(map(type, options)), options)
     try:
         found = _known.get(key)
     except TypeError:       # an option that is a tensor, or a list
