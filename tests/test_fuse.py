@@ -400,3 +400,25 @@ def test_what_waits_for_a_value_that_is_computed_twice_waits_for_the_second_time
     del e, s
     for y in (first, last):
         y.check()
+
+
+@pytest.mark.parametrize("batch, length, heads, width", [(3, 7, 2, 5), (1, 6, 4, 3), (2, 1, 3, 4), (16, 24, 8, 32)])
+def test_heads_are_put_side_by_side_again_without_copies(batch, length, heads, width):
+    """The gradient of what was split and transposed is written from where the parts' gradients lie."""
+    from antorcha.explaining import Recorder
+
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((batch, length, 3 * heads * width), "f4")
+    factors = rng.standard_normal((3, batch, heads, length, width), "f4")
+    x = torch.from_numpy(data.copy()).requires_grad_()
+    parts = [p.view(batch, length, heads, width).transpose(1, 2) for p in (x * 1).split(heads * width, 2)]
+    values = [torch.from_numpy(f).exp() for f in factors]
+    for v in values:
+        v.tolist()
+    with Recorder() as recorder:
+        sum((p * v).sum() for p, v in zip(parts, values)).backward()
+        found = x.grad.numpy()
+    kernels = [{name for _, name, *_ in kernel["nodes"]} for run in recorder.runs.values() for kernel in run.plan.kernels()]
+    assert sum("scatter" in k for k in kernels) == 3 and not any("clone" in k for k in kernels)
+    want = np.exp(factors).transpose(1, 3, 0, 2, 4).reshape(data.shape)
+    np.testing.assert_allclose(found, want, rtol=1e-5)

@@ -300,13 +300,30 @@ class Fusion(Placing):
             self._base(base)
         reads = []
         if region.numel:
-            domain = index.domain_of(region.shape)
+            n = self._cut_like_updates(i, n)
+            domain = index.domain_of(n.static.region.shape)
             for s, v in list(zip(n.inputs, n.views))[1:]:
                 if isinstance(s, Node):
                     reads.append((s, index.squeeze(v)))
         else:
             domain = (0,)
         self._rooted("scatter", i, n, domain, tuple(reads), None)
+
+    def _cut_like_updates(self, i: int, n: Node) -> Node:
+        """A scatter with the dimensions of its region cut as those of what is written are, which can then be read there rather than stored:
+        heads of attention, put side by side again."""
+        s, v = n.inputs[1], n.views[1]
+        if not isinstance(s, Node) or s.buffer is not None or self.place[s.index] is not None or s.numel != v.numel or not v.dense:
+            return n
+        region = index.squeeze(n.static.region)
+        domain = index.refine(region.shape, index.domain_of(s.shape))
+        if domain is None or domain == region.shape:
+            return n
+        views = (n.views[0], *(v and index.split(index.squeeze(v), domain) for v in n.views[1:]))
+        cut = Node.of(n.op, n.inputs, views, n.static._replace(region=index.split(region, domain)), n.shape, n.numel, n.dtype)
+        cut.index, cut.where = i, n.where
+        self.nodes[i] = cut
+        return cut
 
     def _base(self, base: Node) -> None:
         """The old value of a scatter: computed while it is copied if it is a constant, otherwise from memory."""
