@@ -414,3 +414,13 @@ def test_one_tensor_joined_is_a_copy(join):
 def test_one_tensor_joined_takes_the_dtype_of_all():
     x = torch.cat([torch.arange(3), torch.empty(0)])
     assert x.dtype is torch.float32 and x.tolist() == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("data, dtype", [
+    ([np.uint8(1), np.uint8(2)], "uint8"), ([np.float32(1), 2.0], "float32"), ([2.0, np.float64(1)], "float64"),
+    ([1, np.float64(2.5)], "float64"),
+    ([np.float32(1), np.int64(2)], "float32"), ([np.int32(1), 2], "int64"), ([[np.float16(1)], [np.float16(2)]], "float16"),
+    ([np.complex64(1j), 1.0], "complex64"), ([np.bool_(True), np.bool_(False)], "bool")])
+def test_numbers_of_numpys_in_lists_count_by_their_dtypes(data, dtype):
+    x = torch.tensor(data)
+    assert x.dtype is getattr(torch, dtype) and x.tolist() == np.array(data).tolist()

@@ -73,6 +73,9 @@ CASES = {
                                  ("different from None at position 2", "Return None")),
     "the derivative by what was not used": (lambda: torch.autograd.grad(X.sum(), [X, torch.ones(2, requires_grad=True)]), RuntimeError,
                                             ("The differentiated Tensor at index 1", "allow_unused=True")),
+    "numbers among words": (lambda: torch.tensor([np.float32(1), "a"]), ValueError, ("'a'",)),
+    "a row of another length": (lambda: torch.zeros(2, 3).__setitem__(0, torch.ones(2)), RuntimeError,
+                                ("The expanded size of the tensor (3) must match the existing size (2) at non-singleton dimension 0",)),
     "a write to a view of a parameter": (lambda: nn.Linear(2, 2).weight[0].fill_(1), RuntimeError, ("leaf", "torch.no_grad()")),
 }
 

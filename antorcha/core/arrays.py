@@ -94,6 +94,10 @@ def _array_of(data, dtype) -> np.ndarray:
         kind = type(data).__name__
         raise TypeError(f"new(): invalid data type '{kind}'") if isinstance(data, str) else RuntimeError(f"Could not infer dtype of {kind}")
     array = np.array(data) if array is None else array
+    kinds = _kinds(data) if isinstance(data, (list, tuple)) else ()
+    if any([issubclass(kind, np.generic) for kind in kinds]):
+        found = functools.reduce(dt.promote, map(_dtype_of, kinds))
+        return array.astype(found.numpy)
     if array.dtype.kind == "u" and dtype is not dt.uint64 and not hasattr(data, "__array__"):
         array = array.astype(object)        # NumPy's dtype for integers beyond int64
     if array.dtype.kind in "OUSV":
@@ -102,8 +106,6 @@ def _array_of(data, dtype) -> np.ndarray:
         array = _large_numbers(np.array(data, dtype=object), dtype)
     if array.size == 0 and not isinstance(data, np.generic) and not hasattr(data, "dtype"):
         return array.astype(dt.default().numpy)
-    if isinstance(data, (list, tuple)) and data and isinstance(data[0], np.generic):
-        return array
     if dtype is not None and array.dtype.kind in "fc":
         return array        # rounded once, to the dtype that is wanted
     if array.dtype.kind == "f" and not isinstance(data, np.generic):
@@ -111,6 +113,22 @@ def _array_of(data, dtype) -> np.ndarray:
     if array.dtype.kind == "c" and not isinstance(data, np.generic):
         return array.astype(dt.default().to_complex().numpy)
     return array
+
+
+def _kinds(data) -> set[type]:
+    """The types of what is in a sequence, and in the sequences in it; none where one of them is no number."""
+    found: set[type] = set()
+    for x in data:
+        found |= _kinds(x) if isinstance(x, (list, tuple)) else {type(x)}
+    return found if all([issubclass(kind, (int, float, complex, np.number, np.bool_)) for kind in found]) else set()
+
+
+def _dtype_of(kind: type) -> dt.dtype:
+    """What a number counts for beside others in a sequence: one of NumPy's has a dtype of its own."""
+    if issubclass(kind, np.generic):
+        return dt.of(np.dtype(kind))
+    return dt.bool_ if kind is bool else dt.int64 if issubclass(kind, int) else \
+        dt.default() if issubclass(kind, float) else dt.default().to_complex()
 
 
 def _large_numbers(entries: np.ndarray, dtype) -> np.ndarray:
@@ -121,7 +139,7 @@ def _large_numbers(entries: np.ndarray, dtype) -> np.ndarray:
         if isinstance(x, str):
             raise ValueError(f"tensor(): expected numbers; received {type(x).__name__} {x!r} (too many dimensions 'str'). "
                              "Give each word a number first.")
-        if not isinstance(x, (int, float, complex)):
+        if not isinstance(x, (int, float, complex, np.number)):
             raise RuntimeError(f"tensor(): expected numbers; received {type(x).__name__}. Could not infer dtype of {type(x).__name__}")
     if all([isinstance(x, int) for x in values]) and (dtype is None or not dtype.continuous):
         raise ValueError(f"tensor(): expected integers from {-2**63} to {2**63 - 1}; received {max(values, key=abs)}. "

@@ -276,7 +276,8 @@ def _fit(value, shape):
 
 def _write(target, value) -> None:
     if isinstance(value, core.Tensor):
-        target.copy_(_fit(value, target._meta.view.shape))
+        shape = target._meta.view.shape
+        target.copy_(value.expand(shape) if value.dim() <= len(shape) else _fit(value, shape))
     else:
         target.fill_(value)
 

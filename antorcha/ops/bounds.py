@@ -116,7 +116,7 @@ def require_places(what: str, index, size: int, error=IndexError) -> None:
 
 
 def _misplaced(what: str, size: int, error, found: int) -> Exception:
-    return error(message(what, f"an index in [{-size}, {size}) for a dimension of size {size}", f"{found} (index out of range)"))
+    return error(message(what, f"an index in [{-size}, {size}) for a dimension of size {size}", f"{found} (index out of range in self)"))
 
 
 def require(node: Node, wanted: Range) -> bool:
