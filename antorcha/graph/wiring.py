@@ -52,7 +52,7 @@ def known(nodes: list, made: list[Node]) -> tuple | None:
     inputs = list(chain.from_iterable(map(_inputs_of, nodes)))
     for w in several:
         leaves = w.leaves(inputs)
-        if w.read([*made, *leaves]) == w.nodes(inputs) and len({*leaves}) == len(leaves):
+        if w.read([*made, *leaves]) == w.nodes(inputs) and (len(leaves) < 2 or len({*leaves}) == len(leaves)):
             buffers = list(map(_buffer_of, leaves))
             if None not in buffers:
                 return w.forms, w.sources, list(leaves), buffers, w.numbers(inputs)

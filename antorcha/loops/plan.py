@@ -461,17 +461,17 @@ class Plan:
         """Addresses and numbers into the arguments. A loop's are mostly there already."""
         bound, told = self.bound, self.told
         self.bound = self.told = None       # should an interrupt come
-        moved = list(compress(range(len(addresses)), map(ne, addresses, bound))) if type(bound) is list else None
-        if moved is None or len(moved) > POINTERS:
-            table = np.array(addresses, np.int64)
-            self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
-        elif moved:
-            words, places = self.word, self._pointers()
-            for k in moved:
-                for at, offset in places[k]:
-                    words[at] = addresses[k] + offset
-        new = range(len(numbers)) if told is None else compress(range(len(numbers)), map(is_not, numbers, told))    # 0.0 == -0.0
-        for k in new:
+        if bound != addresses:
+            moved = list(compress(range(len(addresses)), map(ne, addresses, bound))) if type(bound) is list else None
+            if moved is None or len(moved) > POINTERS:
+                table = np.array(addresses, np.int64)
+                self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
+            else:
+                words, places = self.word, self._pointers()
+                for k in moved:
+                    for at, offset in places[k]:
+                        words[at] = addresses[k] + offset
+        for k in range(len(numbers)) if told is None else compress(range(len(numbers)), map(is_not, numbers, told)):    # 0.0 == -0.0
             for at, kind in self.numbers[k]:
                 if kind == "f":
                     self.float_word[at] = numbers[k]
