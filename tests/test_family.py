@@ -292,6 +292,28 @@ def test_sizes_that_happen_to_be_equal(program, sizes):
     as_eager(both, program, sizes, found)
 
 
+def test_lengths_that_divide_what_they_meet_need_no_plan_of_their_own(monkeypatch):
+    """Whether 24 rows of 16 are laid out like others of 8, say, is an accident of the numbers."""
+    monkeypatch.setattr(flush, "_plan", PLAN)
+    monkeypatch.setattr(family, "Trace", Trace)
+    flush.clear()
+    model = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+    initial = {name: value.clone() for name, value in model.state_dict().items()}
+    sizes = [(8, length, 16) for length in (33, 35, 37, 48, 40, 64, 36, 56, 50, 47)]
+
+    def loss(model, *size):
+        return model(numbers(*size)).square().mean()
+
+    before = dict(flush.counters)
+    found = losses(model, loss, sizes)
+    made, resized = (flush.counters[name] - before[name] for name in ("made", "resized"))
+    assert made >= 10 and made - resized <= 8, (made, resized)
+    model.load_state_dict(initial)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "eager", True)
+        agree(losses(model, loss, sizes), found)
+
+
 @pytest.mark.skipif(config.target == "interp", reason="nothing is cast for the interpreter")
 def test_plans_with_steps_of_numpy_are_cast(monkeypatch):
     """Experts that get some rows each, sometimes equally many."""
@@ -334,3 +356,5 @@ def test_traces_tell_what_happens_to_be_equal():
     assert resized(3, 4, 6) == (7,) and resized(3, 3, 6) == (6,) and resized(3, 4, 7) is None
     with pytest.raises(Coincidence):
         assert a * 2 == b + 11
+    with pytest.raises(Coincidence):
+        assert a == 12

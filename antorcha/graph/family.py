@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..base import config
+from ..loops import size as size_module
 from ..loops import template
 from ..loops import view as views
 from ..loops.chain import ChainProgram
@@ -29,9 +30,10 @@ from .group import size
 from .mould import Mould
 from .node import Form, Node, form, leaf_form
 
+TRACED = 2          # samples of which a plan is traced at most, where sizes happen to be equal
 SEEN = 3            # members met before plans are traced, which takes twice as long as making one
 TRIES = 6           # variants made for nothing before every fourth recording alone is tried; each plan that comes of one earns a try
-VARIANTS = 12       # kept of a family
+VARIANTS = 32       # kept of a family
 FAMILIES = 64       # kept
 
 
@@ -92,19 +94,29 @@ def resized(f: Form, numbers) -> Form:
 
 
 class _Private:
-    """A table that the thread which makes it has to itself; the others go on using the one it stands for."""
+    """A table that the thread which makes it has to itself while there are sizes; the others go on using the one it stands for."""
 
     def __init__(self, shared: dict):
         self.shared, self.own, self.thread = shared, {}, get_ident()
 
     def _table(self) -> dict:
-        return self.own if get_ident() == self.thread else self.shared
+        return self.own if size_module.tracing is not None and get_ident() == self.thread else self.shared
 
     def get(self, key, default=None):
-        return self._table().get(key, default)
+        table = self._table()
+        size_module.apart = True
+        try:
+            return table.get(key, default)
+        finally:
+            size_module.apart = False
 
     def __setitem__(self, key, value) -> None:
-        self._table()[key] = value
+        table = self._table()
+        size_module.apart = True
+        try:
+            table[key] = value
+        finally:
+            size_module.apart = False
 
     def __len__(self) -> int:
         return len(self._table())
@@ -114,15 +126,17 @@ class _Private:
 
 
 @contextmanager
-def _private_tables():
+def _private_tables(trace: Trace):
     """Index maps, forms and templates made meanwhile are of `Size`s, and nobody else's."""
     tables = (views, "_views"), (node_module, "_forms"), (template, "_templates")
     before = [getattr(module, name) for module, name in tables]
     try:
         for (module, name), table in zip(tables, before):
             setattr(module, name, _Private(table))
+        size_module.tracing = trace
         yield
     finally:
+        size_module.tracing = None
         for (module, name), table in zip(tables, before):
             setattr(module, name, table)
 
@@ -153,9 +167,14 @@ class Family:
         self.missed += 1
         if len(self.samples) < SEEN or self.traced >= TRIES + self.served and self.missed % 4:
             return None
-        try:
-            variant = Variant(np.stack(self.samples), nodes, leaves, make)
-        except Coincidence:
+        variant = None
+        for now in range(-1, -TRACED - 1, -1):      # sizes that happen to be equal here need not have been in one before
+            try:
+                variant = Variant(np.stack(self.samples), now, nodes, leaves, make)
+                break
+            except Coincidence:
+                continue
+        if variant is None:
             return None
         self.traced += 1
         self.variants = [variant, *self.variants[:VARIANTS - 1]]
@@ -183,9 +202,10 @@ def clear() -> None:
 
 
 class Variant:
-    """The plan of the last of some samples, as a function of the sizes."""
+    """The plan of the sample numbered `now`, as a function of the sizes."""
 
-    def __init__(self, samples: np.ndarray, nodes: list[Node], leaves: list[Node], make):
+    def __init__(self, samples: np.ndarray, now: int, nodes: list[Node], leaves: list[Node], make):
+        samples = np.concatenate([np.delete(samples, now, 0), samples[[now]]])
         varies = (samples != samples[-1]).any(0)
         self.fixed_at, self.varying_at = np.flatnonzero(~varies), np.flatnonzero(varies)
         self.fixed = samples[-1, self.fixed_at]
@@ -196,7 +216,7 @@ class Variant:
         numbers = np.array(samples[-1].tolist(), object)
         for k, at in zip(self.which.tolist(), self.varying_at.tolist()):
             numbers[at] = trace.sizes[k]
-        with _private_tables():
+        with _private_tables(trace):
             self._keep(make(*_copied(nodes, leaves, iter(numbers.tolist()))), trace)
 
     def numbers(self, sizes: np.ndarray) -> tuple | None:

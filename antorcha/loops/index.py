@@ -8,6 +8,7 @@ walking the domain never carries from one dimension of P into another, unless `w
 
 from __future__ import annotations
 
+from .size import likely
 from .view import View, dense, ordered, row_major, same, view
 
 
@@ -114,6 +115,7 @@ def _split(v: View, domain: tuple) -> View | None:
     return view(domain, tuple(reversed(strides)), v.offset) if position == 0 else None
 
 
+@likely(lambda shapes, of: [tuple(map(of, shape)) for shape in shapes])
 def refine(a: tuple, b: tuple) -> tuple | None:
     """The coarsest domain that refines both (of equal size), or None: (6, 4) and (3, 8) give (3, 2, 4)."""
     if a == b:
@@ -153,6 +155,7 @@ def bijective(v: View, numel: int) -> bool:
     return found
 
 
+@likely(lambda views, of: [view(tuple(map(of, v.shape)), tuple(map(of, v.strides)), of(v.offset)) for v in views])
 def inverse(v: View, w: View) -> View | None:
     """x over v's shape with compose(x, w) = v: where the node that reads `w` stands when its input is read at `v`.
 

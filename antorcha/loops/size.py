@@ -7,13 +7,14 @@ what making the plan for them would have computed, or finds the first comparison
 Nothing can be decided unnoticed: a Size is no int, so whatever needs one (a range, an index, a constant of a program) asks for
 `__index__` or `__int__`, which notes that the value must be the same.
 
-But for one thing: that two sizes are not equal. What is made for unequal ones is right where they happen to be equal, too, so it is not
+But for two things. That two sizes are not equal: what is made for unequal ones is right where they happen to be equal, too, so it is not
 noted. Whether they only happen to be equal is told by the values that they had before: then nothing is traced (`Coincidence`), since
-what is made for equal sizes is right for those alone.
+what is made for equal sizes is right for those alone. And that a function of `likely` finds nothing, as it would for almost all sizes.
 """
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 
@@ -24,7 +25,42 @@ NUMBERS = (int, float)
 
 
 class Coincidence(Exception):
-    """Two sizes are equal that were not before."""
+    """Two sizes are equal, or one and a constant are, that were not before."""
+
+
+tracing: Trace | None = None        # whose sizes there are
+apart = False       # whether those that only happen to be equal are told apart, as keys of a table
+
+
+def likely(numbers):
+    """A decorator of functions that give None where what is asked for is not possible, which is right for any sizes: of sizes they give
+    something only where it was possible before, too, and that it is not is not noted. `numbers(arguments, of)`: the arguments with each
+    number x in them replaced by of(x)."""
+    def decorate(function):
+        @functools.wraps(function)
+        def guarded(*arguments):
+            global tracing
+            trace = tracing
+            if trace is not None and not trace.exact:
+                tracing = None      # numbers are asked
+                try:
+                    if function(*numbers(arguments, _now)) is None or function(*numbers(arguments, _before)) is None:
+                        return None
+                except (ArithmeticError, TypeError):        # of a size that nobody would have asked for before
+                    return None
+                finally:
+                    tracing = trace
+            return function(*arguments)
+        return guarded
+    return decorate
+
+
+def _now(x):
+    return x.value if type(x) is Size else x
+
+
+def _before(x):
+    return x.other if type(x) is Size else x
 
 
 class Size:
@@ -101,13 +137,18 @@ def _comparison(name: str, sign: str) -> None:
             if self is other:
                 return sign in ("<=", ">=", "==")
             if sign in ("==", "!=") and not self.trace.exact:
-                if self.value != other.value:
+                if self.value != other.value or apart and self.other != other.other:
                     return sign == "!="
                 if self.other != other.other:
                     raise Coincidence(f"{self.name} and {other.name} are {self.value}")
             return self.trace.decide(f"{self.name} {sign} {other.name}", apply(self.value, other.value), self, other)
         if not isinstance(other, NUMBERS):
             return NotImplemented
+        if sign in ("==", "!=") and not self.trace.exact and self.value == other != self.other:
+            if apart:
+                return sign == "!="
+            if other not in (0, 1):     # which are asked for on purpose
+                raise Coincidence(f"{self.name} is {other}")
         return self.trace.decide(f"{self.name} {sign} {other!r}", apply(self.value, other), self)
 
     setattr(Size, f"__{name}__", compare)
