@@ -511,3 +511,12 @@ def test_views_in_place_belong_to_the_history():
     with pytest.raises(RuntimeError, match="cannot resize variables that require grad"):
         x.resize_(6)
     assert y.grad_fn is not None and (x * 1).grad_fn.next_functions[0][0].name() == "torch::autograd::AccumulateGrad"
+
+
+def test_parts_and_losses_are_called_what_pytorch_calls_them():
+    x = torch.rand(4, 6, requires_grad=True)
+    made = {"SplitWithSizesBackward0": x.split([1, 3])[1], "SplitBackward0": x.split(2)[0],
+            "RreluWithNoiseBackward0": torch.nn.functional.rrelu(x - 0.5, training=True),
+            "SoftMarginLossBackward0": torch.nn.functional.soft_margin_loss(x, torch.ones(4, 6))}
+    assert [type(y.grad_fn).__name__ for y in made.values()] == list(made)
+    assert torch.autograd.gradcheck(lambda x: x.split([1, 3], 1)[1], torch.rand(2, 4, dtype=torch.float64, requires_grad=True))

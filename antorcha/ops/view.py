@@ -529,7 +529,8 @@ def _size(x) -> int:
         raise TypeError(f"split(): expected the size of the parts, an int, or a list of sizes; received {type(x).__name__}") from None
 
 
-@operator(family="view", samples=lambda t: [t(3, 5), 2, 1])
+@operator(family="view", samples=lambda t: [t(3, 5), 2, 1], title=lambda tensor, split_size_or_sections=None, dim=0, *, split_size=None:
+          "SplitWithSizes" if isinstance(split_size_or_sections, (list, tuple)) else None)
 def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
     """Consecutive parts along `dim`, of one size (the last may be smaller; also `split_size`) or of the given sizes."""
     if (split_size_or_sections is None) == (split_size is None):

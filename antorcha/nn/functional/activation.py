@@ -61,6 +61,7 @@ relu, relu6, elu, selu, celu, leaky_relu, silu, mish, hardtanh, hardswish, hards
     _inplace_option(f) for f in (relu, relu6, elu, selu, celu, leaky_relu, silu, mish, hardtanh, hardswish, hardsigmoid, threshold))
 
 
+@titled("RreluWithNoise")
 def rrelu(input, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
     """x where positive, else x times a number drawn from [lower, upper); their mean if not `training`. Xu et al., 2015."""
     check_tensor("rrelu", "input", input, 1)

@@ -490,6 +490,7 @@ def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, red
 
 
 @recalled(autocast="full")
+@titled("SoftMarginLoss")
 def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """log(1 + exp(-target * x))."""
     return _reduced((-target * input).exp().log1p(), reduction, size_average, reduce)
