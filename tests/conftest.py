@@ -13,8 +13,12 @@ import time
 from operator import attrgetter
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
+
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")     # no test is timed: machines are shared
 
 
 def pytest_addoption(parser):

@@ -70,7 +70,7 @@ def attention(batch: int, heads: int, length: int, width: int, causal: bool):
     return program
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(rows=st.integers(200, 1500), sizes=st.lists(st.integers(2, 40), min_size=3, max_size=4), seed=st.integers(0, 99))
 def test_a_perceptron_in_blocks_of_rows_equals_the_one_computed_operator_by_operator(rows, sizes, seed):
     program = perceptron(rows, sizes)
@@ -90,7 +90,7 @@ def test_a_last_block_of_one_row_is_written_whole(rows):
     agree(chained, computed(program, 0, eager=True)[0])
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(batch=st.integers(1, 4), heads=st.integers(2, 5), length=st.integers(2, 33), width=st.integers(2, 9), causal=st.booleans(),
        seed=st.integers(0, 99))
 def test_attention_in_blocks_equals_the_one_computed_operator_by_operator(batch, heads, length, width, causal, seed):

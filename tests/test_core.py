@@ -44,7 +44,7 @@ WRITES = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, len(VIEWS) - 1), st.integers(0, len(WRITES) - 1)), max_size=6), st.booleans(), st.integers(0, 99))
 def test_writes_through_views_reach_the_base(program, eager, seed):
     a = np.random.RandomState(seed).standard_normal((4, 6))

@@ -147,7 +147,7 @@ def as_eager(run, program, sizes, found) -> None:
         config.eager = False
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(st.lists(st.tuples(st.integers(0, len(OPERATORS) - 1), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6),
        st.lists(st.tuples(st.sampled_from(SIZES), st.sampled_from(SIZES)), min_size=3, max_size=6))
 def test_programs_of_new_sizes(program, sizes):
@@ -156,7 +156,7 @@ def test_programs_of_new_sizes(program, sizes):
     as_eager(run, program, sizes, [run(program, *size) for size in sizes])
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(st.lists(st.integers(0, len(OPERATORS) - 1), min_size=1, max_size=4), st.integers(2, 40), st.integers(1, 60))
 def test_a_growing_dimension(which, columns, start):
     flush.clear()
@@ -280,7 +280,7 @@ def both(program, rows, others):
     return x.tolist(), y.tolist(), (x.sum() + y.sum()).item()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.lists(st.integers(0, len(PAIRS) - 1), min_size=1, max_size=5),
        st.lists(st.tuples(st.integers(2, 6), st.integers(2, 6)), min_size=8, max_size=12))
 def test_sizes_that_happen_to_be_equal(program, sizes):

@@ -245,7 +245,7 @@ def interpreted(monkeypatch):
     Lazy.tape = []
 
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 @QUICK

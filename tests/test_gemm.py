@@ -98,7 +98,7 @@ def values(rng, shape, dtype) -> np.ndarray:
 extent = st.sampled_from([0, 1, 2, 3, 5, 8, 13, 14, 15, 16, 17, 31, 32, 33, 47, 64, 97, 131, 260])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(extent, extent, st.sampled_from([0, 1, 2, 3, 7, 16, 17, 127, 128, 129, 385, 800]), st.sampled_from(["f4", "f8"]),
        st.booleans(), st.booleans(), st.booleans(), st.integers(0, 9))
 def test_matrices(m, n, k, dtype, ta, tb, tc, seed):
@@ -109,7 +109,7 @@ def test_matrices(m, n, k, dtype, ta, tb, tc, seed):
     np.testing.assert_array_equal(got, a @ b.T)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 5), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.sampled_from(["f4", "f8"]))
 def test_heads_of_attention(heads, m, n, k, dtype):
     rng = np.random.default_rng(m)
@@ -118,7 +118,7 @@ def test_heads_of_attention(heads, m, n, k, dtype):
     np.testing.assert_array_equal(got, np.einsum("bmhk,bnhk->bhmn", a, b))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 7), min_size=6, max_size=6), st.sampled_from(["f4", "f8"]), st.permutations(range(4)))
 def test_groups_of_several_indices(e, dtype, order):
     rng = np.random.default_rng(e)

@@ -73,14 +73,14 @@ def run(names: list[str], seed: int):
     return leaf, t, a, sums
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.lists(st.sampled_from(OPERATORS), min_size=1, max_size=7), st.integers(0, 2**20))
 def test_values_equal_numpy(names, seed):
     _, t, a, _ = run(names, seed)
     agree(t, a)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from([n for n in OPERATORS if n != "mul"]), min_size=1, max_size=6), st.integers(0, 2**20))
 def test_derivatives_equal_those_of_single_operators(names, seed):
     found = []
@@ -101,7 +101,7 @@ def test_rows_of_an_expanded_tensor_are_written_whole(shape):
     assert t.index_select(0, torch.tensor([0, 1, 1, 0])).tolist() == [[1.0, 1.0]] * 4
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from([n for n in OPERATORS if n not in ("mul", "mask")]), min_size=1, max_size=5), st.integers(0, 2**20))
 def test_derivatives_equal_differences(names, seed):
     leaf, t, *_ = run(names, seed)

@@ -368,7 +368,7 @@ def test_other_files():
 _WHOLE = saved(STATE).getvalue()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, len(_WHOLE) - 1), st.integers(1, 255)), min_size=1, max_size=4), st.booleans())
 def test_flipped_bytes_never_crash(flips, checksums):
     data = bytearray(_WHOLE)
@@ -386,7 +386,7 @@ def test_flipped_bytes_never_crash(flips, checksums):
             value.tolist()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=6))
 def test_changed_pickles_never_crash(changes):
     def change(old: bytes) -> bytes:

@@ -21,7 +21,7 @@ from antorcha.targets.kernel import build
 FLOATS, INTEGERS = [dt.float32, dt.float64], [dt.uint8, dt.int8, dt.int16, dt.int32, dt.int64]
 EVERY = [dt.bool_, *INTEGERS, *FLOATS]
 INT = dt.int64
-BRIEF = settings(max_examples=40, deadline=None)
+BRIEF = settings(max_examples=40)
 
 
 class Writer:

@@ -37,7 +37,7 @@ OPTIONS = st.fixed_dictionaries({}, optional={
 
 
 @pytest.mark.oracle
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(values=VALUES, options=OPTIONS, wants_grad=st.booleans())
 def test_equal_to_pytorch(values, options, wants_grad):
     oracle = pytest.importorskip("torch")

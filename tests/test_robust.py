@@ -436,7 +436,7 @@ def by_numpy(weights, biases, x, y, activation, lr, momentum, steps):
 odd = st.sampled_from([1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 67, 97, 127, 131, 257])
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.sampled_from([1, 2, 3, 7, 61, 509, 2003, 10007]), st.lists(odd, min_size=2, max_size=4), st.sampled_from(sorted(ACTIVATIONS)),
        st.sampled_from([0.0, 0.9]))
 def test_training_steps_of_any_shape(rows, sizes, activation, momentum):
