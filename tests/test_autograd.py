@@ -520,3 +520,26 @@ def test_parts_and_losses_are_called_what_pytorch_calls_them():
             "SoftMarginLossBackward0": torch.nn.functional.soft_margin_loss(x, torch.ones(4, 6))}
     assert [type(y.grad_fn).__name__ for y in made.values()] == list(made)
     assert torch.autograd.gradcheck(lambda x: x.split([1, 3], 1)[1], torch.rand(2, 4, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize("fast_mode", [False, True])
+def test_gradcheck_finds_wrong_derivatives(fast_mode):
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return 2.1 * x * g
+
+    x = torch.linspace(1, 2, 6, dtype=torch.float64).reshape(2, 3).requires_grad_()
+    z = torch.complex(x.detach(), x.detach() * 2).requires_grad_()
+    for inputs in (x, z):
+        assert torch.autograd.gradcheck(lambda a: a * a, inputs, fast_mode=fast_mode)
+        assert torch.autograd.gradgradcheck(lambda a: (a * a, a.detach()), inputs, fast_mode=fast_mode)
+    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+        with pytest.raises(RuntimeError, match="Jacobian mismatch"):
+            check(Wrong.apply if check is torch.autograd.gradcheck else lambda a: Wrong.apply(a) * a, x, fast_mode=fast_mode)

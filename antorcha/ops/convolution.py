@@ -78,7 +78,8 @@ def _by_spread(g, input_shape, weight, stride, padding, dilation, groups):
 @operator(name="convolution_transposed", title="Convolution", public=False, grad=dict(
     input=_by_spread,
     weight=lambda g, input, weight_shape, stride, padding, dilation, groups:
-        weigh(_padded(g, padding), input, weight_shape[2:], stride, dilation, groups)))
+        weigh(_padded(g, padding), input, weight_shape[2:], stride, dilation, groups)),
+          samples=lambda t: [t(2, 4, 3), t(4, 2, 3), (7,), (2,), (0,), (1,), 2])
 def spread(input: Tensor, weight: Tensor, length, stride, padding, dilation, groups):
     """x: (N, O, *P) and (O, C / groups, *K) to (N, C, *length).
 
@@ -136,7 +137,8 @@ def _phase(x, weight, w: View, phases: tuple, around: tuple):
     input=lambda g, input_shape, cotangent, stride, dilation, groups:
         spread(cotangent, g, input_shape[2:], stride, (0,) * len(stride), dilation, groups),
     cotangent=lambda g, input, cotangent_shape, stride, dilation, groups:
-        correlate(input, g, cotangent_shape[2:], stride, (0,) * len(stride), dilation, groups)))
+        correlate(input, g, cotangent_shape[2:], stride, (0,) * len(stride), dilation, groups)),
+          samples=lambda t: [t(2, 4, 7), t(2, 6, 3), (3,), (2,), (1,), 2])
 def weigh(input: Tensor, cotangent: Tensor, size, stride, dilation, groups):
     """w: padded (N, C, *L) and (N, O, *P) to (O, C / groups, *size). The sum over samples, and for small weights that over the places
     of a sample, is cut into chunks, side by side: that gives the threads work, and rounding errors do not add up."""

@@ -15,7 +15,8 @@ Tensor = "Tensor"
 
 
 @operator(title="Im2Col", name="im2col", public=False, grad=dict(input=lambda g, input_shape, size, dilation, padding, stride:
-                                                 columns_to_image(g, input_shape[2:], size, dilation, padding, stride)))
+                                                 columns_to_image(g, input_shape[2:], size, dilation, padding, stride)),
+          samples=lambda t: [t(2, 3, 4, 5), (2, 3), (1, 1), (0, 1), (2, 1)])
 def image_to_columns(input: Tensor, size, dilation, padding, stride):
     """(N, C, *L) to (N, C * places, windows)."""
     n = len(size)
@@ -31,7 +32,8 @@ def image_to_columns(input: Tensor, size, dilation, padding, stride):
 
 
 @operator(title="Col2Im", name="col2im", public=False, grad=dict(input=lambda g, size, dilation, padding, stride:
-                                                 image_to_columns(g, size, dilation, padding, stride)))
+                                                 image_to_columns(g, size, dilation, padding, stride)),
+          samples=lambda t: [t(2, 12, 6), (3, 4), (2, 2), (1, 1), (0, 0), (1, 1)])
 def columns_to_image(input: Tensor, length, size, dilation, padding, stride):
     """(N, C * places, windows) to (N, C, *length): what overlaps is added."""
     n = len(size)

@@ -528,7 +528,8 @@ def _shown_casts(args):
 
 
 @pointwise(lambda x, condition: ir.select(condition, x, ir.const(-math.inf, x.dtype)), title="Where", public=False, inplace=False,
-           selects=_shown_casts, grad=dict(input=lambda g, condition: where(condition, g, 0.0)))
+           selects=_shown_casts, grad=dict(input=lambda g, condition: where(condition, g, 0.0)),
+           samples=lambda t: [t.fixed(...), t.flags(...)])
 def shown(input: Tensor, condition: Tensor):
     """`input` where the condition holds, else -inf: the number belongs to the operator, so plans may count on it (graph/triangle.py)."""
 

@@ -66,7 +66,8 @@ def surround_view(v: View, amounts: tuple) -> View:
     return v
 
 
-@operator(name="constant_pad_nd", public=False, grad=dict(input=lambda g, amounts: crop(g, amounts)))
+@operator(name="constant_pad_nd", public=False, grad=dict(input=lambda g, amounts: crop(g, amounts)),
+          samples=lambda t: [t(..., 3, 4), ((1, 2), (0, 1)), 0.5])
 def surround(input: Tensor, amounts, value):
     """`value` around the last dimensions of `input`: (before, after) of each, none negative."""
     shape = input._meta.view.shape
@@ -77,7 +78,8 @@ def surround(input: Tensor, amounts, value):
 
 
 @operator(name="crop", public=False, family="view",
-          grad=dict(input=lambda g, input_shape, amounts: region_grad(g, input_shape, lambda v: surround_view(v, amounts))))
+          grad=dict(input=lambda g, input_shape, amounts: region_grad(g, input_shape, lambda v: surround_view(v, amounts))),
+          samples=lambda t: [t(..., 3, 4), ((1, 0), (1, 2))])
 def crop(input: Tensor, amounts):
     """The last dimensions without (before, after) elements each, as a view."""
     return viewed(input, surround_view(input._meta.view, amounts))
@@ -98,7 +100,8 @@ def places(x, dim: int, start: int, count: int, step: int):
 
 
 @operator(name="window_sum", public=False, grad=dict(
-    input=lambda g, input_shape, dim, size, stride: window_spread(g, dim, size, stride, input_shape[dim])))
+    input=lambda g, input_shape, dim, size, stride: window_spread(g, dim, size, stride, input_shape[dim])),
+          samples=lambda t: [t(2, 7), 1, 3, 2])
 def window_sum(input: Tensor, dim, size, stride):
     """The sums of the windows along `dim`."""
     count = (input._meta.view.shape[dim] - size) // stride + 1
@@ -115,7 +118,8 @@ def window_sum(input: Tensor, dim, size, stride):
     return total
 
 
-@operator(name="window_spread", public=False, grad=dict(input=lambda g, dim, size, stride: window_sum(g, dim, size, stride)))
+@operator(name="window_spread", public=False, grad=dict(input=lambda g, dim, size, stride: window_sum(g, dim, size, stride)),
+          samples=lambda t: [t(2, 3), 1, 3, 2, 8])
 def window_spread(input: Tensor, dim, size, stride, length):
     """The transpose of `window_sum`: each element added to all places of its window."""
     shape = input._meta.view.shape

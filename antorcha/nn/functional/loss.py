@@ -84,7 +84,8 @@ def _squared_error_slope(input, target, reduction):
 
 @operator(name="mse_loss", title="MseLoss", public=False, grad=dict(
     input=lambda g, input, target, reduction: _squared_error_slope(input, target, reduction) * g,
-    target=lambda g, input, target, reduction: _squared_error_slope(target, input, reduction) * g))
+    target=lambda g, input, target, reduction: _squared_error_slope(target, input, reduction) * g),
+          samples=(lambda t: [t(3, 4), t(3, 4), "mean"], lambda t: [t(...), t(...), "none"]))
 def _squared_error(input: Tensor, target: Tensor, reduction):
     d = input - target
     return _reduced(d * d, reduction)
@@ -127,7 +128,8 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
 
 @operator(name="nll_pick", title="NllLoss", public=False, grad=dict(
     input=lambda g, input_shape, target, dim: where(
-        along(input_shape[dim], dim, len(input_shape)) == target.unsqueeze(dim), g.unsqueeze(dim), 0.0)))
+        along(input_shape[dim], dim, len(input_shape)) == target.unsqueeze(dim), g.unsqueeze(dim), 0.0)),
+          samples=lambda t: [t(3, 4), t.integers(3, below=4), 1])
 def _pick_class(input: Tensor, target, dim):
     return pick_one(input, dim, target)
 
@@ -346,7 +348,8 @@ def _bernoulli_terms(input, target):
     input=lambda g, input, target, weight, reduction: _shared(
         g * (input - target) / ((1 - input) * input).clamp_min(1e-12), weight, reduction),
     target=lambda g, input, weight, reduction: _shared(-(input / (1 - input)).log() * g, weight, reduction),
-    weight=lambda g, input, target, reduction: _shared(g * _bernoulli_terms(input, target), None, reduction)))
+    weight=lambda g, input, target, reduction: _shared(g * _bernoulli_terms(input, target), None, reduction)),
+          samples=lambda t: [t(3, 4), t(3, 4), t(3, 4), "mean"])
 def _binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor, reduction):
     loss = _bernoulli_terms(input, target)
     # Of numbers that are still to be computed a kernel notes it: one outside leads to a place that a table of one zero does not have.
@@ -417,7 +420,8 @@ def _share(slope, g, weight, reduction):
     target=lambda g, input, weight, pos_weight, reduction:
         _share(-input if pos_weight is None else (1 - pos_weight) * logsigmoid(input) - input, g, weight, reduction),
     weight=lambda g, input, target, pos_weight, reduction: _share(_logits_entropy(input, target, pos_weight), g, None, reduction),
-    pos_weight=lambda g, input, target, weight, reduction: _share(-target * logsigmoid(input), g, weight, reduction)))
+    pos_weight=lambda g, input, target, weight, reduction: _share(-target * logsigmoid(input), g, weight, reduction)),
+          samples=lambda t: [t(3, 4, low=-3, high=3), t(3, 4), t(3, 4), t(4), "sum"])
 def _logits_loss(input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, reduction):
     loss = _logits_entropy(input, target, pos_weight)
     return _reduced(loss if weight is None else loss * weight, reduction)
