@@ -546,3 +546,12 @@ def test_a_new_batch_size_takes_no_more_memory(settled, monkeypatch):
     assert plans._arena.nbytes <= most and allocator.allocated <= before + most - arena + (64 << 10)
     plans.arena(most + 1)       # a larger one takes the place of the old
     assert allocator.allocated <= before + arena // 4 + (64 << 10)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: torch.zeros(10**6, 10**7).sum(), lambda: torch.rand(10**6, 10**7), lambda: torch.zeros(10**10, 10**10),
+    lambda: torch.zeros(3).expand(10**13, 3).contiguous(), lambda: torch.zeros(10**6, 1) + torch.zeros(1, 10**8),
+    lambda: torch.ones(10**7, 1) @ torch.ones(1, 10**7)])
+def test_what_has_no_room_anywhere_is_refused_at_the_call(make):
+    with pytest.raises(torch.OutOfMemoryError, match="expected a result that fits into memory; received one of .* bytes"):
+        make()

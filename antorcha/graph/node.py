@@ -38,6 +38,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ..base import dtype as dt
+from ..base.errors import OutOfMemoryError, message
 from ..loops.view import View, dense, is_row_major, ordered, row_major, view  # noqa: F401 (a node's vocabulary)
 
 
@@ -73,18 +74,26 @@ class Form:
         return form(self.op, views, static, self.shape, self.numel, self.dtype)
 
 
+MOST = 1 << 42      # bytes of a value, 4 TiB: no machine has such memory, and what only reads it would run for hours
 _forms: dict[tuple, Form] = {}
 
 
 def form(op, views: tuple, static: Static, shape: tuple, numel: int, dtype: dt.dtype) -> Form:
-    """The one Form with these fields."""
+    """The one Form with these fields. OutOfMemoryError for a value that has no room anywhere."""
     key = (op, views, static, shape, dtype)
     found = _forms.get(key)
     if found is None:
+        if type(numel) is int and numel * dtype.itemsize > MOST:
+            no_room(op.name, numel * dtype.itemsize, shape)
         if len(_forms) > 100_000:
             _forms.clear()
         found = _forms[key] = Form(op, views, static, shape, numel, dtype)
     return found
+
+
+def no_room(name: str, nbytes: int, shape: tuple):
+    raise OutOfMemoryError(message(name, "a result that fits into memory", f"one of {nbytes:,} bytes",
+                                   f"Its shape is {shape}: is a dimension meant to be another, or broadcast by mistake?"))
 
 
 class Node:

@@ -13,7 +13,7 @@ import numpy as np
 from ..base import dtype as dt
 from ..base.formats import preserve_format
 from ..graph import tape
-from ..graph.node import dense, leaf, view
+from ..graph.node import MOST, dense, leaf, no_room, view
 from ..runtime.void import Void
 from . import factory
 from .complex_numbers import view_as_complex
@@ -100,6 +100,8 @@ def _count(shape) -> int:
     n = 1
     for s in shape:
         n *= s
+    if n > MOST:
+        no_room("random numbers", 4 * n, tuple(shape))
     return n
 
 
