@@ -19,6 +19,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 import antorcha as torch
 from antorcha.base import config
 from antorcha.base import dtype as dt
@@ -121,27 +123,28 @@ PROGRAMS: dict[str, Callable[[], None]] = {
 
 
 def of_records() -> Iterator[tuple[str, Callable[[], None]]]:
-    """Each pointwise operator on its samples, and its derivative."""
+    """Each pointwise operator on its first sample in float32, and its derivative."""
     from antorcha.ops.record import RECORDS
-    from antorcha.ops.samples import Samples
+    from antorcha.ops.samples import Inputs, samples_of
 
-    def program(r) -> Callable[[], None]:
-        s = r.samples
-
+    def program(r, sample) -> Callable[[], None]:
         def run() -> None:
-            inputs = [torch.linspace(s.low, s.high, 37).roll(11 * i).requires_grad_(r.grad is not None) for i in range(s.arity)]
-            parameters = list(r.signature.parameters.values())[s.arity + len(s.extra):]
-            y = r.raw(*inputs, *s.extra, *[p.default for p in parameters])
+            t = Inputs(tensor=lambda array: torch.from_numpy(array.astype(np.float32) if array.dtype == np.float64 else array))
+            arguments = sample(t)
+            named = arguments.pop() if isinstance(arguments[-1], dict) else {}
+            for i in t.floats:
+                t.made[i].requires_grad_()
+            y = r.call(*arguments, **named)
             if y.requires_grad:
-                y.sum().backward()
-                for x in inputs:
-                    x.grad.tolist()
+                y.real.sum().backward()
+                for i in t.floats:
+                    t.made[i].grad.tolist()
             y.tolist()
         return run
 
     for name, r in sorted(RECORDS.items()):
-        if r.family == "pointwise" and type(r.samples) is Samples:
-            yield f"record {name}", program(r)
+        if r.family == "pointwise" and samples_of(r):
+            yield f"record {name}", program(r, samples_of(r)[0])
 
 
 def shared() -> dict[str, str]:

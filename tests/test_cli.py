@@ -53,7 +53,7 @@ def test_torch_is_antorcha(script):
     ("torch.package", "AttributeError", "torch.package"),
     ("from torch import package", "ImportError", "torch.package"),
     ("from torch.nn.functional import scaled_grouped_mm", "ImportError", "torch.nn.functional.scaled_grouped_mm"),
-    ("import torch.export", "ImportError", "torch.export"),
+    ("import torch.package", "ImportError", "torch.package"),
     ("torch.zeros(2).sparse_resize_", "AttributeError", "torch.Tensor.sparse_resize_"),
 ])
 def test_missing_names_are_said_to_be_missing_here(script, statement, error, name):

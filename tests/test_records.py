@@ -115,7 +115,7 @@ def test_all_ways_of_computing_agree(case, monkeypatch):
     assert flat(result)
     expected = numbers(result)
     assert [tuple(x.shape) for x in flat(result)] == [x.shape for x in expected]
-    for setting in [dict(target="interp"), *[dict(eager=True), dict(fuse=False)] * (case.leading == "whole")]:
+    for setting in [dict(target="interp"), *[dict(eager=True), dict(fuse=False, target="interp")] * (case.leading == "whole")]:
         with monkeypatch.context() as m:
             for key, value in setting.items():
                 m.setattr(config, key, value)
