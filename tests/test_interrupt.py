@@ -18,7 +18,7 @@ def press(after, answered):
     "Ctrl-C. Python loses one that comes in a __del__: as a person does, it is pressed again."
     while not answered.wait(after):
         os.kill(os.getpid(), signal.SIGINT)
-        after = 30
+        after = 10
 
 def interrupted(work, after=0.15):
     "Work, or wait if it is done sooner, until Ctrl-C."
