@@ -167,14 +167,14 @@ class Family:
         self.missed += 1
         if len(self.samples) < SEEN or self.traced >= TRIES + self.served and self.missed % 4:
             return None
-        variant = None
+        samples = np.stack(self.samples)
         for now in range(-1, -TRACED - 1, -1):      # sizes that happen to be equal here need not have been in one before
             try:
-                variant = Variant(np.stack(self.samples), now, nodes, leaves, make)
+                variant = Variant(samples, now, nodes, leaves, make)
                 break
             except Coincidence:
-                continue
-        if variant is None:
+                pass
+        else:
             return None
         self.traced += 1
         self.variants = [variant, *self.variants[:VARIANTS - 1]]
