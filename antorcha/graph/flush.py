@@ -220,7 +220,12 @@ _exported = attrgetter("exported")
 
 def _place(wanted, nodes: list[Node]) -> int | None:
     """The number of a node that is asked for; None where it is none of these."""
-    return nodes.index(wanted) if wanted is not ALL and wanted in nodes else None
+    if wanted is ALL or wanted is None:
+        return None
+    try:
+        return nodes.index(wanted)
+    except ValueError:
+        return None
 
 
 def fates(nodes: list[Node], leaves: list[Node], key: tuple) -> tuple[list[bool], list[int]]:
