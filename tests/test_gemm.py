@@ -221,6 +221,19 @@ def test_rows_of_tiles_along_a_narrow_group(dtype):
                 np.testing.assert_array_equal(got, a @ b.T * 2 + 1)
 
 
+def test_a_weight_is_not_packed_for_a_small_batch():
+    """Its rows are those of the register tiles, which read it where it lies; for few or many samples they are its columns."""
+    rng = np.random.default_rng(8)
+    lanes = cpu.vector_bytes() // 4
+    few = microkernel.shape(dt.float32).nr * 2
+    for m, rows in ((1, False), (lanes // 2, False), (lanes, True), (few, True), (few + 1, False)):
+        a, b = values(rng, (m, 150), "f4"), values(rng, (101, 150), "f4")
+        got = torch.nn.functional.linear(torch.tensor(a), torch.tensor(b)).relu()
+        np.testing.assert_array_equal(got.numpy(), np.maximum(a @ b.T, 0))
+        (kernel,) = flush.last().kernels()
+        assert (" rows(" in kernel["program"].text()) == rows, m
+
+
 @pytest.mark.parametrize("within", [("n", "m"), ("m", "n"), ("k", "m"), ("m", "k"), ("k", "n"), ("n", "k")])
 @pytest.mark.parametrize("m, n, k", [(61, 67, 129), (256, 32, 256), (64, 64, 32), (37, 1031, 1100), (3, 5, 7)])
 def test_what_is_above_a_diagonal_is_left_out(m, n, k, within):

@@ -9,7 +9,7 @@ from ..base import dtype as dt
 from ..loops import ir
 from ..loops.ir import Contraction, Op, floordiv, maximum, minimum
 from ..runtime import cpu
-from . import microkernel, windows
+from . import microkernel, multiply, windows
 from .formula import evaluate
 from .matvec import MatrixVector, is_matvec
 from .microkernel import Shape
@@ -132,14 +132,24 @@ def narrow(c: Contraction, m: int, n: int) -> str:
     """Which group should be the rows of register tiles for these sizes, against the order in which results are stored: "m", "n" or "".
 
     A tile's rows are vectors. Of a group of few places they would be mostly empty, and a tile holds fewer of them than of rows; the other
-    group fills them, if its operand lies along it. So it is with the gradient of a weight that has few inputs."""
+    group fills them, if its operand lies along it. So it is with the gradient of a weight that has few inputs.
+
+    The operand of many places is best the one that is read where it lies, for packing it takes as long as multiplying it by few. Along k
+    that is A: so a layer's weight is not packed for a small batch."""
     turned = is_turned(c)
-    operand, rows, few, many = (c.b, c.n, m, n) if turned else (c.a, c.m, n, m)
-    if c.windows or not in_memory(operand, rows, c.k) or along_k(operand, rows, c.k):
-        return ""
+    rows, columns = (c.n, c.m) if turned else (c.m, c.n)
+    along_rows, along_columns, few, many = (c.b, c.a, m, n) if turned else (c.a, c.b, n, m)
+    other = "m" if turned else "n"
     s = shape_of(c)
-    if 3 * _vectors(s, few) * many > 4 * _vectors(s, many) * few:
-        return "m" if turned else "n"
+    if c.windows:
+        return ""
+    if in_memory(along_rows, rows, c.k) and not along_k(along_rows, rows, c.k):
+        if 3 * _vectors(s, few) * many > 4 * _vectors(s, many) * few:
+            return other
+    few, many = many, few
+    if in_memory(along_columns, columns, c.k) and along_k(along_columns, columns, c.k):
+        if few < many and few <= multiply.FEW_PANELS * s.nr and 2 * few > s.lanes * _vectors(s, few):
+            return other
     return ""
 
 
