@@ -98,6 +98,25 @@ def test_code_for_arm_multiplies_in_vectors(for_arm):
     assert len(vectors) > 0.7 * len(for_arm)
 
 
+@pytest.mark.skipif(cpu.host().machine != "x86_64", reason="other levels of x86-64")
+def test_avx512_scales_by_floats_and_masks_extremes(monkeypatch):
+    """One instruction for 2**n and a comparison for NaN, where LLVM would convert n to an integer and back, and blend."""
+    x = torch.randn(40, 500)
+    monkeypatch.setitem(kernels.PROGRAMS, "extremes", lambda: (x.logsumexp(1).tolist(), x.amin(1).tolist()))
+    code = "".join(text for path, text in kernels.texts("avx512", ["extremes"]) if path.endswith(".s"))
+    assert re.search(r"vscalefps\s.*zmm", code) and not re.search(r"vcvttps2dq\s.*zmm", code)
+    assert all(re.search(rf"v{extreme}ps\s.*zmm\d+ {{%k\d}}", code) for extreme in ("max", "min"))
+
+
+def test_extremes_keep_nan_wherever_it_is():
+    for place in (0, 7, 16, 70, 900, 999):
+        x = torch.linspace(-3, 3, 1000)
+        x[place] = torch.nan
+        assert all(f(x, 0).isnan().item() for f in (torch.amax, torch.amin, torch.logsumexp))
+        x[place] = torch.inf
+        assert (x.amax().item(), (-x).amin().item()) == (torch.inf, -torch.inf)
+
+
 def test_code_for_another_processor_is_not_run():
     foreign = "neon" if cpu.host().machine == "x86_64" else "avx2"
     with kernels.written_for(foreign), pytest.raises(RuntimeError, match="ANTORCHA_CPU: .* can be looked at, not run"):

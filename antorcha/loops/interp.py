@@ -363,7 +363,7 @@ _OPERATIONS = {
     "rem": lambda op, a, b: np.fmod(a, b),
     "floordiv": _floordiv,
     "fma": _fma,
-    "ldexp": lambda op, a, n: np.ldexp(a, n),
+    "ldexp": lambda op, a, n: np.ldexp(a, n.astype(np.int32)),
     "neg": _negative,
     "abs": lambda op, a: np.abs(a),
     "sqrt": lambda op, a: np.sqrt(a),

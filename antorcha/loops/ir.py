@@ -13,8 +13,8 @@ Nodes (`Op`) are of two sorts. Expressions have a dtype and no effect:
     value          attr=name                          what an accumulator holds (0-based, see below)
     add sub mul div rem floordiv min max              arithmetic; min and max propagate NaN
     fma            args=(a, b, c)                     a*b + c, rounded once
-    ldexp          args=(a, n)                        a * 2**n, rounded once: float32 in [1/2, 2), and int32 in
-                                                      [-200, 200]; or 0 or NaN, and any number
+    ldexp          args=(a, n)                        a * 2**n, rounded once: float32 in [1/2, 2), and an integer in
+                                                      [-200, 200], a float32 as well; or 0 or NaN, and any number
     neg abs sqrt floor ceil trunc round               round: to even
     lt le eq ne                                       dtype bool
     and or xor not shl shr                            on integers and bool; shr is arithmetic for signed
@@ -316,7 +316,7 @@ def ldexp(a: Op, n: Op) -> Op:
 
 def scaled(a: Op, n: Op) -> Op:
     """What `ldexp` is where there is no instruction for it: two factors, so that neither leaves the range before its time."""
-    n = maximum(n, -200)
+    n = maximum(n, -200.0).cast(dt.int32)
     half = n >> 1
     first, second = (((k + 127) << 23).bitcast(a.dtype) for k in (half, n - half))
     return a * first * second
@@ -574,7 +574,7 @@ def _verify_node(p: Program, e: Op, indices: set, accs: dict) -> None:
         assert e.args[0].dtype is dt.bool_, "select needs a bool condition"
         assert e.args[1].dtype is e.args[2].dtype is e.dtype, "select is between values of its dtype"
     elif e.kind == "ldexp":
-        assert e.args[0].dtype is e.dtype is dt.float32 and e.args[1].dtype is dt.int32, "ldexp is of float32 and int32"
+        assert e.args[0].dtype is e.args[1].dtype is e.dtype is dt.float32, "ldexp is of float32"
     elif e.kind == "bitcast":
         assert e.args[0].dtype.itemsize == e.dtype.itemsize, "bitcast keeps the size"
     elif e.kind != "cast":

@@ -122,16 +122,16 @@ def _exp32(x: Op) -> Op:
     """exp in float32. Where it is 0 (masked scores) what is scaled is cleared before: processors take a hundred times as long for a
     product that underflows."""
     x = minimum(x, 89.0)        # whose exponential is infinite already; NaN stays what it is
-    p, n = _exp32_parts(x)
+    p, n, _ = _exp32_parts(x)
     return ldexp(select(x < -103.97208, const(0.0, x.dtype), p), n)
 
 
-def _exp32_parts(x: Op) -> tuple[Op, Op]:
-    """(exp(r), n) of x = n log 2 + r."""
+def _exp32_parts(x: Op) -> tuple[Op, Op, Op]:
+    """(exp(r), n, n as an int32) of x = n log 2 + r."""
     high, low = _LN2[dt.float32]
     n, whole = _powers_within(x)
     r = fma(n, -low, fma(n, -high, x))
-    return polynomial(r, _EXP_32), whole
+    return polynomial(r, _EXP_32), n, whole
 
 
 def _powers_within(x: Op) -> tuple[Op, Op]:
@@ -451,7 +451,7 @@ def gelu_slope(x: Op) -> Op:
     if x.dtype is not dt.float32:
         return (erf(x * math.sqrt(0.5)) + 1.0) * 0.5 + x * exp(x * x * -0.5) * (1.0 / math.sqrt(2.0 * math.pi))
     a = minimum(absolute(x), 13.0)
-    p, n = _exp32_parts(a * a * -0.5)
+    p, _, n = _exp32_parts(a * a * -0.5)
     half = fma(-(p.bitcast(dt.int32) + (n << 23)).bitcast(x.dtype), halved_polynomial(a, _GELU_SLOPE_32), 0.5)
     return _with_sign_of(half, x) + 0.5
 

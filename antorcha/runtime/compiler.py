@@ -8,6 +8,7 @@ needs nothing of the package.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import struct
@@ -17,7 +18,7 @@ import threading
 OPTIMISATION = 3  # of the passes on IR and of code generation
 PATIENCE = 20.0   # seconds that the program waits for the next module
 LENGTH = struct.Struct("<q")
-FETCH = 1024      # bytes ahead of a load that are asked for: what is needed after the latency of memory
+FETCH = 2048      # bytes ahead of a load that are asked for: what is needed after the latency of memory
 FETCH_HALVES = 4096     # the same of 16-bit numbers, of which the processor foresees fewer bytes
 FETCHES = '"fetches"'       # attribute of a function whose loops ask for memory ahead
 
@@ -58,6 +59,36 @@ def fetching(text: str) -> str:
     return "\n".join(lines if "declare void @llvm.prefetch.p0(" in text else [*lines, _PREFETCH])
 
 
+_WHOLE = re.compile(r"^  (%\S+) = (?:fptosi|freeze) <16 x (?:float|i32)> (%[-\w.$]+)")
+_LDEXP = re.compile(r"^  (%\S+) = .*<16 x float> @llvm\.ldexp\.v16f32\.v16i32\(<16 x float> (.+), <16 x i32> (%[-\w.$]+)\)")
+_EXTREME = re.compile(r"^  (%\S+) = .*<16 x float> @llvm\.(max|min)imum\.v16f32\(<16 x float> (%[-\w.$]+), <16 x float> (%[-\w.$]+)\)")
+_SCALE = "declare <16 x float> @llvm.x86.avx512.mask.scalef.ps.512(<16 x float>, <16 x float>, <16 x float>, i16, i32)"
+_SHORTENED = "@llvm.ldexp.f32", "@llvm.maximum.f32", "@llvm.minimum.f32"
+
+
+def shortened(text: str) -> str:
+    """A module with fewer instructions for what AVX-512 does in one and LLVM in several: scaling by 2**n where n is a float (LLVM would
+    make an integer of it, and a float again), and a maximum or minimum that keeps NaN (one comparison, by which the other is masked).
+
+    The vectoriser knows neither, so that is done behind it, in its text."""
+    lines, whole, count = [], {}, 0
+    for line in text.split("\n"):
+        if found := _WHOLE.match(line):
+            whole[found[1]] = whole.get(found[2], found[2])
+        if (found := _LDEXP.match(line)) and found[3] in whole:
+            line = (f"  {found[1]} = call <16 x float> @llvm.x86.avx512.mask.scalef.ps.512(<16 x float> {found[2]}, "
+                    f"<16 x float> {whole[found[3]]}, <16 x float> zeroinitializer, i16 -1, i32 4)")
+        elif found := _EXTREME.match(line):
+            count += 1
+            result, kind, a, b = found.groups()
+            lines += [f"  %beyond.{count} = fcmp o{'gt' if kind == 'max' else 'lt'} <16 x float> {b}, {a}",
+                      f"  %number.{count} = fcmp ord <16 x float> {b}, {b}",
+                      f"  %extreme.{count} = select <16 x i1> %beyond.{count}, <16 x float> {b}, <16 x float> {a}"]
+            line = f"  {result} = select <16 x i1> %number.{count}, <16 x float> %extreme.{count}, <16 x float> {b}"
+        lines.append(line)
+    return "\n".join([*lines, _SCALE] if whole else lines)
+
+
 class Compiler:
     """For processors of a `model` (in LLVM's words; "" for the one at hand) with further `features`. `embedded`: object code for LLVM's
     own loader, not for an ELF loader. `triple`: another system than this one."""
@@ -91,10 +122,11 @@ class Compiler:
             options.loop_vectorization = options.slp_vectorization = True
             builder = self.llvm.create_pass_builder(self.machine, options)
             builder.getModulePassManager().run(module, builder)
-            if FETCHES not in ir:
+            rewrites = [f for f, names in ((shortened, _SHORTENED), (fetching, (FETCHES,))) if any(name in ir for name in names)]
+            if not rewrites:
                 yield module
                 return
-            text = fetching(str(module))
+            text = functools.reduce(lambda text, rewrite: rewrite(text), rewrites, str(module))
         with self._parsed(text) as module:
             yield module
 

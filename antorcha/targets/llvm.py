@@ -247,7 +247,7 @@ class Emitter:
 
     def ldexp(self, op: ir.Op, a: str, n: str) -> str:
         if "avx512f" in cpu.features():
-            return self.call("llvm.ldexp.f32.i32", "float", ("float", a), ("i32", n))
+            return self.call("llvm.ldexp.f32.i32", "float", ("float", a), ("i32", self.cast(n, dt.float32, dt.int32)))
         return self.expression(ir.scaled(*op.args))
 
     def float_binary(self, k: str, d: dt.dtype, a: str, b: str, flags: str = "") -> str:
