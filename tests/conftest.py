@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import multiprocessing
 import os
 import random
 import signal
@@ -28,6 +29,8 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:       # shells have what runs in the background, and its children, ignore it
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "fork" in multiprocessing.get_all_start_methods():       # datasets of tests are local; from Python 3.14 on they would be pickled
+        multiprocessing.set_start_method("fork", force=True)
     if config.getoption("--fake-gpu"):
         sys.path.insert(0, str(Path(__file__).parent))
         import fake_cuda

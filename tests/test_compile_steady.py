@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import gc
+import random
+import sys
 import threading
 import weakref
 
@@ -268,6 +270,23 @@ def test_a_witness_sees_what_it_should():
     assert w.changed() == []
     h = None
     assert w.changed() == ["cell"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the interpreter does not say when a dict is changed")
+def test_changes_of_dicts_are_counted_for_each():
+    counted, numbers = witness._watcher().count_of, random.Random(0)
+    for _ in range(3):      # dicts take the places of others that are gone
+        dicts = [{k: 0} for k in range(2000)]
+        places = [counted(d) for d in dicts]
+        assert len(set(places)) == 2000 and places == [counted(d) for d in dicts]
+        before = [witness.word(at) for at in places]
+        changed = set(numbers.sample(range(2000), 300))
+        for k in changed:
+            dicts[k]["new"] = k
+        assert {k for k in range(2000) if witness.word(places[k]) != before[k]} == changed
+        first, now = places[0], witness.word(places[0])
+        del dicts
+        assert witness.word(first) > now
 
 
 @pytest.mark.skipif(not QUICK, reason="the interpreter does not tell what changes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -416,6 +417,20 @@ def test_pickled_start(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ran = subprocess.run([sys.executable, path], env=environment, capture_output=True, text=True, timeout=500)
     assert ran.stdout.strip() == "True", ran.stderr
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+def test_a_worker_that_cannot_be_started_says_what_to_do():
+    class Local(Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            return i
+
+    with pytest.raises((pickle.PicklingError, AttributeError)) as caught:
+        next(iter(DataLoader(Local(), 2, num_workers=1, multiprocessing_context="spawn")))
+    assert "'spawn'" in caught.value.__notes__[0] and "num_workers=0" in caught.value.__notes__[0]
 
 
 # when something goes wrong

@@ -11,7 +11,7 @@ import types
 from collections import OrderedDict, defaultdict, deque
 
 CONTAINERS = (list, dict, set, frozenset, tuple, deque, OrderedDict, defaultdict)
-_VERSION_TAG = 384      # where CPython keeps a type's version tag (type objects of 64-bit builds, 3.10 to 3.13)
+_VERSION_TAG = 384      # where CPython keeps a type's version tag (type objects of 64-bit builds, 3.10 to 3.14)
 
 
 class Unprovable(Exception):
@@ -28,7 +28,7 @@ def version_of(cls: type) -> ctypes.c_uint32:
 @functools.cache
 def versions_work() -> bool:
     """Whether `version_of` is where this interpreter keeps it: tried on a class that is changed."""
-    if sys.implementation.name != "cpython" or ctypes.sizeof(ctypes.c_void_p) != 8 or sys.version_info >= (3, 14) \
+    if sys.implementation.name != "cpython" or ctypes.sizeof(ctypes.c_void_p) != 8 \
             or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return False
     base = type("Base", (), {"x": 1})

@@ -1,8 +1,9 @@
 """Words of memory that tell whether anything has changed.
 
 To compare hundreds of attributes costs Python tens of microseconds; to see that nobody has touched them takes one look at some hundred
-words: CPython counts the changes of every dict (PEP 509) and class, and lists and slots are arrays of addresses. A `Witness` is a list
-of (address of a word, what it was), read by one native loop. Where all are as they were, all values behind them are the same objects.
+words: CPython counts the changes of every class and, up to 3.12, every dict (PEP 509); from 3.13 on we count those of the dicts that we
+ask it to watch; lists and slots are arrays of addresses. A `Witness` is a list of (address of a word, what it was), read by one native
+loop. Where all are as they were, all values behind them are the same objects.
 
 Words are read in groups. A group begins at an object that is alive, and each word is reached through words of the group that have been
 checked before, so that no memory is read that has been given back. Where an interpreter keeps what is looked for is tried out once
@@ -11,6 +12,7 @@ checked before, so that no memory is read that has been given back. Where an int
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import sys
@@ -63,6 +65,92 @@ def word(address: int) -> int:
     return ctypes.c_int64.from_address(address).value
 
 
+# -- dicts ------------------------------------------------------------------------------------------------------
+
+_PLACES, _LEFT, _HASH = 1 << 14, 1, 0x9E37_79B9_7F4A_7C15
+_WATCH = """
+@table = global ptr null
+
+define i32 @watch(i32 %event, ptr %dict, ptr %key, ptr %value) {
+entry:
+  %table = load ptr, ptr @table
+  %address = ptrtoint ptr %dict to i64
+  %product = mul i64 %address, HASH
+  %first = lshr i64 %product, SHIFT
+  br label %look
+look:
+  %at = phi i64 [%first, %entry], [%next, %other]
+  %row = getelementptr {i64, i64}, ptr %table, i64 %at
+  %there = load i64, ptr %row
+  %found = icmp eq i64 %there, %address
+  br i1 %found, label %count, label %pass
+pass:
+  %following = add i64 %at, 1
+  %next = and i64 %following, MASK
+  %end = icmp eq i64 %there, 0
+  br i1 %end, label %out, label %other
+other:
+  br label %look
+count:
+  %counter = getelementptr {i64, i64}, ptr %row, i64 0, i32 1
+  %counted = load i64, ptr %counter
+  %more = add i64 %counted, 1
+  store i64 %more, ptr %counter
+  %gone = icmp eq i32 %event, 5
+  br i1 %gone, label %leave, label %out
+leave:
+  store i64 LEFT, ptr %row
+  br label %out
+out:
+  ret i32 0
+}
+"""
+
+
+class _Watcher:
+    """Counts the changes of dicts where the interpreter does not (from 3.13 on), but calls us (`PyDict_AddWatcher`, from 3.12 on).
+
+    What it calls is native: it looks the dict up in a table of (address, count), open addressing with linear steps. A count only grows,
+    also where another dict takes the place of one that is gone, so nobody who has read it takes one for the other."""
+
+    def __init__(self):
+        words = {"HASH": _HASH - (1 << 64), "SHIFT": 65 - _PLACES.bit_length(), "MASK": _PLACES - 1, "LEFT": _LEFT}
+        ir = _WATCH
+        for name, value in words.items():
+            ir = ir.replace(name, str(value))
+        code = jit.load_module(ir, lambda: ir)
+        self.table = np.zeros((_PLACES, 2), np.int64)
+        ctypes.c_void_p.from_address(code["table"]).value = self.table.ctypes.data
+        api = ctypes.pythonapi
+        self._watch = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.py_object)(("PyDict_Watch", api))
+        self._number = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(("PyDict_AddWatcher", api))(code["watch"])
+        forget = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_int)(("PyDict_ClearWatcher", api))
+        atexit.register(forget, self._number)       # the interpreter takes dicts down after our code
+        self.used = 0
+
+    def count_of(self, d: dict) -> int:
+        """Where the changes of `d` are counted."""
+        place, free = (id(d) * _HASH & (1 << 64) - 1) >> 65 - _PLACES.bit_length(), None
+        while (there := self.table[place, 0]) != id(d) and there:
+            free = place if free is None and there == _LEFT else free
+            place = (place + 1) % _PLACES
+        if not there:
+            self.used += free is None
+            if self.used > _PLACES // 2:
+                raise Unprovable(f"more than {_PLACES // 2} dicts are watched")
+            place = place if free is None else free
+            self.table[place, 0] = id(d)
+            self._watch(self._number, d)
+        return self.table.ctypes.data + 16 * place + 8
+
+
+_watcher = functools.cache(_Watcher)
+
+
+def _count_of(d: dict) -> int:
+    return id(d) + TAG if sys.version_info < (3, 13) else _watcher().count_of(d)
+
+
 class Witness:
     """Rows of (address, word), in groups that have an owner each."""
 
@@ -94,10 +182,10 @@ class Witness:
         "cell", the code and defaults of a "function", the "class" with all it inherits, whether a container is "empty", what is in the
         "slot of" (object, name)."""
         if kind == "dict":
-            self.add(id(x) + TAG)
+            self.add(_count_of(x))
         elif kind == "vars":
             self.add(_pointer_to_dict(x), id(vars(x)))
-            self.add(id(vars(x)) + TAG)
+            self.add(_count_of(vars(x)))
         elif kind == "type":
             self.add(id(x) + TYPE)
         elif kind == "cell":
@@ -192,7 +280,7 @@ def works() -> bool:
         return False
     try:
         return _dicts_count() and _containers_show() and _objects_show()
-    except Unprovable:
+    except (Unprovable, RuntimeError):      # no watcher of dicts is left
         return False
 
 
@@ -201,8 +289,8 @@ def _dicts_count() -> bool:
     d, x = {"a": 1, "b": 2}, _Attributes()
     x.a = 0
     seen = Witness()
-    for at in (id(d), id(vars(x))):
-        seen.add(at + TAG)
+    for one in (d, vars(x)):
+        seen.add(_count_of(one))
     seen.close()
     values = [object() for _ in range(64)]
     changes = [*[lambda v=v: _store(x, v) for v in values], *[lambda v=v: d.__setitem__("a", v) for v in values],

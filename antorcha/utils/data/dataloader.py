@@ -403,6 +403,13 @@ class _WorkerHandle:
         self.process = context.Process(target=workers.run, args=(settings, requests, answers, arena), daemon=True)
         try:
             self.process.start()
+        except (pickle.PicklingError, AttributeError, TypeError, OSError, EOFError) as error:
+            method = context.get_start_method()
+            if method != "fork" and hasattr(error, "add_note"):
+                error.add_note(f"DataLoader: a worker could not be started by {method!r}, which sends it the dataset and functions with "
+                               "pickle and imports the main script again. Define them at the top level of a module and put what the "
+                               'script does under `if __name__ == "__main__":`, or pass multiprocessing_context="fork", or num_workers=0.')
+            raise
         finally:
             requests.close()
             answers.close()
