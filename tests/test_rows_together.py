@@ -55,6 +55,18 @@ def test_rows_and_columns(columns, target):
     assert any("serial rest" in k["program"].text() for run in recorder.runs.values() for k in run.plan.kernels() if k["program"])
 
 
+@pytest.mark.parametrize("shape", [(6, 150, 96), (20, 37, 130), (2, 3, 5000), (3, 70, 1)])
+def test_columns_of_several_dimensions_are_cut_into_blocks(shape, target):
+    """A value for each place along the second dimension keeps it apart from the third."""
+    x = made(shape)
+    with Recorder() as recorder:
+        y = (x - x[:, :, :1] * 2).sum(0)
+        y.tolist()
+    np.testing.assert_array_equal(y.numpy(), (wide(x) - 2 * wide(x)[:, :, :1]).sum(0))
+    tiles = [k["tiles"] for run in recorder.runs.values() for k in run.plan.kernels() if k["nodes"][-1][1] == "sum"]
+    assert max(tiles) > 1 or shape[1] * shape[2] <= 2048 or config.target == "interp"
+
+
 def test_rows_that_are_not_neighbours(target):
     """Two and three coordinates for each row, stepped like an odometer from each of the rows at once to the next."""
     x = made((5, 14, 9, 12))

@@ -493,8 +493,9 @@ class Loops:
         w, wall, out = self.w, self.wall, self.outer
         outer, rows = volume(self.domain[:out]), volume(self.domain[out:wall])
         columns = volume(self.domain[wall:])
-        blocked = len(self.domain) == wall + 1 and columns > COLUMNS
-        blocks = -(-columns // COLUMNS) if blocked else 1
+        blocked = columns > COLUMNS
+        width = max(1, COLUMNS * self.domain[wall] // columns) if blocked else 1      # places along the first dimension of the columns
+        blocks = -(-self.domain[wall] // width) if blocked else 1
         if self.lowering.fusion.gpu:      # enough sums for all threads of a GPU
             chunk = max(32, outer * rows * columns // PARTIAL)
         else:
@@ -505,7 +506,8 @@ class Loops:
         p = ir.index("p")
         total_rows = product(self.extents[out:wall])
         body: list = []
-        block_count = (self.extents[wall] + ir.integer(COLUMNS - 1)) / ir.integer(COLUMNS) if blocked else ir.integer(1)
+        step = w.extent("width", width) if blocked and len(self.domain) > wall + 1 else ir.integer(COLUMNS)
+        block_count = (self.extents[wall] + (step - ir.integer(1))) / step if blocked else ir.integer(1)
         chunk_count = (total_rows + (size - ir.integer(1))) / size if chunks > 1 else ir.integer(1)
         count = block_count * chunk_count * product(self.extents[:out])
         rest = p
@@ -518,9 +520,9 @@ class Loops:
         outer_coords = decode(rest, self.extents[:out])
         column_coords = list(names)
         if blocked:
-            base = block * ir.integer(COLUMNS)
-            column_coords = [base + names[0]]
-            self.extents = self.extents[:wall] + [ir.minimum(self.extents[wall] - base, ir.integer(COLUMNS))]
+            base = block * step
+            column_coords = [base + names[0], *names[1:]]
+            self.extents = [*self.extents[:wall], ir.minimum(self.extents[wall] - base, step), *self.extents[wall + 1:]]
         parts = self._partials(outer * blocks * chunks, 1)
         body += [self._declare(i, q) for i, q in parts.items()]
         w.coords = [ir.integer(0)] * wall + column_coords
