@@ -430,7 +430,7 @@ def test_a_worker_that_cannot_be_started_says_what_to_do():
 
     with pytest.raises((pickle.PicklingError, AttributeError)) as caught:
         next(iter(DataLoader(Local(), 2, num_workers=1, multiprocessing_context="spawn")))
-    assert "'spawn'" in caught.value.__notes__[0] and "num_workers=0" in caught.value.__notes__[0]
+    assert "'spawn'" in caught.value.__notes__[-1] and "num_workers=0" in caught.value.__notes__[-1]
 
 
 # when something goes wrong
@@ -532,7 +532,7 @@ SLOW = """
         def __getitem__(self, i):
             time.sleep(0.05)
             return i
-    iterator = iter(DataLoader(Slow(), batch_size=None, num_workers=2))
+    iterator = iter(DataLoader(Slow(), batch_size=None, num_workers=2, multiprocessing_context="fork"))
     next(iterator), next(iterator)      # of each worker
     print(*[worker.process.pid for worker in iterator._workers], flush=True)
     for _ in iterator:
