@@ -96,8 +96,6 @@ class Compiler:
     def __init__(self, model: str, features: str, embedded: bool, triple: str = ""):
         import llvmlite.binding as llvm
 
-        if hasattr(llvm, "initialize") and int(llvm.llvm_version_info[0]) < 20:
-            llvm.initialize()
         if triple:
             llvm.initialize_all_targets()
             llvm.initialize_all_asmprinters()

@@ -607,8 +607,6 @@ _lock = threading.RLock()
 def _machine(architecture: int, long: bool):
     import llvmlite.binding as llvm
 
-    if hasattr(llvm, "initialize") and int(llvm.llvm_version_info[0]) < 20:
-        llvm.initialize()
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     target = llvm.Target.from_triple("nvptx64-nvidia-cuda")
