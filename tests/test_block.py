@@ -11,6 +11,7 @@ from antorcha.graph import block, flush, tape
 from antorcha.graph.block import Block
 from antorcha.graph.node import Node, verify
 from antorcha.ops.recall import recalled
+from antorcha.runtime import pool
 
 F = torch.nn.functional
 CALLS = 7       # the first are seen, the fourth noted, the others recorded again
@@ -83,7 +84,7 @@ def test_an_interrupted_flush_leaves_what_is_pending(monkeypatch):
 
     out = call()
     with monkeypatch.context() as m:
-        m.setattr(flush.Plan, "run", interrupt)
+        m.setattr(pool, "run_at", interrupt)
         with pytest.raises(KeyboardInterrupt):
             out.tolist()
     agree(out, expected)

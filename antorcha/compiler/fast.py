@@ -172,7 +172,7 @@ class Steady:
         where = {node: self.addresses[slot] for slot, node in self.in_place.items()}
         where.update({r.values[value][1]: self.addresses[slot] for slot, (value, *_) in self.reused.items()})
         addresses += [where.get(i, 0) for i, _ in plan.results]
-        plan._bind([*addresses, base, plan.status_address], [0.0 if name.startswith("v") else space[name] for name in r.numbers])
+        plan.bind([*addresses, base, plan.status_address], [0.0 if name.startswith("v") else space[name] for name in r.numbers])
         plan.bound, plan.told = self, None
 
     def write(self):

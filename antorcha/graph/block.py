@@ -92,20 +92,22 @@ def unfold(nodes: list) -> None:
 
 def seen(nodes: list) -> list[Node]:
     """The nodes of a recording that are made. Blocks whose nodes may have to read through windows are unfolded first."""
+    spread(nodes)
     made: list[Node] = []
-    apart = []
-    for k, n in enumerate(nodes):
-        if type(n) is not Block:
+    for n in nodes:
+        if type(n) is Block:
+            made += n.made
+        else:
             made.append(n)
-            continue
-        made += n.made
-        if n.form.apart and any(map(window.moves, n.form.apart)):
-            apart.append(k)
-    if not apart:
-        return made
+    return made
+
+
+def spread(nodes: list) -> bool:
+    """Unfold the blocks whose nodes may have to read through windows. Whether there are any."""
+    apart = [k for k, n in enumerate(nodes) if type(n) is Block and n.form.apart and any(map(window.moves, n.form.apart))]
     for k in reversed(apart):
         nodes[k:k + 1] = nodes[k].unfolded()
-    return seen(nodes)
+    return bool(apart)
 
 
 def numbers(nodes: list) -> list:

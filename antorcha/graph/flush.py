@@ -18,7 +18,7 @@ from ..loops import template
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
 from ..runtime import flight
-from . import block, chain, family, repeats, tape, window, wiring
+from . import block, brief, chain, family, repeats, tape, window, wiring
 from .fuse import Fusion, in_place
 from .node import Node, alike, counted, leaf_form, uses, verify
 from .tape import ALL
@@ -63,6 +63,7 @@ def clear() -> None:
     """Forget all plans, and what they have in common."""
     _plans.clear()
     _folded.clear()
+    brief.clear()
     family.clear()
     repeats.clear()
     wiring.clear()
@@ -76,6 +77,12 @@ def flush(nodes: list, timed: bool = False, device: str = "cpu", wanted=ALL, bes
 
     Raises IndexError for an index outside of its dimension; then nothing has changed.
     """
+    if device == "cpu" and not (timed or beside):
+        plan = brief.again(nodes, wanted)
+        if plan is not None:
+            counters["hits"] += 1
+            _last[0] = plan
+            return
     folding = None
     if block.Block in map(type, nodes):
         folding = _run_folded(nodes, timed, device, wanted)
@@ -109,6 +116,8 @@ def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted
     else:
         counters["hits"] += 1
         _use(plan)
+        if plan.brief and not (timed or beside or piece):
+            brief.found(plan, nodes, nodes, key[1], leaves, range(len(nodes)), number)
     if beside and plan.alone:
         plan.run_alone(nodes, leaves, numbers)
     else:
@@ -128,7 +137,10 @@ def _run_folded(nodes: list, timed: bool, device: str, wanted) -> tuple | None:
     counters["hits"] += 1
     _use(known)
     _use(known.plan)
-    found, number = known.nodes(nodes, made), _place(wanted, made)
+    number = _place(wanted, made)
+    if known.plan.brief and not timed:
+        brief.found(known.plan, nodes, made, key[1], leaves, known.places, number)
+    found = known.nodes(nodes, made)
     known.plan.run(found, leaves, numbers, timed, -1 if wanted is None else None if number is None else known.places[number])
     _last[0] = known.plan
     return None

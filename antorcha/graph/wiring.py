@@ -15,7 +15,7 @@ from .node import Lanes, Node
 MOST = 1 << 20      # inputs of all recordings that are kept
 FEW = 8             # recordings of equal forms that are kept, the latest first
 
-form_of, _inputs_of, _buffer_of = map(attrgetter, ("form", "inputs", "buffer"))
+form_of, _inputs_of, buffer_of = map(attrgetter, ("form", "inputs", "buffer"))
 _known: dict[tuple, list] = {}      # forms -> Wirings
 _size = 0
 
@@ -53,7 +53,7 @@ def known(nodes: list, made: list[Node]) -> tuple | None:
     for w in several:
         leaves = w.leaves(inputs)
         if w.read([*made, *leaves]) == w.nodes(inputs) and (len(leaves) < 2 or len({*leaves}) == len(leaves)):
-            buffers = list(map(_buffer_of, leaves))
+            buffers = list(map(buffer_of, leaves))
             if None not in buffers:
                 return w.forms, w.sources, list(leaves), buffers, w.numbers(inputs)
     return None
@@ -84,7 +84,7 @@ def traced(nodes: list, made: list[Node]) -> tuple:
     several = _known.setdefault(w.forms, [])
     several.insert(0, w)
     del several[FEW:]
-    return w.forms, w.sources, leaves, list(map(_buffer_of, leaves)), w.numbers(inputs)
+    return w.forms, w.sources, leaves, list(map(buffer_of, leaves)), w.numbers(inputs)
 
 
 def _lost(node: Node):

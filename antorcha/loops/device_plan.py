@@ -82,7 +82,7 @@ class DevicePlan(Plan):
             status = device.allocate(8 * len(self.checks))
             device.clear(status.address, status.nbytes)
         addresses.append(status.address if status else 0)
-        self._bind(addresses, numbers)
+        self.bind(addresses, numbers)
         if self.calls is None:
             kernels = [what[0] for _, what in self.work if isinstance(what, tuple)]
             device.prepare([(kernel.key, partial(kernel.ptx, self.architecture)) for kernel in kernels])

@@ -145,6 +145,7 @@ class Plan:
         self.forms = list(forms.values())           # of the results once they are leaves
         self.donated = donated                      # node index -> leaf number
         self.used = 0                               # when it was used last, told by whoever keeps it
+        self.found = 0                              # how often by its key, likewise
         self.leaves = leaves
         self.number_at = number_at
         layout = Layout()
@@ -253,11 +254,12 @@ class Plan:
         self.alone = self.native and len(rows) < FEW and not self.arena_bytes and not self.scratch and not self.checks
         chunks = -(-rows[:, 2] // np.maximum(rows[:, 3], 1)).sum()
         self.brief = self.native and chunks <= (BRIEF if self.safe == len(rows) else BRIEF // 4)
+        self.simple = self.safe == len(rows) and not self.checks        # may be given up anywhere, and cannot fail
         self._binding()
         self.times: dict = {}
 
     def _binding(self) -> None:
-        """What `_results` and `_bind` go by."""
+        """What `_results` and `bind` go by."""
         self.memory = [(nbytes, self.donated.get(i)) for i, nbytes in self.results]     # of each: its size, the leaf that it takes over
         self.word, self.float_word = memoryview(self.words), memoryview(self.float_words)
         self.bound: object = None       # the addresses that the arguments have; or who has bound them by half
@@ -270,7 +272,7 @@ class Plan:
         plan = copy.copy(self)
         plan.__dict__.update(sizes)
         plan.describe = describe
-        plan.status = np.zeros_like(self.status)
+        plan.found, plan.status = 0, np.zeros_like(self.status)
         plan.words, plan.float_words, plan.pointer_offset = words, words.view(np.float64), pointer_offset
         plan._tabulate(launches)
         return plan
@@ -297,16 +299,28 @@ class Plan:
         for; -1: none needs be.
         """
         if self.brief and not timed and (wanted is None or len(self.steps) - self.written.get(wanted, -1) <= FEW):
-            self._run_briefly(nodes, leaves, numbers)
+            self.launch(nodes, self._begin(leaves, numbers)[0])
         elif not self._attempt(nodes, leaves, numbers, timed, wanted, self.safe):
             self._attempt(nodes, leaves, numbers, timed, wanted, -1)     # the program handled the interrupt itself
 
-    def _run_briefly(self, nodes: list, leaves: list, numbers: list) -> None:
-        """As `run`, for a plan of little work: nothing is left to the background. Which native calls have ended, and how many steps they
-        have done, tells where an interrupt came: what has written over memory of leaves must be finished, and cannot be done twice."""
-        buffers, _ = self._begin(leaves, numbers)
+    def launch(self, nodes, buffers: list) -> None:
+        """Run a plan of little work whose arguments are bound, and nothing of it in the background. Which native calls have ended, and how
+        many steps they have done, tells where an interrupt came: what has written over memory of leaves must be finished, and cannot be
+        done twice."""
         if self.scratch:
             pool.reserve_scratch(self.scratch)
+        count = len(self.ends)
+        if self.simple:
+            pool.run_at(self.steps_address, count, count)
+            if pool.steps_done() == count:
+                try:
+                    self._give(nodes, buffers)
+                except KeyboardInterrupt:
+                    self._give(nodes, buffers)      # all or nothing
+                    raise
+                return
+        if self.checks and any(self.noted):
+            self.status.fill(0)
         done, ended, interrupt = 0, pool.completed(), None
         while True:
             try:
@@ -315,7 +329,7 @@ class Plan:
                     done, ended = done + pool.steps_done(), now
                 if self.checks and any(self.noted):
                     self._raise(nodes)
-                if done == len(self.ends):
+                if done == count:
                     self._give(nodes, buffers)
                     break
                 if interrupt is not None and done <= self.safe:
@@ -334,14 +348,14 @@ class Plan:
         buffers = self._results(leaves, Buffer.allocate)
         base = arena(self.arena_bytes).address if self.arena_bytes else 0
         addresses = [*map(_address_in, leaves), *map(_address, buffers), base, self.status_address]
-        self._bind(addresses, numbers)
-        if self.checks and any(self.noted):
-            self.status.fill(0)
+        self.bind(addresses, numbers)
         return buffers, addresses
 
     def _attempt(self, nodes: list, leaves: list, numbers: list, timed: bool, wanted: int | None, safe: int) -> bool:
         """Run; False if an interrupt ended it before step `safe`, where nothing has been changed."""
         buffers, addresses = self._begin(leaves, numbers)
+        if self.checks and any(self.noted):
+            self.status.fill(0)
         last = self.segments[-1] if self.segments and not self.last_may_fail else None
         for n, segment in enumerate(self.segments):
             if segment is last:
@@ -457,7 +471,7 @@ class Plan:
         """The buffer of each result."""
         return [allocate(nbytes) if leaf is None else leaves[leaf].buffer for nbytes, leaf in self.memory]
 
-    def _bind(self, addresses: list, numbers: list) -> None:
+    def bind(self, addresses: list, numbers: list) -> None:
         """Addresses and numbers into the arguments. A loop's are mostly there already."""
         bound, told = self.bound, self.told
         self.bound = self.told = None       # should an interrupt come

@@ -1,0 +1,178 @@
+"""Plans of little work that run again and again: functions written for them tell their recordings and run them.
+
+A program that asks for a number after every few operations waits longer for its plan to be found than for its kernels. `flush.identify`
+makes a key of all there is to know of a recording, which is looked up. A function written for one recording compares the next with it
+and stops at the first thing that differs: what is read, forms of leaves, and all counts of references, which tell the values that somebody
+can still ask for.
+"""
+
+from __future__ import annotations
+
+from sys import getrefcount
+from types import FunctionType
+
+from ..base import config
+from ..loops.plan import FEW, Plan, arena
+from ..runtime import flight
+from ..runtime.buffer import Buffer
+from ..runtime.functions import code_of
+from . import block, tape, window, wiring
+from .block import Block, Unfolding
+from .node import Node
+
+LONGEST = 48        # entries of a recording that is compared this way
+PATIENCE = 6        # how often a plan is found by its key before a function is written for it
+SEVERAL = 4         # functions for recordings of the same forms, and for one plan
+ROOM = 1_000        # functions
+
+_known: dict[tuple, list[Brief]] = {}       # the configuration and forms -> those that it may be, the latest first
+_count = [0]
+_met: list[Brief | None] = [None]           # what a recording seems to be that is being looked up
+
+
+class Brief:
+    """`run(entries, wanted, sure)`: whether it is this recording of which this node is asked for. If `sure`, it has been computed then."""
+
+    __slots__ = ("plan", "run", "sure")
+
+    def __init__(self, plan: Plan, run: FunctionType):
+        self.plan, self.run, self.sure = plan, run, False
+
+
+def clear() -> None:
+    _known.clear()
+    _count[0] = 0
+
+
+def again(nodes: list, wanted) -> Plan | None:
+    """The plan of a recording that a function was written for; it has been run."""
+    _met[0] = None
+    if len(nodes) > LONGEST or type(wanted) is not Node or tape.state.watch is not None:
+        return None
+    several = _known.get((config.target, config.fuse, config.float32_matmul, *map(wiring.form_of, nodes)))
+    if several is None and _known and block.spread(nodes) | window.framed(nodes):
+        several = _known.get((config.target, config.fuse, config.float32_matmul, *map(wiring.form_of, nodes)))
+    if several is None:
+        return None
+    flight.finish()
+    for k, one in enumerate(several):
+        if one.run(nodes, wanted, one.sure):
+            if not one.sure:
+                _met[0] = one
+                return None
+            if k:
+                several.insert(0, several.pop(k))
+            return one.plan
+    return None
+
+
+def found(plan: Plan, nodes: list, made: list[Node], key: tuple, leaves: list[Node], places, wanted: int | None) -> None:
+    """A plan was found by the key of a recording, and is about to be run. `places`: the numbers in the plan of the nodes that are made,
+    `wanted`: which of those is asked for."""
+    one, _met[0] = _met[0], None
+    if one is not None:
+        one.sure = one.plan is plan     # what was written to be compared says the same as the key
+        return
+    plan.found += 1
+    if plan.found % PATIENCE or plan.found > SEVERAL * PATIENCE or wanted is None or len(nodes) > LONGEST \
+            or len(plan.steps) - plan.written.get(places[wanted], -1) > FEW or len({*map(wiring.buffer_of, leaves)}) < len(leaves):
+        return
+    if _count[0] >= ROOM:
+        clear()
+    forms = tuple(map(wiring.form_of, nodes))
+    several = _known.setdefault((*key[:3], *forms), [])
+    several.insert(0, Brief(plan, _Text(plan, nodes, made, key, places, wanted).function()))
+    _count[0] += 1
+    del several[SEVERAL:]
+
+
+class _Text:
+    """The lines of a function for one recording and its plan."""
+
+    def __init__(self, plan: Plan, nodes: list, made: list[Node], key: tuple, places, wanted: int):
+        *_, references, self.sources, forms, of_leaves, of_buffers, exported = key
+        self.lines: list[str] = []
+        self.constants: list = []
+        self.same: list[str] = []
+        self.numbers: list[str] = []
+        self.uses = [0] * len(made)             # names of each node, and of each leaf
+        self.reads = [0] * len(of_leaves)
+        self._entries(nodes)
+        self.same.append(f"wanted is n{wanted}")
+        self.same += [f"l{k}.form is {self.constant(f)}" for k, f in enumerate(forms)]
+        if len(forms) > 1:
+            self.same.append(f"len({{{', '.join([f'l{k}' for k in range(len(forms))])}}}) == {len(forms)}")
+        self.lines += [f"if not ({' and '.join(self.same)}): return False", *[f"b{k} = l{k}.buffer" for k in range(len(forms))]]
+        # `identify` counted what it has in lists: the leaves, their buffers, and nodes if some are in blocks; here each has names, and all
+        # are in one tuple
+        listed = made is not nodes
+        counts = [n + u + 1 - listed + (i == wanted) for i, (n, u) in enumerate(zip(references, self.uses))]     # `again` has it, too
+        counts += [n + u for n, u in zip(of_leaves, self.reads)]
+        counts += [n + 1 for n in of_buffers]
+        counted = [f"n{i}, " for i in range(len(made))] + [f"{x}{k}, " for x in "lb" for k in range(len(forms))]
+        self.lines += [f"if tuple(map(getrefcount, ({''.join(counted)}))) != {self.constant(tuple(counts))}: return False"]
+        self.lines += [f"if {' or '.join([f'b{k}.exported is not {x}' for k, x in enumerate(exported)])}: return False"] if exported else []
+        self.lines.append("if not sure: return True")
+        self._run(plan, places, listed)
+
+    def constant(self, x) -> str:
+        self.constants.append(x)
+        return f"c{len(self.constants) - 1}"
+
+    def _entries(self, nodes: list) -> None:
+        """What entries made, and what they read."""
+        entries, made, sources = [], 0, iter(self.sources)
+        for k, entry in enumerate(nodes):
+            own = entry.made if type(entry) is Block else (entry,)
+            names = "".join([f"n{made + i}, " for i in range(len(own))])
+            made += len(own)
+            name = f"e{k}" if type(entry) is Block else f"n{made - 1}"
+            entries.append(name + ", ")
+            if type(entry) is Block:
+                self.lines.append(f"{names} = {name}.made" if names else "")
+                self.numbers += [f"*{name}.numbers"] if entry.numbers else []
+            pattern = "".join([self._read(next(sources), f"{k}_{j}") + ", " for j in range(len(entry.inputs))])
+            self.lines.append(f"{pattern} = {name}.inputs" if pattern else "")
+        self.lines.insert(0, f"{''.join(entries)} = entries")
+        for i in range(made):
+            self.uses[i] += 1
+
+    def _read(self, source: int | None, place: str) -> str:
+        if source is None:
+            self.numbers.append(f"x{place}")
+            return f"x{place}"
+        if source >= 0:
+            self.uses[source] += 1
+            self.same.append(f"x{place} is n{source}")
+            return f"x{place}"
+        self.reads[~source] += 1
+        if self.reads[~source] == 1:
+            return f"l{~source}"
+        self.same.append(f"x{place} is l{~source}")
+        return f"x{place}"
+
+    def _run(self, plan: Plan, places, listed: bool) -> None:
+        buffers = []
+        for k, (i, nbytes) in enumerate(plan.results):
+            leaf = plan.donated.get(i)
+            buffers.append(f"r{k}" if leaf is None else f"b{leaf}")
+            if leaf is None:
+                self.lines.append(f"r{k} = allocate({self.constant(nbytes)})")
+        addresses = [*[f"b{k}.address" for k in range(plan.leaves)], *[f"{b}.address" for b in buffers],
+                     f"arena({self.constant(plan.arena_bytes)}).address" if plan.arena_bytes else "0", self.constant(plan.status_address)]
+        self.lines.append(f"{self.constant(plan.bind)}([{', '.join(addresses)}], [{', '.join(self.numbers)}])")
+        nodes = "entries"
+        if listed:
+            results = ", ".join([f"{i}: n{places.index(i)}" for i, _ in plan.results])
+            self.lines.append(f"f = Unfolding({{{results}}}); f.recorded = entries")
+            nodes = "f"
+        self.lines.append(f"{self.constant(plan.launch)}({nodes}, [{', '.join(buffers)}])")
+
+    def function(self) -> FunctionType:
+        names = "".join([f"c{k}, " for k in range(len(self.constants))])
+        lines = ["def run(entries, wanted, sure, constants):", f"{names} = constants", *filter(None, self.lines), "return True"]
+        code = next(c for c in code_of("\n    ".join(lines), __file__).co_consts if hasattr(c, "co_code"))
+        return FunctionType(code, _SPACE, "run", (tuple(self.constants),))
+
+
+_SPACE = {"getrefcount": getrefcount, "allocate": Buffer.allocate, "arena": arena, "Unfolding": Unfolding}
