@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 
 from antorcha.base import config, errors
+from antorcha.base import dtype as dt
 from antorcha.base.device import device
 from antorcha.base.errors import OutOfMemoryError
-from antorcha.runtime import cpu, elf, jit, pool
+from antorcha.runtime import compiler, cpu, elf, jit, pool
 from antorcha.runtime.buffer import Buffer
 from antorcha.runtime.cache import GROUPS, DiskCache
 from antorcha.runtime.memory import LARGE, Allocator, allocator, size_class
+from antorcha.targets import chain, microkernel, multiply, windows
 
 MIB = 1 << 20
 fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -395,6 +397,15 @@ def test_compiling_from_many_threads(empty_cache):
 def test_code_to_read():
     assert "paddd" in jit.assembly(ADD_ONE) or cpu.machine() != "x86_64"
     assert "@kernel" in jit.optimised(ADD_ONE)
+
+
+def test_modules_that_are_compiled_as_they_are_written():
+    """LLVM's passes would take longer than code generation for the loops that all products share."""
+    ir = "define i64 @kernel(i64 %x) {\n  %twice = add i64 %x, %x\n  %none = sub i64 %twice, %twice\n  ret i64 %none\n}\n"
+    assert "%twice" in jit.optimised(compiler.AS_WRITTEN + ir) and "%twice" not in jit.optimised(ir)
+    shape = microkernel.shape(dt.float32)
+    texts = multiply.module(shape), windows.module(shape), chain.module(), pool.make_ir()
+    assert all(text.startswith(compiler.AS_WRITTEN) for text in texts)
 
 
 def test_disk_cache_is_bounded(tmp_path):

@@ -21,6 +21,7 @@ LENGTH = struct.Struct("<q")
 FETCH = 2048      # bytes ahead of a load that are asked for: what is needed after the latency of memory
 FETCH_HALVES = 4096     # the same of 16-bit numbers, of which the processor foresees fewer bytes
 FETCHES = '"fetches"'       # attribute of a function whose loops ask for memory ahead
+AS_WRITTEN = "; as written\n"     # begins a module whose loops and vectors are as they are to be: LLVM's passes would only take time
 
 
 _options_set: list = []
@@ -113,13 +114,19 @@ class Compiler:
     @contextlib.contextmanager
     def optimised(self, ir: str):
         """The module after LLVM's passes, disposed of as the block ends: in `__del__`, which takes a while too, a Ctrl-C would be lost."""
+        as_written = ir.startswith(AS_WRITTEN)
         if "target triple" not in ir:
             ir = f'target triple = "{self.machine.triple}"\ntarget datalayout = "{self.machine.target_data}"\n{ir}'
         with self._parsed(ir) as module:
             options = self.llvm.create_pipeline_tuning_options(speed_level=OPTIMISATION)
             options.loop_vectorization = options.slp_vectorization = True
             builder = self.llvm.create_pass_builder(self.machine, options)
-            builder.getModulePassManager().run(module, builder)
+            if as_written:
+                passes = self.llvm.create_new_module_pass_manager()
+                passes.add_loop_rotate_pass()       # code generation finds better addresses in loops that are tested at their end
+            else:
+                passes = builder.getModulePassManager()
+            passes.run(module, builder)
             rewrites = [f for f, names in ((shortened, _SHORTENED), (fetching, (FETCHES,))) if any(name in ir for name in names)]
             if not rewrites:
                 yield module

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import sys
 
-from . import cpu
+from . import compiler, cpu
 
 MAX_THREADS = 256
 LINE = 128  # bytes that no two writers should share: cache lines are fetched in pairs
@@ -78,7 +78,7 @@ def make_ir() -> str:
              _rest(pause, with_threads), _run(with_threads)]
     if with_threads:
         parts += [_worker(pause), _JOBS]
-    return "\n".join(parts)
+    return compiler.AS_WRITTEN + "\n".join(parts)
 
 
 def _externals(declare_pause: str, with_threads: bool) -> str:

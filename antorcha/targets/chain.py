@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 
 from ..runtime import jit
+from ..runtime.compiler import AS_WRITTEN
 from .microkernel import Function
 
 HEADER = 8
@@ -72,7 +73,7 @@ def module() -> str:
                 code = f.let(f"inttoptr i64 {function} to ptr")
                 f.line(f"call void {code}(ptr %scratch, i64 0, i64 {tiles}, ptr {kernels})")
                 call.next = [plus(after, f.let(f"mul i64 {patches}, {PATCH}"))]
-    return "\n".join([f.text(), "declare i64 @llvm.smin.i64(i64, i64)", "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",
+    return AS_WRITTEN + "\n".join([f.text(), "declare i64 @llvm.smin.i64(i64, i64)", "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",
                       "attributes #0 = { nounwind }", ""])
 
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 
+from ..runtime.compiler import AS_WRITTEN
 from .microkernel import LIES, PACKED, SPAN, TILES, Function, Shape, micro_kernel, micro_name, multiplication, origin
 from .packing import ahead, clear, pack, pack_a, pack_b, rows_along_k, side, transposes
 
@@ -45,7 +46,7 @@ def module(s: Shape) -> str:
     variants += [(rows, vectors, along_k, LIES) for along_k in s.layouts for vectors in s.widths for rows in s.row_variants]
     parts = [*micro_kernels(s, variants), *transposes(s), rows_along_k(s), *(side(s, width) for width in sorted({s.mr, s.nr}))]
     parts += [clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), multiply(s), *declarations(s)]
-    return "\n".join(parts)
+    return AS_WRITTEN + "\n".join(parts)
 
 
 def micro_kernels(s: Shape, variants: list[tuple]) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from ..loops import ir
 from ..loops.ir import Op, floordiv
+from ..runtime.compiler import AS_WRITTEN
 from .microkernel import LISTED, Function, Shape
 from .multiply import blocks_of_k, declarations, list_tile, micro_kernels, product_of_tiles, rank, where_b_is_packed
 from .nest import Body, ceildiv, compact_loop, odometer, split
@@ -54,7 +55,7 @@ def module(s: Shape) -> str:
     """The IR of `multiply_windows`, which does what `multiply` does (see there) for such an A. `fill_a` makes the lists."""
     variants = [(rows, vectors, False, LISTED) for vectors in s.widths for rows in s.row_variants]
     packing = [*transposes(s), side(s, s.nr), clear(s), pack(s), pack_b(s)]
-    return "\n".join([*micro_kernels(s, variants), *packing, multiply(s), *declarations(s)])
+    return AS_WRITTEN + "\n".join([*micro_kernels(s, variants), *packing, multiply(s), *declarations(s)])
 
 
 def multiply(s: Shape) -> str:
