@@ -157,8 +157,11 @@ class _InstallWhenUnpickled:
 
 def _alias_in_workers() -> None:
     """Workers that fork have the alias already; those that spawn are told in the data that prepares them."""
+    import multiprocessing
     from multiprocessing import spawn
 
+    if "forkserver" in multiprocessing.get_all_start_methods():     # from Python 3.14 on its server would import the script, unprepared
+        multiprocessing.set_forkserver_preload([OURS])
     prepare = spawn.get_preparation_data
     if getattr(prepare, "aliases", False):
         return

@@ -74,7 +74,7 @@ def test_hasattr_still_answers(script):
     assert antorcha("run", path)[1] == "False False\n"
 
 
-@pytest.mark.parametrize("how", ["fork", "spawn"])
+@pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
 def test_worker_processes_see_the_alias(script, how):
     path = script(f"""
         import multiprocessing
