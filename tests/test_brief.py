@@ -42,7 +42,7 @@ def _settled(step, looked_up, *arguments):
     """Run `step` until a function of its own computes it."""
     for _ in range(OFTEN):
         step(*arguments)
-    assert _functions() and all(one.sure for one in _functions())
+    assert _functions() and all(one.counts for one in _functions())
     looked_up.clear()
     step(*arguments)
     assert not looked_up
@@ -201,7 +201,7 @@ def test_what_seems_to_be_another_recording_is_not_trusted():
     while not _functions():
         step(False)
     (one,) = _functions()
-    assert not one.sure
+    assert one.counts is None
     assert step(True).tolist() == [0, 2, 4, 6]
 
 

@@ -27,16 +27,18 @@ ROOM = 1_000        # functions
 
 _known: dict[tuple, list[Brief]] = {}       # the configuration and forms -> those that it may be, the latest first
 _count = [0]
-_met: list[Brief | None] = [None]           # what a recording seems to be that is being looked up
+_met: list[tuple | None] = [None]           # what a recording seems to be that is being looked up, and its counts of references
 
 
 class Brief:
-    """`run(entries, wanted, sure)`: whether it is this recording of which this node is asked for. If `sure`, it has been computed then."""
+    """`run(entries, wanted, counts)`: whether it is this recording of which this node is asked for; it has been computed then. With no
+    `counts`, all but the counts of references is compared, and these are given back: how many of them are the interpreter's own is seen
+    where the key says that it was this recording."""
 
-    __slots__ = ("plan", "run", "sure")
+    __slots__ = ("plan", "run", "counts")
 
     def __init__(self, plan: Plan, run: FunctionType):
-        self.plan, self.run, self.sure = plan, run, False
+        self.plan, self.run, self.counts = plan, run, None
 
 
 def clear() -> None:
@@ -56,9 +58,9 @@ def again(nodes: list, wanted) -> Plan | None:
         return None
     flight.finish()
     for k, one in enumerate(several):
-        if one.run(nodes, wanted, one.sure):
-            if not one.sure:
-                _met[0] = one
+        if told := one.run(nodes, wanted, one.counts):
+            if one.counts is None:
+                _met[0] = one, told
                 return None
             if k:
                 several.insert(0, several.pop(k))
@@ -69,9 +71,11 @@ def again(nodes: list, wanted) -> Plan | None:
 def found(plan: Plan, nodes: list, made: list[Node], key: tuple, leaves: list[Node], places, wanted: int | None) -> None:
     """A plan was found by the key of a recording, and is about to be run. `places`: the numbers in the plan of the nodes that are made,
     `wanted`: which of those is asked for."""
-    one, _met[0] = _met[0], None
-    if one is not None:
-        one.sure = one.plan is plan     # what was written to be compared says the same as the key
+    met, _met[0] = _met[0], None
+    if met is not None:
+        one, counts = met
+        if one.plan is plan:    # what was written to be compared says the same as the key
+            one.counts = counts
         return
     plan.found += 1
     if plan.found % PATIENCE or plan.found > SEVERAL * PATIENCE or wanted is None or len(nodes) > LONGEST \
@@ -90,30 +94,23 @@ class _Text:
     """The lines of a function for one recording and its plan."""
 
     def __init__(self, plan: Plan, nodes: list, made: list[Node], key: tuple, places, wanted: int):
-        *_, references, self.sources, forms, of_leaves, of_buffers, exported = key
+        *_, self.sources, forms, _, _, exported = key
         self.lines: list[str] = []
         self.constants: list = []
         self.same: list[str] = []
         self.numbers: list[str] = []
-        self.uses = [0] * len(made)             # names of each node, and of each leaf
-        self.reads = [0] * len(of_leaves)
+        self.leaves: set[int] = set()           # those that have names
         self._entries(nodes)
         self.same.append(f"wanted is n{wanted}")
         self.same += [f"l{k}.form is {self.constant(f)}" for k, f in enumerate(forms)]
         if len(forms) > 1:
             self.same.append(f"len({{{', '.join([f'l{k}' for k in range(len(forms))])}}}) == {len(forms)}")
         self.lines += [f"if not ({' and '.join(self.same)}): return False", *[f"b{k} = l{k}.buffer" for k in range(len(forms))]]
-        # `identify` counted what it has in lists: the leaves, their buffers, and nodes if some are in blocks; here each has names, and all
-        # are in one tuple
-        listed = made is not nodes
-        counts = [n + u + 1 - listed + (i == wanted) for i, (n, u) in enumerate(zip(references, self.uses))]     # `again` has it, too
-        counts += [n + u for n, u in zip(of_leaves, self.reads)]
-        counts += [n + 1 for n in of_buffers]
         counted = [f"n{i}, " for i in range(len(made))] + [f"{x}{k}, " for x in "lb" for k in range(len(forms))]
-        self.lines += [f"if tuple(map(getrefcount, ({''.join(counted)}))) != {self.constant(tuple(counts))}: return False"]
+        self.lines += [f"now = tuple(map(getrefcount, ({''.join(counted)})))", "if counts is not None and now != counts: return False"]
         self.lines += [f"if {' or '.join([f'b{k}.exported is not {x}' for k, x in enumerate(exported)])}: return False"] if exported else []
-        self.lines.append("if not sure: return True")
-        self._run(plan, places, listed)
+        self.lines.append("if counts is None: return now")
+        self._run(plan, places, made is not nodes)
 
     def constant(self, x) -> str:
         self.constants.append(x)
@@ -134,19 +131,16 @@ class _Text:
             pattern = "".join([self._read(next(sources), f"{k}_{j}") + ", " for j in range(len(entry.inputs))])
             self.lines.append(f"{pattern} = {name}.inputs" if pattern else "")
         self.lines.insert(0, f"{''.join(entries)} = entries")
-        for i in range(made):
-            self.uses[i] += 1
 
     def _read(self, source: int | None, place: str) -> str:
         if source is None:
             self.numbers.append(f"x{place}")
             return f"x{place}"
         if source >= 0:
-            self.uses[source] += 1
             self.same.append(f"x{place} is n{source}")
             return f"x{place}"
-        self.reads[~source] += 1
-        if self.reads[~source] == 1:
+        if ~source not in self.leaves:
+            self.leaves.add(~source)
             return f"l{~source}"
         self.same.append(f"x{place} is l{~source}")
         return f"x{place}"
@@ -170,7 +164,7 @@ class _Text:
 
     def function(self) -> FunctionType:
         names = "".join([f"c{k}, " for k in range(len(self.constants))])
-        lines = ["def run(entries, wanted, sure, constants):", f"{names} = constants", *filter(None, self.lines), "return True"]
+        lines = ["def run(entries, wanted, counts, constants):", f"{names} = constants", *filter(None, self.lines), "return True"]
         code = next(c for c in code_of("\n    ".join(lines), __file__).co_consts if hasattr(c, "co_code"))
         return FunctionType(code, _SPACE, "run", (tuple(self.constants),))
 
