@@ -424,3 +424,32 @@ def test_one_tensor_joined_takes_the_dtype_of_all():
 def test_numbers_of_numpys_in_lists_count_by_their_dtypes(data, dtype):
     x = torch.tensor(data)
     assert x.dtype is getattr(torch, dtype) and x.tolist() == np.array(data).tolist()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_every_layout_are_shared_where_they_lie(order):
+    array = np.asarray(np.arange(24.0, dtype=np.float32).reshape(4, 6), order=order)
+    for part in (array, array[1:], array[:, 2:4], array[::2, ::3], array[2], array[1, 1:2].reshape(())):
+        t = torch.from_numpy(part)
+        assert t.data_ptr() == part.__array_interface__["data"][0]
+        np.testing.assert_array_equal(t.numpy(), part)
+        t.add_(1)
+        np.testing.assert_array_equal(t.numpy(), part)
+    assert torch.from_numpy(array[:0]).shape == (0, 6)
+
+
+def test_numbers_and_lists_have_the_dtypes_of_what_is_in_them():
+    for data, d in ((True, torch.bool), (2, torch.int64), (2.5, torch.float32), ([1, 2.5], torch.float32), ((True, 2), torch.int64),
+                    ([[True], [False]], torch.bool), ([2 ** 62, 1], torch.int64), ([], torch.float32), ([[1, 2], [3, 4.5]], torch.float32)):
+        t = torch.tensor(data)
+        assert t.dtype is d and t.tolist() == (list(data) if isinstance(data, tuple) else data)
+    assert torch.tensor([0.1, 2], dtype=torch.float64).tolist() == [0.1, 2.0]
+    assert torch.tensor([1.5, 2], dtype=torch.int64).tolist() == [1, 2] and torch.tensor(7, dtype=torch.int8).item() == 7
+    with pytest.raises(ValueError):
+        torch.tensor([1, 2 ** 70])
+    with pytest.raises((RuntimeError, ValueError)):
+        torch.tensor([300, 1], dtype=torch.int8)
+    array = np.arange(3.0)
+    t = torch.tensor(array)
+    array[0] = 5.0
+    assert t.dtype is torch.float64 and t.tolist() == [0.0, 1.0, 2.0]

@@ -8,7 +8,7 @@ import functools
 import numpy as np
 
 from ..base import dtype as dt
-from ..graph.node import dense
+from ..graph.node import View, dense
 from ..graph.node import view as make_view
 from ..ops import placement
 from ..ops.layout import meta
@@ -22,8 +22,8 @@ _NUMBERS, _SEQUENCES = frozenset((bool, int, float)), frozenset((list, tuple))
 
 
 def adopt(array: np.ndarray) -> Tensor:
-    """A tensor of the elements of an array that nobody else will touch: on its memory, or on memory of its own where they are few and to
-    copy them takes less time than to keep the array."""
+    """A tensor of the elements of an array: on its memory, which nobody else will touch, or on memory of its own where they are few
+    (`LITTLE`) and to copy them takes less time than to keep the array."""
     d, nbytes = dt.of(array.dtype), array.nbytes
     if 0 < nbytes <= LITTLE:
         buffer = Buffer.allocate(nbytes)
@@ -56,20 +56,20 @@ def from_numpy(array: np.ndarray) -> Tensor:
         warn_once("from_numpy: the given NumPy array is not writable, and tensors do not know that: do not write to the tensor. Copy the "
                   "array first if you will: array.copy()")
     if array.flags.c_contiguous and array.size:
-        return _on_memory(array.reshape(-1), array.size, d, array.shape, dense(array.shape).strides)
+        return _on_memory(array, array.size, d, dense(array.shape))
     if any(s < 0 for s in array.strides):
         raise ValueError("At least one stride in the given numpy array is negative, and tensors with negative strides are not currently "
                          "supported. (You can probably work around this by making a copy of your array with array.copy().)")
     strides = tuple(s // d.itemsize for s in array.strides)
     span = 1 + sum((n - 1) * s for n, s in zip(array.shape, strides)) if array.size else 0
     flat = np.lib.stride_tricks.as_strided(array, (span,), (d.itemsize,)) if span else array.reshape(-1)
-    return _on_memory(flat, span, d, array.shape, strides)
+    return _on_memory(flat, span, d, make_view(tuple(array.shape), strides))
 
 
-def _on_memory(flat: np.ndarray, numel: int, d, shape: tuple, strides: tuple) -> Tensor:
-    storage = of_buffer(Buffer.from_array(flat), numel, d)
+def _on_memory(array: np.ndarray, numel: int, d, v: View) -> Tensor:
+    storage = of_buffer(Buffer.from_array(array), numel, d)
     storage.__class__ = BorrowedStorage
-    return tensor_on(storage, meta(make_view(tuple(shape), strides), d, "cpu"))
+    return tensor_on(storage, meta(v, d, "cpu"))
 
 
 def _array_of(data, dtype) -> np.ndarray:
@@ -78,9 +78,11 @@ def _array_of(data, dtype) -> np.ndarray:
         return data
     if isinstance(data, Tensor):
         return host(data)
-    nested = isinstance(data, (list, tuple)) and data and any([isinstance(x, (Tensor, list, tuple, np.ndarray)) for x in data])
-    array = _array_of_numbers(data) if nested else None
-    if nested and array is None:
+    plain = type(data) in _NUMBERS or type(data) in _SEQUENCES and len(data) > 0 and _is_plain(data)
+    array = _array_of_numbers(data) if plain else None
+    if array is not None:
+        return array if array.dtype.kind != "f" or dtype is not None else array.astype(dt.default().numpy)
+    if isinstance(data, (list, tuple)) and any([isinstance(x, (Tensor, list, tuple, np.ndarray)) for x in data]):
         parts = [_array_of(x, dtype) for x in data]
         for p in parts[1:]:
             if p.shape != parts[0].shape:
@@ -93,7 +95,7 @@ def _array_of(data, dtype) -> np.ndarray:
             return _array_of(list(data), dtype)
         kind = type(data).__name__
         raise TypeError(f"new(): invalid data type '{kind}'") if isinstance(data, str) else RuntimeError(f"Could not infer dtype of {kind}")
-    array = np.array(data) if array is None else array
+    array = np.array(data)
     kinds = _kinds(data) if isinstance(data, (list, tuple)) else ()
     if any([issubclass(kind, np.generic) for kind in kinds]):
         found = functools.reduce(dt.promote, map(_dtype_of, kinds))
@@ -148,12 +150,12 @@ def _large_numbers(entries: np.ndarray, dtype) -> np.ndarray:
 
 
 def _array_of_numbers(data) -> np.ndarray | None:
-    """Lists of Python numbers as an array; None where there is anything else in them, or they are not of one length."""
+    """A Python number, or lists of such, as an array; None where one is too large for int64 or the lists are not of one length."""
     try:
-        array = np.array(data) if _is_plain(data) else None
+        array = np.array(data)
     except (ValueError, OverflowError):
         return None
-    return array if array is not None and array.dtype.char in "?ld" else None
+    return array if array.dtype.char in "?ld" else None
 
 
 def _is_plain(data) -> bool:
@@ -176,10 +178,10 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
             own = dt.of(array.dtype)
         except KeyError:
             raise TypeError(f"can't convert np.ndarray of type {array.dtype}") from None
-        if dtype is not None and dtype.kind in "iu" and not hasattr(data, "__array__"):
+        if dtype is not None and dtype.kind in "iu" and dtype is not own and not hasattr(data, "__array__"):
             _check_range(array, dtype)
         if dtype is None or dtype is own or dtype.numpy is None:
-            out = adopt(np.array(array, order="C"))
+            out = adopt(array if array.nbytes <= LITTLE else np.array(array, order="C"))
         else:
             with np.errstate(invalid="ignore", over="ignore"):
                 out = adopt(np.array(array, dtype=dtype.numpy, order="C"))

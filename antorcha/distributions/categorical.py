@@ -52,7 +52,7 @@ class Categorical(ProbsOrLogits, Distribution):
     def sample(self, sample_shape=()):
         count = torch.Size(sample_shape).numel()
         drawn = torch.multinomial(self.probs.detach().reshape(-1, self._num_events), count, True)
-        return drawn.T.reshape(self._extended_shape(sample_shape))
+        return (drawn.T if count != 1 else drawn).reshape(self._extended_shape(sample_shape))
 
     def log_prob(self, value):
         if self._validate_args:

@@ -12,6 +12,8 @@ from .memory import FINE, LARGE, allocator, size_class
 
 MEMORY = ctypes.c_char * (sys.maxsize // 2)     # all there is from an address on, as NumPy takes memory: of any other way the quickest
 
+_BYTE = ctypes.c_char
+
 
 class Buffer:
     """`nbytes` of memory at `address`, a multiple of 64 (but for memory that came from outside).
@@ -53,16 +55,18 @@ class Buffer:
     @staticmethod
     def from_array(array: np.ndarray) -> Buffer:
         """The memory of `array`, from its lowest to its highest element; the array is kept alive."""
-        low = array.__array_interface__["data"][0]
-        high = low + array.itemsize
-        for size, stride in zip(array.shape, array.strides):
-            if stride < 0:
-                low += (size - 1) * stride
-            else:
-                high += (size - 1) * stride
+        low, size = address_of(array), array.nbytes
+        if not array.flags.c_contiguous and size:
+            high = low + array.itemsize
+            for length, stride in zip(array.shape, array.strides):
+                if stride < 0:
+                    low += (length - 1) * stride
+                else:
+                    high += (length - 1) * stride
+            size = high - low
         self = Buffer()
         self.address = low
-        self.nbytes = high - low if array.size else 0
+        self.nbytes = size
         self.exported = True
         self._capacity = 0
         self._owner = array
@@ -115,6 +119,14 @@ class Buffer:
 
     def __repr__(self) -> str:
         return f"Buffer({self.nbytes} bytes at {self.address:#x})"
+
+
+def address_of(array: np.ndarray) -> int:
+    """Where an array's first element lies. (To ask for its interface takes a microsecond.)"""
+    try:
+        return ctypes.addressof(_BYTE.from_buffer(array))
+    except (TypeError, ValueError, BufferError):     # it is read-only, empty, or has gaps
+        return array.__array_interface__["data"][0]
 
 
 def memory(address: int, count: int, dtype, v=None) -> np.ndarray:
