@@ -197,9 +197,10 @@ def test_number_of_threads_changes_no_bit():
 
 
 @pytest.mark.parametrize("m, n, k", [(14, 32, 9), (42, 64, 70), (22, 33, 5), (18, 31, 40), (29, 16, 1), (39, 10, 40),
-                                     (25, 48, 33), (60, 16, 200), (11, 100, 384)])
+                                     (25, 48, 33), (60, 16, 200), (11, 100, 384), (150, 130, 700), (505, 40, 530)])
 def test_operands_are_read_where_they_lie(m, n, k):
-    """Few rows and columns: nothing is packed but edges; the rows of the operands are parts of longer ones."""
+    """Few rows and columns, or an A whose rows are side by side and fill lines of memory: nothing is packed but edges; the rows of the
+    operands are parts of longer ones. Those of the last A, 2048 bytes apart, would crowd a few sets of the cache, and are packed."""
     rng = np.random.default_rng(6)
     for ta, tb in ((False, False), (False, True), (True, False), (True, True)):
         a, b = (values(rng, (rows, k) if not t else (k, rows), "f4") for rows, t in ((m, ta), (n, tb)))

@@ -27,7 +27,7 @@ from ..runtime import cpu
 
 HEIGHTS = 4, 8, 11   # rows of the micro-kernels for edges
 BASE = 5             # rows of A that are addressed from one register, by multiples of the step that address modes have, and 3
-ROWS_AHEAD = 8       # rows of B that are fetched from the second level cache before their turn
+ROWS_AHEAD = 8       # rows of B that are fetched from the second level cache before their turn, and of an A that lies so
 STAGE = 64           # columns (k) of B staged before they are transposed into a panel
 STRIPE = 8           # rows (k) packed of all panels in turn: whole lines of memory are read while they are in cache
 GROUP = 9            # slivers of A packed together where they lie side by side in memory
@@ -329,6 +329,8 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> 
     if lies:
         starts[-1] = _apart(f, "ptr", starts[-1])
 
+    later_a = _apart(f, "i64", _times(f, bytes_a, ROWS_AHEAD)) if lies and not along_k else ""
+
     def steps(name: str, start: str, stop: str, count: int, sums: dict, operands: list[str], before: str) -> tuple[dict, list[str]]:
         """A loop over k, `count` places at a time; the sums, and where the operands go on, after it."""
         on_a, on_b = str(count * s.bytes) if along_k else _times(f, bytes_a, count), _times(f, bytes_b, count)
@@ -361,6 +363,8 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> 
                     distance = f.let(f"load i64, ptr {column}")
                     prefetch(f, f.pointer(following, "i8", distance), 2)
                     column = f.pointer("%a", "i8", distance)
+                if lies:
+                    prefetch(f, f.pointer(column, "i8", later_a))
                 a = [f.pointer(column, "i8", str(r * s.bytes)) for r in range(rows)]
             for v in range(vectors):
                 prefetch(f, f.pointer(later, "i8", multiples_b[step], str(v * s.lanes * s.bytes)))

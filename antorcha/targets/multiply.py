@@ -28,11 +28,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 
+from ..runtime import cpu
 from ..runtime.compiler import AS_WRITTEN
 from .microkernel import LIES, PACKED, SPAN, TILES, Function, Shape, micro_kernel, micro_name, multiplication, origin
 from .packing import ahead, clear, pack, pack_a, pack_b, rows_along_k, side, transposes
 
-FEW_PANELS = 2       # an A in memory is read where it lies if there are no more panels than these
+FEW_PANELS = 2       # most panels that read an A in memory where it lies, a few bytes of each line at a time
 FEW_SLIVERS = 5      # and a B in memory if there are no more slivers
 SHORT = 64           # k up to which a micro-kernel takes too little time to fetch what `finish` needs: that is done a tile ahead
 WITHIN = ("k", "m"), ("m", "k"), ("k", "n"), ("n", "k"), ("n", "m"), ("m", "n")      # see `loops.ir.Contraction`
@@ -192,8 +193,9 @@ def where_b_is_packed(f: Function, s: Shape, across: str, k_stop: str) -> tuple[
 
 
 def _a_where_it_lies(f: Function, s: Shape, across: str, size: str) -> str:
-    """Whether A is read where it lies: few panels read it, and not all rows of a sliver fall into the same sets of the cache. Several
-    places along k that are taken at once must all be there. Tile registers take whole lines, from the second level cache as well."""
+    """Whether A is read where it lies: few panels read it, or its rows are side by side and a sliver's fill most of a line of memory; and
+    what is read does not fall into the same sets of the cache. Several places along k that are taken at once must all be there. Tile
+    registers take whole lines, from the second level cache as well."""
     in_memory = f.let("icmp eq ptr %fill_a, null")
     if s.terms > 1:
         whole = f.let(f"icmp eq i64 {f.let(f'and i64 %k, {s.step - 1}')}, 0")
@@ -203,8 +205,11 @@ def _a_where_it_lies(f: Function, s: Shape, across: str, size: str) -> str:
     few = f.let(f"icmp sle i64 {across}, {FEW_PANELS}")
     _, stride = origin(f, s, "0", "0", "%from_a")
     crowded = f.let(f"icmp eq i64 {f.let(f'and i64 {stride}, {PAGE // 2 // s.operand.bytes - 1}')}, 0")
-    large = f.let(f"icmp sgt i64 {size}, {s.near // 4}")        # columns are read some bytes of a line at a time
-    unfit = f.let(f"select i1 %along_k_a, i1 {crowded}, i1 {large}")
+    if s.mr * s.bytes > cpu.LINE // 2:
+        few, unfit = f.let(f"or i1 {few}, {f.let('xor i1 %along_k_a, true')}"), crowded
+    else:
+        large = f.let(f"icmp sgt i64 {size}, {s.near // 4}")        # columns are read some bytes of a line at a time
+        unfit = f.let(f"select i1 %along_k_a, i1 {crowded}, i1 {large}")
     return f.let(f"and i1 {f.let(f'and i1 {in_memory}, {few}')}, {f.let(f'xor i1 {unfit}, true')}")
 
 
