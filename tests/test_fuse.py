@@ -275,7 +275,7 @@ def test_small_blocks(seed):
             m.setattr(module, "COLUMNS", 2)
         m.setattr(lower, "CHUNKS", 3)
         m.setattr(lower, "FEWEST", 1)
-        for name, size in (("LEAST", 2), ("ROWS", 3), ("COLUMNS", 2)):
+        for name, size in (("LEAST", 2), ("SHAPE", (3, 2))):
             m.setattr(tiled, name, size)
         m.setattr(scatter, "COLUMNS", 2)
         m.setattr(fuse, "ONE_ROW", 3)

@@ -1,8 +1,9 @@
 """Transpositions: tiles of two dimensions, where something lies in memory along the one and something else along the other.
 
-What lies across the rows that a tile is written in is first copied to a place in the first level cache, a run of memory after the other,
-and picked up from there. So every line of memory is touched once, however the rows lie: those of a matrix a power of two wide share
-so few sets of a cache that lines would be lost before they are read through. The copy's rows are a little longer for the same reason.
+What lies across the rows that a tile is written in is first copied to a place in cache, turned on the way (through registers, where a
+target can), and read from there along those rows. So every line of memory is touched once, however the rows lie: those of a matrix a power
+of two wide share so few sets of a cache that lines would be lost before they are read through. The copy's rows are a line longer for the
+same reason. A tile is large, for memory is faster the longer the runs in which it is read and, above all, written.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from .view import View, ordered
 from .writer import Call, decode
 
 LEAST = 16          # least extent of a dimension that is cut into tiles
-ROWS, COLUMNS = 64, 32
-DEVICE_ROWS = 16    # on a GPU, which copies nothing
-ALIGNED = 64        # bytes
+SHAPE = 128, 256        # rows and columns of a tile: a copy of float32 takes a small part of a second level cache
+DEVICE_SHAPE = 16, 32   # on a GPU, which copies nothing
+ALIGNED = 64            # bytes
 
 
 def across(domain: tuple, views: list[View]) -> int | None:
@@ -45,7 +46,7 @@ class Tiles:
         self.copies = copies(loops.lowering.fusion)
         if self.copies and any(s[3].strides[across] == 1 for s in loops.stores):
             self._exchange()
-        self.rows = ROWS if self.copies else DEVICE_ROWS
+        self.rows, self.columns = SHAPE if self.copies else DEVICE_SHAPE
 
     def _exchange(self) -> None:
         """Results are to lie along the last dimension."""
@@ -59,7 +60,7 @@ class Tiles:
     def write(self) -> list[Call]:
         loops, w, last, extents = self.loops, self.w, self.last, self.loops.extents
         p, r, i = ir.index("p"), ir.index("r"), ir.index("i")
-        rows, columns = ir.integer(self.rows), ir.integer(COLUMNS)
+        rows, columns = ir.integer(self.rows), ir.integer(self.columns)
         outer = [d for d in range(last) if d != self.across]
         blocks = [(extents[self.across] + (rows - ir.integer(1))) / rows, (extents[last] + (columns - ir.integer(1))) / columns]
         counts = [extents[d] for d in outer] + blocks
@@ -87,14 +88,15 @@ class Tiles:
         return [w.finish([ir.loop("p", "parallel", product(counts), *outside)], loops.group)]
 
     def _copy(self, height: ir.Op, width: ir.Op, body: list) -> dict:
-        """Copies of what lies across: element -> where it is picked up."""
-        w, found, nbytes, pitch = self.w, {}, 0, self.rows + 1
+        """Copies of what lies across: element -> where it is read."""
+        w, found, nbytes = self.w, {}, 0
         for e in self._lying_across():
-            size = pitch * COLUMNS
+            pitch = self.columns + max(1, ALIGNED // e.node.dtype.itemsize)
+            size = self.rows * pitch
             slot = w.program.slot("scratch", e.node.dtype, size=ir.integer(size))
             w.args.append(("int", nbytes))
             nbytes += -(-size * e.node.dtype.itemsize // ALIGNED) * ALIGNED
-            place = ir.index("i") * ir.integer(pitch) + ir.index("r")
+            place = ir.index("r") * ir.integer(pitch) + ir.index("i")
             run = ir.loop("r", "whole", height, ir.store(slot, place, w.expression(e)))
             body.append(ir.loop("i", "serial", width, run))
             found[e] = ir.load(slot, place, e.node.dtype)

@@ -9,6 +9,7 @@ import numpy as np
 from ..base import dtype as dt
 from ..loops import ir
 from ..runtime import compiler, cpu
+from . import crossing
 
 _TYPES = {
     "i1": "i1",
@@ -455,7 +456,10 @@ class Emitter:
 
     def _loop(self, s: ir.Op) -> None:
         name, kind = s.attr
-        self.loop(name, kind, "0", self.expression(s.args[0]), lambda: self.statements(s.args[1:]), s)
+        if crossing.found(self.program, s):
+            crossing.copy(self, s)
+        else:
+            self.loop(name, kind, "0", self.expression(s.args[0]), lambda: self.statements(s.args[1:]), s)
 
     def loop(self, name: str, kind: str, start: str, stop: str, body, s: ir.Op | None = None) -> None:
         """for (i64 name = start; name < stop; name++) body()"""
@@ -486,6 +490,8 @@ class Emitter:
             self._note(slot, self.set(f"icmp ne i64 {code}, 0"), code)
 
     def _hint(self, kind: str, inner: bool, group: str | None) -> str:
+        if kind == "rest":      # rarely carried out, and shortly: any other code only takes longer to compile
+            return compact_loop(self, self.meta('!{!"llvm.loop.vectorize.enable", i1 false}'))
         if not inner:
             return ""
         parallel = self.meta(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
@@ -517,6 +523,13 @@ def module(functions: list[str], emitters: list[Emitter], attributes: str = ATTR
     declarations = sorted(set().union(*(e.intrinsics for e in emitters)))
     metadata = [f"!{i} = {text}" for i, text in enumerate(emitters[0].metadata)]
     return "\n".join([*functions, *declarations, f"attributes #0 = {{ {attributes} }}", *metadata]) + "\n"
+
+
+def compact_loop(emitter: Emitter, *hints: str) -> str:
+    """Keeps LLVM from unrolling a loop, which costs time to compile and gains nothing here."""
+    rolled = emitter.meta('!{!"llvm.loop.unroll.runtime.disable"}')
+    members = ", ".join([f"!{len(emitter.metadata)}", *hints, rolled])
+    return f", !llvm.loop {emitter.meta(f'distinct !{{{members}}}')}"
 
 
 def new_emitter(program: ir.Program) -> Emitter:

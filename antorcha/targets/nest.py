@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from ..loops.ir import Op, floordiv, integer
-from .llvm import Emitter
+from .llvm import Emitter, compact_loop
 from .microkernel import Function
 from .offsets import coefficient, loads
 
@@ -93,13 +93,6 @@ def vector_loop(emitter: Emitter, group: str, at_once: int = 1) -> str:
     masked = emitter.meta('!{!"llvm.loop.vectorize.predicate.enable", i1 true}')
     whole = emitter.meta('!{!"llvm.loop.unroll.disable"}')      # a loop of fixed length would be unrolled before it is looked at
     return compact_loop(emitter, parallel, enable, count, masked, whole)
-
-
-def compact_loop(emitter: Emitter, *hints: str) -> str:
-    """Keeps LLVM from unrolling a loop, which costs time to compile and gains nothing here."""
-    rolled = emitter.meta('!{!"llvm.loop.unroll.runtime.disable"}')
-    members = ", ".join([f"!{len(emitter.metadata)}", *hints, rolled])
-    return f", !llvm.loop {emitter.meta(f'distinct !{{{members}}}')}"
 
 
 def divide(f: Function, a: str, b: str) -> tuple[str, str]:
