@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import antorcha as torch
+from antorcha.base import config
 from antorcha.explaining import Recorder
+from antorcha.runtime import flight
 
 F = torch.nn.functional
 
@@ -105,3 +107,96 @@ def test_scores_that_are_read_beside_the_mask_are_computed_whole():
     scores = a @ b.transpose(0, 2, 1)
     np.testing.assert_allclose(found[0], 2 * scores.sum(), rtol=1e-4)
     np.testing.assert_allclose(found[1], (np.exp(scores) * np.tri(50)) @ c, rtol=1e-3, atol=1e-3)
+
+
+# -- what is not even computed ----------------------------------------------------------------------------------
+
+def poison() -> None:
+    """NaN in all memory that plans use for what lies between."""
+    from antorcha.loops import plan
+    from antorcha.runtime import pool
+    from antorcha.runtime.buffer import memory
+
+    flight.finish()
+    if plan._arena is not None:
+        memory(plan._arena.address, plan._arena.nbytes // 4, np.dtype(np.float32))[:] = np.nan
+    for address, nbytes in pool._pool._scratch if pool._pool else ():
+        memory(address, nbytes // 4, np.dtype(np.float32))[:] = np.nan
+
+
+def attended(attention, shapes, d) -> list:
+    q, k, v = (x.detach().to(d).requires_grad_() for x in leaves(*shapes))
+    y = attention(q, k, v)
+    (y.to(torch.float32) * torch.linspace(-1, 1, shapes[2][-1])).sum().backward()
+    found = [y.detach(), q.grad, k.grad, v.grad]
+    poison()
+    return [x.to(torch.float64).numpy() for x in found]
+
+
+@pytest.mark.parametrize("dtype, rounding", [(torch.float32, 2e-5), (torch.float64, 1e-6), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("batch, heads, queries, keys, width", [
+    (1, 2, 128, 128, 8), (2, 2, 200, 200, 16), (1, 2, 150, 290, 16), (1, 2, 290, 150, 16), (8, 8, 256, 256, 32), (1, 2, 512, 512, 64)])
+def test_what_nobody_reads_may_be_anything(batch, heads, queries, keys, width, dtype, rounding):
+    shapes = (batch, heads, queries, width), (batch, heads, keys, width), (batch, heads, keys, width)
+    expected = attended(explicit, shapes, torch.float64)
+    for _ in range(2):
+        found = attended(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), shapes, dtype)
+        for a, b in zip(expected, found):
+            np.testing.assert_allclose(a, b, atol=rounding * np.abs(a).max())
+
+
+def test_the_interpreter_takes_nothing_from_there(monkeypatch):
+    monkeypatch.setattr(config, "target", "interp")
+    shapes = ((2, 2, 150, 16),) * 3
+    expected = attended(explicit, shapes, torch.float32)
+    for _ in range(2):
+        found = attended(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), shapes, torch.float32)
+        for a, b in zip(expected, found):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_rows_of_causal_attention_end_beyond_the_diagonal():
+    def run():
+        q, k, v = leaves(*[(8, 8, 256, 32)] * 3)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        (y * y).sum().backward()
+        q.grad.sum().item(), k.grad.sum().item(), v.grad.sum().item()
+
+    found = programs(run)
+    assert [c.beyond is not None for c in found] == [c.within == (("n", "m"),) for c in found]
+
+
+def test_weights_that_are_asked_for_are_computed_whole():
+    from antorcha.nn.functional.attention import shown
+    from antorcha.ops.factory import tril_mask
+
+    found = []
+
+    def run():
+        x, y, z = leaves((4, 150, 8), (4, 150, 8), (4, 150, 8))
+        scores = shown(x @ y.transpose(-2, -1), tril_mask(150, 150))
+        weights = torch.softmax(scores, -1)
+        mixed = weights @ z
+        mixed.sum().item()
+        poison()
+        found.append(weights.detach().numpy())
+
+    assert all(c.beyond is None for c in programs(run))
+    assert (found[0] == np.tril(found[0])).all() and np.allclose(found[0].sum(-1), 1)
+
+
+def test_a_sum_over_the_other_dimension_reads_all_rows():
+    """The sums of columns are not those of rows that end at the diagonal."""
+    from antorcha.nn.functional.attention import shown
+    from antorcha.ops.factory import tril_mask
+
+    x, y, z = (t.detach() for t in leaves((4, 150, 8), (4, 150, 8), (4, 150, 8)))
+    for _ in range(2):
+        weights = torch.exp(shown(x @ y.transpose(-2, -1), tril_mask(150, 150)))
+        mixed, columns, rows = weights @ z, weights.sum(-2), weights.sum(-1)
+        total = [t.numpy() + 0 for t in (mixed, columns, rows)]
+        poison()
+    a, b, c = (t.numpy().astype(np.float64) for t in (x, y, z))
+    w = np.exp(a @ b.transpose(0, 2, 1)) * np.tri(150)
+    for one, other in zip(total, (w @ c, w.sum(-2), w.sum(-1))):
+        np.testing.assert_allclose(one, other, rtol=1e-3)

@@ -22,6 +22,7 @@ from . import block, brief, chain, family, repeats, tape, window, wiring
 from .fuse import Fusion, in_place
 from .node import Node, alike, counted, leaf_form, uses, verify
 from .tape import ALL
+from .unread import leave_out
 
 STEPS = 1 << 16     # of the plans kept: a thousand of pieces or small models, fifty of large ones
 
@@ -358,7 +359,10 @@ def group(nodes: list[Node], live: list[bool], device: str = "cpu") -> Fusion:
     gpu = device != "cpu"
     fusion = Fusion(nodes, live, fuse, (), gpu).run()
     chains = chain.find(fusion, device) if fuse else []
-    return Fusion(nodes, live, fuse, chains, gpu).run() if chains else fusion
+    if chains:
+        fusion = Fusion(nodes, live, fuse, chains, gpu).run()
+    leave_out(fusion)
+    return fusion
 
 
 def compile_parts(parts: list, device: str = "cpu") -> None:

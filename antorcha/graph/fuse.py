@@ -6,6 +6,8 @@ Nodes are visited in recording order. An elementwise node (pointwise, gather) is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..loops import index
 from ..loops.view import View, dense, ordered, view
 from .chain import Chain, schedule
@@ -36,6 +38,14 @@ class Fusion(Placing):
         for g in self.groups:
             g.members.sort()
         return self
+
+    def bodies(self) -> Iterator[tuple]:
+        """The fusions of the bodies of chains: (fusion, body, chain)."""
+        for g in self.groups:
+            if g.kind == "chain":
+                for stages, _ in g.bodies:
+                    for _, *pairs in stages:
+                        yield from ((f, body, g.chain) for f, body in (*pairs[0], *pairs[1]))
 
     # -- families -----------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ class Group:
         self.reason = ""            # why it is not part of an earlier group
         self.chain = None           # graph/chain.py; `bodies`: (its stages, what they hold), a second one for a shorter last block
         self.bodies: list = []
+        self.rows, self.beyond = 0, None    # of a matrix, and how far beyond its diagonal it is computed (unread.py); None: whole
         self.begins: list = []      # of a recurrence: (node, its index map, of which output it is the beginning, from which element on)
         self.nodes: list = []       # for `explain`: (number in the recording, operator, shape, dtype, stored) of each member
 

@@ -50,7 +50,7 @@ class Placing:
 
     def __init__(self, nodes: list[Node], live: list[bool], fuse: bool = True, chains: list[Chain] = (), gpu: bool = False):
         self.live, self.fuse, self.chains, self.gpu = list(live), fuse, chains, gpu
-        self.nodes = [folded(n) for n in nodes] if gpu else narrowed(nodes, live)
+        self.nodes, self.known = ([folded(n) for n in nodes], {}) if gpu else narrowed(nodes, live)
         self.recorded = list(self.nodes)
         count = len(nodes)
         self.groups: list[Group] = []

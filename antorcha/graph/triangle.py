@@ -20,8 +20,9 @@ from .tiles import proportional, scalar_code
 FINITE = ("add", "sub", "mul", "neg", "cast", "fma", "const", "arg")      # kinds whose value is finite if their operands' are
 
 
-def narrowed(nodes: list[Node], live: list[bool]) -> list[Node]:
-    """The nodes, with contractions in which something may be left out replaced by ones that say so."""
+def narrowed(nodes: list[Node], live: list[bool]) -> tuple[list[Node], dict]:
+    """(the nodes, with contractions in which something may be left out replaced by ones that say so; what is known of those above the
+    diagonal, by number)."""
     known: dict[int, float | bool] = {}     # pointwise nodes that have one value wherever the column is above the row
     if any(n.op.family == "pointwise" and n.op.uses_index for n in nodes):
         for n in nodes:
@@ -30,16 +31,16 @@ def narrowed(nodes: list[Node], live: list[bool]) -> list[Node]:
                 if value is not None:
                     known[n.index] = value
     if not known:
-        return list(nodes)
+        return list(nodes), known
     asked = _asked(nodes, live, known)
-    return [_narrowed(n, known, asked) if n.op.family == "contraction" else n for n in nodes]
+    return [_narrowed(n, known, asked) if n.op.family == "contraction" else n for n in nodes], known
 
 
 def _computed(s) -> bool:
     return isinstance(s, Node) and s.buffer is None
 
 
-def _same_places(s: Node, v: View) -> bool:
+def same_places(s: Node, v: View) -> bool:
     """Whether a view has the last two dimensions of a value as its own."""
     return _places(s, v) == (0, 1)
 
@@ -60,7 +61,7 @@ def _places(s: Node, v: View) -> tuple | None:
 def _value(n: Node, known: dict) -> float | bool | None:
     """What a pointwise node is above the diagonal, if it is one number there."""
     given = {j: known[s.index] for j, (s, v) in enumerate(zip(n.inputs, n.views))
-             if _computed(s) and s.index in known and _same_places(s, v)}
+             if _computed(s) and s.index in known and same_places(s, v)}
     if not given:
         return False if n.dtype.kind == "b" and _compares_places(n) else None
     code = scalar_code(n)
@@ -107,7 +108,7 @@ def _asked(nodes: list[Node], live: list[bool], known: dict) -> bytearray:
         alone = n.op.family == "pointwise" and not n.op.uses_index and (n.index in known or not asked[n.index])
         code = scalar_code(n) if alone else None
         for j, (s, v) in enumerate(zip(n.inputs, n.views)):
-            if _computed(s) and not (code is not None and _same_places(s, v) and _keeps_finite(n, j, *code, known)):
+            if _computed(s) and not (code is not None and same_places(s, v) and _keeps_finite(n, j, *code, known)):
                 asked[s.index] = 1
     return asked
 

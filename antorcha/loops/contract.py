@@ -98,7 +98,7 @@ def contraction(lowering, group) -> list[Call]:
                if all(_windows(v, sizes, last, label) for v in views_of([element]))]
     within = tuple(pair for pair in n.static.within if all(len(letters[label]) == 1 for label in pair))
     c = ir.Contraction(*(tuple(letters[label]) for label in "bmnk"), *operands, tuple(body), dtype, windows[0] if len(windows) == 1 else "",
-                       within=within)
+                       within=within, beyond=group.beyond)
     if not lowering.fusion.gpu:
         c = replace(c, rows=narrow(c, *(math.prod(shape[label]) for label in "mn")))
     return [w.finish([ir.contract(c)], group)]

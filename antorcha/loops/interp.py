@@ -167,7 +167,7 @@ class Machine:
             for (name, _), i in zip(batch, position):
                 self.indices[name] = np.int64(i)
             self.memo = {}
-            total = np.matmul(self._matrix(c.a, m, k), self._matrix(c.b, n, k).T)
+            total = np.matmul(self._matrix(c.a, m, k, "m", c.within), self._matrix(c.b, n, k, "n", c.within).T)
             self.memo = {}
             shape = self._axes(m + n)
             if total.size:
@@ -181,12 +181,17 @@ class Machine:
             self.indices[name] = np.arange(size).reshape([-1 if e == d else 1 for e in range(len(dims))])
         return self.shape
 
-    def _matrix(self, operand: ir.Op, rows, k) -> np.ndarray:
+    def _matrix(self, operand: ir.Op, rows, k, label: str, within: tuple) -> np.ndarray:
+        """An operand, zero where terms are left out: memory may hold anything there."""
         shape = self._axes(rows + k)
         sizes = [int(np.prod(shape[:len(rows)], dtype=np.int64)), int(np.prod(shape[len(rows):], dtype=np.int64))]
         if 0 in sizes:
             return np.zeros(sizes, _held(operand.dtype))
-        return np.broadcast_to(self.expression(operand), shape).reshape(sizes)
+        found = np.broadcast_to(self.expression(operand), shape).reshape(sizes)
+        for pair, hidden in ((("k", label), np.triu(np.ones(sizes, bool), 1)), ((label, "k"), np.tril(np.ones(sizes, bool), -1))):
+            if pair in within:
+                found = np.where(hidden, found.dtype.type(0), found)
+        return found
 
     # -- memory -----------------------------------------------------------------------------------------------------
 

@@ -372,7 +372,9 @@ class Contraction:
     lie in longer runs along it; "" if there is no such group.
     `rows`: "m" or "n" if a target that computes tiles of C should have its rows, rather than its vectors, along this group.
     `within`: pairs of groups, each of one loop. Where the index of the first is above that of the second, terms are zero if one of the two
-    is k; if not, the epilogue takes nothing from the sum but that it is finite. A target may leave out what is there.
+    is k; if not, the epilogue takes nothing from the sum but that it is finite. A target may leave out what is there; terms it must where
+    `computed` does not reach, since memory holds anything there.
+    `beyond`: None, or results in columns (n) from `computed(row, beyond)` on are not asked for: a target may leave them out.
     """
 
     batch: tuple
@@ -386,6 +388,15 @@ class Contraction:
     windows: str = ""
     rows: str = ""
     within: tuple = ()
+    beyond: int | None = None
+
+
+PITCH = 64      # columns after which a row may end
+
+
+def computed(row: Op, beyond: int) -> Op:
+    """The columns of a row of a matrix that is computed as far as its diagonal and `beyond`: their number, whole pitches."""
+    return (row + integer(beyond + PITCH)) / integer(PITCH) * integer(PITCH)
 
 
 def contract(c: Contraction) -> Op:
@@ -536,7 +547,8 @@ class Printer:
         windows = f" windows({c.windows})" if c.windows else ""
         rows = f" rows({c.rows})" if c.rows else ""
         within = "".join(f" within({x} <= {y})" for x, y in c.within)
-        self._emit(f"contract {dims} : {c.dtype.code}{windows}{rows}{within}")
+        beyond = f" beyond({c.beyond})" if c.beyond is not None else ""
+        self._emit(f"contract {dims} : {c.dtype.code}{windows}{rows}{within}{beyond}")
         self._scope(lambda: self._emit(f"a = {self._name(c.a)}"))
         self._scope(lambda: self._emit(f"b = {self._name(c.b)}"))
         self._body(c.body)

@@ -324,8 +324,19 @@ class Loops:
         for d in range(len(self.domain) - 1, self.wall - 1, -1):
             name = self.w.coords[d].attr
             inner = kind if kind != "vector" or not self.wall else vector(self.domain[d])     # one row alone: the same code for all lengths
-            statements = [ir.loop(name, inner if d == len(self.domain) - 1 else "serial", self.extents[d], *statements)]
+            extent = self.extents[d] if self.group.beyond is None else ir.minimum(self.extents[d], self._computed())
+            statements = [ir.loop(name, inner if d == len(self.domain) - 1 else "serial", extent, *statements)]
         return statements
+
+    def _computed(self) -> ir.Op:
+        """The columns of a row that are computed where the rest is not asked for (graph/unread.py)."""
+        row, rows, d = self.w.coords[self.wall - 1], self.domain[self.wall - 1], self.wall - 1
+        while rows < self.group.rows:
+            d -= 1
+            row, rows = row + self.w.coords[d] * self.w.extent(("rows", d), rows), rows * self.domain[d]
+        if rows != self.group.rows:
+            row = ir.rem(row, self.w.extent("rows", self.group.rows))
+        return ir.computed(row, self.group.beyond)
 
     def _argument(self, i: int, e, body: list) -> None:
         """argmax or argmin: two variables; the first of equal values wins, and NaN before all."""
@@ -438,7 +449,7 @@ class Loops:
         columns = volume(self.domain[wall:])
         body: list = []
         turns = 1 if self.lowering.fusion.gpu else rows_in_turn(self.domain[:wall], columns)     # a GPU has threads for all
-        self.ahead = look_ahead(self, count, columns)
+        self.ahead = look_ahead(self, count, columns) if self.group.beyond is None else None
         if not self.crossing and turns == 1 and not self.ahead:
             w.coords = self.bound(decode(ir.index("p"), rows), body) + inner_names
             self._row_body(body, {})

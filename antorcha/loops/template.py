@@ -36,8 +36,8 @@ class Shape:
         self.starts: dict[int, int] = {}
         for b, offset in offsets:
             self.starts.setdefault(b, 0 if b in whole else offset)
-        self.key = (fusion.gpu, group.kind, group.domain, group.inner, group.outer, len(number), number.get(group.root), reductions,
-                    tuple(described), tuple([offset - self.starts[b] for b, offset in offsets]))
+        self.key = (fusion.gpu, group.kind, group.domain, group.inner, group.outer, group.rows, group.beyond, len(number),
+                    number.get(group.root), reductions, tuple(described), tuple([offset - self.starts[b] for b, offset in offsets]))
 
     def _described(self, offsets: list, whole: set) -> list[tuple]:
         """What is to be known of each of the nodes, which grow by those that are read. Done for each node of a recording: everything is

@@ -96,6 +96,13 @@ def scratch(c: Contraction, words: list[int]) -> int:
     return NOTE + s.scratch(-(-evaluate(product(c.k), words) // s.kc))
 
 
+def beyond(dtype: dt.dtype, operand: dt.dtype) -> int:
+    """How far above the diagonal the tiles of products read an operand of which only what is below is taken: rows of a tile, or columns,
+    and the rest of a step along k."""
+    s = microkernel.shape(dtype, operand)
+    return max(s.mr, s.nr) + s.step - 2
+
+
 def shape_of(c: Contraction) -> Shape:
     return microkernel.shape(c.dtype, c.a.dtype)
 
@@ -124,7 +131,7 @@ def oriented(c: Contraction) -> Contraction:
     if c.m and (rows == "m" or not rows and not is_turned(c)):
         return c
     other = {"m": "n", "n": "m", "k": "k"}
-    within = tuple((other[x], other[y]) for x, y in c.within)
+    within = tuple((other[x], other[y]) for x, y in c.within)       # and columns that nobody asks for would be rows: they are computed
     return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype, "m" if c.windows else "", "m" if c.rows else "", within)
 
 

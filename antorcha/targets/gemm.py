@@ -157,8 +157,8 @@ def emit(program: Program, c: Contraction) -> str:
         functions += [writer.fill(f"fill_b_{int(way)}", c.b, c.n, *((STAGE, s.stage_stride) if way else (s.nr, s.nr)), way)
                       for way in _ways(c.b, c.n, c)]
     functions += ["@multiply = global ptr null"]     # set once loaded: the loops are a module of their own
-    slack = ", ".join(f"i64 {0 if pair in c.within else multiply.FAR}" for pair in multiply.WITHIN)
-    functions += [f"@slack = internal constant [{len(multiply.WITHIN)} x i64] [{slack}]"]
+    slack = [0 if pair in c.within else multiply.FAR for pair in multiply.WITHIN] + [multiply.FAR if c.beyond is None else c.beyond]
+    functions += [f"@slack = internal constant [{len(slack)} x i64] [{', '.join(f'i64 {n}' for n in slack)}]"]
     if has_windows(c) is not None:
         functions += [writer.lists(), "@multiply_windows = global ptr null"]
     functions += [writer.touch(), writer.finish(), writer.kernel(b)]

@@ -7,8 +7,8 @@ The module has one exported function
 
 which computes rows [m0, m1) and columns [n0, n1) of one product; B is packed `stripe` rows at a time. `keep` says that other rows of
 these columns may follow, `packed` that the last call was for other rows of them. `slack` says for each pair of `WITHIN` how far the index
-of the first may be above that of the second: beyond, terms and results are not needed and left out, tile by tile. What differs between
-products it calls by address:
+of the first may be above that of the second: beyond, terms and results are not needed and left out, tile by tile; then, how far beyond the
+diagonal results are asked for at all (`loops.ir.computed`). What differs between products it calls by address:
 
     void fill(ptr from, ptr batch, i64 row, i64 rows, i64 k, i64 count, ptr out)
         writes rows [row, row + rows) x [k, k + count) of an operand as out[k][panel] or, where the operand is contiguous along
@@ -28,6 +28,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 
+from ..loops.ir import PITCH
 from ..runtime import cpu
 from ..runtime.compiler import AS_WRITTEN
 from .microkernel import LIES, PACKED, SPAN, TILES, Function, Shape, micro_kernel, micro_name, multiplication, origin
@@ -88,6 +89,7 @@ def multiply(s: Shape) -> str:
     short = f.let(f"icmp sle i64 %k, {SHORT}")
     n_packed = _first_packed(f, b_lies, "%n0", "%n1", s.nr, [vectors * s.lanes for vectors in s.widths])
     slack = {pair: f.let(f"load i64, ptr {f.pointer('%slack', 'i64', str(i))}") for i, pair in enumerate(WITHIN)}
+    beyond = f.let(f"load i64, ptr {f.pointer('%slack', 'i64', str(len(WITHIN)))}")
     panel_size, to_next, missing = where_b_is_packed(f, s, across, k_stop)
     with blocks_of_k(f, s, k_stop, all_b, to_next) as (start, depth, b, last, further):
         with f.when(missing):
@@ -125,7 +127,10 @@ def multiply(s: Shape) -> str:
                 sliver, sliver_step = _operand(f, f.let(f"icmp slt i64 {i.index}, {m_packed}"), origin(f, s, outer_a, inner_a, "%from_a"),
                                   (f.pointer(a, f"[{s.sliver} x {element}]", number), step_a))
                 done = f.let(f"mul nsw i64 {number}, {across}")
-                with f.loop("0", across) as j:
+                asked = f.let(f"add nsw i64 {f.let(f'add nsw i64 {i.index}, {height}')}, {f.let(f'add nsw i64 {beyond}, {PITCH - 1}')}")
+                asked = f.let(f"sub nsw i64 {f.let(f'and i64 {asked}, {-PITCH}')}, %n0")
+                asked = f.let(f"sdiv i64 {f.let(f'add nsw i64 {asked}, {s.nr - 1}')}, {s.nr}")
+                with f.loop("0", f.least(across, asked)) as j:
                     n = f.let(f"add nsw i64 %n0, {f.let(f'mul nsw i64 {j.index}, {s.nr}')}")
                     width = f.least(f.let(f"sub nsw i64 %n1, {n}"), str(s.nr))
                     panel, panel_step = _operand(f, f.let(f"icmp slt i64 {n}, {n_packed}"), origin(f, s, start, n, "%from_b"),
@@ -250,7 +255,8 @@ def _needed(f: Function, s: Shape, slack: dict, rows: tuple[str, str], columns: 
     stops = [f.let(f"add nsw i64 {edge}, {slack[pair]}") for edge, pair in ((m_end, ("n", "m")), (n_end, ("m", "n")))]
     used = [f.let(f"icmp slt i64 {edge}, {stop}") for edge, stop in zip((n, m), stops)]
     end = f.let(f"select i1 {f.let(f'and i1 {used[0]}, {used[1]}')}, i64 {end}, i64 0")
-    begin = f.let(f"and i64 {_between(f, '0', f.let(f'sub nsw i64 {begin}, {start}'), depth)}, {-s.step}")
+    begin = f.let(f"call i64 @llvm.smax.i64(i64 {f.let(f'sub nsw i64 {begin}, {start}')}, i64 0)")
+    begin = f.least(f.let(f"and i64 {begin}, {-s.step}"), depth)      # none, where all of k is before it
     return begin, f.let(f"sub nsw i64 {_between(f, begin, f.let(f'sub nsw i64 {end}, {start}'), depth)}, {begin}")
 
 
