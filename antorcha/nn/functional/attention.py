@@ -71,16 +71,16 @@ def _in_batches_alike(*tensors) -> bool:
 @operator(name="flash_attention", title="ScaledDotProductFlashAttentionForCpu", public=False, partial=True, grad={
     ("query", "key", "value"): lambda g, query, key, value, scale, result: _attention_grad(g, query, key, value, scale, *result)})
 def _flash_attention(query: Tensor, key: Tensor, value: Tensor, mask, is_causal, scale):
-    """(attention, exponentials of the scores, their factor in the weights of the derivative). Products of 16-bit floats are summed in
-    float32; the exponentials are rounded for theirs before they are divided by their sum. Dao et al., "FlashAttention", 2022: that factor
-    is taken from the logarithm of the sum, which they keep, with what it rounds."""
+    """(attention, exponentials of the scores, their factor in the weights). Products of 16-bit floats are summed in float32; the
+    exponentials are rounded for theirs before they are divided by their sum. Dao et al., "FlashAttention", 2022: they keep the logarithm of
+    the sum, which takes a logarithm and an exponential for each query and rounds more than the sum's reciprocal.
+    """
     d = query.dtype
     scores = _masked(batched_wide(query, key.transpose(-2, -1), d) * scale, mask, is_causal)
     largest = scores.amax(-1, True)
     exponentials = (scores - largest).exp()
-    total = exponentials.sum(-1, True)
-    factor = (largest - (largest + total.log())).exp()
-    return rounded(batched_wide(exponentials, value, d) * total.reciprocal(), d), exponentials, factor
+    factor = exponentials.sum(-1, True).reciprocal()
+    return rounded(batched_wide(exponentials, value, d) * factor, d), exponentials, factor
 
 
 def _attention_grad(g, query, key, value, scale: float, mixed, exponentials, factor):
