@@ -329,6 +329,17 @@ def test_threads_get_equal_shares(threads, monkeypatch):
             assert min(tiles, -(-chunks // threads) * grain) <= 1.04 * -(-tiles // threads), (tiles, most, grain)
 
 
+@pytest.mark.parametrize("threads, grain", [(2, 2), (8, 1)])
+def test_strips_for_which_b_is_packed_anew_are_done_together(threads, grain, monkeypatch):
+    """By one thread, if there is enough for the others: four tiles of two strips."""
+    s, seen = microkernel.shape(dt.float32), []
+    monkeypatch.setattr(pool, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(pool, "run", lambda steps: seen.append(steps[0, 2:].tolist()))
+    k = s.nc // s.nr * s.kc      # more than one block of B has room for
+    multiply(*(np.zeros((k, rows), "f4").T for rows in (blocking.SHORTEST * 2 * s.mr, blocking.NARROWEST * 2 * s.nr)))
+    assert seen == [[4, grain]]
+
+
 def test_loops_whose_last_block_is_shorter_are_work_for_all_threads():
     n = ir.arg(0)
     i = ir.integer(8192) * ir.index("p") + ir.index("i")

@@ -78,9 +78,12 @@ def tile_count(c: Contraction) -> Op:
     return MatrixVector(c).tiles if is_matvec(c) else blocking(c).tiles
 
 
-def keeps_b(c: Contraction) -> Op:
-    """Whether what is packed of B for one strip is still there for the next one in another call."""
-    return ir.integer(1) if is_matvec(c) else blocking(c).kept
+def together(c: Contraction) -> Op:
+    """How many neighbouring tiles one call should do at least: two strips, unless what is packed of B is still there for another call."""
+    if is_matvec(c):
+        return ir.integer(1)
+    b = blocking(c)
+    return ir.select(b.kept, ir.integer(1), minimum(b.strips, 2))
 
 
 def tiles(c: Contraction, words: list[int]) -> int:

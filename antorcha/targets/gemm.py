@@ -32,11 +32,11 @@ from .blocking import (
     in_memory,
     in_runs,
     is_turned,
-    keeps_b,
     prepared,
     scratch,
     shape_of,
     tile_count,
+    together,
 )
 from .formula import Formula
 from .kernel import Kernel, even
@@ -103,9 +103,9 @@ class ContractionKernel(Kernel):
         return Formula(product(c.batch + c.m + c.n + c.k))
 
     @functools.cached_property
-    def keeps_b(self) -> Formula:
-        """Whether what one call has packed of B is there for the next."""
-        return Formula(keeps_b(self.contraction))
+    def together(self) -> Formula:
+        """How many tiles one call should do at least."""
+        return Formula(together(self.contraction))
 
     def grain(self, words) -> int:
         """Neighbouring tiles share packed panels: as many at a time as leave each thread a few turns, and an interrupt its chance."""
@@ -114,8 +114,11 @@ class ContractionKernel(Kernel):
         if threads == 1:
             return max(1, tiles if work <= LONG else int(tiles * LONG / work))
         alone = work <= (matvec.WORK if is_matvec(c) else WORK)
-        turns = 4 if self.keeps_b(words) else 2
-        return max(1, tiles) if alone else even(tiles, tiles // (turns * threads))
+        if alone:
+            return max(1, tiles)
+        least = self.together(words)
+        turns = 4 if least == 1 else 2
+        return even(tiles, max(tiles // (turns * threads), min(least, tiles // threads)))
 
     def scratch(self, words) -> int:
         return scratch(self.contraction, words)
