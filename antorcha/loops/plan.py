@@ -343,11 +343,12 @@ class Plan:
     def _begin(self, leaves: list, numbers: list, wait: bool = True) -> tuple[list, list]:
         """Bind all arguments: (the buffers of the results, the addresses). Unless told not to `wait`, what runs in the background, perhaps
         with the same words, is done then."""
+        addresses = [*map(_address_in, leaves)]
         if wait:
             flight.finish()
         buffers = self._results(leaves, Buffer.allocate)
         base = arena(self.arena_bytes).address if self.arena_bytes else 0
-        addresses = [*map(_address_in, leaves), *map(_address, buffers), base, self.status_address]
+        addresses += [*map(_address, buffers), base, self.status_address]
         self.bind(addresses, numbers)
         return buffers, addresses
 

@@ -50,7 +50,7 @@ from .pool_ir import (
     make_ir,
 )
 
-SPIN_NS = 40_000
+SPIN_NS = 200_000           # longer than Python takes between two kernel calls of a small step: waking a thread costs tens of microseconds
 PATIENCE_NS = 20_000_000    # how long to wait for a job before Python may handle a signal
 
 _RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)

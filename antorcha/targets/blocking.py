@@ -17,7 +17,7 @@ from .nest import along_k, ceildiv, contiguous, product, stores
 from .offsets import coefficient
 
 STRIP = 18            # slivers of A (mr rows each) in a strip, where there are many
-WORK = 1 << 21        # multiply-adds that are worth a tile of their own
+WORK = 1 << 20        # multiply-adds that are worth a tile of their own
 TILES = 8             # wanted if there is work for them, so that threads have equal shares
 SHORTEST = 9          # slivers of a strip that is short only to make more tiles
 SHORTER = 4           # the same, where the next strip finds B packed
