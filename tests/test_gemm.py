@@ -209,6 +209,20 @@ def test_operands_are_read_where_they_lie(m, n, k):
         np.testing.assert_array_equal(multiply(a, b), a @ b.T)
 
 
+def test_what_one_strip_reads_where_it_lies_another_packs(monkeypatch):
+    """Strips of five and six slivers, one call for each: only for six is B packed."""
+    monkeypatch.setattr(gemm.ContractionKernel, "grain", lambda self, words: 1)
+    rng = np.random.default_rng(8)
+    before = pool.get_num_threads()
+    try:
+        pool.set_num_threads(1)
+        for k in (40, 700):
+            a, b = values(rng, (150, k), "f4"), values(rng, (k, 130), "f4").T
+            np.testing.assert_array_equal(multiply(a, b), a @ b.T)
+    finally:
+        pool.set_num_threads(before)
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_rows_of_tiles_along_a_narrow_group(dtype):
     """Whatever is stored, in both orders, with an epilogue that knows its place."""

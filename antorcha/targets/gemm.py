@@ -514,6 +514,8 @@ class _Writer:
             keep = f.let(f"icmp slt i64 {tile.step}, {strips}")
             note = f.let(f"add nsw i64 {column}, 1")
             packed = f.let(f"icmp eq i64 {f.let('load i64, ptr %scratch')}, {note}")
+            if b_in_memory and along_b == "0":      # strips differ by a sliver: one may read B where it lies, and the next one not
+                note = f.let(f"select i1 {multiply.leaves_b(f, self.s, m0, m1)}, i64 0, i64 {note}")
             f.line(f"store i64 {note}, ptr %scratch")
             f.line(f"call void {loops}(ptr %args, ptr {scratch}, i64 {m0}, i64 {m1}, i64 {n0}, i64 {n1}, i64 {k}, i64 {depth}, "
                    f"ptr {from_a}, ptr {fill_a}, i1 {along_a}, ptr {from_b}, ptr {fill_b}, i1 {along_b}, i64 {stripe}, "

@@ -220,12 +220,14 @@ def _a_where_it_lies(f: Function, s: Shape, across: str, size: str) -> str:
 
 def _b_where_it_lies(f: Function, s: Shape) -> str:
     """Whether B is read where it lies: it lies as a panel does, and few slivers read it."""
-    if s.terms > 1:
-        return "false"
     in_memory = f.let("icmp eq ptr %fill_b, null")
-    few = f.let(f"icmp sle i64 {f.let('sub nsw i64 %m1, %m0')}, {FEW_SLIVERS * s.mr}")
     as_panel = f.let("xor i1 %along_k_b, true")
-    return f.let(f"and i1 {f.let(f'and i1 {in_memory}, {few}')}, {as_panel}")
+    return f.let(f"and i1 {f.let(f'and i1 {in_memory}, {as_panel}')}, {leaves_b(f, s, '%m0', '%m1')}")
+
+
+def leaves_b(f: Function, s: Shape, m0: str, m1: str) -> str:
+    """Whether a B in memory that lies as a panel does is left there for these rows."""
+    return "false" if s.terms > 1 else f.let(f"icmp sle i64 {f.let(f'sub nsw i64 {m1}, {m0}')}, {FEW_SLIVERS * s.mr}")
 
 
 def _first_packed(f: Function, lies: str, begin: str, end: str, unit: int, sizes: list[int]) -> str:
