@@ -182,3 +182,16 @@ def test_single_numbers_are_drawn():
     for draw in (lambda: torch.normal(nought, one), lambda: torch.normal(nought, 1.0), lambda: torch.normal(0.0, one),
                  lambda: torch.distributions.Normal(0.0, 1.0).sample(), lambda: torch.randn(()), lambda: torch.rand([])):
         assert draw().shape == ()
+
+
+@pytest.mark.parametrize("count", [3, 100])
+def test_weights_that_are_none(count):
+    good = torch.ones(2, count)
+    assert torch.multinomial(good, 1).shape == (2, 1)
+    for bad, complaint in ((-0.5, "element < 0"), (float("nan"), "element < 0"), (float("inf"), "`inf`")):
+        weights = good.clone()
+        weights[1, count - 1] = bad
+        with pytest.raises(RuntimeError, match=complaint):
+            torch.multinomial(weights, 1)
+    with pytest.raises(RuntimeError, match="sum of probabilities <= 0"):
+        torch.multinomial(torch.zeros(1, count), 1)

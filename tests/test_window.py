@@ -118,3 +118,13 @@ def test_what_reads_a_value_is_not_changed_by_a_later_write():
     x[0] = 9.0
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_a_form_that_moves_reads_what_is_not_in_memory_as_ever():
+    data = torch.arange(400.0)
+    for k in range(1, 40):
+        pending = data * 2
+        if k % 3:
+            pending.tolist()
+        both = data[k:k + 4] * 2 + pending[k + 1:k + 5]
+        assert both.tolist() == [2.0 * (2 * i + 1) for i in range(k, k + 4)]

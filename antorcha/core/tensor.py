@@ -15,7 +15,7 @@ from ..base import config
 from ..base import dtype as dt
 from ..base.device import device as Device
 from ..base.formats import Size, contiguous_format, preserve_format, strided
-from ..base.grad_mode import mode
+from ..base.grad_mode import mode, without_grad
 from ..graph import tape
 from ..graph.node import Node, Static, dense
 from ..graph.node import view as make_view
@@ -583,7 +583,7 @@ def view_of(t: Tensor, m) -> Tensor:
     out._grad_fn = None
     out._nr = 0
     base = out._base = t._base if t._base is not None else t
-    if base._rg or mode.grad:
+    if base._rg or not without_grad or mode.grad:
         views = base._views
         if views is None:
             views = base._views = []

@@ -7,6 +7,7 @@ whether the set is discrete.
 from __future__ import annotations
 
 import antorcha as torch
+from antorcha.ops.recall import recalled
 
 __all__ = ["Constraint", "boolean", "cat", "corr_cholesky", "dependent", "dependent_property", "greater_than", "greater_than_eq",
            "independent", "integer_interval", "interval", "half_open_interval", "is_dependent", "less_than", "lower_cholesky",
@@ -183,13 +184,23 @@ class _Upper(_Bounds):
         super().__init__(-torch.inf, upper_bound)
 
 
+@recalled
+def _are_within(value, low, high):
+    return (low <= value) & (value <= high)
+
+
+@recalled
+def _are_integers_within(value, low, high):
+    return (value % 1 == 0) & (low <= value) & (value <= high)
+
+
 class _IntegerInterval(_Bounds):
     """The integers in [lower_bound, upper_bound]."""
 
     is_discrete = True
 
     def check(self, value):
-        return (value % 1 == 0) & (self.lower_bound <= value) & (value <= self.upper_bound)
+        return _are_integers_within(value, self.lower_bound, self.upper_bound)
 
 
 class _IntegerLessThan(_Upper):
@@ -235,7 +246,7 @@ class _Interval(_Bounds):
     """Numbers in [lower_bound, upper_bound]."""
 
     def check(self, value):
-        return (self.lower_bound <= value) & (value <= self.upper_bound)
+        return _are_within(value, self.lower_bound, self.upper_bound)
 
 
 class _HalfOpenInterval(_Bounds):
@@ -247,13 +258,18 @@ class _HalfOpenInterval(_Bounds):
 
 # -- vectors and matrices ---------------------------------------------------------------------------------------
 
+@recalled
+def _are_shares(value):
+    return torch.all(value >= 0, dim=-1) & ((value.sum(-1) - 1).abs() < 1e-6)
+
+
 class _Simplex(Constraint):
     """Vectors of numbers from 0 on that sum to 1."""
 
     event_dim = 1
 
     def check(self, value):
-        return torch.all(value >= 0, dim=-1) & ((value.sum(-1) - 1).abs() < 1e-6)
+        return _are_shares(value)
 
 
 class _Multinomial(Constraint):

@@ -59,14 +59,13 @@ class Static(NamedTuple):
 
 class Form:
     """All of a node but its inputs and its value. Interned (`form(...)`), so that recordings are compared by the identity of forms.
-    `pattern`: kept for `family.pattern`. `places`: kept for `window.framed`."""
+    `pattern`: kept for `family.pattern`. `places`, `framed`: kept for `window`."""
 
     FIELDS = ("op", "views", "static", "shape", "numel", "dtype")
-    __slots__ = (*FIELDS, "pattern", "places")
+    __slots__ = (*FIELDS, "pattern", "places", "framed")
 
     def __init__(self, op, views: tuple, static: Static, shape: tuple, numel: int, dtype: dt.dtype):
-        self.pattern = None
-        self.places = None
+        self.pattern = self.places = self.framed = None
         self.op, self.views, self.static, self.shape, self.numel, self.dtype = op, views, static, shape, numel, dtype
 
     def reading(self, views: tuple, static: Static) -> Form:

@@ -50,16 +50,33 @@ def framed(nodes: list[Node]) -> bool:
 
 def frame(n: Node, windows: dict) -> None:
     """Let a node whose form `moves` read what is in memory through windows; `windows`: those of this recording."""
-    inputs, views = list(n.inputs), list(n.views)
-    for j, (s, v) in enumerate(zip(inputs, views)):
-        if type(s) is Node and v is not None and v.offset > 0 and s.buffer is not None and s.buffer.device == "cpu" \
-                and v.numel and min(v.strides, default=0) >= 0:
-            key = (s, v.offset, reach(v))
-            if key not in windows:
-                windows[key] = part(*key)
-            inputs[j], views[j] = windows[key], view(v.shape, v.strides)
     f = n.form
-    n.inputs, n.form = tuple(inputs), form(f.op, tuple(views), f.static, f.shape, f.numel, f.dtype)
+    if f.framed is None:
+        f.framed = _framed(f, _parts(f))
+    whole, parts = f.framed
+    inputs, seen = list(n.inputs), []
+    for p in parts:
+        j, start, count = p
+        s = inputs[j]
+        if s.buffer is not None and s.buffer.device == "cpu":
+            key = (s, start, count)
+            inputs[j] = windows.get(key) or windows.setdefault(key, part(*key))
+            seen.append(p)
+    n.inputs, n.form = tuple(inputs), whole if len(seen) == len(parts) else _framed(f, seen)[0]
+
+
+def _parts(f: Form) -> list[tuple[int, int, int]]:
+    """What a form reads from a later beginning on: (number of the input, first element, elements)."""
+    return [(j, v.offset, reach(v)) for j, v in enumerate(f.views)
+            if v is not None and v.offset > 0 and v.numel and min(v.strides, default=0) >= 0]
+
+
+def _framed(f: Form, parts: list) -> tuple[Form, list]:
+    """The form that reads these parts as leaves of their own; and they."""
+    views = list(f.views)
+    for j, _, _ in parts:
+        views[j] = view(views[j].shape, views[j].strides)
+    return form(f.op, tuple(views), f.static, f.shape, f.numel, f.dtype), parts
 
 
 def part(whole: Node, start: int, count: int) -> Node:

@@ -148,9 +148,11 @@ def written(source: str, space: dict):
 def _attaching(derivative: Derivative, parameters: tuple, of: dict) -> str:
     """The text of `attach`. `of`: position -> what the argument is that requires grad, "tensor" or "list"."""
     lines = [*_node(derivative, of),
-             "try: node.outputs = out._meta.alone",
-             "except AttributeError: several(node, out)",
-             "else: out._rg = True; out._grad_fn = node",
+             "if type(out) is tuple: several(node, out)",
+             "else:",
+             "    try: node.outputs = out._meta.alone",
+             "    except AttributeError: several(node, out)",
+             "    else: out._rg = True; out._grad_fn = node",
              *_keeping(derivative, of)]
     return f"def attach(out, {', '.join(f'a{i}' for i in range(len(parameters)))}):\n    " + "\n    ".join([*lines, "return out"]) + "\n"
 

@@ -22,6 +22,7 @@ from .record import by_lane, check_int, check_tensor, core, everywhere, meta, op
 from .strides import of_copy, order
 
 Tensor = "Tensor"
+FEW = 64        # weights, which Python looks at in less time than NumPy takes to begin
 
 
 class _Undrawn(np.lib.mixins.NDArrayOperatorsMixin):
@@ -252,7 +253,8 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     return _finish("bernoulli", _drawn((draws < input.detach()).to(input.dtype), input), out, False, input.device)
 
 
-def _check_weights(weights, totals) -> None:
+def _check_weights(weights) -> None:
+    totals = weights.sum(1)
     if not weights.min(initial=np.inf) >= 0 or not np.isfinite(totals).all() and not np.isfinite(weights).all():
         raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
     if (totals <= 0).any():
@@ -272,10 +274,14 @@ def multinomial(input, num_samples, replacement=False, *, generator=None, out=No
     if input.dim() and input.shape[-1] > 2 ** 24:
         raise RuntimeError("number of categories cannot exceed 2^24")
     weights = np.array(core.host(input.detach()), np.float64, ndmin=2)
-    totals = np.add.reduce(weights, 1)      # what the methods of arrays come to: they take twice as long
-    if not (np.minimum.reduce(weights, None, initial=np.inf) >= 0 and np.minimum.reduce(totals, initial=np.inf) > 0
-            and np.maximum.reduce(totals, initial=0.0) < np.inf):
-        _check_weights(weights, totals)
+    if weights.size <= FEW:
+        fit = all([min(row, default=0.0) >= 0 and 0 < sum(row) < np.inf for row in weights.tolist()])      # of a NaN, the sum is none
+    else:
+        totals = np.add.reduce(weights, 1)      # what the methods of arrays come to: they take twice as long
+        fit = np.minimum.reduce(weights, None, initial=np.inf) >= 0 and np.minimum.reduce(totals, initial=np.inf) > 0 \
+            and np.maximum.reduce(totals, initial=0.0) < np.inf
+    if not fit:
+        _check_weights(weights)
     if num_samples <= 0:
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     if not replacement and num_samples > weights.shape[1]:

@@ -7,6 +7,7 @@ every element once is the view back; of one that leaves elements out or repeats 
 from __future__ import annotations
 
 import builtins
+import functools
 
 from ..base import dtype as dt
 from ..base.grad_mode import mode
@@ -537,25 +538,34 @@ def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
         raise TypeError("split() received an invalid combination of arguments: expected a size of the parts or a list of their sizes")
     split_size_or_sections = split_size if split_size_or_sections is None else split_size_or_sections
     shape = tensor._meta.view.shape
+    if type(split_size_or_sections) is int and type(dim) is int:
+        return split_(tensor, *_equal_parts(shape, split_size_or_sections, dim))
+    if not shape:
+        raise RuntimeError("split expects at least a 1-dimensional tensor")
+    if not isinstance(split_size_or_sections, (list, tuple)):
+        return split_(tensor, *_equal_parts.__wrapped__(shape, _size(split_size_or_sections), dim))
+    d = normalize_dim("split", dim, len(shape))
+    lengths, n = [_size(x) for x in split_size_or_sections], shape[d]
+    if any(x < 0 for x in lengths):
+        raise RuntimeError(f"split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={lengths}")
+    if sum(lengths) != n:
+        raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), "
+                           f"but got split_sizes={lengths}")
+    return split_(tensor, tuple(lengths), d)
+
+
+@functools.lru_cache(4096)
+def _equal_parts(shape: tuple, size: int, dim: int) -> tuple[tuple[int, ...], int]:
+    """(the lengths of parts of this size along a dimension, its number)."""
     if not shape:
         raise RuntimeError("split expects at least a 1-dimensional tensor")
     d = normalize_dim("split", dim, len(shape))
     n = shape[d]
-    if isinstance(split_size_or_sections, (list, tuple)):
-        lengths = [_size(x) for x in split_size_or_sections]
-        if any(x < 0 for x in lengths):
-            raise RuntimeError(f"split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={lengths}")
-        if sum(lengths) != n:
-            raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), "
-                               f"but got split_sizes={lengths}")
-    else:
-        size = _size(split_size_or_sections)
-        if size < 0:
-            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={size}")
-        if size == 0 and n:
-            raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
-        lengths = [min(size, n - i) for i in range(0, n, size)] if n else [0]
-    return split_(tensor, tuple(lengths), d)
+    if size < 0:
+        raise RuntimeError(f"split expects split_size be non-negative, but got split_size={size}")
+    if size == 0 and n:
+        raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
+    return tuple([min(size, n - i) for i in range(0, n, size)]) if n else (0,), d
 
 
 @operator(family="view", samples=lambda t: [t(3, 5), 2, 1])
