@@ -359,7 +359,7 @@ def test_layer_norm_of_one_element_leaves_its_weight_what_a_product_rounds():
     x = np.float32([8.6, -3.7, 5.1])
     weight = torch.ones(1, requires_grad=True)
     torch.nn.functional.layer_norm(torch.from_numpy(x[:, None]), (1,), weight).sum().backward()
-    scale = 1 / np.sqrt(np.float32(1e-5))
+    scale = np.float32(1) / np.sqrt(np.float32(1e-5))
     assert weight.grad.item() == pytest.approx((x.astype(np.float64) * scale - x * scale).sum(), rel=1e-6)
 
 

@@ -112,7 +112,7 @@ def decode(bits: np.ndarray) -> np.ndarray:
     """Values given as their bits: of bfloat16 (uint16) as float32, of complex32 (uint32) as complex64."""
     if bits.dtype.itemsize == 4:
         return np.asarray(bits, order="C")[..., None].view(np.float16).astype(np.float32).view(np.complex64)[..., 0]
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def encode(values: np.ndarray) -> np.ndarray:
