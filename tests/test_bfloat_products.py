@@ -20,6 +20,7 @@ from antorcha.loops.ir import Contraction
 from antorcha.runtime import compiler, cpu, jit, pool
 from antorcha.targets import blocking, gemm, kernel, microkernel, multiply
 from antorcha.targets.microkernel import FMA, LIES, PACKED, PAIRS, TILES
+from benchmarks import kernels
 from benchmarks.kernels import written_for
 
 F = torch.nn.functional
@@ -155,6 +156,26 @@ def test_denormals_infinities_and_nan(instruction):
     b[3, 5], b[7, 9] = torch.inf, torch.nan
     c = (b @ torch.ones(40, 33).bfloat16()).float()
     assert c[3].isinf().all() and c[7].isnan().all() and (c[:3] == 40).all()
+
+
+def test_results_are_rounded_to_even(instruction):
+    """Sums half way between two numbers of 16 bits, and such that are nearer to what has no such number."""
+    a = torch.ones(40, 40).bfloat16()
+    a[:, 1] = torch.arange(40) * 2.0 ** -8
+    a[:, 2:] = 0
+    a[30:, :2] = torch.tensor([3.3895e38, 8e35])
+    expected = (a[:, 0].float() + a[:, 1].float()).bfloat16()
+    assert expected[30:].isinf().all() and expected[3].item() == 1.015625
+    assert torch.equal(a @ torch.ones(40, 50).bfloat16(), expected[:, None].expand(40, 50))
+
+
+@pytest.mark.skipif(cpu.host().machine != "x86_64", reason="other levels of x86-64")
+def test_results_are_rounded_by_one_instruction(monkeypatch):
+    a = torch.ones(64, 64).bfloat16()
+    monkeypatch.setitem(kernels.PROGRAMS, "rounded", lambda: (a @ a.t() + 1).tolist())
+    for processor in ("avx512bf16", "amx"):
+        text = "".join(text for path, text in kernels.texts(processor, ["rounded"]) if path.endswith(".s"))
+        assert re.search(r"vcvtneps2bf16\s.*(zmm|, %ymm)", text)
 
 
 THREADS_BEFORE = """

@@ -209,6 +209,7 @@ class _Writer:
 
     def _function(self, head: str) -> tuple[Body, Emitter]:
         emitter = llvm.new_emitter(self.program)
+        emitter.flushes = True      # see `_without_denormals`
         if self.emitters:
             emitter.metadata = self.emitters[0].metadata
         self.emitters.append(emitter)
@@ -449,7 +450,9 @@ class _Writer:
             if row:
                 row()
             group = emitter.meta("distinct !{}")
-            with f.loop("0", length, metadata=vector_loop(emitter, group, self.s.vectors if length.isdigit() else 1)) as i, f.scope():
+            at_once = self.s.vectors if length.isdigit() else 1
+            lanes = self.s.lanes if self.s.terms > 1 else 0     # LLVM takes rounding to bfloat16 for dear, and narrow vectors for better
+            with f.loop("0", length, metadata=vector_loop(emitter, group, at_once, lanes)) as i, f.scope():
                 emitter.groups.append(group)
                 if inner_dims:
                     emitter.indices[inner_dims[-1][0]] = f.let(f"add nsw i64 {indices[-1]}, {i.index}")

@@ -70,6 +70,7 @@ class Emitter:
 
     def __init__(self, program: ir.Program):
         self.program = program
+        self.flushes = False                          # whether numbers below the smallest normal one may count as zero
         self.lines: list[str] = []
         self.allocas: list[str] = []
         self.indices: dict[str, str] = {}
@@ -345,6 +346,8 @@ class Emitter:
         return self.set(f"zext i16 {a} to i32")
 
     def _narrow_bfloat(self, a: str) -> str:
+        if self.flushes and "avx512bf16" in cpu.features():     # whose instruction takes them for zero
+            return self.set(f"bitcast bfloat {self.set(f'fptrunc float {a} to bfloat')} to i16")
         bits = self.set(f"bitcast float {a} to i32")
         odd = self.set(f"and i32 {self.set(f'lshr i32 {bits}, 16')}, 1")
         up = self.set(f"add i32 {self.set(f'add i32 {bits}, 32767')}, {odd}")

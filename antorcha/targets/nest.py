@@ -85,14 +85,15 @@ class Body(Function):
         return super().text(self.emitter.allocas)
 
 
-def vector_loop(emitter: Emitter, group: str, at_once: int = 1) -> str:
-    """Says that a loop's iterations are independent, and asks for vectors, so many at once."""
+def vector_loop(emitter: Emitter, group: str, at_once: int = 1, lanes: int = 0) -> str:
+    """Says that a loop's iterations are independent, and asks for vectors, so many at once, of so many elements (0: as LLVM sees fit)."""
     parallel = emitter.meta(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
     enable = emitter.meta('!{!"llvm.loop.vectorize.enable", i1 true}')
     count = emitter.meta(f'!{{!"llvm.loop.interleave.count", i32 {at_once}}}')
     masked = emitter.meta('!{!"llvm.loop.vectorize.predicate.enable", i1 true}')
     whole = emitter.meta('!{!"llvm.loop.unroll.disable"}')      # a loop of fixed length would be unrolled before it is looked at
-    return compact_loop(emitter, parallel, enable, count, masked, whole)
+    width = [emitter.meta(f'!{{!"llvm.loop.vectorize.width", i32 {lanes}}}')] if lanes else []
+    return compact_loop(emitter, parallel, enable, count, masked, whole, *width)
 
 
 def divide(f: Function, a: str, b: str) -> tuple[str, str]:
