@@ -10,7 +10,7 @@ from tolerance import agree
 
 import antorcha as torch
 from antorcha.base import config
-from antorcha.graph import flush, tape
+from antorcha.graph import block, flush, tape
 from antorcha.graph.block import Block
 from antorcha.ops import recall
 from antorcha.ops.recall import recalled
@@ -524,3 +524,24 @@ def test_no_further_plans_are_made(settled):
         loss.item()
         made.append(flush.counters["made"])
     assert made[-1] == made[2]
+
+
+@pytest.mark.parametrize("alike", ["all", "key and value", "none"])
+def test_attention_of_the_batch_first_projects_one_tensor_once(alike):
+    torch.manual_seed(0)
+    first, other = torch.nn.MultiheadAttention(8, 2, batch_first=True), torch.nn.MultiheadAttention(8, 2)
+    other.load_state_dict(first.state_dict())
+    x, y, z = (torch.randn(3, 5, 8) for _ in range(3))
+    inputs = (x, x, x) if alike == "all" else (x, y, y) if alike == "key and value" else (x, y, z)
+
+    def products(call):
+        tape.flush()
+        kept = call()
+        block.unfold(tape.nodes)
+        return kept, sum(n.op.family == "contraction" for n in tape.nodes)
+
+    found, count = products(lambda: first(*inputs)[0])
+    turned = {id(t): t.transpose(0, 1) for t in inputs}
+    expected, same = products(lambda: other(*[turned[id(t)] for t in inputs])[0].transpose(0, 1))
+    assert count == same
+    agree(found, expected)

@@ -256,8 +256,9 @@ class MultiheadAttention(Module):
     def forward(self, query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None, average_attn_weights=True,
                 is_causal=False):
         swap = self.batch_first and query.dim() == 3
-        if swap:
-            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+        if swap:        # what is the same tensor stays so: it is projected once
+            swapped = {x: x.transpose(0, 1) for x in (query, key, value)}
+            query, key, value = swapped[query], swapped[key], swapped[value]
         out, weights = F.multi_head_attention_forward(
             query, key, value, self.embed_dim, self.num_heads, self.in_proj_weight, self.in_proj_bias, self.bias_k, self.bias_v,
             self.add_zero_attn, self.dropout, self.out_proj.weight, self.out_proj.bias, training=self.training,
