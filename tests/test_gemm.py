@@ -224,6 +224,20 @@ def test_what_one_strip_reads_where_it_lies_another_packs(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_few_rows_are_multiplied_along_k(dtype):
+    """Vectors of both operands, where they lie: edges of columns and of k, several blocks of k, results in either order."""
+    rng = np.random.default_rng(5)
+    s = microkernel.shape(dt.of(np.dtype(dtype)))
+    assert s.dot_heights[-1:] in ([], [4], [8]) and all(s.lanes % rows == 0 for rows in s.dot_heights)
+    for m in (1, 2, 4, 5, 8, 9):
+        for n, k in ((s.nr, s.lanes), (s.nr + 1, s.lanes - 1), (3 * s.nr - 5, 2 * s.kc + 3), (5, 70)):
+            a, b = (np.concatenate([values(rng, (rows, k), dtype), np.full((rows, 7), np.nan, dtype)], 1)[:, :k] for rows in (m, n))
+            for order in (None, (1, 0)):
+                got = multiply(a, b, out_order=order, epilogue=lambda v: v * 2 + 1)
+                np.testing.assert_array_equal(got, a @ b.T * 2 + 1)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_rows_of_tiles_along_a_narrow_group(dtype):
     """Whatever is stored, in both orders, with an epilogue that knows its place."""
     rng = np.random.default_rng(7)

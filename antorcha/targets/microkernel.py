@@ -38,7 +38,7 @@ SPAN = 2 * cpu.LINE      # bytes of an entry in the list of what is fetched
 ENTRIES = 511        # most of that list
 
 
-PACKED, LIES, LISTED = "", "_lies", "_listed"     # how a micro-kernel finds its operands
+PACKED, LIES, LISTED, DOTS = "", "_lies", "_listed", "_dots"     # how a micro-kernel finds its operands
 FMA, PAIRS, TILES = "fma", "dpbf16ps", "tdpbf16ps"      # what multiplies: vectors of one dtype, AVX512-BF16, AMX
 
 
@@ -121,6 +121,11 @@ class Shape(Vector):
         if self.instruction == TILES:
             return list(range(TILE, self.mr + 1, TILE))
         return sorted({min(rows, self.mr) for rows in HEIGHTS} | {self.mr})
+
+    @property
+    def dot_heights(self) -> list[int]:
+        """Heights of the micro-kernels that multiply along k: one vector holds a sum of each of their rows and of some columns."""
+        return [rows for rows in self.row_variants if self.instruction == FMA and self.lanes % rows == 0 and rows < self.lanes]
 
     @property
     def widths(self) -> list[int]:
@@ -255,8 +260,8 @@ class Function:
         return self.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
 
     @contextmanager
-    def loop(self, start: str, stop: str, carry: list[str] = (), metadata: str = ""):
-        """`for index in range(start, stop, step)` in i64; `carry` are initial values of further i64 variables."""
+    def loop(self, start: str, stop: str, carry: list[str] = (), metadata: str = "", kind: str = "i64"):
+        """`for index in range(start, stop, step)` in i64; `carry` are initial values of further variables of a kind."""
         head, body, leave = (self.fresh(stem)[1:] for stem in ("head", "body", "leave"))
         before = self.block
         loop = Loop(self.fresh("i"), [self.fresh("c") for _ in carry])
@@ -271,7 +276,7 @@ class Function:
         following = self.let(f"add nsw i64 {loop.index}, {loop.step}")
         phis = [(loop.index, start, following), *zip(loop.carried, carry, loop.next)]
         for i, (name, first, later) in enumerate(phis):
-            self.lines[at + i] = f"  {name} = phi i64 [ {first}, %{before} ], [ {later}, %{self.block} ]"
+            self.lines[at + i] = f"  {name} = phi {kind if i else 'i64'} [ {first}, %{before} ], [ {later}, %{self.block} ]"
         self.line(f"br label %{head}{metadata}")
         self.label(leave)
 
@@ -293,8 +298,8 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> 
 
     A lies as a[k][step_a] or, `along_k`, as a[row][step_a], B as b[k][step_b]; the steps are those of packed operands unless one of them
     `LIES` elsewhere. A `LISTED` A has its rows side by side, step_a is the address of a list of how many bytes from %a those of each k are;
-    right before it stands where the next such A is, of which the lines are fetched into the second level cache. Meanwhile what is listed in
-    %lines is fetched, an entry each `unroll` steps.
+    right before it stands where the next such A is, of which the lines are fetched into the second level cache. For `DOTS`, B lies as
+    b[column][step_b]. Meanwhile what is listed in %lines is fetched, an entry each `unroll` steps.
     """
     lies, listed = way == LIES, way == LISTED
     f = Function(f"define internal void @{micro_name(rows, vectors, along_k, way)}(ptr noalias readonly captures(none) %a, i64 %step_a, "
@@ -302,6 +307,9 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> 
                  "ptr noalias readonly captures(none) %lines) noinline")
     if s.instruction == TILES:
         _add_tiles(f, s, rows // TILE, vectors)
+        return f.text()
+    if way == DOTS:
+        _add_dots(f, s, rows)
         return f.text()
     vector = f"<{s.lanes} x {s.llvm}>"
     k = "%k" if s.terms == 1 else f.let(f"sdiv i64 {f.let(f'add nsw i64 %k, {s.terms - 1}')}, {s.terms}")      # pairs
@@ -437,6 +445,49 @@ def _add_tiles(f: Function, s: Shape, rows: int, vectors: int) -> None:
         step(i)
     for p, at in tile.items():
         move("tilestored64", p, at, stride)
+
+
+def _add_dots(f: Function, s: Shape, rows: int) -> None:
+    """The body of a micro-kernel whose operands both lie along k, vectors of which it multiplies: few rows would not be worth the
+    transposition of B. Of some columns at a time; those after them are fetched."""
+    columns = s.lanes // rows
+    whole = f.let(f"and i64 %k, {-s.lanes}")
+    mask = mask_of(f, s, f.let(f"sub nsw i64 %k, {whole}"))
+    with f.loop("1", f.let("load i64, ptr %lines")) as entry:
+        _fetch(f, f.pointer("%lines", "ptr", entry.index))
+    of_a = [f.pointer("%a", s.llvm, _times(f, "%step_a", r)) for r in range(rows)]
+    with f.loop("0", str(s.nr)) as column:
+        column.step = str(columns)
+        of_b = [f.pointer("%b", s.llvm, f.let(f"mul nsw i64 {f.let(f'add nsw i64 {column.index}, {i}')}, %step_b")) for i in range(columns)]
+        beyond = _times(f, "%step_b", columns)
+
+        def products(k: str, sums: list[str], mask: str = "") -> list[str]:
+            a, b = ([load_vector(f, s, f.pointer(at, s.llvm, k), mask) for at in operand] for operand in (of_a, of_b))
+            pairs = [(x, y) for x in a for y in b]
+            return [f.let(f"call {s.type} @llvm.fmuladd.{s.suffix}({s.type} {x}, {s.type} {y}, {s.type} {before})")
+                    for (x, y), before in zip(pairs, sums)]
+
+        with f.loop("0", whole, carry=["zeroinitializer"] * s.lanes, kind=s.type) as k:
+            k.step = str(s.lanes)
+            for at in of_b:
+                prefetch(f, f.pointer(at, s.llvm, beyond, k.index))
+            k.next = products(k.index, k.carried)
+        sums = products(whole, k.carried, mask)
+        distance = s.lanes // 2
+        while distance:     # lane i becomes the sum of the i-th vector
+            first = [j + (s.lanes - distance if j & distance else 0) for j in range(s.lanes)]
+            chosen = [", ".join(f"i32 {j + further}" for j in first) for further in (0, distance)]
+            halves = [[f.let(f"shufflevector {s.type} {x}, {s.type} {y}, <{s.lanes} x i32> <{lanes}>") for lanes in chosen]
+                      for x, y in zip(sums, sums[distance:])]
+            sums = [f.let(f"fadd {s.type} {x}, {y}") for x, y in halves]
+            distance //= 2
+        part = f"<{columns} x {s.llvm}>"
+        for r in range(rows):
+            at = f.pointer("%c", s.llvm, str(r * s.nr), column.index)
+            mine = ", ".join(f"i32 {r * columns + i}" for i in range(columns))
+            new = f.let(f"shufflevector {s.type} {sums[0]}, {s.type} poison, <{columns} x i32> <{mine}>")
+            before = f.let(f"select i1 %add, {part} {f.let(f'load {part}, ptr {at}, align {s.bytes}')}, {part} zeroinitializer")
+            f.line(f"store {part} {f.let(f'fadd {part} {before}, {new}')}, ptr {at}, align {s.bytes}")
 
 
 def _pairs(s: Shape) -> str:

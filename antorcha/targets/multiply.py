@@ -20,7 +20,7 @@ diagonal results are asked for at all (`loops.ir.computed`). What differs betwee
 
 An operand that is a matrix in memory needs no `fill` (null): `from` says where it lies, {address of its first element, elements from
 one row (or place along k) to the next}. Where few panels or slivers would read what is packed of it, the micro-kernel reads it where it
-lies, but for edges: it may not read beyond them.
+lies, but for edges: it may not read beyond them. Few rows are multiplied by a B that lies along k vector by vector, without transposing it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dataclasses import replace
 from ..loops.ir import PITCH
 from ..runtime import cpu
 from ..runtime.compiler import AS_WRITTEN
-from .microkernel import LIES, PACKED, SPAN, TILES, Function, Shape, micro_kernel, micro_name, multiplication, origin
+from .microkernel import DOTS, LIES, PACKED, SPAN, TILES, Function, Shape, micro_kernel, micro_name, multiplication, origin
 from .packing import ahead, clear, pack, pack_a, pack_b, rows_along_k, side, transposes
 
 FEW_PANELS = 2       # most panels that read an A in memory where it lies, a few bytes of each line at a time
@@ -46,6 +46,7 @@ def module(s: Shape) -> str:
     """The IR of `multiply` and all that it calls."""
     variants = [(s.mr, s.vectors, along_k, PACKED) for along_k in s.layouts]
     variants += [(rows, vectors, along_k, LIES) for along_k in s.layouts for vectors in s.widths for rows in s.row_variants]
+    variants += [(rows, s.vectors, True, DOTS) for rows in s.dot_heights]
     parts = [*micro_kernels(s, variants), *transposes(s), rows_along_k(s), *(side(s, width) for width in sorted({s.mr, s.nr}))]
     parts += [clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), multiply(s), *declarations(s)]
     return AS_WRITTEN + "\n".join(parts)
@@ -87,7 +88,10 @@ def multiply(s: Shape) -> str:
     a_lies, b_lies = _a_where_it_lies(f, s, across, size), _b_where_it_lies(f, s)
     lies = f.let(f"or i1 {a_lies}, {b_lies}")
     short = f.let(f"icmp sle i64 %k, {SHORT}")
+    dots = _multiplies_along_k(f, s)
     n_packed = _first_packed(f, b_lies, "%n0", "%n1", s.nr, [vectors * s.lanes for vectors in s.widths])
+    n_whole = f.let(f"sub nsw i64 %n1, {f.let(f'srem i64 {columns}, {s.nr}')}")
+    n_packed = f.let(f"select i1 {dots}, i64 {n_whole}, i64 {n_packed}")
     slack = {pair: f.let(f"load i64, ptr {f.pointer('%slack', 'i64', str(i))}") for i, pair in enumerate(WITHIN)}
     beyond = f.let(f"load i64, ptr {f.pointer('%slack', 'i64', str(len(WITHIN)))}")
     panel_size, to_next, missing = where_b_is_packed(f, s, across, k_stop)
@@ -133,7 +137,10 @@ def multiply(s: Shape) -> str:
                 with f.loop("0", f.least(across, asked)) as j:
                     n = f.let(f"add nsw i64 %n0, {f.let(f'mul nsw i64 {j.index}, {s.nr}')}")
                     width = f.least(f.let(f"sub nsw i64 %n1, {n}"), str(s.nr))
-                    panel, panel_step = _operand(f, f.let(f"icmp slt i64 {n}, {n_packed}"), origin(f, s, start, n, "%from_b"),
+                    in_place = f.let(f"icmp slt i64 {n}, {n_packed}")
+                    dotted = f.let(f"and i1 {dots}, {in_place}")
+                    outer_b, inner_b = (f.let(f"select i1 {dots}, i64 {one}, i64 {other}") for one, other in ((n, start), (start, n)))
+                    panel, panel_step = _operand(f, in_place, origin(f, s, outer_b, inner_b, "%from_b"),
                                      (f.pointer(b, element, f.let(f"mul nsw i64 {j.index}, {panel_size}")), str(s.nr)))
                     kept = f.let(f"select i1 {blocked}, i64 {f.let(f'add nsw i64 {first_tile}, {j.index}')}, i64 0")
                     tile = f.pointer(c, f"[{s.mr * s.nr} x {s.llvm}]", kept)    # partial sums are kept between blocks of k
@@ -149,10 +156,10 @@ def multiply(s: Shape) -> str:
                         share = f.least(part, f.let(f"sub nsw i64 {outers}, {first}"))
                         f.line(f"call void @ahead(ptr %from_a, i64 {f.let(f'add nsw i64 {outer}, {first}')}, i64 {share}, i64 {inner}, "
                                f"i64 {inners}, i64 {depth}, ptr {lines})")
-                    chosen = _chosen(f, s, height, width, lies)
+                    chosen = _chosen(f, s, height, width, lies, dotted)
                     begin, count = _needed(f, s, slack, (i.index, height), (n, width), start, depth)
                     begin_a = f.let(f"mul nsw i64 {begin}, {f.let(f'select i1 {straight}, i64 1, i64 {sliver_step}')}")
-                    begin_b = f.let(f"mul nsw i64 {begin}, {panel_step}")
+                    begin_b = f.let(f"mul nsw i64 {begin}, {f.let(f'select i1 {dotted}, i64 1, i64 {panel_step}')}")
                     f.line(f"call void {chosen}(ptr {f.pointer(sliver, element, begin_a)}, i64 {sliver_step}, ptr "
                            f"{f.pointer(panel, element, begin_b)}, i64 {panel_step}, i64 {count}, ptr {tile}, i1 {further}, ptr {lines})")
                     with f.when(last):
@@ -230,6 +237,15 @@ def leaves_b(f: Function, s: Shape, m0: str, m1: str) -> str:
     return "false" if s.terms > 1 else f.let(f"icmp sle i64 {f.let(f'sub nsw i64 {m1}, {m0}')}, {FEW_SLIVERS * s.mr}")
 
 
+def _multiplies_along_k(f: Function, s: Shape) -> str:
+    """Whether both operands are multiplied along k where they lie: where transposing B would take as long as multiplying it by few rows."""
+    if not s.dot_heights:
+        return "false"
+    few = f.let(f"icmp sle i64 {f.let('sub nsw i64 %m1, %m0')}, {s.dot_heights[-1]}")
+    along = f.let("and i1 %along_k_a, %along_k_b")
+    return f.let(f"and i1 {f.let(f'and i1 {few}, {along}')}, {f.let('icmp eq ptr %fill_b, null')}")
+
+
 def _first_packed(f: Function, lies: str, begin: str, end: str, unit: int, sizes: list[int]) -> str:
     """The first of the rows [begin, end) that is packed: where an operand is read where it `lies`, those of an edge for which there is no
     micro-kernel of its own size."""
@@ -285,7 +301,7 @@ def rank(f: Function, value: str, unit: int, sizes: list[int]) -> str:
     return number
 
 
-def _chosen(f: Function, s: Shape, height: str, width: str, lies: str) -> str:
+def _chosen(f: Function, s: Shape, height: str, width: str, lies: str, dots: str) -> str:
     """Address of the lowest and narrowest micro-kernel that covers height x width; those of edges do for packed operands, too."""
     along = f.let("zext i1 %along_k_a to i64") if len(s.layouts) > 1 else "0"
     row, column = rank(f, height, 1, s.row_variants), rank(f, width, s.lanes, s.widths)
@@ -295,4 +311,8 @@ def _chosen(f: Function, s: Shape, height: str, width: str, lies: str) -> str:
     whole = f.let(f"icmp eq i64 {size}, {len(s.widths) * len(s.row_variants) - 1}")
     packed = f.let(f"and i1 {whole}, {f.let(f'xor i1 {lies}, true')}")
     number = f.let(f"select i1 {packed}, i64 {along}, i64 {f.let(f'add nsw i64 {number}, {len(s.layouts)}')}")
+    if s.dot_heights:
+        first = len(s.layouts) * (1 + len(s.widths) * len(s.row_variants))
+        along_k = f.let(f"add nsw i64 {rank(f, height, 1, s.dot_heights)}, {first}")
+        number = f.let(f"select i1 {dots}, i64 {along_k}, i64 {number}")
     return f.let(f"load ptr, ptr {f.pointer('@micro_kernels', 'ptr', number)}")
