@@ -15,10 +15,12 @@ import time
 import numpy as np
 import pytest
 
+import antorcha as torch
 from antorcha.base import config, errors
 from antorcha.base import dtype as dt
 from antorcha.base.device import device
 from antorcha.base.errors import OutOfMemoryError
+from antorcha.graph import flush
 from antorcha.runtime import compiler, cpu, elf, jit, pool
 from antorcha.runtime.buffer import Buffer
 from antorcha.runtime.cache import GROUPS, DiskCache
@@ -406,6 +408,26 @@ def test_modules_that_are_compiled_as_they_are_written():
     shape = microkernel.shape(dt.float32)
     texts = multiply.module(shape), windows.module(shape), chain.module(), pool.make_ir()
     assert all(text.startswith(compiler.AS_WRITTEN) for text in texts)
+
+
+def test_loops_without_conditions_need_fewer_passes(monkeypatch):
+    """What LLVM's highest level adds is moving conditions out of loops, which a scatter's places have."""
+    levels = []
+    whole = compiler.Compiler.optimised
+
+    def noted(self, ir):
+        levels.append(ir.startswith(compiler.STRAIGHT))
+        return whole(self, ir)
+
+    monkeypatch.setattr(compiler.Compiler, "optimised", noted)
+    x, rows = torch.ones(4, 5), torch.tensor([0, 2])
+    x.tolist()
+    for value, straight in ((lambda: x.exp().sum(1), True), (lambda: x @ x.T, True), (lambda: x.index_add(0, rows, x[:2]), False)):
+        value().tolist()
+        levels.clear()
+        kernels = [k["kernel"] for k in flush.last().kernels()]
+        assert all(kernel.assembly() for kernel in kernels)
+        assert all(levels) is straight
 
 
 def test_disk_cache_is_bounded(tmp_path):

@@ -85,6 +85,7 @@ class Emitter:
         self.noted: dict[int, str] = {}               # slot of a check -> the variable that holds its code within the innermost loop
         self.number = 0
         self.block = "entry"
+        self.branches = False                         # whether a statement is under a condition
 
     # -- text ---------------------------------------------------------------------------------------------------
 
@@ -427,6 +428,7 @@ class Emitter:
         return self.integer_binary(kind, d, old, v)
 
     def _when(self, s: ir.Op) -> None:
+        self.branches = True
         yes, end = self.new_label("then"), self.new_label("end")
         self.line(f"br i1 {self.expression(s.args[0])}, label %{yes}, label %{end}")
         self.label(yes)
@@ -450,6 +452,7 @@ class Emitter:
 
     def _note(self, slot: int, bad: str, code: str) -> None:
         """Write a code to a slot, where it is bad."""
+        self.branches = True
         yes, end = self.new_label("bad"), self.new_label("good")
         self.line(f"br i1 {bad}, label %{yes}, label %{end}, !prof !1")
         self.label(yes)
@@ -525,7 +528,8 @@ ATTRIBUTES = 'nounwind "no-trapping-math"="true"'
 def module(functions: list[str], emitters: list[Emitter], attributes: str = ATTRIBUTES) -> str:
     declarations = sorted(set().union(*(e.intrinsics for e in emitters)))
     metadata = [f"!{i} = {text}" for i, text in enumerate(emitters[0].metadata)]
-    return "\n".join([*functions, *declarations, f"attributes #0 = {{ {attributes} }}", *metadata]) + "\n"
+    passes = "" if any(e.branches for e in emitters) else compiler.STRAIGHT
+    return passes + "\n".join([*functions, *declarations, f"attributes #0 = {{ {attributes} }}", *metadata]) + "\n"
 
 
 def compact_loop(emitter: Emitter, *hints: str) -> str:
