@@ -11,6 +11,7 @@ from tolerance import agree
 import antorcha as torch
 import antorcha.nn.functional as F
 from antorcha.base import config
+from antorcha.explaining import Recorder
 from antorcha.graph import chain, flush
 
 
@@ -187,3 +188,16 @@ def test_a_value_takes_over_the_memory_of_what_is_last_read_for_it(target, monke
               for c in body.calls for read in c.reads for written in c.writes
               if read[0] == written[0] == "inner" and read != written and body.offsets[read] == body.offsets[written]]
     assert shared
+
+
+@pytest.mark.parametrize("keys", [256, 512])
+def test_scores_of_one_head_stay_in_cache(keys):
+    torch.manual_seed(0)
+    x = torch.randn(2, keys, 3, 4, 32).requires_grad_()
+    with Recorder() as recorder:
+        q, k, v = x.transpose(1, 3).unbind(2)
+        y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        (y * y).sum().backward()
+        x.grad.sum().item()
+    kinds = [kernel["kind"] for run in recorder.runs.values() for kernel in run.plan.kernels()]
+    assert "chain" in kinds

@@ -27,7 +27,7 @@ from .tiles import Refused, Tiling
 
 SMALL = 2 << 20         # bytes: what is smaller stays in cache anyway
 BLOCK_BYTES = 320 << 10  # what the values of one block may take: most of a second-level cache
-ONE_ROW_BYTES = 1 << 20  # the same, where a block is one row
+ONE_ROW_BYTES = 4 << 20  # the same, where a block is one row; some of its values take over the memory of others
 MOST_ROWS = 2048        # rows of a block
 CHUNKS = 64             # most partial results
 NS_PER_BYTE = 0.1       # of memory traffic
