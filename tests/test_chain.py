@@ -194,9 +194,11 @@ def test_a_value_takes_over_the_memory_of_what_is_last_read_for_it(target, monke
 def test_scores_of_one_head_stay_in_cache(keys):
     torch.manual_seed(0)
     x = torch.randn(2, keys, 3, 4, 32).requires_grad_()
+    w = torch.randn(128, 128)
     with Recorder() as recorder:
         q, k, v = x.transpose(1, 3).unbind(2)
         y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        y = y.transpose(1, 2).reshape(2, keys, 128) @ w
         (y * y).sum().backward()
         x.grad.sum().item()
     kinds = [kernel["kind"] for run in recorder.runs.values() for kernel in run.plan.kernels()]
