@@ -133,7 +133,7 @@ def run(program, rows, columns):
     values = [numbers(rows, columns), numbers(columns, rows).t().cos()]
     for which, a, b in program:
         values.append(OPERATORS[which](values[a % len(values)], values[b % len(values)]))
-    return [values[-1].tolist(), values[len(values) // 2].tolist(), values[-1].sum().item()]
+    return [values[-1].tolist(), values[len(values) // 2].tolist(), values[-1].abs().sum().item()]    # a sum that cancels says nothing
 
 
 def as_eager(run, program, sizes, found) -> None:
