@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from ..base import dtype as dt
-from ..targets.blocking import few_vectors, narrow
+from ..targets.blocking import narrow
 from . import index, ir
 from .element import Elements, views_of
 from .view import View, view
@@ -100,8 +100,7 @@ def contraction(lowering, group) -> list[Call]:
     c = ir.Contraction(*(tuple(letters[label]) for label in "bmnk"), *operands, tuple(body), dtype, windows[0] if len(windows) == 1 else "",
                        within=within, beyond=group.beyond)
     if not lowering.fusion.gpu:
-        m, n, k = (math.prod(shape[label]) for label in "mnk")
-        c = replace(c, few=few_vectors(c, m, n, k), rows=narrow(c, m, n))
+        c = replace(c, rows=narrow(c, *(math.prod(shape[label]) for label in "mn")))
     return [w.finish([ir.contract(c)], group)]
 
 

@@ -375,8 +375,6 @@ class Contraction:
     is k; if not, the epilogue takes nothing from the sum but that it is finite. A target may leave out what is there; terms it must where
     `computed` does not reach, since memory holds anything there.
     `beyond`: None, or results in columns (n) from `computed(row, beyond)` on are not asked for: a target may leave them out.
-    `few`: "m" or "n" if this group has so few places, and both operands lie along k, that a target may multiply the other by one after
-    another of them, as vectors.
     """
 
     batch: tuple
@@ -391,7 +389,6 @@ class Contraction:
     rows: str = ""
     within: tuple = ()
     beyond: int | None = None
-    few: str = ""
 
 
 PITCH = 64      # columns after which a row may end
@@ -549,10 +546,9 @@ class Printer:
                         for label in ("batch", "m", "n", "k"))
         windows = f" windows({c.windows})" if c.windows else ""
         rows = f" rows({c.rows})" if c.rows else ""
-        few = f" few({c.few})" if c.few else ""
         within = "".join(f" within({x} <= {y})" for x, y in c.within)
         beyond = f" beyond({c.beyond})" if c.beyond is not None else ""
-        self._emit(f"contract {dims} : {c.dtype.code}{windows}{rows}{few}{within}{beyond}")
+        self._emit(f"contract {dims} : {c.dtype.code}{windows}{rows}{within}{beyond}")
         self._scope(lambda: self._emit(f"a = {self._name(c.a)}"))
         self._scope(lambda: self._emit(f"b = {self._name(c.b)}"))
         self._body(c.body)

@@ -11,7 +11,7 @@ from ..loops.ir import Contraction, Op, floordiv, maximum, minimum
 from ..runtime import cpu
 from . import microkernel, multiply, windows
 from .formula import evaluate
-from .matvec import FEW, SUMS, MatrixVector, is_matvec
+from .matvec import MatrixVector, is_matvec
 from .microkernel import Shape
 from .nest import along_k, ceildiv, contiguous, product, stores
 from .offsets import coefficient
@@ -135,17 +135,7 @@ def oriented(c: Contraction) -> Contraction:
         return c
     other = {"m": "n", "n": "m", "k": "k"}
     within = tuple((other[x], other[y]) for x, y in c.within)       # and columns that nobody asks for would be rows: they are computed
-    return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype, "m" if c.windows else "", "m" if c.rows else "", within,
-                       few=other[c.few] if c.few else "")
-
-
-def few_vectors(c: Contraction, m: int, n: int, k: int) -> str:
-    """Which group has so few places that each is best multiplied as a vector (`matvec`): "m", "n" or "".
-
-    Lanes run along k there, and are added for each result in the end: k must be long for that to pay."""
-    few, label = (m, "m") if m < n else (n, "n")
-    lie = all(in_memory(operand, rows, c.k) and along_k(operand, rows, c.k) for operand, rows in ((c.a, c.m), (c.b, c.n)))
-    return label if lie and not c.within and few <= FEW and SUMS * few <= k else ""
+    return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype, "m" if c.windows else "", "m" if c.rows else "", within)
 
 
 def narrow(c: Contraction, m: int, n: int) -> str:

@@ -1,10 +1,9 @@
-"""Products of a matrix and a vector, or a few: contractions without rows or columns, or with few of them.
+"""Products of a matrix and a vector: contractions without rows, or without columns.
 
 Each element of the matrix is needed once, so it is read where it lies and in the order in which it lies, and nothing is packed: the
 bound is the speed of memory. There are two forms, after the index along which the matrix is contiguous:
 
-    dots        along k (as the weight of a linear layer is): ROWS dot products at a time, vectors along k. Of a few vectors that lie along
-                k, too, some at a time, so that what is loaded of the matrix serves them all
+    dots        along k (as the weight of a linear layer is): ROWS dot products at a time, vectors along k
     columns     along its rows: sums of a block of rows stay in the first level cache, STEPS multiples of vectors along the rows are
                 added to them at a time
 
@@ -14,38 +13,31 @@ In both the sums of a block are left in scratch memory, and the epilogue is done
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from itertools import chain
 
 from ..loops.ir import Contraction, Op, Program, floordiv, maximum, minimum
 from ..runtime import cpu
 from . import llvm
 from .llvm import Emitter
-from .microkernel import Vector, load_vector, mask_of
 from .nest import Body, along_k, ceildiv, compact_loop, contiguous, divide, offsets, product, single, split, vector_loop
 
 ROWS = 4              # dot products at a time: streams of memory, and sums independent of each other
-SUMS = 10             # terms of each sum, at least, for each of a few vectors
-AT_ONCE = 4, 2, 1     # of a few vectors, multiplied at a time
 STEPS = 8             # vectors added at a time to the sums
-FEW = 16              # most vectors: more are multiplied faster by register tiles, which pack them
-BLOCK = 1024          # most rows of a tile, times `FEW` if there may be so many vectors: their sums take an eighth of a first level cache
+BLOCK = 1024          # most rows of a tile: their sums take an eighth of a first level cache
 SHORTEST = 64         # rows of a tile that is short only to make more tiles
 WORK = 1 << 16        # elements of the matrix that are worth a tile of their own
 TILES = 8             # wanted if there is work for them
 
 
 def is_matvec(c: Contraction) -> bool:
-    return bool(c.few) or single(c.m) or single(c.n)
+    return single(c.m) or single(c.n)
 
 
 class MatrixVector:
-    """A contraction whose `rows` are those of `matrix`, each multiplied by one `vector`, or by the few of `columns`."""
+    """A contraction whose `rows` are those of `matrix`, each multiplied by one `vector`."""
 
     def __init__(self, c: Contraction):
         self.c = c
-        with_b = c.few == "n" or not c.few and single(c.n)
-        self.rows, self.matrix, self.vector, self.columns = (c.m, c.a, c.b, c.n) if with_b else (c.n, c.b, c.a, c.m)
-        self.block = BLOCK // FEW if c.few else BLOCK
+        self.rows, self.matrix, self.vector, self.none = (c.m, c.a, c.b, c.n) if single(c.n) else (c.n, c.b, c.a, c.m)
         self.dots = single(self.rows) or along_k(self.matrix, self.rows, self.c.k) or not contiguous(offsets(self.matrix), self.rows)
         self.count = product(self.rows)
         batch, unit = product(c.batch), cpu.vector_bytes() // c.dtype.itemsize
@@ -53,7 +45,7 @@ class MatrixVector:
         self.unit = unit
         wanted = minimum(maximum(floordiv(batch * self.count * product(c.k), WORK), 1), TILES)
         more = minimum(ceildiv(wanted, maximum(batch, 1)), floordiv(self.units * unit, SHORTEST))
-        self.blocks = maximum(ceildiv(self.units, self.block // unit), more)
+        self.blocks = maximum(ceildiv(self.units, BLOCK // unit), more)
 
     @property
     def tiles(self) -> Op:
@@ -82,28 +74,19 @@ class _Writer:
         f, emitter, p = self.f, self.emitter, self.p
         count, units, blocks = (emitter.expression(e) for e in (p.count, p.units, p.blocks))
         batch_extents, self.row_extents = ([emitter.expression(e) for _, e in dims] for dims in (self.c.batch, p.rows))
-        self.column_extents = [emitter.expression(e) for _, e in p.columns]
-        few = emitter.expression(product(p.columns)) if self.c.few else ""
-        self._set(p.columns, ["0"] * len(p.columns))
+        self._set(p.none, ["0"] * len(p.none))
         with f.loop("%begin", "%end") as tile, f.scope():
             batch, block = divide(f, tile.index, blocks)
             self._set(self.c.batch, split(f, batch, batch_extents))
             self.first, stop = (self._edge(number, units, blocks, count) for number in (block, f.let(f"add nsw i64 {block}, 1")))
             self.length = f.let(f"sub nsw i64 {stop}, {self.first}")
-            self.sums = "%scratch"
             if p.dots:
                 whole = f.let(f"and i64 {self.length}, {-ROWS}")
-                self._dots("0", whole, ROWS, few)
-                self._dots(whole, self.length, 1, few)
+                self._dots("0", whole, ROWS)
+                self._dots(whole, self.length, 1)
             else:
                 self._columns()
-            if not few:
-                self._sweep(self._finish)
-            else:
-                with self._column_loop("0", few, 1) as column:
-                    self.sums = f.pointer("%scratch", f"[{p.block} x {self.type}]", column)
-                    self._set_column(column)
-                    self._sweep(self._finish)
+            self._sweep(self._finish)
         return llvm.module([f.text()], [emitter])
 
     def _edge(self, number: str, units: str, parts: str, end: str) -> str:
@@ -121,102 +104,28 @@ class _Writer:
 
     # -- dots ---------------------------------------------------------------------------------------------------
 
-    def _dots(self, start: str, stop: str, rows: int, few: str) -> None:
-        """The sums of rows [start, stop) of the tile, so many at a time, with the vector or each of a few."""
-        f, emitter = self.f, self.emitter
+    def _dots(self, start: str, stop: str, rows: int) -> None:
+        """The sums of rows [start, stop) of the tile, so many at a time."""
+        f, emitter, p = self.f, self.emitter, self.p
+        sums = [f"%sum_{rows}_{r}" for r in range(rows)]
+        emitter.allocas += [f"  {address} = alloca {self.type}" for address in sums]
         with f.loop(start, stop, metadata=compact_loop(emitter)) as at, f.scope():
             at.step = str(rows)
-            places = [split(f, f.let(f"add nsw i64 {self.first}, {f.let(f'add nsw i64 {at.index}, {r}')}"), self.row_extents)
-                      for r in range(rows)]
-            if not few:
-                self._dots_with_one(at.index, places)
-                return
-            first = "0"
-            for count in AT_ONCE:
-                last = f.let(f"and i64 {few}, {-count}")
-                with self._column_loop(first, last, count) as column:
-                    self._dots_with_some(at.index, places, column, count)
-                first = last
-
-    def _dots_with_one(self, at: str, places: list[list[str]]) -> None:
-        """The sums of the tile's rows from `at` on, which are at these places."""
-        f, emitter, p = self.f, self.emitter, self.p
-        sums = [f"%sum_{len(places)}_{r}" for r in range(len(places))]
-        emitter.allocas += [f"  {address} = alloca {self.type}" for address in sums]
-        for address in sums:
-            f.line(f"store {self.type} 0.0, ptr {address}")
-        with self._outer_k() as (name, extent), vectors(f, emitter, extent) as i:
-            emitter.indices[name] = i.index
-            vector = emitter.expression(p.vector)
-            for address, place in zip(sums, places):
-                with f.scope():
-                    self._set(p.rows, place)
-                    total = f.let(f"load {self.type}, ptr {address}")
-                    f.line(f"store {self.type} {self._fused(total, vector, emitter.expression(p.matrix))}, ptr {address}")
-        for r, address in enumerate(sums):
-            out = f.pointer("%scratch", self.type, at, str(r))
-            f.line(f"store {self.type} {f.let(f'load {self.type}, ptr {address}')}, ptr {out}")
-
-    def _dots_with_some(self, at: str, places: list[list[str]], first: str, count: int) -> None:
-        """The same with `count` vectors from the `first` on, which are in memory as the matrix is. Vector instructions are written out: of
-        so many sums at a time LLVM makes worse ones."""
-        f, emitter, p = self.f, self.emitter, self.p
-        size = p.c.dtype.itemsize
-        v = Vector(self.type, size, cpu.vector_bytes() // size)
-        (name, extent), = p.c.k
-        emitter.indices[name] = "0"
-        columns = [f.let(f"add nsw i64 {first}, {c}") for c in range(count)]
-        starts: dict[str, list[str]] = {"vector": [], "row": []}
-        for column in columns:
-            with f.scope():
-                self._set_column(column)
-                starts["vector"].append(emitter.address(p.vector.attr, p.vector.args[0]))
-        for place in places:
-            with f.scope():
-                self._set(p.rows, place)
-                starts["row"].append(emitter.address(p.matrix.attr, p.matrix.args[0]))
-        sums = [[f"%sums_{len(places)}_{count}_{r}_{c}" for c in range(count)] for r in range(len(places))]
-        for address in chain(*sums):
-            emitter.allocas.append(f"  {address} = alloca {v.type}")
-            f.line(f"store {v.type} zeroinitializer, ptr {address}")
-
-        def add(k: str, mask: str = "") -> None:
-            factors = [load_vector(f, v, f.pointer(start, v.llvm, k), mask) for start in starts["vector"]]
-            for start, addresses in zip(starts["row"], sums):
-                row = load_vector(f, v, f.pointer(start, v.llvm, k), mask)
-                for address, factor in zip(addresses, factors):
-                    total = f.let(f"load {v.type}, ptr {address}")
-                    total = f.let(f"call {v.type} @llvm.fmuladd.{v.suffix}({v.type} {row}, {v.type} {factor}, {v.type} {total})")
-                    f.line(f"store {v.type} {total}, ptr {address}")
-
-        emitter.intrinsics |= {f"declare {v.type} @llvm.fmuladd.{v.suffix}({v.type}, {v.type}, {v.type})",
-                               f"declare {v.type} @llvm.masked.load.{v.suffix}.p0(ptr, i32, <{v.lanes} x i1>, {v.type})",
-                               f"declare {v.llvm} @llvm.vector.reduce.fadd.{v.suffix}({v.llvm}, {v.type})"}
-        k = emitter.expression(extent)
-        whole = f.let(f"and i64 {k}, {-v.lanes}")
-        left = f.let(f"sub nsw i64 {k}, {whole}")
-        with f.loop("0", whole, metadata=compact_loop(emitter)) as i:
-            i.step = str(v.lanes)
-            add(i.index)
-        with f.when(f.let(f"icmp sgt i64 {left}, 0")):
-            add(whole, mask_of(f, v, left))
-        for r, addresses in enumerate(sums):
-            for column, address in zip(columns, addresses):
-                out = f.pointer(f.pointer("%scratch", f"[{p.block} x {v.llvm}]", column), v.llvm, at, str(r))
-                total = f.let(f"load {v.type}, ptr {address}")
-                total = f.let(f"call reassoc {v.llvm} @llvm.vector.reduce.fadd.{v.suffix}({v.llvm} -0.0, {v.type} {total})")
-                f.line(f"store {v.llvm} {total}, ptr {out}")
-
-    @contextmanager
-    def _column_loop(self, first: str, last: str, count: int):
-        """A loop over the few vectors, so many at a time; gives its index."""
-        f = self.f
-        with f.loop(first, last, metadata=compact_loop(self.emitter)) as column, f.scope():
-            column.step = str(count)
-            yield column.index
-
-    def _set_column(self, column: str) -> None:
-        self._set(self.p.columns, split(self.f, column, self.column_extents))
+            places = []
+            for r, address in enumerate(sums):
+                f.line(f"store {self.type} 0.0, ptr {address}")
+                places.append(split(f, f.let(f"add nsw i64 {self.first}, {f.let(f'add nsw i64 {at.index}, {r}')}"), self.row_extents))
+            with self._outer_k() as (name, extent), vectors(f, emitter, extent) as i:
+                emitter.indices[name] = i.index
+                vector = emitter.expression(p.vector)
+                for address, place in zip(sums, places):
+                    with f.scope():
+                        self._set(p.rows, place)
+                        total = f.let(f"load {self.type}, ptr {address}")
+                        f.line(f"store {self.type} {self._fused(total, vector, emitter.expression(p.matrix))}, ptr {address}")
+            for r, address in enumerate(sums):
+                out = f.pointer("%scratch", self.type, at.index, str(r))
+                f.line(f"store {self.type} {f.let(f'load {self.type}, ptr {address}')}, ptr {out}")
 
     @contextmanager
     def _outer_k(self):
@@ -274,7 +183,7 @@ class _Writer:
         if len(rows) <= 1:
             with vectors(f, emitter, self.length) as i:
                 self._set(rows, [f.let(f"add nsw i64 {self.first}, {i.index}")])
-                element(f.pointer(self.sums, self.type, i.index))
+                element(f.pointer("%scratch", self.type, i.index))
             return
         with f.loop("0", self.length, metadata=compact_loop(emitter)) as run, f.scope():
             indices = split(f, f.let(f"add nsw i64 {self.first}, {run.index}"), self.row_extents)
@@ -282,7 +191,7 @@ class _Writer:
                                f.let(f"sub nsw i64 {self.row_extents[-1]}, {indices[-1]}"))
             with vectors(f, emitter, run.step) as i:
                 self._set(rows, [*indices[:-1], f.let(f"add nsw i64 {indices[-1]}, {i.index}")])
-                element(f.pointer(self.sums, self.type, run.index, i.index))
+                element(f.pointer("%scratch", self.type, run.index, i.index))
 
 
 @contextmanager
