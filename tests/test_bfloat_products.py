@@ -37,7 +37,7 @@ def forget() -> None:
 @pytest.fixture(params=[FMA, PAIRS, TILES])
 def instruction(request, monkeypatch):
     """Products of bfloat16 use this instruction, if the processor has it."""
-    if NEEDED[request.param] not in cpu.host().features or request.param == TILES and not cpu.may_use_tiles():
+    if NEEDED[request.param] not in cpu.features() or request.param == TILES and not cpu.may_use_tiles():
         pytest.skip("needs a processor that has it")
     monkeypatch.setattr(microkernel, "instruction", lambda operand: request.param if operand is dt.bfloat16 else FMA)
     forget()
@@ -191,7 +191,7 @@ print(cpu.has_tiles())
 """
 
 
-@pytest.mark.skipif(not cpu.may_use_tiles(), reason="needs AMX")
+@pytest.mark.skipif(NEEDED[TILES] not in cpu.features() or not cpu.may_use_tiles(), reason="needs AMX")
 def test_threads_that_are_there_may_use_tiles_once_they_are_asked_for():
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", THREADS_BEFORE], capture_output=True, text=True, timeout=300, cwd=root)

@@ -245,7 +245,7 @@ def test_a_generated_sequence_is_planned_but_a_few_times(compared):
         for _ in range(30):
             x = torch.cat([x, model(x)[:, -1:].argmax(-1)], 1)
             x.tolist()
-    assert compared[0] > 20
+    assert compared[0] > 15
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.sampled_from([1, 64, 65, 640])), max_size=12), st.randoms())

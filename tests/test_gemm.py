@@ -285,7 +285,8 @@ def test_what_is_above_a_diagonal_is_left_out(m, n, k, within):
 def test_gradients_of_weights_with_few_inputs_have_these_as_rows():
     rng = np.random.default_rng(7)
     few, many = values(rng, (384, 10), "f4"), values(rng, (384, 100), "f4")
-    for a, b, rows in ((many, few, "n"), (few, many, ""), (many, many, "")):
+    turned = "n" if cpu.vector_bytes() > 16 else ""      # ten columns leave few lanes of short vectors empty
+    for a, b, rows in ((many, few, turned), (few, many, ""), (many, many, "")):
         with Recorder() as recorder:
             np.testing.assert_array_equal((torch.from_numpy(a).T @ torch.from_numpy(b)).numpy(), a.T @ b)
         (c,) = [k["program"].body[0].attr for run in recorder.runs.values() for k in run.plan.kernels()
@@ -340,10 +341,8 @@ def test_sizes_of_the_blocking():
     assert blocking.tiles(c, [0, 5, 5]) == blocking.tiles(c, [5, 0, 5]) == 0
     assert blocking.tiles(c, [32, 10, 100]) == 1
     assert blocking.tiles(c, [1024, 1024, 1024]) >= 8
-    assert blocking.tiles(c, [64, 128, 3136]) == 2      # too few rows for two strips
+    assert blocking.tiles(c, [4 * s.mr, 4 * s.nr, 1 << 15]) == 2       # too few rows for two strips
     assert blocking.scratch(c, [5, 5, 0]) >= s.c_at
-
-
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
