@@ -136,7 +136,8 @@ def main() -> None:
     bounds = [f"{n} thread{'s' * (n > 1)}: {peak.fma_peak(n) / 1e9:.0f} GFLOP/s float32, {peak.read_bandwidth(n) / 1e9:.1f} GB/s read"
               for n in sorted({1, threads})]
     print("\n".join(bounds))
-    products = [line for n in sorted({1, threads}) for line in gemm.report(n, 0.4)]
+    with_torch = options.torch if Path(options.torch).exists() else sys.executable
+    products = [line for n in sorted({1, threads}) for line in gemm.report(n, with_torch)]
     print()
     streams = [line for n in sorted({1, threads}) for line in bandwidth.report(n, rounds=5)]
     print()
@@ -156,7 +157,8 @@ def main() -> None:
     print()
     decoded = tokens(eager, options.rounds)
     if options.write:
-        picture(found, options.write / "measured.png")
+        if len(engines) > 1:
+            picture(found, options.write / "measured.png")
         rule = "|" + "---|" * (1 + 3 * len(engines))
         text = [
             "# Speed",
@@ -171,8 +173,7 @@ def main() -> None:
             rule,
             *(describe(w, row) for w, row in found.items()),
             "",
-            "![times as fast](measured.png)",
-            "",
+            *(["![times as fast](measured.png)", ""] if len(engines) > 1 else []),
             "Matrix products, GFLOP/s:",
             "",
             "```",

@@ -8,21 +8,20 @@ Each product is one kernel call on memory that is already there; the others are 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_name, next((v for v in sys.argv[1:] if v.isdigit()), "1"))
+import numpy as np
 
-import numpy as np  # noqa: E402
-
-from antorcha.base import dtype as dt  # noqa: E402
-from antorcha.loops import ir  # noqa: E402
-from antorcha.runtime import pool  # noqa: E402
-from antorcha.targets.blocking import narrow  # noqa: E402
-from antorcha.targets.kernel import build  # noqa: E402
-from benchmarks.peak import fma_spin  # noqa: E402
+from antorcha.base import dtype as dt
+from antorcha.loops import ir
+from antorcha.runtime import pool
+from antorcha.targets.blocking import narrow
+from antorcha.targets.kernel import build
+from benchmarks.peak import fma_spin
 
 try:
     import torch
@@ -127,8 +126,17 @@ def operands(batch: int, m: int, n: int, k: int, ta: bool, tb: bool, dtype: str 
     return a.swapaxes(1, 2) if ta else a, b.swapaxes(1, 2) if tb else b, aligned(np.zeros((batch, m, n), dtype))
 
 
-def report(threads: int, seconds: float = 0.8) -> list[str]:
-    """Print, and return, a line for each product: GFLOP/s, the share of the peak met in the same rounds, and the bytes that must move.
+def report(threads: int, python: str = sys.executable) -> list[str]:
+    """The lines of `measure` from a process of its own whose NumPy has so many threads: OpenBLAS's go on spinning after a product."""
+    environment = {**os.environ, **dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), str(threads))}
+    command = [python, "-m", "benchmarks.gemm", "--here", str(threads)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parent.parent)
+    print(done.stdout, flush=True)
+    return done.stdout.split("\n")[1:-1]
+
+
+def measure(threads: int, seconds: float = 0.8) -> None:
+    """Print a line for each product: GFLOP/s, the share of the peak met in the same rounds, and the bytes that must move.
 
     On one thread the clock is the time of the processor, which leaves out what other processes take, and counts all threads of NumPy's.
     """
@@ -137,8 +145,7 @@ def report(threads: int, seconds: float = 0.8) -> list[str]:
         torch.set_num_threads(threads)
     clock = time.process_time if threads == 1 else time.perf_counter
     spin, work = fma_spin(100_000 if threads == 1 else 2_000_000, threads)
-    lines = [f"{threads} thread(s)", f"{'':24}{'ours':>8}{'of peak':>9}{'GB/s':>7}{'numpy':>8}{'torch':>8}{'peak':>8}"]
-    print("\n".join(["", *lines]))
+    print("", f"{threads} thread(s)", f"{'':24}{'ours':>8}{'of peak':>9}{'GB/s':>7}{'numpy':>8}{'torch':>8}{'peak':>8}", sep="\n")
     for name, *shape in SHAPES:
         a, b, out = operands(*shape)
         x, y, z = (a, b, out) if shape[0] > 1 else (a[0], b[0], out[0])
@@ -153,11 +160,12 @@ def report(threads: int, seconds: float = 0.8) -> list[str]:
         moved = 4e-9 * batch * (m * k + k * n + m * n) / times[0]
         assert np.allclose(out[-1], np.matmul(a[-1], b[-1]), rtol=1e-3, atol=1e-2), name
         others = "".join(f"{speed:8.1f}" for speed in (speeds + [float("nan")])[1:3])
-        lines.append(f"{name:24}{speeds[0]:8.1f}{speeds[0] / peak:9.0%}{moved:7.1f}{others}{peak:8.1f}")
-        print(lines[-1], flush=True)
-    return lines
+        print(f"{name:24}{speeds[0]:8.1f}{speeds[0] / peak:9.0%}{moved:7.1f}{others}{peak:8.1f}", flush=True)
 
 
 if __name__ == "__main__":
-    for count in [int(v) for v in sys.argv[1:]] or [1, 2]:
-        report(count)
+    if sys.argv[1:2] == ["--here"]:
+        measure(int(sys.argv[2]))
+    else:
+        for count in [int(v) for v in sys.argv[1:]] or [1, 2]:
+            report(count)
