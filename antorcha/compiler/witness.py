@@ -67,7 +67,8 @@ def word(address: int) -> int:
 
 # -- dicts ------------------------------------------------------------------------------------------------------
 
-_PLACES, _LEFT, _HASH = 1 << 14, 1, 0x9E37_79B9_7F4A_7C15
+_BITS, _LEFT, _HASH = 14, 1, 0x9E37_79B9_7F4A_7C15       # of a place in the table; where a dict has been; the factor of a hash
+_PLACES = 1 << _BITS
 _WATCH = """
 @table = global ptr null
 
@@ -79,7 +80,7 @@ entry:
   %first = lshr i64 %product, SHIFT
   br label %look
 look:
-  %at = phi i64 [%first, %entry], [%next, %other]
+  %at = phi i64 [%first, %entry], [%next, %pass]
   %row = getelementptr {i64, i64}, ptr %table, i64 %at
   %there = load i64, ptr %row
   %found = icmp eq i64 %there, %address
@@ -88,9 +89,7 @@ pass:
   %following = add i64 %at, 1
   %next = and i64 %following, MASK
   %end = icmp eq i64 %there, 0
-  br i1 %end, label %out, label %other
-other:
-  br label %look
+  br i1 %end, label %out, label %look
 count:
   %counter = getelementptr {i64, i64}, ptr %row, i64 0, i32 1
   %counted = load i64, ptr %counter
@@ -114,7 +113,7 @@ class _Watcher:
     also where another dict takes the place of one that is gone, so nobody who has read it takes one for the other."""
 
     def __init__(self):
-        words = {"HASH": _HASH - (1 << 64), "SHIFT": 65 - _PLACES.bit_length(), "MASK": _PLACES - 1, "LEFT": _LEFT}
+        words = {"HASH": _HASH - (1 << 64), "SHIFT": 64 - _BITS, "MASK": _PLACES - 1, "LEFT": _LEFT}
         ir = _WATCH
         for name, value in words.items():
             ir = ir.replace(name, str(value))
@@ -130,7 +129,7 @@ class _Watcher:
 
     def count_of(self, d: dict) -> int:
         """Where the changes of `d` are counted."""
-        place, free = (id(d) * _HASH & (1 << 64) - 1) >> 65 - _PLACES.bit_length(), None
+        place, free = (id(d) * _HASH & (1 << 64) - 1) >> 64 - _BITS, None
         while (there := self.table[place, 0]) != id(d) and there:
             free = place if free is None and there == _LEFT else free
             place = (place + 1) % _PLACES
