@@ -166,6 +166,7 @@ def multi_head_attention_forward(
     """`nn.MultiheadAttention` as a function: query (L, N, E), key (S, N, E), value (S, N, E), each without N if there is no batch.
 
     Returns the output like the query, and with `need_weights` the attention weights (N, L, S), or (N, heads, L, S) if not averaged.
+    `is_causal` says that `attn_mask` hides what comes later; where neither weights nor padded keys are asked for, it is not looked at then.
     """
     batched = _check_shapes(query, key, value, key_padding_mask, attn_mask, num_heads)
     same = query is key and key is value
@@ -177,6 +178,10 @@ def multi_head_attention_forward(
     _check_sizes(e, embed_dim_to_check, num_heads, key, value, use_separate_proj_weight)
     if is_causal and attn_mask is None:
         raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
+    if is_causal and key_padding_mask is None and not need_weights:
+        attn_mask = None        # the hint is believed: keys added below lie behind the diagonal then
+    else:
+        is_causal = False
     key_padding_mask = float_mask(key_padding_mask, "key_padding_mask", query.dtype, attn_mask, "attn_mask")
     attn_mask = float_mask(attn_mask, "attn_mask", query.dtype)
     weights = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else in_proj_weight
@@ -206,7 +211,7 @@ def multi_head_attention_forward(
         attention = attention.mean(1) if average_attn_weights else attention
         attention = attention if batched else attention.squeeze(0)
     else:
-        out, attention = scaled_dot_product_attention(q, k, v, mask, dropout_p), None
+        out, attention = scaled_dot_product_attention(q, k, v, mask, dropout_p, is_causal), None
     out = linear(out.permute(2, 0, 1, 3).reshape(length, batch, e), out_proj_weight, out_proj_bias)
     return (out if batched else out.squeeze(1)), attention
 
