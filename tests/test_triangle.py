@@ -10,7 +10,9 @@ import pytest
 import antorcha as torch
 from antorcha.base import config
 from antorcha.explaining import Recorder
+from antorcha.loops.ir import triangular
 from antorcha.runtime import flight
+from antorcha.targets import microkernel
 
 F = torch.nn.functional
 
@@ -164,6 +166,10 @@ def test_rows_of_causal_attention_end_beyond_the_diagonal():
 
     found = programs(run)
     assert [c.beyond is not None for c in found] == [c.within == (("n", "m"),) for c in found]
+    sides = [triangular(c.within) for c in found]
+    assert [c.rows for c in found if triangular(c.within)] == [*map("".join, filter(None, sides))]     # the low side of a register tile
+    rows = microkernel.shape(torch.float32).mr
+    assert {c.beyond for c in found if c.beyond is not None} == {rows - 1}
 
 
 def test_weights_that_are_asked_for_are_computed_whole():

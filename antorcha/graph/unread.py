@@ -12,12 +12,12 @@ from __future__ import annotations
 import math as numbers
 
 from ..loops.body import Window
-from ..loops.ir import PITCH
+from ..loops.ir import PITCH, triangular
 from ..targets.blocking import beyond
 from .node import Node
 from .triangle import same_places
 
-LEAST = 2 * PITCH       # rows and columns of a matrix of which it is worthwhile
+LEAST = 4 * PITCH       # rows and columns of a matrix of which it is worthwhile
 
 
 def leave_out(fusion) -> None:
@@ -89,10 +89,10 @@ class Unread:
         """Whether a node, recorded as m, reads nothing above the diagonal of its input j."""
         s, v = m.inputs[j], m.views[j]
         if n.op.family == "contraction":
-            label = "mn"[j]
-            if n.dtype.kind != "f" or n.static.within != m.static.within or not {("k", label), (label, "k")} & set(n.static.within):
+            sides = triangular(n.static.within)
+            if n.dtype.kind != "f" or n.static.within != m.static.within or "mn"[j] not in sides:
                 return False
-            self.beyond = max(self.beyond, beyond(n.static.casts[j], s.dtype))
+            self.beyond = max(self.beyond, beyond(n.static.casts[j], s.dtype, len(sides) == 1))
             return True
         if n.op.family == "pointwise":
             return m.index in self.unread and same_places(s, v)

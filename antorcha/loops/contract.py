@@ -100,7 +100,8 @@ def contraction(lowering, group) -> list[Call]:
     c = ir.Contraction(*(tuple(letters[label]) for label in "bmnk"), *operands, tuple(body), dtype, windows[0] if len(windows) == 1 else "",
                        within=within, beyond=group.beyond)
     if not lowering.fusion.gpu:
-        c = replace(c, rows=narrow(c, *(math.prod(shape[label]) for label in "mn")))
+        sides = ir.triangular(within)       # one alone has the rows of tiles: they are fewer than the columns
+        c = replace(c, rows=sides.pop() if len(sides) == 1 else narrow(c, *(math.prod(shape[label]) for label in "mn")))
     return [w.finish([ir.contract(c)], group)]
 
 

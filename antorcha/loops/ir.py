@@ -391,12 +391,17 @@ class Contraction:
     beyond: int | None = None
 
 
-PITCH = 64      # columns after which a row may end
+PITCH = 16      # columns after which a row may end: the longest vector
 
 
 def computed(row: Op, beyond: int) -> Op:
     """The columns of a row of a matrix that is computed as far as its diagonal and `beyond`: their number, whole pitches."""
     return (row + integer(beyond + PITCH)) / integer(PITCH) * integer(PITCH)
+
+
+def triangular(within: tuple) -> set:
+    """The groups, of "m" and "n", whose operand is zero where their index is above or below that along k."""
+    return {label for pair in within if "k" in pair for label in pair if label != "k"}
 
 
 def contract(c: Contraction) -> Op:

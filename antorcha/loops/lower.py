@@ -324,7 +324,9 @@ class Loops:
         for d in range(len(self.domain) - 1, self.wall - 1, -1):
             name = self.w.coords[d].attr
             inner = kind if kind != "vector" or not self.wall else vector(self.domain[d])     # one row alone: the same code for all lengths
-            extent = self.extents[d] if self.group.beyond is None else ir.minimum(self.extents[d], self._computed())
+            extent = self.extents[d]
+            if self.group.beyond is not None:       # rows end after any vector
+                extent, inner = ir.minimum(extent, self._computed()), "whole"
             statements = [ir.loop(name, inner if d == len(self.domain) - 1 else "serial", extent, *statements)]
         return statements
 

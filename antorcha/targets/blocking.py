@@ -99,11 +99,11 @@ def scratch(c: Contraction, words: list[int]) -> int:
     return NOTE + s.scratch(-(-evaluate(product(c.k), words) // s.kc))
 
 
-def beyond(dtype: dt.dtype, operand: dt.dtype) -> int:
-    """How far above the diagonal the tiles of products read an operand of which only what is below is taken: rows of a tile, or columns,
-    and the rest of a step along k."""
+def beyond(dtype: dt.dtype, operand: dt.dtype, alone: bool) -> int:
+    """How far above the diagonal the tiles of products read an operand of which only what is below is taken: rows of a tile and the rest
+    of a step along k; of two such operands (not `alone`) one has the columns."""
     s = microkernel.shape(dtype, operand)
-    return max(s.mr, s.nr) + s.step - 2
+    return (s.mr if alone else max(s.mr, s.nr)) + s.step - 2
 
 
 def shape_of(c: Contraction) -> Shape:
