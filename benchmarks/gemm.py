@@ -19,6 +19,7 @@ import numpy as np
 from antorcha.base import dtype as dt
 from antorcha.loops import ir
 from antorcha.runtime import pool
+from antorcha.runtime.pool_ir import PROGRESS
 from antorcha.targets.blocking import narrow
 from antorcha.targets.kernel import build
 from benchmarks.peak import fma_spin
@@ -88,8 +89,14 @@ def kernel_call(a: np.ndarray, b: np.ndarray, out: np.ndarray):
     pool.reserve_scratch(kernel.scratch(words))
     array = np.array(words, np.int64)
     steps = np.array([[kernel.address, array.ctypes.data, kernel.tiles(words), kernel.grain(words)]], np.int64)
-    address = steps.ctypes.data       # as a plan calls its kernels: looking for it would take longer than a small product
-    return lambda keep=(steps, array, a, b, out): pool.run_at(address, 1)
+    record = pool.record(steps, 0, array[:0])       # as a plan calls its kernels
+    address, progress = record.ctypes.data, memoryview(record)
+
+    def call(keep=(steps, record, array, a, b, out)):
+        progress[PROGRESS] = 0
+        pool.launch(address, 1, -1, None)
+
+    return call
 
 
 def alternate(calls: list, seconds: float, clock=time.perf_counter) -> list[float]:

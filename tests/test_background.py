@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ from tolerance import agree
 import antorcha as torch
 from antorcha import nn
 from antorcha.base import config
-from antorcha.graph import flush, tape
+from antorcha.graph import brief, flush, tape
 from antorcha.loops import plan
-from antorcha.runtime import flight, pool
+from antorcha.runtime import flight
+from antorcha.runtime.buffer import Buffer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the pool has one thread here")
 
@@ -54,14 +57,13 @@ def test_the_loss_is_there_before_the_steps_that_do_not_lead_to_it(layers, monke
     """The derivative of the embedding scatters to places that were checked before, that of pooling to places of its own: nothing after
     the loss can fail."""
     handed = []
-    divide = plan.Plan._divide
+    launch = plan.Plan.launch
 
-    def note(self, segment, wanted):
-        now, later = divide(self, segment, wanted)
-        handed.append((now[3], len(self.steps), later))
-        return now, later
+    def note(self, nodes, buffers, now):
+        handed.append((now, len(self.steps)))
+        launch(self, nodes, buffers, now)
 
-    monkeypatch.setattr(plan.Plan, "_divide", note)
+    monkeypatch.setattr(plan.Plan, "launch", note)
     torch.manual_seed(0)
     if layers == "embedding":
         model = nn.Sequential(nn.Embedding(11, 20), nn.Flatten(), nn.Linear(60, 30), nn.ReLU(), nn.Linear(30, 4))
@@ -77,8 +79,8 @@ def test_the_loss_is_there_before_the_steps_that_do_not_lead_to_it(layers, monke
         loss.backward()
         optimizer.step()
         float(loss)
-    first, steps, later = handed[-1]
-    assert later is not None and first <= steps // 2
+    first, steps = handed[-1]
+    assert first <= steps // 2
 
 
 def test_a_check_of_another_range_is_no_repetition():
@@ -117,7 +119,7 @@ def in_flight(n: int = 300_000):
 
 def test_the_rest_follows_and_is_waited_for_when_asked():
     a, rest = in_flight()
-    assert flight.awaited and rest.storage.node.buffer in flight.awaited
+    assert flight.awaited and rest.storage.node.buffer.address in flight.awaited
     seen = rest.numpy()
     assert not flight.awaited
     x = a.numpy().astype(np.float64)
@@ -187,19 +189,56 @@ def test_a_program_that_asks_for_nothing_does_not_grow():
 
 
 def test_one_job_at_a_time():
-    steps = np.zeros((0, 4), np.int64)
-    pool.submit(steps.ctypes.data, 0, steps, [], [])
-    pool.submit(steps.ctypes.data, 0, steps, [], [])
-    flight.finish()
-    assert not flight.awaited
+    a, rest = in_flight()
+    (job,) = flight.jobs
+    _, other = in_flight()
+    assert flight.jobs and flight.jobs != [job]
+    assert np.isfinite(rest.numpy()).all() and np.isfinite(other.numpy()).all() and not flight.jobs
 
 
 def test_references_of_the_background_are_not_counted():
     a, rest = in_flight()
     known = [a.storage.node.buffer, rest.storage.node.buffer]
-    during = flight.references(known)
+    during = [*map(sys.getrefcount, known)]
     flight.finish()
-    assert flight.references(known) == during
+    assert [*map(sys.getrefcount, known)] == during
+
+
+def test_memory_that_is_let_go_meanwhile_is_handed_out_later():
+    a, rest = in_flight()
+    used, nbytes = rest.storage.node.buffer.address, rest.storage.node.buffer.nbytes
+    array = np.ones(100, np.float32)
+    shared, gone = Buffer.from_array(array), weakref.ref(array)
+    del a, rest, shared, array
+    assert gone() is not None and used not in {b.address for b in [Buffer.allocate(nbytes) for _ in range(3)]}
+    flight.finish()
+    assert gone() is None and not flight.aside
+    assert used in {b.address for b in [Buffer.allocate(nbytes) for _ in range(8)]}
+
+
+def test_memory_that_is_read_meanwhile_is_not_written_to_at_once():
+    a = torch.rand(200, 1000) + 1
+    scale = torch.ones(1000)
+    total, rest = a.sum(), a
+    for _ in range(6):
+        rest = (rest * scale).exp().log()
+    assert total.item() > 0
+    scale.zero_()
+    agree(rest.numpy(), a.numpy())
+
+
+def test_a_step_of_training_that_is_known_is_found_by_a_function_of_its_own(monkeypatch):
+    """Without a key, and while the step before is still being computed."""
+    tape.flush()
+    flush.clear()
+    looked_up = []
+    monkeypatch.setattr(brief, "found", lambda *given, found=brief.found: (looked_up.append(1), found(*given)))
+    losses, _ = training(4 * brief.PATIENCE, "loss")
+    count = len(looked_up)
+    assert count < 3 * brief.PATIENCE
+    monkeypatch.setattr(brief, "LONGEST", 0)
+    expected, _ = training(4 * brief.PATIENCE, "loss")
+    assert losses == expected and len(looked_up) > count
 
 
 def test_a_recording_is_found_while_the_last_one_is_computed():

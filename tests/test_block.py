@@ -84,7 +84,7 @@ def test_an_interrupted_flush_leaves_what_is_pending(monkeypatch):
 
     out = call()
     with monkeypatch.context() as m:
-        m.setattr(pool, "run_at", interrupt)
+        m.setattr(pool, "launch", interrupt)
         with pytest.raises(KeyboardInterrupt):
             out.tolist()
     agree(out, expected)
@@ -125,6 +125,7 @@ def test_steps_have_the_same_bits_as_unfolded(optimiser, monkeypatch):
 
     folded = losses()
     identified = []
+    monkeypatch.setattr(flush.brief, "LONGEST", 0)
     monkeypatch.setattr(flush, "_run_folded", lambda *given: identified.append(given) or ((), []))
     monkeypatch.setattr(flush.block, "Folded", lambda plan, places: plan)
     assert losses() == folded and identified

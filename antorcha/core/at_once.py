@@ -89,7 +89,7 @@ def _readable(t) -> Buffer | None:
     if t._meta.device not in (None, "cpu") or tape.state.rewriter is not None or tape.state.watch is not None:
         return None
     buffer = storage.buffer() if storage.shared else storage.node.buffer
-    return None if buffer is None or buffer in flight.awaited else buffer
+    return None if buffer is None or buffer.address in flight.awaited else buffer
 
 
 def _writable(t) -> int | None:
@@ -113,7 +113,7 @@ def _writable(t) -> int | None:
     elif held([storage.node], [1])[0] or held([storage.node.buffer], [1])[0]:
         return None
     buffer = storage.node.buffer
-    return None if buffer.device != "cpu" or buffer in flight.awaited else buffer.address
+    return None if buffer.device != "cpu" or flight.uses(buffer.address) else buffer.address
 
 
 def _constant(node):

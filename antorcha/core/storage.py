@@ -63,7 +63,7 @@ class Storage:
                 raise RuntimeError(f"{self.node.op.name}: this value was lost when an earlier error interrupted its computation. "
                                    "Compute it again.")
         buffer = self.node.buffer
-        if buffer in flight.awaited:
+        if flight.awaited and buffer.device == "cpu" and buffer.address in flight.awaited:
             flight.finish()
         return buffer
 
@@ -116,7 +116,7 @@ class SharedStorage(Storage):
         if buffer.nbytes > SNAPSHOT or tape.state.watch is not None or tape.state.rewriter is not None or buffer.device != "cpu":
             tape.state.urgent = True
             return node
-        if buffer in flight.awaited:
+        if buffer.address in flight.awaited:
             flight.finish()
         fresh = Buffer.allocate(buffer.nbytes)
         ctypes.memmove(fresh.address, buffer.address, buffer.nbytes)

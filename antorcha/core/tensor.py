@@ -26,7 +26,6 @@ from ..ops import view as view_ops
 from ..ops.recall import warn, warn_once
 from ..ops.record import meta
 from ..ops.strides import fills, lies_in, of_format, order, reordered, stacked
-from ..runtime import flight
 from . import autograd, indexing, override
 from .autograd import Handle
 from .storage import Storage
@@ -339,8 +338,6 @@ class Tensor:
         if number is None or m.device not in (None, "cpu"):
             return host(self).reshape(()).item()
         buffer = self.storage.buffer()
-        if buffer in flight.awaited:
-            flight.finish()
         return number.from_address(buffer.address + m.view.offset * m.dtype.itemsize).value
 
     def tolist(self):

@@ -1,4 +1,4 @@
-"""Plans of little work that run again and again: functions written for them tell their recordings and run them.
+"""Plans of few operations that run again and again: functions written for them tell their recordings and run them.
 
 A program that asks for a number after every few operations waits longer for its plan to be found than for its kernels. `flush.identify`
 makes a key of all there is to know of a recording, which is looked up. A function written for one recording compares the next with it
@@ -12,7 +12,7 @@ from sys import getrefcount
 from types import FunctionType
 
 from ..base import config
-from ..loops.plan import FEW, Plan, arena
+from ..loops.plan import Plan, arena
 from ..runtime import flight
 from ..runtime.buffer import Buffer
 from ..runtime.functions import code_of
@@ -56,7 +56,6 @@ def again(nodes: list, wanted) -> Plan | None:
         several = _known.get((config.target, config.fuse, config.float32_matmul, *map(wiring.form_of, nodes)))
     if several is None:
         return None
-    flight.finish()
     for k, one in enumerate(several):
         if told := one.run(nodes, wanted, one.counts):
             if one.counts is None:
@@ -79,7 +78,7 @@ def found(plan: Plan, nodes: list, made: list[Node], key: tuple, leaves: list[No
         return
     plan.found += 1
     if plan.found % PATIENCE or plan.found > SEVERAL * PATIENCE or wanted is None or len(nodes) > LONGEST \
-            or len(plan.steps) - plan.written.get(places[wanted], -1) > FEW or len({*map(wiring.buffer_of, leaves)}) < len(leaves):
+            or len({*map(wiring.buffer_of, leaves)}) < len(leaves):
         return
     if _count[0] >= ROOM:
         clear()
@@ -110,7 +109,7 @@ class _Text:
         self.lines += [f"now = tuple(map(getrefcount, ({''.join(counted)})))", "if counts is not None and now != counts: return False"]
         self.lines += [f"if {' or '.join([f'b{k}.exported is not {x}' for k, x in enumerate(exported)])}: return False"] if exported else []
         self.lines.append("if counts is None: return now")
-        self._run(plan, places, made is not nodes)
+        self._run(plan, places, made is not nodes, plan.waited_for(places[wanted]))
 
     def constant(self, x) -> str:
         self.constants.append(x)
@@ -145,7 +144,8 @@ class _Text:
         self.same.append(f"x{place} is l{~source}")
         return f"x{place}"
 
-    def _run(self, plan: Plan, places, listed: bool) -> None:
+    def _run(self, plan: Plan, places, listed: bool, now: int) -> None:
+        self.lines.append("finish()")
         buffers = []
         for k, (i, nbytes) in enumerate(plan.results):
             leaf = plan.donated.get(i)
@@ -160,7 +160,7 @@ class _Text:
             results = ", ".join([f"{i}: n{places.index(i)}" for i, _ in plan.results])
             self.lines.append(f"f = Unfolding({{{results}}}); f.recorded = entries")
             nodes = "f"
-        self.lines.append(f"{self.constant(plan.launch)}({nodes}, [{', '.join(buffers)}])")
+        self.lines.append(f"{self.constant(plan.launch)}({nodes}, [{', '.join(buffers)}], {now})")
 
     def function(self) -> FunctionType:
         names = "".join([f"c{k}, " for k in range(len(self.constants))])
@@ -169,4 +169,4 @@ class _Text:
         return FunctionType(code, _SPACE, "run", (tuple(self.constants),))
 
 
-_SPACE = {"getrefcount": getrefcount, "allocate": Buffer.allocate, "arena": arena, "Unfolding": Unfolding}
+_SPACE = {"finish": flight.finish, "getrefcount": getrefcount, "allocate": Buffer.allocate, "arena": arena, "Unfolding": Unfolding}

@@ -17,7 +17,6 @@ from ..base import config
 from ..loops import template
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
-from ..runtime import flight
 from . import block, brief, chain, family, repeats, tape, window, wiring
 from .fuse import Fusion, in_place
 from .node import Node, alike, counted, leaf_form, uses, verify
@@ -117,7 +116,7 @@ def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted
     else:
         counters["hits"] += 1
         _use(plan)
-        if plan.brief and not (timed or beside or piece):
+        if plan.native and not (timed or beside or piece):
             brief.found(plan, nodes, nodes, key[1], leaves, range(len(nodes)), number)
     if beside and plan.alone:
         plan.run_alone(nodes, leaves, numbers)
@@ -139,7 +138,7 @@ def _run_folded(nodes: list, timed: bool, device: str, wanted) -> tuple | None:
     _use(known)
     _use(known.plan)
     number = _place(wanted, made)
-    if known.plan.brief and not timed:
+    if known.plan.native and not timed:
         brief.found(known.plan, nodes, made, key[1], leaves, known.places, number)
     found = known.nodes(nodes, made)
     known.plan.run(found, leaves, numbers, timed, -1 if wanted is None else None if number is None else known.places[number])
@@ -224,7 +223,8 @@ def identify(nodes: list, made: list[Node]) -> tuple:
     if made is not nodes:
         numbers = block.numbers(nodes)
     key = (config.target, config.fuse, config.float32_matmul, forms, tuple(map(getrefcount, made)), sources,
-           tuple(map(wiring.form_of, leaves)), tuple(map(getrefcount, leaves)), flight.references(buffers), tuple(map(_exported, buffers)))
+           tuple(map(wiring.form_of, leaves)), tuple(map(getrefcount, leaves)), tuple(map(getrefcount, buffers)),
+           tuple(map(_exported, buffers)))
     return key, leaves, numbers
 
 

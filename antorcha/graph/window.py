@@ -83,6 +83,6 @@ def part(whole: Node, start: int, count: int) -> Node:
     """`count` elements of a value in memory as a leaf of its own."""
     size = whole.dtype.itemsize
     buffer = Buffer.within(whole.buffer, start * size, count * size)
-    if whole.buffer in flight.awaited:
-        flight.awaited.add(buffer)
+    if whole.buffer.address in flight.awaited:
+        flight.awaited.add(buffer.address)
     return leaf(buffer, count, whole.dtype)

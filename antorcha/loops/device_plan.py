@@ -22,7 +22,7 @@ class DevicePlan(Plan):
         self.device = device
         super().__init__(*given)
 
-    alone = brief = False
+    alone = native = False
 
     def _segments(self) -> None:
         """How each step that has something to do is launched: an Extern, a call of the library, or (kernel, function's name, launch, first

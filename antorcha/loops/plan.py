@@ -5,6 +5,8 @@ leaf which nobody can ask for any more. What lives only inside the plan lies in 
 lifetime. All arguments of all kernels are one array of int64 words; to run a plan is to fill in the addresses and numbers
 that changed and to make one native call between calls of NumPy.
 
+Steps that do not lead to the value that is asked for go on in the background when the program has it.
+
 An interrupt (Ctrl-C) ends a plan between two chunks of a step as long as nothing has been written to the memory of leaves: then
 nothing has happened. Later it ends between two steps, and the rest is done in the background.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
-from itertools import compress
+from itertools import compress, groupby
 from operator import attrgetter, is_not, ne
 
 import numpy as np
@@ -22,14 +24,14 @@ from ..base import config
 from ..base import dtype as dt
 from ..runtime import flight, pool
 from ..runtime.buffer import Buffer, memory
+from ..runtime.pool_ir import PROGRESS
 from .view import reach
 
 ALIGN = 64
 FEW = 4         # steps that are not worth handing to another thread
-BRIEF = 64      # most chunks, of all steps together, of a plan that is run at once; a quarter if it writes over memory of leaves
 POINTERS = 48   # most addresses that are bound one by one: NumPy takes as long for a few as for these
 _arena: Buffer | None = None
-_address, _address_in, _buffer = map(attrgetter, ("address", "buffer.address", "buffer"))
+_address, _address_in = map(attrgetter, ("address", "buffer.address"))
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)     # words, tiles from, to, scratch
 
 
@@ -203,34 +205,22 @@ class Plan:
             (np.zeros(0, np.int64),) * 3
 
     def _segments(self) -> None:
-        """Runs of native steps, between externs and after the last check."""
-        last_check = max((k for k, s in enumerate(self.steps) if s.checks and s.fails), default=-1)
+        """The externs, and the runs of native steps between them: (row of the table, steps, number of the first one, how many of them come
+        up to the last check)."""
         self.segments: list = []
         self.target = config.target
         launches: list = []         # of each native step: tiles, grain, bytes of scratch memory
-        open_ = None
-        for k, step in enumerate(self.steps):
-            if isinstance(step, Extern):
-                self.segments.append(step)
-                open_ = None
+        checked = max((k + 1 for k, s in enumerate(self.steps) if s.checks and s.fails), default=0)
+        for native, steps in groupby(range(len(self.steps)), lambda k: not isinstance(self.steps[k], Extern)):
+            numbers = list(steps)
+            if not native:
+                self.segments += [self.steps[k] for k in numbers]
                 continue
-            if open_ is None:
-                open_ = [len(launches), 0, k, k]
-                self.segments.append(open_)
-            start = self.starts[k]
-            if self.target == "interp":
-                launches.append((0, 0, 0))
-            else:
-                launches.append(step.kernel.launch(tuple(self.words[start:start + step.count].tolist())))
-            open_[1] += 1
-            open_[3] = k + 1
-            if k == last_check:
-                open_ = None
-        self.check_after = None
-        for n, s in enumerate(self.segments):
-            if not isinstance(s, Extern) and last_check >= 0 and s[2] <= last_check < s[3]:
-                self.check_after = n
-        self.last_may_fail = bool(self.segments) and (isinstance(self.segments[-1], Extern) or self.check_after == len(self.segments) - 1)
+            self.segments.append((len(launches), len(numbers), numbers[0], min(max(checked - numbers[0], 0), len(numbers))))
+            for k in numbers:
+                start = self.starts[k]
+                launches.append((0, 0, 0) if self.target == "interp" else
+                                self.steps[k].kernel.launch(tuple(self.words[start:start + self.steps[k].count].tolist())))
         self.native = self.target != "interp" and bool(launches) and len(launches) == len(self.steps)
         called = [(0 if self.target == "interp" else step.kernel.address, 8 * start)
                   for step, start in zip(self.steps, self.starts) if not isinstance(step, Extern)]
@@ -244,17 +234,11 @@ class Plan:
         rows[:, :2] = self.called
         rows[:, 1] += self.words.ctypes.data
         rows[:, 2:] = launches[:, :2]
-        self.steps_address = rows.ctypes.data
         self.scratch = int(launches[:, 2].max(initial=0))
         self.noted = memoryview(self.status)
         self.status_address = self.status.ctypes.data
-        self.runs = [(self.steps_address + 32 * s[0], s[1], s[2], n == self.check_after)
-                     for n, s in enumerate(self.segments if self.native else [])]
-        self.ends = [first + count for _, count, first, _ in self.runs for _ in range(count)]      # of the run that a step is in
+        self.records = [None if isinstance(s, Extern) else pool.record(rows[s[0]:s[0] + s[1]], s[3], self.status) for s in self.segments]
         self.alone = self.native and len(rows) < FEW and not self.arena_bytes and not self.scratch and not self.checks
-        chunks = -(-rows[:, 2] // np.maximum(rows[:, 3], 1)).sum()
-        self.brief = self.native and chunks <= (BRIEF if self.safe == len(rows) else BRIEF // 4)
-        self.simple = self.safe == len(rows) and not self.checks        # may be given up anywhere, and cannot fail
         self._binding()
         self.times: dict = {}
 
@@ -298,47 +282,23 @@ class Plan:
         `wanted`: the number of a node; steps after the one that computes it may go on in the background. None: all steps are waited
         for; -1: none needs be.
         """
-        if self.brief and not timed and (wanted is None or len(self.steps) - self.written.get(wanted, -1) <= FEW):
-            self.launch(nodes, self._begin(leaves, numbers)[0])
+        if self.native and not timed:
+            self.launch(nodes, self._begin(leaves, numbers)[0], self.waited_for(wanted))
         elif not self._attempt(nodes, leaves, numbers, timed, wanted, self.safe):
             self._attempt(nodes, leaves, numbers, timed, wanted, -1)     # the program handled the interrupt itself
 
-    def launch(self, nodes, buffers: list) -> None:
-        """Run a plan of little work whose arguments are bound, and nothing of it in the background. Which native calls have ended, and how
-        many steps they have done, tells where an interrupt came: what has written over memory of leaves must be finished, and cannot be
-        done twice."""
-        if self.scratch:
-            pool.reserve_scratch(self.scratch)
-        count = len(self.ends)
-        if self.simple:
-            pool.run_at(self.steps_address, count, count)
-            if pool.steps_done() == count:
-                try:
-                    self._give(nodes, buffers)
-                except KeyboardInterrupt:
-                    self._give(nodes, buffers)      # all or nothing
-                    raise
-                return
-        if self.checks and any(self.noted):
-            self.status.fill(0)
-        done, ended, interrupt = 0, pool.completed(), None
-        while True:
-            try:
-                now = pool.completed()
-                if now != ended:
-                    done, ended = done + pool.steps_done(), now
-                if self.checks and any(self.noted):
-                    self._raise(nodes)
-                if done == count:
-                    self._give(nodes, buffers)
-                    break
-                if interrupt is not None and done <= self.safe:
-                    break
-                pool.run_at(self.steps_address + 32 * done, self.ends[done] - done, max(0, self.safe - done) if interrupt is None else -1)
-            except KeyboardInterrupt as error:
-                interrupt = error
-        if interrupt is not None:
-            raise interrupt
+    def launch(self, nodes, buffers: list, now: int) -> None:
+        """Run a native plan whose arguments are bound, the first `now` steps at once."""
+        if not self._fly(0, nodes, buffers, now, self.safe):
+            self._fly(0, nodes, buffers, now, -1)
+
+    def waited_for(self, wanted: int | None) -> int:
+        """How many steps of the last segment the node `wanted` needs; all, if those after it are not worth handing over."""
+        _, count, first, checked = self.segments[-1]
+        if wanted is None:
+            return count
+        now = max(checked, self.written.get(wanted, first + count) + 1 - first if wanted >= 0 else 0)
+        return now if count - now >= FEW else count
 
     def _begin(self, leaves: list, numbers: list, wait: bool = True) -> tuple[list, list]:
         """Bind all arguments: (the buffers of the results, the addresses). Unless told not to `wait`, what runs in the background, perhaps
@@ -353,29 +313,73 @@ class Plan:
         return buffers, addresses
 
     def _attempt(self, nodes: list, leaves: list, numbers: list, timed: bool, wanted: int | None, safe: int) -> bool:
-        """Run; False if an interrupt ended it before step `safe`, where nothing has been changed."""
+        """Run; False if an interrupt that the program handled itself ended it before step `safe`, where nothing has been changed."""
         buffers, addresses = self._begin(leaves, numbers)
-        if self.checks and any(self.noted):
-            self.status.fill(0)
-        last = self.segments[-1] if self.segments and not self.last_may_fail else None
         for n, segment in enumerate(self.segments):
-            if segment is last:
-                break
+            last = n == len(self.segments) - 1
             if isinstance(segment, Extern):
                 self._host(segment, addresses, numbers, nodes)
-            else:
-                self._native(segment, timed, safe)
-                if self.target != "interp" and pool.steps_done() < segment[1]:
+            elif timed or self.target == "interp":
+                self._watched(segment, nodes, timed)
+            elif not self._fly(n, nodes, buffers if last else None, self.waited_for(wanted) if last else segment[1], safe):
+                return False
+            elif last:
+                return True
+        self._give(nodes, buffers)
+        return True
+
+    def _fly(self, number: int, nodes, buffers: list | None, now: int, safe: int) -> bool:
+        """Run a native segment, its first `now` steps at once and the others perhaps in the background, and let the nodes have their
+        buffers, if any are given: it is the last segment then.
+
+        An interrupt ends it before step `safe`, and is raised; False if the program has handled that itself. Later it is raised when all is
+        in order, the rest in the background: these steps write over memory that results take over, and cannot be done twice."""
+        _, count, first, checked = self.segments[number]
+        record = self.records[number]
+        if self.scratch:
+            pool.reserve_scratch(self.scratch)
+        if checked and any(self.noted):
+            self.status.fill(0)
+        address, safe = record.ctypes.data, safe if safe < 0 else max(0, safe - first)
+        progress = memoryview(record)
+        progress[PROGRESS] = 0
+        interrupt = None
+        while True:
+            try:
+                done = progress[PROGRESS]
+                if checked and any(self.noted):
+                    self._raise(nodes)
+                if done == count:
+                    if buffers is not None:
+                        self._give(nodes, buffers)
+                    break
+                if interrupt is not None and done <= safe:
+                    break
+                if 0 < done < safe:
                     return False
-            if n == self.check_after and any(self.noted):
+                if interrupt is not None:
+                    safe, now = -1, count if buffers is None else max(done, checked)
+                job = None
+                if now < count:
+                    job = self, self.bound, [buffers[k].address for k in self._written_from(first + now)]
+                pool.launch(address, now, safe, job)
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+        return True
+
+    def _watched(self, segment: tuple, nodes: list, timed: bool) -> None:
+        """Run a native segment in NumPy, or noting the times of its steps."""
+        row, count, first, checked = segment
+        self.status.fill(0)
+        for a, b in ((0, checked), (checked, count)):
+            if timed and self.target != "interp":
+                self.times.update(zip(range(first + a, first + b), pool.run_timed(self.table_rows[row + a:row + b]).tolist()))
+            else:
+                self._interpret(first + a, first + b)
+            if any(self.noted):
                 self._raise(nodes)
-        if last is None or self.target == "interp":
-            if last is not None:
-                self._native(last, timed)
-            self._give(nodes, buffers)
-            return True
-        now, later = self._divide(last, wanted) if wanted is not None and not timed else (last, None)
-        return self._conclude(now, later, timed, nodes, leaves, buffers, safe)
 
     def run_alone(self, nodes: list, leaves: list, numbers: list) -> None:
         """As `run`, for a little plan without memory of its own, on this thread: the pool may be doing something else."""
@@ -399,31 +403,15 @@ class Plan:
     def repeat(self, nodes: list, safe: int) -> KeyboardInterrupt | None:
         """Run a native plan once more with the arguments that are bound; `nodes` are named in errors. An interrupt is raised where it ends
         the plan before step `safe`, the first that changes anything; later, it is returned, to be raised when all is in order."""
-        if self.checks:
-            self.status.fill(0)
-        if self.scratch:
-            pool.reserve_scratch(self.scratch)
-        interrupt = None
-        for address, count, first, checked in self.runs:
-            allowed = max(0, safe - first) if safe >= 0 else -1
-            done = 0
-            while done < count:
-                ran = pool.completed()
-                try:
-                    pool.run_at(address + 32 * done, count - done, allowed)
-                    done += pool.steps_done()
-                except KeyboardInterrupt as error:
-                    interrupt = error
-                    if pool.completed() != ran:
-                        done += pool.steps_done()
-                if done < min(allowed, count):
-                    if interrupt is not None:
-                        raise interrupt
-                    return self.repeat(nodes, -1)       # the program handled the interrupt itself
-                allowed = -1
-            if checked and any(self.noted):
-                self._raise(nodes)
-        return interrupt
+        count = len(self.table_rows)
+        try:
+            if not self._fly(0, nodes, None, count, safe):
+                self._fly(0, nodes, None, count, -1)
+        except KeyboardInterrupt as interrupt:
+            if self.records[0][PROGRESS] < count:
+                raise
+            return interrupt
+        return None
 
     def _host(self, step: Extern, addresses: list, numbers: list, nodes: list) -> None:
         try:
@@ -431,42 +419,6 @@ class Plan:
         except Exception as error:
             error.node = nodes[step.group.root]     # what does not depend on it can still be computed
             raise
-
-    def _conclude(self, now: list, later: list | None, timed: bool, nodes: list, leaves: list, buffers: list, safe: int) -> bool:
-        """The last steps, `later` of them in the background. From step `safe` on they write over memory that results take over, and cannot
-        be repeated: what an interrupt leaves undone is then handed over to the background. False if it came before."""
-        _, count, a, b = now
-        end = later[3] if later else b
-        ran, submitted = pool.counts()
-        interrupt, kept = None, False
-        while not kept:
-            try:
-                if pool.counts()[0] == ran:
-                    if interrupt is not None:
-                        break
-                    self._native(now, timed, safe)
-                if pool.counts() == (ran + 1, submitted):
-                    done = a + pool.steps_done() if count else a
-                    if done < min(safe, b):
-                        break
-                    if done < end:
-                        pool.submit(self.steps_address + 32 * (now[0] + done - a), end - done, self, [*map(_buffer, leaves), *buffers],
-                                    [buffers[k] for k in self._written_from(done)])
-                self._give(nodes, buffers)
-                kept = True
-            except KeyboardInterrupt as error:
-                interrupt = error
-        if interrupt is not None:
-            raise interrupt
-        return kept
-
-    def _divide(self, segment: list, wanted: int) -> tuple[list, list | None]:
-        """What must run now for the node `wanted`, and the rest, if it is worth handing over."""
-        first, count, a, b = segment
-        k = max(a, self.written.get(wanted, b) + 1) if wanted >= 0 else a
-        if b - k < FEW:
-            return segment, None
-        return [first, k - a, a, k], [first + k - a, b - k, k, b]
 
     def _results(self, leaves: list, allocate) -> list:
         """The buffer of each result."""
@@ -514,24 +466,14 @@ class Plan:
         row, offset = self._locate(buffer)
         return addresses[row] + offset
 
-    def _native(self, segment: list, timed: bool, safe: int = -1) -> None:
-        first, count, a, b = segment
-        if self.target == "interp":
-            from . import interp
+    def _interpret(self, begin: int, end: int) -> None:
+        from . import interp
 
-            for k in range(a, b):
-                start = self.starts[k]
-                words = [int(x) for x in self.words[start:start + self.steps[k].count]]
-                program = self.steps[k].program
-                program.interpret(words) if hasattr(program, "interpret") else interp.run(program, words)
-            return
-        if self.scratch:
-            pool.reserve_scratch(self.scratch)
-        if timed:
-            times = pool.run_timed(self.table_rows[first:first + count])
-            self.times.update(zip(range(a, b), times.tolist()))
-        else:
-            pool.run_at(self.steps_address + 32 * first, count, max(0, safe - a) if safe >= 0 else -1)
+        for k in range(begin, end):
+            start = self.starts[k]
+            words = [int(x) for x in self.words[start:start + self.steps[k].count]]
+            program = self.steps[k].program
+            program.interpret(words) if hasattr(program, "interpret") else interp.run(program, words)
 
     def _raise(self, nodes: list) -> None:
         for code, (node, _, size) in zip(self.status.tolist(), self.checks):

@@ -132,7 +132,7 @@ def require(node: Node, wanted: Range) -> bool:
         elif wanted.low <= ends[0] and ends[1] < wanted.high:
             return True
     buffer = node.buffer
-    if buffer is None or buffer.device != "cpu" or buffer in flight.awaited or state.rewriter is not None:
+    if buffer is None or buffer.device != "cpu" or buffer.address in flight.awaited or state.rewriter is not None:
         state.unsure |= wanted.urgent
         return False
     view, dtype = wanted.view, node.form.dtype

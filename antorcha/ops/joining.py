@@ -139,7 +139,7 @@ def _copied(tensors: list, dim: int, joined: Callable[[int], tuple]):
     view = dense(joined(dim))
     if view.numel * d.itemsize > AT_ONCE:
         return None
-    if not flight.awaited.isdisjoint(sources):
+    if not flight.awaited.isdisjoint([s.address for s in sources]):
         flight.finish()
     buffer = Buffer.allocate(view.numel * d.itemsize)
     at = buffer.address

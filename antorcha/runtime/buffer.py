@@ -83,9 +83,12 @@ class Buffer:
         self._owner = whole
         return self
 
-    def __del__(self, allocator=allocator, large=LARGE) -> None:  # bound here: globals go first when the interpreter ends
+    def __del__(self, allocator=allocator, large=LARGE, jobs=flight.jobs, aside=flight.aside) -> None:
+        # bound here: globals go first when the interpreter ends
         capacity = self._capacity
-        if 0 < capacity < large:
+        if jobs:
+            aside.append((self.address, capacity) if capacity else self._owner)
+        elif 0 < capacity < large:
             allocator.allocated -= capacity
             allocator.free[capacity].append(self.address)
         elif capacity:
@@ -93,14 +96,14 @@ class Buffer:
 
     @property
     def __array_interface__(self) -> dict:
-        if self in flight.awaited:
+        if self.address in flight.awaited:
             flight.finish()
         return {"data": (self.address, False), "typestr": "|u1", "shape": (self.nbytes,), "version": 3}
 
     def array(self, dtype, count: int, offset: int = 0) -> np.ndarray:
         """`count` elements of a NumPy dtype, from byte `offset` on, as an array on this very memory (zero copy)."""
         self.exported = True
-        if self in flight.awaited:
+        if self.address in flight.awaited:
             flight.finish()
         memory = MEMORY.from_address(self.address)
         memory.owner = self

@@ -1,70 +1,64 @@
 """What the pool computes in the background, and waiting for it.
 
-Kernel calls may be left to the pool's own thread (`pool.submit`). Until they have finished, memory that they read or write must be
-neither given back nor looked at: `_kept` holds what they need, `awaited` the buffers whose contents are not there yet. What else refers
-to a buffer decides whether its memory may be taken over, so it is counted how often it is referred to here (`references`).
+Kernel calls may be left to the pool's own thread (`pool.launch`). Until they have finished, memory that they read or write must be neither
+handed out again nor looked at. References to buffers decide whose memory may be taken over, so none are held here: what is let go
+meanwhile is put `aside` and given back when the job is done. `awaited` are the addresses whose contents are not there yet.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable
-from itertools import chain
+from collections.abc import Callable, Iterable
 
-awaited: set = set()        # buffers; one set for good
-_held: dict[int, int] = {}  # id of a buffer -> how many references to it there are in here; counted when somebody asks
-_kept: list = []
-_wait: list[Callable[[], bool]] = []
+from .memory import allocator
+
+awaited: set[int] = set()   # one set for good
+jobs: list = []             # one at most: (what waits for it, what its arguments lie in, the addresses that it reads and writes)
+aside: list = []            # of buffers that are gone: (address, size class), or whatever keeps the memory
 lock = threading.RLock()
 
 
-def begin(wait: Callable[[], bool], owner, buffers: list, missing: list) -> None:
-    """A job is about to be submitted; `wait` waits for it a little and returns whether it is done. `owner` holds its arguments, `buffers`
-    are all that it reads and writes."""
-    _wait.append(wait)
-    _kept.append((owner, buffers, [*map(id, missing)]))
+def begin(wait: Callable[[], bool], owner, addresses: list[int], missing: Iterable[int]) -> None:
+    """A job is about to be submitted; `wait` waits for it a little and returns whether it is done. `owner` holds its arguments; it uses
+    memory at `addresses`, of which those `missing` have no contents yet."""
+    jobs.append((wait, owner, addresses))
     awaited.update(missing)
 
 
 def finish() -> None:
     """Wait for the job, if there is one, and let go what was kept for it. An interrupt ends the waiting, not the job."""
-    if _wait:
+    if jobs:
         with lock:
-            if _wait:
-                while not _wait[0]():
+            if jobs:
+                while not jobs[0][0]():
                     pass
                 _clear()
 
 
 def _clear() -> None:
     awaited.clear()
-    _wait.clear()
-    _kept.clear()
-    _held.clear()
+    jobs.clear()
+    while aside:
+        kept = aside.pop()
+        if type(kept) is tuple:
+            allocator.give(*kept)
 
 
-def references(buffers: list) -> tuple[int, ...]:
-    """How often each buffer is referred to, but for here. Nobody may begin a job meanwhile."""
-    if not _kept:
-        return tuple(map(sys.getrefcount, buffers))
-    with lock:
-        counts = tuple(map(sys.getrefcount, buffers))   # first: what ends meanwhile only makes them too large
-        if _kept and not _held:
-            _, used, missing = _kept[0]
-            _held.update(Counter(chain(map(id, used), missing)))
-        return tuple([n - _held.get(id(b), 0) for n, b in zip(counts, buffers)]) if _held else counts
+def uses(address: int) -> bool:
+    """Whether the job reads or writes this memory."""
+    return any([address in addresses for _, _, addresses in jobs])
 
 
 def leave() -> None:
     """The process is about to end. What an interrupt ends is not waited for: its memory is kept until the system takes everything."""
     if getattr(sys, "last_type", None) is not KeyboardInterrupt:
         finish()
-    elif _wait:
+    elif jobs:
         import ctypes
 
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(_kept))
+        for kept in (jobs, aside):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
 
 
 def forget() -> None:

@@ -9,10 +9,10 @@ A step's tiles are cut into chunks of `grain`, shared out among the caller and t
 chunks of the others. The next step begins when all chunks are done. A step of one chunk runs on the caller at once. Workers
 that find nothing to do look out for `SPIN_NS`, then sleep.
 
-`submit` leaves the calls to the last worker, which stands for the caller; there is one such job at a time, and whoever
+`launch` leaves the last calls to the last worker, which stands for the caller; there is one such job at a time, and whoever
 needs the pool waits for it (`flight`), taking part.
 
-Ctrl-C is looked for while a call runs on the main thread (`pool_ir`): `safe` tells up to which step a call may be given up.
+Ctrl-C is looked for while a launch runs on the main thread (`pool_ir`): `safe` tells up to which step it may be given up.
 
 A thread's scratch memory keeps what a kernel writes there from one chunk of a step to its next: the first word is zero before the first.
 
@@ -34,7 +34,6 @@ import numpy as np
 from . import cpu, flight, jit
 from .memory import allocator, map_pages, size_class
 from .pool_ir import (
-    COMPLETED,
     CONDITION,
     MAX_THREADS,
     MUTEX,
@@ -44,8 +43,6 @@ from .pool_ir import (
     SHUTDOWN,
     SPIN,
     STATE_SIZE,
-    STEPS_DONE,
-    SUBMITTED,
     THREADS,
     make_ir,
 )
@@ -53,7 +50,8 @@ from .pool_ir import (
 SPIN_NS = 200_000           # longer than Python takes between two kernel calls of a small step: waking a thread costs tens of microseconds
 PATIENCE_NS = 20_000_000    # how long to wait for a job before Python may handle a signal
 
-_RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+_RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+_LAUNCH = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
 class Pool:
@@ -65,10 +63,8 @@ class Pool:
         self._scratch: list[tuple[int, int]] = []
         text = make_ir()
         code = jit.load_module(text, lambda: text)
-        self.run = _RUN(code["run"])
+        self.run, self.launch = _RUN(code["run"]), _LAUNCH(code["launch"])
         self.state = map_pages(STATE_SIZE)  # for the life of the process: a worker may look at it last of all
-        self.completed, self.submitted, self.steps_done = (
-            ctypes.c_int64.from_address(self.state + at) for at in (COMPLETED, SUBMITTED, STEPS_DONE))
         self._put(THREADS, self.threads)
         self._put(SPIN, SPIN_NS)
         self._workers: list[int] = []
@@ -76,7 +72,6 @@ class Pool:
         self.reserve_scratch(scratch_bytes)
         if self.threads > 1:
             self._start(code["worker"])
-            self._submit = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(code["submit"])
             self._finish = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int64)(code["finish"])
 
     def _put(self, offset: int, value: int) -> None:
@@ -108,10 +103,6 @@ class Pool:
             return None if self._libc.pthread_create(ctypes.addressof(thread), None, entry, record) else thread.value
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, outer)
-
-    def submit(self, steps: int, count: int) -> None:
-        """Leave the steps to the last worker, which has no job. There must be a worker."""
-        self._submit(self.state, steps, count)
 
     def finish(self) -> bool:
         """Help with the job for a while. Returns whether there is none any more."""
@@ -168,46 +159,32 @@ def _start() -> Pool:
 def run(steps: np.ndarray, count: int | None = None) -> None:
     """Run the rows of `steps` (int64 [n, 4], contiguous: function, arguments, tiles, grain) in order; the first `count` of
     them if given. Returns when all are done."""
-    run_at(steps.__array_interface__["data"][0], len(steps) if count is None else count)
-
-
-def run_at(address: int, count: int, safe: int = -1) -> None:
-    """As `run`, for steps whose address is known. With `safe`, an interrupt ends the call early: within one of the first `safe` steps,
-    which are then to be done anew, or after a later one; `steps_done` tells."""
     with _lock:
         flight.finish()
         pool = _pool or _start()
-        pool.run(pool.state, address, count, None, safe)
+        pool.run(pool.state, steps.__array_interface__["data"][0], len(steps) if count is None else count, None)
 
 
-def submit(address: int, count: int, owner, buffers: list, missing: list) -> None:
-    """As `run_at`, but perhaps in the background: until `flight.finish` returns, `owner` and `buffers` are held, and those `missing` have
-    no contents yet."""
+def record(steps: np.ndarray, checked: int, status: np.ndarray) -> np.ndarray:
+    """What `launch` goes by: rows of `steps`, of which those from number `checked` on may only begin if all of `status` is zero. Its word
+    PROGRESS tells how many are done, from which a launch goes on: Python may raise an interrupt after a native call as well as before
+    it."""
+    return np.array([steps.ctypes.data, len(steps), checked, status.ctypes.data, len(status), 0], np.int64)
+
+
+def launch(address: int, now: int, safe: int, job: tuple | None) -> None:
+    """Run the steps of the record at an address up to the one of number `now`, and leave the rest to the background, if there is any: `job`
+    says what it needs (`flight.begin`). An interrupt ends it early: within a step before number `safe`, which is then to be done anew, or
+    after a later one; not if `safe` is -1."""
     with _lock:
         flight.finish()
         pool = _pool or _start()
-        if pool.threads > 1:
-            with flight.lock:       # nobody looks whether there is a job while it is half there
-                flight.begin(pool.finish, owner, buffers, missing)      # first: an interrupt may come between
-                pool.submit(address, count)
-        else:
-            pool.run(pool.state, address, count, None, -1)
-
-
-def counts() -> tuple[int, int]:
-    """How many lists of steps this pool has run, on a caller's thread and in the background. Python may raise an interrupt after a native
-    call as well as before it: these tell which."""
-    return (0, 0) if _pool is None else (_pool.completed.value, _pool.submitted.value)
-
-
-def completed() -> int:
-    """How many lists of steps have been run on a caller's thread."""
-    return 0 if _pool is None else _pool.completed.value
-
-
-def steps_done() -> int:
-    """How many steps of the last list were done whole."""
-    return _pool.steps_done.value
+        if job is None or pool.threads < 2:
+            pool.launch(pool.state, address, now, safe)
+            return
+        with flight.lock:       # nobody looks whether there is a job while it is half there
+            flight.begin(pool.finish, *job)     # first: an interrupt may come between
+            pool.launch(pool.state, address, now, safe)
 
 
 def run_timed(steps: np.ndarray) -> np.ndarray:
@@ -216,7 +193,7 @@ def run_timed(steps: np.ndarray) -> np.ndarray:
     with _lock:
         flight.finish()
         pool = _pool or _start()
-        pool.run(pool.state, steps.ctypes.data, len(steps), times.ctypes.data, -1)
+        pool.run(pool.state, steps.ctypes.data, len(steps), times.ctypes.data)
     return times
 
 

@@ -14,13 +14,13 @@ EPOCH changes when a step has been published: idle workers look at it alone. To 
 the mutex, looks at the epoch once more and waits. The caller publishes the epoch, then reads SLEEPERS: in the one total
 order of these sequentially consistent accesses, either the worker sees the epoch or the caller sees the sleeper.
 
-A caller that need not wait leaves its steps to the last worker, which runs them as a caller would, with the other workers: `submit`
-gives it the job. The caller's core is free for Python meanwhile, and when the caller comes to wait, in `finish`, it takes chunks
-as a worker would: there are never more threads at work than cores. There is one job at most.
+A caller leaves steps that it need not wait for to the last worker, which runs them as a caller would, with the other workers: at its
+end `launch` gives it the job. The caller's core is free for Python meanwhile, and when the caller comes to wait, in `finish`, it takes
+chunks as a worker would: there are never more threads at work than cores. There is one job at most.
 
 A caller can be interrupted (Ctrl-C). Every LOOK_NS it asks Python, between chunks of the first `safe` steps and between steps from there
 on, whether SIGINT has come. Between chunks it then takes all chunks that are left, does none of them, and waits for those
-that the others are doing. STEPS_DONE tells how many steps have been done whole. The signal is handed back: its handler runs in
+that the others are doing. A list's record tells how many steps have been done whole. The signal is handed back: its handler runs in
 Python, when the call has returned.
 """
 
@@ -38,9 +38,9 @@ EPOCH = 0
 DONE = LINE
 FUNCTION, ARGUMENTS, TILES, GRAIN = (2 * LINE + 8 * i for i in range(4))  # the current step
 SLEEPERS = 3 * LINE
-THREADS, SPIN, SHUTDOWN, COMPLETED = (4 * LINE + 8 * i for i in range(4))  # the last: how many calls of `run` have ended
+THREADS, SPIN, SHUTDOWN = (4 * LINE + 8 * i for i in range(3))
 MUTEX, CONDITION = 5 * LINE, 6 * LINE  # the system's types need at most 64 bytes
-STEPS_DONE, LOOKED, CUTTABLE, CUT = (7 * LINE + 8 * i for i in range(4))  # the caller's own: see `asked_to_stop` and `run`
+LOOKED, CUTTABLE, CUT = (7 * LINE + 8 * i for i in range(3))  # the caller's own: see `asked_to_stop` and `run_as`
 SCRATCH = 8 * LINE  # a pointer per thread
 RECORDS = SCRATCH + 8 * MAX_THREADS  # per thread: (address of the state, its number)
 RECORD_SIZE = 16
@@ -49,6 +49,10 @@ JOB_STEPS, JOB_COUNT, SUBMITTED, FINISHED = (RANGES + LINE * MAX_THREADS + 8 * i
 STATE_SIZE = RANGES + LINE * (MAX_THREADS + 1)
 
 BITS = 20
+# Words of the record of a list of steps, as `launch` reads it: the steps, their number, how many come before the first that may only
+# begin if the words at STATUS, of which there are STATUSES, are zero; and how many are done, or left to the last worker.
+STEPS, COUNT, CHECKED, STATUS, STATUSES, PROGRESS = range(6)
+
 MAX_CHUNKS = 1 << (BITS - 1)  # a step's grain is raised until it has no more
 MASK = (1 << BITS) - 1
 
@@ -75,7 +79,7 @@ def make_ir() -> str:
     declare_pause, pause = _pause()
     with_threads = sys.platform != "win32"
     parts = [_externals(declare_pause, with_threads), _NOW if with_threads else _NO_CLOCK, _STOP, _TAKE,
-             _rest(pause, with_threads), _run(with_threads)]
+             _rest(pause, with_threads), _run(with_threads), _launch(with_threads)]
     if with_threads:
         parts += [_worker(pause), _JOBS]
     return compiler.AS_WRITTEN + "\n".join(parts)
@@ -329,14 +333,14 @@ def _run(with_threads: bool) -> str:
     """The caller's side: every step in order, and where it is split, publishing it and waiting for the last chunk."""
     wake = "  call void @wake(ptr %state)" if with_threads else ""
     return (_WAKE if with_threads else "") + f"""
-; The first `safe` steps may be given up at any chunk, later ones be left for later; -1: none may.
-define void @run(ptr %state, ptr %steps, i64 %n, ptr %times, i64 %safe) {{
-  call void @run_as(ptr %state, ptr %steps, i64 %n, ptr %times, i64 %safe, i64 0)
+define void @run(ptr %state, ptr %steps, i64 %n, ptr %times) {{
+  %done = call i64 @run_as(ptr %state, ptr %steps, i64 %n, ptr %times, i64 -1, i64 0)
   ret void
 }}
 
-; As thread number `thread`.
-define internal void @run_as(ptr %state, ptr %steps, i64 %n, ptr %times, i64 %safe, i64 %thread) {{
+; As thread number `thread`. The first `safe` steps may be given up at any chunk, later ones be left for later; -1: none may. Returns how
+; many have been done.
+define internal i64 @run_as(ptr %state, ptr %steps, i64 %n, ptr %times, i64 %safe, i64 %thread) {{
 entry:
 {_field("done", DONE)}
 {_field("function.p", FUNCTION)}
@@ -345,8 +349,6 @@ entry:
 {_field("grain.p", GRAIN)}
 {_field("table", SCRATCH)}
   %scratch.p = getelementptr ptr, ptr %table, i64 %thread
-{_field("completed.p", COMPLETED)}
-{_field("steps.done.p", STEPS_DONE)}
 {_field("looked.p", LOOKED)}
 {_field("cuttable.p", CUTTABLE)}
 {_field("cut.p", CUT)}
@@ -435,11 +437,97 @@ last:
   br i1 %more, label %step, label %exit
 exit:
   %steps.done = phi i64 [0, %entry], [%i, %joined], [%i.next, %ask], [%i.next, %last]
-  store i64 %steps.done, ptr %steps.done.p
-  %completed = load i64, ptr %completed.p
-  %completed.next = add i64 %completed, 1
-  store i64 %completed.next, ptr %completed.p
+  ret i64 %steps.done
+}}
+"""
+
+
+def _launch(with_threads: bool) -> str:
+    """Steps that are waited for, what they find out about their arguments, and steps that are not."""
+    leave = f"""
+{_field("threads.p", THREADS)}
+  %threads = load i64, ptr %threads.p
+  %alone = icmp slt i64 %threads, 2
+  br i1 %alone, label %stay, label %hand.over
+hand.over:
+  call void @submit(ptr %state, ptr %others, i64 %left)
+  br label %whole""" if with_threads else "  br label %stay"
+    return f"""
+; Go on with a list of steps: run those up to the one of number `now`, and leave the others to the last worker, if there is one. What is
+; checked comes before.
+define void @launch(ptr %state, ptr %record, i64 %now, i64 %safe) {{
+entry:
+  %steps = load ptr, ptr %record
+{_field("count.p", 8 * COUNT, "%record")}
+  %count = load i64, ptr %count.p
+{_field("checked.p", 8 * CHECKED, "%record")}
+  %checked = load i64, ptr %checked.p
+{_field("status.p", 8 * STATUS, "%record")}
+{_field("statuses.p", 8 * STATUSES, "%record")}
+{_field("progress.p", 8 * PROGRESS, "%record")}
+  %before = load i64, ptr %progress.p
+  %unchecked = icmp slt i64 %before, %checked
+  br i1 %unchecked, label %run.checked, label %run.now
+run.checked:
+  %first.done = call i64 @run_part(ptr %state, ptr %steps, i64 %before, i64 %checked, i64 %safe)
+  store i64 %first.done, ptr %progress.p
+  %first.stopped = icmp slt i64 %first.done, %checked
+  br i1 %first.stopped, label %exit, label %look
+look:
+  %status = load ptr, ptr %status.p
+  %statuses = load i64, ptr %statuses.p
+  br label %next
+next:
+  %i = phi i64 [0, %look], [%i.next, %word]
+  %some = icmp slt i64 %i, %statuses
+  br i1 %some, label %word, label %run.now
+word:
+  %word.p = getelementptr i64, ptr %status, i64 %i
+  %code = load i64, ptr %word.p
+  %i.next = add i64 %i, 1
+  %failed = icmp ne i64 %code, 0
+  br i1 %failed, label %exit, label %next
+run.now:
+  %begin = phi i64 [%before, %entry], [%checked, %next]
+  %done = call i64 @run_part(ptr %state, ptr %steps, i64 %begin, i64 %now, i64 %safe)
+  store i64 %done, ptr %progress.p
+  %stopped = icmp slt i64 %done, %now
+  br i1 %stopped, label %exit, label %rest
+rest:
+  %left = sub i64 %count, %done
+  %others = getelementptr [4 x i64], ptr %steps, i64 %done
+  %any = icmp sgt i64 %left, 0
+  br i1 %any, label %leave, label %exit
+leave:
+{leave}
+stay:
+  %all = call i64 @run_as(ptr %state, ptr %others, i64 %left, ptr null, i64 -1, i64 0)
+  br label %whole
+whole:
+  store i64 %count, ptr %progress.p
+  br label %exit
+exit:
   ret void
+}}
+
+; Steps `from` .. `to`, of which those before step `safe` may be given up. Returns where it has come.
+define internal i64 @run_part(ptr %state, ptr %steps, i64 %from, i64 %to, i64 %safe) {{
+entry:
+  %n = sub i64 %to, %from
+  %none = icmp sle i64 %n, 0
+  br i1 %none, label %nothing, label %some
+nothing:
+  ret i64 %from
+some:
+  %first = getelementptr [4 x i64], ptr %steps, i64 %from
+  %ahead = sub i64 %safe, %from
+  %past = icmp slt i64 %ahead, 0
+  %rest = select i1 %past, i64 0, i64 %ahead
+  %never = icmp slt i64 %safe, 0
+  %own = select i1 %never, i64 -1, i64 %rest
+  %done = call i64 @run_as(ptr %state, ptr %first, i64 %n, ptr null, i64 %own, i64 0)
+  %at = add i64 %from, %done
+  ret i64 %at
 }}
 """
 
@@ -501,7 +589,7 @@ look.job:
 job:
   %steps = load ptr, ptr %steps.p
   %count = load i64, ptr %count.p
-  call void @run_as(ptr %state, ptr %steps, i64 %count, ptr null, i64 -1, i64 %thread)
+  %all = call i64 @run_as(ptr %state, ptr %steps, i64 %count, ptr null, i64 -1, i64 %thread)
   %number = load atomic i64, ptr %submitted.p acquire, align 8
   store atomic i64 %number, ptr %finished.p release, align 8
   br label %work
@@ -558,7 +646,7 @@ define internal i1 @has_job(ptr %state, i64 %thread) {{
 }}
 
 ; Give the last worker a job. There must be none.
-define void @submit(ptr %state, ptr %steps, i64 %count) {{
+define internal void @submit(ptr %state, ptr %steps, i64 %count) {{
 {_field("steps.p", JOB_STEPS)}
 {_field("count.p", JOB_COUNT)}
 {_field("submitted.p", SUBMITTED)}
