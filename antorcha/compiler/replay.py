@@ -22,6 +22,7 @@ from ..graph import flush, tape
 from ..graph.node import Node, leaf, leaf_form
 from ..graph.piece import Piece
 from ..ops.record import core
+from ..ops.rewriting import Untold
 from ..runtime.buffer import Buffer
 from . import MISS
 from .backward import History, differentiable
@@ -307,7 +308,10 @@ class Recording:
         for k, s in enumerate(slots):
             if s.tensor._rg:
                 inputs.setdefault(autograd.place_of(autograd.edge_of(s.tensor)), k)
-        history = self.history = History(list(self.roots), inputs, self.reach.slot_of, count)
+        try:
+            history = self.history = History(list(self.roots), inputs, self.reach.slot_of, count)
+        except Untold as reason:
+            raise Unprovable(str(reason)) from None
         order, storages, private = [], [], []
         for s in history.storages:
             at = self.storage_number.get(id(s))

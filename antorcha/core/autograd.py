@@ -204,6 +204,8 @@ class GradNode:
 
     @property
     def next_functions(self):
+        if self.record is not None:
+            self.derivative.unfold(self)
         shown = tuple([(None, 0) if e is None else (accumulator(e), 0) if isinstance(e, Tensor) else place_of(e) for e in self.edges])
         if any([isinstance(e, Tensor) for e in self.edges]):
             self.hooks().ends = shown       # an AccumulateGrad lives as long as the graph then
@@ -262,6 +264,8 @@ class GradNode:
         return _handle(self.hooks().before, hook)
 
     def __getattr__(self, name):
+        if name.startswith("_saved_") and self.record is not None:
+            self.derivative.unfold(self)
         if name.startswith("_saved_") and self.record is not None and name[7:] in self.derivative.names:
             if self.kept is RELEASED:
                 raise RuntimeError("Trying to backward through the graph a second time: the saved tensors have been freed.")

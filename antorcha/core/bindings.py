@@ -11,6 +11,7 @@ from . import autograd
 from .arrays import adopt, from_numpy, tensor
 from .autograd import GradNode
 from .generator import default_generator, generator_of
+from .history import Folded
 from .storage import Storage
 from .tensor import Node, Tensor, alias, contiguous, host, laid_out, make, record_form, reread, tensor_on, view_of, wrap
 from .writing import add_region, inplace, overwrite_region
@@ -75,5 +76,6 @@ core.__dict__.update(
     settled=placement.settled,
     fills=fills,
     Storage=Storage,
+    Folded=Folded,
     generator_of=generator_of,
 )

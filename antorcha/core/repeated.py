@@ -21,7 +21,7 @@ from ..graph import tape, window
 from ..graph.node import view as make_view
 from ..graph.tape import LONGEST, state
 from ..loops.view import reach
-from ..ops.derivative import RESULT, names, saving
+from ..ops.derivative import RESULT, VALUE, names, saving
 from ..ops.layout import Meta, core, meta
 from ..ops.recall import PATIENCE, VAIN, observe, sequence
 from ..ops.rewriting import Text, Untold
@@ -100,7 +100,7 @@ def run(loss, retain: bool, walk, plain) -> None:
 def _due(order: list) -> bool:
     """Whether a graph has come often enough for its pass to be written out, and not in vain too often."""
     try:
-        kind = hash(tuple([x for node in order for x in (node.derivative, node.outputs)]))
+        kind = hash(tuple([x for node in order for x in node.derivative.parts(node)]))
     except AttributeError:      # a node that is no operator's
         return False
     if len(_seen) > ROOM:
@@ -249,6 +249,9 @@ class Match(Text):
             else:
                 self.unless(f"g{i}.versions == ()")
             for j, v in enumerate(node.kept):
+                if node.derivative.keeps[j][0] is VALUE:
+                    self._value(f"k{j}", v)
+                    continue
                 if type(v) is float and node.record.family == "pointwise" and (node.derivative, j) not in _fixed:
                     self._float(node, j, v)
                     continue
@@ -305,6 +308,13 @@ class Match(Text):
                     f"type({name}) is int and {name} == {v}")
         return []
 
+    def _value(self, name: str, node) -> None:
+        """Compare a value that nobody else sees."""
+        k = len(self.results)
+        self.lines.append(f"q{k} = {name}")
+        self._same(self.values_in, node, f"q{k}")
+        self.results.append(node)
+
     def _tensor(self, name: str, t) -> str:
         """Compare a tensor; the name of its storage."""
         if t.is_sparse:
@@ -321,10 +331,13 @@ class Match(Text):
         if type(storage) is not core.Storage:
             raise Untold
         self.unless(f"type({name}) is Storage", f"{value}.form.numel == {storage.node.form.numel}")
-        for table, x, own in ((self.cells, storage, name), (self.values_in, storage.node, value)):
-            first = table.setdefault(id(x), own)
-            if first != own:
-                self.unless(f"{own} is {first}")
+        self._same(self.cells, storage, name)
+        self._same(self.values_in, storage.node, value)
+
+    def _same(self, table: dict, x, own: str) -> None:
+        first = table.setdefault(id(x), own)
+        if first != own:
+            self.unless(f"{own} is {first}")
 
     def _alike(self) -> None:
         """Nothing is shared that was not."""

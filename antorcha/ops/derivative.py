@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 
-ARGUMENT, RESULT, SHAPE, VIEW = "argument", "result", "shape", "view"
+ARGUMENT, RESULT, SHAPE, VIEW, VALUE = "argument", "result", "shape", "view", "value"
 
 names: dict = {}    # what the functions written here call, of the layers above; told by `core.autograd`
 saving: list = []   # (pack, unpack) of the hooks on what is kept, the innermost last
@@ -46,6 +46,13 @@ class Derivative:
         self.keeps = tuple(keep_of(n) for n in self.names)
         self.steps = tuple((term.function, tuple(self.names.index(n) for n in term.needs), term.part) for term in terms)
         self.attach = self.record = self.compute = None
+
+    def unfold(self, node) -> None:
+        """Let a node that stands for several (`core.history.Folded`) be the last of them: this is one operator's."""
+
+    def parts(self, node) -> list:
+        """The derivatives that a node stands for, each before its outputs."""
+        return [self, node.outputs]
 
 
 def class_name(title: str) -> str:

@@ -227,6 +227,7 @@ class Text:
         """Make the derivatives that the results lead to."""
         found: set = set()
         stack = [(t._grad_fn, t._nr) for r in results for t in (r, r._base) if t is not None and t._rg and id(t) not in self.tensors]
+        roots = {node for node, nr in stack if (node, nr) not in self.inputs}
         while stack:
             place = stack.pop()
             node = place[0]
@@ -240,8 +241,19 @@ class Text:
             stack.extend([place_of(e) for e in node.edges if e is not None])
             stack.extend([(t._grad_fn, t._nr) for v in node.kept for t in (v if type(v) in (tuple, list) else (v,))
                           if isinstance(t, core.Tensor) and t._rg and id(t) not in self.tensors])
+        if len(found) > 1 and len(roots) == 1 and self._folded(*roots, results):
+            found = roots
         for k, node in enumerate(sorted(found, key=lambda n: n.seq)):
             self._derivative(f"g{k}", node)
+
+    def _folded(self, root, results: list) -> bool:
+        """Let one node stand for all that it leads to; False where that cannot be."""
+        tensors = [t for t, *_ in self.arguments]
+        try:
+            core.Folded(root, self.inputs, tensors, self.first, {id(t.storage) for t in (*tensors, *results)})
+        except Untold:
+            return False
+        return True
 
     def _derivative(self, name: str, node) -> None:
         edges = "".join([("None" if e is None else self._edge(place_of(e))) + ", " for e in node.edges])
@@ -273,6 +285,8 @@ class Text:
             return self.tensor(v)
         if isinstance(v, core.Storage):
             return self.storage(v)[0]
+        if type(v) is Node:
+            return self.value(v)
         if _is_fixed(v):
             return self.constant(_copied(v))
         if type(v) is not tuple:
