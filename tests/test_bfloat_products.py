@@ -249,3 +249,13 @@ def test_code_with_tile_registers_loads_each_operand_once():
     assert products and products % 4 == 0 and loads == products + 4       # four for the sums of blocks of k before
     assert text.count("tilezero") == text.count("tilestored") == 4
     assert len(set(re.findall(r"tdpbf16ps.*(%tmm\d)$", text, re.M))) == 4
+
+
+@pytest.mark.skipif(cpu.host().machine != "x86_64", reason="other levels of x86-64")
+def test_instructions_of_tile_registers_are_kept_apart():
+    text = code("amx", (32, 2, True, LIES))
+    lines = [line.split("\t")[1] for line in text.splitlines() if line.startswith("\t") and not line.startswith(("\t.", "\t#"))]
+    moving = [i for i, name in enumerate(lines) if name.startswith(("tileload", "tdp", "tilestore"))]
+    assert len(moving) == 4 + 2 * 8 + 4
+    assert min(b - a - 1 for a, b in zip(moving, moving[1:])) >= microkernel.APART
+    assert len(re.findall(r"tileloaddt1\s.*%tmm[67]$", text, re.M)) == 4      # of B: A stays in the first level cache

@@ -104,6 +104,7 @@ class Compiler:
         else:
             llvm.initialize_native_target()
             llvm.initialize_native_asmprinter()
+            llvm.initialize_native_asmparser()
         _set_options(llvm)
         self.llvm = llvm
         if not model:

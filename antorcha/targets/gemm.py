@@ -157,7 +157,7 @@ def emit(program: Program, c: Contraction) -> str:
         functions += [writer.fill(f"fill_a_{int(way)}", c.a, c.m, *((s.kc, s.a_stride) if way else (s.mr, s.mr)), way)
                       for way in _ways(c.a, c.m, c)]
     if not in_memory(c.b, c.n, c.k):
-        functions += [writer.fill(f"fill_b_{int(way)}", c.b, c.n, *((STAGE, s.stage_stride) if way else (s.nr, s.nr)), way)
+        functions += [writer.fill(f"fill_b_{int(way)}", c.b, c.n, *((STAGE, s.stage_stride) if way else (s.panel, s.panel)), way)
                       for way in _ways(c.b, c.n, c)]
     functions += ["@multiply = global ptr null"]     # set once loaded: the loops are a module of their own
     slack = [0 if pair in c.within else multiply.FAR for pair in multiply.WITHIN] + [multiply.FAR if c.beyond is None else c.beyond]

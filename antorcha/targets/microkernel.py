@@ -33,6 +33,7 @@ STRIPE = 8           # rows (k) packed of all panels in turn: whole lines of mem
 GROUP = 9            # slivers of A packed together where they lie side by side in memory
 TILE = 16            # rows of a tile register, each of 64 bytes
 FETCHED = 4          # entries of the list of what is fetched for each step with tile registers
+APART = 8            # instructions between two of tile registers: two in one cycle take far longer on a core that two threads share
 BATCH_WORDS = 16     # i64 words at the start of scratch: the batch indices
 SPAN = 2 * cpu.LINE      # bytes of an entry in the list of what is fetched
 ENTRIES = 511        # most of that list
@@ -102,6 +103,11 @@ class Shape(Vector):
         return self.vectors * self.lanes
 
     @property
+    def panel(self) -> int:
+        """Columns of a packed panel of B: a tile's, or those of one register of it, whose rows then lie in one."""
+        return self.lanes if self.instruction == TILES else self.nr
+
+    @property
     def stage_stride(self) -> int:
         return STAGE + self.operand.lanes    # not a power of two: rows fall into different cache sets
 
@@ -112,8 +118,8 @@ class Shape(Vector):
 
     @property
     def nearest(self) -> int:
-        """Elements of an operand that may be in the first level cache."""
-        return cpu.cache_sizes()[0] // self.operand.bytes
+        """Elements of an operand that may be in the cache it is read from: the first level's, with tile registers the second's."""
+        return self.near // 2 if self.instruction == TILES else cpu.cache_sizes()[0] // self.operand.bytes
 
     @property
     def row_variants(self) -> list[int]:
@@ -404,25 +410,30 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> 
 
 def _add_tiles(f: Function, s: Shape, rows: int, vectors: int) -> None:
     """The body of a micro-kernel whose sums are in so many rows and columns of tile registers. Behind them in number come those
-    for A, and those for B."""
+    for A, and those for B, each column of which is a panel of its own, %step_b after the one before. B is not kept in the first level
+    cache, so that A is. Between the instructions of tile registers stand others that do nothing; they cost nothing."""
     lanes_b, stride = s.lanes * s.bytes, s.nr * s.bytes
     bytes_a = f.let(f"mul nsw i64 %step_a, {s.operand.bytes}")
-    below = f.let(f"mul nsw i64 {bytes_a}, {TILE}")
+    below, beside = f.let(f"mul nsw i64 {bytes_a}, {TILE}"), f.let(f"mul nsw i64 %step_b, {s.operand.bytes}")
     places = [(r, v, r * vectors + v) for r in range(rows) for v in range(vectors)]
     for_a, for_b = len(places), len(places) + rows
 
+    def instruct(name: str, *operands: str) -> None:
+        f.line(f"call void @llvm.x86.{name}({', '.join(operands)})")
+        f.line(f'call void asm sideeffect ".rept {APART}\\0Anop\\0A.endr", ""()')
+
     def move(name: str, register: int, at: str, step: str | int) -> None:
-        f.line(f"call void @llvm.x86.{name}(i8 {register}, ptr {at}, i64 {step})")
+        instruct(name, f"i8 {register}", f"ptr {at}", f"i64 {step}")
 
     def step(i: Loop) -> None:
         a = f.pointer("%a", "i8", f.let(f"mul nsw i64 {i.index}, {s.step * s.operand.bytes}"))
-        b = f.pointer("%b", "i8", f.let(f"mul nsw i64 {i.index}, {TILE * stride}"))
+        b = f.pointer("%b", "i8", f.let(f"mul nsw i64 {i.index}, {TILE * lanes_b}"))
+        for r in range(rows):
+            move("tileloadd64", for_a + r, f.pointer(a, "i8", below) if r else a, bytes_a)
+        for v in range(vectors):
+            move("tileloaddt164", for_b + v, f.pointer(b, "i8", beside) if v else b, lanes_b)
         for r, v, p in places:
-            if v == 0:
-                move("tileloadd64", for_a + r, f.pointer(a, "i8", below) if r else a, bytes_a)
-            if r == 0:
-                move("tileloadd64", for_b + v, f.pointer(b, "i8", str(v * lanes_b)), stride)
-            f.line(f"call void @llvm.x86.tdpbf16ps(i8 {p}, i8 {for_a + r}, i8 {for_b + v})")
+            instruct("tdpbf16ps", f"i8 {p}", f"i8 {for_a + r}", f"i8 {for_b + v}")
 
     steps = f.let(f"sdiv i64 {f.let(f'add nsw i64 %k, {s.step - 1}')}, {s.step}")
     entries, count = f.pointer("%lines", "ptr", "1"), f.let("load i64, ptr %lines")
@@ -503,7 +514,7 @@ def multiplication(s: Shape) -> list[str]:
     palette = [1, *[0] * 15, *[64, 0] * 8, *[0] * 16, *[TILE] * 8, *[0] * 8]      # eight registers, each of 16 rows of 64 bytes
     return [f"@tile_registers = internal constant [64 x i8] [{', '.join(f'i8 {n}' for n in palette)}], align 64",
             "declare void @llvm.x86.ldtilecfg(ptr)", "declare void @llvm.x86.tilerelease()", "declare void @llvm.x86.tilezero(i8)",
-            *(f"declare void @llvm.x86.{name}(i8, ptr, i64)" for name in ("tileloadd64", "tilestored64")),
+            *(f"declare void @llvm.x86.{name}(i8, ptr, i64)" for name in ("tileloadd64", "tileloaddt164", "tilestored64")),
             "declare void @llvm.x86.tdpbf16ps(i8, i8, i8)"]
 
 

@@ -47,7 +47,7 @@ def module(s: Shape) -> str:
     variants = [(s.mr, s.vectors, along_k, PACKED) for along_k in s.layouts]
     variants += [(rows, vectors, along_k, LIES) for along_k in s.layouts for vectors in s.widths for rows in s.row_variants]
     variants += [(rows, s.vectors, True, DOTS) for rows in s.dot_heights]
-    parts = [*micro_kernels(s, variants), *transposes(s), rows_along_k(s), *(side(s, width) for width in sorted({s.mr, s.nr}))]
+    parts = [*micro_kernels(s, variants), *transposes(s), rows_along_k(s), *(side(s, width) for width in sorted({s.mr, s.panel}))]
     parts += [clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), multiply(s), *declarations(s)]
     return AS_WRITTEN + "\n".join(parts)
 
@@ -95,6 +95,7 @@ def multiply(s: Shape) -> str:
     slack = {pair: f.let(f"load i64, ptr {f.pointer('%slack', 'i64', str(i))}") for i, pair in enumerate(WITHIN)}
     beyond = f.let(f"load i64, ptr {f.pointer('%slack', 'i64', str(len(WITHIN)))}")
     panel_size, to_next, missing = where_b_is_packed(f, s, across, k_stop)
+    step_b = f.let(f"mul nsw i64 %kc, {s.panel}") if s.panel < s.nr else str(s.nr)      # to the tile's next panel, or along k
     with blocks_of_k(f, s, k_stop, all_b, to_next) as (start, depth, b, last, further):
         with f.when(missing):
             left_out = f.let(f"sdiv i64 {f.let(f'sub nsw i64 {n_packed}, %n0')}, {s.nr}")
@@ -141,7 +142,7 @@ def multiply(s: Shape) -> str:
                     dotted = f.let(f"and i1 {dots}, {in_place}")
                     outer_b, inner_b = (f.let(f"select i1 {dots}, i64 {one}, i64 {other}") for one, other in ((n, start), (start, n)))
                     panel, panel_step = _operand(f, in_place, origin(f, s, outer_b, inner_b, "%from_b"),
-                                     (f.pointer(b, element, f.let(f"mul nsw i64 {j.index}, {panel_size}")), str(s.nr)))
+                                     (f.pointer(b, element, f.let(f"mul nsw i64 {j.index}, {panel_size}")), step_b))
                     kept = f.let(f"select i1 {blocked}, i64 {f.let(f'add nsw i64 {first_tile}, {j.index}')}, i64 0")
                     tile = f.pointer(c, f"[{s.mr * s.nr} x {s.llvm}]", kept)    # partial sums are kept between blocks of k
                     f.line(f"store i64 1, ptr {lines}")
@@ -159,7 +160,8 @@ def multiply(s: Shape) -> str:
                     chosen = _chosen(f, s, height, width, lies, dotted)
                     begin, count = _needed(f, s, slack, (i.index, height), (n, width), start, depth)
                     begin_a = f.let(f"mul nsw i64 {begin}, {f.let(f'select i1 {straight}, i64 1, i64 {sliver_step}')}")
-                    begin_b = f.let(f"mul nsw i64 {begin}, {f.let(f'select i1 {dotted}, i64 1, i64 {panel_step}')}")
+                    along_b = str(s.panel) if s.instruction == TILES else f.let(f"select i1 {dotted}, i64 1, i64 {panel_step}")
+                    begin_b = f.let(f"mul nsw i64 {begin}, {along_b}")
                     f.line(f"call void {chosen}(ptr {f.pointer(sliver, element, begin_a)}, i64 {sliver_step}, ptr "
                            f"{f.pointer(panel, element, begin_b)}, i64 {panel_step}, i64 {count}, ptr {tile}, i1 {further}, ptr {lines})")
                     with f.when(last):

@@ -30,23 +30,31 @@ def rows_along_k(s: Shape) -> str:
 def side(s: Shape, width: int) -> str:
     """The `fill` of an operand in memory, contiguous along its rows: out[k][width]. The lines `count` places further along k are fetched.
 
-    Writes whole vectors: beyond the end of a row of `out`, which the next one overwrites. Pairs along k are made of two rows.
+    Writes whole vectors: beyond the end of a row of `out`, which the next one overwrites. Pairs along k are made of two rows, the last
+    one with zeros where there is no second.
     """
     f = Function(f"define internal void @side_{width}{FILL}")
     source, stride = origin(f, s, "%k", "%row")
-    ahead = f.let(f"mul nsw i64 %count, {stride}")
+    ahead, e = f.let(f"mul nsw i64 %count, {stride}"), s.operand.llvm
+
+    def copy_rows(k: str, count: int, masks: list[str]) -> None:
+        row, out = f.pointer(source, e, f.let(f"mul nsw i64 {k}, {stride}")), f.pointer("%out", f"[{width} x {e}]", k)
+        for v, mask in enumerate(masks):
+            places = [f.pointer(row, e, str(v * s.lanes))]
+            places += [f.pointer(places[0], e, stride)] * (count - 1)
+            for at in places:
+                prefetch(f, f.pointer(at, e, ahead))
+            values = load_vector(f, s, places[0], mask) if s.terms == 1 else _paired(f, s, places, mask)
+            store_vector(f, s, values, f.pointer(out, s.llvm, str(v * s.lanes)))
 
     def copy(masks: list[str]) -> None:
-        with f.loop("0", "%count") as k:
-            row = f.pointer(source, s.operand.llvm, f.let(f"mul nsw i64 {k.index}, {stride}"))
-            out = f.pointer("%out", f"[{width} x {s.operand.llvm}]", k.index)
+        whole = f.let(f"and i64 %count, {-s.terms}")
+        with f.loop("0", whole) as k:
             k.step = str(s.terms)
-            following = f.let(f"icmp slt i64 {f.let(f'add nsw i64 {k.index}, 1')}, %count") if s.terms > 1 else ""
-            for v, mask in enumerate(masks):
-                at = f.pointer(row, s.operand.llvm, str(v * s.lanes))
-                prefetch(f, f.pointer(at, s.operand.llvm, ahead))
-                values = _paired(f, s, at, stride, following, mask) if following else load_vector(f, s, at, mask)
-                store_vector(f, s, values, f.pointer(out, s.llvm, str(v * s.lanes)))
+            copy_rows(k.index, s.terms, masks)
+        if s.terms > 1:
+            with f.when(f.let(f"icmp slt i64 {whole}, %count")):
+                copy_rows(whole, 1, masks)
 
     starts = range(0, width, s.lanes)
     full = f.let(f"icmp eq i64 %rows, {width}")
@@ -57,19 +65,19 @@ def side(s: Shape, width: int) -> str:
     return f.text()
 
 
-def _paired(f: Function, s: Shape, at: str, stride: str, following: str, mask: str) -> str:
-    """A vector of pairs: elements at an address, each with the one a row further on, or with zero if there is no `following` row."""
+def _paired(f: Function, s: Shape, places: list[str], mask: str) -> str:
+    """A vector of pairs: the elements at an address, each with the one at a second address, or with zero if there is none."""
     half, whole = replace(s.operand, lanes=s.lanes), f"<{s.lanes} x i32>"
-    next_at = f.pointer(at, half.llvm, f.let(f"select i1 {following}, i64 {stride}, i64 0"))
-    low, high = (f.let(f"zext {half.type} {load_vector(f, half, place, mask)} to {whole}") for place in (at, next_at))
-    high = f.let(f"shl {whole} {high}, {splat(whole, f'i32 {8 * half.bytes}')}")
-    high = f.let(f"select i1 {following}, {whole} {high}, {whole} zeroinitializer")
-    return f.let(f"bitcast {whole} {f.let(f'or {whole} {low}, {high}')} to {s.type}")
+    pairs, *second = (f.let(f"zext {half.type} {load_vector(f, half, at, mask)} to {whole}") for at in places)
+    for high in second:
+        high = f.let(f"shl {whole} {high}, {splat(whole, f'i32 {8 * half.bytes}')}")
+        pairs = f.let(f"or {whole} {pairs}, {high}")
+    return f.let(f"bitcast {whole} {pairs} to {s.type}")
 
 
 def transposes(s: Shape) -> list[str]:
     """Panels of B, and where micro-kernels read A along k alone, slivers of it whose rows were side by side."""
-    return [transpose(s, "transpose", s.nr)] + [transpose(s, "turn", s.a_stride // s.terms)] * (False not in s.layouts)
+    return [transpose(s, "transpose", s.panel)] + [transpose(s, "turn", s.a_stride // s.terms)] * (False not in s.layouts)
 
 
 def transpose(s: Shape, name: str, pitch: int) -> str:
@@ -218,22 +226,22 @@ def _turn_slivers(f: Function, s: Shape) -> None:
 
 
 def pack_b(s: Shape) -> str:
-    """Packs the panels of columns [row, stop) of B, b[k][nr] each, `kc` rows apart."""
+    """Packs the panels of columns [row, stop) of B, b[k][panel] each, `kc` rows apart."""
     f = Function("define internal void @pack_b(ptr %fill, i1 %along_k, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, "
                  "ptr %out, i64 %kc, i64 %stripe) noinline")
-    step = f.let(f"mul nsw i64 %kc, {s.nr}")
+    step = f.let(f"mul nsw i64 %kc, {s.panel}")
     stage = f.pointer("%scratch", "i8", str(s.stage_at))
     own = f.let("icmp eq ptr %fill, null")
     f.line("br i1 %along_k, label %transposed, label %side")
     f.label("side")
-    f.line(f"call void @pack(ptr {_or_own(f, f'side_{s.nr}')}, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, ptr %out, "
-           f"i64 {s.nr}, i64 {step}, i64 %stripe)")
+    f.line(f"call void @pack(ptr {_or_own(f, f'side_{s.panel}')}, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, "
+           f"ptr %out, i64 {s.panel}, i64 {step}, i64 %stripe)")
     f.line("ret void")
     f.label("transposed")
     with f.loop("%row", "%stop", carry=["0"]) as row:
-        row.step = str(s.nr)
+        row.step = str(s.panel)
         row.next = [f.let(f"add nsw i64 {row.carried[0]}, {step}")]
-        rows = f.least(f.let(f"sub nsw i64 %stop, {row.index}"), str(s.nr))
+        rows = f.least(f.let(f"sub nsw i64 %stop, {row.index}"), str(s.panel))
         panel = f.pointer("%out", s.operand.llvm, row.carried[0])
         with f.when(own):
             source, stride = origin(f, s, row.index, "%k")
@@ -243,7 +251,7 @@ def pack_b(s: Shape) -> str:
             length = f.least(f.let(f"sub nsw i64 %count, {at.index}"), str(STAGE))
             k = f.let(f"add nsw i64 %k, {at.index}")
             f.line(f"call void %fill(ptr %from, ptr %scratch, i64 {row.index}, i64 {rows}, i64 {k}, i64 {length}, ptr {stage})")
-            out = f.pointer(panel, f"[{s.nr} x {s.operand.llvm}]", at.index)
+            out = f.pointer(panel, f"[{s.panel} x {s.operand.llvm}]", at.index)
             f.line(f"call void @transpose(ptr {stage}, i64 {s.stage_stride}, i64 {rows}, i64 {length}, ptr {out})")
     return f.text()
 
