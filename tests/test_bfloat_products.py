@@ -19,6 +19,7 @@ from antorcha.loops import interp, ir
 from antorcha.loops.ir import Contraction
 from antorcha.runtime import compiler, cpu, jit, pool
 from antorcha.targets import blocking, gemm, kernel, microkernel, multiply
+from antorcha.targets.formula import evaluate
 from antorcha.targets.microkernel import FMA, LIES, PACKED, PAIRS, TILES
 from benchmarks import kernels
 from benchmarks.kernels import written_for
@@ -259,3 +260,12 @@ def test_instructions_of_tile_registers_are_kept_apart():
     assert len(moving) == 4 + 2 * 8 + 4
     assert min(b - a - 1 for a, b in zip(moving, moving[1:])) >= microkernel.APART
     assert len(re.findall(r"tileloaddt1\s.*%tmm[67]$", text, re.M)) == 4      # of B: A stays in the first level cache
+
+
+def test_a_gradient_of_a_narrow_weight_packs_its_long_operand_once():
+    """1024 x 256 over 4096 places, with tile registers: strips of rows alone are tiles enough."""
+    with written_for("amx"):
+        c = Contraction((), (("m", ir.arg(0)),), (("n", ir.arg(1)),), (("k", ir.arg(2)),), ir.const(1, dt.bfloat16),
+                        ir.const(1, dt.bfloat16), (), dt.float32)
+        b = blocking.blocking(c)
+        assert [evaluate(count, [1024, 256, 4096]) for count in (b.strips, b.blocks)] == [8, 1]

@@ -20,7 +20,7 @@ STRIP = 18            # slivers of A (mr rows each) in a strip, where there are 
 WORK = 1 << 20        # multiply-adds that are worth a tile of their own
 TILES = 8             # wanted if there is work for them, so that threads have equal shares
 SHORTEST = 9          # slivers of a strip that is short only to make more tiles
-SHORTER = 4           # the same, where the next strip finds B packed
+SHORTER = 4           # the same, where the next strip finds B packed, and with tile registers: their slivers are higher, and B less to pack
 NARROWEST = 4         # panels (nr columns each) of a block that is narrow only to make more tiles
 NARROWER = 2          # the same, where there would be one tile
 NOTE = 64             # bytes at the beginning of scratch memory: which columns of B are packed there (`pool`), and the rest of the line
@@ -59,7 +59,7 @@ def blocking(c: Contraction) -> Blocking:
     wanted = minimum(maximum(floordiv(m * n * k, WORK), 1), TILES)
     blocks = ceildiv(n, s.nc)
     kept = ceildiv(k, s.kc) * minimum(panels, s.nc // s.nr) < s.nc // s.nr + 1
-    shortest = ir.select(kept, ir.integer(SHORTER), ir.integer(SHORTEST))
+    shortest = ir.select(kept, ir.integer(SHORTER), ir.integer(SHORTER if s.instruction == microkernel.TILES else SHORTEST))
     strips = maximum(ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, shortest)))
     strips = ir.select(strips < 2, strips, _round_up(strips, 2))
     narrowest = ir.select(batch * strips * blocks < 2, ir.integer(NARROWER), ir.integer(NARROWEST))

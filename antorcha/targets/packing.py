@@ -206,18 +206,20 @@ def pack_a(s: Shape) -> str:
 
 
 def _turn_slivers(f: Function, s: Shape) -> None:
-    """Packs slivers whose rows are side by side as out[row][a_stride], by way of out[k][mr] in a stage."""
+    """Packs slivers whose rows are side by side as out[row][a_stride], by way of out[k][mr] in a stage: all of them for each stage, so that
+    memory is read in long runs."""
     element, stage = s.operand.llvm, f.pointer("%scratch", "i8", str(s.stage_at))
     fill = _or_own(f, f"side_{s.mr}")
-    with f.loop("%row", "%stop", carry=["0"]) as row:
-        row.step = str(s.mr)
-        row.next = [f.let(f"add nsw i64 {row.carried[0]}, {s.sliver}")]
-        rows = f.least(f.let(f"sub nsw i64 %stop, {row.index}"), str(s.mr))
-        with f.loop("0", "%count") as at:
-            at.step = str(STAGE)
-            length = f.least(f.let(f"sub nsw i64 %count, {at.index}"), str(STAGE))
-            k = f.let(f"add nsw i64 %k, {at.index}")
-            f.line(f"call void @clear(ptr {stage}, i64 {STAGE * s.mr})")
+    with f.loop("0", "%count") as at:
+        at.step = str(STAGE)
+        length = f.least(f.let(f"sub nsw i64 %count, {at.index}"), str(STAGE))
+        k = f.let(f"add nsw i64 %k, {at.index}")
+        with f.loop("%row", "%stop", carry=["0"]) as row:
+            row.step = str(s.mr)
+            row.next = [f.let(f"add nsw i64 {row.carried[0]}, {s.sliver}")]
+            rows = f.least(f.let(f"sub nsw i64 %stop, {row.index}"), str(s.mr))
+            with f.when(f.let(f"icmp slt i64 {f.let(f'mul nsw i64 {length}, {rows}')}, {STAGE * s.mr}")):
+                f.line(f"call void @clear(ptr {stage}, i64 {STAGE * s.mr})")
             f.line(f"call void {fill}(ptr %from, ptr %scratch, i64 {row.index}, i64 {rows}, i64 {k}, i64 {length}, ptr {stage})")
             steps = f.let(f"sdiv i64 {f.let(f'add nsw i64 {length}, {s.step - 1}')}, {s.step}")
             out = f.pointer("%out", element, row.carried[0], at.index)
