@@ -59,9 +59,9 @@ def test_the_loss_is_there_before_the_steps_that_do_not_lead_to_it(layers, monke
     handed = []
     launch = plan.Plan.launch
 
-    def note(self, nodes, buffers, now):
-        handed.append((now, len(self.steps)))
-        launch(self, nodes, buffers, now)
+    def note(self, *arguments):
+        handed.append((arguments[-1], len(self.steps)))
+        launch(self, *arguments)
 
     monkeypatch.setattr(plan.Plan, "launch", note)
     torch.manual_seed(0)

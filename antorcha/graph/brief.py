@@ -12,7 +12,7 @@ from sys import getrefcount
 from types import FunctionType
 
 from ..base import config
-from ..loops.plan import Plan, arena
+from ..loops.plan import Plan, arena, integer
 from ..runtime import flight
 from ..runtime.buffer import Buffer
 from ..runtime.functions import code_of
@@ -126,7 +126,9 @@ class _Text:
             entries.append(name + ", ")
             if type(entry) is Block:
                 self.lines.append(f"{names} = {name}.made" if names else "")
-                self.numbers += [f"*{name}.numbers"] if entry.numbers else []
+                own_numbers = [f"v{k}_{j}" for j in range(len(entry.numbers))]
+                self.lines.append(f"{', '.join(own_numbers)}, = {name}.numbers" if own_numbers else "")
+                self.numbers += own_numbers
             pattern = "".join([self._read(next(sources), f"{k}_{j}") + ", " for j in range(len(entry.inputs))])
             self.lines.append(f"{pattern} = {name}.inputs" if pattern else "")
         self.lines.insert(0, f"{''.join(entries)} = entries")
@@ -144,7 +146,7 @@ class _Text:
         self.same.append(f"x{place} is l{~source}")
         return f"x{place}"
 
-    def _run(self, plan: Plan, places, listed: bool, now: int) -> None:
+    def _run(self, plan: Plan, places, folded: bool, now: int) -> None:
         self.lines.append("finish()")
         buffers = []
         for k, (i, nbytes) in enumerate(plan.results):
@@ -154,13 +156,15 @@ class _Text:
                 self.lines.append(f"r{k} = allocate({self.constant(nbytes)})")
         addresses = [*[f"b{k}.address" for k in range(plan.leaves)], *[f"{b}.address" for b in buffers],
                      f"arena({self.constant(plan.arena_bytes)}).address" if plan.arena_bytes else "0", self.constant(plan.status_address)]
-        self.lines.append(f"{self.constant(plan.bind)}([{', '.join(addresses)}], [{', '.join(self.numbers)}])")
-        nodes = "entries"
-        if listed:
-            results = ", ".join([f"{i}: n{places.index(i)}" for i, _ in plan.results])
-            self.lines.append(f"f = Unfolding({{{results}}}); f.recorded = entries")
-            nodes = "f"
-        self.lines.append(f"{self.constant(plan.launch)}({nodes}, [{', '.join(buffers)}], {now})")
+        self.lines += [f"at = [{', '.join(addresses)}]", f"p, words, floats = {self.constant((plan, plan.word, plan.float_word))}",
+                       "if p.bound != at: p.bind_addresses(at)", "p.told = None"]
+        for number, places_of in zip(self.numbers, plan.numbers):
+            self.lines += [f"floats[{at}] = {number}" if kind == "f" else f"words[{at}] = integer({number}, {kind == 'b'})"
+                           for at, kind in places_of]
+        if folded:
+            self.lines.append("entries, recorded = Unfolding(), entries; entries.recorded = recorded")
+        given = [f"n{places.index(i)}" for i, _ in plan.results]
+        self.lines.append(f"p.launch(entries, [{', '.join(given)}], [{', '.join(buffers)}], {now})")
 
     def function(self) -> FunctionType:
         names = "".join([f"c{k}, " for k in range(len(self.constants))])
@@ -169,4 +173,5 @@ class _Text:
         return FunctionType(code, _SPACE, "run", (tuple(self.constants),))
 
 
-_SPACE = {"finish": flight.finish, "getrefcount": getrefcount, "allocate": Buffer.allocate, "arena": arena, "Unfolding": Unfolding}
+_SPACE = {"finish": flight.finish, "getrefcount": getrefcount, "allocate": Buffer.allocate, "arena": arena, "integer": integer,
+          "Unfolding": Unfolding}

@@ -98,7 +98,7 @@ class DevicePlan(Plan):
         if status and device.capturing is None:
             told = [(nodes[n].op, nodes[n].where, size) for n, _, size in self.checks]
             device.check_later(status, len(told), lambda codes: _complain(codes, told))
-        self._give(nodes, buffers)
+        self._give(self.given(nodes), buffers)
 
     def _loaded(self, device, what):
         if not isinstance(what, tuple):

@@ -237,7 +237,11 @@ class Plan:
         self.scratch = int(launches[:, 2].max(initial=0))
         self.noted = memoryview(self.status)
         self.status_address = self.status.ctypes.data
-        self.records = [None if isinstance(s, Extern) else pool.record(rows[s[0]:s[0] + s[1]], s[3], self.status) for s in self.segments]
+        self.records = {}       # of each native segment: where its record lies, and its words
+        for n, s in enumerate(self.segments):
+            if not isinstance(s, Extern):
+                record = pool.record(rows[s[0]:s[0] + s[1]], s[3], self.status)
+                self.records[n] = record.ctypes.data, memoryview(record)
         self.alone = self.native and len(rows) < FEW and not self.arena_bytes and not self.scratch and not self.checks
         self._binding()
         self.times: dict = {}
@@ -283,14 +287,14 @@ class Plan:
         for; -1: none needs be.
         """
         if self.native and not timed:
-            self.launch(nodes, self._begin(leaves, numbers)[0], self.waited_for(wanted))
+            self.launch(nodes, self.given(nodes), self._begin(leaves, numbers)[0], self.waited_for(wanted))
         elif not self._attempt(nodes, leaves, numbers, timed, wanted, self.safe):
             self._attempt(nodes, leaves, numbers, timed, wanted, -1)     # the program handled the interrupt itself
 
-    def launch(self, nodes, buffers: list, now: int) -> None:
-        """Run a native plan whose arguments are bound, the first `now` steps at once."""
-        if not self._fly(0, nodes, buffers, now, self.safe):
-            self._fly(0, nodes, buffers, now, -1)
+    def launch(self, nodes, given: list, buffers: list, now: int) -> None:
+        """Run a native plan whose arguments are bound, the first `now` steps at once; `nodes` are named in errors."""
+        if not self._fly(0, nodes, given, buffers, now, self.safe):
+            self._fly(0, nodes, given, buffers, now, -1)
 
     def waited_for(self, wanted: int | None) -> int:
         """How many steps of the last segment the node `wanted` needs; all, if those after it are not worth handing over."""
@@ -314,6 +318,7 @@ class Plan:
 
     def _attempt(self, nodes: list, leaves: list, numbers: list, timed: bool, wanted: int | None, safe: int) -> bool:
         """Run; False if an interrupt that the program handled itself ended it before step `safe`, where nothing has been changed."""
+        given = self.given(nodes)
         buffers, addresses = self._begin(leaves, numbers)
         for n, segment in enumerate(self.segments):
             last = n == len(self.segments) - 1
@@ -321,44 +326,42 @@ class Plan:
                 self._host(segment, addresses, numbers, nodes)
             elif timed or self.target == "interp":
                 self._watched(segment, nodes, timed)
-            elif not self._fly(n, nodes, buffers if last else None, self.waited_for(wanted) if last else segment[1], safe):
+            elif not self._fly(n, nodes, given if last else None, buffers, self.waited_for(wanted) if last else segment[1], safe):
                 return False
             elif last:
                 return True
-        self._give(nodes, buffers)
+        self._give(given, buffers)
         return True
 
-    def _fly(self, number: int, nodes, buffers: list | None, now: int, safe: int) -> bool:
-        """Run a native segment, its first `now` steps at once and the others perhaps in the background, and let the nodes have their
-        buffers, if any are given: it is the last segment then.
+    def _fly(self, number: int, nodes, given: list | None, buffers: list, now: int, safe: int) -> bool:
+        """Run a native segment, its first `now` steps at once and the others perhaps in the background, and give their buffers to
+        `given`; None if there are more segments.
 
         An interrupt ends it before step `safe`, and is raised; False if the program has handled that itself. Later it is raised when all is
         in order, the rest in the background: these steps write over memory that results take over, and cannot be done twice."""
         _, count, first, checked = self.segments[number]
-        record = self.records[number]
+        address, progress = self.records[number]
         if self.scratch:
             pool.reserve_scratch(self.scratch)
-        if checked and any(self.noted):
-            self.status.fill(0)
-        address, safe = record.ctypes.data, safe if safe < 0 else max(0, safe - first)
-        progress = memoryview(record)
+        if safe >= 0:
+            safe = max(0, safe - first)
         progress[PROGRESS] = 0
         interrupt = None
         while True:
             try:
                 done = progress[PROGRESS]
-                if checked and any(self.noted):
-                    self._raise(nodes)
                 if done == count:
-                    if buffers is not None:
-                        self._give(nodes, buffers)
+                    if given is not None:
+                        self._give(given, buffers)
                     break
+                if done < 0:
+                    self._raise(nodes)
                 if interrupt is not None and done <= safe:
                     break
                 if 0 < done < safe:
                     return False
                 if interrupt is not None:
-                    safe, now = -1, count if buffers is None else max(done, checked)
+                    safe, now = -1, count if given is None else max(done, checked)
                 job = None
                 if now < count:
                     job = self, self.bound, [buffers[k].address for k in self._written_from(first + now)]
@@ -385,10 +388,11 @@ class Plan:
         """As `run`, for a little plan without memory of its own, on this thread: the pool may be doing something else."""
         if any(n.buffer in flight.awaited for n in leaves):
             flight.finish()
+        given = self.given(nodes)
         buffers, _ = self._begin(leaves, numbers, False)
         for address, words, tiles, _ in self.table_rows.tolist():
             _KERNEL(address)(words, 0, tiles, None)
-        self._give(nodes, buffers)
+        self._give(given, buffers)
 
     def _written_from(self, step: int) -> list[int]:
         """The results that a step or a later one writes."""
@@ -405,10 +409,10 @@ class Plan:
         the plan before step `safe`, the first that changes anything; later, it is returned, to be raised when all is in order."""
         count = len(self.table_rows)
         try:
-            if not self._fly(0, nodes, None, count, safe):
-                self._fly(0, nodes, None, count, -1)
+            if not self._fly(0, nodes, None, [], count, safe):
+                self._fly(0, nodes, None, [], count, -1)
         except KeyboardInterrupt as interrupt:
-            if self.records[0][PROGRESS] < count:
+            if self.records[0][1][PROGRESS] < count:
                 raise
             return interrupt
         return None
@@ -426,8 +430,19 @@ class Plan:
 
     def bind(self, addresses: list, numbers: list) -> None:
         """Addresses and numbers into the arguments. A loop's are mostly there already."""
-        bound, told = self.bound, self.told
-        self.bound = self.told = None       # should an interrupt come
+        self.bind_addresses(addresses)
+        told, self.told = self.told, None       # should an interrupt come
+        for k in range(len(numbers)) if told is None else compress(range(len(numbers)), map(is_not, numbers, told)):    # 0.0 == -0.0
+            for at, kind in self.numbers[k]:
+                if kind == "f":
+                    self.float_word[at] = numbers[k]
+                else:
+                    self.word[at] = integer(numbers[k], kind == "b")
+        self.told = numbers
+
+    def bind_addresses(self, addresses: list) -> None:
+        """See `bind`."""
+        bound, self.bound = self.bound, None
         if bound != addresses:
             moved = list(compress(range(len(addresses)), map(ne, addresses, bound))) if type(bound) is list else None
             if moved is None or len(moved) > POINTERS:
@@ -438,13 +453,7 @@ class Plan:
                 for k in moved:
                     for at, offset in places[k]:
                         words[at] = addresses[k] + offset
-        for k in range(len(numbers)) if told is None else compress(range(len(numbers)), map(is_not, numbers, told)):    # 0.0 == -0.0
-            for at, kind in self.numbers[k]:
-                if kind == "f":
-                    self.float_word[at] = numbers[k]
-                else:
-                    self.word[at] = _integer(numbers[k], kind == "b")
-        self.bound, self.told = addresses, numbers
+        self.bound = addresses
 
     def _pointers(self) -> list[list[tuple[int, int]]]:
         """Of each address, the words that it goes to, and what is added to it there."""
@@ -454,10 +463,13 @@ class Plan:
                 self.pointers[row].append((at, offset))
         return self.pointers
 
-    def _give(self, nodes: list, buffers: list) -> None:
-        """The live nodes become leaves."""
-        for (i, _), form, b in zip(self.results, self.forms, buffers):
-            node = nodes[i]
+    def given(self, nodes) -> list:
+        """The live nodes."""
+        return [nodes[i] for i, _ in self.results]
+
+    def _give(self, given: list, buffers: list) -> None:
+        """They become leaves."""
+        for node, form, b in zip(given, self.forms, buffers):
             node.buffer = b
             node.form = form
             node.inputs = ()
@@ -490,7 +502,7 @@ def late_error(op, where, size: int, code: int) -> Exception:
     return op.late_error(f"{complaint}{_where(where)}")
 
 
-def _integer(x, boolean: bool) -> int:
+def integer(x, boolean: bool) -> int:
     if boolean:
         return 1 if x else 0
     x = int(x)

@@ -50,7 +50,8 @@ STATE_SIZE = RANGES + LINE * (MAX_THREADS + 1)
 
 BITS = 20
 # Words of the record of a list of steps, as `launch` reads it: the steps, their number, how many come before the first that may only
-# begin if the words at STATUS, of which there are STATUSES, are zero; and how many are done, or left to the last worker.
+# begin if these have left the words at STATUS, of which there are STATUSES, zero; and how many are done, or left to the last worker
+# (-1 where one is not zero).
 STEPS, COUNT, CHECKED, STATUS, STATUSES, PROGRESS = range(6)
 
 MAX_CHUNKS = 1 << (BITS - 1)  # a step's grain is raised until it has no more
@@ -87,6 +88,7 @@ def make_ir() -> str:
 
 def _externals(declare_pause: str, with_threads: bool) -> str:
     python = """
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i32 @PyGILState_Ensure()
 declare void @PyGILState_Release(i32)
 declare i32 @PyOS_InterruptOccurred()
@@ -467,18 +469,23 @@ entry:
 {_field("progress.p", 8 * PROGRESS, "%record")}
   %before = load i64, ptr %progress.p
   %unchecked = icmp slt i64 %before, %checked
-  br i1 %unchecked, label %run.checked, label %run.now
+  br i1 %unchecked, label %check, label %run.now
+check:
+  %status = load ptr, ptr %status.p
+  %statuses = load i64, ptr %statuses.p
+  %anew = icmp eq i64 %before, 0
+  br i1 %anew, label %clear, label %run.checked
+clear:
+  %bytes = mul i64 %statuses, 8
+  call void @llvm.memset.p0.i64(ptr %status, i8 0, i64 %bytes, i1 false)
+  br label %run.checked
 run.checked:
   %first.done = call i64 @run_part(ptr %state, ptr %steps, i64 %before, i64 %checked, i64 %safe)
   store i64 %first.done, ptr %progress.p
   %first.stopped = icmp slt i64 %first.done, %checked
-  br i1 %first.stopped, label %exit, label %look
-look:
-  %status = load ptr, ptr %status.p
-  %statuses = load i64, ptr %statuses.p
-  br label %next
+  br i1 %first.stopped, label %exit, label %next
 next:
-  %i = phi i64 [0, %look], [%i.next, %word]
+  %i = phi i64 [0, %run.checked], [%i.next, %word]
   %some = icmp slt i64 %i, %statuses
   br i1 %some, label %word, label %run.now
 word:
@@ -486,7 +493,10 @@ word:
   %code = load i64, ptr %word.p
   %i.next = add i64 %i, 1
   %failed = icmp ne i64 %code, 0
-  br i1 %failed, label %exit, label %next
+  br i1 %failed, label %fail, label %next
+fail:
+  store i64 -1, ptr %progress.p
+  br label %exit
 run.now:
   %begin = phi i64 [%before, %entry], [%checked, %next]
   %done = call i64 @run_part(ptr %state, ptr %steps, i64 %begin, i64 %now, i64 %safe)
