@@ -18,7 +18,7 @@ from antorcha.graph import flush
 from antorcha.loops import interp, ir
 from antorcha.loops.ir import Contraction
 from antorcha.runtime import compiler, cpu, jit, pool
-from antorcha.targets import blocking, gemm, kernel, microkernel, multiply
+from antorcha.targets import blocking, kernel, microkernel, multiply
 from antorcha.targets.formula import evaluate
 from antorcha.targets.microkernel import FMA, LIES, PACKED, PAIRS, TILES
 from benchmarks import kernels
@@ -31,7 +31,6 @@ NEEDED = {FMA: "sse2" if cpu.host().machine == "x86_64" else "neon", PAIRS: "avx
 def forget() -> None:
     flush.clear()
     kernel._kernels.clear()
-    gemm._multiply.cache_clear()
     blocking.tile_count.cache_clear()
 
 

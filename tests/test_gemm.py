@@ -300,8 +300,6 @@ def test_register_tiles_of_other_processors(machine, width, features, monkeypatc
 
     def forget():
         kernel._kernels.clear()
-        gemm._multiply.cache_clear()
-        gemm._multiply_windows.cache_clear()
         blocking.tile_count.cache_clear()
 
     with monkeypatch.context() as patch:
@@ -387,7 +385,7 @@ def test_products_take_denormals_for_zero_and_leave_others_alone():
 
 def test_the_loops_that_products_share_are_compiled_beside_their_kernels(monkeypatch):
     prepared = []
-    monkeypatch.setattr(jit, "prepare", lambda modules: prepared.extend(key for key, _ in modules))
+    monkeypatch.setattr(jit, "prepare", lambda modules: prepared.extend(m.key for m in modules))
     monkeypatch.setattr(kernel, "_kernels", {})
     flush.clear()
     (torch.ones(30, 40) @ torch.ones(40, 50)).tolist()

@@ -13,6 +13,7 @@ from antorcha import nn
 from antorcha.base import config
 from antorcha.base import dtype as dt
 from antorcha.graph import flush
+from antorcha.runtime import jit
 from antorcha.targets import kernel, llvm
 
 HALVES = [torch.float16, torch.bfloat16]
@@ -40,15 +41,15 @@ def conversion(request, monkeypatch):
     if request.param == "integers":
         monkeypatch.setattr(llvm, "_converts_half", lambda: False)
         monkeypatch.setattr(kernel, "_kernels", {})
-        monkeypatch.setattr("antorcha.runtime.jit.load", _fresh)
+        monkeypatch.setattr("antorcha.runtime.jit.link", _fresh)
         monkeypatch.setattr("antorcha.runtime.jit.prepare", lambda modules: None)
         flush.clear()
     yield
     flush.clear()
 
 
-def _fresh(text, ir, _load=__import__("antorcha.runtime.jit", fromlist=["load"]).load):
-    return _load(text + "\n; converted by integers", ir)
+def _fresh(module, _link=jit.link):
+    return _link(module._replace(key=module.key + "\n; converted by integers"))
 
 
 def test_float16_reads_every_value(conversion):

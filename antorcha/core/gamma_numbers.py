@@ -7,7 +7,6 @@ attempt, and carries along what it works on: the number it makes, the place in t
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import math
 
@@ -93,10 +92,9 @@ def program() -> ir.Program:
 
 @functools.cache
 def _kernel():
-    from ..targets.kernel import build
+    from ..targets.kernel import Function
 
-    kernel = build(program())
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(kernel.address)
+    return Function(program())
 
 
 def _parameters(concentration: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,9 +121,9 @@ def gamma(generator, concentration: np.ndarray) -> np.ndarray:
         before = generator._words.saved()
         words = generator.words(2 * USED * attempts)
         counters[1] = 0
-        arrays = [words.ctypes.data, inverse.ctypes.data, d.ctypes.data, out.ctypes.data, attempts, n, counters.ctypes.data,
-                  floats.ctypes.data]
-        _kernel()(np.array(arrays, np.int64).ctypes.data, 0, 1, None)
+        arguments = np.array([words.ctypes.data, inverse.ctypes.data, d.ctypes.data, out.ctypes.data, attempts, n, counters.ctypes.data,
+                              floats.ctypes.data], np.int64)
+        _kernel()(arguments.ctypes.data, 100 * attempts)
         generator._words.restore(before)
         generator.words(2 * int(counters[1]))
     generator._next_normal = float(floats[FLOATS.index("second")]) if counters[COUNTERS.index("paired")] else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 
 import numpy as np
@@ -30,15 +29,14 @@ def program() -> ir.Program:
 
 @functools.cache
 def _kernel():
-    from ..targets.kernel import build
+    from ..targets.kernel import Function
 
-    kernel = build(program())
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(kernel.address)
+    return Function(program())
 
 
 def shuffled(steps: np.ndarray) -> np.ndarray:
     """0 .. n-1, shuffled by the n-1 steps (int64, step i in [0, n - i))."""
     order = np.arange(steps.size + 1, dtype=np.int64)
     arguments = np.array([order.ctypes.data, steps.ctypes.data, steps.size], np.int64)
-    _kernel()(arguments.ctypes.data, 0, 1, None)
+    _kernel()(arguments.ctypes.data, 4 * steps.size)
     return order

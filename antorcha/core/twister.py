@@ -18,6 +18,7 @@ from ..loops import ir
 N, M = 624, 397     # words of a block; how far the middle word is
 AHEAD = 8 * N       # words made at once
 STRIDE = 224        # words that are independent of each other: less than N - M, and whole vectors
+WORK = 2            # elementary operations that a word takes
 _U32 = dt.uint32
 
 
@@ -89,10 +90,9 @@ _Arguments = ctypes.c_int64 * 6
 
 @functools.cache
 def _kernel(program):
-    from ..targets.kernel import build
+    from ..targets.kernel import Function
 
-    kernel = build(program())
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(kernel.address)
+    return Function(program())
 
 
 class Twister:
@@ -106,7 +106,8 @@ class Twister:
         self.restore((keys, N))
 
     def _draw(self, program, n: int, each: int, address: int, *constants: int) -> None:
-        _kernel(program)(_Arguments(self._address, address, self.position, n, *constants), 0, 1, None)
+        words = _Arguments(self._address, address, self.position, n, *constants)
+        _kernel(program)(ctypes.addressof(words), WORK * n * each)
         end = self.position + n * each
         self.position = end if end <= AHEAD else (end - 1) % AHEAD + 1
 

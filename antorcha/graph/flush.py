@@ -116,6 +116,8 @@ def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted
     else:
         counters["hits"] += 1
         _use(plan)
+        if plan.drafts:
+            plan.finish()
         if plan.native and not (timed or beside or piece):
             brief.found(plan, nodes, nodes, key[1], leaves, range(len(nodes)), number)
     if beside and plan.alone:
@@ -137,6 +139,8 @@ def _run_folded(nodes: list, timed: bool, device: str, wanted) -> tuple | None:
     counters["hits"] += 1
     _use(known)
     _use(known.plan)
+    if known.plan.drafts:
+        known.plan.finish()
     number = _place(wanted, made)
     if known.plan.native and not timed:
         brief.found(known.plan, nodes, made, key[1], leaves, known.places, number)
@@ -295,7 +299,7 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
             steps.append(extern(fusion, g, buffer_of, number_at))
             continue
         steps += lowering.lower(g)
-    compile_parts([part for s in steps if not isinstance(s, Extern) for part in s.parts()], device)
+    compile_parts([s for s in steps if not isinstance(s, Extern)], device)
     for s in steps:
         if not isinstance(s, Extern):
             s.assemble()
@@ -365,8 +369,9 @@ def group(nodes: list[Node], live: list[bool], device: str = "cpu") -> Fusion:
     return fusion
 
 
-def compile_parts(parts: list, device: str = "cpu") -> None:
-    """Give each part of a call the kernel of its program."""
+def compile_parts(calls: list, device: str = "cpu") -> None:
+    """Give each part of the calls the kernel of its program."""
+    parts = [part for call in calls for part in call.parts()]
     if config.verify:
         from ..loops import ir
 
@@ -380,7 +385,8 @@ def compile_parts(parts: list, device: str = "cpu") -> None:
     elif config.target != "interp":
         from ..targets.kernel import build_all
 
-        for part, kernel in zip(parts, build_all([part.program for part in parts])):
+        words = [part.words() if part is call else None for call in calls for part in call.parts()]     # those of a chain are called often
+        for part, kernel in zip(parts, build_all([part.program for part in parts], words)):
             part.kernel = kernel
             part.program = kernel.program    # equal programs share one object
 

@@ -142,6 +142,7 @@ class Plan:
 
     def __init__(self, steps: list, leaves: int, results: dict, forms: dict, temporaries: dict, number_at: dict, donated: dict):
         self.steps = steps
+        self.drafts: list = []                      # kernels that may run as drafts
         self.describe = None                        # gives the steps where these are another plan's
         self.results = list(results.items())
         self.forms = list(forms.values())           # of the results once they are leaves
@@ -221,6 +222,7 @@ class Plan:
                 start = self.starts[k]
                 launches.append((0, 0, 0) if self.target == "interp" else
                                 self.steps[k].kernel.launch(tuple(self.words[start:start + self.steps[k].count].tolist())))
+        self.drafts = [] if self.target == "interp" else [s.kernel for s in self.steps if not isinstance(s, Extern) and s.kernel.draft]
         self.native = self.target != "interp" and bool(launches) and len(launches) == len(self.steps)
         called = [(0 if self.target == "interp" else step.kernel.address, 8 * start)
                   for step, start in zip(self.steps, self.starts) if not isinstance(step, Extern)]
@@ -254,9 +256,16 @@ class Plan:
         self.told: list | None = None   # the numbers that they have, unless others were written over them
         self.pointers: list[list[tuple[int, int]]] | None = None
 
+    def finish(self) -> None:
+        """What comes again is worth being optimised: no kernel of this plan is to remain a draft."""
+        for kernel in self.drafts:
+            kernel.finish()
+        self.drafts.clear()
+
     def cast(self, words: np.ndarray, pointer_offset: np.ndarray, launches: np.ndarray, describe, **sizes) -> Plan:
         """A plan of the same native steps with other numbers: its words and the offsets of its pointers, and whatever else `sizes` says.
         `describe()` gives its steps."""
+        self.finish()
         plan = copy.copy(self)
         plan.__dict__.update(sizes)
         plan.describe = describe

@@ -44,7 +44,7 @@ def likely(numbers):
             if trace is not None and not trace.exact:
                 tracing = None      # numbers are asked
                 try:
-                    if function(*numbers(arguments, _now)) is None or function(*numbers(arguments, _before)) is None:
+                    if function(*numbers(arguments, now)) is None or function(*numbers(arguments, _before)) is None:
                         return None
                 except (ArithmeticError, TypeError):        # of a size that nobody would have asked for before
                     return None
@@ -55,7 +55,8 @@ def likely(numbers):
     return decorate
 
 
-def _now(x):
+def now(x):
+    """The value that a size has now, which is not noted: nothing may be decided by it that a plan is made of."""
     return x.value if type(x) is Size else x
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..base import dtype as dt
 from . import index, ir
 from .element import Element
+from .size import now
 from .view import View
 
 INT = dt.int64
@@ -29,6 +30,10 @@ class Call:
     def parts(self) -> tuple:
         """The calls of which this one is made."""
         return (self,)
+
+    def words(self) -> list[int]:
+        """The integers among its arguments, 0 for what else there is."""
+        return [now(arg[1]) if arg[0] == "int" else 0 for arg in self.args]
 
     def assemble(self) -> None:
         """Called when the kernels are there."""

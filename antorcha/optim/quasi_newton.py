@@ -6,7 +6,6 @@ processor here: the method magnifies the last bit of each, twenty times a step.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 
 import numpy as np
@@ -96,10 +95,9 @@ def direction_program(d: dt.dtype) -> ir.Program:
 
 @functools.cache
 def _kernel(program, d: dt.dtype):
-    from ..targets.kernel import build
+    from ..targets.kernel import Function
 
-    kernel = build(program(d))
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(kernel.address)
+    return Function(program(d))
 
 
 def _run(program, x: np.ndarray, *arguments) -> None:
@@ -110,7 +108,7 @@ def _run(program, x: np.ndarray, *arguments) -> None:
             words.view(np.float64)[i] = a
         else:
             words[i] = a.__array_interface__["data"][0] if isinstance(a, np.ndarray) else a
-    _kernel(program, dt.float64 if x.itemsize == 8 else dt.float32)(words.__array_interface__["data"][0], 0, 1, None)
+    _kernel(program, dt.float64 if x.itemsize == 8 else dt.float32)(words.__array_interface__["data"][0], 64 * x.size)
 
 
 def dot(x: np.ndarray, y: np.ndarray) -> np.floating:

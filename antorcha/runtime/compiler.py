@@ -22,7 +22,10 @@ FETCH = 2048      # bytes ahead of a load that are asked for: what is needed aft
 FETCH_HALVES = 4096     # the same of 16-bit numbers, of which the processor foresees fewer bytes
 FETCHES = '"fetches"'       # attribute of a function whose loops ask for memory ahead
 AS_WRITTEN = "; as written\n"     # begins a module whose loops and vectors are as they are to be: LLVM's passes would only take time
+PLAIN = "; plain\n"        # begins a module whose code takes no time to speak of, as long as it is compiled in little
 STRAIGHT = "; straight\n"      # begins a module whose loops hold no conditions: without moving these out, passes take a third less
+# What has other bits where it is not optimised: sums that may be reordered, and what `shortened` makes of two zeros of different signs.
+OTHERWISE = "reassoc", "@llvm.maximum.f32", "@llvm.minimum.f32"
 
 
 _options_set: list = []
@@ -111,14 +114,13 @@ class Compiler:
             model, features = llvm.get_host_cpu_name(), f"{llvm.get_host_cpu_features().flatten()},{features}".rstrip(",")
         options = dict(reloc="default", codemodel="jitdefault", jit=True) if embedded else dict(reloc="pic", codemodel="small")
         target = llvm.Target.from_triple(triple) if triple else llvm.Target.from_default_triple()
-        self.machine = target.create_target_machine(cpu=model, features=features, opt=OPTIMISATION, **options)
+        self.machine, self.drafting = (target.create_target_machine(cpu=model, features=features, opt=level, **options)
+                                       for level in (OPTIMISATION, 0))
 
     @contextlib.contextmanager
     def optimised(self, ir: str):
         """The module after LLVM's passes, disposed of as the block ends: in `__del__`, which takes a while too, a Ctrl-C would be lost."""
         as_written, level = ir.startswith(AS_WRITTEN), 1 if ir.startswith(STRAIGHT) else OPTIMISATION
-        if "target triple" not in ir:
-            ir = f'target triple = "{self.machine.triple}"\ntarget datalayout = "{self.machine.target_data}"\n{ir}'
         with self._parsed(ir) as module:
             options = self.llvm.create_pipeline_tuning_options(speed_level=level)
             options.loop_vectorization = options.slp_vectorization = True
@@ -139,13 +141,22 @@ class Compiler:
 
     @contextlib.contextmanager
     def _parsed(self, ir: str):
+        if "target triple" not in ir:
+            ir = f'target triple = "{self.machine.triple}"\ntarget datalayout = "{self.machine.target_data}"\n{ir}'
         with self.llvm.create_context() as context, self.llvm.parse_assembly(ir, context) as module:
             module.verify()
             yield module
 
     def object_code(self, ir: str) -> bytes:
+        if ir.startswith(PLAIN):
+            return self.draft(ir)
         with self.optimised(ir) as module:
             return self.machine.emit_object(module)
+
+    def draft(self, ir: str) -> bytes:
+        """Object code that took as little time as possible to make."""
+        with self._parsed(ir) as module:
+            return self.drafting.emit_object(module)
 
     def assembly(self, ir: str) -> str:
         with self.optimised(ir) as module:

@@ -3,6 +3,10 @@
 `load(key, make_ir)` compiles at most once per key and CPU: the object code is kept in the process and on disk. LLVM
 (`compiler.py`) is imported when something has to be compiled, never to load what is on disk where `elf.py` can load it. `prepare` is told
 of many modules at once and compiles those that are missing side by side.
+
+A module may run as a draft at first: the same IR, compiled without optimisation in a tenth of the time or less, with the same bits. Its
+addresses are entries (`elf.py`), which lead to the optimised code once `finish` had that made in the background. Drafts are kept on disk,
+too, under names of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import compiler, cpu, elf
 from .cache import DiskCache, blake2b, default_directory
@@ -51,6 +55,31 @@ _prepared: dict[str, bytes] = {}    # digest -> object code that was compiled ah
 _kernels: dict[str, int] = {}
 
 
+def _nothing(library: dict[str, int]) -> None:
+    pass
+
+
+class Module(NamedTuple):
+    """`key` determines the code: two equal keys are the same. `ir` makes the module's text; it is called only if the code is neither in
+    this process nor on disk. `draft` makes the text of what may run before that is compiled; None where it must be waited for. `linked` is
+    told the addresses of whatever is about to run, before anything calls it."""
+
+    key: str
+    ir: Callable[[], str]
+    draft: Callable[[], str] | None = None
+    linked: Callable[[dict[str, int]], None] = _nothing
+
+
+class _Draft(NamedTuple):
+    """A module that runs as a draft: what it is, and its entries by name."""
+
+    module: Module
+    entries: dict[str, int]
+
+
+_drafts: dict[str, _Draft] = {}     # by key
+
+
 def load(key: str, make_ir: Callable[[], str]) -> int:
     """Address of the function `kernel` of a module.
 
@@ -65,17 +94,41 @@ def load(key: str, make_ir: Callable[[], str]) -> int:
 
 def load_module(key: str, make_ir: Callable[[], str]) -> dict[str, int]:
     """As `load`; returns the addresses of all global functions and variables by name."""
+    return link(Module(key, make_ir))
+
+
+def link(module: Module) -> dict[str, int]:
+    """As `load_module`. A draft is used where there is one, prepared or on disk, and nothing better."""
+    key = module.key
     library = _libraries.get(key)
     if library is None:
         with _lock:
             library = _libraries.get(key)
             if library is None:
-                library = _libraries[key] = _load(key, make_ir)
+                library = _libraries[key] = _load(module)
     return library
 
 
-def _load(key: str, make_ir: Callable[[], str]) -> dict[str, int]:
+def _load(module: Module) -> dict[str, int]:
     cpu.check_runs()
+    library = _found(module.key)
+    if library is None and module.draft is not None:
+        draft = _found(_draft_of(module.key))
+        if draft is not None:
+            module.linked(draft)
+            entries = {name: elf.entry(address) for name, address in draft.items()}
+            _drafts[module.key] = _Draft(module, entries)
+            return entries
+    if library is None:
+        code = compile_object(module.ir())
+        library = _link(code)
+        disk_cache().write(disk_name(module.key), code)
+    module.linked(library)
+    return library
+
+
+def _found(key: str) -> dict[str, int] | None:
+    """A module that was compiled ahead or is on disk."""
     digest, disk = disk_name(key), disk_cache()
     code = _prepared.pop(digest, None) or disk.read(digest)
     if code is not None:
@@ -85,29 +138,41 @@ def _load(key: str, make_ir: Callable[[], str]) -> dict[str, int]:
             return library
         except elf.LoadError:
             disk.remove(digest)
-    code = compile_object(make_ir())
-    library = _link(code)
-    disk.write(digest, code)
-    return library
+    return None
 
 
 # -- many at once -----------------------------------------------------------------------------------------------
 
-def prepare(modules: Iterable[tuple[str, Callable[[], str]]]) -> None:
-    """Compile the modules (key, make_ir) that are neither in this process nor on disk, several at a time; `load` finds them then."""
-    disk = disk_cache()
+def prepare(modules: Iterable[tuple]) -> None:
+    """Compile those of the modules (`Module`, or its first fields) that are neither in this process nor on disk, several at a time, or
+    their drafts; `load` and `link` find them then."""
     missing: deque = deque()
-    for key, make_ir in modules:
-        digest = disk_name(key)
-        if key not in _libraries and digest not in _prepared and not os.path.exists(disk.path(digest)):
-            missing.append((digest, make_ir))
-    if len(missing) < 2:
-        return
+    drafts = []
+    for module in [Module(*m) for m in modules]:
+        if module.key in _libraries or _is_kept(module.key):
+            continue
+        if module.draft is not None and _own_loader():
+            if _is_kept(_draft_of(module.key)):
+                continue
+            text = module.draft()
+            if not any(name in text for name in compiler.OTHERWISE):
+                drafts.append((disk_name(_draft_of(module.key)), text))
+                continue
+        missing.append((disk_name(module.key), module.ir))
+    _compile_all(missing, drafts)
+
+
+def _compile_all(missing: deque, drafts: list) -> None:
+    """Compile (digest, what makes a text) each, and of drafts (digest, text)."""
+    disk = disk_cache()
     helpers = [threading.Thread(target=_compile_in_helper, args=(missing, disk), daemon=True)
                for _ in range(min(cpu.default_threads() - 1, len(missing) // 2, HELPERS))]
     for helper in helpers:
         helper.start()
     try:
+        for digest, text in drafts:
+            _prepared[digest] = code = compile_draft(text)
+            disk.write(digest, code)
         while missing or any(helper.is_alive() for helper in helpers):
             try:
                 digest, make_ir = missing.popleft()
@@ -119,6 +184,80 @@ def prepare(modules: Iterable[tuple[str, Callable[[], str]]]) -> None:
     finally:
         missing.clear()
 
+
+def _is_kept(key: str) -> bool:
+    digest = disk_name(key)
+    return digest in _prepared or os.path.exists(disk_cache().path(digest))
+
+
+# -- finishing drafts -------------------------------------------------------------------------------------------
+
+_asked: deque = deque()         # (digest, what makes a text) of drafts whose optimised code is made in the background
+_asked_for: dict[str, str] = {}     # digest -> key: these, and the one in work
+_background = threading.Lock()
+_working: list[threading.Thread] = []       # one thread, while there is something to do
+
+
+def drafted(key: str) -> bool:
+    """Whether a module runs as a draft."""
+    return key in _drafts
+
+
+def finish(keys: Iterable[str]) -> None:
+    """Have modules that run as drafts optimised in the background."""
+    for key in keys:
+        digest = disk_name(key)
+        if key not in _drafts or digest in _asked_for:
+            continue
+        if _is_kept(key):       # another process has made it
+            _replace(digest, key)
+            continue
+        text = _drafts[key].module.ir()     # on this thread: programs are written by one at a time
+        _asked_for[digest] = key
+        _asked.append((digest, lambda text=text: text))
+    with _background:
+        if _asked and not _working:
+            _working.append(threading.Thread(target=_finish_asked, daemon=True))
+            _working[0].start()
+
+
+def finish_now(keys: Iterable[str]) -> None:
+    """As `finish`; returns when they are."""
+    wanted = [key for key in keys if key in _drafts]
+    _compile_all(deque((disk_name(key), _drafts[key].module.ir) for key in wanted if not _is_kept(key)), [])
+    for key in wanted:
+        _replace(disk_name(key), key)
+
+
+def settle() -> None:
+    """Wait for what `finish` was told of."""
+    for thread in [*_working]:
+        thread.join()
+
+
+def _finish_asked() -> None:
+    """Until nothing is asked for any more, or no helper can be had: the drafts do."""
+    while True:
+        able = _compile_in_helper(_asked, disk_cache(), lambda digest: _replace(digest, _asked_for.pop(digest, "")))
+        with _background:
+            if not (_asked and able):
+                _working.clear()
+                return
+
+
+def _replace(digest: str, key: str) -> None:
+    """Have the entries of a draft lead to the optimised code, which was made."""
+    code = _prepared.pop(digest, None) or disk_cache().read(digest)
+    draft = _drafts.pop(key, None)
+    if draft is not None and code is not None:
+        with contextlib.suppress(elf.LoadError):        # the draft does
+            library = _link(code)
+            draft.module.linked(library)
+            for name, entry in draft.entries.items():
+                elf.lead(entry, library[name])
+
+
+# -- helpers ----------------------------------------------------------------------------------------------------
 
 _resting: dict[tuple, list[subprocess.Popen]] = {}       # helpers that wait for more, by their command
 
@@ -152,13 +291,14 @@ def _dismiss(process: subprocess.Popen) -> None:
             pipe.close()
 
 
-def _compile_in_helper(missing: deque, disk: DiskCache) -> None:
-    """Have a process of its own compile modules until there are none left."""
+def _compile_in_helper(missing: deque, disk: DiskCache, finished: Callable[[str], None] | None = None) -> bool:
+    """Have a process of its own compile modules until there are none left; False where that cannot be had. `finished(digest)` is called
+    after each, if nobody waits for them."""
     command = sys.executable, compiler.__file__, cpu.processor().model, FEATURES.get(cpu.machine(), ""), "01"[not _own_loader()]
     try:
         process = _helper(command)
     except OSError:
-        return
+        return False
     item = None
     try:
         while missing:
@@ -166,16 +306,20 @@ def _compile_in_helper(missing: deque, disk: DiskCache) -> None:
             compiler.write_block(process.stdin, make_ir().encode())
             code = _prepared[digest] = compiler.read_block(process.stdout)
             item = None
-            counters.compiled += 1
             disk.write(digest, code)
+            if finished is None:
+                counters.compiled += 1
+            else:
+                finished(digest)
     except IndexError:              # another has taken the last one
         pass
     except Exception:               # whatever it is, compiling in this process will tell
         if item is not None:
             missing.append(item)
         _dismiss(process)
-        return
+        return False
     _resting.setdefault(command, []).append(process)
+    return True
 
 
 # -- what identifies compiled code ------------------------------------------------------------------------------
@@ -194,6 +338,10 @@ def _version() -> bytes:
         except OSError:  # in a zip archive: the version of the package must do
             pass
     return digest.digest()
+
+
+def _draft_of(key: str) -> str:
+    return f"draft of {key}"
 
 
 def disk_name(key: str) -> str:
@@ -215,6 +363,7 @@ def forget() -> None:
         _libraries.clear()
         _kernels.clear()
         _prepared.clear()
+        _drafts.clear()
 
 
 # -- LLVM -------------------------------------------------------------------------------------------------------
@@ -244,6 +393,16 @@ def compile_object(ir: str) -> bytes:
     with _lock:
         start = time.perf_counter()
         code = _compiler().object_code(ir)
+        counters.compiled += 1
+        counters.compile_seconds += time.perf_counter() - start
+        return code
+
+
+def compile_draft(ir: str) -> bytes:
+    """The same, made quickly and not optimised."""
+    with _lock:
+        start = time.perf_counter()
+        code = _compiler().draft(ir)
         counters.compiled += 1
         counters.compile_seconds += time.perf_counter() - start
         return code
@@ -321,13 +480,16 @@ class _Symbols(dict):
 
 
 def _after_fork() -> None:
-    global _lock
-    _lock = threading.RLock()
+    global _lock, _background
+    _lock, _background = threading.RLock(), threading.Lock()
     for process in sum(_resting.values(), []):      # they are the parent's
         process.returncode = 0
         process.stdin.close()
         process.stdout.close()
     _resting.clear()
+    _asked.clear()      # and their thread stayed there
+    _asked_for.clear()
+    _working.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -83,7 +83,7 @@ def make_ir() -> str:
              _rest(pause, with_threads), _run(with_threads), _launch(with_threads)]
     if with_threads:
         parts += [_worker(pause), _JOBS]
-    return compiler.AS_WRITTEN + "\n".join(parts)
+    return compiler.PLAIN + "\n".join(parts)
 
 
 def _externals(declare_pause: str, with_threads: bool) -> str:

@@ -80,6 +80,8 @@ def module() -> str:
 class ChainKernel:
     """What a plan needs to know of a chain: it is called like any kernel."""
 
+    draft = False
+
     def __init__(self, program, chunks: int, scratch: int):
         self.program, self.address, self.chunks, self.bytes = program, runner(), chunks, scratch
 

@@ -60,6 +60,8 @@ from .packing import transposed
 
 LONG = 1 << 32        # multiplications that a single thread does in one go, some tenth of a second
 AT_ONCE = 4           # runs of an operand that are copied together
+DRAFT = 1 << 23       # most multiplications that the loops' draft does at first
+DRAFT_DOTS = 1 << 18  # most of one by a vector, and most elements that a product's own loops go through
 TOUCHED = 8           # most arrays of which the epilogue's lines are fetched beforehand
 
 
@@ -74,21 +76,22 @@ class ContractionKernel(Kernel):
         if not is_matvec(self.contraction):
             self.key = f"{text}{shape_of(self.contraction)}"
 
-    def modules(self) -> list[tuple]:
-        shared = []
-        if not is_matvec(self.contraction):
-            shared = [_loops(shape_of(self.contraction))]
-            if has_windows(self.contraction) is not None:
-                shared.append(_window_loops(shape_of(self.contraction)))
-        return [*shared, *super().modules()]
+    def modules(self, draft: bool = False) -> list[jit.Module]:
+        (own,) = super().modules(draft)
+        c = self.contraction
+        if is_matvec(c):
+            return [own]
+        shared = {"multiply": _loops(shape_of(c), draft)}
+        if has_windows(c) is not None:
+            shared["multiply_windows"] = _window_loops(shape_of(c), draft)
 
-    def load(self) -> None:
-        library = jit.load_module(self.key, self.ir)
-        if "multiply" in library:
-            ctypes.c_void_p.from_address(library["multiply"]).value = _multiply(shape_of(self.contraction))
-        if "multiply_windows" in library:
-            ctypes.c_void_p.from_address(library["multiply_windows"]).value = _multiply_windows(shape_of(self.contraction))
-        self.address = library["kernel"]
+        def linked(library: dict[str, int]) -> None:
+            if shape_of(c).instruction == microkernel.TILES:
+                cpu.use_tiles()
+            for name, module in shared.items():
+                ctypes.c_void_p.from_address(library[name]).value = jit.link(module)[name]
+
+        return [*shared.values(), own._replace(linked=linked)]
 
     def ir(self) -> str:
         return emit(self.program, prepared(self.program.body[0].attr))      # for the processor that code is written for now
@@ -101,6 +104,18 @@ class ContractionKernel(Kernel):
     def work(self) -> Formula:
         c = self.contraction
         return Formula(product(c.batch + c.m + c.n + c.k))
+
+    @functools.cached_property
+    def elements(self) -> Formula:
+        """Elements that are stored, or packed by loops of this product's own."""
+        c, total = self.contraction, product(self.contraction.batch + self.contraction.m + self.contraction.n)
+        for operand, rows in ((c.a, c.m), (c.b, c.n)):
+            if not in_memory(operand, rows, c.k):
+                total = total + product(c.batch + rows + c.k)
+        return Formula(total)
+
+    def is_long(self, words) -> bool:
+        return self.work(words) > (DRAFT_DOTS if is_matvec(self.contraction) else DRAFT) or self.elements(words) > DRAFT_DOTS
 
     @functools.cached_property
     def together(self) -> Formula:
@@ -124,26 +139,14 @@ class ContractionKernel(Kernel):
         return scratch(self.contraction, words)
 
 
-def _loops(s: Shape) -> tuple:
-    return f"microkernel {s}", lambda: multiply.module(s)
+def _loops(s: Shape, draft: bool) -> jit.Module:
+    """The loops shared by all products of a shape."""
+    return jit.Module(f"microkernel {s}", lambda: multiply.module(s), (lambda: multiply.module(s, True)) if draft else None)
 
 
-def _window_loops(s: Shape) -> tuple:
-    return f"windows {s}", lambda: windows.module(s)
-
-
-@functools.cache
-def _multiply(s: Shape) -> int:
-    """Address of the loops shared by all products of a shape."""
-    if s.instruction == microkernel.TILES:
-        cpu.use_tiles()
-    return jit.load_module(*_loops(s))["multiply"]
-
-
-@functools.cache
-def _multiply_windows(s: Shape) -> int:
+def _window_loops(s: Shape, draft: bool) -> jit.Module:
     """The same for those that have windows."""
-    return jit.load_module(*_window_loops(s))["multiply_windows"]
+    return jit.Module(f"windows {s}", lambda: windows.module(s), (lambda: windows.module(s)) if draft else None)
 
 
 def emit(program: Program, c: Contraction) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 
 from ..loops import ir
@@ -10,6 +11,7 @@ from .formula import Formula
 from .llvm import emit
 
 _WORK = 8192        # elementary operations worth a chunk of their own
+_DRAFT = 1 << 20    # such operations that a draft takes less time for than the optimised code takes to be compiled
 
 
 def _work(s: ir.Op) -> ir.Op:
@@ -57,18 +59,35 @@ class Kernel:
     """A compiled program, once it is loaded. `key` determines its code."""
 
     address = 0
+    draft = False       # whether it may run as a draft
 
     def __init__(self, program: ir.Program, text: str):
         self.program, self.text = program, text
         self.key = text
         self._launches: dict[tuple, tuple] = {}
 
-    def load(self) -> None:
-        self.address = jit.load(self.key, self.ir)
+    def load(self, draft: bool = False) -> None:
+        """Before the kernel is called; as a draft, if there is nothing better yet."""
+        self.address = jit.link(self.modules(draft)[-1])["kernel"]
+        self.draft = draft and bool(self._drafted())
 
-    def modules(self) -> list[tuple]:
-        """(key, what makes its IR) of each module that it is loaded from, the longest first."""
-        return [(self.key, self.ir)]
+    def modules(self, draft: bool = False) -> list[jit.Module]:
+        """What it is loaded from, the longest first and its own last; with drafts, if it may run as one."""
+        return [jit.Module(self.key, self.ir, self.ir if draft else None)]
+
+    def _drafted(self) -> list[str]:
+        """The modules that run as drafts."""
+        return [module.key for module in self.modules() if jit.drafted(module.key)]
+
+    def finish(self, now: bool = False) -> None:
+        """Have it optimised, in the background unless `now`."""
+        if self.draft:
+            (jit.finish_now if now else jit.finish)(self._drafted())
+            self.draft = bool(self._drafted())
+
+    def is_long(self, words) -> bool:
+        """Whether a draft would take too long for these arguments."""
+        return self.work(words) > _DRAFT
 
     def ir(self) -> str:
         return emit(self.program)
@@ -83,6 +102,8 @@ class Kernel:
         if found is None:
             if len(self._launches) > 256:
                 self._launches.clear()
+            if self.draft and self.is_long(words):
+                self.finish(now=True)
             found = self._launches[key] = self.tiles(words), self.grain(words), self.scratch(words)
         return found
 
@@ -112,6 +133,7 @@ class Kernel:
 
 
 _kernels: dict[str, Kernel] = {}
+_CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
 def build(program: ir.Program) -> Kernel:
@@ -119,18 +141,56 @@ def build(program: ir.Program) -> Kernel:
     return build_all([program])[0]
 
 
-def build_all(programs: list[ir.Program]) -> list[Kernel]:
-    """The kernels of programs; what has to be compiled is compiled side by side."""
-    unbuilt = {id(program): program for program in programs if program.kernel is None}
-    texts = {key: program.text() for key, program in unbuilt.items()}
-    new = {text: _kernel(unbuilt[key], text) for key, text in texts.items() if text not in _kernels}
-    jit.prepare(dict([module for kernel in new.values() for module in kernel.modules()]).items())
+def build_all(programs: list[ir.Program], words: list | None = None) -> list[Kernel]:
+    """The kernels of programs; what has to be compiled is compiled side by side. `words`: of each the arguments that it is called with
+    first, as far as they are integers, or how much work that is, or None. Where it is little a draft will do, until it is asked for
+    again."""
+    texts = {id(program): program.text() for program in programs if program.kernel is None}
+    found: list[Kernel] = []
+    new: dict[str, Kernel] = {}
+    long: dict[Kernel, bool] = {}
+    for program, arguments in zip(programs, words or [None] * len(programs)):
+        text = texts.get(id(program), "")
+        kernel = program.kernel or _kernels.get(text) or new.get(text)
+        if kernel is None:
+            kernel = new[text] = _kernel(program, text)
+        found.append(kernel)
+        if arguments is None or long.get(kernel):
+            long[kernel] = True
+        else:
+            long[kernel] = arguments > _DRAFT if isinstance(arguments, int) else kernel.is_long(arguments)
+    modules: dict[str, jit.Module] = {}
+    for kernel in new.values():
+        for module in kernel.modules(not long[kernel]):
+            if module.draft is None or module.key not in modules:
+                modules[module.key] = module
+    jit.prepare(modules.values())
+    jit.finish_now([module.key for kernel in long if long[kernel] for module in kernel.modules()])
+    for kernel in long:
+        kernel.finish()     # if it was there before
     for text, kernel in new.items():
-        kernel.load()
+        kernel.load(not long[kernel])
         _kernels[text] = kernel
-    for key, program in unbuilt.items():
-        program.kernel = _kernels[texts[key]]
-    return [program.kernel for program in programs]
+    for program, kernel in zip(programs, found):
+        program.kernel = kernel
+    return found
+
+
+class Function:
+    """A program of one parallel iteration, to be called from Python."""
+
+    def __init__(self, program: ir.Program):
+        self.program = program
+        self.kernel: Kernel | None = None
+
+    def __call__(self, words: int, work: int) -> None:
+        """Call it with the arguments at an address; `work`: how many elementary operations that is, about."""
+        if self.kernel is None:
+            (self.kernel,) = build_all([self.program], [work])
+            self.call = _CALL(self.kernel.address)
+        elif self.kernel.draft:
+            self.kernel.finish(now=work > _DRAFT)
+        self.call(words, 0, 1, None)
 
 
 def _kernel(program: ir.Program, text: str) -> Kernel:

@@ -42,13 +42,16 @@ FAR = 1 << 40        # slack where all is needed
 PAGE = 4096          # bytes after which addresses fall into the same set of a first level cache
 
 
-def module(s: Shape) -> str:
-    """The IR of `multiply` and all that it calls."""
+def module(s: Shape, draft: bool = False) -> str:
+    """The IR of `multiply` and all that it calls. In a draft everything is packed, and edges take the whole tile's micro-kernels."""
     variants = [(s.mr, s.vectors, along_k, PACKED) for along_k in s.layouts]
     variants += [(rows, vectors, along_k, LIES) for along_k in s.layouts for vectors in s.widths for rows in s.row_variants]
+    if draft:
+        s = replace(s, unroll=1)
+        variants = [(s.mr, s.vectors, along_k, PACKED) for _, _, along_k, _ in variants]
     variants += [(rows, s.vectors, True, DOTS) for rows in s.dot_heights]
     parts = [*micro_kernels(s, variants), *transposes(s), rows_along_k(s), *(side(s, width) for width in sorted({s.mr, s.panel}))]
-    parts += [clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), multiply(s), *declarations(s)]
+    parts += [clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), multiply(s, draft), *declarations(s)]
     return AS_WRITTEN + "\n".join(parts)
 
 
@@ -56,7 +59,7 @@ def micro_kernels(s: Shape, variants: list[tuple]) -> list[str]:
     """Micro-kernels, and the table of their addresses."""
     addresses = ", ".join(f"ptr @{micro_name(*variant)}" for variant in variants)
     table = f"@micro_kernels = internal constant [{len(variants)} x ptr] [{addresses}]"
-    return [*(micro_kernel(s, *variant) for variant in variants), table]
+    return [*(micro_kernel(s, *variant) for variant in dict.fromkeys(variants)), table]
 
 
 def declarations(s: Shape) -> list[str]:
@@ -67,8 +70,8 @@ def declarations(s: Shape) -> list[str]:
             "declare i64 @llvm.smin.i64(i64, i64)", "declare i64 @llvm.smax.i64(i64, i64)", ""]
 
 
-def multiply(s: Shape) -> str:
-    """The loops around the micro-kernel; see the top of the file."""
+def multiply(s: Shape, draft: bool = False) -> str:
+    """The loops around the micro-kernel; see the top of the file. In a draft, no operand is read where it lies but along k."""
     f = product_of_tiles("multiply")
     if s.instruction == TILES:
         f.line("call void @llvm.x86.ldtilecfg(ptr @tile_registers)")
@@ -85,7 +88,7 @@ def multiply(s: Shape) -> str:
     fetches = f.let(f"and i1 {f.let('icmp eq ptr %fill_a, null')}, {far}")
     straight = "%along_k_a" if False in s.layouts else "true"
     step_a = f.let(f"select i1 {straight}, i64 {s.a_stride}, i64 {s.mr}")
-    a_lies, b_lies = _a_where_it_lies(f, s, across, size), _b_where_it_lies(f, s)
+    a_lies, b_lies = ("false", "false") if draft else (_a_where_it_lies(f, s, across, size), _b_where_it_lies(f, s))
     lies = f.let(f"or i1 {a_lies}, {b_lies}")
     short = f.let(f"icmp sle i64 %k, {SHORT}")
     dots = _multiplies_along_k(f, s)

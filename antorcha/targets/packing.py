@@ -90,28 +90,21 @@ def transpose(s: Shape, name: str, pitch: int) -> str:
     f = Function(f"define internal void @{name}(ptr noalias readonly captures(none) %source, i64 %stride, i64 %rows, i64 %count, "
                  "ptr noalias captures(none) %panel) noinline")
     e = s.operand
-    whole = f.let(f"and i64 %count, {-e.lanes}")
-    left = f.let(f"sub nsw i64 %count, {whole}")
     final = f.let("sub nsw i64 %rows, 1")
-
-    def square(k: str, mask: str = "") -> None:
-        at = f.pointer("%panel", f"[{pitch} x {e.llvm}]", k)
-        at = f.pointer(at, s.llvm, column.index)
-        rows = [load_vector(f, e, f.pointer(start, e.llvm, k), mask) for start in starts]
-        if s.terms > 1:
-            rows = [f.let(f"bitcast {e.type} {row} to {s.type}") for row in rows]
-        for i, row in enumerate(transposed(f, s.type, rows)):
-            store_vector(f, s, row, f.pointer(at, s.llvm, str(i * pitch)))
-
     with f.loop("0", "%rows") as column:
         column.step = str(s.lanes)
         present = [f.least(f.let(f"add nsw i64 {column.index}, {r}"), final) for r in range(s.lanes)]
         starts = [f.pointer("%source", e.llvm, f.let(f"mul nsw i64 {r}, %stride")) for r in present]
-        with f.loop("0", whole) as k:
+        with f.loop("0", "%count") as k:        # one square, its last masked: what shuffles vectors takes long to compile
             k.step = str(e.lanes)
-            square(k.index)
-        with f.when(f.let(f"icmp sgt i64 {left}, 0")):
-            square(whole, mask_of(f, e, left))
+            at = f.pointer("%panel", f"[{pitch} x {e.llvm}]", k.index)
+            at = f.pointer(at, s.llvm, column.index)
+            mask = mask_of(f, e, f.let(f"sub nsw i64 %count, {k.index}"))
+            rows = [load_vector(f, e, f.pointer(start, e.llvm, k.index), mask) for start in starts]
+            if s.terms > 1:
+                rows = [f.let(f"bitcast {e.type} {row} to {s.type}") for row in rows]
+            for i, row in enumerate(transposed(f, s.type, rows)):
+                store_vector(f, s, row, f.pointer(at, s.llvm, str(i * pitch)))
     return f.text()
 
 
