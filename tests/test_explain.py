@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from tolerance import agree
 
 import antorcha as torch
 from antorcha.explaining import Recorder, explain
+from antorcha.runtime import pool
 
 
 def test_explain_shows_graph_kernels_program_and_time(capsys):
@@ -24,6 +26,14 @@ def test_explain_shows_graph_kernels_program_and_time(capsys):
 def test_explain_gives_native_code_on_request(capsys):
     explain(torch.ones(64) * 3, code=True)
     assert ".text" in capsys.readouterr().out
+
+
+def test_what_is_timed_has_memory_to_pack_in(monkeypatch):
+    reserved = []
+    monkeypatch.setattr(pool, "reserve_scratch", reserved.append)
+    monkeypatch.setattr(pool, "run_timed", lambda steps: np.zeros(len(steps)))
+    explain(torch.ones(100, 100) @ torch.ones(100, 100))
+    assert max(reserved) > 0
 
 
 def test_a_recorder_counts_the_runs_of_a_plan():

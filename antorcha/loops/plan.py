@@ -387,6 +387,7 @@ class Plan:
         self.status.fill(0)
         for a, b in ((0, checked), (checked, count)):
             if timed and self.target != "interp":
+                pool.reserve_scratch(self.scratch)
                 self.times.update(zip(range(first + a, first + b), pool.run_timed(self.table_rows[row + a:row + b]).tolist()))
             else:
                 self._interpret(first + a, first + b)
