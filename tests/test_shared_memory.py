@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from tolerance import agree
 
 import antorcha as torch
+from antorcha.explaining import Recorder
 from antorcha.graph import tape
 
 
@@ -49,3 +51,22 @@ def test_training_on_shared_parameters():
         layer(torch.ones(2, 3)).sum().backward()
         optimizer.step()
     agree(seen, first - 6 * 0.1 * 2)
+
+
+@pytest.mark.parametrize("differentiated", [False, True])
+def test_an_operation_on_shared_16_bit_numbers_is_computed_as_one(differentiated):
+    """A weight is read as it lies, not widened in memory for each product; so are the gradients of a layer."""
+    x, weight, bias = (torch.randn(*size).bfloat16().requires_grad_(differentiated) for size in ((300, 400), (500, 400), (500,)))
+    expected = torch.nn.functional.linear(x, weight, bias)
+    gradients = torch.autograd.grad(expected, (x, weight), torch.ones_like(expected)) if differentiated else ()
+    for t in (x, weight, bias):
+        t.data_ptr()
+    with Recorder() as recorder:
+        found = torch.nn.functional.linear(x, weight, bias)
+        again = torch.autograd.grad(found, (x, weight), torch.ones_like(found)) if differentiated else ()
+        for t in (found, *again):
+            t.data_ptr()
+    computed = [(name, shape) for run in recorder.runs.values() for kernel in run.plan.kernels() for _, name, shape, *_ in kernel["nodes"]]
+    assert ("contraction", (300, 500)) in computed
+    assert not {("to_float32", tuple(t.shape)) for t in (x, weight)} & set(computed)
+    assert torch.equal(found, expected) and all(map(torch.equal, again, gradients))

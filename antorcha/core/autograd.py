@@ -225,8 +225,17 @@ class GradNode:
         turned = self.record.holomorphic and self.outputs[0].dtype.kind == "c"
         if turned:      # g conj(f'), from a formula for g f' (Kreutz-Delgado, "The Complex Gradient Operator and the CR-Calculus", 2009)
             g = conjugate(g)
-        wide = self.kept and (d := self.outputs[0].dtype).compute is not d and self.record.wide in WIDE
-        if wide:        # rounded once, below
+        if self.kept and (d := self.outputs[0].dtype).compute is not d and self.record.wide in WIDE:
+            with tape.whole():
+                found = self._cotangents(g, True)
+        else:
+            found = self._cotangents(g, False)
+        found = [conjugate(x) for x in found] if turned else found
+        return _fitting(found, [layout_of(e) for e in self.edges])
+
+    def _cotangents(self, g, wide: bool) -> list:
+        """`wide`: computed in the dtype of sums, and rounded once."""
+        if wide:
             g = widened(g)
         found: list = []
         together: dict = {}     # what functions gave that make several cotangents
@@ -240,8 +249,8 @@ class GradNode:
                 result = result[part]
             if wide and isinstance(result, Tensor):
                 result = core.cast(result, self.outputs[0].dtype)
-            _extend(found, conjugate(result) if turned else result)
-        return _fitting(found, [layout_of(e) for e in self.edges])
+            _extend(found, result)
+        return found
 
     def release(self) -> None:
         # PyTorch makes tensors of the numbers that binary operators are given, and saves these like others.

@@ -32,13 +32,13 @@ class State:
     calls it after each operation. `watch`: what is told of the recording of a function that is to be replayed (`compiler.observe`).
     `kept`: what is asked before a storage is given another value, while there are CUDA graphs of the program's own (`cuda.graphs`).
     `profiled`: it is found out which code a function runs, which is not to depend on whether calls are being noted. `hidden`: how
-    many nodes of blocks are recorded and not made."""
+    many nodes of blocks are recorded and not made. `whole`: the thread that records an operation of several nodes (`whole` below)."""
 
-    __slots__ = ("unsure", "urgent", "backwards", "devices", "gpus", "watch", "kept", "rewriter", "mapper", "profiled", "hidden")
+    __slots__ = ("unsure", "urgent", "backwards", "devices", "gpus", "watch", "kept", "rewriter", "mapper", "profiled", "hidden", "whole")
 
     def __init__(self):
         self.unsure = self.urgent = self.backwards = self.devices = self.gpus = self.profiled = False
-        self.watch = self.kept = self.rewriter = self.mapper = None
+        self.watch = self.kept = self.rewriter = self.mapper = self.whole = None
         self.hidden = 0
 
     @property
@@ -66,9 +66,29 @@ def settle() -> None:
         flush()
         return
     if state.urgent or config.eager or len(nodes) + state.hidden > LONGEST:
+        if state.whole == threading.get_ident() and not config.eager:
+            return
         now = state.urgent or config.eager
         state.urgent = False
         flush(ALL if now else None)
+
+
+class whole:
+    """`with whole():` records one operation of several nodes. What demands that it be computed at once does so when all of them are
+    there: a large weight that the outside can touch is not widened in memory for a product that reads it as it lies."""
+
+    __slots__ = ("inner",)
+
+    def __enter__(self) -> None:
+        me = threading.get_ident()
+        self.inner = state.whole == me
+        state.whole = me
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if not self.inner:
+            state.whole = None
+            if state.urgent and kind is None:
+                settle()
 
 
 def begin_backward() -> None:

@@ -418,9 +418,11 @@ def wide(body):
         d = first._meta.dtype
         if d.compute is d:
             return body(first, *args, **kwargs)
-        result = body(widened(first), *map(widened, args), **kwargs)
-        back = [core.cast(x, d) if x._meta.dtype is d.compute else x for x in (result if isinstance(result, tuple) else (result,))]
-        return tuple(back) if isinstance(result, tuple) else back[0]
+        with tape.whole():
+            result = body(widened(first), *map(widened, args), **kwargs)
+            several = isinstance(result, tuple)
+            result = [core.cast(x, d) if x._meta.dtype is d.compute else x for x in (result if several else (result,))]
+        return tuple(result) if several else result[0]
     return call
 
 
