@@ -488,8 +488,40 @@ def test_steps_are_those_of_the_rule(name, options, eagerly):
 def test_rules_are_recorded_again():
     repeated._known.clear()
     trained(lambda ps: torch.optim.AdamW(ps))
-    found = [s for known in repeated._known.values() for of_kind in known.memory.found.values() for s in of_kind.values()]
-    assert len(found) == 2 and all(type(s) is repeated.Step for s in found)
+    found = [(count, s) for known in repeated._known.values() for count, s in known.memory.found.items() if s]
+    assert [(count, len(s)) for count, s in found] == [(2, 1)]
+
+
+def test_steps_of_several_parameters_are_one_entry():
+    parameters = [torch.randn(3, 4, requires_grad=True) for _ in range(5)]
+    opt = torch.optim.Adam(parameters)
+    for _ in range(CALLS):
+        for p in parameters:
+            p.grad = torch.randn(3, 4)
+        tape.flush()
+        opt.step()
+    (found,) = tape.nodes
+    assert type(found) is Block and len(found.form.sites) == 30 and len(found.made) == 15
+
+
+def test_parameters_whose_steps_are_counted_apart(eagerly):
+    """Some have no gradient in some steps, some have another layout, some share memory."""
+    def run():
+        torch.manual_seed(0)
+        parameters = [torch.randn(3, 4, requires_grad=True) for _ in range(4)]
+        opt = torch.optim.Adam(parameters, lr=0.1, maximize=True)
+        for i in range(3 * CALLS):
+            flat = torch.randn(4, 4, 3)
+            for k, p in enumerate(parameters):
+                p.grad = None if k == 1 and i % 3 else flat[k].t() if i % 5 else flat[k].reshape(3, 4)
+            if i == 2 * CALLS:
+                opt.load_state_dict(opt.state_dict())
+                opt.state[parameters[0]]["exp_avg"] = opt.state[parameters[3]]["exp_avg"]
+            opt.step()
+        return [p.detach() for p in parameters]
+    repeated._known.clear()
+    for a, b in zip(run(), eagerly(run), strict=True):
+        agree(a, b)
 
 
 def test_a_count_of_steps_that_is_set_back():

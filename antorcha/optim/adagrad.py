@@ -17,7 +17,7 @@ class Adagrad(Optimizer):
                                       initial_accumulator_value=initial_accumulator_value, foreach=foreach, maximize=maximize,
                                       differentiable=differentiable, fused=fused))
         for group in self.param_groups:
-            self.state.update(self._started(group["params"], group))
+            self._started(group["params"], group)
 
     def start(self, p, state, group):
         state.update(step=0.0, sum=torch.full_like(p, group["initial_accumulator_value"], requires_grad=False))

@@ -213,37 +213,38 @@ class Optimizer:
 
     def update(self, group: dict, parameters: list) -> None:
         """One step for the parameters of a group that have a gradient."""
+        self._started(parameters, group)
         known = repeated.known_steps(self, group)
-        negative, states, fresh = group.get("maximize"), self.state, self._started(parameters, group)
-        for p in parameters:
-            g, state = p._grad, states.get(p)
-            started = state is not None
-            if not started:
-                state = fresh[p]
-            sparse = g.is_sparse
-            if sparse and not self.takes_sparse:
-                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients, please consider SparseAdam instead")
-            g = -g if negative else g
-            if known is None or sparse:
-                self.rule(p, g, state, group)
-            else:
-                kind = (type(p), type(g), *map(type, state.values()), *state)
-                known[kind](self, p, g, state, group)
-            if state and not started:
-                states[p] = state
+        sparse = [p for p in parameters if known is None or p._grad.is_sparse]
+        if known is not None:
+            known.make(self, [p for p in parameters if not p._grad.is_sparse] if sparse else parameters, group)
+        self.each(sparse, group)
 
-    def _started(self, parameters: list, group: dict) -> dict:
-        """The states of those parameters that have none yet. What is constant in them is computed now, so that the first step records the
+    def each(self, parameters: list, group: dict) -> None:
+        """One step for each of some parameters, by the rule."""
+        for p in parameters:
+            g, state = p._grad, self.state.get(p)
+            if g.is_sparse and not self.takes_sparse:
+                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients, please consider SparseAdam instead")
+            kept = {} if state is None else state
+            self.rule(p, -g if group.get("maximize") else g, kept, group)
+            if kept and state is None:
+                self.state[p] = kept
+
+    def _started(self, parameters: list, group: dict) -> None:
+        """Give those parameters a state that have none yet. What is constant in it is computed now, so that the first step records the
         same as all later ones, and one plan serves for all."""
-        fresh: dict = {}
+        fresh = []
         for p in parameters:
             if p not in self.state:
-                fresh[p] = {}
-                self.start(p, fresh[p], group)
+                state: dict = {}
+                self.start(p, state, group)
+                if state:
+                    self.state[p] = state
+                    fresh.append(state)
         if fresh and tape.state.watch is None and tape.state.vmap is None:
-            tape.flush_part([v.storage.node for state in fresh.values() for v in state.values()
+            tape.flush_part([v.storage.node for state in fresh for v in state.values()
                              if isinstance(v, torch.Tensor) and v.is_cpu and not any(type(s) is Node for s in v.storage.node.inputs)])
-        return fresh
 
     takes_sparse = False
 
