@@ -152,3 +152,15 @@ def test_python_types_stand_for_dtypes():
     assert torch.tensor([0, 2], dtype=bool).tolist() == [False, True] and X.to(float).dtype is torch.float64
     assert X.sum(dtype=float).dtype is torch.float64 and torch.arange(3, dtype=float).tolist() == [0.0, 1.0, 2.0]
     assert torch.tensor([2 ** 70, 1.5]).dtype is torch.float32 and torch.tensor([-1], dtype=torch.uint8).tolist() == [255]
+
+
+def test_activations_are_written_for_their_options():
+    """A module passes on what its options are when it is called; a function takes `inplace` by name and by place."""
+    x = torch.tensor([-1.0, 2.0])
+    module = torch.nn.LeakyReLU(0.5)
+    assert module(x).tolist() == [-0.5, 2.0]
+    module.negative_slope = 0.25
+    assert module(x).tolist() == [-0.25, 2.0] and type(module).forward is not torch.nn.ReLU.forward
+    assert torch.nn.functional.threshold(x, 0.0, 7.0, True) is x and x.tolist() == [7.0, 2.0]
+    with pytest.raises(TypeError, match=r"relu\(\) got an unexpected keyword argument 'alpha'"):
+        torch.nn.functional.relu(x, alpha=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -543,3 +544,17 @@ def test_gradcheck_finds_wrong_derivatives(fast_mode):
     for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
         with pytest.raises(RuntimeError, match="Jacobian mismatch"):
             check(Wrong.apply if check is torch.autograd.gradcheck else lambda a: Wrong.apply(a) * a, x, fast_mode=fast_mode)
+
+
+def test_modes_are_the_threads_own():
+    with torch.no_grad(), torch.autocast("cpu"):
+        assert not torch.is_grad_enabled()
+        with torch.enable_grad():
+            assert torch.is_grad_enabled()
+        assert not torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
+        others: list = []
+        thread = threading.Thread(target=lambda: others.append((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))))
+        thread.start()
+        thread.join()
+        assert others == [(True, False)]
+    assert torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from ..base import dtype as dt
-from ..base.grad_mode import casts, mode
+from ..base.grad_mode import casts, mode, set_autocast
 from ..ops.recall import warn
 
 DEVICES = ("cpu", "cuda")
@@ -47,11 +47,11 @@ class autocast:
 
     def __enter__(self):
         self._before.append(mode.autocast)
-        mode.autocast = casts(self.fast_dtype, self.device) if self._enabled else None
+        set_autocast(casts(self.fast_dtype, self.device) if self._enabled else None)
         return self
 
     def __exit__(self, *error):
-        mode.autocast = self._before.pop()
+        set_autocast(self._before.pop())
         return False
 
     def __call__(self, function):
@@ -86,11 +86,12 @@ def custom_bwd(bwd=None, *, device_type: str):
 
     @functools.wraps(bwd)
     def backward(ctx, *args):
-        before, mode.autocast = mode.autocast, ctx._autocast
+        before = mode.autocast
+        set_autocast(ctx._autocast)
         try:
             return bwd(ctx, *args)
         finally:
-            mode.autocast = before
+            set_autocast(before)
     return backward
 
 
@@ -114,7 +115,7 @@ def set_autocast_dtype(device_type: str, dtype) -> None:
 def set_autocast_enabled(device_type, enabled: bool | None = None) -> None:
     """Turn autocast on or off without a context."""
     device_type, enabled = ("cuda", device_type) if enabled is None else (device_type, enabled)
-    mode.autocast = casts(_chosen[device_type], device_type) if enabled else None
+    set_autocast(casts(_chosen[device_type], device_type) if enabled else None)
 
 
 def get_autocast_gpu_dtype():

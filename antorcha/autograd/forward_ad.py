@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..base.grad_mode import mode
+from ..base.grad_mode import mode, set_grad
 from ..core.autograd import edge_of, place_of
 from ..core.tensor import Tensor
 from ..func.derivatives import Pushforward, escapes, released, seed
@@ -36,7 +36,7 @@ def enter_dual_level() -> int:
     if _levels:
         raise RuntimeError("Nested forward mode AD is not supported at the moment. Use torch.func.jvp within torch.func.jvp.")
     _levels.append(Level())
-    mode.grad = True
+    set_grad(True)
     return len(_levels) - 1
 
 
@@ -44,7 +44,7 @@ def exit_dual_level(*, level=None) -> None:
     """End the level: its tangents are forgotten."""
     if not _levels:
         raise RuntimeError("Trying to exit a forward AD level but no level exists, make sure to enter_dual_level() first.")
-    mode.grad = _levels.pop().outer
+    set_grad(_levels.pop().outer)
 
 
 class dual_level:

@@ -27,17 +27,29 @@ casts = functools.cache(Cast)       # of equal ones there is one: a replay knows
 
 
 class _Mode(threading.local):
-    grad = True
+    grad = True             # set by `set_grad` alone
     inference = False
-    autocast: Cast | None = None        # inside of torch.autocast
+    autocast: Cast | None = None        # inside of torch.autocast; set by `set_autocast` alone
     accumulates = True      # within a backward pass: whether it adds to the `.grad` of all leaves
-
-    def __setattr__(self, name, value):
-        if name == "grad":
-            (without_grad.discard if value else without_grad.add)(get_ident())
-        elif name == "autocast":
-            (casting.discard if value is None else casting.add)(get_ident())
-        super().__setattr__(name, value)
 
 
 mode = _Mode()
+
+
+# Not a `__setattr__` of the class: each attribute set would take five times as long.
+def set_grad(recorded: bool) -> None:
+    """Let this thread record derivatives, or not."""
+    if recorded:
+        without_grad.discard(get_ident())
+    else:
+        without_grad.add(get_ident())
+    mode.grad = recorded
+
+
+def set_autocast(cast: Cast | None) -> None:
+    """Let this thread cast, or not."""
+    if cast is None:
+        casting.discard(get_ident())
+    else:
+        casting.add(get_ident())
+    mode.autocast = cast

@@ -17,7 +17,7 @@ from operator import attrgetter
 from ..base import config
 from ..base import dtype as dt
 from ..base.formats import preserve_format
-from ..base.grad_mode import mode, without_grad
+from ..base.grad_mode import mode, set_autocast, set_grad, without_grad
 from ..graph import tape
 from ..graph.node import Node, dense
 from ..ops import derivative
@@ -499,10 +499,11 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
         if needed is None or place[0] in needed:
             _add(arrived, place if place[1] else place[0], g)
     retain = retain_graph or create_graph
-    before, casts = (mode.grad, mode.accumulates), mode.autocast
-    mode.grad, mode.accumulates = create_graph, accumulate
+    recorded, accumulated, casts = mode.grad, mode.accumulates, mode.autocast
+    set_grad(create_graph)
+    mode.accumulates = accumulate
     if casts is not None:
-        mode.autocast = None        # derivatives are in the dtypes of what was computed
+        set_autocast(None)      # derivatives are in the dtypes of what was computed
     unsure = tape.state.unsure
     if not passes:
         _at_the_end.clear()     # of a pass that failed
@@ -535,9 +536,10 @@ def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, c
                     if not left:
                         _arrive(e, arrived, captures, accumulate, create_graph)
     finally:
-        mode.grad, mode.accumulates = before
+        set_grad(recorded)
+        mode.accumulates = accumulated
         if casts is not None:
-            mode.autocast = casts
+            set_autocast(casts)
         tape.state.unsure = unsure      # derivatives use the indices that were used before
         passes.pop()
     while _at_the_end and not passes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..base.grad_mode import mode
+from ..base.grad_mode import mode, set_grad
+
+new = object.__new__
 
 
 def is_grad_enabled() -> bool:
@@ -58,7 +60,7 @@ class no_grad(_Decorator):
     wanted = False
 
     def __new__(cls, function=None):
-        self = super().__new__(cls)
+        self = new(cls)
         self._before = []
         return self if function is None else self(function)
 
@@ -66,12 +68,12 @@ class no_grad(_Decorator):
         before = mode.grad
         self._before.append(before)
         if before is not self.wanted:
-            mode.grad = self.wanted
+            set_grad(self.wanted)
 
     def __exit__(self, *exc):
         before = self._before.pop()
         if mode.grad is not before:
-            mode.grad = before
+            set_grad(before)
 
 
 class enable_grad(no_grad):
@@ -86,17 +88,17 @@ class set_grad_enabled(_Decorator):
     def __init__(self, mode_: bool):
         self._previous = mode.grad
         self.mode = mode_
-        mode.grad = bool(mode_)
+        set_grad(bool(mode_))
 
     def __call__(self, function):
-        mode.grad = self._previous
+        set_grad(self._previous)
         return super().__call__(function)
 
     def __enter__(self):
-        mode.grad = bool(self.mode)
+        set_grad(bool(self.mode))
 
     def __exit__(self, *exc):
-        mode.grad = self._previous
+        set_grad(self._previous)
 
     def clone(self):
         return type(self)(self.mode)
@@ -118,10 +120,12 @@ class inference_mode(_Decorator):
     def __enter__(self):
         self._before = mode.grad, mode.inference
         if self.mode:
-            mode.grad, mode.inference = False, True
+            set_grad(False)
+            mode.inference = True
 
     def __exit__(self, *exc):
-        mode.grad, mode.inference = self._before
+        recorded, mode.inference = self._before
+        set_grad(recorded)
 
     def clone(self):
         return type(self)(self.mode)

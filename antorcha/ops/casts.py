@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 
 from ..base import dtype as dt
-from ..base.grad_mode import casting, mode
+from ..base.grad_mode import casting, mode, set_autocast
 from .layout import core
 
 DEVICES = ("cpu", "cuda")
@@ -46,13 +46,13 @@ def recast(function, kinds: dict, *args, **given):
         d = None
     else:
         d = {"lower": now.dtype, "full": dt.float32}.get(kind)
-    mode.autocast = None
+    set_autocast(None)
     try:
         if d is None:
             return function(*args, **given)
         return function(*[as_cast(x, d, now.device) for x in args], **{name: as_cast(x, d, now.device) for name, x in given.items()})
     finally:
-        mode.autocast = now
+        set_autocast(now)
 
 
 def autocast(said: str | dict):

@@ -6,7 +6,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING
 
 from ..base import dtype as dt
-from ..base.grad_mode import casting, mode, without_grad
+from ..base.grad_mode import casting, mode, set_grad, without_grad
 from ..graph import tape
 from ..graph.tape import state
 from .casts import concerned, policies, recast
@@ -294,11 +294,11 @@ def _plain(rec: Record):
         tracked = terms.tracked(arguments) if mode.grad else 0
         if not tracked:
             return body(*arguments)
-        mode.grad = False
+        set_grad(False)
         try:
             result = body(*arguments)
         finally:
-            mode.grad = True
+            set_grad(True)
         if isinstance(result, core.Tensor) and not result._meta.dtype.continuous:
             return result
         return rec.terms_for(arguments)[tracked].attach(result, *arguments)

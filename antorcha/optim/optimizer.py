@@ -187,13 +187,11 @@ class Optimizer:
         """Forget the gradients, or with `set_to_none=False` set them to zero."""
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is None:
-                    continue
                 if set_to_none:
-                    p.grad = None
-                else:
-                    p.grad = p.grad.detach()
-                    p.grad.zero_()
+                    p._grad = None
+                elif p._grad is not None:
+                    p._grad = p._grad.detach()
+                    p._grad.zero_()
 
     @profile_hook_step
     def step(self, closure=None):

@@ -16,7 +16,7 @@ import weakref
 import antorcha as torch
 
 from ..autograd.graph import saved_tensors_hooks
-from ..base.grad_mode import mode
+from ..base.grad_mode import mode, set_autocast
 from ..core.generator import rewind, snapshots
 
 __all__ = ["checkpoint", "checkpoint_sequential", "CheckpointError", "CheckpointFunction", "check_backward_validity", "detach_variable",
@@ -107,13 +107,13 @@ class _Surroundings:
     def again(self):
         """Inside, it is as it was; random numbers drawn inside do not advance the generators."""
         before = snapshots(), mode.autocast
-        mode.autocast = self.autocast
+        set_autocast(self.autocast)
         if self.numbers is not None:
             rewind(self.numbers)
         try:
             yield
         finally:
-            mode.autocast = before[1]
+            set_autocast(before[1])
             if self.numbers is not None:
                 rewind(before[0])
 

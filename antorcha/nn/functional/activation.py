@@ -6,6 +6,7 @@ from ...base import dtype as dt
 from ...ops import random
 from ...ops.activation import celu, elu, hardsigmoid, hardswish, hardtanh, leaky_relu, mish, prelu, relu, relu6, selu, silu, threshold  # noqa: F401
 from ...ops.derivative import titled
+from ...ops.public import postponed
 from ...ops.recall import recalled, warn
 from ...ops.record import check_tensor, core
 from ...ops.reduction import log_softmax as _log_softmax
@@ -36,15 +37,17 @@ def softmin(input, dim=None, _stacklevel=3, dtype=None):
 
 def _inplace_option(function):
     """`function` with a last option `inplace`."""
-    own = function.__wrapped__.__code__.co_argcount
+    declared, name = function.__wrapped__, function.__name__
 
-    def activation(input, *args, inplace=False, **kwargs):
-        if len(args) == own:
-            *args, inplace = args
-        return core.inplace(input, function, tuple(args), kwargs) if inplace else function(input, *args, **kwargs)
+    def definition():
+        first, *rest = declared.__code__.co_varnames[:declared.__code__.co_argcount]
+        own = "".join([f", {x}" for x in rest])
+        return (f"def {name}({first}{own}, inplace=False):\n"
+                f"    if inplace: return in_place({first}, function, ({own[2:]}{',' if rest else ''}), {{}})\n"
+                f"    return function({first}{own})\n"), (*(declared.__defaults__ or ()), False), None
 
-    activation.__name__ = activation.__qualname__ = function.__name__
-    activation.__doc__ = function.__doc__
+    activation = postponed(name, {"function": function, "in_place": core.inplace}, definition)
+    activation.__module__, activation.__doc__ = __name__, function.__doc__
     return activation
 
 

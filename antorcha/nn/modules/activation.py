@@ -6,6 +6,7 @@ import inspect
 
 import antorcha as torch
 
+from ...ops.derivative import written
 from .. import functional as F
 from .. import init
 from ..init import constant_, xavier_normal_, xavier_uniform_  # noqa: F401 (names of this module in PyTorch)
@@ -39,7 +40,11 @@ class _Activation(Module):
         return {name: getattr(self, name) for name in self.options}
 
     def forward(self, input):
-        return getattr(F, self.function)(input, **self._options())
+        # Of each class it is written out: collecting the options takes as long as the function.
+        cls = next(c for c in type(self).__mro__ if "function" in vars(c))
+        options = "".join([f", {name}=self.{name}" for name in cls.options])
+        cls.forward = written(f"def forward(self, input): return F.{cls.function}(input{options})\n", {"F": F})
+        return cls.forward(self, input)
 
     def extra_repr(self):
         return ", ".join(f"{name}={value!r}" for name, value in self._options().items() if name != "inplace" or value)
