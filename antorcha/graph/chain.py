@@ -22,7 +22,7 @@ from ..loops.body import OUTSIDE, Body, Stage, Window
 from ..loops.view import View, dense, ordered, row_major, view
 from .group import size
 from .node import Node, Static, leaf
-from .rows import Dependence, Search, regular
+from .rows import Dependence, Search, cut, regular
 from .tiles import Refused, Tiling
 
 SMALL = 2 << 20         # bytes: what is smaller stays in cache anyway
@@ -210,7 +210,7 @@ class Chain:
             return c not in self.how and not (c in taken and i in taken[c].again)
 
         self.outputs = [i for i in self.members if not self.how[i].sums and (fusion.live[i] or any(reads(c, i) for c in readers[i]))]
-        if self.long and self._tiling(self.body(self.block, {i: self.recorded[i] for i in self.sums})) is None:
+        if self.long and self._tiling(self.body(self.block, {i: self.recorded[i] for i in self.sums}, {})) is None:
             self.long = 0
 
     def _tiling(self, body: Body) -> Tiling | None:
@@ -348,14 +348,22 @@ class Chain:
     def chunks(self) -> int:
         return -(-self.blocks // self.per_chunk)
 
-    def body(self, rows: int, partial: dict) -> Body:
-        """The graph of a block of `rows` rows. `partial`: member that sums -> the node that holds the partial results."""
+    def may_store(self, i: int, v: View) -> bool:
+        """Whether the blocks of an output can be left at `v` in other memory."""
+        r = self.how[i]
+        v = cut(v, r.shape)
+        return v is not None and len(v.shape) == len(r.shape) and (self.block == 1 or regular(v, r.wall, r.lead) is not None)
+
+    def body(self, rows: int, partial: dict, places: dict) -> Body:
+        """The graph of a block of `rows` rows. `partial`: member that sums -> the node that holds the partial results. `places`: output ->
+        where it is left, if not in memory of its own (settling.py)."""
         made: dict[int, Node] = {}
         leaves: dict = {}
         windows: dict = {}
         nodes: list[Node] = []
         live: list[bool] = []
         origin: dict[int, int] = {}
+        into: dict[int, View] = {}
         one = self.block == 1
 
         def add(n: Node, out: bool, i: int) -> Node:
@@ -415,7 +423,11 @@ class Chain:
             new = add(Node.of(n.op, tuple(inputs), tuple(views), static, shape, size(shape), dtype), i in self.outputs, i)
             new.where = n.where
             made[i] = new
-            if i in self.outputs:
+            if i in places:
+                v = cut(places[i].view, r.shape)
+                into[new.index] = restrict(view(v.shape, v.strides), r.wall, r.lead)
+                windows[id(new)] = Window(self.recorded[places[i].scatter], self._steps(v, r.wall, r.lead), start=v.offset)
+            elif i in self.outputs:
                 per_row = n.numel // self.rows
                 steps = ((1, self.period, self.block * per_row),)
                 if self.groups > 1:
@@ -426,7 +438,7 @@ class Chain:
                 total = add(Node.of(PLUS, (new, held), (dense(shape), dense(shape)), Static(casts=(dtype, dtype)), shape, new.numel, dtype),
                             True, i)
                 windows[id(held)] = windows[id(total)] = Window(partial[i], (), new.numel)
-        return Body(nodes, live, windows, origin)
+        return Body(nodes, live, windows, origin, into=into)
 
     def _rows_last(self, v: View, one: bool, kept: int) -> View:
         """An operand with its rows behind the kept dimensions, where the dimensions that are summed stand."""

@@ -313,7 +313,8 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
     donated = donations(nodes, leaves, dying, steps, results, donated)
     forms = {i: leaf_form(nodes[i].numel, nodes[i].dtype) for i in results}
     for g in fusion.groups:
-        g.nodes = [(i, fusion.nodes[i].op.name, fusion.nodes[i].shape, fusion.nodes[i].dtype, bool(fusion.stored[i])) for i in g.members]
+        g.nodes = [(i, fusion.nodes[i].op.name, fusion.nodes[i].shape, fusion.nodes[i].dtype, bool(fusion.stored[i]))
+                   for i in (*g.members, *g.moves)]
     return family.Made(steps, len(leaves), results, forms, temporaries, number_at, donated)
 
 

@@ -6,7 +6,7 @@ Nodes are visited in recording order. An elementwise node (pointwise, gather) is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..loops import index
 from ..loops.view import View, dense, ordered, view
@@ -14,6 +14,7 @@ from .chain import Chain, schedule
 from .group import PRODUCT, SUM, Attempt, Group, row_view, size, sum_chunks, wall_of
 from .node import Node, Static
 from .placing import CHEAP, INFINITE, MEMBERS, NOTHING, SMALL, Placing
+from .settling import Place, last_move, place_of
 
 DEFERRED = 48       # longest chain of deferred nodes
 WIDEST = 16         # stored values that a deferred node may be made of; kernels of longer sums would differ with their length
@@ -28,6 +29,8 @@ class Fusion(Placing):
         for unit in schedule(self, self.chains) if self.chains else self.recorded:
             if type(unit) is Chain:
                 self._chain(unit)
+            elif unit.index in self.moved:
+                self._complete(unit)
             elif self.needed[unit.index]:
                 getattr(self, "_" + unit.form.op.family)(unit.index, unit)
         results = [n for n, live in zip(self.recorded, self.live) if live and n.numel]
@@ -46,6 +49,29 @@ class Fusion(Placing):
                 for stages, _ in g.bodies:
                     for _, *pairs in stages:
                         yield from ((f, body, g.chain) for f, body in (*pairs[0], *pairs[1]))
+
+    def _settle(self, values: list[int], g: Group, may_store: Callable) -> dict[int, Place]:
+        """Let values of a group be stored where their only readers would put them, if the group can: `may_store(value, index map)`.
+        Gives those values, and where they are."""
+        found: dict[int, Place] = {}
+        for i in sorted(values, key=lambda i: last_move(self, i)) if self.fuse and not self.gpu else ():
+            place = place_of(self, i, g)
+            if place is None or not may_store(i, place.view):
+                continue
+            found[i] = place
+            self.into[i] = place.view
+            for k in place.moves:
+                self.moved[k], self.place[k] = i, g
+            g.moves += place.moves
+            self.stored[i] = self.stored[place.scatter] = 1
+        return found
+
+    def _complete(self, n: Node) -> None:
+        """What a scatter would have written is there; what it would have written over may come later."""
+        base = n.inputs[0]
+        if n.op.family == "scatter" and not base.op.unread:
+            self.materialise(base.index)
+            self.place[n.index] = max(self.place[base.index], self.place[n.index], key=lambda g: g.number)
 
     # -- families -----------------------------------------------------------------------------------------------
 
@@ -306,6 +332,11 @@ class Fusion(Placing):
         if not n.numel:
             return
         base, region = n.inputs[0], n.static.region
+        s = n.inputs[1]
+        g = self.place[s.index] if isinstance(s, Node) and s.buffer is None else None
+        if g is not None and g.kind == "contraction" and s.index in g.at:
+            if self._settle([s.index], g, lambda i, v: index.compose(g.at[i], v) is not None):
+                return self._complete(n)
         if isinstance(base, Node):
             self._base(base)
         reads = []
@@ -392,6 +423,7 @@ class Fusion(Placing):
             self.place[i] = g
         for i in chain.outputs:
             self.stored[i] = 1
+        places = self._settle(chain.outputs, g, chain.may_store)
         partial = {}
         for i in chain.sums:
             n = self.recorded[i]
@@ -402,9 +434,9 @@ class Fusion(Placing):
             self.stored[p.index] = 1
         g.bodies = []
         for rows in dict.fromkeys((chain.block, chain.group_rows % chain.block or chain.block)):
-            stages, held = chain.stages(chain.body(rows, partial))
-            made = [(s.tiles, *([(Fusion(b.nodes, b.live, gpu=self.gpu).run(), b) for b in bodies] for bodies in (s.bodies, s.looks)))
-                    for s in stages]
+            stages, held = chain.stages(chain.body(rows, partial, places))
+            made = [(s.tiles, *([(Fusion(b.nodes, b.live, gpu=self.gpu, into=b.into).run(), b) for b in bodies]
+                                for bodies in (s.bodies, s.looks))) for s in stages]
             g.bodies.append((made, held))
         g.chain = chain
         for i, p in partial.items():
@@ -439,16 +471,20 @@ class Fusion(Placing):
 
 
 def in_place(fusion: Fusion) -> dict[int, int]:
-    """node -> the scatter that may write into its memory instead of into a copy: its only reader."""
+    """node -> the scatter in whose memory it is: its only reader, which may write there instead of into a copy, or needs not write."""
     alias: dict[int, int] = {}
-    for g in fusion.groups:
-        if g.kind == "scatter":
-            n = fusion.nodes[g.root]
-            base = n.inputs[0]
-            if type(base) is Node and base.buffer is None and n.dtype is base.dtype and n.numel == base.numel:
-                b = base.index
-                if fusion.uses[b] == 1 and not fusion.live[b] and fusion.stored[b] and fusion.place[b] is not None:
-                    alias[b] = g.root
+    scatters = [g.root for g in fusion.groups if g.kind == "scatter"]
+    for k, i in fusion.moved.items():
+        if fusion.nodes[k].op.family == "scatter":
+            alias[i] = k
+            scatters.append(k)
+    for k in scatters:
+        n = fusion.nodes[k]
+        base = n.inputs[0]
+        if type(base) is Node and base.buffer is None and n.dtype is base.dtype and n.numel == base.numel:
+            b = base.index
+            if fusion.uses[b] == 1 and not fusion.live[b] and fusion.stored[b] and fusion.place[b] is not None:
+                alias[b] = k
     return alias
 
 

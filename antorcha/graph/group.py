@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..loops.view import View, dense, view
 from .node import Node
 
+LONG_SUM = 8192         # elements from which on a sum may be split
 CHUNKS = 64, 32, 16, 8, 5, 4, 3, 2      # numbers of chunks of a long sum: few, so that plans for other lengths have as many
 
 
@@ -29,6 +30,7 @@ class Group:
         self.bodies: list = []
         self.rows, self.beyond = 0, None    # of a matrix, and how far beyond its diagonal it is computed (unread.py); None: whole
         self.begins: list = []      # of a recurrence: (node, its index map, of which output it is the beginning, from which element on)
+        self.moves: list[int] = []  # nodes that are no work of their own: where the group stores its values (settling.py)
         self.nodes: list = []       # for `explain`: (number in the recording, operator, shape, dtype, stored) of each member
 
     @property
@@ -86,7 +88,7 @@ def sum_chunks(n: Node) -> int:
     if n.static.dims[3] != 1:
         return 1
     k = n.views[0].shape[-1]
-    if k < 8192 or n.numel > 16_384 or size(n.views[0].shape[:n.static.dims[0]]) > 4:
+    if k < LONG_SUM or n.numel > 16_384 or size(n.views[0].shape[:n.static.dims[0]]) > 4:
         return 1
     wanted = k // 2048
     return next((c for c in CHUNKS if c <= wanted and k % c == 0), 1)

@@ -48,7 +48,8 @@ def _made_of(n: Node) -> list[int]:
 class Placing:
     """The groups of a tape as they grow: `groups`, `place` (node -> group or None), `stored`."""
 
-    def __init__(self, nodes: list[Node], live: list[bool], fuse: bool = True, chains: list[Chain] = (), gpu: bool = False):
+    def __init__(self, nodes: list[Node], live: list[bool], fuse: bool = True, chains: list[Chain] = (), gpu: bool = False,
+                 into: dict[int, View] | None = None):
         self.live, self.fuse, self.chains, self.gpu = list(live), fuse, chains, gpu
         self.nodes, self.known = ([folded(n) for n in nodes], {}) if gpu else narrowed(nodes, live)
         self.recorded = list(self.nodes)
@@ -61,6 +62,8 @@ class Placing:
         self.uses = [0] * count
         self.chain = [0] * count
         self.readers: dict[Node, Group] = {}    # the last group of loops that loads it
+        self.into: dict[int, View] = into or {}     # value -> where its elements lie in memory that is not its own (settling.py)
+        self.moved: dict[int, int] = {}     # scatters and copies that leave nothing to be done -> the value that is there
         self.needed = self._needed()
 
     def _needed(self) -> bytearray:
@@ -77,6 +80,20 @@ class Placing:
     def sources(self) -> list[list[int]]:
         """For each node that is needed the nodes it reads."""
         return [_made_of(n) if needed else [] for n, needed in zip(self.recorded, self.needed)]
+
+    @functools.cached_property
+    def in_chains(self) -> set[int]:
+        """The nodes that belong to a chain."""
+        return {i for c in self.chains for i in c.members}
+
+    @functools.cached_property
+    def read_by(self) -> list[list[int]]:
+        """For each node those that read it."""
+        found: list[list[int]] = [[] for _ in self.recorded]
+        for i, sources in enumerate(self.sources):
+            for s in sources:
+                found[s].append(i)
+        return found
 
     # -- placing elementwise nodes ------------------------------------------------------------------------------
 
@@ -124,8 +141,9 @@ class Placing:
         return list(found.values())
 
     def _depends(self, h: Group, g: Group) -> bool:
-        """Whether group h reads what g leaves in memory."""
-        return any(self.place[s.index] is g and self.stored[s.index] for s in self._behind(*[self.nodes[i] for i in h.members]))
+        """Whether group h reads, or writes over, what g leaves in memory."""
+        nodes = [self.nodes[i] for i in (*h.members, *h.moves)]
+        return any(self.place[s.index] is g and self.stored[s.index] for s in self._behind(*nodes))
 
     def candidates(self, n: Node) -> list[Group]:
         """Groups that a node might join: the latest that it reads from, and later ones that load the same values."""

@@ -34,8 +34,8 @@ class Unread:
         self.fusion, self.recorded = fusion, fusion.recorded
         self.parts = [(fusion, None, None), *fusion.bodies()]       # each with its body and chain
         self.beyond = 0
-        self.unread = {n.index for n in self.recorded if n.op.family in ("pointwise", "contraction") and not fusion.live[n.index]
-                       and len(n.shape) > 1 and min(n.shape[-2:]) >= LEAST}
+        self.unread = {n.index for n in self.recorded if n.op.family in ("pointwise", "contraction") and len(n.shape) > 1
+                       and min(n.shape[-2:]) >= LEAST and not fusion.live[n.index] and n.index not in fusion.into}
         self.narrow = {g: part for part in self.parts for g in part[0].groups if self._may_be_narrow(g, part)}
 
     def settle(self) -> None:

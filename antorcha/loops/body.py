@@ -39,13 +39,14 @@ class Held(NamedTuple):
 class Body(NamedTuple):
     """The graph of one block: its nodes, which of them are results, the Window (or Held) of each leaf and result by its id, and for
     each node the index of the recorded node that it is a block of (None for a recurrence, whose steps are not recorded). `alias`: node ->
-    the scatter that writes into its memory."""
+    the scatter that writes into its memory. `into`: result -> where its elements lie in its window, if not one after the other."""
 
     nodes: list
     live: list
     windows: dict
     origin: dict | None = None
     alias: dict = {}
+    into: dict = {}
 
 
 class Stage(NamedTuple):

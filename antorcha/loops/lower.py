@@ -56,8 +56,9 @@ class Lowering:
         nodes, stored = self.fusion.nodes, self.fusion.stored
         for i in group.members:
             if stored[i] and i in group.at:
-                n = nodes[i]
-                found.append((elements.get(n, group.at[i]), self.buffer_of(n), n.dtype, group.at[i]))
+                n, at = nodes[i], group.at[i]
+                into = self.fusion.into.get(i)
+                found.append((elements.get(n, at), self.buffer_of(n), n.dtype, at if into is None else index.compose(at, into)))
         return found
 
     # -- loops --------------------------------------------------------------------------------------------------

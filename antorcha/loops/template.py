@@ -80,7 +80,7 @@ class Shape:
                 offsets.append((buffer, f.static.region.offset))
             if again or over:
                 f = self._at_the_beginning(n, [k is not None and loaded[k] and not (over and j == 0) for j, k in enumerate(inputs)], over)
-            described.append((f, buffer, place[i] is group, stored[i], at.get(i), over, *inputs))
+            described.append((f, buffer, place[i] is group, stored[i], at.get(i), fusion.into.get(i), over, *inputs))
         return described
 
     @staticmethod
