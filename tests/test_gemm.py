@@ -16,6 +16,7 @@ from antorcha.loops import ir
 from antorcha.loops.ir import Contraction, Program
 from antorcha.runtime import cpu, jit, pool
 from antorcha.targets import blocking, gemm, kernel, microkernel
+from antorcha.targets.formula import evaluate
 
 
 class Product:
@@ -107,6 +108,32 @@ def test_matrices(m, n, k, dtype, ta, tb, tc, seed):
     b = values(rng, (k, n), dtype).T if tb else values(rng, (n, k), dtype)
     got = multiply(a, b, out_order=(1, 0) if tc else None)
     np.testing.assert_array_equal(got, a @ b.T)
+
+
+@settings(max_examples=25)
+@given(st.sampled_from([60, 127, 260, 301]), st.sampled_from([33, 130, 257, 400]), st.sampled_from([513, 1030, 1543, 2049]), st.booleans(),
+       st.booleans(), st.booleans(), st.integers(0, 9))
+def test_long_sums_whose_operands_are_packed_ahead(m, n, k, ta, tb, computed, seed):
+    """Blocks of k take turns in two places, and so do groups of slivers: a piece that is packed may not reach into what is in use."""
+    rng = np.random.default_rng(seed)
+    a = values(rng, (k, m), "f4").T if ta else values(rng, (m, k), "f4")
+    b = values(rng, (n, k), "f4") if tb else values(rng, (k, n), "f4").T
+    got = multiply(a, b, prologue=(lambda x: x + x) if computed else None)
+    np.testing.assert_array_equal(got, (1 + computed) * (a @ b.T))
+
+
+def test_two_blocks_of_k_have_room_beside_each_other():
+    """Of B as many columns are packed as leave room for the next block of k, each of which begins where whole vectors may end."""
+    s = microkernel.shape(dt.float32)
+    for k in (s.kc, s.kc + 1, 5 * s.kc - 9):
+        p = Product()
+        sizes = {name: p.dims(name, (size,)) for name, size in (("m", 3000), ("n", 3000), ("k", k))}
+        x, y = (ir.load(p.array("in", np.zeros(1, "f4")), ir.integer(0), dt.float32) for _ in "ab")
+        c = Contraction((), sizes["m"], sizes["n"], sizes["k"], x, y, (), dt.float32)
+        b = blocking.blocking(c)
+        depth, panels, blocks = (evaluate(e, p.words) for e in (b.depth, b.panels, b.blocks))
+        assert depth % s.operand.lanes == 0
+        assert -(-panels // blocks) * s.nr * depth * (1 if k <= s.kc else 2) <= s.nc * s.kc
 
 
 @settings(max_examples=20)

@@ -57,14 +57,17 @@ def blocking(c: Contraction) -> Blocking:
     batch, m, n, k = (product(dims) for dims in (c.batch, counted_rows(c), c.n, c.k))
     slivers, panels = ceildiv(m, s.mr), ceildiv(n, s.nr)
     wanted = minimum(maximum(floordiv(m * n * k, WORK), 1), TILES)
-    blocks = ceildiv(n, s.nc)
-    kept = ceildiv(k, s.kc) * minimum(panels, s.nc // s.nr) < s.nc // s.nr + 1
+    widest = ir.integer(s.nc)
+    if s.ahead:     # there are two blocks of k at a time
+        widest = ir.select(k < s.kc + 1, widest, ir.integer(s.nc // 2 // s.nr * s.nr))
+    blocks = ceildiv(n, widest)
+    kept = ceildiv(k, s.kc) * minimum(panels, floordiv(widest, s.nr)) < s.nc // s.nr + 1
     shortest = ir.select(kept, ir.integer(SHORTER), ir.integer(SHORTER if s.instruction == microkernel.TILES else SHORTEST))
     strips = maximum(ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, shortest)))
     strips = ir.select(strips < 2, strips, _round_up(strips, 2))
     narrowest = ir.select(batch * strips * blocks < 2, ir.integer(NARROWER), ir.integer(NARROWEST))
     blocks = maximum(blocks, _most(wanted, batch * strips, floordiv(panels, narrowest)))
-    depth = _round_up(maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1), s.step)
+    depth = _round_up(maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1), s.operand.lanes)
     return Blocking(batch, m, n, k, depth, slivers, strips, panels, blocks, kept)
 
 

@@ -30,7 +30,8 @@ BASE = 5             # rows of A that are addressed from one register, by multip
 ROWS_AHEAD = 8       # rows of B that are fetched from the second level cache before their turn, and of an A that lies so
 STAGE = 64           # columns (k) of B staged before they are transposed into a panel
 STRIPE = 8           # rows (k) packed of all panels in turn: whole lines of memory are read while they are in cache
-GROUP = 9            # slivers of A packed together where they lie side by side in memory
+GROUP = 4            # slivers of A packed together where they lie side by side in memory,
+ALONE = 9            # and where there is no second group beside them
 TILE = 16            # rows of a tile register, each of 64 bytes
 FETCHED = 4          # entries of the list of what is fetched for each step with tile registers
 APART = 8            # instructions between two of tile registers: two in one cycle take far longer on a core that two threads share
@@ -94,6 +95,11 @@ class Shape(Vector):
         return self.step // FETCHED if self.instruction == TILES else self.terms * self.unroll
 
     @property
+    def ahead(self) -> bool:
+        """Whether what comes next is packed while micro-kernels compute. With tile registers these are over before it is fetched."""
+        return self.instruction != TILES
+
+    @property
     def layouts(self) -> list[bool]:
         """Whether a sliver of A that a micro-kernel reads lies along k, or may also have its rows side by side."""
         return [True] if self.instruction == TILES else [False, True]
@@ -149,7 +155,7 @@ class Shape(Vector):
 
     @property
     def group(self) -> int:
-        return GROUP * self.mr
+        return (GROUP if self.ahead else ALONE) * self.mr
 
     # The layout of scratch, in bytes.
     @property
@@ -166,7 +172,7 @@ class Shape(Vector):
 
     @property
     def b_at(self) -> int:
-        return _aligned(self.a_at + (GROUP * self.sliver + self.operand.lanes) * self.operand.bytes)
+        return _aligned(self.a_at + ((1 + self.ahead) * self.group * self.a_stride + self.operand.lanes) * self.operand.bytes)
 
     @property
     def c_at(self) -> int:

@@ -21,6 +21,10 @@ diagonal results are asked for at all (`loops.ir.computed`). What differs betwee
 An operand that is a matrix in memory needs no `fill` (null): `from` says where it lies, {address of its first element, elements from
 one row (or place along k) to the next}. Where few panels or slivers would read what is packed of it, the micro-kernel reads it where it
 lies, but for edges: it may not read beyond them. Few rows are multiplied by a B that lies along k vector by vector, without transposing it.
+
+What comes next is packed piece by piece between micro-kernels, which fetch the piece while they compute: the next group of slivers of A,
+and of B the next block of k. So each has two places that take turns. Packed all at once, memory would set the pace for a tenth of a
+product whose k is long, as that of a weight's gradient is.
 """
 
 from __future__ import annotations
@@ -31,9 +35,10 @@ from dataclasses import replace
 from ..loops.ir import PITCH
 from ..runtime import cpu
 from ..runtime.compiler import AS_WRITTEN
-from .microkernel import DOTS, LIES, PACKED, SPAN, TILES, Function, Shape, micro_kernel, micro_name, multiplication, origin
-from .packing import ahead, clear, pack, pack_a, pack_b, rows_along_k, side, transposes
+from .microkernel import DOTS, LIES, PACKED, SPAN, STAGE, STRIPE, TILES, Function, Shape, micro_kernel, micro_name, multiplication, origin
+from .packing import ALL, ahead, ahead_of_b, clear, counted, pack, pack_a, pack_b, rows_along_k, side, transposes
 
+ROWS = 4             # rows of A, along k, that are packed together ahead of their turn
 FEW_PANELS = 2       # most panels that read an A in memory where it lies, a few bytes of each line at a time
 FEW_SLIVERS = 5      # and a B in memory if there are no more slivers
 SHORT = 64           # k up to which a micro-kernel takes too little time to fetch what `finish` needs: that is done a tile ahead
@@ -50,8 +55,9 @@ def module(s: Shape, draft: bool = False) -> str:
         s = replace(s, unroll=1)
         variants = [(s.mr, s.vectors, along_k, PACKED) for _, _, along_k, _ in variants]
     variants += [(rows, s.vectors, True, DOTS) for rows in s.dot_heights]
-    parts = [*micro_kernels(s, variants), *transposes(s), rows_along_k(s), *(side(s, width) for width in sorted({s.mr, s.panel}))]
-    parts += [clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), multiply(s, draft), *declarations(s)]
+    parts = [*micro_kernels(s, variants), *transposes(s), rows_along_k(s)]
+    parts += [side(s, width, fetches) for width in sorted({s.mr, s.panel}) for fetches in (True, False)]
+    parts += [clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), ahead_of_b(s), multiply(s, draft), *declarations(s)]
     return AS_WRITTEN + "\n".join(parts)
 
 
@@ -75,7 +81,7 @@ def multiply(s: Shape, draft: bool = False) -> str:
     f = product_of_tiles("multiply")
     if s.instruction == TILES:
         f.line("call void @llvm.x86.ldtilecfg(ptr @tile_registers)")
-    a, all_b, c, lines = (f.pointer("%scratch", "i8", str(at)) for at in (s.a_at, s.b_at, s.c_at, s.lines_at))
+    all_a, all_b, c, lines = (f.pointer("%scratch", "i8", str(at)) for at in (s.a_at, s.b_at, s.c_at, s.lines_at))
     element = s.operand.llvm
     blocked = f.let("icmp sgt i64 %k, %kc")
     empty = f.let("icmp slt i64 %k, 1")
@@ -88,9 +94,9 @@ def multiply(s: Shape, draft: bool = False) -> str:
     fetches = f.let(f"and i1 {f.let('icmp eq ptr %fill_a, null')}, {far}")
     straight = "%along_k_a" if False in s.layouts else "true"
     step_a = f.let(f"select i1 {straight}, i64 {s.a_stride}, i64 {s.mr}")
+    short = f.let(f"icmp sle i64 %k, {SHORT}")
     a_lies, b_lies = ("false", "false") if draft else (_a_where_it_lies(f, s, across, size), _b_where_it_lies(f, s))
     lies = f.let(f"or i1 {a_lies}, {b_lies}")
-    short = f.let(f"icmp sle i64 %k, {SHORT}")
     dots = _multiplies_along_k(f, s)
     n_packed = _first_packed(f, b_lies, "%n0", "%n1", s.nr, [vectors * s.lanes for vectors in s.widths])
     n_whole = f.let(f"sub nsw i64 %n1, {f.let(f'srem i64 {columns}, {s.nr}')}")
@@ -99,32 +105,62 @@ def multiply(s: Shape, draft: bool = False) -> str:
     beyond = f.let(f"load i64, ptr {f.pointer('%slack', 'i64', str(len(WITHIN)))}")
     panel_size, to_next, missing = where_b_is_packed(f, s, across, k_stop)
     step_b = f.let(f"mul nsw i64 %kc, {s.panel}") if s.panel < s.nr else str(s.nr)      # to the tile's next panel, or along k
-    with blocks_of_k(f, s, k_stop, all_b, to_next) as (start, depth, b, last, further):
-        with f.when(missing):
-            left_out = f.let(f"sdiv i64 {f.let(f'sub nsw i64 {n_packed}, %n0')}, {s.nr}")
-            first = f.let(f"mul nsw i64 {left_out}, {panel_size}")
-            f.line(f"call void @pack_b(ptr %fill_b, i1 %along_k_b, ptr %from_b, ptr %scratch, i64 {n_packed}, i64 %n1, i64 {start}, "
-                   f"i64 {depth}, ptr {f.pointer(b, element, first)}, i64 %kc, i64 %stripe)")
+    left_out = f.let(f"sdiv i64 {f.let(f'sub nsw i64 {n_packed}, %n0')}, {s.nr}")
+    left_out = f.let(f"mul nsw i64 {left_out}, {panel_size}")
+    # How much is packed of what comes next, and at which of two places the group of slivers is.
+    f.lines[2:2] = [f"  %{name} = alloca i64" for name in ("ahead_a", "ahead_b", "turn")]
+    f.line("store i64 0, ptr %turn")
+    in_memory_b = f.let("icmp eq ptr %fill_b, null")
+    stripe = f.let(f"select i1 %along_k_b, i64 {STAGE}, i64 %stripe")
+    pieces = f.let(f"mul nsw i64 {counted(f, '%kc', stripe)}, {s.nr // s.panel}")
+    share_b = counted(f, pieces, counted(f, f.let("sub nsw i64 %m1, %m0"), str(s.mr)))
+    with blocks_of_k(f, s, k_stop, all_b, to_next) as (start, depth, b, b_after, last, further):
+        def pack_panels(at: str, count: str, out: str, first: str | int, end: str | int) -> None:
+            f.line(f"call void @pack_b(ptr %fill_b, i1 %along_k_b, ptr %from_b, ptr %scratch, i64 {n_packed}, i64 %n1, i64 {at}, "
+                   f"i64 {count}, ptr {f.pointer(out, element, left_out)}, i64 %kc, i64 %stripe, i64 {first}, i64 {end})")
+
+        def needed_of_a(stop: str, start: str, depth: str) -> str:
+            """How many places of a block of k some row before `stop` takes."""
+            needed = f.let(f"add nsw i64 {f.let(f'sub nsw i64 {stop}, {start}')}, {slack[WITHIN[0]]}")
+            return _between(f, "0", f.let(f"and i64 {f.let(f'add nsw i64 {needed}, {s.step - 1}')}, {-s.step}"), depth)
+
+        def pack_slivers(m: tuple[str, str], k: str, count: str, out: str, first: str, end: str) -> None:
+            """Packs of the rows `m` what lies from `first` to `end`: rows, or places along k where rows are side by side."""
+            f.line(f"call void @pack_a(ptr %fill_a, i1 %along_k_a, ptr %from_a, ptr %scratch, i64 {m[0]}, "
+                   f"i64 {_first_packed(f, a_lies, *m, s.mr, s.row_variants)}, i64 {m[1]}, i64 {k}, i64 {count}, ptr {out}, "
+                   f"i64 {first}, i64 {end})")
+
+        with f.when(f.let(f"and i1 {missing}, {f.let(f'xor i1 {further}, true')}")):
+            pack_panels(start, depth, b, 0, ALL)
+        after = f.let(f"add nsw i64 {start}, {depth}")
+        depth_after = f.least(f.let(f"sub nsw i64 %k, {after}"), "%kc")
+        packs_ahead = f.let(f"and i1 {missing}, {f.let(f'xor i1 {last}, true')}")
+        f.line("store i64 0, ptr %ahead_b")
+        with f.when(f.let(f"xor i1 {further}, true")):
+            first_stop = f.least("%m1", f.let(f"add nsw i64 %m0, {group}"))
+            pack_slivers(("%m0", first_stop), start, needed_of_a(first_stop, start, depth), all_a, "0", str(ALL))
         with f.loop("%m0", "%m1", carry=["0"]) as g:
             g.step = group
             stop = f.least("%m1", f.let(f"add nsw i64 {g.index}, {group}"))
             m_packed = _first_packed(f, a_lies, g.index, stop, s.mr, s.row_variants)
-            first = f.let(f"sdiv i64 {f.let(f'sub nsw i64 {m_packed}, {g.index}')}, {s.mr}")
-            needed = f.let(f"add nsw i64 {f.let(f'sub nsw i64 {stop}, {start}')}, {slack[WITHIN[0]]}")
-            needed = _between(f, "0", f.let(f"and i64 {f.let(f'add nsw i64 {needed}, {s.step - 1}')}, {-s.step}"), depth)
-            f.line(f"call void @pack_a(ptr %fill_a, i1 %along_k_a, ptr %from_a, ptr %scratch, i64 {m_packed}, i64 {stop}, i64 {start}, "
-                   f"i64 {needed}, ptr {f.pointer(a, f'[{s.sliver} x {element}]', first)})")
-            further_on = f.least("%m1", f.let(f"add nsw i64 {stop}, {group}"))
-            coming = f.let(f"sub nsw i64 {further_on}, {stop}")      # rows of the next group
-            fetched = f.let(f"and i1 {fetches}, {f.let(f'icmp sgt i64 {coming}, 0')}")
-            outer, outers, inner, inners = (
-                f.let(f"select i1 %along_k_a, i64 {one}, i64 {other}")
-                for one, other in ((stop, start), (coming, depth), (start, stop), (depth, coming)))
+            turn = f.let("load i64, ptr %turn")
+            other = f.let(f"xor i64 {turn}, {int(s.ahead)}")
+            f.line(f"store i64 {other}, ptr %turn")
+            a, a_after = (f.pointer(all_a, f"[{s.group} x [{s.a_stride} x {element}]]", place) for place in (turn, other))
+            # The next group, of this block of k or of the one after: it is packed, or only fetched, while this one is multiplied.
+            goes_on = f.let(f"icmp slt i64 {stop}, %m1")
+            m_after, k_after = (f.let(f"select i1 {goes_on}, i64 {x}, i64 {y}") for x, y in ((stop, "%m0"), (start, after)))
+            m_after = m_after, f.least("%m1", f.let(f"add nsw i64 {m_after}, {group}"))
+            follows = f.let(f"or i1 {goes_on}, {f.let(f'xor i1 {last}, true')}")
+            coming = f.let(f"select i1 {follows}, i64 {f.let(f'sub nsw i64 {m_after[1]}, {m_after[0]}')}, i64 0")
+            left = needed_of_a(m_after[1], k_after, f.least(f.let(f"sub nsw i64 %k, {k_after}"), "%kc"))
+            outers = f.let(f"select i1 %along_k_a, i64 {coming}, i64 {f.let(f'select i1 {follows}, i64 {left}, i64 0')}")
             rows = f.let(f"sub nsw i64 {stop}, {g.index}")
-            high = f.let(f"sdiv i64 {f.let(f'add nsw i64 {rows}, {s.mr - 1}')}, {s.mr}")
-            parts = f.let(f"mul nsw i64 {high}, {across}")
-            most = f.let(f"add nsw i64 {outers}, {parts}")
-            part = f.let(f"sdiv i64 {f.let(f'add nsw i64 {most}, -1')}, {parts}")
+            part = counted(f, outers, f.let(f"mul nsw i64 {counted(f, rows, str(s.mr))}, {across}"))
+            unit = f.let(f"select i1 %along_k_a, i64 {ROWS}, i64 {STRIPE}")
+            part = f.let(f"mul nsw i64 {counted(f, part, unit)}, {unit}")
+            part = f.let(f"select i1 {short}, i64 {outers}, i64 {part}")
+            f.line("store i64 0, ptr %ahead_a")
             with f.loop(g.index, stop, carry=["0", g.carried[0]]) as i:
                 i.step = str(s.mr)
                 number, first_tile = i.carried
@@ -134,7 +170,6 @@ def multiply(s: Shape, draft: bool = False) -> str:
                                     for one, other in ((i.index, start), (start, i.index)))
                 sliver, sliver_step = _operand(f, f.let(f"icmp slt i64 {i.index}, {m_packed}"), origin(f, s, outer_a, inner_a, "%from_a"),
                                   (f.pointer(a, f"[{s.sliver} x {element}]", number), step_a))
-                done = f.let(f"mul nsw i64 {number}, {across}")
                 asked = f.let(f"add nsw i64 {f.let(f'add nsw i64 {i.index}, {height}')}, {f.let(f'add nsw i64 {beyond}, {PITCH - 1}')}")
                 asked = f.let(f"sub nsw i64 {f.let(f'and i64 {asked}, {-PITCH}')}, %n0")
                 asked = f.let(f"sdiv i64 {f.let(f'add nsw i64 {asked}, {s.nr - 1}')}, {s.nr}")
@@ -155,11 +190,21 @@ def multiply(s: Shape, draft: bool = False) -> str:
                         f.line(f"call void %touch(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n}, ptr {lines})")
                     with f.when(blocked):
                         list_tile(f, s, tile, lines)
-                    with f.when(fetched):
-                        first = f.let(f"mul nsw i64 {f.let(f'add nsw i64 {done}, {j.index}')}, {part}")
-                        share = f.least(part, f.let(f"sub nsw i64 {outers}, {first}"))
-                        f.line(f"call void @ahead(ptr %from_a, i64 {f.let(f'add nsw i64 {outer}, {first}')}, i64 {share}, i64 {inner}, "
-                               f"i64 {inners}, i64 {depth}, ptr {lines})")
+                    begun = f.let("load i64, ptr %ahead_a")
+                    share = f.least(part, f.let(f"sub nsw i64 {outers}, {begun}"))
+                    to_pack = f.let(f"icmp sgt i64 {share}, 0")
+                    with f.when(f.let(f"and i1 {fetches}, {to_pack}")):
+                        outer, inner, inners = (f.let(f"select i1 %along_k_a, i64 {one}, i64 {other}") for one, other in (
+                            (m_after[0], k_after), (k_after, m_after[0]), (left, coming)))
+                        outer = f.let(f"add nsw i64 {outer}, {begun}")
+                        f.line(f"call void @ahead(ptr %from_a, i64 {outer}, i64 {share}, i64 {inner}, i64 {inners}, i64 {depth}, "
+                               f"ptr {lines})")
+                    if s.ahead:
+                        pieces = f.let("load i64, ptr %ahead_b")
+                        more = f.let(f"add nsw i64 {pieces}, {share_b}")
+                        with f.when(f.let(f"and i1 {packs_ahead}, {in_memory_b}")):
+                            f.line(f"call void @ahead_of_b(i1 %along_k_b, ptr %from_b, i64 {n_packed}, i64 %n1, i64 {after}, "
+                                   f"i64 {depth_after}, i64 {stripe}, i64 {pieces}, i64 {more}, i64 {depth}, ptr {lines})")
                     chosen = _chosen(f, s, height, width, lies, dotted)
                     begin, count = _needed(f, s, slack, (i.index, height), (n, width), start, depth)
                     begin_a = f.let(f"mul nsw i64 {begin}, {f.let(f'select i1 {straight}, i64 1, i64 {sliver_step}')}")
@@ -171,7 +216,19 @@ def multiply(s: Shape, draft: bool = False) -> str:
                         beside = f.let(f"icmp slt i64 {f.let(f'add nsw i64 {n}, {s.nr}')}, %n1")
                         f.line(f"call void %finish(ptr %args, ptr %scratch, i64 {i.index}, i64 {height}, i64 {n}, i64 {width}, ptr {tile}, "
                                f"i1 {f.let(f'and i1 {short}, {beside}')})")
+                    ended = f.let(f"add nsw i64 {begun}, {share}")
+                    f.line(f"store i64 {ended}, ptr %ahead_a")
+                    if s.ahead:
+                        with f.when(to_pack):
+                            pack_slivers(m_after, k_after, left, a_after, begun, ended)
+                        with f.when(packs_ahead):
+                            pack_panels(after, depth_after, b_after, pieces, more)
+                            f.line(f"store i64 {more}, ptr %ahead_b")
+            with f.when(follows):
+                pack_slivers(m_after, k_after, left, a_after, f.let("load i64, ptr %ahead_a") if s.ahead else "0", str(ALL))
             g.next = [i.carried[1]]
+        with f.when(packs_ahead):
+            pack_panels(after, depth_after, b_after, f.let("load i64, ptr %ahead_b"), ALL)
     if s.instruction == TILES:
         f.line("call void @llvm.x86.tilerelease()")
     return f.text()
@@ -186,27 +243,28 @@ def product_of_tiles(name: str) -> Function:
 
 @contextmanager
 def blocks_of_k(f: Function, s: Shape, k_stop: str, all_b: str, to_next: str):
-    """The loop over blocks of k: (where the block begins, how long it is, where B is packed for it, whether it is the last, whether there
-    was one before)."""
-    with f.loop("0", k_stop, carry=["0"]) as p:
+    """The loop over blocks of k: (where the block begins, how long it is, where B is packed for it, and for the next one, whether it is the
+    last, whether there was one before)."""
+    beside = to_next if s.ahead else f.let(f"select i1 %keeps, i64 {to_next}, i64 0")
+    with f.loop("0", k_stop, carry=["0", beside]) as p:
         p.step = "%kc"
-        p.next = [f.let(f"add nsw i64 {p.carried[0]}, {to_next}")]
-        b = f.pointer(all_b, s.operand.llvm, p.carried[0])
+        here, there = p.carried
+        p.next = [there, f.let(f"select i1 %keeps, i64 {f.let(f'add nsw i64 {there}, {to_next}')}, i64 {here}")]
+        b, b_after = (f.pointer(all_b, s.operand.llvm, offset) for offset in p.carried)
         left = f.let(f"sub nsw i64 %k, {p.index}")
         depth = f.least(left, "%kc")
         last = f.let(f"icmp sle i64 {left}, %kc")
-        yield p.index, depth, b, last, f.let(f"icmp sgt i64 {p.index}, 0")
+        yield p.index, depth, b, b_after, last, f.let(f"icmp sgt i64 {p.index}, 0")
 
 
 def where_b_is_packed(f: Function, s: Shape, across: str, k_stop: str) -> tuple[str, str, str]:
     """Elements of a panel of B, and from one block of k to the next; whether B must be packed."""
     panel_size = f.let(f"mul nsw i64 %kc, {s.nr}")
     block_size = f.let(f"mul nsw i64 {across}, {panel_size}")
-    up = f.let(f"add nsw i64 {k_stop}, {f.let('sub nsw i64 %kc, 1')}")
-    whole = f.let(f"mul nsw i64 {f.let(f'sdiv i64 {up}, %kc')}, {block_size}")
+    whole = f.let(f"mul nsw i64 {counted(f, k_stop, '%kc')}, {block_size}")
     fits = f.let(f"icmp sle i64 {whole}, {s.nc * s.kc}")
-    to_next = f.let(f"select i1 {f.let(f'and i1 %keep, {fits}')}, i64 {block_size}, i64 0")     # else blocks of k take turns in one place
-    return panel_size, to_next, f.let(f"xor i1 {f.let(f'and i1 %packed, {fits}')}, true")
+    f.line(f"%keeps = and i1 %keep, {fits}")       # else blocks of k take turns in two places, or in one
+    return panel_size, block_size, f.let(f"xor i1 {f.let(f'and i1 %packed, {fits}')}, true")
 
 
 def _a_where_it_lies(f: Function, s: Shape, across: str, size: str) -> str:

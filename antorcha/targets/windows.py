@@ -16,7 +16,7 @@ from ..runtime.compiler import AS_WRITTEN
 from .microkernel import LISTED, Function, Shape
 from .multiply import blocks_of_k, declarations, list_tile, micro_kernels, product_of_tiles, rank, where_b_is_packed
 from .nest import Body, ceildiv, compact_loop, odometer, split
-from .packing import clear, pack, pack_b, side, transposes
+from .packing import ALL, clear, pack, pack_b, side, transposes
 
 BESIDES = 2     # cycles a micro-kernel takes for each k besides those for its rows
 PACKING = 12    # cycles it takes to pack a k of a sliver
@@ -54,7 +54,7 @@ def _highest(s: Shape, run: Op) -> Op:
 def module(s: Shape) -> str:
     """The IR of `multiply_windows`, which does what `multiply` does (see there) for such an A. `fill_a` makes the lists."""
     variants = [(rows, vectors, False, LISTED) for vectors in s.widths for rows in s.row_variants]
-    packing = [*transposes(s), side(s, s.nr), clear(s), pack(s), pack_b(s)]
+    packing = [*transposes(s), side(s, s.nr, True), side(s, s.nr, False), clear(s), pack(s), pack_b(s)]
     return AS_WRITTEN + "\n".join([*micro_kernels(s, variants), *packing, multiply(s), *declarations(s)])
 
 
@@ -68,10 +68,10 @@ def multiply(s: Shape) -> str:
     across = f.let(f"sdiv i64 {f.let(f'add nsw i64 {columns}, {s.nr - 1}')}, {s.nr}")
     count = f.let(f"sdiv i64 {rows}, {s.mr}")
     panel_size, to_next, missing = where_b_is_packed(f, s, across, k_stop)
-    with blocks_of_k(f, s, k_stop, all_b, to_next) as (start, depth, b, last, further):
+    with blocks_of_k(f, s, k_stop, all_b, to_next) as (start, depth, b, _, last, further):
         with f.when(missing):
             f.line(f"call void @pack_b(ptr %fill_b, i1 %along_k_b, ptr %from_b, ptr %scratch, i64 %n0, i64 %n1, i64 {start}, "
-                   f"i64 {depth}, ptr {b}, i64 %kc, i64 %stripe)")
+                   f"i64 {depth}, ptr {b}, i64 %kc, i64 %stripe, i64 0, i64 {ALL})")
         f.line(f"call void %fill_a(ptr %from_a, ptr %scratch, i64 %m0, i64 {rows}, i64 {start}, i64 {depth}, ptr {lists})")
         with f.loop("0", count, carry=["0"]) as i:
             i.next = [f.let(f"add nsw i64 {i.carried[0]}, {across}")]
