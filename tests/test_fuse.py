@@ -16,7 +16,7 @@ from antorcha.base import config
 from antorcha.base import dtype as dt
 from antorcha.graph import flush, fuse
 from antorcha.graph.node import Node, Static, dense, leaf, view
-from antorcha.loops import blocks, ir, lower, scatter, tiled
+from antorcha.loops import blocks, ir, lower, plan, scatter, tiled
 from antorcha.runtime.buffer import Buffer
 
 F1, F2 = Static(casts=(dt.float32,)), Static(casts=(dt.float32,) * 2)
@@ -422,3 +422,18 @@ def test_heads_are_put_side_by_side_again_without_copies(batch, length, heads, w
     assert sum("scatter" in k for k in kernels) == 3 and not any("clone" in k for k in kernels)
     want = np.exp(factors).transpose(1, 3, 0, 2, 4).reshape(data.shape)
     np.testing.assert_allclose(found, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("few", [0, 1 << 60])
+def test_many_numbers(few, monkeypatch):
+    """Those that become floats are bound together; an integer beside them, and one that takes a float's place, are themselves."""
+    monkeypatch.setattr(plan, "FEW_WORDS", few)
+    x, n = torch.arange(4.0), torch.arange(4)
+    for first in (0.5, 3, -0.0, True):
+        y, m = x, n
+        for k in range(5):
+            y, m = y * first + (k + 0.25), m * 3 + k
+        expected, whole = np.arange(4.0), np.arange(4)
+        for k in range(5):
+            expected, whole = expected * first + (k + 0.25), whole * 3 + k
+        assert (y + m).tolist() == (expected + whole).tolist()

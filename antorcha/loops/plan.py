@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import ctypes
 from itertools import compress, groupby
-from operator import attrgetter, is_not, ne
+from operator import attrgetter, is_not, itemgetter, ne
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from .view import reach
 
 ALIGN = 64
 FEW = 4         # steps that are not worth handing to another thread
-POINTERS = 48   # most addresses that are bound one by one: NumPy takes as long for a few as for these
+FEW_WORDS = 48  # most addresses, and numbers, that are bound one by one: NumPy takes as long for a few as for these
 _arena: Buffer | None = None
 _address, _address_in = map(attrgetter, ("address", "buffer.address"))
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)     # words, tiles from, to, scratch
@@ -255,6 +255,7 @@ class Plan:
         self.bound: object = None       # the addresses that the arguments have; or who has bound them by half
         self.told: list | None = None   # the numbers that they have, unless others were written over them
         self.pointers: list[list[tuple[int, int]]] | None = None
+        self.floats: tuple | None = None
 
     def finish(self) -> None:
         """What comes again is worth being optimised: no kernel of this plan is to remain a draft."""
@@ -442,7 +443,12 @@ class Plan:
         """Addresses and numbers into the arguments. A loop's are mostly there already."""
         self.bind_addresses(addresses)
         told, self.told = self.told, None       # should an interrupt come
-        for k in range(len(numbers)) if told is None else compress(range(len(numbers)), map(is_not, numbers, told)):    # 0.0 == -0.0
+        one_by_one = range(len(numbers)) if told is None else compress(range(len(numbers)), map(is_not, numbers, told))     # 0.0 == -0.0
+        if len(numbers) > FEW_WORDS:
+            take, places, one_by_one = self._float_numbers()
+            if len(places):
+                self.float_words[places] = np.fromiter(take(numbers), np.float64, len(places))
+        for k in one_by_one:
             for at, kind in self.numbers[k]:
                 if kind == "f":
                     self.float_word[at] = numbers[k]
@@ -455,7 +461,7 @@ class Plan:
         bound, self.bound = self.bound, None
         if bound != addresses:
             moved = list(compress(range(len(addresses)), map(ne, addresses, bound))) if type(bound) is list else None
-            if moved is None or len(moved) > POINTERS:
+            if moved is None or len(moved) > FEW_WORDS:
                 table = np.array(addresses, np.int64)
                 self.words[self.pointer_at] = table[self.pointer_row] + self.pointer_offset
             else:
@@ -464,6 +470,14 @@ class Plan:
                     for at, offset in places[k]:
                         words[at] = addresses[k] + offset
         self.bound = addresses
+
+    def _float_numbers(self) -> tuple:
+        """(what takes the numbers that become floats out of all, the words that they go to, which are the others)."""
+        if self.floats is None:
+            goes = [(k, at) for k, places in enumerate(self.numbers) for at, kind in places if kind == "f"]
+            others = [k for k, places in enumerate(self.numbers) if any(kind != "f" for _, kind in places)]
+            self.floats = itemgetter(*[k for k, _ in goes]) if goes else None, np.array([at for _, at in goes], np.int64), others
+        return self.floats
 
     def _pointers(self) -> list[list[tuple[int, int]]]:
         """Of each address, the words that it goes to, and what is added to it there."""

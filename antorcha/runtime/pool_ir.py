@@ -59,7 +59,7 @@ MASK = (1 << BITS) - 1
 
 LOOK_NS = 20_000_000
 CLOCK_MONOTONIC = 6 if sys.platform == "darwin" else 1
-PAUSES_PER_LOOK_AT_CLOCK = 16
+LOOKS_PER_CLOCK = 16    # of an idle worker
 
 
 def _pause() -> tuple[str, str]:
@@ -565,7 +565,6 @@ exit:
 
 def _worker(pause: str) -> str:
     """A worker's side: take chunks, or a job; when there are none, look for a while, then sleep."""
-    pauses = "\n".join(f"  {pause}" for _ in range(PAUSES_PER_LOOK_AT_CLOCK)) if pause else ""
     return f"""
 define ptr @worker(ptr %record) {{
 entry:
@@ -590,6 +589,7 @@ work:
   %started = call i64 @now()
   br label %look
 look:
+  %turn = phi i64 [1, %work], [%turn.next, %rest], [1, %clock]
   %current = load atomic i64, ptr %epoch acquire, align 8
   %moved = icmp ne i64 %current, %seen
   br i1 %moved, label %work, label %look.job
@@ -604,7 +604,11 @@ job:
   store atomic i64 %number, ptr %finished.p release, align 8
   br label %work
 rest:
-{pauses}
+  {pause}
+  %turn.next = add i64 %turn, 1
+  %often = icmp sgt i64 %turn, {LOOKS_PER_CLOCK}
+  br i1 %often, label %clock, label %look
+clock:
   %time = call i64 @now()
   %waited = sub i64 %time, %started
   %long = icmp sgt i64 %waited, %spin
