@@ -15,7 +15,7 @@ from antorcha import nn
 from antorcha.base import config
 from antorcha.graph import family, flush
 from antorcha.loops.plan import Extern, Layout, Plan
-from antorcha.loops.size import Coincidence, Size, Trace
+from antorcha.loops.size import Coincidence, Size, Trace, greatest, least
 from antorcha.nn import functional as F
 
 PLAN = flush._plan
@@ -346,6 +346,29 @@ def test_traces():
     assert a * b is a * b and {a: 1}[12] == 1 and isinstance(a, Size) and not isinstance(a, int)
     with pytest.raises(TypeError):
         a + "1"
+
+
+def test_the_smaller_of_sizes_is_computed_not_decided():
+    trace = Trace([12, 7])
+    a, b = trace.sizes
+    resized = trace.function([least(a, b), greatest(greatest(a, 10), b), least(5, a) + greatest(2, 3)])
+    assert resized(12, 7) == (7, 12, 8) and resized(3, 20) == (3, 20, 6)
+
+
+def test_thresholds_that_decide_nothing_are_not_asked_for(monkeypatch):
+    """Which of a step's values is the largest, whether small ones are large beside others, how many short rows are computed in turn."""
+    monkeypatch.setattr(flush, "_plan", PLAN)
+    monkeypatch.setattr(family, "Trace", Trace)
+    flush.clear()
+    model = nn.TransformerEncoderLayer(32, 2, 64, dropout=0.0, batch_first=True)
+    random, sizes = Random(1), []
+    while len(sizes) < 40:
+        batch, length = random.randint(3, 40), random.randint(17, 60)
+        if length % 16 and batch * length > 200:
+            sizes.append((batch, length, 32))
+    before = flush.counters["made"] - flush.counters["resized"]
+    losses(model, lambda model, *size: model(numbers(*size)).square().mean(), sizes)
+    assert flush.counters["made"] - flush.counters["resized"] - before <= 6
 
 
 def test_traces_tell_what_happens_to_be_equal():

@@ -93,7 +93,7 @@ PLUS = Plus()
 def find(fusion, device: str = "cpu") -> list:
     """The chains of a recording that has been grouped once without any."""
     recorded, needed, bounds = fusion.recorded, fusion.needed, limits(device)
-    seeds = [n.index for n in recorded if needed[n.index] and n.op.family == "contraction" and n.numel and _largest(n) >= bounds.small]
+    seeds = [n.index for n in recorded if needed[n.index] and n.op.family == "contraction" and n.numel and _is_large(n, bounds.small)]
     if not seeds:
         return []
     known = Dependence(fusion)
@@ -123,8 +123,11 @@ def find(fusion, device: str = "cpu") -> list:
     return chains
 
 
-def _largest(n: Node) -> int:
-    return max(n.numel * n.dtype.itemsize, *(s.numel * s.dtype.itemsize for s in n.inputs if isinstance(s, Node) and s.buffer is None), 0)
+def _is_large(n: Node, nbytes: int) -> bool:
+    """Whether a node or a computed value that it reads takes so many bytes. Each is asked by itself: which of them is the largest would
+    be decided anew for other sizes."""
+    values = [n, *(s for s in n.inputs if isinstance(s, Node) and s.buffer is None)]
+    return any(s.numel * s.dtype.itemsize >= nbytes for s in values)
 
 
 def waits_for_itself(chain: Chain, chains: list, taken: dict, sources: list[list[int]]) -> bool:

@@ -282,6 +282,7 @@ class Fusion(Placing):
         self.uses.append(1)
         self.chain.append(0)
         self.taps.append(None)
+        self.most.append(None)
         self.loads.append(NOTHING)
         self.stored.append(0)
         return node
@@ -496,8 +497,8 @@ def _across(keep: View, drop: View) -> bool:
 def _reads_across(t: Attempt) -> bool:
     """Whether a large value in memory would be read with long steps along the rows, of each line of memory one element a time."""
     for source, v in t.seen:
-        if v.numel > SMALL and source in t.loaded:
+        if source in t.loaded:
             steps = [abs(step) for extent, step in zip(v.shape, v.strides) if extent > 1 and step]
-            if len(steps) > 1 and v.strides[-1] and abs(v.strides[-1]) > min(steps):
+            if len(steps) > 1 and v.strides[-1] and abs(v.strides[-1]) > min(steps) and v.numel > SMALL:
                 return True
     return False

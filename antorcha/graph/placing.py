@@ -57,6 +57,7 @@ class Placing:
         self.groups: list[Group] = []
         self.place: list[Group | None] = [None] * count
         self.taps: list = [None] * count        # as far as they were asked for (`taps_of`)
+        self.most: list = [None] * count        # likewise, how many these can be
         self.loads: list = [NOTHING] * count
         self.stored = bytearray(count)
         self.uses = [0] * count
@@ -342,22 +343,35 @@ class Placing:
         t.cost += c
         if self.chain[n.index] > REPEATED and self._repeats(t, n, v):
             return False
-        if (self.uses[n.index] > 1 or not t.takes_members) and len(self.taps_of(n)) >= TAPS:
+        if (self.uses[n.index] > 1 or not t.takes_members) and self.most_taps(n) >= TAPS and len(self.taps_of(n)) >= TAPS:
             return False
         return c <= CHEAP or self.uses[n.index] == 1 and v.numel <= n.numel and t.takes_members
 
+    def most_taps(self, n: Node) -> int:
+        """A bound on how many `taps_of` are: of few it need not be decided which are large, as it would be anew for other sizes."""
+        def most(n: Node) -> int:
+            inputs = [s for s, v in zip(n.inputs, n.views) if v is not None]
+            return min(TAPS, sum([s.buffer is None and self.most[s.index] or 1 for s in inputs]))
+
+        return self._deferred(n, self.most, most, 0)
+
     def taps_of(self, n: Node) -> frozenset:
         """The large values in memory that an element of n is made of: (node, how it is read)."""
-        taps, waiting = self.taps, [n]
+        return self._deferred(n, self.taps, self._taps, NOTHING)
+
+    def _deferred(self, n: Node, table: list, compute, nothing):
+        """What is computed of a node where it is computed of those that it is made of, which may be computed where it is read; else
+        nothing."""
+        waiting = [n]
         while waiting:
             n = waiting[-1]
             deferred = n.op.family in DEFERS
-            unknown = deferred and [s for s in n.inputs if type(s) is Node and s.buffer is None and taps[s.index] is None]
+            unknown = deferred and [s for s in n.inputs if type(s) is Node and s.buffer is None and table[s.index] is None]
             if unknown:
                 waiting += unknown
             else:
-                taps[waiting.pop().index] = self._taps(n) if deferred else NOTHING
-        return taps[n.index]
+                table[waiting.pop().index] = compute(n) if deferred else nothing
+        return table[n.index]
 
     def _taps(self, n: Node) -> frozenset:
         found, f = NOTHING, n.form

@@ -10,6 +10,7 @@ from __future__ import annotations
 from ..base import dtype as dt
 from . import ir
 from .blocks import SHORT
+from .size import greatest, least
 from .writer import identity
 
 ROWS = 4, 64        # least and most rows of a parallel iteration
@@ -19,7 +20,7 @@ FAR = 1 << 20       # elements that do not wait in a cache near by
 def look_ahead(loops, count: int, columns: int) -> Ahead | None:
     """The form for `count` rows of `columns` elements, or None where it is of no use or cannot be taken."""
     w = loops.w
-    if loops.lowering.fusion.gpu or columns < SHORT or count * columns < FAR or count < ROWS[0] * ROWS[1]:
+    if loops.lowering.fusion.gpu or count * columns < FAR or columns < SHORT or count < ROWS[0] * ROWS[1]:
         return None
     first = [r for r in loops.inner_reductions if r[2].stage == 0]
     stores = [s[0].stage for s in loops.stores if not (w.invariant(s[0]) and not any(s[3].strides[loops.wall:]))]
@@ -28,7 +29,7 @@ def look_ahead(loops, count: int, columns: int) -> Ahead | None:
         return None
     if any(not (r[1] == "total" and loops.of_rows(r)) for r in loops.crossing):
         return None
-    return Ahead(loops, first, last_loop, max(ROWS[0], min(ROWS[1], count // ROWS[1])))
+    return Ahead(loops, first, last_loop, greatest(ROWS[0], least(ROWS[1], count // ROWS[1])))
 
 
 def _steps_on(loops, r) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import index, ir
 from .element import Elements
+from .size import greatest, least
 from .view import View
 from .writer import Call, Writer, combined, decode, identity
 
@@ -33,7 +34,7 @@ def rows_in_turn(rows: tuple, columns: int) -> int:
     """How many rows a parallel iteration computes: several where they are short and finding their coordinates takes divisions."""
     if len(rows) < 2 or columns >= SHORT:
         return 1
-    return max(2, min(BLOCK // 4 // columns, volume(rows) // 16))
+    return greatest(2, least(BLOCK // 4 // columns, volume(rows) // 16))
 
 
 def odometer(place: list[ir.Op], extents: list[ir.Op]) -> list[ir.Op]:

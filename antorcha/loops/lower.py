@@ -19,6 +19,7 @@ from .blocks import BLOCK, COLUMNS, NARROW, Blocks, finish, odometer, product, r
 from .cost import cost_of
 from .element import Elements, views_of
 from .jam import jam, together
+from .size import greatest, least
 from .template import lowered
 from .tiled import Tiles, across
 from .view import View, dense, same, view
@@ -457,9 +458,9 @@ class Loops:
             w.coords = self.bound(decode(ir.index("p"), rows), body) + inner_names
             self._row_body(body, {})
             return [w.finish([ir.loop("p", "parallel", product(rows), *body)], self.group)]
-        chunk = max(1, BLOCK // columns, -(-count // CHUNKS)) if self.crossing else turns
+        chunk = greatest(greatest(1, BLOCK // columns), -(-count // CHUNKS)) if self.crossing else turns
         if self.ahead:
-            chunk = max(self.ahead.rows, chunk)
+            chunk = greatest(self.ahead.rows, chunk)
         chunks = -(-count // chunk)
         parts = self._partials(chunks, 1)
         size = w.extent("chunk", chunk)
@@ -508,13 +509,13 @@ class Loops:
         outer, rows = volume(self.domain[:out]), volume(self.domain[out:wall])
         columns = volume(self.domain[wall:])
         blocked = columns > COLUMNS
-        width = max(1, COLUMNS * self.domain[wall] // columns) if blocked else 1      # places along the first dimension of the columns
+        width = greatest(1, COLUMNS * self.domain[wall] // columns) if blocked else 1      # places along the first dimension of the columns
         blocks = -(-self.domain[wall] // width) if blocked else 1
         if self.lowering.fusion.gpu:      # enough sums for all threads of a GPU
-            chunk = max(32, outer * rows * columns // PARTIAL)
+            chunk = greatest(32, outer * rows * columns // PARTIAL)
         else:
-            least = 512 if outer * blocks >= 8 else max(FEWEST, min(BLOCK // columns, 512))
-            chunk = max(least, -(-rows // CHUNKS))
+            fewest = 512 if outer * blocks >= 8 else greatest(FEWEST, least(BLOCK // columns, 512))
+            chunk = greatest(fewest, -(-rows // CHUNKS))
         chunks = -(-rows // chunk)
         size = w.extent("chunk", chunk)
         p = ir.index("p")

@@ -64,6 +64,29 @@ def _before(x):
     return x.other if type(x) is Size else x
 
 
+def least(a, b):
+    """The smaller of two numbers; of sizes it is computed, not decided, which one that is."""
+    return _chosen("min", min, a, b)
+
+
+def greatest(a, b):
+    """The larger one, likewise."""
+    return _chosen("max", max, a, b)
+
+
+def _chosen(name: str, choose: Callable, a, b):
+    sizes = [x for x in (a, b) if type(x) is Size]
+    if not sizes or a is b:
+        return choose(a, b)
+    names = [x.name if type(x) is Size else repr(x) for x in (a, b)]
+
+    def apply(*values):
+        given = iter(values)
+        return choose(*[next(given) if type(x) is Size else x for x in (a, b)])
+
+    return sizes[0].trace.let(f"{name}({', '.join(names)})", apply, *sizes)
+
+
 class Size:
     """A number with the name under which a trace knows it, and the `other` value that it had before. Equal expressions are one object."""
 

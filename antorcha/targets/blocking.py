@@ -161,7 +161,7 @@ def narrow(c: Contraction, m: int, n: int) -> str:
             return other
     few, many = many, few
     if in_memory(along_columns, columns, c.k) and along_k(along_columns, columns, c.k):
-        if few < many and few <= multiply.FEW_PANELS * s.nr and 2 * few > s.lanes * _vectors(s, few):
+        if few <= multiply.FEW_PANELS * s.nr and few < many and 2 * few > s.lanes * _vectors(s, few):
             return other
     return ""
 
