@@ -110,6 +110,15 @@ def test_matrices(m, n, k, dtype, ta, tb, tc, seed):
     np.testing.assert_array_equal(got, a @ b.T)
 
 
+def test_some_rows_are_multiplied_from_memory():
+    """With vectors of a line of memory a step of the register tile reads elements of A once, and `TWICE` of them again."""
+    for width, again in ((16, microkernel.TWICE), (8, 0)):
+        s = microkernel.Shape("float", 4, width, 14, 2, 512, 768, 1008, 1)
+        for along_k in s.layouts:
+            text = microkernel.micro_kernel(s, s.mr, s.vectors, along_k, microkernel.PACKED)
+            assert text.count("= load float,") == s.mr + again
+
+
 @settings(max_examples=25)
 @given(st.sampled_from([60, 127, 260, 301]), st.sampled_from([33, 130, 257, 400]), st.sampled_from([513, 1030, 1543, 2049]), st.booleans(),
        st.booleans(), st.booleans(), st.integers(0, 9))
