@@ -577,3 +577,41 @@ def test_attention_of_the_batch_first_projects_one_tensor_once(alike):
     expected, same = products(lambda: other(*[turned[id(t)] for t in inputs])[0].transpose(0, 1))
     assert count == same
     agree(found, expected)
+
+
+VIEWS = {
+    "view": lambda t: t.view(2, -1), "reshape": lambda t: t.reshape(-1), "permute": lambda t: t.permute(1, 0),
+    "expand": lambda t: t.expand(2, 4, 6), "split": lambda t: t.split(4, 1), "chunk": lambda t: t.chunk(3, 1),
+    "unbind": lambda t: t.unbind(1), "flatten": lambda t: t.flatten(),
+}
+
+
+@pytest.mark.parametrize("name, function", VIEWS.items(), ids=VIEWS)
+def test_views_made_by_other_operators(name, function):
+    """The first call finds out what they are, later ones make them at once."""
+    shown = []
+    for _ in range(3):
+        leaf, data = torch.ones(4, 6, requires_grad=True), torch.zeros(4, 6)
+        base = leaf * 2.0
+        with torch.no_grad():
+            assert not parts(function(leaf))[0].requires_grad
+        found = function(base)
+        several = parts(found)
+        assert all(t._base is base for t in several) and parts(function(data))[-1].grad_fn is None
+        shown.append((type(found), [(t.shape, t.stride(), t.storage_offset(), t.grad_fn.name(), t.output_nr) for t in several],
+                      [f[0] is base.grad_fn for f in several[-1].grad_fn.next_functions]))
+        (several[-1] * 3.0).sum().backward()
+        expected = torch.zeros(4, 6)
+        for t in parts(function(expected))[-1:]:
+            for _ in range(2 if name == "expand" else 1):
+                t[0 if name == "expand" else ...] += 6.0
+        agree(leaf.grad, expected)
+        if name != "expand":
+            parts(function(data))[0].fill_(1.0)
+            assert data.sum() == several[0].numel() and data._version == 1
+    assert shown == shown[:1] * 3
+    assert getattr(torch.Tensor, name).record.cache or name == "unbind"
+
+
+def parts(found):
+    return found if isinstance(found, (tuple, list)) else (found,)

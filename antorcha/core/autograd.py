@@ -21,10 +21,9 @@ from ..base.grad_mode import mode, set_autocast, set_grad, without_grad
 from ..graph import tape
 from ..graph.node import Node, dense
 from ..ops import derivative
-from ..ops.derivative import RESULT, saving
+from ..ops.derivative import RESULT, place_of, saving
 from ..ops.recall import Recollections, warn_once
 from ..ops.record import core, rounded, widened
-from ..ops.rewriting import place_of
 from ..ops.strides import fills, of_copy
 from . import repeated
 from .modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401 (the engine's vocabulary)

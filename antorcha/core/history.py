@@ -12,11 +12,11 @@ from __future__ import annotations
 from ..base import dtype as dt
 from ..base.grad_mode import mode
 from ..graph.node import View, dense
-from ..ops.derivative import ARGUMENT, RESULT, VALUE
+from ..ops.derivative import ARGUMENT, RESULT, VALUE, place_of
 from ..ops.layout import Meta, meta
 from ..ops.recall import Recollections
 from ..ops.record import core
-from ..ops.rewriting import Untold, place_of
+from ..ops.rewriting import Untold
 from . import autograd
 from .autograd import RELEASED, TWICE, GradNode, SpecialNode, layout_of
 from .storage import Storage

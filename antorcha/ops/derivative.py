@@ -20,6 +20,11 @@ names: dict = {}    # what the functions written here call, of the layers above;
 saving: list = []   # (pack, unpack) of the hooks on what is kept, the innermost last
 
 
+def place_of(edge) -> tuple:
+    """(node, number of its output) of an edge, or (leaf, 0)."""
+    return edge if type(edge) is tuple else (edge, 0)
+
+
 class Term:
     """The derivative by the argument at `position`: function(g, *needs), or of what that gives the element `part`."""
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from ..base import dtype as dt
 from ..base.grad_mode import casting, mode, set_grad, without_grad
 from ..graph import tape
+from ..graph.node import View
 from ..graph.tape import state
 from .casts import concerned, policies, recast
+from .derivative import names, place_of
 from .layout import Meta, core, number
 from .overlap import check_apart, check_once
 
@@ -44,13 +46,13 @@ def postponed(name: str, space: dict, definition) -> FunctionType:
     return function
 
 
-def public(rec: Record, template, **names):
+def public(rec: Record, template, **more):
     """The function of a record: the declaration's parameters, then `out=`; the lines of `template` (a text, or what gives it) compute
     `result`."""
     space = {"rec": rec, "this_thread": mode, "without_grad": without_grad, "casting": casting, "state": state, "store_out": store_out,
              "settled": _settled, "respelled": _respelled, "reordered": _reordered, "spread": _spread, "mistyped": mistyped,
              "kinds": rec.function.__annotations__,
-             "recast": recast, "concerned": concerned, "MISSING": MISSING, **names}
+             "noted": _noted, "grown": _grown, "recast": recast, "concerned": concerned, "MISSING": MISSING, **more}
 
     def definition():
         if "body" in space and is_recalled(rec):
@@ -242,6 +244,8 @@ def computing(rec: Record) -> str:
     """Lines that compute an operator's result by its body."""
     if rec.bare:
         return _looked_up(rec)
+    if rec.family == "view" and rec.names:
+        return _viewed_again(rec)
     if not is_recalled(rec):
         return "result = body({passed})\n"
     types = "".join([f"type({n}), " for n in rec.names]) + (f"*map(type, {rec.variadic}), " if rec.variadic else "")
@@ -306,7 +310,63 @@ def _plain(rec: Record):
     return plain
 
 
-_FIXED = frozenset((type(None), type(Ellipsis), bool, int, str, dt.dtype))
+def _viewed_again(rec: Record) -> str:
+    """Lines for a body that makes views by other operators: index maps and the derivative are looked up."""
+    first, *others = rec.names
+    more = "".join([f"{n}, " for n in (*others, *([rec.variadic] if rec.variadic else []))])
+    return (f"try: found = known.get(({first}._rg and (not without_grad or this_thread.grad), {first}._meta, {more}))\n"
+            "except (TypeError, AttributeError): found = None\n"
+            f"if found is None: result = noted(rec, body({{passed}}), {first}, ({more}))\n"
+            "else:\n"
+            "    m, kind, history = found\n"
+            "    if kind is None:\n"
+            f"        result = view_of({first}, m)\n"
+            f"        if history is not None: result._grad_fn = grown({first}, *history); result._rg = True\n"
+            "    else:\n"
+            f"        result = kind([view_of({first}, one) for one in m])\n"
+            "        if history is not None:\n"
+            f"            node = grown({first}, *history)\n"
+            "            for i, t in enumerate(result): t._rg, t._grad_fn, t._nr = True, node, i\n")
+
+
+def _noted(rec: Record, result, source, others: tuple):
+    """The result of a body that made views by other operators. What it made is kept if these were views of `source`, the first argument,
+    in which the others say all by their values."""
+    several = result if type(result) in (tuple, list) else (result,)
+    if not several or not all([_is_view(t, source) for t in several]) or not _is_fixed(others):
+        return result
+    tracked, node, history = source._rg and mode.grad, several[0]._grad_fn, None
+    metas = tuple([t._meta for t in several])
+    if tracked:
+        own = names["edge_of"](source)
+        if node is None or node.record is None or len(node.edges) != 1 or node.extras is not None or node.versions != () \
+                or not _is_fixed(node.kept) or place_of(node.edges[0])[0] is not place_of(own)[0] or node.outputs != metas \
+                or any([t._grad_fn is not node or t._nr != i for i, t in enumerate(several)]):
+            return result
+        history = type(node), node.derivative, node.kept, metas
+    if len(rec.cache) > 20_000:
+        rec.cache.clear()
+    key = (tracked, source._meta, *others)
+    rec.cache[key] = (metas[0], None, history) if several[0] is result else (metas, type(result), history)
+    return result
+
+
+def _is_view(t, source) -> bool:
+    return type(t) is core.Tensor and isinstance(source, core.Tensor) and t is not source and t.storage is source.storage \
+        and t.__dict__.keys() == {"_base"}
+
+
+def _grown(source, kind: type, derivative, kept: tuple, metas: tuple):
+    """The node of views of `source` that such views had."""
+    node = kind()
+    node.seq, node.outputs, node.derivative, node.kept = names["count"](), metas, derivative, kept
+    edge = source._grad_fn
+    node.edges = source if edge is None else (edge, source._nr) if source._nr else edge,
+    node.versions, node.extras = (), None
+    return node
+
+
+_FIXED = frozenset((type(None), type(Ellipsis), bool, int, str, dt.dtype, View))
 
 
 def _is_fixed(x) -> bool:

@@ -31,10 +31,10 @@ from ..graph.tape import LONGEST, state
 from . import derivative
 from .bounds import require
 from .casts import concerned, policies, recast
-from .derivative import saving
+from .derivative import place_of, saving
 from .layout import Meta, core
 from .public import mistyped, postponed
-from .rewriting import Text, Untold, place_of
+from .rewriting import Text, Untold
 
 _PLAIN = frozenset((type(None), type(Ellipsis), str, dt.dtype, View, Meta))
 _NUMBERS = frozenset((bool, int, float))

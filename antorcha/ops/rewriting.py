@@ -18,6 +18,7 @@ from ..graph.block import FEWEST, Block, BlockForm
 from ..graph.node import Node, View
 from . import derivative
 from .bounds import require
+from .derivative import place_of
 from .layout import Meta, core
 
 _FIXED = frozenset((type(None), bool, int, float, str, dt.dtype, View, Meta, slice))
@@ -40,11 +41,6 @@ def _compiled(source: str):
     from ..runtime.functions import code_of
 
     return next(c for c in code_of(source, __file__).co_consts if hasattr(c, "co_code"))
-
-
-def place_of(edge) -> tuple:
-    """(node, number of its output) of an edge, or (leaf, 0)."""
-    return edge if type(edge) is tuple else (edge, 0)
 
 
 def _is_fixed(x) -> bool:
