@@ -216,7 +216,7 @@ def test_tile_registers_are_left_alone_where_they_may_not_be_used(monkeypatch):
 
 def test_16_bit_numbers_are_asked_for_further_ahead():
     """As in products by a vector, which wait for memory."""
-    for dtype, ahead in ((torch.bfloat16, compiler.FETCH_HALVES), (torch.float32, compiler.FETCH)):
+    for dtype, ahead in ((torch.bfloat16, 2 * compiler.FAR), (torch.float32, compiler.FAR)):
         w, x = torch.ones(300, 512, dtype=dtype), torch.ones(512, dtype=dtype)
         w.data_ptr(), x.data_ptr()
         assert (w @ x).tolist() == [512.0] * 300

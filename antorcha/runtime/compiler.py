@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import re
 import struct
@@ -18,8 +19,11 @@ import threading
 OPTIMISATION = 3  # of the passes on IR and of code generation
 PATIENCE = 20.0   # seconds that the program waits for the next module
 LENGTH = struct.Struct("<q")
-FETCH = 2048      # bytes ahead of a load that are asked for: what is needed after the latency of memory
-FETCH_HALVES = 4096     # the same of 16-bit numbers, of which the processor foresees fewer bytes
+# Bytes ahead of a load that are asked for, what is needed after the latency of memory: into the first level cache by loops that write, and
+# into the second, which has more requests to memory under way, by those that only read, and further by long ones. Of 16-bit numbers the
+# processor foresees fewer bytes by itself: twice as far, but not beyond the last.
+NEAR, FAR, FURTHEST = 2048, 4096, 8192
+LONG = 20         # lines of a loop's text for each load of a long one: an exponential, say
 FETCHES = '"fetches"'       # attribute of a function whose loops ask for memory ahead
 AS_WRITTEN = "; as written\n"     # begins a module whose loops and vectors are as they are to be: LLVM's passes would only take time
 PLAIN = "; plain\n"        # begins a module whose code takes no time to speak of, as long as it is compiled in little
@@ -39,9 +43,9 @@ def _set_options(llvm) -> None:
         llvm.set_option("antorcha", "-enable-masked-interleaved-mem-accesses")
 
 
-_BLOCK = re.compile(r"^([-\w.$]+):")
+_BLOCKS = re.compile(r"^(?=[-\w.$]+:)", re.M)
 _PREFETCH = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
-_VECTOR = re.compile(r"^  %\S+ = load <\d+ x (\w+)>, ptr (%[-\w.$]+),")
+_VECTOR = re.compile(r"^  %\S+ = load <\d+ x (\w+)>, ptr (%[-\w.$]+),.*$", re.M)
 
 
 def fetching(text: str) -> str:
@@ -50,18 +54,23 @@ def fetching(text: str) -> str:
     A processor looks some hundred instructions ahead, where a vector takes many of them no further than its caches reply; what it
     foresees beyond stops at the end of a page. LLVM's vectoriser refuses loops that ask for memory, so that is done behind it, in its text.
     """
-    lines, inside, count = [], False, 0
-    for line in text.split("\n"):
-        lines.append(line)
-        block = _BLOCK.match(line)
-        if block:
-            inside = block[1].startswith("vector.body")
-        load = _VECTOR.match(line) if inside else None
-        if load:
-            count += 1
-            lines += [f"  %fetched.{count} = getelementptr i8, ptr {load[2]}, i64 {FETCH_HALVES if load[1] == 'i16' else FETCH}",
-                      f"  call void @llvm.prefetch.p0(ptr %fetched.{count}, i32 0, i32 3, i32 1)"]
-    return "\n".join(lines if "declare void @llvm.prefetch.p0(" in text else [*lines, _PREFETCH])
+    numbers = itertools.count(1)
+    text = "".join([_asking(block, numbers) if block.startswith("vector.body") else block for block in _BLOCKS.split(text)])
+    return text if "declare void @llvm.prefetch.p0(" in text else f"{text}\n{_PREFETCH}"
+
+
+def _asking(block: str, numbers) -> str:
+    """The body of a vector loop with its requests, which are numbered."""
+    writes, is_long = "\n  store <" in block, block.count("\n") > LONG * max(1, len(_VECTOR.findall(block)))
+    distance = (FURTHEST if is_long else NEAR) if writes else FAR
+    locality = 3 if distance == NEAR else 2
+
+    def request(load: re.Match) -> str:
+        place, ahead = f"%fetched.{next(numbers)}", min(2 * distance, FURTHEST) if load[1] == "i16" else distance
+        return (f"{load[0]}\n  {place} = getelementptr i8, ptr {load[2]}, i64 {ahead}\n"
+                f"  call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 {locality}, i32 1)")
+
+    return _VECTOR.sub(request, block)
 
 
 _WHOLE = re.compile(r"^  (%\S+) = (?:fptosi|freeze) <16 x (?:float|i32)> (%[-\w.$]+)")
