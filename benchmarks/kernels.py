@@ -24,6 +24,7 @@ import numpy as np
 import antorcha as torch
 from antorcha.base import config
 from antorcha.base import dtype as dt
+from antorcha.runtime import jit
 
 from . import workloads
 
@@ -164,10 +165,12 @@ def shared() -> dict[str, str]:
 @contextlib.contextmanager
 def written_for(processor: str):
     """Code written inside is for this processor."""
+    jit.settle()        # what is compiled in the background is for the one before
     before, config.cpu = config.cpu, processor
     try:
         yield
     finally:
+        jit.settle()
         config.cpu = before
 
 
@@ -201,7 +204,6 @@ def kernels_of(program: Callable[[], None]) -> tuple[dict, str]:
 
 def texts(processor: str = "host", only: list[str] | None = None) -> Iterator[tuple[str, str]]:
     """(path, text) of every file that `save` writes."""
-    from antorcha.runtime import jit
 
     for name, program in [*PROGRAMS.items(), *of_records()]:
         if only and name not in only:

@@ -174,7 +174,8 @@ def test_gamma_numbers_are_those_of_the_method_step_by_step(seed):
     assert found[-1] == 0
     np.testing.assert_allclose(found[:-1], [one(a) for a in concentrations[:-1].tolist()], rtol=1e-12)
     one(1.0)    # what the number for a concentration of 0 has taken
-    assert generator.random() == other.random() and generator.single_normals(1) == other.single_normals(1)
+    assert generator.random() == other.random()
+    np.testing.assert_allclose(generator.single_normals(1), other.single_normals(1), rtol=1e-14)      # the kernel's sine and NumPy's
 
 
 def test_single_numbers_are_drawn():

@@ -248,7 +248,7 @@ def _box_muller(x: np.ndarray, dtype, mean, std) -> np.ndarray:
 def _scaled(x: np.ndarray, factor, offset) -> np.ndarray:
     """x * factor + offset, rounded once, as a fused multiply-add does."""
     wide = np.float64 if x.dtype == np.float32 else np.longdouble
-    return (x * wide(factor) + wide(offset)).astype(x.dtype)
+    return (x.astype(wide) * wide(factor) + wide(offset)).astype(x.dtype)
 
 
 default_generator = Generator()
