@@ -53,6 +53,25 @@ def test_gradients_of_attention_are_made_side_by_side(length, chained):
     assert "scatter" not in computed and ("chain" in computed) is chained
 
 
+def test_heads_are_made_side_by_side():
+    """Their values have one place in memory, where the derivative reads them, too."""
+    x, out, g = drawn((16, 256, 384), (128, 128), (16, 256, 128))
+
+    def gradient(d):
+        leaf = x.detach().to(d).requires_grad_()
+        q, k, v = (part.reshape(16, 256, 4, 32).transpose(1, 2) for part in leaf.chunk(3, -1))
+        heads = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        (torch.tanh(heads.transpose(1, 2).reshape(16, 256, 128) @ out.to(d)) * g.to(d)).sum().backward()
+        return leaf.grad
+
+    with Recorder() as recorder:
+        found = gradient(torch.float32).numpy()
+    computed = [{op for _, op, *_ in kernel["nodes"]} for r in recorder.runs.values() for kernel in r.plan.kernels()]
+    assert [ops for ops in computed if "clone" in ops and "contraction" not in ops] == []
+    expected = gradient(torch.float64).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
 def test_bits_of_them_do_not_depend_on_the_number_of_threads():
     found = []
     threads = torch.get_num_threads()

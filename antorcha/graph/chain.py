@@ -429,7 +429,7 @@ class Chain:
             if i in places:
                 v = cut(places[i].view, r.shape)
                 into[new.index] = restrict(view(v.shape, v.strides), r.wall, r.lead)
-                windows[id(new)] = Window(self.recorded[places[i].scatter], self._steps(v, r.wall, r.lead), start=v.offset)
+                windows[id(new)] = Window(self.recorded[places[i].target], self._steps(v, r.wall, r.lead), start=v.offset)
             elif i in self.outputs:
                 per_row = n.numel // self.rows
                 steps = ((1, self.period, self.block * per_row),)

@@ -32,7 +32,8 @@ class Fusion(Placing):
             elif unit.index in self.moved:
                 self._complete(unit)
             elif self.needed[unit.index]:
-                getattr(self, "_" + unit.form.op.family)(unit.index, unit)
+                n = self.nodes[unit.index]      # it may have been replaced
+                getattr(self, "_" + n.form.op.family)(n.index, n)
         results = [n for n, live in zip(self.recorded, self.live) if live and n.numel]
         for scalars in (False, True):       # single numbers last: what they are made of is not yet computed beside them
             for n in results:
@@ -51,7 +52,7 @@ class Fusion(Placing):
                         yield from ((f, body, g.chain) for f, body in (*pairs[0], *pairs[1]))
 
     def _settle(self, values: list[int], g: Group, may_store: Callable) -> dict[int, Place]:
-        """Let values of a group be stored where their only readers would put them, if the group can: `may_store(value, index map)`.
+        """Let values of a group be stored where their readers would put them, if the group can: `may_store(value, index map)`.
         Gives those values, and where they are."""
         found: dict[int, Place] = {}
         for i in sorted(values, key=lambda i: last_move(self, i)) if self.fuse and not self.gpu else ():
@@ -63,7 +64,12 @@ class Fusion(Placing):
             for k in place.moves:
                 self.moved[k], self.place[k] = i, g
             g.moves += place.moves
-            self.stored[i] = self.stored[place.scatter] = 1
+            for k, n in place.others.items():
+                times = n.inputs.count(self.recorded[place.target])
+                self.nodes[k] = n
+                self.uses[i] -= times
+                self.uses[place.target] += times
+            self.stored[i] = self.stored[place.target] = 1
         return found
 
     def _complete(self, n: Node) -> None:
@@ -472,12 +478,13 @@ class Fusion(Placing):
 
 
 def in_place(fusion: Fusion) -> dict[int, int]:
-    """node -> the scatter in whose memory it is: its only reader, which may write there instead of into a copy, or needs not write."""
+    """node -> the one in whose memory it is: the scatter that is its only reader, and may write there instead of into a copy, or what would
+    have moved it (settling.py)."""
     alias: dict[int, int] = {}
     scatters = [g.root for g in fusion.groups if g.kind == "scatter"]
     for k, i in fusion.moved.items():
+        alias[i] = k        # the last of its moves stays
         if fusion.nodes[k].op.family == "scatter":
-            alias[i] = k
             scatters.append(k)
     for k in scatters:
         n = fusion.nodes[k]

@@ -1,8 +1,8 @@
-"""Values that are made where their only reader would put them.
+"""Values that are made where their reader would put them.
 
-A scatter that writes a value over part of another, and a copy with dimensions exchanged in front of it, do nothing but move elements: the
-heads of attention's gradients are put side by side, and those of queries, keys and values in the gradient of their joint projection. What
-makes such a value, a product or a chain, stores it there at once; the value has no memory of its own.
+A scatter that writes a value over part of another, and a copy with dimensions exchanged, do nothing but move elements: the heads of
+attention are put side by side, and the gradients of queries, keys and values in that of their joint projection. What makes such a value,
+a product or a chain, stores it there at once; the value has no memory of its own.
 """
 
 from __future__ import annotations
@@ -18,31 +18,56 @@ from .tiles import scalar_code
 
 
 class Place(NamedTuple):
-    """Where a value goes: into the memory of the scatter of that number, at `view`, which has the value's shape. `moves`: the numbers of
-    the nodes that would have taken it there, the scatter's last."""
+    """Where a value goes: into the memory of the node of that number, a scatter or a copy, at `view`, which has the value's shape. `moves`:
+    the numbers of the nodes that would have taken it there, that one last. `others`: in place of its other readers, those of the copy."""
 
-    scatter: int
+    target: int
     view: View
     moves: tuple
+    others: dict
 
 
 def place_of(fusion, i: int, group: Group) -> Place | None:
-    """Where a group may leave recorded node i, that it computes and that nobody asks for; None if not where its only reader has it."""
-    n = fusion.recorded[i]
-    if not _made_in_one(n):
+    """Where a group may leave recorded node i, that it computes and that nobody asks for; None if nowhere but in memory of its own."""
+    if not _made_in_one(fusion.recorded[i]) or fusion.live[i]:
         return None
-    v: View | None = dense(n.shape)
-    moves: tuple = ()
-    while _read_once(fusion, i):
-        (i,) = fusion.read_by[i]
+    v: View | None = dense(fusion.recorded[i].shape)
+    found, moves = None, ()
+    others = {} if _read_once(fusion, i) else _others(fusion, i)
+    while others or _read_once(fusion, i):
+        (i,) = [k for k in fusion.read_by[i] if moves or k not in others]
         m = fusion.recorded[i]
         moves += (i,)
         if m.op.family == "scatter":
-            return _written(fusion, m, v, moves, group)
+            return _written(fusion, m, v, moves, group) or found
         v = index.inverse(v, m.views[0]) if _copies(m) and fusion.place[i] is None and i not in fusion.in_chains else None
         if v is None:
             break
-    return None
+        found = Place(i, v, moves, others)
+        if others:
+            break
+    return found
+
+
+def _others(fusion, i: int) -> dict[int, Node]:
+    """If one reader of node i is a copy of it: the others as nodes that read the copy. Empty if there is none, or not all of them can."""
+    copies = [k for k in fusion.read_by[i] if _copies(fusion.recorded[k])]
+    if len(copies) != 1:
+        return {}
+    copy = fusion.recorded[copies[0]]
+    found: dict[int, Node] = {}
+    for k in fusion.read_by[i]:
+        n = fusion.nodes[k]
+        if k == copy.index or k in found:
+            continue
+        reads = [isinstance(s, Node) and s.buffer is None and s.index == i for s in n.inputs]
+        views = tuple([index.inverse(v, copy.views[0]) if mine else v for v, mine in zip(n.views, reads)])
+        if k < copy.index or k in fusion.in_chains or n.op.family == "scatter" or any(mine and not v for v, mine in zip(views, reads)):
+            return {}
+        inputs = tuple([copy if mine else s for s, mine in zip(n.inputs, reads)])
+        found[k] = m = Node.of(n.op, inputs, views, n.static, n.shape, n.numel, n.dtype)
+        m.index, m.where = k, n.where
+    return found
 
 
 def last_move(fusion, i: int) -> int:
@@ -87,7 +112,7 @@ def _written(fusion, n: Node, v: View, moves: tuple, group: Group) -> Place | No
     at = x and index.compose(x, region)
     region = index.squeeze(region)
     each_once = w.numel == n.inputs[1].numel and len(distinct(region)) == len(region.shape)
-    return Place(moves[-1], at, moves) if at is not None and each_once and _is_free(fusion, n, region, group) else None
+    return Place(moves[-1], at, moves, {}) if at is not None and each_once and _is_free(fusion, n, region, group) else None
 
 
 def _is_free(fusion, n: Node, region: View, group: Group) -> bool:
