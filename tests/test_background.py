@@ -205,15 +205,16 @@ def test_references_of_the_background_are_not_counted():
 
 
 def test_memory_that_is_let_go_meanwhile_is_handed_out_later():
-    a, rest = in_flight()
-    used, nbytes = rest.storage.node.buffer.address, rest.storage.node.buffer.nbytes
-    array = np.ones(100, np.float32)
-    shared, gone = Buffer.from_array(array), weakref.ref(array)
-    del a, rest, shared, array
-    assert gone() is not None and used not in {b.address for b in [Buffer.allocate(nbytes) for _ in range(3)]}
+    arrays = [np.ones(100, np.float32), np.ones(100, np.float32)]
+    used, other = [Buffer.allocate(5000), Buffer.from_array(arrays[0])], [Buffer.allocate(5000), Buffer.from_array(arrays[1])]
+    gone, others_gone = map(weakref.ref, arrays)
+    address, others_address = used[0].address, other[0].address
+    flight.begin(lambda: True, None, [b.address for b in used], [])
+    del arrays, used[:], other[:]
+    assert others_gone() is None and Buffer.allocate(5000).address == others_address        # no memory of the job's
+    assert gone() is not None and address not in {b.address for b in [Buffer.allocate(5000) for _ in range(100)]}
     flight.finish()
-    assert gone() is None and not flight.aside
-    assert used in {b.address for b in [Buffer.allocate(nbytes) for _ in range(8)]}
+    assert gone() is None and Buffer.allocate(5000).address == address and not flight.aside
 
 
 def test_memory_that_is_read_meanwhile_is_not_written_to_at_once():

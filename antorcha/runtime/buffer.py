@@ -83,10 +83,10 @@ class Buffer:
         self._owner = whole
         return self
 
-    def __del__(self, allocator=allocator, large=LARGE, jobs=flight.jobs, aside=flight.aside) -> None:
+    def __del__(self, allocator=allocator, large=LARGE, jobs=flight.jobs, uses=flight.uses, aside=flight.aside) -> None:
         # bound here: globals go first when the interpreter ends
         capacity = self._capacity
-        if jobs:
+        if jobs and uses(self.address):
             aside.append((self.address, capacity) if capacity else self._owner)
         elif 0 < capacity < large:
             allocator.allocated -= capacity

@@ -1,8 +1,8 @@
 """What the pool computes in the background, and waiting for it.
 
 Kernel calls may be left to the pool's own thread (`pool.launch`). Until they have finished, memory that they read or write must be neither
-handed out again nor looked at. References to buffers decide whose memory may be taken over, so none are held here: what is let go
-meanwhile is put `aside` and given back when the job is done. `awaited` are the addresses whose contents are not there yet.
+handed out again nor looked at. References to buffers decide whose memory may be taken over, so none are held here: what of theirs is let
+go meanwhile is put `aside` and given back when the job is done. `awaited` are the addresses whose contents are not there yet.
 """
 
 from __future__ import annotations
@@ -13,16 +13,26 @@ from collections.abc import Callable, Iterable
 
 from .memory import allocator
 
+
+class Job:
+    """`wait()` waits for it a little and returns whether it is done; `owner` holds its arguments; it uses memory at `addresses`."""
+
+    __slots__ = ("wait", "owner", "addresses", "used")
+
+    def __init__(self, wait: Callable[[], bool], owner, addresses: list[int]):
+        self.wait, self.owner, self.addresses = wait, owner, addresses
+        self.used: frozenset | None = None      # the addresses, once somebody asks
+
+
 awaited: set[int] = set()   # one set for good
-jobs: list = []             # one at most: (what waits for it, what its arguments lie in, the addresses that it reads and writes)
+jobs: list[Job] = []        # one at most
 aside: list = []            # of buffers that are gone: (address, size class), or whatever keeps the memory
 lock = threading.RLock()
 
 
 def begin(wait: Callable[[], bool], owner, addresses: list[int], missing: Iterable[int]) -> None:
-    """A job is about to be submitted; `wait` waits for it a little and returns whether it is done. `owner` holds its arguments; it uses
-    memory at `addresses`, of which those `missing` have no contents yet."""
-    jobs.append((wait, owner, addresses))
+    """A `Job` is about to be submitted; the addresses `missing` have no contents yet."""
+    jobs.append(Job(wait, owner, addresses))
     awaited.update(missing)
 
 
@@ -31,7 +41,7 @@ def finish() -> None:
     if jobs:
         with lock:
             if jobs:
-                while not jobs[0][0]():
+                while not jobs[0].wait():
                     pass
                 _clear()
 
@@ -45,9 +55,13 @@ def _clear() -> None:
             allocator.give(*kept)
 
 
-def uses(address: int) -> bool:
+def uses(address: int, jobs=jobs) -> bool:
     """Whether the job reads or writes this memory."""
-    return any([address in addresses for _, _, addresses in jobs])
+    for job in jobs:
+        if job.used is None:
+            job.used = frozenset(job.addresses)
+        return address in job.used
+    return False
 
 
 def leave() -> None:
