@@ -113,10 +113,10 @@ def test_matrices(m, n, k, dtype, ta, tb, tc, seed):
 def test_some_rows_are_multiplied_from_memory():
     """With vectors of a line of memory a step of the register tile reads elements of A once, and `TWICE` of them again."""
     for width, again in ((16, microkernel.TWICE), (8, 0)):
-        s = microkernel.Shape("float", 4, width, 14, 2, 512, 768, 1008, 1)
-        for along_k in s.layouts:
-            text = microkernel.micro_kernel(s, s.mr, s.vectors, along_k, microkernel.PACKED)
-            assert text.count("= load float,") == s.mr + again
+        s = microkernel.Shape("float", 4, width, 14, 2, 512, 768, 1008, 4)
+        for along_k, way in (False, microkernel.PACKED), (True, microkernel.PACKED), (False, microkernel.LIES):
+            text = microkernel.micro_kernel(s, s.mr, s.vectors, along_k, way)
+            assert text.count("= load float,") == (s.mr + again) * (s.unroll + 1)
 
 
 @settings(max_examples=25)

@@ -344,13 +344,16 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> 
         bytes_a, bytes_b = (f.let(f"mul nsw i64 {step}, {size}") for step, size in (("%step_a", size_a), ("%step_b", s.bytes)))
     else:
         bytes_a, bytes_b = 8 if listed else s.a_stride * s.operand.bytes if along_k else s.mr * s.bytes, s.nr * s.bytes
-    multiples_a, multiples_b = _multiples(f, bytes_a, base if along_k else unroll), _multiples(f, bytes_b, unroll)
+    wide = s.lanes * s.bytes == cpu.LINE and s.instruction == FMA
+    stepped = wide and lies and not along_k and unroll > 1      # addresses with an index do not fit into such a multiplication
+    twice = TWICE if stepped or wide and way == PACKED else 0
+    places_a = base if along_k else 1 if stepped else unroll
+    multiples_a, multiples_b = _multiples(f, bytes_a, places_a), _multiples(f, bytes_b, unroll)
     if listed:
         distances = f.let("inttoptr i64 %step_a to ptr")
         following = f.let(f"load ptr, ptr {f.pointer(distances, 'i8', '-8')}")
     starts = [distances if listed else "%a"]
     starts += [_apart(f, "ptr", f.pointer("%a", "i8", _times(f, bytes_a, r))) for r in range(base, rows, base)]
-    twice = TWICE if way == PACKED and s.lanes * s.bytes == 64 and s.instruction == FMA else 0
     if twice:
         starts.append(_apart(f, "ptr", "%a"))
     starts += ["%b", f.pointer("%b", "i8", _times(f, bytes_b, ROWS_AHEAD))]
@@ -362,7 +365,8 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> 
     def steps(name: str, start: str, stop: str, count: int, sums: dict, operands: list[str], before: str) -> tuple[dict, list[str]]:
         """A loop over k, `count` places at a time; the sums, and where the operands go on, after it."""
         on_a, on_b = str(count * s.bytes) if along_k else _times(f, bytes_a, count), _times(f, bytes_b, count)
-        onwards = [_apart(f, "i64", on_a) if lies and len(operands) > 3 and name == "many" else on_a for _ in operands[:-2]] + [on_b, on_b]
+        apart = along_k and lies and len(operands) > 3 and name == "many"
+        onwards = [_apart(f, "i64", on_a) if apart else on_a for _ in operands[:-2]] + [on_b, on_b]
         f.line(f"br label %{name}")
         f.label(name)
         inner = {p: f"%{name}_{p[0]}_{p[1]}" for p in places}
@@ -386,7 +390,9 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> 
             if along_k:
                 a = [f.pointer(columns[r // base], "i8", multiples_a[r % base], str(step * s.bytes)) for r in range(rows)]
             else:
-                column = f.pointer(columns[0], "i8", multiples_a[step])
+                if stepped and step:
+                    columns = [_hidden(f, f.pointer(c, "i8", bytes_a)) for c in columns]
+                column = f.pointer(columns[0], "i8", multiples_a[0 if stepped else step])
                 if listed:
                     distance = f.let(f"load i64, ptr {column}")
                     prefetch(f, f.pointer(following, "i8", distance), 2)
@@ -397,10 +403,12 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> 
             for v in range(vectors):
                 prefetch(f, f.pointer(later, "i8", multiples_b[step], str(v * s.lanes * s.bytes)))
             again = [f.pointer(columns[-1], "i8", multiples_a[r], str(step * s.bytes)) if along_k else
-                     f.pointer(columns[-1], "i8", multiples_a[step], str(r * s.bytes)) for r in range(twice)]
+                     f.pointer(columns[-1], "i8", multiples_a[0 if stepped else step], str(r * s.bytes)) for r in range(twice)]
             now = _outer_product(f, s, vectors, a, again, b, now, last if step == count - 1 else None)
-        for pointer, on in zip(at, onwards):
-            f.line(f"{pointer}_next = getelementptr i8, ptr {pointer}, i64 {on}")
+        if stepped:
+            onwards[:-2] = [bytes_a] * len(columns)
+        for pointer, reached, on in zip(at, [*(columns if stepped else at[:-2]), *at[-2:]], onwards):
+            f.line(f"{pointer}_next = getelementptr i8, ptr {reached}, i64 {on}")
         f.line(f"%{name}_next = add nsw i64 %{name}_i, {count}")
         f.line(f"br label %{name}")
         f.label(f"{name}_done")
@@ -550,6 +558,11 @@ def _apart(f: Function, kind: str, value: str) -> str:
     f.lines.insert(2, f"  {place} = alloca {kind}")
     f.line(f"store volatile {kind} {value}, ptr {place}")
     return f.let(f"load volatile {kind}, ptr {place}")
+
+
+def _hidden(f: Function, pointer: str) -> str:
+    """A pointer of which LLVM is not told where it comes from."""
+    return f.let(f'call ptr asm "", "=r,0"(ptr {pointer})')
 
 
 def _outer_product(f: Function, s: Shape, vectors: int, a: list[str], again: list[str], b: str, sums: dict, names: dict | None) -> dict:
