@@ -615,3 +615,22 @@ def test_views_made_by_other_operators(name, function):
 
 def parts(found):
     return found if isinstance(found, (tuple, list)) else (found,)
+
+
+def test_tuples_of_integers_say_all_by_their_values():
+    calls = []
+
+    @recalled
+    def function(x, dims, scale=(1,)):
+        calls.append(dims)
+        return (x + 1.0).sum(tuple(map(int, dims))) * scale[0]
+
+    x = torch.randn(2, 3, 4)
+    for dims in [(0, 1), torch.Size([2]), (0, 1.0), (True,)] * CALLS:
+        agree(function(x, dims), (x + 1.0).sum(tuple(map(int, dims))))
+    agree(function(x, (0, 1), (2.0,)), 2 * (x + 1.0).sum((0, 1)))
+    agree(function(x, (0, 1), (2,)), 2 * (x + 1.0).sum((0, 1)))
+    del calls[:]
+    for dims in [(0, 1), torch.Size([2])]:
+        function(x, dims)
+    assert not calls

@@ -6,6 +6,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING
 
 from ..base import dtype as dt
+from ..base.formats import Size
 from ..base.grad_mode import casting, mode, set_grad, without_grad
 from ..graph import tape
 from ..graph.node import View
@@ -371,7 +372,7 @@ _FIXED = frozenset((type(None), type(Ellipsis), bool, int, str, dt.dtype, View))
 
 def _is_fixed(x) -> bool:
     """Whether an argument says all by its value."""
-    return type(x) in _FIXED or type(x) is tuple and all(map(_is_fixed, x))
+    return type(x) in _FIXED or type(x) in (tuple, Size) and all(map(_is_fixed, x))
 
 
 def _decide(rec: Record, arguments: tuple):

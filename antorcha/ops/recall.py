@@ -23,6 +23,7 @@ from threading import get_ident
 from ..base import config
 from ..base import dtype as dt
 from ..base.errors import user_frame
+from ..base.formats import Size
 from ..base.grad_mode import casting, mode, without_grad
 from ..base.symbol import Symbol
 from ..graph import tape
@@ -116,13 +117,18 @@ class Recollections(dict):
             before, after = types[:at], types[at + 1:]
             spread = Recollections(partial(_gathered, plain, at, len(after), types[at]), self.memory.fewest, before, after)
             self[kind] = derivative.written(_spreading(len(types), at), {"whole": self[kind], "spread": spread})
+        integers = tuple([k for k, x in enumerate(types) if x is tuple or x is Size])
+        if integers:
+            self[kind] = self._written(types, kind, plain, integers, self[kind])
         return self[kind]
 
-    def _written(self, types: tuple, kind: tuple, plain: Callable) -> Callable:
-        text = _calling(types) if self.memory.worth else None
+    def _written(self, types: tuple, kind: tuple, plain: Callable, integers: tuple = (), otherwise: Callable | None = None) -> Callable:
+        """A function of arguments of these types; if it is not of integers alone that tuples at these places are, it calls `otherwise`."""
+        text = _calling(types, integers) if self.memory.worth else None
         if text is None:
-            return plain
-        space = {"plain": plain, "look": partial(self._look, kind, plain), "found": self.memory.found.setdefault(kind, {})}
+            return otherwise or plain
+        space = {"plain": plain, "look": partial(self._look, kind, plain), "found": self.memory.found.setdefault(kind, {}),
+                 "integers": _INTEGERS.issuperset, "otherwise": otherwise}
         return derivative.written(text, spelling_space() | space)
 
     def _look(self, kind: tuple, plain: Callable, key: tuple, tensors, nodes, *arguments):
@@ -270,9 +276,10 @@ def deprecated(name: str, instead: str) -> None:
 
 # -- what a call is told by ---------------------------------------------------------------------------------------
 
-def spelling(types: tuple) -> tuple | None:
+def spelling(types: tuple, integers: tuple = ()) -> tuple | None:
     """How a call with arguments a0, a1, .. of these types is told from others: (lines that make its `key`, what its tensors are, and their
-    nodes), or None where it is told by more than layouts. Memory shared with NumPy is urgent once its node was asked for."""
+    nodes), or None where it is told by more than layouts. Memory shared with NumPy is urgent once its node was asked for. `integers`:
+    where tuples are of integers alone, which say all by their values."""
     lines, tensors, sequences, key = [], [], [], []
     for k, kind in enumerate(types):
         a = f"a{k}"
@@ -280,7 +287,7 @@ def spelling(types: tuple) -> tuple | None:
             tensors.append(k)
             lines.append(f"n{k} = {a}.storage.node")
             key.append(f"{a}._meta, n{k}.form.numel, {a}._rg")
-        elif kind in _PLAIN:
+        elif kind in _PLAIN or k in integers:
             key.append(a)
         elif kind in _NUMBERS:      # 0.0 and -0.0 are equal
             key.append(f"{a} or str({a})")
@@ -308,9 +315,9 @@ def spelling(types: tuple) -> tuple | None:
     return lines, own, values
 
 
-def _calling(types: tuple) -> str | None:
+def _calling(types: tuple, integers: tuple = ()) -> str | None:
     """The text of a function of arguments of these types: see `Recollections`."""
-    spelled = spelling(types)
+    spelled = spelling(types, integers)
     if spelled is None:
         return None
     lines, tensors, nodes = spelled
@@ -323,6 +330,8 @@ def _calling(types: tuple) -> str | None:
              f"result = again({', '.join(filter(None, (tensors, nodes)))})",
              "if len(pending) + state.hidden > LONGEST: settle()",
              "return result"]
+    if integers:
+        lines.insert(0, f"if not ({' and '.join([f'integers(map(type, a{k}))' for k in integers])}): return otherwise({arguments})")
     return f"def call({arguments}):\n    " + "\n    ".join(lines).replace("{unknown}", f"plain({arguments})") + "\n"
 
 
