@@ -27,7 +27,7 @@ from antorcha.runtime import compiler, cpu, elf, jit, pool
 from antorcha.runtime.buffer import Buffer
 from antorcha.runtime.cache import GROUPS, DiskCache
 from antorcha.runtime.memory import LARGE, Allocator, allocator, size_class
-from antorcha.targets import chain, microkernel, multiply, windows
+from antorcha.targets import chain, crossing, microkernel, multiply, windows
 from antorcha.targets import kernel as kernel_module
 
 MIB = 1 << 20
@@ -887,3 +887,12 @@ def test_loops_ask_for_memory_as_far_ahead_as_they_need():
         text = compiler.fetching(f"entry:\n{body}vector.body:                          ; preds\n{body}  br label %on\non:\n{body}")
         assert re.findall(r"getelementptr i8, ptr %a, i64 (\d+)\n .*i32 (\d), i32 1\)", text) == [(str(ahead), str(level))]
         assert text.index("vector.body") < text.index("prefetch") < text.index("on:")
+
+
+def test_a_transposition_asks_for_the_rows_of_its_next_square():
+    x = torch.arange(300 * 500).reshape(300, 500).float()
+    x.sum().item()
+    y = x.t().contiguous() + 0
+    assert y[7, 5:8].tolist() == [2507, 3007, 3507]
+    text = next(found["kernel"].ir() for found in flush.last().kernels() if "shufflevector" in found["kernel"].ir())
+    assert len(re.findall(r"call void @llvm.prefetch.p0\(ptr \S+, i32 0, i32 2", text)) == crossing.side(dt.float32)

@@ -14,7 +14,7 @@ from .view import View, ordered
 from .writer import Call, decode
 
 LEAST = 16          # least extent of a dimension that is cut into tiles
-SHAPE = 128, 256        # rows and columns of a tile: a copy of float32 takes a small part of a second level cache
+SHAPE = 256, 256        # rows and columns of a tile: a copy of float32 takes a small part of a second level cache
 DEVICE_SHAPE = 16, 32   # on a GPU, which copies nothing
 ALIGNED = 64            # bytes
 
