@@ -29,12 +29,12 @@ try:
 except ImportError:
     torch = None
 
+LARGE = {"256^3": (256, 256, 256), "512^3": (512, 512, 512), "1024^3": (1024, 1024, 1024), "2048^3": (2048, 2048, 2048),
+         "8192 x 256 x 1024": (8192, 256, 1024)}
+
 # name, batch, m, n, k, a is stored transposed, b is stored [n, k] (as the weight of a linear layer)
 SHAPES = [
-    ("256^3", 1, 256, 256, 256, False, False),
-    ("512^3", 1, 512, 512, 512, False, False),
-    ("1024^3", 1, 1024, 1024, 1024, False, False),
-    ("1024^3, weight [n, k]", 1, 1024, 1024, 1024, False, True),
+    *((f"{name}, {'nt'[ta]}{'nt'[tb]}", 1, *size, ta, tb) for name, size in LARGE.items() for ta in (False, True) for tb in (False, True)),
     ("qkv", 1, 4096, 768, 256, False, True),
     ("mlp down", 1, 4096, 256, 1024, False, True),
     ("mlp down, d input", 1, 4096, 1024, 256, False, False),
