@@ -147,7 +147,9 @@ class _Text:
         return f"x{place}"
 
     def _run(self, plan: Plan, places, folded: bool, now: int) -> None:
-        self.lines.append("finish()")
+        if folded:
+            self.lines.append("entries, recorded = Unfolding(), entries; entries.recorded = recorded")
+        self.lines += [f"given = [{', '.join([f'n{places.index(i)}' for i, _ in plan.results])}]", "finish()"]
         buffers = []
         for k, (i, nbytes) in enumerate(plan.results):
             leaf = plan.donated.get(i)
@@ -161,10 +163,7 @@ class _Text:
         for number, places_of in zip(self.numbers, plan.numbers):
             self.lines += [f"floats[{at}] = {number}" if kind == "f" else f"words[{at}] = integer({number}, {kind == 'b'})"
                            for at, kind in places_of]
-        if folded:
-            self.lines.append("entries, recorded = Unfolding(), entries; entries.recorded = recorded")
-        given = [f"n{places.index(i)}" for i, _ in plan.results]
-        self.lines.append(f"p.launch(entries, [{', '.join(given)}], [{', '.join(buffers)}], {now})")
+        self.lines.append(f"p.launch(entries, given, [{', '.join(buffers)}], {now})")
 
     def function(self) -> FunctionType:
         names = "".join([f"c{k}, " for k in range(len(self.constants))])
