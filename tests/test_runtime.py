@@ -812,6 +812,26 @@ def test_a_draft_runs_until_its_module_is_optimised(empty_cache):
 
 
 @own_loader
+def test_drafts_are_finished_whatever_processor_code_is_written_for_meanwhile(empty_cache, monkeypatch):
+    module = jit.Module("drafted", lambda: ADD_ONE, lambda: ADD_ONE)
+    jit.prepare([module])
+    address = jit.link(module)["kernel"]
+    compile_in_helper = jit._compile_in_helper
+
+    def late(command, *rest):
+        assert command == here
+        with pytest.MonkeyPatch.context() as m:
+            m.setattr(cpu, "machine", lambda: "aarch64")
+            return compile_in_helper(command, *rest)
+
+    here = jit._command()
+    monkeypatch.setattr(jit, "_compile_in_helper", late)
+    jit.finish(["drafted"])
+    jit.settle()
+    assert not jit.drafted("drafted") and add_one(address)
+
+
+@own_loader
 def test_what_would_have_other_bits_is_no_draft(empty_cache):
     sums = ADD_ONE + "\ndefine float @both(float %a, float %b) {\n  %c = fadd reassoc float %a, %b\n  ret float %c\n}\n"
     module = jit.Module("sums", lambda: sums, lambda: sums)

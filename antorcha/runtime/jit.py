@@ -165,7 +165,7 @@ def prepare(modules: Iterable[tuple]) -> None:
 def _compile_all(missing: deque, drafts: list) -> None:
     """Compile (digest, what makes a text) each, and of drafts (digest, text)."""
     disk = disk_cache()
-    helpers = [threading.Thread(target=_compile_in_helper, args=(missing, disk), daemon=True)
+    helpers = [threading.Thread(target=_compile_in_helper, args=(_command(), missing, disk), daemon=True)
                for _ in range(min(cpu.default_threads() - 1, len(missing) // 2, HELPERS))]
     for helper in helpers:
         helper.start()
@@ -196,6 +196,7 @@ _asked: deque = deque()         # (digest, what makes a text) of drafts whose op
 _asked_for: dict[str, str] = {}     # digest -> key: these, and the one in work
 _background = threading.Lock()
 _working: list[threading.Thread] = []       # one thread, while there is something to do
+_working_by: tuple = ()     # its command: what is asked for while code is written for another processor is none of its business
 
 
 def drafted(key: str) -> bool:
@@ -205,9 +206,11 @@ def drafted(key: str) -> bool:
 
 def finish(keys: Iterable[str]) -> None:
     """Have modules that run as drafts optimised in the background."""
+    global _working_by
+    command = _command()
     for key in keys:
         digest = disk_name(key)
-        if key not in _drafts or digest in _asked_for:
+        if key not in _drafts or digest in _asked_for or _working and command != _working_by:
             continue
         if _is_kept(key):       # another process has made it
             _replace(digest, key)
@@ -217,7 +220,8 @@ def finish(keys: Iterable[str]) -> None:
         _asked.append((digest, lambda text=text: text))
     with _background:
         if _asked and not _working:
-            _working.append(threading.Thread(target=_finish_asked, daemon=True))
+            _working_by = command
+            _working.append(threading.Thread(target=_finish_asked, args=(command,), daemon=True))
             _working[0].start()
 
 
@@ -235,10 +239,10 @@ def settle() -> None:
         thread.join()
 
 
-def _finish_asked() -> None:
+def _finish_asked(command: tuple) -> None:
     """Until nothing is asked for any more, or no helper can be had: the drafts do."""
     while True:
-        able = _compile_in_helper(_asked, disk_cache(), lambda digest: _replace(digest, _asked_for.pop(digest, "")))
+        able = _compile_in_helper(command, _asked, disk_cache(), lambda digest: _replace(digest, _asked_for.pop(digest, "")))
         with _background:
             if not (_asked and able):
                 _working.clear()
@@ -251,7 +255,7 @@ def _replace(digest: str, key: str) -> None:
     draft = _drafts.pop(key, None)
     if draft is not None and code is not None:
         with contextlib.suppress(elf.LoadError):        # the draft does
-            library = _link(code)
+            library = elf.load(code, _resolve)
             draft.module.linked(library)
             for name, entry in draft.entries.items():
                 elf.lead(entry, library[name])
@@ -291,10 +295,14 @@ def _dismiss(process: subprocess.Popen) -> None:
             pipe.close()
 
 
-def _compile_in_helper(missing: deque, disk: DiskCache, finished: Callable[[str], None] | None = None) -> bool:
+def _command() -> tuple:
+    """What starts a helper that compiles for the processor that code is written for now."""
+    return sys.executable, compiler.__file__, cpu.processor().model, FEATURES.get(cpu.machine(), ""), "01"[not _own_loader()]
+
+
+def _compile_in_helper(command: tuple, missing: deque, disk: DiskCache, finished: Callable[[str], None] | None = None) -> bool:
     """Have a process of its own compile modules until there are none left; False where that cannot be had. `finished(digest)` is called
     after each, if nobody waits for them."""
-    command = sys.executable, compiler.__file__, cpu.processor().model, FEATURES.get(cpu.machine(), ""), "01"[not _own_loader()]
     try:
         process = _helper(command)
     except OSError:
