@@ -425,5 +425,7 @@ def test_the_loops_that_products_share_are_compiled_beside_their_kernels(monkeyp
     monkeypatch.setattr(kernel, "_kernels", {})
     flush.clear()
     (torch.ones(30, 40) @ torch.ones(40, 50)).tolist()
-    assert sum(key.startswith("microkernel") for key in prepared) == 1
+    assert [sum(key.startswith(name) for key in prepared) for name in ("microkernel", "tiles")] == [1, 1]
+    (product,) = [k for k in kernel._kernels.values() if isinstance(k, gemm.ContractionKernel)]
+    assert "sdiv" not in product.ir()       # what cuts it into tiles is shared, too
     assert set(prepared) <= set(jit._libraries)     # what was compiled is what is loaded

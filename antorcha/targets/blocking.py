@@ -53,8 +53,11 @@ class Blocking:
 
 
 def blocking(c: Contraction) -> Blocking:
-    s = shape_of(c)
-    batch, m, n, k = (product(dims) for dims in (c.batch, counted_rows(c), c.n, c.k))
+    return cut(shape_of(c), *(product(dims) for dims in (c.batch, counted_rows(c), c.n, c.k)))
+
+
+def cut(s: Shape, batch: Op, m: Op, n: Op, k: Op) -> Blocking:
+    """How `batch` products of m x k by k x n are cut into tiles."""
     slivers, panels = ceildiv(m, s.mr), ceildiv(n, s.nr)
     wanted = minimum(maximum(floordiv(m * n * k, WORK), 1), TILES)
     widest = ir.integer(s.nc)

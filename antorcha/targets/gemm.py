@@ -3,7 +3,8 @@
 The arithmetic is done by the loops of `multiply.py`, one module for all products of a dtype. A contraction's own
 module holds what is special to it, and compiles quickly:
 
-    kernel      its tiles [begin, end): which rows, columns and product of the batch each is
+    kernel      its tiles [begin, end), by way of `drive.py`
+    place       where the operands of one product of the batch lie
     fill_a/b    evaluates the operands' expressions, whatever they are, while they are packed; matrices in memory need none
     finish      the epilogue: stores what is made of a finished register tile
     touch       lists what the epilogue is about to write and read
@@ -17,16 +18,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
 
 from ..loops.ir import Contraction, Op, Program
 from ..runtime import cpu, jit, pool
-from . import llvm, matvec, microkernel, multiply, windows
+from . import drive, llvm, matvec, microkernel, multiply, windows
 from .blocking import (
-    NOTE,
     WORK,
-    Blocking,
-    blocking,
     counted_rows,
     has_windows,
     in_memory,
@@ -48,7 +45,6 @@ from .nest import (
     along_k,
     compact_loop,
     contiguous,
-    divide,
     odometer,
     product,
     split,
@@ -81,7 +77,7 @@ class ContractionKernel(Kernel):
         c = self.contraction
         if is_matvec(c):
             return [own]
-        shared = {"multiply": _loops(shape_of(c), draft)}
+        shared = {"multiply": _loops(shape_of(c), draft), "drive": _tiles(shape_of(c), draft)}
         if has_windows(c) is not None:
             shared["multiply_windows"] = _window_loops(shape_of(c), draft)
 
@@ -144,6 +140,11 @@ def _loops(s: Shape, draft: bool) -> jit.Module:
     return jit.Module(f"microkernel {s}", lambda: multiply.module(s), (lambda: multiply.module(s, True)) if draft else None)
 
 
+def _tiles(s: Shape, draft: bool) -> jit.Module:
+    """What goes through the tiles, likewise."""
+    return jit.Module(f"tiles {s}", lambda: drive.module(s), (lambda: drive.module(s)) if draft else None)
+
+
 def _window_loops(s: Shape, draft: bool) -> jit.Module:
     """The same for those that have windows."""
     return jit.Module(f"windows {s}", lambda: windows.module(s), (lambda: windows.module(s)) if draft else None)
@@ -153,7 +154,7 @@ def emit(program: Program, c: Contraction) -> str:
     """The IR of the kernel of a program whose body is the contraction `c`."""
     if is_matvec(c):
         return matvec.emit(program, c)
-    s, b = shape_of(c), blocking(c)
+    s = shape_of(c)
     writer = _Writer(program, c, s)
     functions = []
     if not in_memory(c.a, c.m, c.k):
@@ -162,12 +163,12 @@ def emit(program: Program, c: Contraction) -> str:
     if not in_memory(c.b, c.n, c.k):
         functions += [writer.fill(f"fill_b_{int(way)}", c.b, c.n, *((STAGE, s.stage_stride) if way else (s.panel, s.panel)), way)
                       for way in _ways(c.b, c.n, c)]
-    functions += ["@multiply = global ptr null"]     # set once loaded: the loops are a module of their own
+    functions += ["@drive = global ptr null", "@multiply = global ptr null"]     # set once loaded: these are modules of their own
     slack = [0 if pair in c.within else multiply.FAR for pair in multiply.WITHIN] + [multiply.FAR if c.beyond is None else c.beyond]
     functions += [f"@slack = internal constant [{len(slack)} x i64] [{', '.join(f'i64 {n}' for n in slack)}]"]
     if has_windows(c) is not None:
         functions += [writer.lists(), "@multiply_windows = global ptr null"]
-    functions += [writer.touch(), writer.finish(), writer.kernel(b)]
+    functions += [writer.touch(), writer.finish(), writer.place(), writer.kernel()]
     return llvm.module(functions, writer.emitters, f'{llvm.ATTRIBUTES} "no-builtins"')      # short copies are no calls of memcpy
 
 
@@ -176,29 +177,6 @@ def _ways(operand: Op, rows: tuple, c: Contraction) -> tuple:
     if in_runs(operand, rows, c.dtype) and in_runs(operand, c.k, c.dtype):
         return False, True
     return (along_k(operand, rows, c.k),)
-
-
-def _without_denormals(f: Function, emitter: Emitter) -> Callable[[], None]:
-    """Let numbers below the smallest normal one count as zero from here on, until what is returned is called. Processors multiply them
-    by microcode, a hundred times slower; the derivative of a softmax of large scores is full of them."""
-    machine = cpu.processor().machine
-    if machine == "x86_64":     # denormals are zero (bit 6), flush to zero (bit 15)
-        save, load = "declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)"
-        emitter.intrinsics.update((save, load))
-        before, during = f.let("alloca i32"), f.let("alloca i32")
-        f.line(f"call void @llvm.x86.sse.stmxcsr(ptr {before})")
-        control = f.let(f"load i32, ptr {before}")
-        flushing = f.let(f"or i32 {control}, {1 << 6 | 1 << 15}")
-        f.line(f"store i32 {flushing}, ptr {during}")
-        f.line(f"call void @llvm.x86.sse.ldmxcsr(ptr {during})")
-        return lambda: f.line(f"call void @llvm.x86.sse.ldmxcsr(ptr {before})")
-    if machine == "aarch64":    # flush to zero, inputs too (bit 24)
-        emitter.intrinsics.update(("declare i64 @llvm.aarch64.get.fpcr()", "declare void @llvm.aarch64.set.fpcr(i64)"))
-        control = f.let("call i64 @llvm.aarch64.get.fpcr()")
-        flushing = f.let(f"or i64 {control}, {1 << 24}")
-        f.line(f"call void @llvm.aarch64.set.fpcr(i64 {flushing})")
-        return lambda: f.line(f"call void @llvm.aarch64.set.fpcr(i64 {control})")
-    return lambda: None
 
 
 class _Writer:
@@ -475,16 +453,12 @@ class _Writer:
         along = f.let(f"icmp sgt i64 {emitter.expression(self.c.k[-1][1])}, {emitter.expression(rows[-1][1])}")
         return along, f.let(f"select i1 {along}, ptr @fill_{side}_1, ptr @fill_{side}_0")
 
-    def kernel(self, b: Blocking) -> str:
-        """Tiles [begin, end). Neighbouring strips of one block of columns are done in one go, which packs B once for all of them; a note
-        at the beginning of scratch memory tells the next call what is packed."""
+    def kernel(self) -> str:
+        """Gives `drive` what it asks for."""
         f, emitter = self._function(f"define {llvm.SIGNATURE}")
-        m, n, k, depth, slivers, strips, panels, blocks = (
-            emitter.expression(e) for e in (b.m, b.n, b.k, b.depth, b.slivers, b.strips, b.panels, b.blocks))
-        extents = [emitter.expression(e) for _, e in self.c.batch]
-        loops = f.let("load ptr, ptr @multiply")
         c = self.c
-        a_in_memory, b_in_memory = in_memory(c.a, c.m, c.k), in_memory(c.b, c.n, c.k)
+        sizes = [emitter.expression(product(dims)) for dims in (c.batch, counted_rows(c), c.n, c.k)]
+        loops = f.let("load ptr, ptr @multiply")
         along_a, fill_a = self._packing(f, emitter, "a", c.a, c.m)
         along_b, fill_b = self._packing(f, emitter, "b", c.b, c.n)
         when = has_windows(c)
@@ -492,52 +466,37 @@ class _Writer:
             listed = emitter.expression(when)
             fill_a = f.let(f"select i1 {listed}, ptr @list_a, ptr {fill_a}")
             loops = f.let(f"select i1 {listed}, ptr {f.let('load ptr, ptr @multiply_windows')}, ptr {loops}")
-        stripe = STAGE if in_runs(self.c.b, self.c.n, self.c.dtype) else STRIPE
-
-        def edge(number: str, units: str, parts: str, unit: int, end: str) -> str:
-            """Where part `number` begins of so many units shared out evenly."""
-            first = f.let(f"sdiv i64 {f.let(f'mul nsw i64 {number}, {units}')}, {parts}")
-            return f.least(f.let(f"mul nsw i64 {first}, {unit}"), end)
-
-        longest = f.let(f"sdiv i64 {f.let(f'add nsw i64 {slivers}, {strips}')}, {strips}")
-        most = f.let(f"sdiv i64 {self.s.mc // self.s.mr}, {longest}")
-        restore = _without_denormals(f, emitter)
-        scratch = f.pointer("%scratch", "i8", str(NOTE))
-        with f.loop("%begin", "%end") as tile, f.scope():
-            column, strip = divide(f, tile.index, strips)
-            batch, block = divide(f, column, blocks)
-            for i, index in enumerate(split(f, batch, extents)):
-                f.line(f"store i64 {index}, ptr {f.pointer(scratch, 'i64', str(i))}")
-                emitter.indices[c.batch[i][0]] = index
-            from_a = self._matrix(f, emitter, "%from_a", c.a, c.m, along_a == "1") if a_in_memory else "%args"
-            from_b = self._matrix(f, emitter, "%from_b", c.b, c.n, along_b == "1") if b_in_memory else "%args"
-            left = f.least(f.let(f"sub nsw i64 %end, {tile.index}"), f.let(f"sub nsw i64 {strips}, {strip}"))
-            tile.step = f.least(left, most)
-            m0 = edge(strip, slivers, strips, self.s.mr, m)
-            m1 = edge(f.let(f"add nsw i64 {strip}, {tile.step}"), slivers, strips, self.s.mr, m)
-            n0 = edge(block, panels, blocks, self.s.nr, n)
-            n1 = edge(f.let(f"add nsw i64 {block}, 1"), panels, blocks, self.s.nr, n)
-            keep = f.let(f"icmp slt i64 {tile.step}, {strips}")
-            note = f.let(f"add nsw i64 {column}, 1")
-            packed = f.let(f"icmp eq i64 {f.let('load i64, ptr %scratch')}, {note}")
-            if b_in_memory and along_b == "0":      # strips differ by a sliver: one may read B where it lies, and the next one not
-                note = f.let(f"select i1 {multiply.leaves_b(f, self.s, m0, m1)}, i64 0, i64 {note}")
-            f.line(f"store i64 {note}, ptr %scratch")
-            f.line(f"call void {loops}(ptr %args, ptr {scratch}, i64 {m0}, i64 {m1}, i64 {n0}, i64 {n1}, i64 {k}, i64 {depth}, "
-                   f"ptr {from_a}, ptr {fill_a}, i1 {along_a}, ptr {from_b}, ptr {fill_b}, i1 {along_b}, i64 {stripe}, "
-                   f"i1 {keep}, i1 {packed}, ptr @touch, ptr @finish, ptr @slack)")
-        restore()
+        stripe = STAGE if in_runs(c.b, c.n, c.dtype) else STRIPE
+        sizes += [str(stripe), *(f.let(f"zext i1 {along} to i64") for along in (along_a, along_b))]
+        parts = "%args", "@place", loops, fill_a, fill_b, "@touch", "@finish", "@slack"
+        words = [f"i64 {size}" for size in sizes] + [f"ptr {part}" for part in parts]
+        emitter.allocas.append(f"  %words = alloca [{len(words)} x i64]")
+        for i, word in enumerate(words):
+            f.line(f"store {word}, ptr {f.pointer('%words', 'i64', str(i))}")
+        f.line(f"call void {f.let('load ptr, ptr @drive')}(ptr %words, i64 %begin, i64 %end, ptr %scratch)")
         return f.text()
 
-    def _matrix(self, f: Function, emitter, place: str, operand: Op, rows: tuple, along_k: bool) -> str:
+    def place(self) -> str:
+        """The indices of a product of the batch, and where operands in memory have its matrices."""
+        f, emitter = self._function("define internal void @place(ptr noalias readonly %args, ptr noalias %batch, i64 %number, "
+                                    "ptr noalias %from_a, ptr noalias %from_b)")
+        c = self.c
+        for i, index in enumerate(split(f, "%number", self._extents(f, emitter, c.batch))):
+            f.line(f"store i64 {index}, ptr {f.pointer('%batch', 'i64', str(i))}")
+            emitter.indices[c.batch[i][0]] = index
+        for place, operand, rows in (("%from_a", c.a, c.m), ("%from_b", c.b, c.n)):
+            if in_memory(operand, rows, c.k):
+                self._matrix(f, emitter, place, operand, rows)
+        return f.text()
+
+    def _matrix(self, f: Function, emitter, place: str, operand: Op, rows: tuple) -> None:
         """Writes where an operand `in_memory` has the product's matrix, for the loops around the micro-kernel."""
         (row, _), (k, _) = rows[0], self.c.k[0]
-        emitter.allocas.append(f"  {place} = alloca [2 x i64]")
+        along = along_k(operand, rows, self.c.k)
         offsets = []
         for outer in ("0", "1"):
-            emitter.indices.update({row: outer if along_k else "0", k: "0" if along_k else outer})
+            emitter.indices.update({row: outer if along else "0", k: "0" if along else outer})
             with f.scope():
                 offsets.append(emitter.expression(operand.args[0]))
         f.line(f"store ptr {f.pointer(emitter.slots[operand.attr], self.s.operand.llvm, offsets[0])}, ptr {place}")
         f.line(f"store i64 {f.let(f'sub nsw i64 {offsets[1]}, {offsets[0]}')}, ptr {f.pointer(place, 'i64', '1')}")
-        return place
