@@ -437,3 +437,15 @@ def test_many_numbers(few, monkeypatch):
         for k in range(5):
             expected, whole = expected * first + (k + 0.25), whole * 3 + k
         assert (y + m).tolist() == (expected + whole).tolist()
+
+
+@pytest.mark.parametrize("floats", [0, 1, 2])
+def test_many_integers_and_few_floats(floats):
+    x = torch.arange(6)
+    for first in (0, 5):
+        y, n = x, np.arange(6)
+        for k in range(plan.FEW_WORDS + 4):
+            y, n = y + (first + k), n + (first + k)
+        for k in range(floats):
+            y, n = y * (first + 0.5 + k), n * (first + 0.5 + k)
+        assert y.tolist() == n.tolist()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import ctypes
 from itertools import compress, groupby
-from operator import attrgetter, is_not, itemgetter, ne
+from operator import attrgetter, is_not, ne
 
 import numpy as np
 
@@ -445,9 +445,8 @@ class Plan:
         told, self.told = self.told, None       # should an interrupt come
         one_by_one = range(len(numbers)) if told is None else compress(range(len(numbers)), map(is_not, numbers, told))     # 0.0 == -0.0
         if len(numbers) > FEW_WORDS:
-            take, places, one_by_one = self._float_numbers()
-            if len(places):
-                self.float_words[places] = np.fromiter(take(numbers), np.float64, len(places))
+            which, places, one_by_one = self._float_numbers()
+            self.float_words[places] = np.fromiter(map(numbers.__getitem__, which), np.float64, len(which))
         for k in one_by_one:
             for at, kind in self.numbers[k]:
                 if kind == "f":
@@ -472,11 +471,11 @@ class Plan:
         self.bound = addresses
 
     def _float_numbers(self) -> tuple:
-        """(what takes the numbers that become floats out of all, the words that they go to, which are the others)."""
+        """(which of the numbers become floats, the words that they go to, which are the others)."""
         if self.floats is None:
             goes = [(k, at) for k, places in enumerate(self.numbers) for at, kind in places if kind == "f"]
             others = [k for k, places in enumerate(self.numbers) if any(kind != "f" for _, kind in places)]
-            self.floats = itemgetter(*[k for k, _ in goes]) if goes else None, np.array([at for _, at in goes], np.int64), others
+            self.floats = [k for k, _ in goes], np.array([at for _, at in goes], np.int64), others
         return self.floats
 
     def _pointers(self) -> list[list[tuple[int, int]]]:
