@@ -24,7 +24,6 @@ import numpy as np
 import antorcha as torch
 from antorcha.base import config
 from antorcha.base import dtype as dt
-from antorcha.runtime import jit
 
 from . import workloads
 
@@ -149,11 +148,13 @@ def of_records() -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def shared() -> dict[str, str]:
-    """IR of the modules that are no kernels: the loops around register tiles, the thread pool, the runner of chains."""
+    """IR of the modules that are no kernels: the loops around register tiles, what goes through tiles, the thread pool, the runner of
+    chains."""
     from antorcha.runtime import pool_ir
-    from antorcha.targets import chain, microkernel, multiply
+    from antorcha.targets import chain, drive, microkernel, multiply
 
-    found = {f"micro-kernels {d}": multiply.module(microkernel.shape(d)) for d in (dt.float32, dt.float64)}
+    found = {f"{name} {d}": write(microkernel.shape(d)) for name, write in (("micro-kernels", multiply.module), ("tiles", drive.module))
+             for d in (dt.float32, dt.float64)}
     narrow = microkernel.shape(dt.float32, dt.bfloat16)
     if narrow.instruction != microkernel.FMA:
         found["micro-kernels torch.bfloat16"] = multiply.module(narrow)
@@ -165,12 +166,10 @@ def shared() -> dict[str, str]:
 @contextlib.contextmanager
 def written_for(processor: str):
     """Code written inside is for this processor."""
-    jit.settle()        # what is compiled in the background is for the one before
     before, config.cpu = config.cpu, processor
     try:
         yield
     finally:
-        jit.settle()
         config.cpu = before
 
 
@@ -204,6 +203,7 @@ def kernels_of(program: Callable[[], None]) -> tuple[dict, str]:
 
 def texts(processor: str = "host", only: list[str] | None = None) -> Iterator[tuple[str, str]]:
     """(path, text) of every file that `save` writes."""
+    from antorcha.runtime import jit
 
     for name, program in [*PROGRAMS.items(), *of_records()]:
         if only and name not in only:
