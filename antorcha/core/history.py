@@ -294,14 +294,23 @@ class Folded(History):
         """As `Derivative.compute`: by recording again what this recorded the last time, where nothing was written to."""
         if node.kept is RELEASED:
             raise RuntimeError(TWICE)
-        kept, n = node.kept, len(self.tensors)
-        storages, versions = self._storages(node)
-        if mode.grad or autograd._cotangents is not autograd.cotangents_plain \
-                or any([s.version != version for s, version in zip(storages, versions)]):
+        kept, versions, n = node.kept, node.versions, len(self.tensors)
+        unchanged = not mode.grad and autograd._cotangents is autograd.cotangents_plain
+        arguments = [g, *kept]
+        for k, (kind, _) in enumerate(self.keeps):
+            v = kept[k]
+            if kind is VALUE:
+                arguments[k + 1] = core.tensor_on(Storage.of(v), self.metas[k])
+            elif kind is RESULT:
+                arguments[k + 1] = core.tensor_on(v, self.metas[k])
+                unchanged = unchanged and v.version == versions[k]
+            else:
+                unchanged = unchanged and v.storage.version == versions[k]
+        if not unchanged:
             ends = self.ends(node.edges)
-            nodes = self.built([(end, 0) for end in ends], storages, versions, kept[:n])
+            nodes = self.built([(end, 0) for end in ends], *self._storages(node), kept[:n])
             return self.run(nodes, ends, g if type(g) is tuple else (g,), mode.grad)
-        arguments = (g, *kept[:n], *map(core.tensor_on, storages[n:], self.metas[n:]), *map(layout_of, node.edges))
+        arguments += map(layout_of, node.edges)
         return self.calls[tuple(map(type, arguments))](*arguments)
 
     def formulas(self, g, *arguments) -> list:
