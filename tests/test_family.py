@@ -13,7 +13,7 @@ from tolerance import agree
 import antorcha as torch
 from antorcha import nn
 from antorcha.base import config
-from antorcha.graph import family, flush
+from antorcha.graph import chain, family, flush
 from antorcha.loops.plan import Extern, Layout, Plan
 from antorcha.loops.size import Coincidence, Size, Trace, greatest, least
 from antorcha.nn import functional as F
@@ -369,6 +369,22 @@ def test_thresholds_that_decide_nothing_are_not_asked_for(monkeypatch):
     before = flush.counters["made"] - flush.counters["resized"]
     losses(model, lambda model, *size: model(numbers(*size)).square().mean(), sizes)
     assert flush.counters["made"] - flush.counters["resized"] - before <= 6
+
+
+def test_that_shapes_happen_to_be_cut_into_the_rows_of_a_chain_is_not_noted(monkeypatch):
+    """The batch * length rows of other layers can be cut into the batch * heads rows of attention's chain for every fourth length."""
+    monkeypatch.setattr(flush, "_plan", PLAN)
+    monkeypatch.setattr(family, "Trace", Trace)
+    monkeypatch.setattr(chain, "SMALL", 1)
+    monkeypatch.setattr(chain, "NS_PER_CALL", 0.0)
+    flush.clear()
+    model = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+    random = Random(1)
+    sizes = [(random.randint(17, 40), random.randint(33, 60), 32) for _ in range(30)]
+    before = flush.counters["made"] - flush.counters["resized"]
+    losses(model, lambda model, *size: model(numbers(*size)).square().mean(), sizes)
+    assert any(k["kind"] == "chain" for k in flush.last().kernels())
+    assert flush.counters["made"] - flush.counters["resized"] - before <= 13
 
 
 def test_traces_tell_what_happens_to_be_equal():

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 
 from ..loops import index
+from ..loops.size import likely
 from ..loops.view import View, ordered, view
 from .group import size
 from .node import Form, Node
@@ -54,8 +55,9 @@ class Rows:
         self.reduced = 0
 
 
+@likely(lambda arguments, of: (tuple(map(of, arguments[0])), of(arguments[1])))
 def rows_in_front(shape: tuple, rows: int) -> tuple[tuple, int] | None:
-    """The shape with its first dimensions cut so that `wall` of them make `rows`."""
+    """The shape with its first dimensions cut so that `wall` of them make `rows`; None if they cannot be."""
     n, wall = 1, 0
     for d, s in enumerate(shape):
         if n == rows:
