@@ -27,6 +27,24 @@ def test_functions_of_layers_are_no_methods_but_operators():
     assert torch.selu_(x) is x and torch.threshold(x, 0.0, 5.0).tolist() == [5.0, x[1].item()]
 
 
+@pytest.mark.parametrize("name, options", {
+    "relu": (), "relu6": (), "elu": (1.5,), "celu": (1.5,), "selu": (), "leaky_relu": (0.1,), "silu": (), "mish": (),
+    "hardtanh": (-0.5, 1.0), "hardswish": (), "hardsigmoid": (), "threshold": (0.1, 20.0), "rrelu": (0.2, 0.3, False),
+    "dropout": (1.0, True), "alpha_dropout": (1.0, True)}.items())
+def test_whether_in_place_is_the_last_option(name, options):
+    function, x = getattr(antorcha.nn.functional, name), antorcha.tensor([-2.0, -0.5, 7.0])
+    want = function(x, *options).tolist()
+    assert x.tolist() == [-2.0, -0.5, 7.0]
+    assert function(x, *options, True) is x and x.tolist() == want
+    with pytest.raises(TypeError, match="positional arguments"):
+        function(x, *options, True, 1.0)
+
+
+def test_elu_in_place_takes_scales():
+    x = antorcha.tensor([-1.0, 1.0])
+    assert antorcha.nn.functional.elu_(x, 1.0, 2.0, 0.0) is x and x.tolist() == [0.0, 2.0]
+
+
 def test_older_methods_of_tensors():
     torch = antorcha
     x = torch.arange(6.0) - 3

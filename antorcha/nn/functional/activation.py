@@ -35,16 +35,17 @@ def softmin(input, dim=None, _stacklevel=3, dtype=None):
     return _softmax(-input, _last_dim("softmin", dim, input), dtype)
 
 
-def _inplace_option(function):
-    """`function` with a last option `inplace`."""
+def _inplace_option(function, offered: int | None = None):
+    """`function` with a last option `inplace`, after the first parameters, as many as are `offered`, or all."""
     declared, name = function.__wrapped__, function.__name__
 
     def definition():
-        first, *rest = declared.__code__.co_varnames[:declared.__code__.co_argcount]
-        own = "".join([f", {x}" for x in rest])
+        first, *rest = declared.__code__.co_varnames[:declared.__code__.co_argcount][:offered]
+        own, defaults = "".join([f", {x}" for x in rest]), declared.__defaults__ or ()
+        skipped = declared.__code__.co_argcount - len(rest) - 1
         return (f"def {name}({first}{own}, inplace=False):\n"
                 f"    if inplace: return in_place({first}, function, ({own[2:]}{',' if rest else ''}), {{}})\n"
-                f"    return function({first}{own})\n"), (*(declared.__defaults__ or ()), False), None
+                f"    return function({first}{own})\n"), (*defaults[:len(defaults) - skipped], False), None
 
     activation = postponed(name, {"function": function, "in_place": core.inplace}, definition)
     activation.__module__, activation.__doc__ = __name__, function.__doc__
@@ -52,16 +53,21 @@ def _inplace_option(function):
 
 
 def _inplace_form(function):
-    def activation_(input, *args, **kwargs):
-        return function(input, *args, inplace=True, **kwargs)
+    name = function.__name__ + "_"
 
-    activation_.__name__ = activation_.__qualname__ = function.__name__ + "_"
+    def activation_(input, *args, **kwargs):
+        return core.inplace(input, function, args, kwargs, name)
+
+    activation_.__name__ = activation_.__qualname__ = name
     activation_.__doc__ = f"In-place version of {function.__name__}."
     return activation_
 
 
-relu, relu6, elu, selu, celu, leaky_relu, silu, mish, hardtanh, hardswish, hardsigmoid, threshold = (
-    _inplace_option(f) for f in (relu, relu6, elu, selu, celu, leaky_relu, silu, mish, hardtanh, hardswish, hardsigmoid, threshold))
+relu_, elu_, selu_, celu_, leaky_relu_, hardtanh_, threshold_ = (
+    _inplace_form(f) for f in (relu, elu, selu, celu, leaky_relu, hardtanh, threshold))
+relu, relu6, selu, celu, leaky_relu, silu, mish, hardtanh, hardswish, hardsigmoid, threshold = (
+    _inplace_option(f) for f in (relu, relu6, selu, celu, leaky_relu, silu, mish, hardtanh, hardswish, hardsigmoid, threshold))
+elu = _inplace_option(elu, 2)
 
 
 @titled("RreluWithNoise")
@@ -82,10 +88,6 @@ def rrelu(input, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
 def rrelu_(input, lower=1 / 8, upper=1 / 3, training=False):
     """In-place version of rrelu."""
     return rrelu(input, lower, upper, training, True)
-
-
-relu_, elu_, selu_, celu_, leaky_relu_, hardtanh_, threshold_ = (
-    _inplace_form(f) for f in (relu, elu, selu, celu, leaky_relu, hardtanh, threshold))
 
 
 @recalled
