@@ -36,11 +36,13 @@ def pytest_configure(config):
         import fake_cuda
 
         fake_cuda.install()
+    from antorcha.base import config as settings
+    settings.drafts = False     # what is tested is what runs in the end; drafts have tests of their own
 
 
 # What is set for the whole process: module -> its attributes (of which functions are asked).
 SETTINGS = {
-    "antorcha.base.config": ("eager", "target", "cpu", "float32_matmul", "verify", "fuse", "cache"),
+    "antorcha.base.config": ("eager", "target", "cpu", "float32_matmul", "verify", "fuse", "drafts", "cache"),
     "antorcha.base.dtype": ("_default",),
     "antorcha.base.grad_mode": ("mode.grad", "mode.inference"),
     "antorcha.ops.record": ("core.default_device",),

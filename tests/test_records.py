@@ -16,8 +16,11 @@ import antorcha as torch
 import antorcha.nn.functional
 import antorcha.ops
 from antorcha.base import config
+from antorcha.graph import flush
 from antorcha.ops.record import RECORDS, Record
 from antorcha.ops.samples import Inputs, samples_of
+from antorcha.runtime import jit
+from antorcha.targets import kernel
 
 for module in pkgutil.iter_modules(antorcha.ops.__path__, "antorcha.ops."):     # some are loaded when they are used
     importlib.import_module(module.name)
@@ -122,6 +125,27 @@ def test_all_ways_of_computing_agree(case, monkeypatch):
             same(numbers(case.call()), expected)
     if not case.record.strided:
         same(numbers(case.call(change=spread)), expected)
+
+
+@pytest.fixture(scope="session")
+def drafts_only(tmp_path_factory):
+    return tmp_path_factory.mktemp("drafts")
+
+
+@pytest.mark.parametrize("case", WHOLE)
+def test_drafts_have_the_same_bits(case, monkeypatch, drafts_only):
+    """What runs until optimised code is there computes the same: what a program prints does not depend on what is on disk."""
+    optimised = [x.tobytes() for x in numbers(case.call())]
+    monkeypatch.setattr(config, "drafts", True)
+    monkeypatch.setattr(config, "cache", str(drafts_only))
+    monkeypatch.setattr(kernel, "_kernels", {})
+    monkeypatch.setattr(jit, "_libraries", {})
+    monkeypatch.setattr(jit, "_drafts", {})
+    monkeypatch.setattr(jit, "finish", lambda keys: None)
+    flush.clear()
+    found = [x.tobytes() for x in numbers(case.call())]
+    flush.clear()
+    assert found == optimised
 
 
 def spread(x):

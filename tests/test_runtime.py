@@ -841,6 +841,7 @@ def test_what_would_have_other_bits_is_no_draft(empty_cache):
 
 @own_loader
 def test_drafts_are_finished_where_they_would_take_long_or_come_again(empty_cache, monkeypatch):
+    monkeypatch.setattr(config, "drafts", True)
     monkeypatch.setattr(kernel_module, "_kernels", {})
     flush.clear()
 
@@ -864,6 +865,7 @@ def test_drafts_are_finished_where_they_would_take_long_or_come_again(empty_cach
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_drafts_of_products_have_the_same_bits(empty_cache, monkeypatch, dtype):
     """With edges, operands that lie along k or across it, few rows, and in several blocks of k."""
+    monkeypatch.setattr(config, "drafts", True)
     monkeypatch.setattr(kernel_module, "_kernels", {})
     monkeypatch.setattr(jit, "finish", lambda keys: None)
     flush.clear()

@@ -1,10 +1,11 @@
-"""Settings. Each can be given in the environment, as ANTORCHA_ and its name in capitals (ANTORCHA_UNFUSED for `fuse`), and changed
-at run time.
+"""Settings. Each can be given in the environment, as ANTORCHA_ and its name in capitals (ANTORCHA_UNFUSED for `fuse`, ANTORCHA_OPTIMISED
+for `drafts`), and changed at run time.
 
     config.eager = True           run every operator at once, by itself: must give what the fused run gives
     config.target = "interp"      run loop programs in NumPy instead of compiling them
     config.verify = True          check every graph and every program after every pass
     config.fuse = False           give every operator a kernel of its own, computed together all the same
+    config.drafts = False         wait for optimised code, where code made in a tenth of the time would run until it is there
     config.cache = "/some/where"  where compiled code is kept
     config.float32_matmul = "high"   float32 products on GPUs with operands rounded to TF32 (set_float32_matmul_precision)
     config.cpu = "avx2"           write code for "generic" (x86-64 as it began, or 64-bit ARM), "avx2", "avx512" or "neon" processors,
@@ -37,6 +38,7 @@ cpu: str = _choice("CPU", PROCESSORS)
 float32_matmul: str = _choice("FLOAT32_MATMUL", PRECISIONS)
 verify: bool = _flag("VERIFY")
 fuse: bool = not _flag("UNFUSED")
+drafts: bool = not _flag("OPTIMISED")
 cache: str | None = os.environ.get("ANTORCHA_CACHE") or None
 
 

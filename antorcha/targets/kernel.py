@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 
+from ..base import config
 from ..loops import ir
 from ..runtime import jit, pool
 from .formula import Formula
@@ -155,7 +156,7 @@ def build_all(programs: list[ir.Program], words: list | None = None) -> list[Ker
         if kernel is None:
             kernel = new[text] = _kernel(program, text)
         found.append(kernel)
-        if arguments is None or long.get(kernel):
+        if arguments is None or not config.drafts or long.get(kernel):
             long[kernel] = True
         else:
             long[kernel] = arguments > _DRAFT if isinstance(arguments, int) else kernel.is_long(arguments)
