@@ -40,6 +40,27 @@ def test_products_by_a_vector_go_along_the_matrix(turned, dtype):
         assert kinds[0] == ("columns" if turned else "loops")
 
 
+@pytest.mark.parametrize("length", [1, 2, 127, 128, 129, 255, 256, 257, 259, 511, 770])
+def test_sums_of_bfloat16_read_two_at_a_time(length):
+    """Of an odd number too, and from an odd place on; nothing beyond the last one counts. Sums of whole numbers are exact."""
+    whole = torch.arange(5 * 801).reshape(5, 801).remainder(7).sub(3)
+    x, m = whole[0, 3:3 + length], whole[1:, 1:1 + length]
+    narrow = whole.to(torch.bfloat16)
+    v, w = narrow[:1, 3:3 + length], narrow[1:, 1:1 + length]
+    for found, right in ((torch.nn.functional.linear(v, w)[0], (m * x).sum(1)), (w.float().sum(1), m.sum(1)), (w.amax(1), m.amax(1))):
+        assert found.float().tolist() == right.to(torch.bfloat16).float().tolist()
+
+
+def test_sums_of_bfloat16_are_loads_of_32_bits():
+    wide, half, bfloat = torch.float32, torch.float16, torch.bfloat16
+    for dtypes, pairs in (((bfloat, bfloat), True), ((bfloat, wide), False), ((half, half), False)):
+        m, v = (torch.tensor(numbers(rows, 300)).to(dtype) for rows, dtype in zip((40, 1), dtypes))
+        m.tolist(), v.tolist()      # computed before
+        (m * v).sum(1).tolist()
+        (kernel,) = kernels("sum")
+        assert ("load i32" in kernel["kernel"].ir()) == pairs
+
+
 def test_a_slice_is_written_in_place_where_nothing_reads_the_old_value():
     x, y = torch.tensor(numbers(40, 30)), torch.tensor(numbers(5, 30))
     right, place = numbers(40, 30), x.data_ptr()

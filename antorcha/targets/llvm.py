@@ -9,7 +9,7 @@ import numpy as np
 from ..base import dtype as dt
 from ..loops import ir
 from ..runtime import compiler, cpu
-from . import crossing
+from . import crossing, pairs
 
 _TYPES = {
     "i1": "i1",
@@ -464,6 +464,8 @@ class Emitter:
         name, kind = s.attr
         if crossing.found(self.program, s):
             crossing.copy(self, s)
+        elif pairs.found(s):
+            pairs.write(self, s)
         else:
             self.loop(name, kind, "0", self.expression(s.args[0]), lambda: self.statements(s.args[1:]), s)
 
