@@ -634,3 +634,31 @@ def test_tuples_of_integers_say_all_by_their_values():
     for dims in [(0, 1), torch.Size([2])]:
         function(x, dims)
     assert not calls
+
+
+@pytest.mark.parametrize("name, known, equal", [
+    ("view", (2, 3), (2.0, 3)), ("view", ((2, 3),), ((2, 3.0),)), ("view", (1, 6), (True, 6)), ("reshape", (2, 3), (2.0, 3)),
+    ("expand", (2, 6), (2.0, 6)), ("permute", (0,), (0.0,)), ("permute", ((0,),), ((0.0,),)), ("transpose", (0, 0), (0.0, 0)),
+    ("transpose", (0, 0), (False, 0)), ("split", (2,), (2.0,)), ("chunk", (2,), (2.0,)), ("unsqueeze", (1,), (1.0,)),
+    ("squeeze", ((0,),), ((0.0,),)), ("flatten", (0, 0), (0.0, 0)), ("unbind", (0,), (0.0,)), ("movedim", ((0,), (0,)), ((0,), (0.0,))),
+    ("unfold", (0, 2, 1), (0, 2.0, 1)), ("narrow", (0, 1, 2), (0, 1, 2.0)), ("select", (0, 1), (0, 1.0)),
+    ("unflatten", (0, (2, 3)), (0, (2, 3.0))),
+    ("diagonal", (0,), (0.0,)), ("as_strided", ((2,), (1,)), ((2.0,), (1,))), ("__getitem__", (slice(0, 1),), (slice(0.0, 1),)),
+    ("sum", (0,), (0.0,)), ("sum", ((0,),), ((0.0,),)), ("sum", (0, True), (0, 1)), ("mean", (0,), (False,)), ("amax", (0,), (0.0,))])
+def test_arguments_equal_to_known_ones_are_told_by_their_types(name, known, equal):
+    """Integers, floats and truth values that are equal have one hash, too."""
+    x = torch.arange(6.0)[:, None].expand(6, 6) if name == "diagonal" else torch.arange(6.0)
+    for _ in range(CALLS):
+        getattr(x, name)(*known)
+        with pytest.raises(TypeError):
+            getattr(x, name)(*equal)
+
+
+def test_a_sequence_of_sizes_is_known_as_they_are():
+    x = torch.arange(6.0)
+    x.view(3, 2)
+    known = torch.Tensor.view.record.cache
+    before = len(known)
+    for size in [(3, 2)], [[3, 2]], [torch.Size([3, 2])]:
+        assert x.view(*size).tolist() == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+    assert len(known) == before

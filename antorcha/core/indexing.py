@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import index
+
 import numpy as np
 
 from ..base import dtype as dt
@@ -129,7 +131,7 @@ def _parse(shape: tuple, key):
             out += 1
         elif isinstance(k, slice):
             n = shape[d]
-            start, stop, step = (x.__index__() if x is not None else None for x in (k.start, k.stop, k.step))
+            start, stop, step = (index(x) if x is not None else None for x in (k.start, k.stop, k.step))
             if step is not None and step <= 0:
                 raise ValueError("step must be greater than zero")
             start, stop, step = slice(start, stop, step).indices(n)

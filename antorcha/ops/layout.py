@@ -42,6 +42,18 @@ def meta(view, dtype, device=None) -> Meta:
     return found
 
 
+def told(x):
+    """What the value of an argument does not say, for keys: 2, 2.0 and, of 1, True are equal. True for integers, tuples of them and None,
+    False for truth values, else the type or what is told of a tuple's elements."""
+    kind = type(x)
+    if kind is tuple:
+        return INTEGERS.issuperset(map(type, x)) or tuple(map(told, x))
+    return kind is int or x is None or kind is not bool and kind
+
+
+INTEGERS = frozenset((int,))
+
+
 # -- numbers and dtypes -----------------------------------------------------------------------------------------
 
 NUMBERS = {bool: dt.bool_, int: dt.int64, float: None, Symbol: None}     # None: the default dtype

@@ -13,7 +13,7 @@ from ..graph.node import View
 from ..graph.tape import state
 from .casts import concerned, policies, recast
 from .derivative import names, place_of
-from .layout import Meta, core, number
+from .layout import INTEGERS, Meta, core, number, told
 from .overlap import check_apart, check_once
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def public(rec: Record, template, **more):
     space = {"rec": rec, "this_thread": mode, "without_grad": without_grad, "casting": casting, "state": state, "store_out": store_out,
              "settled": _settled, "respelled": _respelled, "reordered": _reordered, "spread": _spread, "mistyped": mistyped,
              "kinds": rec.function.__annotations__,
-             "noted": _noted, "grown": _grown, "recast": recast, "concerned": concerned, "MISSING": MISSING, **more}
+             "noted": _noted, "grown": _grown, "recast": recast, "concerned": concerned, "MISSING": MISSING,
+             "told": told, "integers": INTEGERS.issuperset, "Size": Size, "sequences": (tuple, Size, list), **more}
 
     def definition():
         if "body" in space and is_recalled(rec):
@@ -265,6 +266,8 @@ def _looked_up(rec: Record) -> str:
     tracked = " + ".join(f"({bit} if {rec.names[i]}._rg else 0)" for i, bit in terms.inputs)
     inputs = [rec.names[i] for i, _ in terms.inputs]
     key = "".join(f"{n}._meta, " if n in inputs else f"{n}, " for n in rec.names)
+    telling = _telling(rec, [n for n in rec.names if n not in inputs]) if rec.public else ""
+    key += telling
     attached = "terms[tracked].attach(result, {positional})"
     if rec.family == "view":
         found = f"m, terms = known[{key}]"
@@ -283,7 +286,7 @@ def _looked_up(rec: Record) -> str:
             "try:\n"
             f"    {found}\n"
             "except (KeyError, TypeError, AttributeError):\n"
-            "    result, terms = decide(rec, ({tuple}))\n"
+            f"    result, terms = decide(rec, ({{tuple}}), {telling})\n"
             f"{decided}"
             "else:\n"
             f"{again}")
@@ -314,8 +317,17 @@ def _plain(rec: Record):
 def _viewed_again(rec: Record) -> str:
     """Lines for a body that makes views by other operators: index maps and the derivative are looked up."""
     first, *others = rec.names
-    more = "".join([f"{n}, " for n in (*others, *([rec.variadic] if rec.variadic else []))])
-    return (f"try: found = known.get(({first}._rg and (not without_grad or this_thread.grad), {first}._meta, {more}))\n"
+    more, spread, star = "".join([f"{n}, " for n in others]) + _telling(rec, others), "", rec.variadic
+    if star:        # of integers or one sequence of them
+        spread = ("types = True\n"
+                  f"for each in {star}:\n"
+                  "    if type(each) is not int:\n"
+                  f"        if len({star}) == 1 and type(each) in sequences: {star} = tuple(each)\n"
+                  f"        types = type(each) is Size or integers(map(type, {star})) or told({star})\n"
+                  "        break\n")
+        more += f"{star}, types, "
+    return (f"{spread}"
+            f"try: found = known.get(({first}._rg and (not without_grad or this_thread.grad), {first}._meta, {more}))\n"
             "except (TypeError, AttributeError): found = None\n"
             f"if found is None: result = noted(rec, body({{passed}}), {first}, ({more}))\n"
             "else:\n"
@@ -367,17 +379,29 @@ def _grown(source, kind: type, derivative, kept: tuple, metas: tuple):
     return node
 
 
-_FIXED = frozenset((type(None), type(Ellipsis), bool, int, str, dt.dtype, View))
+def _telling(rec: Record, names: list) -> str:
+    """What is `told` of parameters' values, in a key; without a call where it is the usual: integers, tuples of them, None, and truth
+    values where these are the default."""
+    usual = []
+    for n in names:
+        default, plain = rec.defaults.get(n, MISSING), f"(type({n}) is int or type({n}) is tuple and integers(map(type, {n})))"
+        if type(default) is bool:
+            plain = f"({n} is False or {n} is True)"
+        usual.append(plain if default is not None else f"({n} is None or {plain})")
+    return f"True if {' and '.join(usual)} else told(({', '.join(names)},)), " if names else ""
+
+
+_FIXED = frozenset((type(None), type(Ellipsis), type, bool, int, str, dt.dtype, View))
 
 
 def _is_fixed(x) -> bool:
-    """Whether an argument says all by its value."""
+    """Whether an argument says all by its value and what is told besides."""
     return type(x) in _FIXED or type(x) in (tuple, Size) and all(map(_is_fixed, x))
 
 
-def _decide(rec: Record, arguments: tuple):
+def _decide(rec: Record, arguments: tuple, *told):
     """(the result, the derivative) of an operator whose body makes one node of its inputs, or views of the first, and nothing else; the
-    decisions it takes are kept for calls with the same layouts and arguments."""
+    decisions it takes are kept for calls with the same layouts and arguments, and with the same that is `told` of these."""
     rec.check_types(tuple(map(type, arguments)))
     recorded = len(tape.nodes)
     result, terms = rec.apply(*arguments), rec.terms_for(arguments)
@@ -395,5 +419,6 @@ def _decide(rec: Record, arguments: tuple):
         found = form, result._meta, terms
     if len(rec.cache) > 20_000:
         rec.cache.clear()
-    rec.cache[tuple([x._meta if i in inputs else x for i, x in enumerate(arguments)])] = found
+    key = (*[x._meta if i in inputs else x for i, x in enumerate(arguments)], *told)
+    rec.cache[key] = found
     return result, terms

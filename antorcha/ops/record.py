@@ -105,15 +105,19 @@ class Record:
         return inspect.signature(self.function)
 
     @functools.cached_property
+    def defaults(self) -> dict:
+        """The parameters' defaults, where they have any."""
+        given = self.function.__defaults__ or ()
+        return dict(zip(self.names[self.positional - len(given):], given)) | (self.function.__kwdefaults__ or {})
+
+    @functools.cached_property
     def kinds(self) -> list[tuple[int, str, str, bool]]:
         """The parameters that are an "int" or a "bool": those declared so, and those of which True or False is the default. (place,
         name, kind, whether None may stand for it)."""
-        given = self.function.__defaults__ or ()
-        defaults = dict(zip(self.names[self.positional - len(given):], given)) | (self.function.__kwdefaults__ or {})
         out = []
         for place, name in enumerate(self.names):
             kind, _, none = str(self.function.__annotations__.get(name)).partition(" | ")
-            kind = "bool" if type(defaults.get(name)) is bool else kind
+            kind = "bool" if type(self.defaults.get(name)) is bool else kind
             if kind in ("int", "bool"):
                 out.append((place, name, kind, bool(none)))
         return out
@@ -457,7 +461,9 @@ def scalar_op(name: str, scalar, uses_index: bool = False) -> Record:
 def normalize_dim(what: str, dim: int, rank: int) -> int:
     """A dimension counted from 0, from one that may count from the end. IndexError where there is none."""
     low = max(rank, 1)
-    if not isinstance(dim, int):
+    if type(dim) is not int:
+        if type(dim) is bool:
+            raise TypeError(wrong_type(what, "dim", 0, "int", dim))
         dim = dim.__index__()
     if not -low <= dim < low:
         raise IndexError(f"{what}: Dimension out of range (expected to be in range of [{-low}, {low - 1}], but got {dim})")
@@ -469,6 +475,10 @@ def normalize_dims(what: str, dim, rank: int) -> tuple:
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return tuple(range(rank))
     dims = dim if isinstance(dim, (tuple, list)) else (dim,)
+    if dims is dim:
+        for d in dims:
+            if not hasattr(d, "__index__"):
+                raise TypeError(f"{what}(): argument 'dim' must be tuple of ints, but there is a {type(d).__name__} in it")
     out = tuple(normalize_dim(what, d, rank) for d in dims)
     if len(set(out)) != len(out):
         raise RuntimeError(f"{what}: dim {next(d for d in out if out.count(d) > 1)} appears multiple times in the list of dims")

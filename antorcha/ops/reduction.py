@@ -14,6 +14,7 @@ from . import pointwise as pw
 from .casts import FULL_ON_GPU
 from .extern import host_op, run
 from .index import fold
+from .layout import told
 from .parts import complex_, imag_, real_
 from .recall import warn
 from .record import Record, check_tensor, computable, core, meta, normalize_dim, normalize_dims, operator, rounded, widened
@@ -31,7 +32,8 @@ def reduce(name: str, input, dim, keepdim: bool, accumulate: dt.dtype, out: dt.d
     m = input._meta
     if m.dtype.kind == "c" or out.kind == "c":
         return _complex_reduce(name, input, dim, keepdim, accumulate, out)
-    key = (name, m, dim if type(dim) is not list else tuple(dim), keepdim, accumulate, out)
+    dim = dim if type(dim) is not list else tuple(dim)
+    key = (name, m, dim, told(dim), keepdim, accumulate, out)
     plan = _plans.get(key)
     if plan is None:
         if len(_plans) > 20_000:

@@ -38,12 +38,11 @@ def sizes(what: str, shape) -> tuple:
         shape = shape[0]
     for n in shape:
         if type(n) is not int:
-            try:
-                return tuple([n.__index__() for n in shape])
-            except AttributeError:
-                kinds = ", ".join(dict.fromkeys(type(n).__name__ for n in shape if not hasattr(n, "__index__")))
-                raise TypeError(f"{what}(): argument 'size' must be tuple of ints, not {kinds}. Use //, or int(..), where sizes are "
-                                "divided.") from None
+            wrong = dict.fromkeys(type(n).__name__ for n in shape if type(n) is bool or not hasattr(n, "__index__"))
+            if wrong:
+                raise TypeError(f"{what}(): argument 'size' must be tuple of ints, not {', '.join(wrong)}. Use //, or int(..), where sizes "
+                                "are divided.")
+            return tuple([n.__index__() for n in shape])
     return shape if type(shape) is tuple else tuple(shape)
 
 
@@ -271,7 +270,7 @@ def squeeze(input: Tensor, dim=None) -> Tensor:
 def flatten(input, start_dim: int = 0, end_dim: int = -1):
     """The dimensions from `start_dim` to `end_dim` as one."""
     v = input._meta.view
-    key = ("flatten", start_dim, end_dim)
+    key = ("flatten", start_dim, end_dim, type(start_dim), type(end_dim))
     shape = v.memo.get(key)
     if shape is None:
         shape = v.memo[key] = _flat(v.shape, start_dim, end_dim)
@@ -297,7 +296,7 @@ def unflatten(input, dim, sizes):
     """One dimension split into several."""
     shape = input._meta.view.shape
     d = normalize_dim("unflatten", dim, len(shape))
-    inner = resolve_shape("unflatten", tuple(sizes), shape[d], shape)
+    inner = resolve_shape("unflatten", given_size("unflatten", (sizes,), {}), shape[d], shape)
     return view_(input, shape[:d] + inner + shape[d + 1:])
 
 
@@ -379,6 +378,7 @@ def narrow(input, dim: int, start, length: int):
     if not -n <= start <= n:
         raise IndexError(f"start out of range (expected to be in range of [-{n}, {n}], but got {start})")
     start += n if start < 0 else 0
+    length = length.__index__()
     if length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
     if start + length > n:
@@ -403,7 +403,7 @@ def select(input, dim, index):
     if not shape:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
     d = normalize_dim("select", dim, len(shape))
-    index = int(index)
+    index = index.__index__()
     n = shape[d]
     if not -n <= index < n:
         raise IndexError(f"select(): index {index} out of range for tensor of size {list(shape)} at dimension {d}")
@@ -430,7 +430,7 @@ def diagonal_(input: Tensor, offset, dim1, dim2) -> Tensor:
 def diagonal(input, offset: int = 0, dim1: int = 0, dim2: int = 1):
     """The diagonal of two dimensions, as a last dimension."""
     rank = len(input._meta.view.shape)
-    a, b = normalize_dim("diagonal", dim1, rank), normalize_dim("diagonal", dim2, rank)
+    offset, a, b = offset.__index__(), normalize_dim("diagonal", dim1, rank), normalize_dim("diagonal", dim2, rank)
     if a == b:
         raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
     return diagonal_(input, offset, a, b)
@@ -458,6 +458,7 @@ def unfold(input, dimension, size, step):
     """Windows of `size` every `step` along a dimension, as a last dimension."""
     shape = input._meta.view.shape
     d = normalize_dim("unfold", dimension, len(shape))
+    size, step = size.__index__(), step.__index__()
     n = shape[d] if shape else 1
     if size > n:
         raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
@@ -479,7 +480,7 @@ def as_strided_(input: Tensor, size, stride, storage_offset) -> Tensor:
 def as_strided(input, size, stride, storage_offset: int | None = None):
     """The storage read with any shape and strides (in elements)."""
     v = input._meta.view
-    size, stride = tuple(int(n) for n in size), tuple(int(n) for n in stride)
+    size, stride = sizes("as_strided", (size,)), sizes("as_strided", (stride,))
     if any(t < 0 for t in stride):
         raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(stride)}")
     offset = v.offset if storage_offset is None else int(storage_offset)
