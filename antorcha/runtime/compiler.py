@@ -45,7 +45,7 @@ def _set_options(llvm) -> None:
 
 _BLOCKS = re.compile(r"^(?=[-\w.$]+:)", re.M)
 _PREFETCH = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
-_VECTOR = re.compile(r"^  %\S+ = load <\d+ x (\w+)>, ptr (%[-\w.$]+),.*$", re.M)
+_VECTOR = re.compile(r"^  %\S+ = load <\d+ x \w+>, ptr (%[-\w.$]+), align \d+", re.M)
 
 
 def fetching(text: str) -> str:
@@ -66,9 +66,9 @@ def _asking(block: str, numbers) -> str:
     locality = 3 if distance == NEAR else 2
 
     def request(load: re.Match) -> str:
-        place, ahead = f"%fetched.{next(numbers)}", min(2 * distance, FURTHEST) if load[1] == "i16" else distance
-        return (f"{load[0]}\n  {place} = getelementptr i8, ptr {load[2]}, i64 {ahead}\n"
-                f"  call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 {locality}, i32 1)")
+        place, ahead = f"%fetched.{next(numbers)}", min(2 * distance, FURTHEST) if load[0].endswith(", align 2") else distance
+        return (f"  {place} = getelementptr i8, ptr {load[1]}, i64 {ahead}\n"
+                f"  call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 {locality}, i32 1)\n{load[0]}")
 
     return _VECTOR.sub(request, block)
 
