@@ -900,12 +900,12 @@ def test_a_helper_that_fails_leaves_its_modules_to_this_process(empty_cache, mon
 
 def test_loops_ask_for_memory_as_far_ahead_as_they_need():
     """What only reads further than what writes as well, and a loop with much to compute, furthest; 16-bit numbers twice as far."""
-    load = "  %x = load <16 x {}>, ptr %a, align 4\n"
+    loads = {"float": "  %x = load <16 x float>, ptr %a, align 4\n", "i16": "  %x = load <16 x i16>, ptr %a, align 2\n"}
     store, work = "  store <16 x float> %y, ptr %b, align 4\n", "  %y = fadd <16 x float> %y, %y\n" * compiler.LONG
-    for body, ahead, level in ((load.format("float"), compiler.FAR, 2), (load.format("i16"), 2 * compiler.FAR, 2),
-                               (load.format("float") + store, compiler.NEAR, 3), (load.format("i16") + store, 2 * compiler.NEAR, 3),
-                               (load.format("float") + work + store, compiler.FURTHEST, 2),
-                               (load.format("i16") + work + store, compiler.FURTHEST, 2)):
+    for body, ahead, level in ((loads["float"], compiler.FAR, 2), (loads["i16"], 2 * compiler.FAR, 2),
+                               (loads["float"] + store, compiler.NEAR, 3), (loads["i16"] + store, 2 * compiler.NEAR, 3),
+                               (loads["float"] + work + store, compiler.FURTHEST, 2),
+                               (loads["i16"] + work + store, compiler.FURTHEST, 2)):
         text = compiler.fetching(f"entry:\n{body}vector.body:                          ; preds\n{body}  br label %on\non:\n{body}")
         assert re.findall(r"getelementptr i8, ptr %a, i64 (\d+)\n .*i32 (\d), i32 1\)", text) == [(str(ahead), str(level))]
         assert text.index("vector.body") < text.index("prefetch") < text.index("on:")
