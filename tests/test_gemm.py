@@ -343,7 +343,7 @@ def test_register_tiles_of_other_processors(machine, width, features, monkeypatc
         patch.setattr(cpu, "features", lambda: frozenset(features))
         patch.setattr(cpu, "vector_bytes", lambda: width)
         tiles = {d: microkernel.shape(d) for d in (dt.float32, dt.float64)}
-    monkeypatch.setattr(microkernel, "shape", lambda d, operand: tiles[d])
+    monkeypatch.setattr(microkernel, "shape", lambda d, operand, sliced: tiles[d])
     forget()
     try:
         rng = np.random.default_rng(5)

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from ..base import dtype as dt
-from ..targets.blocking import narrow
+from ..targets.blocking import narrow, worth_slicing
 from . import index, ir
 from .element import Elements, views_of
 from .view import View, view
@@ -101,7 +101,9 @@ def contraction(lowering, group) -> list[Call]:
                        within=within, beyond=group.beyond)
     if not lowering.fusion.gpu:
         sides = ir.triangular(within)       # one alone has the rows of tiles: they are fewer than the columns
-        c = replace(c, rows=sides.pop() if len(sides) == 1 else narrow(c, *(math.prod(shape[label]) for label in "mn")))
+        m, n, k = (math.prod(shape[label]) for label in "mnk")
+        c = replace(c, sliced=worth_slicing(c, m, n, k))
+        c = replace(c, rows=sides.pop() if len(sides) == 1 else "" if c.sliced else narrow(c, m, n))
     return [w.finish([ir.contract(c)], group)]
 
 

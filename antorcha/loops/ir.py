@@ -375,6 +375,7 @@ class Contraction:
     is k; if not, the epilogue takes nothing from the sum but that it is finite. A target may leave out what is there; terms it must where
     `computed` does not reach, since memory holds anything there.
     `beyond`: None, or results in columns (n) from `computed(row, beyond)` on are not asked for: a target may leave them out.
+    `sliced`: whether a target may multiply the operands as sums of three 16-bit floats (targets/slices.py).
     """
 
     batch: tuple
@@ -389,6 +390,7 @@ class Contraction:
     rows: str = ""
     within: tuple = ()
     beyond: int | None = None
+    sliced: bool = False
 
 
 PITCH = 16      # columns after which a row may end: the longest vector
@@ -553,7 +555,8 @@ class Printer:
         rows = f" rows({c.rows})" if c.rows else ""
         within = "".join(f" within({x} <= {y})" for x, y in c.within)
         beyond = f" beyond({c.beyond})" if c.beyond is not None else ""
-        self._emit(f"contract {dims} : {c.dtype.code}{windows}{rows}{within}{beyond}")
+        sliced = " sliced" if c.sliced else ""
+        self._emit(f"contract {dims} : {c.dtype.code}{windows}{rows}{within}{beyond}{sliced}")
         self._scope(lambda: self._emit(f"a = {self._name(c.a)}"))
         self._scope(lambda: self._emit(f"b = {self._name(c.b)}"))
         self._body(c.body)

@@ -23,6 +23,8 @@ SHORTEST = 9          # slivers of a strip that is short only to make more tiles
 SHORTER = 4           # the same, where the next strip finds B packed, and with tile registers: their slivers are higher, and B less to pack
 NARROWEST = 4         # panels (nr columns each) of a block that is narrow only to make more tiles
 NARROWER = 2          # the same, where there would be one tile
+FEWEST = 128          # rows and columns of a product in slices, twice the places along k,
+LEAST = 1 << 22       # and multiply-adds
 NOTE = 64             # bytes at the beginning of scratch memory: which columns of B are packed there (`pool`), and the rest of the line
 
 
@@ -59,18 +61,22 @@ def blocking(c: Contraction) -> Blocking:
 def cut(s: Shape, batch: Op, m: Op, n: Op, k: Op) -> Blocking:
     """How `batch` products of m x k by k x n are cut into tiles."""
     slivers, panels = ceildiv(m, s.mr), ceildiv(n, s.nr)
-    wanted = minimum(maximum(floordiv(m * n * k, WORK), 1), TILES)
+    sliced = s.instruction == microkernel.SLICES
+    work, most = (2 * WORK, TILES // 2) if sliced else (WORK, TILES)       # slices take longer to pack, and half as long to multiply
+    wanted = minimum(maximum(floordiv(m * n * k, work), 1), most)
     widest = ir.integer(s.nc)
     if s.ahead:     # there are two blocks of k at a time
         widest = ir.select(k < s.kc + 1, widest, ir.integer(s.nc // 2 // s.nr * s.nr))
+    if sliced:      # A is packed for each block of columns
+        widest = ir.select(k < s.kc // 2 + 1, ir.integer(2 * s.nc), widest)
     blocks = ceildiv(n, widest)
     kept = ceildiv(k, s.kc) * minimum(panels, floordiv(widest, s.nr)) < s.nc // s.nr + 1
-    shortest = ir.select(kept, ir.integer(SHORTER), ir.integer(SHORTER if s.instruction == microkernel.TILES else SHORTEST))
+    shortest = ir.select(kept, ir.integer(SHORTER), ir.integer(SHORTER if s.tiles else SHORTEST))
     strips = maximum(ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, shortest)))
     strips = ir.select(strips < 2, strips, _round_up(strips, 2))
     narrowest = ir.select(batch * strips * blocks < 2, ir.integer(NARROWER), ir.integer(NARROWEST))
     blocks = maximum(blocks, _most(wanted, batch * strips, floordiv(panels, narrowest)))
-    depth = _round_up(maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1), s.operand.lanes)
+    depth = _round_up(maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1), max(s.operand.lanes, s.step))
     return Blocking(batch, m, n, k, depth, slivers, strips, panels, blocks, kept)
 
 
@@ -113,7 +119,7 @@ def beyond(dtype: dt.dtype, operand: dt.dtype, alone: bool) -> int:
 
 
 def shape_of(c: Contraction) -> Shape:
-    return microkernel.shape(c.dtype, c.a.dtype)
+    return microkernel.shape(c.dtype, c.a.dtype, c.sliced)
 
 
 def _round_up(a: Op, unit: int) -> Op:
@@ -127,7 +133,7 @@ def prepared(c: Contraction) -> Contraction:
     kinds = {operand.args[0].dtype if operand.kind == "cast" else None for operand in (c.a, c.b)}
     if len(kinds) == 1 and None not in kinds and c.dtype is dt.float32 and not is_matvec(c):
         if microkernel.instruction(*kinds) != microkernel.FMA:
-            c = replace(c, a=c.a.args[0], b=c.b.args[0])
+            c = replace(c, a=c.a.args[0], b=c.b.args[0], sliced=False)
     return oriented(c)
 
 
@@ -141,7 +147,8 @@ def oriented(c: Contraction) -> Contraction:
         return c
     other = {"m": "n", "n": "m", "k": "k"}
     within = tuple((other[x], other[y]) for x, y in c.within)       # and columns that nobody asks for would be rows: they are computed
-    return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype, "m" if c.windows else "", "m" if c.rows else "", within)
+    return Contraction(c.batch, c.n, c.m, c.k, c.b, c.a, c.body, c.dtype, "m" if c.windows else "", "m" if c.rows else "", within,
+                       sliced=c.sliced)
 
 
 def narrow(c: Contraction, m: int, n: int) -> str:
@@ -167,6 +174,16 @@ def narrow(c: Contraction, m: int, n: int) -> str:
         if few <= multiply.FEW_PANELS * s.nr and few < many and 2 * few > s.lanes * _vectors(s, few):
             return other
     return ""
+
+
+def worth_slicing(c: Contraction, m: int, n: int, k: int) -> bool:
+    """Whether a float32 product of these sizes is multiplied in slices: AMX takes a third to two thirds of the time of vectors for it, but
+    splitting operands takes longer than packing them, and each must be read often enough."""
+    if c.dtype is not dt.float32 or c.windows or c.within or c.beyond is not None or "amxbf16" not in cpu.features():
+        return False
+    if shape_of(prepared(c)).tiles or not (m >= FEWEST and n >= FEWEST and k >= FEWEST // 2 and m * n * k >= LEAST):
+        return False
+    return cpu.has_tiles()
 
 
 def _vectors(s: Shape, n: int) -> int:

@@ -21,7 +21,7 @@ import functools
 
 from ..loops.ir import Contraction, Op, Program
 from ..runtime import cpu, jit, pool
-from . import drive, llvm, matvec, microkernel, multiply, windows
+from . import drive, llvm, matvec, multiply, slices, windows
 from .blocking import (
     WORK,
     counted_rows,
@@ -39,7 +39,7 @@ from .formula import Formula
 from .kernel import Kernel, even
 from .llvm import Emitter
 from .matvec import is_matvec
-from .microkernel import SPAN, STAGE, STRIPE, Function, Shape, load_vector, prefetch, store_vector
+from .microkernel import SLICES, SPAN, STAGE, STRIPE, Function, Shape, load_vector, prefetch, store_vector
 from .nest import (
     Body,
     along_k,
@@ -82,7 +82,7 @@ class ContractionKernel(Kernel):
             shared["multiply_windows"] = _window_loops(shape_of(c), draft)
 
         def linked(library: dict[str, int]) -> None:
-            if shape_of(c).instruction == microkernel.TILES:
+            if shape_of(c).tiles:
                 cpu.use_tiles()
             for name, module in shared.items():
                 ctypes.c_void_p.from_address(library[name]).value = jit.link(module)[name]
@@ -158,10 +158,10 @@ def emit(program: Program, c: Contraction) -> str:
     writer = _Writer(program, c, s)
     functions = []
     if not in_memory(c.a, c.m, c.k):
-        functions += [writer.fill(f"fill_a_{int(way)}", c.a, c.m, *((s.kc, s.a_stride) if way else (s.mr, s.mr)), way)
+        functions += [writer.fill(f"fill_a_{int(way)}", c.a, c.m, *_staged(s, way, s.kc, s.a_stride, s.mr), way)
                       for way in _ways(c.a, c.m, c)]
     if not in_memory(c.b, c.n, c.k):
-        functions += [writer.fill(f"fill_b_{int(way)}", c.b, c.n, *((STAGE, s.stage_stride) if way else (s.panel, s.panel)), way)
+        functions += [writer.fill(f"fill_b_{int(way)}", c.b, c.n, *_staged(s, way, STAGE, s.stage_stride, s.panel), way)
                       for way in _ways(c.b, c.n, c)]
     functions += ["@drive = global ptr null", "@multiply = global ptr null"]     # set once loaded: these are modules of their own
     slack = [0 if pair in c.within else multiply.FAR for pair in multiply.WITHIN] + [multiply.FAR if c.beyond is None else c.beyond]
@@ -170,6 +170,13 @@ def emit(program: Program, c: Contraction) -> str:
         functions += [writer.lists(), "@multiply_windows = global ptr null"]
     functions += [writer.touch(), writer.finish(), writer.place(), writer.kernel()]
     return llvm.module(functions, writer.emitters, f'{llvm.ATTRIBUTES} "no-builtins"')      # short copies are no calls of memcpy
+
+
+def _staged(s: Shape, along_k: bool, places: int, stride: int, width: int) -> tuple[int, int]:
+    """How long the rows mostly are that a `fill` writes, and the elements from one to the next."""
+    if s.instruction == SLICES:
+        return (s.step if along_k else s.panel), slices.LINES
+    return (places, stride) if along_k else (width, width)
 
 
 def _ways(operand: Op, rows: tuple, c: Contraction) -> tuple:

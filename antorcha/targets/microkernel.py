@@ -43,6 +43,8 @@ ENTRIES = 511        # most of that list
 
 PACKED, LIES, LISTED, DOTS = "", "_lies", "_listed", "_dots"     # how a micro-kernel finds its operands
 FMA, PAIRS, TILES = "fma", "dpbf16ps", "tdpbf16ps"      # what multiplies: vectors of one dtype, AVX512-BF16, AMX
+SLICES = "tdpbf16ps of slices"      # AMX as well, float32 in three slices: see `slices.py`
+ORDER = (2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0)      # which slices of A and B are multiplied: each time one of the two stays
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,16 @@ class Shape(Vector):
     @property
     def terms(self) -> int:
         """Elements of an operand, neighbours along k, that are multiplied and added in one lane."""
-        return 1 if self.instruction == FMA else 2
+        return 2 if self.instruction in (PAIRS, TILES) else 1
+
+    @property
+    def tiles(self) -> bool:
+        """Whether sums are in tile registers."""
+        return self.instruction in (TILES, SLICES)
+
+    def packed(self, elements: int) -> int:
+        """As many elements as so many take when they are packed: slices take half as much again."""
+        return elements * 3 // 2 if self.instruction == SLICES else elements
 
     @property
     def operand(self) -> Vector:
@@ -88,22 +99,22 @@ class Shape(Vector):
     @property
     def step(self) -> int:
         """Places along k that a micro-kernel adds at once: packed operands end in zeros at a multiple of it."""
-        return self.operand.lanes if self.instruction == TILES else self.terms
+        return 2 * TILE if self.tiles else self.terms
 
     @property
     def pace(self) -> int:
         """Places along k for each entry of the list of what is fetched."""
-        return self.step // FETCHED if self.instruction == TILES else self.terms * self.unroll
+        return self.step // FETCHED if self.tiles else self.terms * self.unroll
 
     @property
     def ahead(self) -> bool:
         """Whether what comes next is packed while micro-kernels compute. With tile registers these are over before it is fetched."""
-        return self.instruction != TILES
+        return not self.tiles
 
     @property
     def layouts(self) -> list[bool]:
         """Whether a sliver of A that a micro-kernel reads lies along k, or may also have its rows side by side."""
-        return [True] if self.instruction == TILES else [False, True]
+        return [True] if self.tiles else [False, True]
 
     @property
     def nr(self) -> int:
@@ -112,7 +123,7 @@ class Shape(Vector):
     @property
     def panel(self) -> int:
         """Columns of a packed panel of B: a tile's, or those of one register of it, whose rows then lie in one."""
-        return self.lanes if self.instruction == TILES else self.nr
+        return self.lanes if self.tiles else self.nr
 
     @property
     def stage_stride(self) -> int:
@@ -126,12 +137,12 @@ class Shape(Vector):
     @property
     def nearest(self) -> int:
         """Elements of an operand that may be in the cache it is read from: the first level's, with tile registers the second's."""
-        return self.near // 2 if self.instruction == TILES else cpu.cache_sizes()[0] // self.operand.bytes
+        return self.near // 2 if self.tiles else cpu.cache_sizes()[0] // self.operand.bytes
 
     @property
     def row_variants(self) -> list[int]:
         """Heights of the micro-kernels: an edge of few rows takes a low one."""
-        if self.instruction == TILES:
+        if self.tiles:
             return list(range(TILE, self.mr + 1, TILE))
         return sorted({min(rows, self.mr) for rows in HEIGHTS} | {self.mr})
 
@@ -147,16 +158,16 @@ class Shape(Vector):
 
     @property
     def a_stride(self) -> int:
-        return self.kc + self.operand.lanes
+        return self.kc + max(self.operand.lanes, self.step)
 
     @property
     def sliver(self) -> int:
         """Elements a packed sliver of A takes, in either order."""
-        return self.mr * self.a_stride
+        return self.packed(self.mr * self.a_stride)
 
     @property
     def group(self) -> int:
-        return (GROUP if self.ahead else ALONE) * self.mr
+        return (ALONE if self.instruction == TILES else GROUP) * self.mr
 
     # The layout of scratch, in bytes.
     @property
@@ -173,11 +184,11 @@ class Shape(Vector):
 
     @property
     def b_at(self) -> int:
-        return _aligned(self.a_at + ((1 + self.ahead) * self.group * self.a_stride + self.operand.lanes) * self.operand.bytes)
+        return _aligned(self.a_at + ((1 + self.ahead) * self.group // self.mr * self.sliver + self.operand.lanes) * self.operand.bytes)
 
     @property
     def c_at(self) -> int:
-        return _aligned(self.b_at + self.nr * (self.nc // self.nr * self.kc + self.operand.lanes) * self.operand.bytes)
+        return _aligned(self.b_at + (self.packed(self.nc * self.kc) + self.nr * self.operand.lanes) * self.operand.bytes)
 
     def scratch(self, blocks: int) -> int:
         """Bytes a thread needs, for k in so many blocks."""
@@ -189,7 +200,7 @@ def _aligned(offset: int) -> int:
     return (offset + 63) // 64 * 64
 
 
-def shape(dtype: dt.dtype, operand: dt.dtype | None = None) -> Shape:
+def shape(dtype: dt.dtype, operand: dt.dtype | None = None, sliced: bool = False) -> Shape:
     """The register tile and cache blocks for sums of a float dtype, and operands of the same or of a narrower one, on the CPU at hand.
 
     The tile fills the registers but those for one row of B and one broadcast element of A: 14 x 2 of 32 (AVX-512), 6 x 2 of 16
@@ -207,11 +218,12 @@ def shape(dtype: dt.dtype, operand: dt.dtype | None = None) -> Shape:
     lanes = width // dtype.itemsize
     nr = vectors * lanes
     first, second, _ = cpu.cache_sizes()
-    chosen = instruction(operand or dtype)
-    if chosen == TILES:
-        mr, kc = 2 * TILE, 1024     # operands come from the second level as quickly as they are multiplied
-        nc = max(4, second // 2 // (kc * 2) // nr) * nr
-        return Shape("float", 4, lanes, mr, vectors, kc, nc, 36 * mr, 1, TILES)
+    chosen = SLICES if sliced and cpu.has_tiles() else instruction(operand or dtype)
+    if chosen in (TILES, SLICES):
+        # Operands come from the second level as quickly as they are multiplied.
+        mr, kc, size = (2 * TILE, 1024, 2) if chosen == TILES else (2 * TILE, 512, 6)
+        nc = max(4, second // 2 // (kc * size) // nr) * nr
+        return Shape("float", 4, lanes, mr, vectors, kc, nc, 36 * mr, 1, chosen)
     # A sliver of A nearly fills the first level, a block of B three quarters of the second: the fewer the blocks of k, the less often
     # partial sums, which fit into neither, are read and written.
     kc = min(512, max(64, first * 7 // 8 // (mr * dtype.itemsize) // 64 * 64))
@@ -322,7 +334,7 @@ def micro_kernel(s: Shape, rows: int, vectors: int, along_k: bool, way: str) -> 
     f = Function(f"define internal void @{micro_name(rows, vectors, along_k, way)}(ptr noalias readonly captures(none) %a, i64 %step_a, "
                  "ptr noalias readonly captures(none) %b, i64 %step_b, i64 %k, ptr noalias captures(none) %c, i1 %add, "
                  "ptr noalias readonly captures(none) %lines) noinline")
-    if s.instruction == TILES:
+    if s.tiles:
         _add_tiles(f, s, rows // TILE, vectors)
         return f.text()
     if way == DOTS:
@@ -437,8 +449,8 @@ def _add_tiles(f: Function, s: Shape, rows: int, vectors: int) -> None:
     for A, and those for B, each column of which is a panel of its own, %step_b after the one before. B is not kept in the first level
     cache, so that A is. Between the instructions of tile registers stand others that do nothing; they cost nothing."""
     lanes_b, stride = s.lanes * s.bytes, s.nr * s.bytes
-    bytes_a = f.let(f"mul nsw i64 %step_a, {s.operand.bytes}")
-    below, beside = f.let(f"mul nsw i64 {bytes_a}, {TILE}"), f.let(f"mul nsw i64 %step_b, {s.operand.bytes}")
+    step_a, beside = (f.let(f"mul nsw i64 {step}, {s.operand.bytes}") for step in ("%step_a", "%step_b"))
+    below = step_a if s.instruction == SLICES else f.let(f"mul nsw i64 {step_a}, {TILE}")
     places = [(r, v, r * vectors + v) for r in range(rows) for v in range(vectors)]
     for_a, for_b = len(places), len(places) + rows
 
@@ -449,25 +461,43 @@ def _add_tiles(f: Function, s: Shape, rows: int, vectors: int) -> None:
     def move(name: str, register: int, at: str, step: str | int) -> None:
         instruct(name, f"i8 {register}", f"ptr {at}", f"i64 {step}")
 
-    def step(i: Loop) -> None:
-        a = f.pointer("%a", "i8", f.let(f"mul nsw i64 {i.index}, {s.step * s.operand.bytes}"))
-        b = f.pointer("%b", "i8", f.let(f"mul nsw i64 {i.index}, {TILE * lanes_b}"))
+    def load_a(a: str, lines: str | int) -> None:
         for r in range(rows):
-            move("tileloadd64", for_a + r, f.pointer(a, "i8", below) if r else a, bytes_a)
+            move("tileloadd64", for_a + r, f.pointer(a, "i8", below) if r else a, lines)
+
+    def load_b(b: str) -> None:
         for v in range(vectors):
             move("tileloaddt164", for_b + v, f.pointer(b, "i8", beside) if v else b, lanes_b)
+
+    def multiply() -> None:
         for r, v, p in places:
             instruct("tdpbf16ps", f"i8 {p}", f"i8 {for_a + r}", f"i8 {for_b + v}")
+
+    def step(i: Loop) -> None:
+        if s.instruction == TILES:
+            load_a(f.pointer("%a", "i8", f.let(f"mul nsw i64 {i.index}, {s.step * s.operand.bytes}")), step_a)
+            load_b(f.pointer("%b", "i8", f.let(f"mul nsw i64 {i.index}, {TILE * lanes_b}")))
+            multiply()
+            return
+        a, b = (f.pointer(operand, f"[{3 * TILE * lanes_b} x i8]", i.index) for operand in ("%a", "%b"))
+        before: tuple = None, None
+        for a_slice, b_slice in ORDER:
+            if a_slice != before[0]:
+                load_a(f.pointer(a, "i8", str(a_slice * TILE * lanes_b)), lanes_b)
+            if b_slice != before[1]:
+                load_b(f.pointer(b, "i8", str(b_slice * TILE * lanes_b)))
+            multiply()
+            before = a_slice, b_slice
 
     steps = f.let(f"sdiv i64 {f.let(f'add nsw i64 %k, {s.step - 1}')}, {s.step}")
     entries, count = f.pointer("%lines", "ptr", "1"), f.let("load i64, ptr %lines")
     fetching = f.least(steps, f.let(f"sdiv i64 {count}, {FETCHED}"))
     with f.loop(f.let(f"mul nsw i64 {fetching}, {FETCHED}"), count) as rest:
         _fetch(f, f.pointer(entries, "ptr", rest.index))
-    tile = {p: f.pointer("%c", "i8", str(r * TILE * stride + v * lanes_b)) for r, v, p in places}
+    tile = {p: str(r * TILE * stride + v * lanes_b) for r, v, p in places}
     with f.when("%add"):
         for p, at in tile.items():
-            move("tileloadd64", p, at, stride)
+            move("tileloadd64", p, f.pointer("%c", "i8", at), stride)
     with f.when(f.let("xor i1 %add, true")):
         for p in tile:
             f.line(f"call void @llvm.x86.tilezero(i8 {p})")
@@ -478,8 +508,31 @@ def _add_tiles(f: Function, s: Shape, rows: int, vectors: int) -> None:
         step(i)
     with f.loop(fetching, steps) as i:
         step(i)
+    out = "%c"
+    if s.instruction == SLICES:
+        f.lines.insert(2, f"  %new = alloca [{s.mr * s.nr} x {s.llvm}], align 64")
+        out = f.let("select i1 %add, ptr %new, ptr %c")
     for p, at in tile.items():
-        move("tilestored64", p, at, stride)
+        move("tilestored64", p, f.pointer(out, "i8", at), stride)
+    if s.instruction == SLICES:
+        _check_slices(f, s, rows, vectors, out)
+
+
+def _check_slices(f: Function, s: Shape, rows: int, vectors: int, out: str) -> None:
+    """Where a new sum is no number, an infinite element may have been sliced, or one so large that some product of slices was: the sums are
+    computed again from whole elements. What was there is overwritten after that."""
+    row = f"[{s.nr} x {s.llvm}]"
+    with f.loop("0", str(rows * TILE), carry=["0"], kind=f"i{s.lanes}") as r:
+        values = [load_vector(f, s, f.pointer(f.pointer(out, row, r.index), s.llvm, str(v * s.lanes))) for v in range(vectors)]
+        nan = f.let(f"bitcast <{s.lanes} x i1> {f.let(f'fcmp uno {s.type} {values[0]}, {values[-1]}')} to i{s.lanes}")
+        r.next = [f.let(f"or i{s.lanes} {r.carried[0]}, {nan}")]
+    with f.when(f.let(f"icmp ne i{s.lanes} {r.carried[0]}, 0")):
+        f.line(f"call void @unsliced(ptr %a, i64 %step_a, ptr %b, i64 %step_b, i64 %k, ptr %c, i1 %add, ptr {out}, "
+               f"i64 {rows}, i64 {vectors})")
+    with f.when("%add"), f.loop("0", str(rows * TILE)) as r:
+        for v in range(vectors):
+            start = [f.pointer(f.pointer(x, row, r.index), s.llvm, str(v * s.lanes)) for x in (out, "%c")]
+            store_vector(f, s, load_vector(f, s, start[0]), start[1])
 
 
 def _add_dots(f: Function, s: Shape, rows: int) -> None:
@@ -531,15 +584,16 @@ def _pairs(s: Shape) -> str:
 
 def multiplication(s: Shape) -> list[str]:
     """What a module says about the instructions of its micro-kernels."""
+    fma = [f"declare {s.type} @llvm.fmuladd.{s.suffix}({s.type}, {s.type}, {s.type})"]
     if s.instruction == FMA:
-        return [f"declare {s.type} @llvm.fmuladd.{s.suffix}({s.type}, {s.type}, {s.type})"]
+        return fma
     if s.instruction == PAIRS:
         return [f"declare {s.type} @llvm.x86.avx512bf16.dpbf16ps.512({s.type}, {_pairs(s)}, {_pairs(s)})"]
     palette = [1, *[0] * 15, *[64, 0] * 8, *[0] * 16, *[TILE] * 8, *[0] * 8]      # eight registers, each of 16 rows of 64 bytes
     return [f"@tile_registers = internal constant [64 x i8] [{', '.join(f'i8 {n}' for n in palette)}], align 64",
             "declare void @llvm.x86.ldtilecfg(ptr)", "declare void @llvm.x86.tilerelease()", "declare void @llvm.x86.tilezero(i8)",
             *(f"declare void @llvm.x86.{name}(i8, ptr, i64)" for name in ("tileloadd64", "tileloaddt164", "tilestored64")),
-            "declare void @llvm.x86.tdpbf16ps(i8, i8, i8)"]
+            "declare void @llvm.x86.tdpbf16ps(i8, i8, i8)", *fma]
 
 
 def _times(f: Function, step: str | int, count: int) -> str:

@@ -35,8 +35,25 @@ from dataclasses import replace
 from ..loops.ir import PITCH
 from ..runtime import cpu
 from ..runtime.compiler import AS_WRITTEN
-from .microkernel import DOTS, LIES, PACKED, SPAN, STAGE, STRIPE, TILES, Function, Shape, micro_kernel, micro_name, multiplication, origin
+from .microkernel import (
+    DOTS,
+    LIES,
+    PACKED,
+    SLICES,
+    SPAN,
+    STAGE,
+    STRIPE,
+    TILE,
+    TILES,
+    Function,
+    Shape,
+    micro_kernel,
+    micro_name,
+    multiplication,
+    origin,
+)
 from .packing import ALL, ahead, ahead_of_b, clear, counted, pack, pack_a, pack_b, rows_along_k, side, transposes
+from .slices import packing as packing_of_slices
 
 ROWS = 4             # rows of A, along k, that are packed together ahead of their turn
 FEW_PANELS = 2       # most panels that read an A in memory where it lies, a few bytes of each line at a time
@@ -55,10 +72,14 @@ def module(s: Shape, draft: bool = False) -> str:
         s = replace(s, unroll=1)
         variants = [(s.mr, s.vectors, along_k, PACKED) for _, _, along_k, _ in variants]
     variants += [(rows, s.vectors, True, DOTS) for rows in s.dot_heights]
-    parts = [*micro_kernels(s, variants), *transposes(s), rows_along_k(s)]
-    parts += [side(s, width, fetches) for width in sorted({s.mr, s.panel}) for fetches in (True, False)]
-    parts += [clear(s), pack(s), pack_a(s), pack_b(s), ahead(s), ahead_of_b(s), multiply(s, draft), *declarations(s)]
-    return AS_WRITTEN + "\n".join(parts)
+    parts = [*micro_kernels(s, variants), *(packing_of_slices(s) if s.instruction == SLICES else packing(s)), ahead(s), ahead_of_b(s)]
+    return AS_WRITTEN + "\n".join([*parts, multiply(s, draft), *declarations(s)])
+
+
+def packing(s: Shape) -> list[str]:
+    """What packs operands."""
+    sides = [side(s, width, fetches) for width in sorted({s.mr, s.panel}) for fetches in (True, False)]
+    return [*transposes(s), rows_along_k(s), *sides, clear(s), pack(s), pack_a(s), pack_b(s)]
 
 
 def micro_kernels(s: Shape, variants: list[tuple]) -> list[str]:
@@ -79,7 +100,7 @@ def declarations(s: Shape) -> list[str]:
 def multiply(s: Shape, draft: bool = False) -> str:
     """The loops around the micro-kernel; see the top of the file. In a draft, no operand is read where it lies but along k."""
     f = product_of_tiles("multiply")
-    if s.instruction == TILES:
+    if s.tiles:
         f.line("call void @llvm.x86.ldtilecfg(ptr @tile_registers)")
     all_a, all_b, c, lines = (f.pointer("%scratch", "i8", str(at)) for at in (s.a_at, s.b_at, s.c_at, s.lines_at))
     element = s.operand.llvm
@@ -93,7 +114,7 @@ def multiply(s: Shape, draft: bool = False) -> str:
     far = f.let(f"icmp sgt i64 {size}, {s.nearest}")
     fetches = f.let(f"and i1 {f.let('icmp eq ptr %fill_a, null')}, {far}")
     straight = "%along_k_a" if False in s.layouts else "true"
-    step_a = f.let(f"select i1 {straight}, i64 {s.a_stride}, i64 {s.mr}")
+    step_a = f.let(f"select i1 {straight}, i64 {s.packed(TILE * s.a_stride) if s.instruction == SLICES else s.a_stride}, i64 {s.mr}")
     short = f.let(f"icmp sle i64 %k, {SHORT}")
     a_lies, b_lies = ("false", "false") if draft else (_a_where_it_lies(f, s, across, size), _b_where_it_lies(f, s))
     lies = f.let(f"or i1 {a_lies}, {b_lies}")
@@ -104,7 +125,7 @@ def multiply(s: Shape, draft: bool = False) -> str:
     slack = {pair: f.let(f"load i64, ptr {f.pointer('%slack', 'i64', str(i))}") for i, pair in enumerate(WITHIN)}
     beyond = f.let(f"load i64, ptr {f.pointer('%slack', 'i64', str(len(WITHIN)))}")
     panel_size, to_next, missing = where_b_is_packed(f, s, across, k_stop)
-    step_b = f.let(f"mul nsw i64 %kc, {s.panel}") if s.panel < s.nr else str(s.nr)      # to the tile's next panel, or along k
+    step_b = f.let(f"mul nsw i64 %kc, {s.packed(s.panel)}") if s.panel < s.nr else str(s.nr)      # to the tile's next panel, or along k
     left_out = f.let(f"sdiv i64 {f.let(f'sub nsw i64 {n_packed}, %n0')}, {s.nr}")
     left_out = f.let(f"mul nsw i64 {left_out}, {panel_size}")
     # How much is packed of what comes next, and at which of two places the group of slivers is.
@@ -146,7 +167,7 @@ def multiply(s: Shape, draft: bool = False) -> str:
             turn = f.let("load i64, ptr %turn")
             other = f.let(f"xor i64 {turn}, {int(s.ahead)}")
             f.line(f"store i64 {other}, ptr %turn")
-            a, a_after = (f.pointer(all_a, f"[{s.group} x [{s.a_stride} x {element}]]", place) for place in (turn, other))
+            a, a_after = (f.pointer(all_a, f"[{s.group // s.mr * s.sliver} x {element}]", place) for place in (turn, other))
             # The next group, of this block of k or of the one after: it is packed, or only fetched, while this one is multiplied.
             goes_on = f.let(f"icmp slt i64 {stop}, %m1")
             m_after, k_after = (f.let(f"select i1 {goes_on}, i64 {x}, i64 {y}") for x, y in ((stop, "%m0"), (start, after)))
@@ -207,8 +228,9 @@ def multiply(s: Shape, draft: bool = False) -> str:
                                    f"i64 {depth_after}, i64 {stripe}, i64 {pieces}, i64 {more}, i64 {depth}, ptr {lines})")
                     chosen = _chosen(f, s, height, width, lies, dotted)
                     begin, count = _needed(f, s, slack, (i.index, height), (n, width), start, depth)
-                    begin_a = f.let(f"mul nsw i64 {begin}, {f.let(f'select i1 {straight}, i64 1, i64 {sliver_step}')}")
-                    along_b = str(s.panel) if s.instruction == TILES else f.let(f"select i1 {dotted}, i64 1, i64 {panel_step}")
+                    along_a = s.packed(TILE) if s.instruction == SLICES else 1
+                    begin_a = f.let(f"mul nsw i64 {begin}, {f.let(f'select i1 {straight}, i64 {along_a}, i64 {sliver_step}')}")
+                    along_b = str(s.packed(s.panel)) if s.tiles else f.let(f"select i1 {dotted}, i64 1, i64 {panel_step}")
                     begin_b = f.let(f"mul nsw i64 {begin}, {along_b}")
                     f.line(f"call void {chosen}(ptr {f.pointer(sliver, element, begin_a)}, i64 {sliver_step}, ptr "
                            f"{f.pointer(panel, element, begin_b)}, i64 {panel_step}, i64 {count}, ptr {tile}, i1 {further}, ptr {lines})")
@@ -229,7 +251,7 @@ def multiply(s: Shape, draft: bool = False) -> str:
             g.next = [i.carried[1]]
         with f.when(packs_ahead):
             pack_panels(after, depth_after, b_after, f.let("load i64, ptr %ahead_b"), ALL)
-    if s.instruction == TILES:
+    if s.tiles:
         f.line("call void @llvm.x86.tilerelease()")
     return f.text()
 
@@ -259,10 +281,10 @@ def blocks_of_k(f: Function, s: Shape, k_stop: str, all_b: str, to_next: str):
 
 def where_b_is_packed(f: Function, s: Shape, across: str, k_stop: str) -> tuple[str, str, str]:
     """Elements of a panel of B, and from one block of k to the next; whether B must be packed."""
-    panel_size = f.let(f"mul nsw i64 %kc, {s.nr}")
+    panel_size = f.let(f"mul nsw i64 %kc, {s.packed(s.nr)}")
     block_size = f.let(f"mul nsw i64 {across}, {panel_size}")
     whole = f.let(f"mul nsw i64 {counted(f, k_stop, '%kc')}, {block_size}")
-    fits = f.let(f"icmp sle i64 {whole}, {s.nc * s.kc}")
+    fits = f.let(f"icmp sle i64 {whole}, {s.packed(s.nc * s.kc)}")
     f.line(f"%keeps = and i1 %keep, {fits}")       # else blocks of k take turns in two places, or in one
     return panel_size, block_size, f.let(f"xor i1 {f.let(f'and i1 %packed, {fits}')}, true")
 
@@ -271,6 +293,8 @@ def _a_where_it_lies(f: Function, s: Shape, across: str, size: str) -> str:
     """Whether A is read where it lies: few panels read it, or its rows are side by side and a sliver's fill most of a line of memory; and
     what is read does not fall into the same sets of the cache. Several places along k that are taken at once must all be there. Tile
     registers take whole lines, from the second level cache as well."""
+    if s.instruction == SLICES:
+        return "false"
     in_memory = f.let("icmp eq ptr %fill_a, null")
     if s.terms > 1:
         whole = f.let(f"icmp eq i64 {f.let(f'and i64 %k, {s.step - 1}')}, 0")
@@ -297,7 +321,7 @@ def _b_where_it_lies(f: Function, s: Shape) -> str:
 
 def leaves_b(f: Function, s: Shape, m0: str, m1: str) -> str:
     """Whether a B in memory that lies as a panel does is left there for these rows."""
-    return "false" if s.terms > 1 else f.let(f"icmp sle i64 {f.let(f'sub nsw i64 {m1}, {m0}')}, {FEW_SLIVERS * s.mr}")
+    return "false" if s.terms > 1 or s.tiles else f.let(f"icmp sle i64 {f.let(f'sub nsw i64 {m1}, {m0}')}, {FEW_SLIVERS * s.mr}")
 
 
 def _multiplies_along_k(f: Function, s: Shape) -> str:
