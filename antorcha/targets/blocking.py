@@ -62,8 +62,8 @@ def cut(s: Shape, batch: Op, m: Op, n: Op, k: Op) -> Blocking:
     """How `batch` products of m x k by k x n are cut into tiles."""
     slivers, panels = ceildiv(m, s.mr), ceildiv(n, s.nr)
     sliced = s.instruction == microkernel.SLICES
-    work, most = (2 * WORK, TILES // 2) if sliced else (WORK, TILES)       # slices take longer to pack, and half as long to multiply
-    wanted = minimum(maximum(floordiv(m * n * k, work), 1), most)
+    larger = 2 if sliced else 1     # slices take longer to pack, and half as long to multiply
+    wanted = minimum(maximum(floordiv(m * n * k, larger * WORK), 1), TILES // larger)
     widest = ir.integer(s.nc)
     if s.ahead:     # there are two blocks of k at a time
         widest = ir.select(k < s.kc + 1, widest, ir.integer(s.nc // 2 // s.nr * s.nr))
@@ -74,7 +74,9 @@ def cut(s: Shape, batch: Op, m: Op, n: Op, k: Op) -> Blocking:
     shortest = ir.select(kept, ir.integer(SHORTER), ir.integer(SHORTER if s.tiles else SHORTEST))
     strips = maximum(ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, shortest)))
     strips = ir.select(strips < 2, strips, _round_up(strips, 2))
-    narrowest = ir.select(batch * strips * blocks < 2, ir.integer(NARROWER), ir.integer(NARROWEST))
+    one = batch * strips * blocks < 2
+    narrowest = ir.select(one, ir.integer(larger * NARROWER), ir.integer(larger * NARROWEST))
+    wanted = ir.select(one, minimum(wanted, TILES // larger ** 2), wanted)
     blocks = maximum(blocks, _most(wanted, batch * strips, floordiv(panels, narrowest)))
     depth = _round_up(maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1), max(s.operand.lanes, s.step))
     return Blocking(batch, m, n, k, depth, slivers, strips, panels, blocks, kept)

@@ -221,9 +221,9 @@ def shape(dtype: dt.dtype, operand: dt.dtype | None = None, sliced: bool = False
     chosen = SLICES if sliced and cpu.has_tiles() else instruction(operand or dtype)
     if chosen in (TILES, SLICES):
         # Operands come from the second level as quickly as they are multiplied.
-        mr, kc, size = (2 * TILE, 1024, 2) if chosen == TILES else (2 * TILE, 512, 6)
-        nc = max(4, second // 2 // (kc * size) // nr) * nr
-        return Shape("float", 4, lanes, mr, vectors, kc, nc, 36 * mr, 1, chosen)
+        kc, nbytes, room = (1024, 2, second // 2) if chosen == TILES else (512, 6, second * 3 // 4)
+        nc = max(4, room // (kc * nbytes) // nr) * nr
+        return Shape("float", 4, lanes, 2 * TILE, vectors, kc, nc, 36 * 2 * TILE, 1, chosen)
     # A sliver of A nearly fills the first level, a block of B three quarters of the second: the fewer the blocks of k, the less often
     # partial sums, which fit into neither, are read and written.
     kc = min(512, max(64, first * 7 // 8 // (mr * dtype.itemsize) // 64 * 64))
