@@ -75,7 +75,7 @@ def cut(s: Shape, batch: Op, m: Op, n: Op, k: Op) -> Blocking:
     strips = maximum(ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, shortest)))
     strips = ir.select(strips < 2, strips, _round_up(strips, 2))
     one = batch * strips * blocks < 2
-    narrowest = ir.select(one, ir.integer(larger * NARROWER), ir.integer(larger * NARROWEST))
+    narrowest = ir.select(one, ir.integer(NARROWER), ir.integer(larger * NARROWEST))
     wanted = ir.select(one, minimum(wanted, TILES // larger ** 2), wanted)
     blocks = maximum(blocks, _most(wanted, batch * strips, floordiv(panels, narrowest)))
     depth = _round_up(maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1), max(s.operand.lanes, s.step))
