@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from antorcha.base import dtype as dt
 from antorcha.loops import ir
 from antorcha.runtime import pool
 from antorcha.runtime.pool_ir import PROGRESS
-from antorcha.targets.blocking import narrow
+from antorcha.targets.blocking import fitted
 from antorcha.targets.kernel import build
 from benchmarks.peak import fma_spin
 
@@ -84,7 +83,7 @@ def kernel_call(a: np.ndarray, b: np.ndarray, out: np.ndarray):
     x, y, z = element("in", a, "bmk"), element("in", b, "bkn"), element("out", out, "bmn")
     body = (ir.store(*z, ir.value("acc", d)),)
     c = ir.Contraction(dims["b"], dims["m"], dims["n"], dims["k"], ir.load(*x, d), ir.load(*y, d), body, d)
-    program.body.append(ir.contract(replace(c, rows=narrow(c, sizes["m"], sizes["n"]))))
+    program.body.append(ir.contract(fitted(c, *(sizes[name] for name in "mnk"))))
     kernel = build(program)
     pool.reserve_scratch(kernel.scratch(words))
     array = np.array(words, np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import llvmlite.binding
@@ -18,7 +19,7 @@ from antorcha.graph import flush
 from antorcha.loops import interp, ir
 from antorcha.loops.ir import Contraction
 from antorcha.runtime import compiler, cpu, jit, pool
-from antorcha.targets import blocking, kernel, microkernel, multiply
+from antorcha.targets import blocking, kernel, microkernel, multiply, slices
 from antorcha.targets.formula import evaluate
 from antorcha.targets.microkernel import FMA, LIES, PACKED, PAIRS, TILES
 from benchmarks import kernels
@@ -225,12 +226,13 @@ def test_16_bit_numbers_are_asked_for_further_ahead():
         assert set(re.findall(r"%fetched\.\d+ = getelementptr i8, ptr .*, i64 (\d+)", text)) == {str(ahead)}
 
 
-def code(processor: str, *variants: tuple) -> str:
+def code(processor: str, *variants: tuple, sliced: bool = False) -> str:
     """Native code of micro-kernels for another processor."""
     with written_for(processor):
-        s = microkernel.shape(dt.float32, dt.bfloat16)
-        parts = [*multiply.micro_kernels(s, list(variants)), *multiply.declarations(s)]
-        return jit.assembly("\n".join(parts).replace("internal ", ""))
+        s = microkernel.shape(dt.float32, dt.float32 if sliced else dt.bfloat16, sliced)
+        parts = [*multiply.micro_kernels(s, list(variants)), *multiply.declarations(s), *([slices.unsliced(s)] if sliced else [])]
+        text = "\n".join(parts).replace("internal ", "")
+        return jit.assembly(text + f"declare {s.type} @llvm.fabs.{s.suffix}({s.type})\n" * sliced)
 
 
 @pytest.mark.skipif(cpu.host().machine != "x86_64", reason="other levels of x86-64")
@@ -259,6 +261,29 @@ def test_instructions_of_tile_registers_are_kept_apart():
     assert len(moving) == 4 + 2 * 8 + 4
     assert min(b - a - 1 for a, b in zip(moving, moving[1:])) >= microkernel.APART
     assert len(re.findall(r"tileloaddt1\s.*%tmm[67]$", text, re.M)) == 4      # of B: A stays in the first level cache
+
+
+@pytest.mark.skipif(cpu.host().machine != "x86_64", reason="other levels of x86-64")
+def test_code_for_slices_keeps_one_operand_of_each_pair():
+    """Six products of slices for each of four tiles; after the first two operands, one is loaded for each of them."""
+    text = code("amx", (32, 2, True, PACKED), sliced=True)
+    assert text.count("tdpbf16ps") == 2 * 6 * 4     # with what is fetched, and after that
+    assert text.count("tileload") == 2 * 7 * 2 + 4      # and the sums of the block of k before
+    assert text.count("tilestored") == 4
+
+
+@pytest.mark.parametrize("size, sliced", [((128, 128, 256), True), ((127, 4096, 4096), False), ((4096, 4096, 63), False)])
+def test_large_products_are_sliced(size, sliced):
+    product = Contraction((), (("m", ir.arg(0)),), (("n", ir.arg(1)),), (("k", ir.arg(2)),), ir.const(1, dt.float32),
+                          ir.const(1, dt.float32), (), dt.float32)
+    with written_for("amx"):
+        assert blocking.fitted(product, *size).sliced == sliced
+        assert not blocking.fitted(replace(product, within=(("k", "m"),)), *size).sliced
+        assert not blocking.fitted(replace(product, a=product.a.cast(dt.float64), dtype=dt.float64), *size).sliced
+        narrow = replace(product, a=ir.const(1, dt.bfloat16).cast(dt.float32), b=ir.const(1, dt.bfloat16).cast(dt.float32))
+        assert not blocking.fitted(narrow, *size).sliced
+    with written_for("avx512"):
+        assert not blocking.fitted(product, *size).sliced
 
 
 def test_a_gradient_of_a_narrow_weight_packs_its_long_operand_once():

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 import antorcha as torch
 from antorcha.graph import flush
-from antorcha.loops import contract
 from antorcha.runtime import cpu
 from antorcha.targets import blocking
 
@@ -17,15 +16,15 @@ pytestmark = pytest.mark.skipif(cpu.processor() is not cpu.host() or not cpu.has
 @pytest.fixture
 def sliced(monkeypatch):
     """Products of any size are multiplied in slices; gives what was decided for each."""
-    decided = []
+    decided, worth_slicing = [], blocking.worth_slicing
 
     def decide(*product):
-        decided.append(blocking.worth_slicing(*product))
+        decided.append(worth_slicing(*product))
         return decided[-1]
 
     monkeypatch.setattr(blocking, "FEWEST", 1)
     monkeypatch.setattr(blocking, "LEAST", 1)
-    monkeypatch.setattr(contract, "worth_slicing", decide)
+    monkeypatch.setattr(blocking, "worth_slicing", decide)
     flush.clear()
     yield decided
     flush.clear()
@@ -134,7 +133,7 @@ def test_a_layer_trains_as_with_vectors(sliced):
     assert all(np.array_equal(a, b) for a, b in zip(first, again))
     assert sliced and all(sliced)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contract, "worth_slicing", lambda *_: False)
+        patch.setattr(blocking, "worth_slicing", lambda *_: False)
         flush.clear()
         plain = gradients()
     for a, b in zip(first, plain):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from ..base import dtype as dt
-from ..targets.blocking import narrow, worth_slicing
+from ..targets.blocking import fitted
 from . import index, ir
 from .element import Elements, views_of
 from .view import View, view
@@ -100,10 +99,7 @@ def contraction(lowering, group) -> list[Call]:
     c = ir.Contraction(*(tuple(letters[label]) for label in "bmnk"), *operands, tuple(body), dtype, windows[0] if len(windows) == 1 else "",
                        within=within, beyond=group.beyond)
     if not lowering.fusion.gpu:
-        sides = ir.triangular(within)       # one alone has the rows of tiles: they are fewer than the columns
-        m, n, k = (math.prod(shape[label]) for label in "mnk")
-        c = replace(c, sliced=worth_slicing(c, m, n, k))
-        c = replace(c, rows=sides.pop() if len(sides) == 1 else "" if c.sliced else narrow(c, m, n))
+        c = fitted(c, *(math.prod(shape[label]) for label in "mnk"))
     return [w.finish([ir.contract(c)], group)]
 
 

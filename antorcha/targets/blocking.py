@@ -153,6 +153,13 @@ def oriented(c: Contraction) -> Contraction:
                        sliced=c.sliced)
 
 
+def fitted(c: Contraction, m: int, n: int, k: int) -> Contraction:
+    """`c` with what its sizes decide: what multiplies, and which group has the rows of register tiles."""
+    sides = ir.triangular(c.within)     # one alone has the rows of tiles: they are fewer than the columns
+    c = replace(c, sliced=worth_slicing(c, m, n, k))
+    return replace(c, rows=sides.pop() if len(sides) == 1 else "" if c.sliced else narrow(c, m, n))
+
+
 def narrow(c: Contraction, m: int, n: int) -> str:
     """Which group should be the rows of register tiles for these sizes, against the order in which results are stored: "m", "n" or "".
 
