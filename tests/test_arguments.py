@@ -111,6 +111,13 @@ TYPES = {
     "a word for a dtype": (lambda: torch.zeros(2, dtype="float32"), "'dtype' must be torch.dtype, not str. Write torch.float32"),
     "a misspelt name": (lambda: torch.zeros(2, requires_gard=True), "unexpected keyword argument 'requires_gard'"),
     "another misspelt name": (lambda: torch.randn(2, dytpe=torch.float64), "unexpected keyword argument 'dytpe'"),
+    "a truth value for a position": (lambda: X.select(0, True), "'index' (position 3) must be int, not bool"),
+    "a truth value for a start": (lambda: X.narrow(0, True, 1), "'start' (position 3) must be int or Tensor, not bool"),
+    "a fraction of a start": (lambda: X.narrow(0, 0.5, 1), "'start' (position 3) must be int or Tensor, not float"),
+    "a truth value for a length": (lambda: X.narrow(0, 0, True), "'length' (position 4) must be int, not bool"),
+    "a truth value for a number of parts": (lambda: X.chunk(True), "'chunks' (position 2) must be int, not bool"),
+    "a truth value for a size": (lambda: X.split(True), "'split_size_or_sections' (position 2) must be int or tuple of ints, not bool"),
+    "truth values for sizes": (lambda: X.split([True, 1]), "must be int or tuple of ints, not bool"),
     "no size": (lambda: torch.ones(), "missing 1 required positional argument"),
 }
 

@@ -364,6 +364,15 @@ def slice_(input: Tensor, dim, start, stop, step) -> Tensor:
     return viewed(input, slice_view(input._meta.view, dim, start, stop, step))
 
 
+def _whole(x, expected: str) -> int:
+    """An argument that is a whole number, no truth value; or TypeError, which says what was expected."""
+    if type(x) is int:
+        return x
+    if isinstance(x, bool) or not hasattr(x, "__index__"):
+        raise TypeError(f"{expected}, not {type(x).__name__}")
+    return x.__index__()
+
+
 @operator(family="view", samples=lambda t: [t(3, 4), 1, 1, 2])
 def narrow(input, dim: int, start, length: int):
     """`length` positions along `dim` from `start`."""
@@ -373,12 +382,12 @@ def narrow(input, dim: int, start, length: int):
     d = normalize_dim("narrow", dim, len(shape))
     if isinstance(start, core.Tensor) and (start.dim() or start.dtype.kind not in "iu"):
         raise RuntimeError(f"start must be an 0-dim integral Tensor; received {start.dtype} of {start.dim()} dimensions")
-    start = int(start)
+    start = int(start) if isinstance(start, core.Tensor) else _whole(start, "narrow(): argument 'start' (position 3) must be int or Tensor")
     n = shape[d]
     if not -n <= start <= n:
         raise IndexError(f"start out of range (expected to be in range of [-{n}, {n}], but got {start})")
     start += n if start < 0 else 0
-    length = length.__index__()
+    length = _whole(length, "narrow(): argument 'length' (position 4) must be int")
     if length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
     if start + length > n:
@@ -403,7 +412,7 @@ def select(input, dim, index):
     if not shape:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
     d = normalize_dim("select", dim, len(shape))
-    index = index.__index__()
+    index = _whole(index, "select(): argument 'index' (position 3) must be int")
     n = shape[d]
     if not -n <= index < n:
         raise IndexError(f"select(): index {index} out of range for tensor of size {list(shape)} at dimension {d}")
@@ -515,6 +524,9 @@ def _parts(gs) -> list:
 
 # -- several at once --------------------------------------------------------------------------------------------
 
+PARTS = "split(): argument 'split_size_or_sections' (position 2) must be int or tuple of ints"
+
+
 @operator(family="view", name="split", public=False, grad=dict(input=lambda gs, dim: core.cat(_parts(gs), dim)))
 def split_(input: Tensor, lengths, dim) -> Tensor:
     v, out, start = input._meta.view, [], 0
@@ -522,13 +534,6 @@ def split_(input: Tensor, lengths, dim) -> Tensor:
         out.append(viewed(input, slice_view(v, dim, start, start + n, 1)))
         start += n
     return tuple(out)
-
-
-def _size(x) -> int:
-    try:
-        return x.__index__()
-    except AttributeError:
-        raise TypeError(f"split(): expected the size of the parts, an int, or a list of sizes; received {type(x).__name__}") from None
 
 
 @operator(family="view", samples=lambda t: [t(3, 5), 2, 1], title=lambda tensor, split_size_or_sections=None, dim=0, *, split_size=None:
@@ -544,9 +549,9 @@ def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
     if not shape:
         raise RuntimeError("split expects at least a 1-dimensional tensor")
     if not isinstance(split_size_or_sections, (list, tuple)):
-        return split_(tensor, *_equal_parts.__wrapped__(shape, _size(split_size_or_sections), dim))
+        return split_(tensor, *_equal_parts.__wrapped__(shape, _whole(split_size_or_sections, PARTS), dim))
     d = normalize_dim("split", dim, len(shape))
-    lengths, n = [_size(x) for x in split_size_or_sections], shape[d]
+    lengths, n = [_whole(x, PARTS) for x in split_size_or_sections], shape[d]
     if any(x < 0 for x in lengths):
         raise RuntimeError(f"split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={lengths}")
     if sum(lengths) != n:
@@ -572,6 +577,7 @@ def _equal_parts(shape: tuple, size: int, dim: int) -> tuple[tuple[int, ...], in
 @operator(family="view", samples=lambda t: [t(3, 5), 2, 1])
 def chunk(input, chunks: int, dim: int = 0):
     """At most `chunks` parts of equal size along `dim` (the last may be smaller)."""
+    chunks = _whole(chunks, "chunk(): argument 'chunks' (position 2) must be int")
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     shape = input._meta.view.shape
