@@ -17,7 +17,7 @@ import statistics
 import time
 
 ROWS = 2_000_000
-SETTLING, LEAST = 3, 6      # first steps that are not counted; steps taken however long they are
+SETTLING, LEAST = 3, 12     # first steps that are not counted; steps taken however long they are
 
 
 def perceptron(torch, *sizes):

@@ -204,7 +204,8 @@ def shape(dtype: dt.dtype, operand: dt.dtype | None = None, sliced: bool = False
     """The register tile and cache blocks for sums of a float dtype, and operands of the same or of a narrower one, on the CPU at hand.
 
     The tile fills the registers but those for one row of B and one broadcast element of A: 14 x 2 of 32 (AVX-512), 6 x 2 of 16
-    (AVX2), 8 x 3 of 32 (NEON), 4 x 2 of 16 without fused multiply-add. Of AMX's eight tile registers, 2 x 2 are sums.
+    (AVX2), 8 x 3 of 32 (NEON), 4 x 2 of 16 without fused multiply-add. Of AMX's eight tile registers, 2 x 2 are sums; float32 operands are
+    multiplied by them if they are `sliced`.
     """
     features, width = cpu.features(), cpu.vector_bytes()
     if width == 64:
