@@ -231,8 +231,7 @@ def code(processor: str, *variants: tuple, sliced: bool = False) -> str:
     with written_for(processor):
         s = microkernel.shape(dt.float32, dt.float32 if sliced else dt.bfloat16, sliced)
         parts = [*multiply.micro_kernels(s, list(variants)), *multiply.declarations(s), *([slices.unsliced(s)] if sliced else [])]
-        text = "\n".join(parts).replace("internal ", "")
-        return jit.assembly(text + f"declare {s.type} @llvm.fabs.{s.suffix}({s.type})\n" * sliced)
+        return jit.assembly("\n".join(parts).replace("internal ", ""))
 
 
 @pytest.mark.skipif(cpu.host().machine != "x86_64", reason="other levels of x86-64")

@@ -13,7 +13,7 @@ from ..base import dtype as dt
 from ..base.grad_mode import mode
 from ..graph.node import View, dense, ordered, row_major
 from ..graph.node import view as make_view
-from .record import Record, broadcast_view, core, meta, normalize_dim, normalize_dims, operator, widened
+from .record import Record, broadcast_view, core, meta, normalize_dim, normalize_dims, operator, widened, wrong_type
 
 Tensor = "Tensor"
 SCATTER = Record("scatter", "scatter")
@@ -364,12 +364,12 @@ def slice_(input: Tensor, dim, start, stop, step) -> Tensor:
     return viewed(input, slice_view(input._meta.view, dim, start, stop, step))
 
 
-def _whole(x, expected: str) -> int:
-    """An argument that is a whole number, no truth value; or TypeError, which says what was expected."""
+def _whole(what: str, name: str, position: int, x, wanted: str = "int") -> int:
+    """An argument that is a whole number, no truth value, or TypeError."""
     if type(x) is int:
         return x
     if isinstance(x, bool) or not hasattr(x, "__index__"):
-        raise TypeError(f"{expected}, not {type(x).__name__}")
+        raise TypeError(wrong_type(what, name, position, wanted, x))
     return x.__index__()
 
 
@@ -382,12 +382,12 @@ def narrow(input, dim: int, start, length: int):
     d = normalize_dim("narrow", dim, len(shape))
     if isinstance(start, core.Tensor) and (start.dim() or start.dtype.kind not in "iu"):
         raise RuntimeError(f"start must be an 0-dim integral Tensor; received {start.dtype} of {start.dim()} dimensions")
-    start = int(start) if isinstance(start, core.Tensor) else _whole(start, "narrow(): argument 'start' (position 3) must be int or Tensor")
+    start = int(start) if isinstance(start, core.Tensor) else _whole("narrow", "start", 3, start, "int or Tensor")
     n = shape[d]
     if not -n <= start <= n:
         raise IndexError(f"start out of range (expected to be in range of [-{n}, {n}], but got {start})")
     start += n if start < 0 else 0
-    length = _whole(length, "narrow(): argument 'length' (position 4) must be int")
+    length = _whole("narrow", "length", 4, length)
     if length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
     if start + length > n:
@@ -412,7 +412,7 @@ def select(input, dim, index):
     if not shape:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
     d = normalize_dim("select", dim, len(shape))
-    index = _whole(index, "select(): argument 'index' (position 3) must be int")
+    index = _whole("select", "index", 3, index)
     n = shape[d]
     if not -n <= index < n:
         raise IndexError(f"select(): index {index} out of range for tensor of size {list(shape)} at dimension {d}")
@@ -524,7 +524,7 @@ def _parts(gs) -> list:
 
 # -- several at once --------------------------------------------------------------------------------------------
 
-PARTS = "split(): argument 'split_size_or_sections' (position 2) must be int or tuple of ints"
+_part_size = functools.partial(_whole, "split", "split_size_or_sections", 2, wanted="int or tuple of ints")
 
 
 @operator(family="view", name="split", public=False, grad=dict(input=lambda gs, dim: core.cat(_parts(gs), dim)))
@@ -549,9 +549,9 @@ def split(tensor, split_size_or_sections=None, dim=0, *, split_size=None):
     if not shape:
         raise RuntimeError("split expects at least a 1-dimensional tensor")
     if not isinstance(split_size_or_sections, (list, tuple)):
-        return split_(tensor, *_equal_parts.__wrapped__(shape, _whole(split_size_or_sections, PARTS), dim))
+        return split_(tensor, *_equal_parts.__wrapped__(shape, _part_size(split_size_or_sections), dim))
     d = normalize_dim("split", dim, len(shape))
-    lengths, n = [_whole(x, PARTS) for x in split_size_or_sections], shape[d]
+    lengths, n = [_part_size(x) for x in split_size_or_sections], shape[d]
     if any(x < 0 for x in lengths):
         raise RuntimeError(f"split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={lengths}")
     if sum(lengths) != n:
@@ -577,7 +577,7 @@ def _equal_parts(shape: tuple, size: int, dim: int) -> tuple[tuple[int, ...], in
 @operator(family="view", samples=lambda t: [t(3, 5), 2, 1])
 def chunk(input, chunks: int, dim: int = 0):
     """At most `chunks` parts of equal size along `dim` (the last may be smaller)."""
-    chunks = _whole(chunks, "chunk(): argument 'chunks' (position 2) must be int")
+    chunks = _whole("chunk", "chunks", 2, chunks)
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     shape = input._meta.view.shape

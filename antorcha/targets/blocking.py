@@ -131,12 +131,17 @@ def _round_up(a: Op, unit: int) -> Op:
 # -- how operands lie in memory ---------------------------------------------------------------------------------
 
 def prepared(c: Contraction) -> Contraction:
-    """`c` as its kernel computes it: operands are not widened where the processor multiplies narrow ones."""
+    """`c` as its kernel computes it."""
+    return oriented(unwidened(c))
+
+
+def unwidened(c: Contraction) -> Contraction:
+    """`c` with narrow operands where the processor multiplies them."""
     kinds = {operand.args[0].dtype if operand.kind == "cast" else None for operand in (c.a, c.b)}
     if len(kinds) == 1 and None not in kinds and c.dtype is dt.float32 and not is_matvec(c):
         if microkernel.instruction(*kinds) != microkernel.FMA:
-            c = replace(c, a=c.a.args[0], b=c.b.args[0], sliced=False)
-    return oriented(c)
+            return replace(c, a=c.a.args[0], b=c.b.args[0])
+    return c
 
 
 def oriented(c: Contraction) -> Contraction:
@@ -190,7 +195,7 @@ def worth_slicing(c: Contraction, m: int, n: int, k: int) -> bool:
     splitting operands takes longer than packing them, and each must be read often enough."""
     if c.dtype is not dt.float32 or c.windows or c.within or c.beyond is not None or "amxbf16" not in cpu.features():
         return False
-    if shape_of(prepared(c)).tiles or not (m >= FEWEST and n >= FEWEST and k >= FEWEST // 2 and m * n * k >= LEAST):
+    if shape_of(unwidened(c)).tiles or not (m >= FEWEST and n >= FEWEST and k >= FEWEST // 2 and m * n * k >= LEAST):
         return False
     return cpu.has_tiles()
 

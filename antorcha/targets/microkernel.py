@@ -161,6 +161,11 @@ class Shape(Vector):
         return self.kc + max(self.operand.lanes, self.step)
 
     @property
+    def along_a(self) -> int:
+        """Elements of a packed sliver of A that lies along k from one place to the next: in slices, of 16 rows together."""
+        return self.packed(TILE) if self.instruction == SLICES else 1
+
+    @property
     def sliver(self) -> int:
         """Elements a packed sliver of A takes, in either order."""
         return self.packed(self.mr * self.a_stride)
@@ -585,16 +590,17 @@ def _pairs(s: Shape) -> str:
 
 def multiplication(s: Shape) -> list[str]:
     """What a module says about the instructions of its micro-kernels."""
-    fma = [f"declare {s.type} @llvm.fmuladd.{s.suffix}({s.type}, {s.type}, {s.type})"]
+    fma = f"declare {s.type} @llvm.fmuladd.{s.suffix}({s.type}, {s.type}, {s.type})"
     if s.instruction == FMA:
-        return fma
+        return [fma]
     if s.instruction == PAIRS:
         return [f"declare {s.type} @llvm.x86.avx512bf16.dpbf16ps.512({s.type}, {_pairs(s)}, {_pairs(s)})"]
     palette = [1, *[0] * 15, *[64, 0] * 8, *[0] * 16, *[TILE] * 8, *[0] * 8]      # eight registers, each of 16 rows of 64 bytes
     return [f"@tile_registers = internal constant [64 x i8] [{', '.join(f'i8 {n}' for n in palette)}], align 64",
             "declare void @llvm.x86.ldtilecfg(ptr)", "declare void @llvm.x86.tilerelease()", "declare void @llvm.x86.tilezero(i8)",
             *(f"declare void @llvm.x86.{name}(i8, ptr, i64)" for name in ("tileloadd64", "tileloaddt164", "tilestored64")),
-            "declare void @llvm.x86.tdpbf16ps(i8, i8, i8)", *fma]
+            "declare void @llvm.x86.tdpbf16ps(i8, i8, i8)",
+            *([fma, f"declare {s.type} @llvm.fabs.{s.suffix}({s.type})"] if s.instruction == SLICES else [])]
 
 
 def _times(f: Function, step: str | int, count: int) -> str:
@@ -625,9 +631,7 @@ def _outer_product(f: Function, s: Shape, vectors: int, a: list[str], again: lis
     vector, found = f"<{s.lanes} x {s.llvm}>", {}
     columns = [load_vector(f, s, f.pointer(b, s.llvm, str(v * s.lanes))) for v in range(vectors)]
     def everywhere(at: str) -> str:
-        one = f.let(f"load {s.llvm}, ptr {at}")
-        put = f.let(f"insertelement {vector} poison, {s.llvm} {one}, i64 0")
-        return f.let(f"shufflevector {vector} {put}, {vector} poison, <{s.lanes} x i32> zeroinitializer")
+        return spread(f, s.lanes, s.llvm, f.let(f"load {s.llvm}, ptr {at}"))
 
     for r, at in enumerate(a):
         all_ = everywhere(at)
@@ -662,10 +666,14 @@ def micro_name(rows: int, vectors: int, along_k: bool, way: str) -> str:
 
 def mask_of(f: Function, v: Vector, count: str) -> str:
     """Of a vector, the first `count` lanes."""
-    lanes, kind = v.lanes, f"<{v.lanes} x i64>"
-    put = f.let(f"insertelement {kind} poison, i64 {count}, i64 0")
-    all_ = f.let(f"shufflevector {kind} {put}, {kind} poison, <{lanes} x i32> zeroinitializer")
-    return f.let(f"icmp slt {kind} <{', '.join(f'i64 {i}' for i in range(lanes))}>, {all_}")
+    return f.let(f"icmp slt <{v.lanes} x i64> <{', '.join(f'i64 {i}' for i in range(v.lanes))}>, {spread(f, v.lanes, 'i64', count)}")
+
+
+def spread(f: Function, lanes: int, element: str, value: str) -> str:
+    """A vector with a value in all of its lanes."""
+    vector = f"<{lanes} x {element}>"
+    put = f.let(f"insertelement {vector} poison, {element} {value}, i64 0")
+    return f.let(f"shufflevector {vector} {put}, {vector} poison, <{lanes} x i32> zeroinitializer")
 
 
 def splat(vector: str, element: str) -> str:

@@ -37,13 +37,13 @@ from ..runtime import cpu
 from ..runtime.compiler import AS_WRITTEN
 from .microkernel import (
     DOTS,
+    FMA,
     LIES,
     PACKED,
     SLICES,
     SPAN,
     STAGE,
     STRIPE,
-    TILE,
     TILES,
     Function,
     Shape,
@@ -114,7 +114,7 @@ def multiply(s: Shape, draft: bool = False) -> str:
     far = f.let(f"icmp sgt i64 {size}, {s.nearest}")
     fetches = f.let(f"and i1 {f.let('icmp eq ptr %fill_a, null')}, {far}")
     straight = "%along_k_a" if False in s.layouts else "true"
-    step_a = f.let(f"select i1 {straight}, i64 {s.packed(TILE * s.a_stride) if s.instruction == SLICES else s.a_stride}, i64 {s.mr}")
+    step_a = f.let(f"select i1 {straight}, i64 {s.along_a * s.a_stride}, i64 {s.mr}")
     short = f.let(f"icmp sle i64 %k, {SHORT}")
     a_lies, b_lies = ("false", "false") if draft else (_a_where_it_lies(f, s, across, size), _b_where_it_lies(f, s))
     lies = f.let(f"or i1 {a_lies}, {b_lies}")
@@ -228,8 +228,7 @@ def multiply(s: Shape, draft: bool = False) -> str:
                                    f"i64 {depth_after}, i64 {stripe}, i64 {pieces}, i64 {more}, i64 {depth}, ptr {lines})")
                     chosen = _chosen(f, s, height, width, lies, dotted)
                     begin, count = _needed(f, s, slack, (i.index, height), (n, width), start, depth)
-                    along_a = s.packed(TILE) if s.instruction == SLICES else 1
-                    begin_a = f.let(f"mul nsw i64 {begin}, {f.let(f'select i1 {straight}, i64 {along_a}, i64 {sliver_step}')}")
+                    begin_a = f.let(f"mul nsw i64 {begin}, {f.let(f'select i1 {straight}, i64 {s.along_a}, i64 {sliver_step}')}")
                     along_b = str(s.packed(s.panel)) if s.tiles else f.let(f"select i1 {dotted}, i64 1, i64 {panel_step}")
                     begin_b = f.let(f"mul nsw i64 {begin}, {along_b}")
                     f.line(f"call void {chosen}(ptr {f.pointer(sliver, element, begin_a)}, i64 {sliver_step}, ptr "
@@ -321,7 +320,7 @@ def _b_where_it_lies(f: Function, s: Shape) -> str:
 
 def leaves_b(f: Function, s: Shape, m0: str, m1: str) -> str:
     """Whether a B in memory that lies as a panel does is left there for these rows."""
-    return "false" if s.terms > 1 or s.tiles else f.let(f"icmp sle i64 {f.let(f'sub nsw i64 {m1}, {m0}')}, {FEW_SLIVERS * s.mr}")
+    return "false" if s.instruction != FMA else f.let(f"icmp sle i64 {f.let(f'sub nsw i64 {m1}, {m0}')}, {FEW_SLIVERS * s.mr}")
 
 
 def _multiplies_along_k(f: Function, s: Shape) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .microkernel import ENTRIES, SPAN, STAGE, STRIPE, Function, Shape, load_vector, mask_of, origin, prefetch, splat, store_vector
+from .microkernel import ENTRIES, SPAN, STAGE, STRIPE, Function, Shape, load_vector, mask_of, origin, prefetch, splat, spread, store_vector
 
 AT_ONCE = 8           # entries listed together
 ALL = 1 << 40         # pieces, however many there are
@@ -288,9 +288,7 @@ def ahead(s: Shape) -> str:
     stride, nbytes = (f.let(f"mul nsw i64 {size}, {s.operand.bytes}") for size in (stride, "%inners"))
     count = f.let("load i64, ptr %lines")
     kind = f"<{AT_ONCE} x i64>"
-    steps = f.let(f"insertelement {kind} poison, i64 {stride}, i64 0")
-    steps = f.let(f"shufflevector {kind} {steps}, {kind} poison, <{AT_ONCE} x i32> zeroinitializer")
-    steps = f.let(f"mul {kind} {steps}, <{', '.join(f'i64 {i}' for i in range(AT_ONCE))}>")
+    steps = f.let(f"mul {kind} {spread(f, AT_ONCE, 'i64', stride)}, <{', '.join(f'i64 {i}' for i in range(AT_ONCE))}>")
     with f.loop("0", "%outers", carry=[count]) as o:
         o.step = str(AT_ONCE)
         rows = f.pointer(source, "i8", f.let(f"mul nsw i64 {o.index}, {stride}"))

@@ -18,7 +18,7 @@ which the micro-kernel looks for: then the tile is computed once more, from whol
 
 from __future__ import annotations
 
-from .microkernel import STAGE, TILE, Function, Shape, load_vector, mask_of, origin, splat, store_vector
+from .microkernel import STAGE, TILE, Function, Shape, load_vector, mask_of, origin, splat, spread, store_vector
 from .packing import clear, counted, transposed
 
 LINES = STAGE // 4 * 3      # elements from one row to the next of what is staged: not a power of two
@@ -27,8 +27,7 @@ LARGE = 127 + 63 << 7       # the bfloat16 2^63: the product of two smaller numb
 
 def packing(s: Shape) -> list[str]:
     """What packs operands of a product in slices."""
-    return [clear(s), edge(s), turn(s), cut(s), pack_bands(s), pack_a(s), pack_b(s), unsliced(s),
-            f"declare {s.type} @llvm.fabs.{s.suffix}({s.type})"]
+    return [clear(s), edge(s), turn(s), cut(s), pack_bands(s), pack_a(s), pack_b(s), unsliced(s)]
 
 
 def _words(s: Shape) -> str:
@@ -150,7 +149,7 @@ def pack_a(s: Shape) -> str:
     f = Function("define internal void @pack_a(ptr %fill, i1 %along_k, ptr %from, ptr %scratch, i64 %begin, i64 %row, i64 %stop, i64 %k, "
                  "i64 %count, ptr %out, i64 %first, i64 %last) noinline")
     f.line("call void @pack_bands(ptr %fill, i1 %along_k, i1 true, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, "
-           f"ptr %out, i64 {s.packed(TILE * s.a_stride)}, i64 %first, i64 %last)")
+           f"ptr %out, i64 {s.along_a * s.a_stride}, i64 %first, i64 %last)")
     return f.text()
 
 
@@ -199,9 +198,7 @@ def unsliced(s: Shape) -> str:
         for number in range(3):
             place = f.pointer(f.pointer(band, f"[{TILE} x {words}]", str(number)), words, line)
             if lane:
-                put = f.let(f"load i32, ptr {f.pointer(place, 'i32', lane)}")
-                put = f.let(f"insertelement {words} poison, i32 {put}, i64 0")
-                bits = f.let(f"shufflevector {words} {put}, {words} poison, {words} zeroinitializer")
+                bits = spread(f, s.lanes, "i32", f.let(f"load i32, ptr {f.pointer(place, 'i32', lane)}"))
             else:
                 bits = f.let(f"load {words}, ptr {place}, align 4")
             low = f.let(f"shl {words} {bits}, {splat(words, 'i32 16')}")
