@@ -7,6 +7,7 @@ and addresses are arguments.
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate, pairwise
@@ -20,6 +21,7 @@ from ..loops.plan import Extern, Plan
 from . import block, brief, chain, family, repeats, tape, window, wiring
 from .fuse import Fusion, in_place
 from .node import Node, alike, counted, leaf_form, uses, verify
+from .streams import stream
 from .tape import ALL
 from .unread import leave_out
 
@@ -299,18 +301,23 @@ def make(nodes: list[Node], leaves: list[Node], live: list[bool], dying: list[in
             steps.append(extern(fusion, g, buffer_of, number_at))
             continue
         steps += lowering.lower(g)
-    compile_parts([s for s in steps if not isinstance(s, Extern)], device)
     for s in steps:
         if not isinstance(s, Extern):
-            s.assemble()
             s.checks = [(n.index, j, size) for n, j, size in s.checks]
     if wanted is not None and live[wanted] and not taken:   # nothing that may fail comes behind what writes over a leaf
         steps = first(steps, buffer_of(nodes[wanted]))
     note_failures(steps, nodes)
     results = {i: n.numel * n.dtype.itemsize for i, n in enumerate(nodes) if live[i]}
-    temporaries = lifetimes(fusion.nodes, steps, results, lowering.parts, alias)
     donated = {buffer_of(leaves[k])[1]: k for k in taken}
     donated = donations(nodes, leaves, dying, steps, results, donated)
+    size_of = partial(nbytes, fusion.nodes, leaves, lowering.parts)
+    if device == "cpu":
+        stream(steps, size_of, {("node", i) for i in donated})
+    calls = [s for s in steps if not isinstance(s, Extern)]
+    compile_parts(calls, device)
+    for s in calls:
+        s.assemble()
+    temporaries = lifetimes(steps, results, size_of)
     forms = {i: leaf_form(nodes[i].numel, nodes[i].dtype) for i in results}
     for g in fusion.groups:
         g.nodes = [(i, fusion.nodes[i].op.name, fusion.nodes[i].shape, fusion.nodes[i].dtype, bool(fusion.stored[i]))
@@ -445,7 +452,16 @@ def extern(fusion: Fusion, g, buffer_of, number_at) -> Extern:
     return Extern(n.op.host, dict(n.static.params), inputs, outputs, g, n.op.name)
 
 
-def lifetimes(nodes: list[Node], steps: list, results: dict, parts: list[int], alias: dict) -> dict:
+def nbytes(nodes: list[Node], leaves: list[Node], parts: list[int], buffer) -> int:
+    """Of a buffer."""
+    kind, i = buffer
+    if kind == "part":
+        return parts[i]
+    n = leaves[i] if kind == "leaf" else nodes[i]
+    return n.numel * n.dtype.itemsize
+
+
+def lifetimes(steps: list, results: dict, size_of: Callable) -> dict:
     """What lies in the arena: buffer -> (first step, last step, bytes)."""
     found: dict = {}
     for k, step in enumerate(steps):
@@ -454,8 +470,7 @@ def lifetimes(nodes: list[Node], steps: list, results: dict, parts: list[int], a
             if kind == "leaf" or kind == "node" and i in results:
                 continue
             known = found.get(b)
-            size = parts[i] if kind == "part" else nodes[i].numel * nodes[i].dtype.itemsize
-            found[b] = (k, k, size) if known is None else (known[0], k, size)
+            found[b] = (k if known is None else known[0], k, size_of(b))
     return found
 
 

@@ -76,6 +76,14 @@ class Chain(Call):
     def parts(self) -> tuple:
         return tuple(c for b in self.all_bodies() for c in b.calls)
 
+    def stored(self) -> set:
+        return self.writes - {b.outer_of(buffer) for b in self.all_bodies() for c in b.calls for buffer in c.reads}
+
+    def stream(self, buffers: set) -> None:
+        for b in self.all_bodies():
+            for c in b.calls:
+                c.stream({buffer for buffer in c.stored() if b.outer_of(buffer) in buffers})
+
     def assemble(self) -> None:
         """Write the arguments; see the top of the file."""
         chain, bodies = self.group.chain, self.all_bodies()
@@ -158,6 +166,10 @@ class _Body:
                 self.writes.add(self.outer(w.source))
                 if w.chunked:
                     self.clears.append((self.outer(w.source), w.chunked * w.source.dtype.itemsize))
+
+    def outer_of(self, buffer):
+        """The buffer that a block sees through a window; None for what is its own."""
+        return self.outer(self.windows[buffer[1]].source) if buffer[0] == "window" else None
 
     def place_held(self, held: Held) -> tuple[int, int]:
         """(where memory that is held lies, bytes to where it lies after another tile, and back again)."""

@@ -412,8 +412,9 @@ def contract(c: Contraction) -> Op:
 
 @dataclass
 class Slot:
-    """A run-time argument. role: "in", "out", "inout" (buffers, with their dtype), "scratch" (a per-thread buffer of `size`
-    elements, an expression of arguments), "extent", "stride" or "scalar" (one number of `dtype`)."""
+    """A run-time argument. role: "in", "out", "inout" (buffers, with their dtype), "stream" (out, best stored past the
+    caches), "scratch" (a per-thread buffer of `size` elements, an expression of arguments), "extent", "stride" or "scalar" (one number of
+    `dtype`)."""
 
     role: str
     dtype: dt.dtype
@@ -437,7 +438,7 @@ class Program:
         return Printer().program(self)
 
 
-BUFFER_ROLES = ("in", "out", "inout", "scratch")
+BUFFER_ROLES = ("in", "out", "inout", "stream", "scratch")
 
 
 # -- printer ----------------------------------------------------------------------------------------------------
@@ -637,5 +638,5 @@ def _verify_statement(p: Program, s: Op, indices: set, accs: dict, top: bool = F
     elif s.kind == "update":
         assert s.attr in accs, f"accumulator {s.attr} is not declared here"
     elif s.kind == "store":
-        assert p.slots[s.attr].role in ("out", "inout", "scratch"), f"slot {s.attr} is not writable"
+        assert p.slots[s.attr].role in ("out", "inout", "stream", "scratch"), f"slot {s.attr} is not writable"
         assert p.slots[s.attr].dtype is s.args[1].dtype, f"store of {s.args[1].dtype} into {p.slots[s.attr]}"

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from ..base import dtype as dt
 from . import index, ir
-from .ahead import Ahead, look_ahead
+from .ahead import FAR, Ahead, look_ahead
 from .blocks import BLOCK, COLUMNS, NARROW, Blocks, finish, odometer, product, rewrite, rows_in_turn, vector, volume
 from .cost import cost_of
 from .element import Elements, views_of
 from .jam import jam, together
+from .plan import rounded
 from .size import greatest, least
 from .template import lowered
 from .tiled import Tiles, across
@@ -28,6 +29,7 @@ from .writer import INT, Call, Writer, combined, decode, identity
 CHUNKS = 256        # most partial sums
 PARTIAL = 1 << 18   # partial sums of all columns together, on a GPU
 FEWEST = 16         # rows of a partial sum of columns: writing it and reading it again should cost little beside them
+LONG = 1 << 15      # elements of a row that does not wait in the second level cache
 EXPENSIVE = 12      # instructions above which a value needed in a later stage is kept in memory
 
 
@@ -194,12 +196,14 @@ class Loops:
             if not self.lowering.fusion.gpu:      # to a GPU memory is dearer than arithmetic
                 self._keep_expensive()
             for stage, buffer, *_ in w.reload.values():
-                if stage < last:
+                if stage < last and buffer not in w.rows:
                     w.inout.add(buffer)
 
     def _keep_expensive(self) -> None:
-        """What is dear to compute and needed again in a later stage waits in the memory of a result that is written after its last use."""
+        """What is dear to compute and needed again in a later stage waits in the memory of a result that is written after its last use; of
+        many elements a row at a time does so in scratch memory, so that the result is only written."""
         places = [s for s in self.stores if s[0].kind == "calc" and not self.w.invariant(s[0])]
+        in_rows, nbytes = self._waits_in_rows(), 0
         final = {s[0].stage: s for s in self.stores}     # the last store of a stage: what the stage reads is read before
         stack = [(e, e.stage) for e in [s[0] for s in self.stores] + [r[2] for r in self.reductions]]
         needed: dict = {}       # element -> the last stage that computes it, for what is computed from it too
@@ -215,10 +219,27 @@ class Loops:
             for s in places:
                 late = s[0].stage > used or s[0].stage == used and final[used] is s
                 if late and a.member not in self.w.reload and s[2] is a.node.dtype and same(s[3], self._coarse_at(a)):
-                    self.stores.insert(0, (a, *s[1:]))
-                    self.w.reload[a.member] = (a.stage, *s[1:])
-                    places.remove(s)
+                    place = s[1:]
+                    if in_rows:
+                        place = self._in_row(s[2], nbytes)
+                        nbytes += rounded(volume(self.domain[self.wall:]) * s[2].itemsize)
+                    else:
+                        places.remove(s)
+                    self.stores.insert(0, (a, *place))
+                    self.w.reload[a.member] = (a.stage, *place)
                     break
+
+    def _waits_in_rows(self) -> bool:
+        """Whether there are so many elements that results may go past the caches, and rows that stay there."""
+        columns = volume(self.domain[self.wall:])
+        count = volume(self.domain[:self.wall]) * columns
+        return not count < FAR and not columns < NARROW and columns < LONG      # narrow ones may be jammed
+
+    def _in_row(self, dtype, begin: int) -> tuple:
+        """(buffer, dtype, index map) of a row in scratch memory."""
+        d, wall = self.domain, self.wall
+        buffer = self.w.row(dtype, begin, product(self.extents[wall:]))
+        return buffer, dtype, view(d, (0,) * wall + dense(d[wall:]).strides)
 
     def _coarse_at(self, e) -> View:
         at = self.group.at[e.member]

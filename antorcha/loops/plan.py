@@ -58,6 +58,10 @@ class Extern:
         self.sizes.update({b: n * d.itemsize for b, n, d in outputs if b is not None})
         self.checks: list = []
 
+    def stored(self) -> set:
+        """What it could be told to store in another way: NumPy cannot."""
+        return set()
+
     def run(self, address, numbers) -> None:
         arrays = []
         for buffer, v, dtype, number in self.inputs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..base import dtype as dt
 from . import index, ir
 from .element import Element
@@ -30,6 +32,16 @@ class Call:
     def parts(self) -> tuple:
         """The calls of which this one is made."""
         return (self,)
+
+    def stored(self) -> set:
+        """The buffers that it writes and does not read."""
+        return self.writes - self.reads
+
+    def stream(self, buffers: set) -> None:
+        """Store past the caches what goes to these."""
+        slots = [replace(slot, role="stream") if slot.role == "out" and arg[1] in buffers else slot
+                 for slot, arg in zip(self.program.slots, self.args)]
+        self.program = replace(self.program, slots=slots, kernel=None)
 
     def words(self) -> list[int]:
         """The integers among its arguments, 0 for what else there is."""
@@ -60,6 +72,7 @@ class Writer:
         self.pending: list[ir.Op] = []      # checks that go before the statement being written
         self.results: dict = {}             # member -> name of its accumulator
         self.inout: set = set()
+        self.rows: dict = {}                # buffer of one row in scratch memory -> its slot
         self.reads: set = set()
         self.writes: set = set()
         self.read_at: dict = {}             # buffer -> (its one index map, the store before which it is last read) or None
@@ -77,12 +90,21 @@ class Writer:
 
     def memory(self, buffer: Buffer, dtype, offset: int = 0, write: bool = False) -> int:
         """The slot of a buffer from an element on."""
+        if buffer in self.rows:
+            return self.rows[buffer]
         (self.writes if write else self.reads).add(buffer)
         if buffer in self.inout:
             role = "inout"
         else:
             role = "out" if write else "in"
         return self._slot((buffer, offset, role), role, dtype, ("ptr", buffer, offset * dtype.itemsize))
+
+    def row(self, dtype, begin: int, size: ir.Op) -> Buffer:
+        """A buffer of `size` elements in the thread's scratch memory, `begin` bytes from where that begins."""
+        buffer = ("row", len(self.rows))
+        self.rows[buffer] = self.program.slot("scratch", dtype, size=size)
+        self.args.append(("int", begin))
+        return buffer
 
     def extent(self, key, n: int) -> ir.Op:
         if n == 1:
@@ -110,14 +132,17 @@ class Writer:
         return total
 
     def load(self, buffer: Buffer, dtype, v: View) -> ir.Op:
-        if buffer not in self.read_at or self.read_at[buffer] is not None and self.read_at[buffer][0] is v:
+        if buffer in self.rows:
+            pass
+        elif buffer not in self.read_at or self.read_at[buffer] is not None and self.read_at[buffer][0] is v:
             self.read_at[buffer] = (v, self.order)
         else:
             self.read_at[buffer] = None
         return ir.load(self.memory(buffer, dtype, v.offset), self.offset(v), dtype)
 
     def put(self, buffer: Buffer, dtype, v: View, value: ir.Op) -> ir.Op:
-        self.written_at.setdefault(buffer, (v, self.order))
+        if buffer not in self.rows:
+            self.written_at.setdefault(buffer, (v, self.order))
         self.order += 1
         return ir.store(self.memory(buffer, dtype, v.offset, True), self.offset(v), value.cast(dtype))
 

@@ -73,6 +73,52 @@ def _asking(block: str, numbers) -> str:
     return _VECTOR.sub(request, block)
 
 
+STREAMED = '"streams"'       # attribute of a function with stores that are to go past the caches
+_STORE = re.compile(r"^  store <(\d+) x (\w+)> (.+), ptr (%[-\w.$]+), align (\d+).*$", re.M)
+_BYTES = {"i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
+
+
+def streamed(itemsize: int) -> int:
+    """The alignment that tells a store to stream: half of what it has, which is as true, and which nothing else says."""
+    return itemsize // 2
+
+
+def streaming(text: str) -> str:
+    """A module whose stores of the longest vectors go past the caches, where they are `streamed` and begin at a multiple of their length.
+
+    LLVM's vectoriser refuses stores that say so and are not known to begin there: that is done behind it."""
+    kinds = set()
+    lengths = [int(count) * _BYTES.get(kind, 0) for count, kind, *_ in _STORE.findall(text)]
+    vector = max(lengths, default=0)
+
+    def store(found: re.Match) -> str:
+        count, kind, value, place, alignment = found.groups()
+        itemsize = _BYTES.get(kind, 0)
+        if int(alignment) * 2 != itemsize or int(count) * itemsize != vector:
+            return found[0]
+        kinds.add((count, kind))
+        return f"  call void @stream.{count}.{kind}(<{count} x {kind}> {value}, ptr {place})"
+
+    text = _STORE.sub(store, text)
+    for count, kind in sorted(kinds):
+        v = f"<{count} x {kind}>"
+        text += f"""
+define internal void @stream.{count}.{kind}({v} %value, ptr %place) alwaysinline nounwind {{
+  %address = ptrtoint ptr %place to i64
+  %rest = and i64 %address, {vector - 1}
+  %whole = icmp eq i64 %rest, 0
+  br i1 %whole, label %past, label %usual
+past:
+  store {v} %value, ptr %place, align {vector}, !nontemporal !{{i32 1}}
+  ret void
+usual:
+  store {v} %value, ptr %place, align 1
+  ret void
+}}
+"""
+    return text
+
+
 _WHOLE = re.compile(r"^  (%\S+) = (?:fptosi|freeze) <16 x (?:float|i32)> (%[-\w.$]+)")
 _LDEXP = re.compile(r"^  (%\S+) = .*<16 x float> @llvm\.ldexp\.v16f32\.v16i32\(<16 x float> (.+), <16 x i32> (%[-\w.$]+)\)")
 _EXTREME = re.compile(r"^  (%\S+) = .*<16 x float> @llvm\.(max|min)imum\.v16f32\(<16 x float> (%[-\w.$]+), <16 x float> (%[-\w.$]+)\)")
@@ -140,12 +186,17 @@ class Compiler:
             else:
                 passes = builder.getModulePassManager()
             passes.run(module, builder)
-            rewrites = [f for f, names in ((shortened, _SHORTENED), (fetching, (FETCHES,))) if any(name in ir for name in names)]
+            rewrites = [f for f, names in ((shortened, _SHORTENED), (fetching, (FETCHES,)), (streaming, (STREAMED,)))
+                        if any(name in ir for name in names)]
             if not rewrites:
                 yield module
                 return
             text = functools.reduce(lambda text, rewrite: rewrite(text), rewrites, str(module))
         with self._parsed(text) as module:
+            if streaming in rewrites:
+                passes = self.llvm.create_new_module_pass_manager()
+                passes.add_always_inliner_pass()
+                passes.run(module, builder)
             yield module
 
     @contextlib.contextmanager

@@ -100,6 +100,11 @@ def vector_bytes() -> int:
     return processor().vector_bytes
 
 
+def streams() -> bool:
+    """Whether stores of its vectors can go past the caches, a line or half of one at a time."""
+    return processor().machine == "x86_64" and vector_bytes() >= 32
+
+
 def has_tiles() -> bool:
     """Whether code may use AMX's tile registers and multiply 16-bit floats with them."""
     return "amxbf16" in features() and (processor() is not host() or may_use_tiles())

@@ -348,8 +348,9 @@ class _Writer:
         return f.text()
 
     def _touched(self) -> list[tuple]:
-        """What the epilogue writes or reads along its inner loop: (slot, offset)."""
-        found = [(s.attr, s.args[0]) for s in stores(self.c.body)]
+        """What the epilogue writes, but for what streams, or reads along its inner loop: (slot, offset)."""
+        found = [(s.attr, s.args[0]) for s in stores(self.c.body)
+                 if not (cpu.streams() and self.program.slots[s.attr].role == "stream")]
         found += [(load.attr, load.args[0]) for s in stores(self.c.body) for load in loads(s.args[1])]
         unique = {(slot, id(offset)): (slot, offset) for slot, offset in found}.values()
         return [x for x in unique if contiguous([x[1]], self.inner) and coefficient(x[1], self.outer[-1][0]) != 0][:TOUCHED]
@@ -481,6 +482,7 @@ class _Writer:
         for i, word in enumerate(words):
             f.line(f"store {word}, ptr {f.pointer('%words', 'i64', str(i))}")
         f.line(f"call void {f.let('load ptr, ptr @drive')}(ptr %words, i64 %begin, i64 %end, ptr %scratch)")
+        emitter.fence()
         return f.text()
 
     def place(self) -> str:

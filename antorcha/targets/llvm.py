@@ -70,6 +70,7 @@ class Emitter:
 
     def __init__(self, program: ir.Program):
         self.program = program
+        self.streams = cpu.streams() and any(slot.role == "stream" for slot in program.slots)
         self.flushes = False                          # whether numbers below the smallest normal one may count as zero
         self.lines: list[str] = []
         self.allocas: list[str] = []
@@ -111,6 +112,12 @@ class Emitter:
     def label(self, name: str) -> None:
         self.lines.append(f"{name}:")
         self.block = name
+
+    def fence(self) -> None:
+        """At the end of a kernel: other threads are to see all that was stored."""
+        if self.streams:
+            self.intrinsics.add("declare void @llvm.x86.sse.sfence()")
+            self.line("call void @llvm.x86.sse.sfence()")
 
     def new_label(self, stem: str) -> str:
         self.number += 1
@@ -401,8 +408,9 @@ class Emitter:
         getattr(self, f"_{s.kind}")(s)
 
     def _store(self, s: ir.Op) -> None:
-        v = self.expression(s.args[1])
-        self.store_at(self.address(s.attr, s.args[0]), v, s.args[1].dtype)
+        v, d = self.expression(s.args[1]), s.args[1].dtype
+        streams = self.streams and self.program.slots[s.attr].role == "stream"
+        self.store_at(self.address(s.attr, s.args[0]), v, d, compiler.streamed(d.itemsize) if streams else 0)
 
     def _accumulator(self, s: ir.Op) -> None:
         name, combine = s.attr
@@ -531,6 +539,8 @@ def module(functions: list[str], emitters: list[Emitter], attributes: str = ATTR
     declarations = sorted(set().union(*(e.intrinsics for e in emitters)))
     metadata = [f"!{i} = {text}" for i, text in enumerate(emitters[0].metadata)]
     passes = "" if any(e.branches for e in emitters) else compiler.STRAIGHT
+    if any(e.streams for e in emitters):
+        attributes = f"{attributes} {compiler.STREAMED}"
     return passes + "\n".join([*functions, *declarations, f"attributes #0 = {{ {attributes} }}", *metadata]) + "\n"
 
 
@@ -557,5 +567,6 @@ def emit(program: ir.Program) -> str:
     e.load_slots()
     top = program.body[0]
     e.loop(top.attr[0], "parallel", "%begin", "%end", lambda: e.statements(top.args[1:]))
+    e.fence()
     e.line("ret void")
     return module([e.function(SIGNATURE)], [e], f"{ATTRIBUTES} {compiler.FETCHES}")

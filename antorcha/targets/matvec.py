@@ -87,6 +87,7 @@ class _Writer:
             else:
                 self._columns()
             self._sweep(self._finish)
+        emitter.fence()
         return llvm.module([f.text()], [emitter])
 
     def _edge(self, number: str, units: str, parts: str, end: str) -> str:
