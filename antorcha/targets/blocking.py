@@ -72,7 +72,11 @@ def cut(s: Shape, batch: Op, m: Op, n: Op, k: Op) -> Blocking:
     blocks = ceildiv(n, widest)
     kept = ceildiv(k, s.kc) * minimum(panels, floordiv(widest, s.nr)) < s.nc // s.nr + 1
     shortest = ir.select(kept, ir.integer(SHORTER), ir.integer(SHORTER if s.tiles else SHORTEST))
-    strips = maximum(ceildiv(slivers, STRIP), _most(wanted, batch * blocks, floordiv(slivers, shortest)))
+    strips = ceildiv(slivers, STRIP)
+    if sliced:      # where B is packed for each strip: the division by which least is
+        many, wide = _doubled(wanted, batch, m, n, strips, blocks, slivers, panels)
+        strips, blocks = ir.select(kept, strips, many), ir.select(kept, blocks, wide)
+    strips = maximum(strips, _most(wanted, batch * blocks, floordiv(slivers, shortest)))
     strips = ir.select(strips < 2, strips, _round_up(strips, 2))
     one = batch * strips * blocks < 2
     narrowest = ir.select(one, ir.integer(NARROWER), ir.integer(larger * NARROWEST))
@@ -80,6 +84,18 @@ def cut(s: Shape, batch: Op, m: Op, n: Op, k: Op) -> Blocking:
     blocks = maximum(blocks, _most(wanted, batch * strips, floordiv(panels, narrowest)))
     depth = _round_up(maximum(ceildiv(k, maximum(ceildiv(k, s.kc), 1)), 1), max(s.operand.lanes, s.step))
     return Blocking(batch, m, n, k, depth, slivers, strips, panels, blocks, kept)
+
+
+def _doubled(wanted: Op, batch: Op, m: Op, n: Op, strips: Op, blocks: Op, slivers: Op, panels: Op) -> tuple[Op, Op]:
+    """Twice as many strips or blocks until there are tiles enough: A is packed for each block, B for each strip."""
+    one = ir.integer(1)
+    for _ in range(2):      # slices want half of TILES
+        times = ir.select(batch * strips * blocks < wanted, ir.integer(2), one)
+        higher = ir.select(strips * (2 * SHORTER) < slivers + 1, times, one)
+        wider = ir.select(blocks * (4 * NARROWEST) < panels + 1, times, one)
+        higher = ir.select(n * strips < m * blocks + 1, higher, ir.select(wider < 2, higher, one))
+        strips, blocks = strips * higher, blocks * ir.select(higher < 2, wider, one)
+    return strips, blocks
 
 
 def _most(wanted: Op, present: Op, bound: Op) -> Op:
