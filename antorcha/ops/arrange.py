@@ -12,7 +12,7 @@ from . import complex_numbers  # noqa: F401 (declares operators with copies belo
 from . import view as views
 from .casts import FULL_ON_CPU
 from .joining import cat
-from .record import RECORDS, core, derived, meta, normalize_dim, normalize_dims, operator
+from .record import RECORDS, core, derived, meta, normalize_dim, normalize_dims, operator, whole
 from .strides import of_copy
 from .view import expand_, narrow, ravel, reshape, select_view, sizes, slice_view, unsqueeze, view_
 
@@ -56,7 +56,8 @@ def repeat_interleave(input: Tensor, repeats=None, dim=None, *, output_size=None
     d = normalize_dim("repeat_interleave", dim, len(shape))
     if isinstance(repeats, core.Tensor) and repeats.numel() == 1:
         repeats = int(repeats)
-    if isinstance(repeats, int):
+    if not isinstance(repeats, core.Tensor):
+        repeats = whole("repeat_interleave", "repeats", repeats, 2, "Tensor or int")
         if repeats < 0:
             raise RuntimeError(f"repeats can not be negative; received {repeats}")
         wide = shape[:d + 1] + (repeats,) + shape[d + 1:]
@@ -125,7 +126,8 @@ def rot90(input: Tensor, k: int = 1, dims=(0, 1)) -> Tensor:
 @operator(title="Roll", out=False, samples=lambda t: [t(..., 3, 4), (1, -2), (0, -1)])
 def roll(input: Tensor, shifts, dims=()) -> Tensor:
     """Elements moved along dimensions, those that fall off coming in again on the other side."""
-    shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
+    shifts = shifts if isinstance(shifts, (tuple, list)) else [shifts]
+    shifts = tuple([whole("roll", "shifts", n, 2, "int or tuple of ints") for n in shifts])
     dims = () if dims is None else (dims,) if isinstance(dims, int) else tuple(dims)
     if not shifts:
         raise RuntimeError("`shifts` required")

@@ -10,7 +10,7 @@ from ..graph.node import Node, Static, dense
 from .layout import fitting
 from .placement import device_name, place
 from .recall import deprecated
-from .record import Record, check_int, check_tensor, core, meta, number, rounded
+from .record import Record, check_tensor, core, meta, number, rounded, whole
 from .strides import of_copy, of_format
 from .view import given_size, sizes
 
@@ -255,8 +255,8 @@ def logspace(start, end, steps, base=10.0, *, out=None, dtype=None, layout=None,
 def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     """The identity matrix, n x m."""
     m = n if m is None else m
-    check_int("eye", "n", n, 1)
-    check_int("eye", "m", m, 2)
+    whole("eye", "n", n, 1)
+    whole("eye", "m", m, 2)
     if n < 0 or m < 0:
         raise RuntimeError(f"n must be greater or equal to 0, got {n}")
     result = (arange(n, device=device).unsqueeze(1) == arange(m, device=device)).to(dt.asked("eye", dtype, dt.default()))

@@ -41,10 +41,8 @@ def vecdot(x: Tensor, y: Tensor, *, dim=-1) -> Tensor:
 # -- powers and chains ------------------------------------------------------------------------------------------
 
 @operator(autocast="parts", name="linalg_matrix_power", namespace="linalg", torch_name="matrix_power", samples=lambda t: [t(..., 3, 3), 3])
-def matrix_power(input: Tensor, n) -> Tensor:
+def matrix_power(input: Tensor, n: int) -> Tensor:
     """A^n of square matrices, by squaring; of the inverse where n is negative."""
-    if not isinstance(n, int):
-        raise TypeError(f"linalg_matrix_power(): argument 'n' (position 2) must be int, not {type(n).__name__}")
     if input.dim() < 2 or input.shape[-1] != input.shape[-2]:
         raise RuntimeError(f"linalg.matrix_power: input must be batches of square matrices; received shape {list(input.shape)}")
     if n < 0:
@@ -243,7 +241,7 @@ def linalg_vander(x: Tensor, N=None) -> Tensor:
 
 
 @operator(method=False, out=False, samples=lambda t: [t(4)])
-def vander(x: Tensor, N=None, increasing=False) -> Tensor:
+def vander(x: Tensor, N: int | None = None, increasing=False) -> Tensor:
     """(n, N): the powers of each element, falling unless `increasing`."""
     if x.dim() != 1:
         raise RuntimeError(f"x must be a one-dimensional tensor; received shape {list(x.shape)}")

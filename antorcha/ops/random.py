@@ -18,7 +18,7 @@ from ..runtime.void import Void
 from . import factory
 from .complex_numbers import view_as_complex
 from .placement import device_name, place
-from .record import by_lane, check_int, check_tensor, core, everywhere, meta, operator
+from .record import by_lane, check_tensor, core, everywhere, meta, operator, whole
 from .strides import of_copy, order
 
 Tensor = "Tensor"
@@ -169,8 +169,8 @@ def randint(*args, generator=None, out=None, dtype=None, layout=None, device=Non
     elif args:
         high, low = (args[0], low) if high is None else (high, args[0])
     low = 0 if low is None else low
-    check_int("randint", "low", low)
-    check_int("randint", "high", high)
+    whole("randint", "low", low)
+    whole("randint", "high", high)
     low, high = int(low), int(high)
     if high <= low:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
@@ -265,6 +265,7 @@ def _check_weights(weights) -> None:
 def multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
     """Indices drawn with probabilities proportional to the last dimension of `input`."""
     check_tensor("multinomial", "input", input, 1)
+    num_samples = whole("multinomial", "num_samples", num_samples, 2)
     if input.dim() not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
     if not input.is_floating_point():

@@ -126,7 +126,7 @@ class Record:
         """TypeError for arguments of these types, in the order of the parameters, that are no integers or no truth values as declared."""
         for place, name, kind, optional in self.kinds:
             t = types[place]
-            if not (t is bool if kind == "bool" else hasattr(t, "__index__")) and not (optional and t is type(None)):
+            if not (t is bool if kind == "bool" else t is not bool and hasattr(t, "__index__")) and not (optional and t is type(None)):
                 raise TypeError(wrong_kind(self.name, name, place + 1, kind, t))
 
     @functools.cached_property
@@ -503,10 +503,13 @@ def by_lane(function):
     return wrapped
 
 
-def check_int(what: str, name: str, x, position: int = 0) -> None:
-    """TypeError for what does not stand for an integer."""
-    if not hasattr(x, "__index__"):
-        raise TypeError(wrong_type(what, name, position, "int", x))
+def whole(what: str, name: str, x, position: int = 0, wanted: str = "int") -> int:
+    """An argument that is a whole number, no truth value, or TypeError."""
+    if type(x) is int:
+        return x
+    if isinstance(x, bool) or not hasattr(x, "__index__"):
+        raise TypeError(wrong_type(what, name, position, wanted, x))
+    return x.__index__()
 
 
 def check_tensor(what: str, name: str, x, position: int = 0) -> None:

@@ -276,7 +276,7 @@ def _half_steps(x, p):
 
 
 @operator(inplace=True, samples=unary(2, 5, 3))
-def mvlgamma(input: Tensor, p) -> Tensor:
+def mvlgamma(input: Tensor, p: int) -> Tensor:
     """The logarithm of the gamma function of p dimensions: sum over j < p of lgamma(x - j / 2), and p (p - 1) / 4 log(pi)."""
     if p < 1:
         raise RuntimeError(f"p has to be greater than or equal to 1; received {p}")
@@ -296,10 +296,8 @@ def zeta(input: Tensor, other: Tensor) -> Tensor:
 
 
 @operator(method=False, samples=lambda t: [1, t(..., low=0.5, high=9)])
-def polygamma(n, input: Tensor) -> Tensor:
+def polygamma(n: int, input: Tensor) -> Tensor:
     """The n-th derivative of digamma, n >= 0."""
-    if not isinstance(n, int):
-        raise TypeError(f"polygamma(): argument 'n' (position 1) must be int, not {type(n).__name__}")
     if n < 0:
         raise RuntimeError(f"polygamma(n, x) does not support negative n; received {n}")
     if n < 2:

@@ -81,7 +81,7 @@ def nanquantile(input: Tensor, q: Tensor, dim=None, keepdim=False, *, interpolat
 # -- counting ---------------------------------------------------------------------------------------------------
 
 @operator(out=False, samples=lambda t: [t.integers(6), t.fixed(6)])
-def bincount(input: Tensor, weights=None, minlength=0) -> Tensor:
+def bincount(input: Tensor, weights=None, minlength: int = 0) -> Tensor:
     """How often each non-negative integer occurs, or the sum of its weights."""
     if input.dim() != 1 or input.dtype.kind not in "iu":
         raise RuntimeError(f"bincount only supports 1-d non-negative integral inputs; received {input.dtype} of shape {list(input.shape)}")

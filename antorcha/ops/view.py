@@ -13,7 +13,7 @@ from ..base import dtype as dt
 from ..base.grad_mode import mode
 from ..graph.node import View, dense, ordered, row_major
 from ..graph.node import view as make_view
-from .record import Record, broadcast_view, core, meta, normalize_dim, normalize_dims, operator, widened, wrong_type
+from .record import Record, broadcast_view, core, meta, normalize_dim, normalize_dims, operator, whole, widened
 
 Tensor = "Tensor"
 SCATTER = Record("scatter", "scatter")
@@ -364,15 +364,6 @@ def slice_(input: Tensor, dim, start, stop, step) -> Tensor:
     return viewed(input, slice_view(input._meta.view, dim, start, stop, step))
 
 
-def _whole(what: str, name: str, position: int, x, wanted: str = "int") -> int:
-    """An argument that is a whole number, no truth value, or TypeError."""
-    if type(x) is int:
-        return x
-    if isinstance(x, bool) or not hasattr(x, "__index__"):
-        raise TypeError(wrong_type(what, name, position, wanted, x))
-    return x.__index__()
-
-
 @operator(family="view", samples=lambda t: [t(3, 4), 1, 1, 2])
 def narrow(input, dim: int, start, length: int):
     """`length` positions along `dim` from `start`."""
@@ -382,12 +373,12 @@ def narrow(input, dim: int, start, length: int):
     d = normalize_dim("narrow", dim, len(shape))
     if isinstance(start, core.Tensor) and (start.dim() or start.dtype.kind not in "iu"):
         raise RuntimeError(f"start must be an 0-dim integral Tensor; received {start.dtype} of {start.dim()} dimensions")
-    start = int(start) if isinstance(start, core.Tensor) else _whole("narrow", "start", 3, start, "int or Tensor")
+    start = int(start) if isinstance(start, core.Tensor) else whole("narrow", "start", start, 3, "int or Tensor")
     n = shape[d]
     if not -n <= start <= n:
         raise IndexError(f"start out of range (expected to be in range of [-{n}, {n}], but got {start})")
     start += n if start < 0 else 0
-    length = _whole("narrow", "length", 4, length)
+    length = whole("narrow", "length", length, 4)
     if length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
     if start + length > n:
@@ -412,7 +403,7 @@ def select(input, dim, index):
     if not shape:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
     d = normalize_dim("select", dim, len(shape))
-    index = _whole("select", "index", 3, index)
+    index = whole("select", "index", index, 3)
     n = shape[d]
     if not -n <= index < n:
         raise IndexError(f"select(): index {index} out of range for tensor of size {list(shape)} at dimension {d}")
@@ -467,7 +458,7 @@ def unfold(input, dimension, size, step):
     """Windows of `size` every `step` along a dimension, as a last dimension."""
     shape = input._meta.view.shape
     d = normalize_dim("unfold", dimension, len(shape))
-    size, step = size.__index__(), step.__index__()
+    size, step = whole("unfold", "size", size, 3), whole("unfold", "step", step, 4)
     n = shape[d] if shape else 1
     if size > n:
         raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
@@ -524,7 +515,8 @@ def _parts(gs) -> list:
 
 # -- several at once --------------------------------------------------------------------------------------------
 
-_part_size = functools.partial(_whole, "split", "split_size_or_sections", 2, wanted="int or tuple of ints")
+def _part_size(size) -> int:
+    return whole("split", "split_size_or_sections", size, 2, "int or tuple of ints")
 
 
 @operator(family="view", name="split", public=False, grad=dict(input=lambda gs, dim: core.cat(_parts(gs), dim)))
@@ -577,7 +569,7 @@ def _equal_parts(shape: tuple, size: int, dim: int) -> tuple[tuple[int, ...], in
 @operator(family="view", samples=lambda t: [t(3, 5), 2, 1])
 def chunk(input, chunks: int, dim: int = 0):
     """At most `chunks` parts of equal size along `dim` (the last may be smaller)."""
-    chunks = _whole("chunk", "chunks", 2, chunks)
+    chunks = whole("chunk", "chunks", chunks, 2)
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     shape = input._meta.view.shape

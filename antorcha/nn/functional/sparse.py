@@ -10,7 +10,7 @@ from ...ops.derivative import titled
 from ...ops.index import embedding as _embedding
 from ...ops.pointwise import where
 from ...ops.recall import recalled, warn
-from ...ops.record import check_tensor, core, everywhere, widened
+from ...ops.record import check_tensor, core, everywhere, whole, widened
 
 
 def _limit_norms(weight, indices, max_norm: float, norm_type: float) -> None:
@@ -61,6 +61,7 @@ def _checked_classes(tensor, num_classes: int) -> int:
 def one_hot(tensor, num_classes=-1):
     """int64 vectors with a single 1."""
     check_tensor("one_hot", "tensor", tensor, 1)
+    num_classes = whole("one_hot", "num_classes", num_classes, 2)
     if tensor.dtype is not dt.int64:
         raise RuntimeError(f"one_hot is only applicable to index tensor of type LongTensor; received {tensor.dtype}")
     if not tensor.numel():
