@@ -27,7 +27,7 @@ LARGE = 127 + 63 << 7       # the bfloat16 2^63: the product of two smaller numb
 
 def packing(s: Shape) -> list[str]:
     """What packs operands of a product in slices."""
-    return [clear(s), edge(s), turn(s), cut(s), pack_bands(s), pack_a(s), pack_b(s), unsliced(s)]
+    return [clear(s), edge(s), turn(s), cut(s), pack_bands(s), pack_side(s, "a"), pack_side(s, "b"), unsliced(s)]
 
 
 def _words(s: Shape) -> str:
@@ -144,22 +144,15 @@ def pack_bands(s: Shape) -> str:
     return f.text()
 
 
-def pack_a(s: Shape) -> str:
-    """Bands of the rows [row, stop) of A."""
-    f = Function("define internal void @pack_a(ptr %fill, i1 %along_k, ptr %from, ptr %scratch, i64 %begin, i64 %row, i64 %stop, i64 %k, "
-                 "i64 %count, ptr %out, i64 %first, i64 %last) noinline")
-    f.line("call void @pack_bands(ptr %fill, i1 %along_k, i1 true, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, "
-           f"ptr %out, i64 {s.along_a * s.a_stride}, i64 %first, i64 %last)")
-    return f.text()
-
-
-def pack_b(s: Shape) -> str:
-    """Bands of the columns [row, stop) of B, `kc` places along k long."""
-    f = Function("define internal void @pack_b(ptr %fill, i1 %along_k, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, "
-                 "ptr %out, i64 %kc, i64 %stripe, i64 %first, i64 %last) noinline")
-    band = f.let(f"mul nsw i64 %kc, {s.packed(TILE)}")
-    f.line("call void @pack_bands(ptr %fill, i1 %along_k, i1 false, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, i64 %count, "
-           f"ptr %out, i64 {band}, i64 %first, i64 %last)")
+def pack_side(s: Shape, side: str) -> str:
+    """Bands of the rows [row, stop) of A, or of those columns of B; then they are `kc` places along k long."""
+    of_a = side == "a"
+    begin, length = ("i64 %begin, ", "") if of_a else ("", "i64 %kc, i64 %stripe, ")
+    f = Function(f"define internal void @pack_{side}(ptr %fill, i1 %along_k, ptr %from, ptr %scratch, {begin}i64 %row, i64 %stop, i64 %k, "
+                 f"i64 %count, ptr %out, {length}i64 %first, i64 %last) noinline")
+    band = str(s.along_a * s.a_stride) if of_a else f.let(f"mul nsw i64 %kc, {s.packed(TILE)}")
+    f.line(f"call void @pack_bands(ptr %fill, i1 %along_k, i1 {str(of_a).lower()}, ptr %from, ptr %scratch, i64 %row, i64 %stop, i64 %k, "
+           f"i64 %count, ptr %out, i64 {band}, i64 %first, i64 %last)")
     return f.text()
 
 
