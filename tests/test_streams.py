@@ -95,6 +95,16 @@ def test_a_large_result_is_streamed_and_a_small_one_is_not():
     assert "stream" not in roles(kernels(lambda: small * 2 + 1)[1])
 
 
+@past_the_caches
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int16, torch.int32, torch.int64], ids=str)
+def test_any_dtype_of_two_bytes_and_more(dtype):
+    x = (made((5000, 2048)) * 50).to(dtype)
+    x.sum().item()
+    y, found = kernels(lambda: x + x)
+    assert "vmovnt" in found[0]["kernel"].assembly()
+    assert torch.equal(y[:7].clone(), x[:7].clone() + x[:7])
+
+
 def test_what_is_written_in_place_is_not():
     x = made((3000, 2048))
     expected = (x * 3).numpy()      # x has shared its memory with nobody

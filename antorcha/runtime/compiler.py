@@ -75,7 +75,7 @@ def _asking(block: str, numbers) -> str:
 
 STREAMED = '"streams"'       # attribute of a function with stores that are to go past the caches
 _STORE = re.compile(r"^  store <(\d+) x (\w+)> (.+), ptr (%[-\w.$]+), align (\d+).*$", re.M)
-_BYTES = {"i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
+_BYTES = {"i16": 2, "half": 2, "bfloat": 2, "i32": 4, "float": 4, "i64": 8, "double": 8}
 
 
 def streamed(itemsize: int) -> int:
@@ -101,7 +101,8 @@ def streaming(text: str) -> str:
 
     text = _STORE.sub(store, text)
     for count, kind in sorted(kinds):
-        v = f"<{count} x {kind}>"
+        v, words = f"<{count} x {kind}>", f"<{vector // 4} x i32>"
+        # The empty instruction keeps the conversion of a `half` from storing by itself, which goes through the caches.
         text += f"""
 define internal void @stream.{count}.{kind}({v} %value, ptr %place) alwaysinline nounwind {{
   %address = ptrtoint ptr %place to i64
@@ -109,7 +110,9 @@ define internal void @stream.{count}.{kind}({v} %value, ptr %place) alwaysinline
   %whole = icmp eq i64 %rest, 0
   br i1 %whole, label %past, label %usual
 past:
-  store {v} %value, ptr %place, align {vector}, !nontemporal !{{i32 1}}
+  %words = bitcast {v} %value to {words}
+  %held = {f'call {words} asm "", "=v,0"({words} %words)' if kind == "half" else f"bitcast {words} %words to {words}"}
+  store {words} %held, ptr %place, align {vector}, !nontemporal !{{i32 1}}
   ret void
 usual:
   store {v} %value, ptr %place, align 1
