@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 
+from .base.locks import Lock
+
 
 class Future:
     """A value or an exception that another thread may set, once."""
 
     def __init__(self, *, devices=None):
         self._done = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._value, self._error = None, None
         self._callbacks: list = []
 
@@ -79,7 +81,7 @@ def collect_all(futures: list[Future]) -> Future:
     """A Future of the list of these, done when all of them are."""
     together: Future = Future()
     left = [len(futures)]
-    lock = threading.Lock()
+    lock = Lock()
 
     def count(_):
         with lock:

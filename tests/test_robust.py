@@ -21,7 +21,7 @@ from antorcha.base.errors import OutOfMemoryError
 from antorcha.graph import flush, mould, node, tape
 from antorcha.loops import plan as plans
 from antorcha.ops import extern
-from antorcha.runtime import cpu
+from antorcha.runtime import cpu, flight, pool
 from antorcha.runtime.memory import allocator
 from benchmarks import workloads
 
@@ -165,6 +165,7 @@ def test_an_interrupt_anywhere_neither_loses_nor_repeats_an_update(any_threads):
         except KeyboardInterrupt:
             pass
         interrupted = places.left <= 0
+        assert not any(lock.held() for lock in (tape.computing, tape.mapping, flight.lock, pool._lock)), f"interrupted at place {n}"
         for got, wanted in zip((p, total, other), expected):
             np.testing.assert_array_equal(got.numpy(), wanted, err_msg=f"interrupted at place {n}")
         assert n < 2000

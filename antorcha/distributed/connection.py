@@ -9,6 +9,8 @@ import struct
 import threading
 import time
 
+from ..base.locks import Lock
+
 _HEADER = struct.Struct("<qqq")     # group, tag, bytes that follow
 ENDED = "torch.distributed: process {} has ended (Connection closed by peer). See its own error."
 RENDEZVOUS = "torch.distributed: process {} could not meet process 0 at {}:{} within {:.0f} s. Are all {} processes running, with the " \
@@ -43,9 +45,9 @@ class Connections:
     def __init__(self, rank: int, size: int, host: str, port: int, timeout: float):
         self.rank, self.size, self.timeout = rank, size, timeout
         self._boxes: dict[tuple, queue.Queue] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._any = threading.Condition()
-        self._sending = [threading.Lock() for _ in range(size)]
+        self._sending = [Lock() for _ in range(size)]
         self._ended: set[int] = set()
         self.peers: dict[int, socket.socket] = {}
         if size > 1:

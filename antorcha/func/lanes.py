@@ -58,7 +58,7 @@ class Level:
 
     def __enter__(self):
         tape.wait_for_mapper()
-        tape.mapping.acquire()
+        tape.mapping.__enter__()
         if not _levels:
             with tape.computing:
                 tape.state.mapper, tape.state.rewriter, tape.state.urgent = threading.get_ident(), rewriter, rewriter

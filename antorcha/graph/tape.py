@@ -16,6 +16,7 @@ import time
 
 from ..base import config
 from ..base.errors import OutOfMemoryError
+from ..base.locks import Lock
 from ..runtime import flight
 from ..runtime.void import Void
 from .block import Block, unfold
@@ -252,22 +253,21 @@ def flush_only(device: str) -> None:
 
 
 # Re-entrant: a signal handler or finaliser may ask for a value.
-computing = threading.RLock()
-mapping = threading.RLock()     # held by the thread that maps a function: what it records is rewritten, and so belongs to nobody else
+computing = Lock()
+mapping = Lock()     # held by the thread that maps a function: what it records is rewritten, and so belongs to nobody else
 PATIENCE = 60.0
 
 
 def wait_for_mapper() -> None:
     """Wait until another thread has done mapping a function."""
-    if not mapping.acquire(timeout=PATIENCE):
+    if not mapping.held() and not mapping.attempt(lambda: None, PATIENCE):
         raise RuntimeError(f"vmap: expected another thread to be done with its vmap; it has been busy for {PATIENCE:.0f} seconds. A mapped "
                            "function must not wait for a thread that uses tensors.")
-    mapping.release()
 
 
 def _in_child() -> None:
     global computing, mapping
-    computing, mapping = threading.RLock(), threading.RLock()
+    computing, mapping = Lock(), Lock()
     if state.vmap is None:
         state.rewriter, state.urgent = None, False      # of a thread that is not here
 

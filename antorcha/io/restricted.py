@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from pickle import UnpicklingError
 from typing import Any
 
+from ..base.locks import Lock
 from ..core.tensor import Tensor
 from . import names, rebuild
 from .unpickler import Unpickler
 
-_lock = threading.Lock()
+_lock = Lock()
 _added: dict[str, Any] = {}
 
 

@@ -18,6 +18,7 @@ from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint64, 
 
 import numpy as np
 
+from ..base.locks import Lock
 from .cuda_memory import Allocator, Block
 
 OUT_OF_MEMORY, NOT_READY, OLD_DRIVER = 2, 600, 222
@@ -93,7 +94,7 @@ class Driver:
 _driver: Driver | None = None
 _missing: str | None = None
 _forked = False
-_lock = threading.RLock()
+_lock = Lock()
 
 
 def driver() -> Driver:
@@ -146,7 +147,7 @@ def use(library) -> None:
 
 def _after_fork() -> None:
     global _forked, _lock
-    _lock = threading.RLock()
+    _lock = Lock()
     _current.bound = None       # so that it is told with the first call, whatever that is
     if _devices:
         _forked = True

@@ -8,12 +8,12 @@ what they had been given by the time it came back. Nobody waits for that, unless
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
 
 from ..base.errors import OutOfMemoryError, message
+from ..base.locks import Lock
 
 ROUND = 512
 SMALL = 1 << 20             # blocks up to here come from segments of their own kind
@@ -43,7 +43,7 @@ class Allocator:
 
     def __init__(self, name: str, reserve: Callable[[int], int], release: Callable[[int], None], mark: Callable | None = None):
         self.name, self._reserve, self._release, self._mark = name, reserve, release, mark
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._in_use: list[tuple[Block, list]] = []     # given back, but other streams work with them until these events
         self._free: dict[tuple[int, bool], list[Block]] = {}    # (stream, small) -> blocks by size
         self._returned: deque[Block] = deque()      # by finalisers, which may come at any moment

@@ -8,9 +8,9 @@ go meanwhile is put `aside` and given back when the job is done. `awaited` are t
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterable
 
+from ..base.locks import Lock
 from .memory import allocator
 
 
@@ -27,7 +27,7 @@ class Job:
 awaited: set[int] = set()   # one set for good
 jobs: list[Job] = []        # one at most
 aside: list = []            # of buffers that are gone: (address, size class), or whatever keeps the memory
-lock = threading.RLock()
+lock = Lock()
 
 
 def begin(wait: Callable[[], bool], owner, addresses: list[int], missing: Iterable[int]) -> None:
@@ -78,5 +78,5 @@ def leave() -> None:
 def forget() -> None:
     """In a process that has been forked: its parent has waited already."""
     global lock
-    lock = threading.RLock()
+    lock = Lock()
     _clear()

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..base.locks import Lock
 from . import compiler, cpu, elf
 from .cache import DiskCache, blake2b, default_directory
 
@@ -49,7 +50,7 @@ counters = Counters()
 
 provided: dict[str, int] = {}   # symbols that later modules may refer to, by name
 
-_lock = threading.RLock()
+_lock = Lock()
 _libraries: dict[str, dict[str, int]] = {}
 _prepared: dict[str, bytes] = {}    # digest -> object code that was compiled ahead
 _kernels: dict[str, int] = {}
@@ -194,7 +195,7 @@ def _is_kept(key: str) -> bool:
 
 _asked: deque = deque()         # (digest, what makes a text) of drafts whose optimised code is made in the background
 _asked_for: dict[str, str] = {}     # digest -> key: these, and the one in work
-_background = threading.Lock()
+_background = Lock()
 _working: list[threading.Thread] = []       # one thread, while there is something to do
 _working_by: tuple = ()     # its command: what is asked for while code is written for another processor is none of its business
 
@@ -489,7 +490,7 @@ class _Symbols(dict):
 
 def _after_fork() -> None:
     global _lock, _background
-    _lock, _background = threading.RLock(), threading.Lock()
+    _lock, _background = Lock(), Lock()
     for process in sum(_resting.values(), []):      # they are the parent's
         process.returncode = 0
         process.stdin.close()

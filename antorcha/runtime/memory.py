@@ -14,9 +14,9 @@ import ctypes
 import mmap
 import os
 import sys
-import threading
 
 from ..base.errors import OutOfMemoryError, message
+from ..base.locks import Lock
 
 ALIGNMENT = 64
 FINE = 4096  # up to here, classes are 64 bytes apart
@@ -97,7 +97,7 @@ class Allocator:
         self._kept_order: dict[int, int] = {}  # free large block -> its size, oldest first
         self._returned: list[tuple[int, int]] = []
         self._limit: int | None = None
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def take(self, capacity: int) -> int:
         """Address of a block of this size class."""
@@ -120,11 +120,8 @@ class Allocator:
             self.free[capacity].append(address)
             return
         self._returned.append((address, capacity))
-        if self._lock.acquire(blocking=False):
-            try:
-                self._store_returned()
-            finally:
-                self._lock.release()
+        if not self._lock.held():       # by this thread, at work on the lists, when a finaliser came
+            self._lock.attempt(self._store_returned)
 
     # -- small blocks
 
@@ -229,7 +226,7 @@ class Allocator:
 
     def after_fork(self) -> None:
         """In the child: another thread of the parent may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
 
 def _physical_memory() -> int:

@@ -27,10 +27,10 @@ import ctypes
 import os
 import signal
 import sys
-import threading
 
 import numpy as np
 
+from ..base.locks import Lock
 from . import cpu, flight, jit
 from .memory import allocator, map_pages, size_class
 from .pool_ir import (
@@ -143,7 +143,7 @@ class Pool:
 # -- the pool of this process -----------------------------------------------------------------------------------
 
 # Re-entrant: a signal handler or finaliser may compute something just before or after the native call.
-_lock = threading.RLock()
+_lock = Lock()
 _pool: Pool | None = None
 _threads: int | None = None
 _scratch_bytes = 0
@@ -237,7 +237,7 @@ def reserve_scratch(nbytes: int) -> None:
 def _after_fork() -> None:
     """In the child: the workers are not there, and another thread of the parent may have held the lock."""
     global _lock, _pool
-    _lock, _pool = threading.RLock(), None
+    _lock, _pool = Lock(), None
     flight.forget()
 
 

@@ -15,12 +15,12 @@ program gives the same bits every time (but for scatters, which are atomic).
 from __future__ import annotations
 
 import functools
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..base import config
 from ..base import dtype as dt
+from ..base.locks import Lock
 from ..loops import ir
 from ..loops.ir import walk
 from ..runtime import jit
@@ -600,7 +600,7 @@ def _kernel(program: ir.Program, text: str) -> Kernel:
 
 # -- LLVM -------------------------------------------------------------------------------------------------------
 
-_lock = threading.RLock()
+_lock = Lock()
 
 
 @functools.cache
