@@ -3,7 +3,8 @@
 Each element of the matrix is needed once, so it is read where it lies and in the order in which it lies, and nothing is packed: the
 bound is the speed of memory. There are two forms, after the index along which the matrix is contiguous:
 
-    dots        along k (as the weight of a linear layer is): ROWS dot products at a time, vectors along k
+    dots        along k (as the weight of a linear layer is): ROWS dot products at a time, vectors along k. Their rows are a quarter of
+                the block apart, so that each reads on where it ended: the processor foresees few streams of memory, and short ones late
     columns     along its rows: sums of a block of rows stay in the first level cache, STEPS multiples of vectors along the rows are
                 added to them at a time
 
@@ -81,9 +82,9 @@ class _Writer:
             self.first, stop = (self._edge(number, units, blocks, count) for number in (block, f.let(f"add nsw i64 {block}, 1")))
             self.length = f.let(f"sub nsw i64 {stop}, {self.first}")
             if p.dots:
-                whole = f.let(f"and i64 {self.length}, {-ROWS}")
-                self._dots("0", whole, ROWS)
-                self._dots(whole, self.length, 1)
+                share = f.let(f"udiv i64 {self.length}, {ROWS}")
+                self._dots("0", share, [f.let(f"mul nuw nsw i64 {share}, {r}") for r in range(ROWS)])
+                self._dots(f.let(f"mul nuw nsw i64 {share}, {ROWS}"), self.length, ["0"])
             else:
                 self._columns()
             self._sweep(self._finish)
@@ -105,17 +106,17 @@ class _Writer:
 
     # -- dots ---------------------------------------------------------------------------------------------------
 
-    def _dots(self, start: str, stop: str, rows: int) -> None:
-        """The sums of rows [start, stop) of the tile, so many at a time."""
+    def _dots(self, start: str, stop: str, apart: list[str]) -> None:
+        """The sums of rows [start, stop) of the tile and of those that follow each of them so far apart, side by side."""
         f, emitter, p = self.f, self.emitter, self.p
-        sums = [f"%sum_{rows}_{r}" for r in range(rows)]
+        sums = [f"%sum_{len(apart)}_{r}" for r in range(len(apart))]
         emitter.allocas += [f"  {address} = alloca {self.type}" for address in sums]
         with f.loop(start, stop, metadata=compact_loop(emitter)) as at, f.scope():
-            at.step = str(rows)
+            rows = [f.let(f"add nsw i64 {at.index}, {distance}") for distance in apart]
             places = []
-            for r, address in enumerate(sums):
+            for row, address in zip(rows, sums):
                 f.line(f"store {self.type} 0.0, ptr {address}")
-                places.append(split(f, f.let(f"add nsw i64 {self.first}, {f.let(f'add nsw i64 {at.index}, {r}')}"), self.row_extents))
+                places.append(split(f, f.let(f"add nsw i64 {self.first}, {row}"), self.row_extents))
             with self._outer_k() as (name, extent), vectors(f, emitter, extent) as i:
                 emitter.indices[name] = i.index
                 vector = emitter.expression(p.vector)
@@ -124,8 +125,8 @@ class _Writer:
                         self._set(p.rows, place)
                         total = f.let(f"load {self.type}, ptr {address}")
                         f.line(f"store {self.type} {self._fused(total, vector, emitter.expression(p.matrix))}, ptr {address}")
-            for r, address in enumerate(sums):
-                out = f.pointer("%scratch", self.type, at.index, str(r))
+            for row, address in zip(rows, sums):
+                out = f.pointer("%scratch", self.type, row)
                 f.line(f"store {self.type} {f.let(f'load {self.type}, ptr {address}')}, ptr {out}")
 
     @contextmanager
