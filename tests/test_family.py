@@ -13,34 +13,39 @@ from tolerance import agree
 import antorcha as torch
 from antorcha import nn
 from antorcha.base import config
-from antorcha.graph import chain, family, flush
+from antorcha.graph import block, chain, family, flush
 from antorcha.loops.plan import Extern, Layout, Plan
 from antorcha.loops.size import Coincidence, Size, Trace, greatest, least
 from antorcha.nn import functional as F
 
-PLAN = flush._plan
+RESIZED = flush._resized
 SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 16, 17, 31, 64, 97, 127, 128, 129, 256, 509]
 
 
 @pytest.fixture(autouse=True)
 def compared(monkeypatch):
-    """Makes every plan that comes of a family afresh too, and compares; counts them."""
-    plan, of_family, found, count = flush._plan, family.Family.plan, [None], [0]
-
-    def remembered(self, sizes):
-        found[0] = of_family(self, sizes)
-        return found[0]
+    """Makes every plan that comes of a family afresh too, and compares; counts them. Those that a recording with blocks finds are compared
+    once its blocks are unfolded, as the plan of another recording of the family."""
+    resized, folded, count = flush._resized, [], [0]
 
     def both(nodes, leaves, key, device, wanted):
-        fresh = flush.make(nodes, leaves, *flush.fates(nodes, leaves, key), device, wanted)
-        made = plan(nodes, leaves, key, device, wanted)
-        if found[0] is not None:
-            count[0] += 1
-            if made.describe:
-                assert [k["nodes"] for k in made.kernels()] == [step.group.nodes for step in fresh.steps]
-            same(made.described, fresh)
-            same_plan(made, Plan(*fresh), fresh.temporaries)
-        return made
+        member, made = resized(nodes, leaves, key, device, wanted)
+        if block.Block in map(type, nodes):
+            folded[:] = [made]
+            return member, None
+        if made is not None or folded:
+            fresh = flush.make(nodes, leaves, *flush.fates(nodes, leaves, key), device, wanted)
+            found = [plan for plan in (made, *folded) if plan is not None]
+            count[0] += len(found)
+            for plan in found:
+                if plan.describe:
+                    assert [k["nodes"] for k in plan.kernels()] == [step.group.nodes for step in fresh.steps]
+                same(plan.described, fresh)
+            whole = Plan(*fresh)
+            for plan in found:
+                same_plan(plan, whole, fresh.temporaries)
+        folded.clear()
+        return member, made
 
     def described(self, numbers):
         made = of_variant(self, numbers)
@@ -49,9 +54,8 @@ def compared(monkeypatch):
 
     of_variant = family.Variant.plan
     flush.clear()
-    monkeypatch.setattr(family.Family, "plan", remembered)
     monkeypatch.setattr(family.Variant, "plan", described)
-    monkeypatch.setattr(flush, "_plan", both)
+    monkeypatch.setattr(flush, "_resized", both)
     monkeypatch.setattr(family, "SEEN", 2)
     monkeypatch.setattr(family, "Trace", lambda values, others: Trace(values))
     yield count
@@ -287,14 +291,14 @@ def test_sizes_that_happen_to_be_equal(program, sizes):
     flush.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(family, "Trace", Trace)
-        patch.setattr(flush, "_plan", PLAN)
+        patch.setattr(flush, "_resized", RESIZED)
         found = [both(program, *size) for size in sizes]
     as_eager(both, program, sizes, found)
 
 
 def test_lengths_that_divide_what_they_meet_need_no_plan_of_their_own(monkeypatch):
     """Whether 24 rows of 16 are laid out like others of 8, say, is an accident of the numbers."""
-    monkeypatch.setattr(flush, "_plan", PLAN)
+    monkeypatch.setattr(flush, "_resized", RESIZED)
     monkeypatch.setattr(family, "Trace", Trace)
     flush.clear()
     model = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
@@ -314,10 +318,40 @@ def test_lengths_that_divide_what_they_meet_need_no_plan_of_their_own(monkeypatc
         agree(losses(model, loss, sizes), found)
 
 
+def test_what_a_growing_cache_makes_of_known_functions_is_not_unfolded(monkeypatch):
+    """A token at a time, as a language model is asked for them: the plan of each is made to fit, by what its blocks say of their sizes."""
+    resized, served = RESIZED, []
+
+    def noted(nodes, *rest):
+        member, plan = resized(nodes, *rest)
+        served.append(block.Block in map(type, nodes) and plan is not None)
+        return member, plan
+
+    def tokens(model, count):
+        cache, found, x = [], [], numbers(1, 1, 16)
+        for _ in range(count):
+            for layer in model:
+                cache.append(layer(x))
+                seen = torch.cat(cache, 1)
+                x = layer(F.scaled_dot_product_attention(x, seen, seen)).tanh()
+            found.append(x.sum().item())
+        return found
+
+    monkeypatch.setattr(flush, "_resized", noted)
+    flush.clear()
+    with torch.no_grad():
+        model = nn.ModuleList([nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 16), nn.GELU()) for _ in range(3)])
+        found = tokens(model, 40)
+        assert sum(served) >= 20
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(config, "eager", True)
+            agree(tokens(model, 40), found)
+
+
 @pytest.mark.skipif(config.target == "interp", reason="nothing is cast for the interpreter")
 def test_plans_with_steps_of_numpy_are_cast(monkeypatch):
     """Experts that get some rows each, sometimes equally many."""
-    monkeypatch.setattr(flush, "_plan", PLAN)
+    monkeypatch.setattr(flush, "_resized", RESIZED)
     monkeypatch.setattr(family, "Trace", Trace)
     words, made = Plan._words, []
     monkeypatch.setattr(Plan, "_words", lambda plan: made.append(plan) or words(plan))
@@ -357,7 +391,7 @@ def test_the_smaller_of_sizes_is_computed_not_decided():
 
 def test_thresholds_that_decide_nothing_are_not_asked_for(monkeypatch):
     """Which of a step's values is the largest, whether small ones are large beside others, how many short rows are computed in turn."""
-    monkeypatch.setattr(flush, "_plan", PLAN)
+    monkeypatch.setattr(flush, "_resized", RESIZED)
     monkeypatch.setattr(family, "Trace", Trace)
     flush.clear()
     model = nn.TransformerEncoderLayer(32, 2, 64, dropout=0.0, batch_first=True)
@@ -373,7 +407,7 @@ def test_thresholds_that_decide_nothing_are_not_asked_for(monkeypatch):
 
 def test_that_shapes_happen_to_be_cut_into_the_rows_of_a_chain_is_not_noted(monkeypatch):
     """The batch * length rows of other layers can be cut into the batch * heads rows of attention's chain for every fourth length."""
-    monkeypatch.setattr(flush, "_plan", PLAN)
+    monkeypatch.setattr(flush, "_resized", RESIZED)
     monkeypatch.setattr(family, "Trace", Trace)
     monkeypatch.setattr(chain, "SMALL", 1)
     monkeypatch.setattr(chain, "NS_PER_CALL", 0.0)

@@ -26,6 +26,7 @@ from ..loops.view import View, view
 from ..loops.writer import Call
 from ..targets.chain import ChainKernel
 from . import node as node_module
+from .block import BlockForm
 from .group import size
 from .mould import Mould
 from .node import Form, Node, form, leaf_form
@@ -34,7 +35,7 @@ TRACED = 2          # samples of which a plan is traced at most, where sizes hap
 SEEN = 3            # members met before plans are traced, which takes twice as long as making one
 TRIES = 6           # variants made for nothing before every fourth recording alone is tried; each plan that comes of one earns a try
 VARIANTS = 32       # kept of a family
-FAMILIES = 64       # kept
+FAMILIES = 128      # kept, by name
 
 
 class Made(NamedTuple):
@@ -54,10 +55,15 @@ class Made(NamedTuple):
 _patterns: dict[tuple, object] = {}     # what tells a form without its sizes -> what stands for it, compared by identity
 
 
-def pattern(f: Form) -> tuple:
-    """(what stands for a form without its sizes, its sizes as bytes)."""
+def pattern(f: Form | BlockForm) -> tuple:
+    """(what stands for a form without its sizes, its sizes as bytes: those of a block are its nodes', in order)."""
     found = f.pattern
     if found is None:
+        if type(f) is BlockForm:
+            parts = [pattern(own) for own, _, _ in f.sites]
+            without = (tuple([p[0] for p in parts]), *f.reads, tuple(f.seen), tuple([late for _, late, _ in f.sites]))
+            found = f.pattern = _standing(without), b"".join([p[1] for p in parts])
+            return found
         static = f.static
         ranks = tuple(None if v is None else len(v.shape) for v in f.views)
         region = None if static.region is None else len(static.region.shape)
@@ -71,10 +77,14 @@ def pattern(f: Form) -> tuple:
                 numbers += (*v.shape, *v.strides, v.offset)
         for pick in f.static.picks:
             numbers += pick
-        if len(_patterns) > 20_000:
-            _patterns.clear()
-        found = f.pattern = _patterns.setdefault(without, object()), array("q", numbers).tobytes()
+        found = f.pattern = _standing(without), array("q", numbers).tobytes()
     return found
+
+
+def _standing(without: tuple) -> object:
+    if len(_patterns) > 20_000:
+        _patterns.clear()
+    return _patterns.setdefault(without, object())
 
 
 def resized(f: Form, numbers) -> Form:
@@ -185,16 +195,27 @@ class Family:
 _families: dict = {}
 
 
-def family_of(key: tuple, nodes: list[Node], leaves: list[Node]) -> tuple[Family, np.ndarray]:
-    """(the family of a recording, its sizes in it). `key`: what tells recordings apart besides their forms."""
-    patterns = [n.form.pattern or pattern(n.form) for n in (*nodes, *leaves)]
-    key = (*key, tuple([p[0] for p in patterns]))
-    found = _families.get(key)
-    if found is None:
+class Member(NamedTuple):
+    """A recording as one of its family. `name`: all that tells it apart but its sizes."""
+
+    name: tuple
+    sizes: np.ndarray
+
+    @property
+    def family(self) -> Family | None:
+        return _families.get(self.name)
+
+    def join(self, family: Family) -> None:
+        """Let recordings of this name be of that family: perhaps with blocks, whose sizes are those of their nodes."""
         if len(_families) >= FAMILIES:
             del _families[next(iter(_families))]
-        found = _families[key] = Family()
-    return found, np.frombuffer(b"".join([p[1] for p in patterns]), np.int64)
+        _families[self.name] = family
+
+
+def member(key: tuple, entries: list, leaves: list[Node]) -> Member:
+    """`key`: what tells recordings apart besides their forms."""
+    patterns = [e.form.pattern or pattern(e.form) for e in (*entries, *leaves)]
+    return Member((*key, tuple([p[0] for p in patterns])), np.frombuffer(b"".join([p[1] for p in patterns]), np.int64))
 
 
 def clear() -> None:

@@ -93,7 +93,10 @@ def flush(nodes: list, timed: bool = False, device: str = "cpu", wanted=ALL, bes
         block.unfold(nodes)
     plan = _compute(nodes, timed, device, wanted, beside)
     if folding is not None and plan is not None:
-        _folded.keep(folding[0], block.Folded(plan, folding[1]), len(plan.steps))
+        key, places, member = folding
+        _folded.keep(key, block.Folded(plan, places), len(plan.steps))
+        if member is not None and plan.family is not None and member.family is not plan.family:
+            member.join(plan.family)
 
 
 def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=ALL, beside: bool = False,
@@ -105,15 +108,17 @@ def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted
     plan = _plans.get(key)
     number = _place(wanted, nodes)
     if plan is None:
-        if device == "cpu" and config.fuse and not (timed or beside or piece) and tape.state.watch is None:
+        member, plan = _resized(nodes, leaves, key[1], device, number)
+        if plan is None and device == "cpu" and config.fuse and not (timed or beside or piece) and tape.state.watch is None:
             lengths = repeats.pieces(nodes, key)
             if lengths:
                 del leaves, numbers     # references are counted
                 _in_pieces(nodes, lengths, wanted)
                 return None
         counters["made"] += 1
-        with _no_collection():
-            plan = _plan(nodes, leaves, key[1], device, number)
+        if plan is None:
+            with _no_collection():
+                plan = _plan(nodes, leaves, key[1], device, number, member)
         _plans.keep(key, plan, len(plan.steps))
     else:
         counters["hits"] += 1
@@ -131,19 +136,26 @@ def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted
 
 
 def _run_folded(nodes: list, timed: bool, device: str, wanted) -> tuple | None:
-    """Run the plan of a recording with blocks; where there is none, (its key, the places of its nodes)."""
+    """Run the plan of a recording with blocks; where there is none, (its key, the places of its nodes, as which member of a family it is
+    known)."""
     made = block.seen(nodes)
     key, leaves, numbers = identify(nodes, made)
     key = (device, key)
     known = _folded.get(key)
+    number = _place(wanted, made)
     if known is None:
-        return key, block.places(nodes)
-    counters["hits"] += 1
+        member, plan = _resized(nodes, leaves, key[1], device, number)
+        if plan is None:
+            return key, block.places(nodes), member
+        known = block.Folded(plan, block.places(nodes))
+        _folded.keep(key, known, len(plan.steps))
+        counters["made"] += 1
+    else:
+        counters["hits"] += 1
     _use(known)
     _use(known.plan)
     if known.plan.drafts:
         known.plan.finish()
-    number = _place(wanted, made)
     if known.plan.native and not timed:
         brief.found(known.plan, nodes, made, key[1], leaves, known.places, number)
     found = known.nodes(nodes, made)
@@ -173,23 +185,35 @@ def _in_pieces(nodes: list[Node], lengths: list[int], wanted) -> None:
         raise
 
 
-def _plan(nodes: list[Node], leaves: list[Node], key: tuple, device: str, wanted: int | None) -> Plan:
-    """A plan that was not there: that of another size made to fit, or a new one."""
+def _resized(nodes: list, leaves: list[Node], key: tuple, device: str, wanted: int | None) -> tuple[family.Member | None, Plan | None]:
+    """(as which member of a family a recording is known, the plan of another size made to fit it, if there is one)."""
+    if device != "cpu":
+        return None, None
     target, fuse, precision, _, references, sources, _, *counts = key
-    plan = None
-    if device == "cpu":
-        known, sizes = family.family_of((target, fuse, precision, references, sources, *counts, wanted), nodes, leaves)
-        plan = known.plan(sizes)
-        counters["resized"] += plan is not None
-    if plan is None:
-        live, dying = fates(nodes, leaves, key)
+    member = family.member((target, fuse, precision, references, sources, *counts, wanted), nodes, leaves)
+    known = member.family
+    plan = None if known is None else known.plan(member.sizes)
+    if plan is not None:
+        plan.family = known
+        counters["resized"] += 1
+    return member, plan
 
-        def again(nodes: list[Node], leaves: list[Node]) -> family.Made:
-            return make(nodes, leaves, live, dying, device, wanted)
 
-        if device == "cpu":
-            plan = known.trace(sizes, nodes, leaves, again)
-        plan = plan or plan_class(device)(*again(nodes, leaves))
+def _plan(nodes: list[Node], leaves: list[Node], key: tuple, device: str, wanted: int | None, member: family.Member | None) -> Plan:
+    """A new plan; `member`: of which others of the family may be made."""
+    live, dying = fates(nodes, leaves, key)
+
+    def again(nodes: list[Node], leaves: list[Node]) -> family.Made:
+        return make(nodes, leaves, live, dying, device, wanted)
+
+    if member is None:
+        return plan_class(device)(*again(nodes, leaves))
+    known = member.family
+    if known is None:
+        known = family.Family()
+        member.join(known)
+    plan = known.trace(member.sizes, nodes, leaves, again) or Plan(*again(nodes, leaves))
+    plan.family = known
     return plan
 
 

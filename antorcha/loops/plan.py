@@ -151,6 +151,7 @@ class Plan:
         self.results = list(results.items())
         self.forms = list(forms.values())           # of the results once they are leaves
         self.donated = donated                      # node index -> leaf number
+        self.family = None                          # which other plans may be made of, told by whoever keeps it
         self.used = 0                               # when it was used last, told by whoever keeps it
         self.found = 0                              # how often by its key, likewise
         self.leaves = leaves
