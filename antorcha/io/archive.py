@@ -178,8 +178,8 @@ class ArchiveReader:
         return info
 
     def _data_offset(self, info: zipfile.ZipInfo) -> int:
-        self._file.seek(info.header_offset)
-        header = self._file.read(_LOCAL.size)
+        self._file.seek(max(info.header_offset, 0))     # below 0 where the table of contents claims more than there is
+        header = self._file.read(_LOCAL.size) if info.header_offset >= 0 else b""
         if len(header) != _LOCAL.size or header[:4] != b"PK\x03\x04":
             raise ArchiveError(f"load: the header of record `{info.filename}` is damaged")
         name_length, extra_length = _LOCAL.unpack(header)[-2:]
