@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..loops import index
+from ..loops.blocks import LANES
 from ..loops.view import View, dense, ordered, view
+from ..loops.writer import INTERLEAVED
 from .chain import Chain, schedule
 from .group import PRODUCT, SUM, Attempt, Group, row_view, size, sum_chunks, wall_of
 from .node import Node, Static
@@ -272,7 +274,8 @@ class Fusion(Placing):
         order = list(range(len(shape)))
         rows, k = order[nb:len(kept)], order[len(kept):]
         matrix = max(a, b, key=lambda v: v.numel)
-        if _across(view(matrix.shape[nb:-nk], matrix.strides[nb:-nk]), view(matrix.shape[-nk:], matrix.strides[-nk:])):
+        keep, drop = (view(matrix.shape[at], matrix.strides[at]) for at in (slice(nb, -nk), slice(-nk, None)))
+        if _across(keep, drop) and not (keep.numel < LANES and 0 < abs(drop.strides[-1]) <= INTERLEAVED):      # few would not fill a vector
             order = [*order[:nb], *k, *rows]
         va, vb, shape = ordered(va, order), ordered(vb, order), tuple(shape[d] for d in order)
         product = self._added(Node.of(PRODUCT, n.inputs, (va, vb), Static(casts=n.static.casts), shape, size(shape), n.static.casts[0]))

@@ -4,6 +4,7 @@ A group of loops becomes one of three forms:
 
     blocks     everything in one dimension, or no reductions: blocks of elements, or rows of the last dimension, in parallel
     rows       row reductions: rows in parallel; in each row one vector loop per stage, reductions between them
+    beside     reductions of few elements, such as a window's: one after the other, of neighbouring rows side by side in a vector
     columns    sums over rows: chunks of rows and blocks of columns in parallel, the partial sums in memory
 
 Sums across rows leave one partial result for each parallel iteration; a second, small program adds them up. All sizes
@@ -11,6 +12,8 @@ that decide this splitting come from the extents, never from the number of threa
 """
 
 from __future__ import annotations
+
+from itertools import product as product_of
 
 from ..base import dtype as dt
 from . import index, ir
@@ -24,13 +27,16 @@ from .size import greatest, least
 from .template import lowered
 from .tiled import Tiles, across
 from .view import View, dense, same, view
-from .writer import INT, Call, Writer, combined, decode, identity
+from .writer import INT, INTERLEAVED, Call, Writer, combined, decode, identity
 
 CHUNKS = 256        # most partial sums
 PARTIAL = 1 << 18   # partial sums of all columns together, on a GPU
 FEWEST = 16         # rows of a partial sum of columns: writing it and reading it again should cost little beside them
 LONG = 1 << 15      # elements of a row that does not wait in the second level cache
 EXPENSIVE = 12      # instructions above which a value needed in a later stage is kept in memory
+WINDOW = 32         # elements of a row that are written one by one,
+WRITTEN = 512       # and all that is written so
+LEAST_BESIDE = 4    # rows beside one another
 
 
 class Lowering:
@@ -160,6 +166,8 @@ class Loops:
             return self._columns()
         if len(self.domain) <= 1 and not self.inner_reductions and not column:
             return self._flat()
+        if self._short():
+            return self._beside()
         step = across(self.domain, [self.table[v] for v in views]) if not self.reductions else None
         return self._rows() if step is None else Tiles(self, step).write()
 
@@ -518,6 +526,44 @@ class Loops:
                 outside.append(self._leave(i, part, p if chunks > 1 else ir.integer(0)))
         chunked = (total + (size - ir.integer(1))) / size if chunks > 1 else ir.integer(1)
         return [w.finish([ir.loop("p", "parallel", chunked, *outside)], self.group)] + self.finishing
+
+    def _short(self) -> bool:
+        """Whether rows are so short that each element is written by itself, and neighbouring rows lie beside one another in memory."""
+        wall, nodes = self.wall, self.fusion.nodes
+        if not self.inner_reductions or self.crossing or not wall or self.lowering.fusion.gpu or self.group.beyond is not None:
+            return False
+        if any(e.stage != 1 or any(v.strides[wall:]) for e, _, _, v in self.stores):
+            return False
+        if any(e.stage or nodes[i].op.combine.startswith("arg") for i, _, e in self.inner_reductions):
+            return False
+        steps = [v.strides[wall - 1] for v in views_of([r[2] for r in self.inner_reductions])]
+        if not any(steps) or not all(0 <= t <= INTERLEAVED for t in steps):
+            return False        # before anything is asked of sizes that may vary
+        columns, beside = volume(self.domain[wall:]), self.domain[wall - 1]
+        return columns <= WINDOW and beside >= LEAST_BESIDE and columns * len(self.elements.memo) <= WRITTEN
+
+    def _beside(self) -> list[Call]:
+        """Rows of few elements: like a group without reductions, in which each result is the sum of so many terms."""
+        w, wall, nodes = self.w, self.wall, self.fusion.nodes
+        loops = Blocks(w, self.domain[:wall])
+        place, body, inner = w.coords, [], []
+        places = [[ir.integer(k) for k in at] for at in product_of(*[range(n) for n in self.domain[wall:]])]
+        w.coords = [*place, *places[0]]
+        self.hoist([s[0] for s in self.stores] + [r[2] for r in self.inner_reductions], body)
+        for i, _, e in self.inner_reductions:
+            n, total = nodes[i], None
+            for at in places:
+                w.coords, w.ops = [*place, *at], {}
+                value = w.expression(e).cast(n.static.casts[0])
+                total = value if total is None else combined(n.op.combine, total, value)
+            w.results[i] = w.variable(("result", i), "a", total, inner).attr
+        w.coords, w.ops, w.stage = [*place, *places[0]], {}, 1
+        for e, buffer, dtype, v in self.stores:
+            value = w.expression(e)
+            w.flush(inner)
+            inner.append(w.put(buffer, dtype, v, value))
+        body += loops.inside(inner)
+        return [w.finish([loops.around(body)], self.group)]
 
     def bound(self, coords: list, body: list) -> list:
         """Name the coordinates that are computed."""
