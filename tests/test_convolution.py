@@ -11,6 +11,7 @@ from tolerance import agree
 import antorcha as torch
 from antorcha.autograd import gradcheck, gradgradcheck
 from antorcha.base import config
+from antorcha.explaining import Recorder
 
 F = torch.nn.functional
 
@@ -363,6 +364,22 @@ def test_binary_cross_entropy_refuses_what_is_no_probability():
             F.binary_cross_entropy(torch.tensor([0.2, 1.0]), target)
         with pytest.raises(RuntimeError, match="between 0 and 1"):
             F.binary_cross_entropy(torch.tensor(bad), target)
+
+
+def test_the_gradient_of_a_large_weight_is_one_product():
+    """Partial sums of it, one for each sample, would be written and read for longer than they take to compute."""
+    random = np.random.default_rng(0)
+    x, w = (random.integers(-3, 4, shape).astype(np.float32) for shape in ((4, 200, 5, 6), (150, 200, 3, 3)))
+    weight = torch.from_numpy(w).requires_grad_()
+    y = F.conv2d(torch.from_numpy(x), weight, padding=1)
+    g = random.integers(-3, 4, tuple(y.shape)).astype(np.float32)
+    with Recorder() as recorder:
+        y.backward(torch.from_numpy(g))
+        found = weight.grad.numpy()
+    seen = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
+    np.testing.assert_array_equal(found, np.einsum("nopq,ncpqij->ocij", g, seen[:, :, :5, :6], optimize=True))
+    kernels = [k for run in recorder.runs.values() for k in run.plan.kernels()]
+    assert not any(node[1] == "sum" for k in kernels for node in k["nodes"])
 
 
 def test_bytes_are_interpolated_with_whole_weights():

@@ -8,7 +8,7 @@ from tolerance import agree
 import antorcha as torch
 from antorcha.base import config
 from antorcha.graph import flush, tape
-from antorcha.graph.recurrence import SPARE
+from antorcha.graph.recurrence import SPARE, parts_of
 from antorcha.ops import recurrence
 
 LAYERS = {"lstm": (torch.nn.LSTM, {}), "gru": (torch.nn.GRU, {}), "tanh": (torch.nn.RNN, {}),
@@ -38,7 +38,7 @@ def layer_of(name: str, dtype=torch.float64):
 
 @pytest.mark.parametrize("name, length, twice, rows", [
     ("lstm", 3, False, 2), ("lstm", 2, True, 2), ("gru", 3, False, 1), ("gru", 2, True, 2), ("tanh", 1, False, 2), ("relu", 2, False, 2),
-    ("both ways", 2, False, 2), ("layers", 4, False, 3), ("gru", 3, False, 2 * SPARE)])
+    ("both ways", 2, False, 2), ("layers", 4, False, 3), *(("gru", 3, False, 2 * rows) for rows in SPARE)])
 def test_one_node_computes_what_its_steps_do(name, length, twice, rows, monkeypatch):
     layer = layer_of(name)
     together = [x.tolist() for x in values(layer, length, twice, rows)]
@@ -125,3 +125,8 @@ def test_a_layer_is_one_derivative():
         pending += [e for e, _ in node.next_functions if e is not None]
     assert "RecurrenceBackward0" in names
     assert not names & {"SigmoidBackward0", "TanhBackward0", "MulBackward0"}
+
+
+def test_rows_are_divided_among_threads():
+    """Few parts of many rows, which read the weights less often, but two at least."""
+    assert [parts_of(rows) for rows in (1, 8, 15, 16, 20, 25, 32, 48, 64, 128, 130)] == [1, 1, 1, 2, 2, 1, 2, 3, 2, 4, 2]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ..loops.body import Body, Window
 from .node import Node
 
-SPARE = 32
+SPARE = 32, 16, 8   # fewest rows of a part: the more it has, the less often weights are read, but one part alone is computed by one thread
 PARTS = 64          # most parts
 
 
@@ -91,4 +91,4 @@ class Order(NamedTuple):
 
 def parts_of(rows: int) -> int:
     """Into how many parts so many rows are divided."""
-    return next((p for p in range(min(PARTS, rows // SPARE), 1, -1) if rows % p == 0), 1)
+    return next((p for fewest in SPARE for p in range(min(PARTS, rows // fewest), 1, -1) if rows % p == 0), 1)

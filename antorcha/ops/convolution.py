@@ -28,6 +28,7 @@ Tensor = "Tensor"
 CHUNKS = 16         # partial sums of a weight's gradient, at most
 MOST_CHUNKS = 64    # of a small weight's, for which the places of a sample are divided too
 SMALL_PARTS = 1 << 16   # elements in all partial sums of a small weight, at most
+LARGE = 1 << 18         # elements of a weight that has none: writing them would take longer than what they are sums of
 
 
 def _whole(x):
@@ -147,7 +148,7 @@ def weigh(input: Tensor, cotangent: Tensor, size, stride, dilation, groups):
     v = _grouped(windows(x._meta.view, size, stride, dilation, count), 1, groups)        # N, groups, in, *P, *K
     g = _grouped(cotangent._meta.view, 1, groups)                                        # N, groups, out, *P
     weight = (g.shape[1] * g.shape[2], v.shape[2], *size)
-    chunks = [_chunks(v.shape[0], CHUNKS)]
+    chunks = [_chunks(v.shape[0], CHUNKS if math.prod(weight) <= LARGE else 1)]
     most = min(MOST_CHUNKS, SMALL_PARTS // max(1, math.prod(weight)))
     for places in count:
         chunks.append(_chunks(places, most // math.prod(chunks)))
