@@ -34,7 +34,7 @@ PARTIAL = 1 << 18   # partial sums of all columns together, on a GPU
 FEWEST = 16         # rows of a partial sum of columns: writing it and reading it again should cost little beside them
 LONG = 1 << 15      # elements of a row that does not wait in the second level cache
 EXPENSIVE = 12      # instructions above which a value needed in a later stage is kept in memory
-WINDOW = 32         # elements of a row that are written one by one,
+WINDOW = 64         # elements of a row that are written one by one,
 WRITTEN = 512       # and all that is written so
 LEAST_BESIDE = 4    # rows beside one another
 
@@ -372,7 +372,8 @@ class Loops:
         return ir.computed(row, self.group.beyond)
 
     def _argument(self, i: int, e, body: list) -> None:
-        """argmax or argmin: two variables; the first of equal values wins, and NaN before all."""
+        """argmax or argmin: the first of equal values wins, and NaN before all. Of what lies in memory, and so is the same when it is read
+        again, first the value is found and then where it stands, both in vectors; of the rest, and on a GPU, both in one serial loop."""
         w = self.w
         n = self.fusion.nodes[i]
         d = n.static.casts[0]
@@ -385,6 +386,14 @@ class Loops:
         inner: list = []
         w.flush(inner)
         now = ir.value(best, d)
+        if e.kind == "load" and d is d.compute and d is not dt.bool_ and not self.fusion.gpu:
+            combine, beyond = n.op.combine[3:], ir.integer((1 << 63) - 1)
+            there = value.eq(now) | (value.ne(value) & now.ne(now)) if d.kind == "f" else value.eq(now)
+            body.append(ir.accumulator(best, combine, identity(combine, d)))
+            body += self.nest([ir.update(best, value)], "vector")
+            body.append(ir.accumulator(where, "min", beyond))
+            body += self.nest([ir.update(where, ir.select(there, position, beyond))], "vector")
+            return
         if d is dt.bool_:
             better = (value & ~now) if n.op.combine == "argmax" else (now & ~value)
         else:

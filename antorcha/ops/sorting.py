@@ -19,11 +19,37 @@ Tensor = "Tensor"
 
 def _order(x, axis, descending):
     """A stable order, NaN last (first when descending)."""
+    if x.dtype.itemsize <= 4 and x.dtype.kind in "biuf" and x.shape[axis] <= 1 << 32:
+        keys = _keys(np.moveaxis(x, axis, -1), descending)
+        keys.sort(-1)
+        keys &= 0xFFFFFFFF
+        return np.moveaxis(keys, -1, axis)
     if not descending:
         return np.argsort(x, axis=axis, kind="stable")
     flipped = np.flip(x, axis)
     order = np.argsort(flipped, axis=axis, kind="stable")
     return x.shape[axis] - 1 - np.flip(order, axis)
+
+
+def _keys(x, descending):
+    """int64 numbers of the same order as the elements, no two of a row equal: above the element, below its position. NumPy sorts them with
+    vectors, several times as fast as it finds an order."""
+    if x.dtype.kind == "f":
+        bits = np.add(x, np.float32(0), dtype=np.float32).view(np.int32)     # -0 is 0
+        whole = bits >> 31
+        whole &= 0x7FFFFFFF
+        whole ^= bits                   # negative ones the other way round
+        lost = np.isnan(x)
+        if lost.any():
+            whole[lost] = 0x7FFFFFFF    # more than the infinite
+    else:
+        whole = x
+    keys = whole.astype(np.int64)
+    if descending:
+        np.invert(keys, out=keys)
+    keys <<= 32
+    keys |= np.arange(x.shape[-1])
+    return keys
 
 
 def _sort_host(x, dim, descending):

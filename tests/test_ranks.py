@@ -1,0 +1,67 @@
+"""Order: sorting, and where the largest element stands; NaN comes last, and is larger than all; equal elements keep their order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import antorcha as torch
+from antorcha.base import config
+from antorcha.explaining import Recorder
+
+DTYPES = ["f2", "f4", "f8", "i1", "u1", "i2", "i4", "i8"]
+
+
+def elements(dtype: str, shape: tuple, seed: int, lost: int = 0) -> np.ndarray:
+    """Few different ones, the extremes among them."""
+    random, kind = np.random.default_rng(seed), np.dtype(dtype)
+    if kind.kind == "f":
+        some = np.array([-np.inf, -3, -1.5, -0.0, 0.0, 2, 7, np.inf] + [np.nan, -np.nan] * (lost > 0), kind)
+    else:
+        some = np.array([np.iinfo(kind).min, 0, 1, 2, np.iinfo(kind).max], kind)
+    return random.choice(some, shape)
+
+
+@given(st.sampled_from(DTYPES), st.tuples(st.integers(1, 4), st.integers(1, 70), st.integers(1, 3)), st.integers(0, 2), st.booleans(),
+       st.integers(0, 9), st.integers(0, 1))
+def test_sorting(dtype, shape, dim, descending, seed, lost):
+    x = elements(dtype, shape, seed, lost)
+    values, places = torch.from_numpy(x).sort(dim, descending)
+    places = places.numpy()
+    if descending:
+        right = np.flip(x.shape[dim] - 1 - np.argsort(np.flip(x, dim), dim, kind="stable"), dim)
+    else:
+        right = np.argsort(x, dim, kind="stable")
+    np.testing.assert_array_equal(places, right)
+    found, expected = values.numpy(), np.take_along_axis(x, right, dim)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+
+
+@given(st.sampled_from(DTYPES[1:]), st.tuples(st.integers(1, 4), st.integers(1, 70), st.integers(1, 3)), st.integers(-1, 2),
+       st.sampled_from(["argmax", "argmin"]), st.integers(0, 9), st.integers(0, 1), st.booleans(), st.sampled_from(["llvm", "interp"]))
+def test_where_the_largest_stands(dtype, shape, dim, name, seed, lost, computed, target):
+    """The first of them, of what lies in memory and of what is computed."""
+    x = elements(dtype, shape, seed, lost)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "target", target)
+        t = torch.from_numpy(x) + 0
+        t.sum().item()
+        if computed:
+            t = t.flip(1).flip(1) * 1
+        if dim < 0:
+            assert getattr(t, name)().item() == getattr(np, name)(x)
+            return
+        found = getattr(t, name)(dim).numpy()
+    np.testing.assert_array_equal(found, getattr(np, name)(x, axis=dim))
+
+
+def test_it_is_found_in_vectors():
+    x = torch.randn(64, 1000)
+    x.sum().item()
+    with Recorder() as recorder:
+        x.argmax(1).tolist()
+    (text,) = [k["program"].text() for run in recorder.runs.values() for k in run.plan.kernels() if k["program"]]
+    assert text.count("vector i") == 2
