@@ -40,6 +40,20 @@ def test_sorting(dtype, shape, dim, descending, seed, lost):
     np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
 
 
+@given(st.sampled_from(DTYPES), st.tuples(st.integers(1, 4), st.integers(1, 300), st.integers(1, 3)), st.integers(0, 2), st.booleans(),
+       st.integers(0, 9), st.integers(0, 1), st.booleans(), st.integers(0, 40))
+def test_the_first_of_them(dtype, shape, dim, largest, seed, lost, different, k):
+    x = elements(dtype, shape, seed, lost)
+    if different and dtype[0] == "f":
+        x = np.random.default_rng(seed).normal(0, 1, shape).astype(dtype)
+    k = min(k, shape[dim])
+    values, places = torch.from_numpy(x).topk(k, dim, largest)
+    right = np.take(np.sort(x, dim), np.arange(shape[dim] - 1, shape[dim] - 1 - k, -1) if largest else np.arange(k), dim)
+    np.testing.assert_array_equal(values.numpy(), right)
+    np.testing.assert_array_equal(np.take_along_axis(x, places.numpy(), dim), right)
+    assert all(len({*row}) == k for row in np.moveaxis(places.numpy(), dim, -1).reshape(x.size // shape[dim], k).tolist())
+
+
 @given(st.sampled_from(DTYPES[1:]), st.tuples(st.integers(1, 4), st.integers(1, 70), st.integers(1, 3)), st.integers(-1, 2),
        st.sampled_from(["argmax", "argmin"]), st.integers(0, 9), st.integers(0, 1), st.booleans(), st.sampled_from(["llvm", "interp"]))
 def test_where_the_largest_stands(dtype, shape, dim, name, seed, lost, computed, target):
