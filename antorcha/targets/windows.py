@@ -25,30 +25,37 @@ WORDS = 5       # of an entry in the list of slivers: address, first row, how ma
 
 
 def slivers(s: Shape, run: Op) -> Op:
-    """How many slivers a run has: all as high as the highest micro-kernel it can fill, and one more for the rest."""
-    return ceildiv(run, _highest(s, run))
+    """How many slivers a run has: all of one height, and one more for the rest."""
+    return ceildiv(run, _fastest(s, run)[0])
 
 
 def pay(s: Shape, run: Op, panels: Op) -> Op:
     """Whether slivers of runs take less time than packed ones, which are all of `mr` rows. A micro-kernel takes a cycle for each of
     its rows, and some `BESIDES`; packing takes its time once for all panels."""
-    highest = _highest(s, run)
-    count = floordiv(run, highest)
-    rest = run - count * highest
-    last = ir.integer(s.mr + BESIDES)
-    for height in reversed(s.row_variants[:-1]):
-        last = ir.select(rest < height + 1, ir.integer(height + BESIDES), last)
-    time = count * (highest + BESIDES) + ir.select(rest < 1, ir.integer(0), last)
+    time = _fastest(s, run)[1]
     packed = run * (panels * (s.mr + BESIDES) + PACKING)
     return ir.select(run < s.row_variants[0], ir.integer(0), ir.select(packed < time * panels * s.mr, ir.integer(0), ir.integer(1)))
 
 
-def _highest(s: Shape, run: Op) -> Op:
-    """The highest of the micro-kernels that a run can fill, or the lowest."""
-    height = ir.integer(s.row_variants[0])
+def _fastest(s: Shape, run: Op) -> tuple[Op, Op]:
+    """(the height of slivers that takes least time: 16 rows are eight and eight, not fourteen and two; that time)."""
+    lowest = s.row_variants[0]
+    height, least = ir.integer(lowest), _time(s, run, lowest)
     for higher in s.row_variants[1:]:
-        height = ir.select(run < higher, height, ir.integer(higher))
-    return height
+        time = _time(s, run, higher)
+        other = [ir.select(least < time, a, b) for a, b in ((height, ir.integer(higher)), (least, time))]
+        height, least = (ir.select(run < higher, a, b) for a, b in zip((height, least), other))
+    return height, least
+
+
+def _time(s: Shape, run: Op, height: int) -> Op:
+    """Cycles for each k and panel of slivers of this height, and one for the rest that is as low as it may be."""
+    count = floordiv(run, height)
+    rest = run - count * height
+    last = ir.integer(height + BESIDES)
+    for lower in reversed([h for h in s.row_variants if h < height]):
+        last = ir.select(rest < lower + 1, ir.integer(lower + BESIDES), last)
+    return count * (height + BESIDES) + ir.select(rest < 1, ir.integer(0), last)
 
 
 def module(s: Shape) -> str:
@@ -123,7 +130,7 @@ def make_lists(f: Body, emitter, s: Shape, slot: str, offset: Op, rows: tuple, g
         origin = at([], (), rows + k)
     sizes, gaps, steps = extents(rows), extents(gapped), extents(k)
     run = sizes[-1]
-    highest = emitter.expression(_highest(s, rows[-1][1]))
+    highest = emitter.expression(_fastest(s, rows[-1][1])[0])
     with f.loop("0", "%count", carry=split(f, "%k", steps), metadata=compact_loop(emitter)) as o, f.scope():
         o.next = odometer(f, o.carried, steps)
         distance = f.let(f"mul nsw i64 {f.let(f'sub nsw i64 {at(o.carried, k, rows)}, {origin}')}, {s.bytes}")
