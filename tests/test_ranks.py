@@ -24,6 +24,14 @@ def elements(dtype: str, shape: tuple, seed: int, lost: int = 0) -> np.ndarray:
     return random.choice(some, shape)
 
 
+def texts(work) -> str:
+    """Of the programs of what `work` computes."""
+    with Recorder() as recorder:
+        kept = work()
+    del kept
+    return "\n".join([k["program"].text() for run in recorder.runs.values() for k in run.plan.kernels() if k["program"]])
+
+
 @given(st.sampled_from(DTYPES), st.tuples(st.integers(1, 4), st.integers(1, 70), st.integers(1, 3)), st.integers(0, 2), st.booleans(),
        st.integers(0, 9), st.integers(0, 1))
 def test_sorting(dtype, shape, dim, descending, seed, lost):
@@ -72,10 +80,17 @@ def test_where_the_largest_stands(dtype, shape, dim, name, seed, lost, computed,
     np.testing.assert_array_equal(found, getattr(np, name)(x, axis=dim))
 
 
+@pytest.mark.parametrize("dtype", ["f4", "u1", "?"])
+def test_planes_are_compared_side_by_side(dtype):
+    """Which of 21 classes a place belongs to, for all places of a row at once."""
+    x = elements("f4", (3, 21, 5, 40), 1, 1) if dtype == "f4" else np.random.default_rng(1).integers(0, 2, (3, 21, 5, 40)).astype(dtype)
+    t = torch.from_numpy(x)
+    np.testing.assert_array_equal(t.argmax(1).numpy() if dtype != "?" else t.max(1)[1].numpy(), x.argmax(1))
+    np.testing.assert_array_equal(t.min(1)[1].numpy(), x.argmin(1))
+    assert "serial" not in texts(lambda: (t + 0 if dtype != "?" else ~t).min(1)[1] + 1)
+
+
 def test_it_is_found_in_vectors():
     x = torch.randn(64, 1000)
     x.sum().item()
-    with Recorder() as recorder:
-        x.argmax(1).tolist()
-    (text,) = [k["program"].text() for run in recorder.runs.values() for k in run.plan.kernels() if k["program"]]
-    assert text.count("vector i") == 2
+    assert texts(lambda: x.argmax(1)).count("vector i") == 2

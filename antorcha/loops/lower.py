@@ -394,13 +394,7 @@ class Loops:
             body.append(ir.accumulator(where, "min", beyond))
             body += self.nest([ir.update(where, ir.select(there, position, beyond))], "vector")
             return
-        if d is dt.bool_:
-            better = (value & ~now) if n.op.combine == "argmax" else (now & ~value)
-        else:
-            better = now < value if n.op.combine == "argmax" else value < now
-        if d.kind == "f":
-            better = better | (value.ne(value) & now.eq(now))
-        better = better | ir.value(where, INT).eq(ir.integer(-1))
+        better = _better(n.op.combine, value, now) | ir.value(where, INT).eq(ir.integer(-1))
         flag = w.name("a")      # both updates go by the old values
         inner += [ir.accumulator(flag, "set", better),
                   ir.update(where, ir.select(ir.value(flag, dt.bool_), position, ir.value(where, INT))),
@@ -538,12 +532,12 @@ class Loops:
 
     def _short(self) -> bool:
         """Whether rows are so short that each element is written by itself, and neighbouring rows lie beside one another in memory."""
-        wall, nodes = self.wall, self.fusion.nodes
+        wall = self.wall
         if not self.inner_reductions or self.crossing or not wall or self.lowering.fusion.gpu or self.group.beyond is not None:
             return False
         if any(e.stage != 1 or any(v.strides[wall:]) for e, _, _, v in self.stores):
             return False
-        if any(e.stage or nodes[i].op.combine.startswith("arg") for i, _, e in self.inner_reductions):
+        if any(e.stage for _, _, e in self.inner_reductions):
             return False
         steps = [v.strides[wall - 1] for v in views_of([r[2] for r in self.inner_reductions])]
         if not any(steps) or not all(0 <= t <= INTERLEAVED for t in steps):
@@ -560,12 +554,19 @@ class Loops:
         w.coords = [*place, *places[0]]
         self.hoist([s[0] for s in self.stores] + [r[2] for r in self.inner_reductions], body)
         for i, _, e in self.inner_reductions:
-            n, total = nodes[i], None
-            for at in places:
+            n, total, where = nodes[i], None, ir.integer(0)
+            for number, at in enumerate(places):
                 w.coords, w.ops = [*place, *at], {}
                 value = w.expression(e).cast(n.static.casts[0])
-                total = value if total is None else combined(n.op.combine, total, value)
-            w.results[i] = w.variable(("result", i), "a", total, inner).attr
+                if total is None:
+                    total = value
+                elif n.op.combine.startswith("arg"):
+                    better = _better(n.op.combine, value, total)
+                    total, where = ir.select(better, value, total), ir.select(better, ir.integer(number), where)
+                else:
+                    total = combined(n.op.combine, total, value)
+            found = where if n.op.combine.startswith("arg") else total
+            w.results[i] = w.variable(("result", i), "a", found, inner).attr
         w.coords, w.ops, w.stage = [*place, *places[0]], {}, 1
         for e, buffer, dtype, v in self.stores:
             value = w.expression(e)
@@ -668,3 +669,11 @@ class Loops:
             w.flush(inner)
             inner.append(w.put(buffer, dtype, v, value))
         body += self._column_nest(inner) if inner else []
+
+
+def _better(combine: str, value: ir.Op, now: ir.Op) -> ir.Op:
+    """Whether a value comes before the one that argmax or argmin has found; NaN does, before all but another."""
+    if value.dtype is dt.bool_:
+        return value & ~now if combine == "argmax" else now & ~value
+    better = now < value if combine == "argmax" else value < now
+    return better | (value.ne(value) & now.eq(now)) if value.dtype.kind == "f" else better
