@@ -288,9 +288,10 @@ def unique(input: Tensor, sorted=True, return_inverse=False, return_counts=False
     """The distinct elements (or slices along `dim`) in order, on request with the inverse and the counts."""
     x = core.host(input.detach())
     axis = None if dim is None else normalize_dim("unique", dim, input.dim())
-    values, inverse, counts = np.unique(x, return_inverse=True, return_counts=True, axis=axis, equal_nan=False)
-    shape = tuple(input.shape) if dim is None else (-1,)
-    return _answers(values, inverse.reshape(shape), counts, input.dtype, return_inverse, return_counts)
+    found = np.unique(x, return_inverse=return_inverse, return_counts=return_counts, axis=axis, equal_nan=False)     # each takes its time
+    values, *rest = found if isinstance(found, tuple) else (found,)
+    inverse = rest[0].reshape(tuple(input.shape) if dim is None else (-1,)) if return_inverse else None
+    return _answers(values, inverse, rest[-1] if return_counts else None, input.dtype, return_inverse, return_counts)
 
 
 @operator(out=False, samples=lambda t: [t.integers(..., below=2), True, True])
