@@ -60,6 +60,10 @@ class Recorder(Observer):
         run.times = [a + (k["time"] or 0) for a, k in zip(run.times or [0.0] * len(kernels), kernels)]
         run.count += 1
 
+    def kernels(self) -> list[dict]:
+        """What was computed, kernel by kernel, as plans describe it; once, however often it ran."""
+        return [kernel for run in self.runs.values() for kernel in run.plan.kernels()]
+
     def report(self, code: bool = False) -> str:
         """The text that `explain` prints; with `code`, the native code too."""
         if not self.runs:

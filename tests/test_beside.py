@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recorded import program_text
 from tolerance import agree
 
 import antorcha as torch
 from antorcha.base import config
-from antorcha.explaining import Recorder
 from antorcha.nn import functional as F
 
 COMBINED = {"sum": np.sum, "amax": np.max, "amin": np.min, "prod": np.prod}
@@ -21,14 +21,6 @@ def whole(shape, dtype) -> torch.Tensor:
     x = torch.from_numpy(np.random.default_rng(len(shape)).integers(-2, 3, shape)).to(dtype) + 0
     x.sum().item()
     return x
-
-
-def texts(work) -> list[str]:
-    """Of the programs of what `work` computes."""
-    with Recorder() as recorder:
-        kept = work()
-    del kept
-    return [k["program"].text() for run in recorder.runs.values() for k in run.plan.kernels() if k["program"]]
 
 
 def windows(x: np.ndarray, size: tuple, step: tuple) -> np.ndarray:
@@ -59,7 +51,7 @@ def test_no_loop_is_left_over_the_elements():
     x = whole((4, 6, 50), torch.float32)
 
     def count(size):
-        text = "\n".join(texts(lambda: x.unfold(2, size, 1).mul(2).sum(-1)))
+        text = program_text(lambda: x.unfold(2, size, 1).mul(2).sum(-1))
         return sum(text.count(f"{kind} ") for kind in ("whole", "short", "vector", "serial"))
 
     assert count(5) < count(40)

@@ -28,7 +28,7 @@ def compared(monkeypatch):
     once its blocks are unfolded, as the plan of another recording of the family."""
     resized, folded, count = flush._resized, [], [0]
 
-    def both(nodes, leaves, key, device, wanted):
+    def both(nodes, leaves, key, device, wanted, missed=None):
         member, made = resized(nodes, leaves, key, device, wanted)
         if block.Block in map(type, nodes):
             folded[:] = [made]

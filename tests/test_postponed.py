@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from recorded import kernels
 
 import antorcha as torch
-from antorcha.explaining import Recorder
 
 F = torch.nn.functional
-
-
-def kernels(work) -> tuple:
-    with Recorder() as recorder:
-        result = work()
-    return result, [k for run in recorder.runs.values() for k in run.plan.kernels()]
 
 
 def test_cross_entropy_and_its_cotangent_are_one_pass():

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recorded import program_text
 
 import antorcha as torch
 from antorcha.base import config
-from antorcha.explaining import Recorder
 
 DTYPES = ["f2", "f4", "f8", "i1", "u1", "i2", "i4", "i8"]
 
@@ -22,14 +22,6 @@ def elements(dtype: str, shape: tuple, seed: int, lost: int = 0) -> np.ndarray:
     else:
         some = np.array([np.iinfo(kind).min, 0, 1, 2, np.iinfo(kind).max], kind)
     return random.choice(some, shape)
-
-
-def texts(work) -> str:
-    """Of the programs of what `work` computes."""
-    with Recorder() as recorder:
-        kept = work()
-    del kept
-    return "\n".join([k["program"].text() for run in recorder.runs.values() for k in run.plan.kernels() if k["program"]])
 
 
 @given(st.sampled_from(DTYPES), st.tuples(st.integers(1, 4), st.integers(1, 70), st.integers(1, 3)), st.integers(0, 2), st.booleans(),
@@ -87,10 +79,10 @@ def test_planes_are_compared_side_by_side(dtype):
     t = torch.from_numpy(x)
     np.testing.assert_array_equal(t.argmax(1).numpy() if dtype != "?" else t.max(1)[1].numpy(), x.argmax(1))
     np.testing.assert_array_equal(t.min(1)[1].numpy(), x.argmin(1))
-    assert "serial" not in texts(lambda: (t + 0 if dtype != "?" else ~t).min(1)[1] + 1)
+    assert "serial" not in program_text(lambda: (t + 0 if dtype != "?" else ~t).min(1)[1] + 1)
 
 
 def test_it_is_found_in_vectors():
     x = torch.randn(64, 1000)
     x.sum().item()
-    assert texts(lambda: x.argmax(1)).count("vector i") == 2
+    assert program_text(lambda: x.argmax(1)).count("vector i") == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from recorded import kernels
 
 import antorcha as torch
 from antorcha.base import config
@@ -16,9 +17,7 @@ F = torch.nn.functional
 
 def kinds(run) -> list:
     """The kinds of the kernels of what is computed."""
-    with Recorder() as recorder:
-        run()
-    return [kernel["kind"] for r in recorder.runs.values() for kernel in r.plan.kernels()]
+    return [kernel["kind"] for kernel in kernels(run)[1]]
 
 
 def drawn(*shapes) -> list:
@@ -66,7 +65,7 @@ def test_heads_are_made_side_by_side():
 
     with Recorder() as recorder:
         found = gradient(torch.float32).numpy()
-    computed = [{op for _, op, *_ in kernel["nodes"]} for r in recorder.runs.values() for kernel in r.plan.kernels()]
+    computed = [{op for _, op, *_ in kernel["nodes"]} for kernel in recorder.kernels()]
     assert [ops for ops in computed if "clone" in ops and "contraction" not in ops] == []
     expected = gradient(torch.float64).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorded import kernels
 
 import antorcha as torch
 from antorcha.base import config
-from antorcha.explaining import Recorder
 from antorcha.graph import flush, streams
 from antorcha.loops import lower
 from antorcha.runtime import cpu
@@ -24,14 +24,6 @@ def made(shape, seed=3) -> torch.Tensor:
     x = torch.from_numpy(np.random.default_rng(seed).standard_normal(shape, np.float32)) + 0
     x.sum().item()
     return x
-
-
-def kernels(work) -> tuple:
-    """What `work` gives, and the kernels that it takes."""
-    with Recorder() as recorder:
-        result = work()
-        result.data_ptr()
-    return result, [k for run in recorder.runs.values() for k in run.plan.kernels()]
 
 
 def roles(found: list) -> list[str]:

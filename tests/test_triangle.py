@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from recorded import kernels
 
 import antorcha as torch
 from antorcha.base import config
-from antorcha.explaining import Recorder
 from antorcha.loops.ir import triangular
 from antorcha.runtime import flight
 from antorcha.targets import microkernel
@@ -30,14 +30,11 @@ def explicit(q, k, v):
 
 def programs(run) -> list:
     """The contractions of what is computed, in order."""
-    with Recorder() as recorder:
-        run()
     found = []
-    for r in recorder.runs.values():
-        for kernel in r.plan.kernels():
-            program = kernel["program"]
-            parts = [c.program for c in program.call.calls()] if hasattr(program, "call") else [program]
-            found += [p.body[0].attr for p in parts if p is not None and p.body[0].kind == "contract"]
+    for kernel in kernels(run)[1]:
+        program = kernel["program"]
+        parts = [c.program for c in program.call.calls()] if hasattr(program, "call") else [program]
+        found += [p.body[0].attr for p in parts if p is not None and p.body[0].kind == "contract"]
     return found
 
 

@@ -16,17 +16,16 @@ FEWEST = 1      # nodes that are not made at once, for which a block is worth it
 
 class BlockForm:
     """All of a block but its inputs and the nodes that are made at once, `seen`: their places among all nodes. `apart`: the forms of nodes
-    that do not begin to read the block's inputs at their beginning (`graph.window`). `reads`: of each node, which of what is
-    there before it reads. `pattern`: kept for `family.pattern`."""
+    that do not begin to read the block's inputs at their beginning (`graph.window`). `pattern`: kept for `family.pattern`."""
 
-    __slots__ = ("sites", "reads", "seen", "apart", "pattern")
+    __slots__ = ("sites", "seen", "apart", "pattern")
     places = window.STILL
 
     def __init__(self, recorded: list[Node], outside: list[Node], seen: list[Node]):
         at: dict = {s: k for k, s in enumerate(outside)}
         number = len(outside)
         first = number + sum([type(s) is not Node for n in recorded for s in n.inputs])
-        self.sites, self.reads, self.seen, self.apart, self.pattern = [], [], [recorded.index(n) for n in seen], [], None
+        self.sites, self.seen, self.apart, self.pattern = [], [recorded.index(n) for n in seen], [], None
         for k, n in enumerate(recorded):
             reads = []
             for s, v in zip(n.inputs, n.views):
@@ -39,7 +38,6 @@ class BlockForm:
                     self.apart.append(n.form)
             at[n] = first + k
             self.sites.append((n.form, n.where is not None, taker(reads)))
-            self.reads.append(tuple(reads))
 
     @property
     def hidden(self) -> int:

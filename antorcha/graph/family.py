@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from contextlib import contextmanager
+from sys import maxsize
 from threading import get_ident
 from typing import NamedTuple
 
@@ -53,38 +54,40 @@ class Made(NamedTuple):
 # -- what forms have in common -----------------------------------------------------------------------------------
 
 _patterns: dict[tuple, object] = {}     # what tells a form without its sizes -> what stands for it, compared by identity
+_EVERY_PLACE = range(maxsize)           # what takes items from it takes their places
 
 
 def pattern(f: Form | BlockForm) -> tuple:
     """(what stands for a form without its sizes, its sizes as bytes: those of a block are its nodes', in order)."""
     found = f.pattern
     if found is None:
-        if type(f) is BlockForm:
-            parts = [pattern(own) for own, _, _ in f.sites]
-            without = (tuple([p[0] for p in parts]), *f.reads, tuple(f.seen), tuple([late for _, late, _ in f.sites]))
-            found = f.pattern = _standing(without), b"".join([p[1] for p in parts])
-            return found
-        static = f.static
-        ranks = tuple(None if v is None else len(v.shape) for v in f.views)
-        region = None if static.region is None else len(static.region.shape)
-        whole = f.numel == size(f.shape)        # not of an extern, whose results are other nodes
-        if static.picks or static.region is not None:
-            static = static._replace(picks=len(static.picks), region=region)
-        without = (f.op, f.dtype, len(f.shape), whole, ranks, static)
-        numbers = [*f.shape] if whole else [*f.shape, f.numel]
-        for v in (*f.views, f.static.region):
-            if v is not None:
-                numbers += (*v.shape, *v.strides, v.offset)
-        for pick in f.static.picks:
-            numbers += pick
-        found = f.pattern = _standing(without), array("q", numbers).tobytes()
+        without, sizes = _of_block(f) if type(f) is BlockForm else _of_node(f)
+        if len(_patterns) > 20_000:
+            _patterns.clear()
+        found = f.pattern = _patterns.setdefault(without, object()), sizes
     return found
 
 
-def _standing(without: tuple) -> object:
-    if len(_patterns) > 20_000:
-        _patterns.clear()
-    return _patterns.setdefault(without, object())
+def _of_block(f: BlockForm) -> tuple:
+    parts = [pattern(own) for own, _, _ in f.sites]
+    sites = [(alike, late, take(_EVERY_PLACE)) for (alike, _), (_, late, take) in zip(parts, f.sites)]
+    return (*sites, tuple(f.seen)), b"".join([sizes for _, sizes in parts])
+
+
+def _of_node(f: Form) -> tuple:
+    static = f.static
+    ranks = tuple(None if v is None else len(v.shape) for v in f.views)
+    region = None if static.region is None else len(static.region.shape)
+    whole = f.numel == size(f.shape)        # not of an extern, whose results are other nodes
+    if static.picks or static.region is not None:
+        static = static._replace(picks=len(static.picks), region=region)
+    numbers = [*f.shape] if whole else [*f.shape, f.numel]
+    for v in (*f.views, f.static.region):
+        if v is not None:
+            numbers += (*v.shape, *v.strides, v.offset)
+    for pick in f.static.picks:
+        numbers += pick
+    return (f.op, f.dtype, len(f.shape), whole, ranks, static), array("q", numbers).tobytes()
 
 
 def resized(f: Form, numbers) -> Form:

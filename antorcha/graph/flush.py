@@ -91,24 +91,24 @@ def flush(nodes: list, timed: bool = False, device: str = "cpu", wanted=ALL, bes
         if folding is None:
             return
         block.unfold(nodes)
-    plan = _compute(nodes, timed, device, wanted, beside)
+    plan = _compute(nodes, timed, device, wanted, beside, missed=folding and folding[2])
     if folding is not None and plan is not None:
         key, places, member = folding
         _folded.keep(key, block.Folded(plan, places), len(plan.steps))
-        if member is not None and plan.family is not None and member.family is not plan.family:
+        if member is not None and member.family is not plan.family:
             member.join(plan.family)
 
 
 def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=ALL, beside: bool = False,
-             piece: bool = False) -> Plan | None:
+             piece: bool = False, missed: family.Member | None = None) -> Plan | None:
     """As `flush`, for nodes that are all made. Gives the plan for them if there is one; `piece`: what is recorded behind them refers to
-    them, too."""
+    them, too; `missed`: as which member the recording was known with blocks, where no plan of another size fits it."""
     key, leaves, numbers = identify(nodes, nodes)
     key = (device, referred(key, nodes, leaves) if piece else key)
     plan = _plans.get(key)
     number = _place(wanted, nodes)
     if plan is None:
-        member, plan = _resized(nodes, leaves, key[1], device, number)
+        member, plan = _resized(nodes, leaves, key[1], device, number, missed)
         if plan is None and device == "cpu" and config.fuse and not (timed or beside or piece) and tape.state.watch is None:
             lengths = repeats.pieces(nodes, key)
             if lengths:
@@ -117,8 +117,7 @@ def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted
                 return None
         counters["made"] += 1
         if plan is None:
-            with _no_collection():
-                plan = _plan(nodes, leaves, key[1], device, number, member)
+            plan = _plan(nodes, leaves, key[1], device, number, member)
         _plans.keep(key, plan, len(plan.steps))
     else:
         counters["hits"] += 1
@@ -185,10 +184,26 @@ def _in_pieces(nodes: list[Node], lengths: list[int], wanted) -> None:
         raise
 
 
-def _resized(nodes: list, leaves: list[Node], key: tuple, device: str, wanted: int | None) -> tuple[family.Member | None, Plan | None]:
-    """(as which member of a family a recording is known, the plan of another size made to fit it, if there is one)."""
+@contextmanager
+def _no_collection():
+    """What a plan is made from lives until it is made: to look for garbage meanwhile takes a tenth of the time and finds none."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@_no_collection()
+def _resized(nodes: list, leaves: list[Node], key: tuple, device: str, wanted: int | None,
+             missed: family.Member | None = None) -> tuple[family.Member | None, Plan | None]:
+    """(as which member of a family a recording is known, the plan of another size made to fit it, if there is one); GPUs have none."""
     if device != "cpu":
         return None, None
+    if missed is not None and missed.family is not None:
+        return missed, None
     target, fuse, precision, _, references, sources, _, *counts = key
     member = family.member((target, fuse, precision, references, sources, *counts, wanted), nodes, leaves)
     known = member.family
@@ -199,6 +214,7 @@ def _resized(nodes: list, leaves: list[Node], key: tuple, device: str, wanted: i
     return member, plan
 
 
+@_no_collection()
 def _plan(nodes: list[Node], leaves: list[Node], key: tuple, device: str, wanted: int | None, member: family.Member | None) -> Plan:
     """A new plan; `member`: of which others of the family may be made."""
     live, dying = fates(nodes, leaves, key)
@@ -215,18 +231,6 @@ def _plan(nodes: list[Node], leaves: list[Node], key: tuple, device: str, wanted
     plan = known.trace(member.sizes, nodes, leaves, again) or Plan(*again(nodes, leaves))
     plan.family = known
     return plan
-
-
-@contextmanager
-def _no_collection():
-    """What a plan is made from lives until it is made: to look for garbage meanwhile takes a tenth of the time and finds none."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 def run_again(plan: Plan, nodes: list[Node], leaves: list[Node], numbers: list) -> None:

@@ -172,14 +172,16 @@ class ArchiveReader:
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
             raise ArchiveError(f"load: expected record `{name}` stored as it is; received it compressed. "
                                "Repack the archive with `zip -0`")
+        if info.header_offset < 0:      # the table of contents claims more than there is
+            raise ArchiveError(f"load: the header of record `{name}` is damaged")
         if not 0 <= info.file_size <= self._end:
             raise ArchiveError(f"load: record `{name}` claims {info.file_size} bytes in a file of {self._end}: "
                                "the file is damaged")
         return info
 
     def _data_offset(self, info: zipfile.ZipInfo) -> int:
-        self._file.seek(max(info.header_offset, 0))     # below 0 where the table of contents claims more than there is
-        header = self._file.read(_LOCAL.size) if info.header_offset >= 0 else b""
+        self._file.seek(info.header_offset)
+        header = self._file.read(_LOCAL.size)
         if len(header) != _LOCAL.size or header[:4] != b"PK\x03\x04":
             raise ArchiveError(f"load: the header of record `{info.filename}` is damaged")
         name_length, extra_length = _LOCAL.unpack(header)[-2:]

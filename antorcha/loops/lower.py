@@ -1,10 +1,10 @@
 """From a group of nodes to loop programs.
 
-A group of loops becomes one of three forms:
+A group of loops becomes one of four forms:
 
     blocks     everything in one dimension, or no reductions: blocks of elements, or rows of the last dimension, in parallel
     rows       row reductions: rows in parallel; in each row one vector loop per stage, reductions between them
-    beside     reductions of few elements, such as a window's: one after the other, of neighbouring rows side by side in a vector
+    beside     reductions of few elements, such as a window's: those of neighbouring rows side by side in a vector
     columns    sums over rows: chunks of rows and blocks of columns in parallel, the partial sums in memory
 
 Sums across rows leave one partial result for each parallel iteration; a second, small program adds them up. All sizes
@@ -279,9 +279,7 @@ class Loops:
             for e, buffer, dtype, v in row_values:
                 if e.stage == stage and e.kind != "result" or e.kind == "result" and e.stage == stage + 1:
                     w.stage = e.stage
-                    value = w.expression(e)
-                    w.flush(body)
-                    body.append(w.put(buffer, dtype, v, value))
+                    self.store([(e, buffer, dtype, v)], body)
                     w.stage = stage
 
     def of_rows(self, r) -> bool:
@@ -340,15 +338,20 @@ class Loops:
             inner.append(self._update(r, value, parts))
         if self.ahead and w.stage == self.ahead.last_loop:
             inner += self.ahead.first_stage(self.ahead.next_row, "next", body)
-        for e, buffer, dtype, v in stores:
-            value = w.expression(e)
-            w.flush(inner)
-            inner.append(w.put(buffer, dtype, v, value))
+        self.store(stores, inner)
         if inner:
             body += self.nest(inner, "vector")
         for i, _, e in arg:
             w.ops = {}
             self._argument(i, e, body)
+
+    def store(self, stores: list, body: list) -> None:
+        """Compute these results at the present coordinates and store them."""
+        w = self.w
+        for e, buffer, dtype, v in stores:
+            value = w.expression(e)
+            w.flush(body)
+            body.append(w.put(buffer, dtype, v, value))
 
     def nest(self, statements: list, kind: str) -> list:
         """Loops over the dimensions of the row."""
@@ -439,10 +442,7 @@ class Loops:
             value = w.expression(r[2])
             w.flush(inner)
             inner.append(self._update(r, value, parts))
-        for e, buffer, dtype, v in self.stores:
-            value = w.expression(e)
-            w.flush(inner)
-            inner.append(w.put(buffer, dtype, v, value))
+        self.store(self.stores, inner)
         body += [ir.loop("i", "vector", self.extents[0], *inner)] if self.domain else inner
 
     def _declare(self, i: int, part) -> ir.Op:
@@ -546,7 +546,7 @@ class Loops:
         return columns <= WINDOW and beside >= LEAST_BESIDE and columns * len(self.elements.memo) <= WRITTEN
 
     def _beside(self) -> list[Call]:
-        """Rows of few elements: like a group without reductions, in which each result is the sum of so many terms."""
+        """Rows of few elements: like a group without reductions, in which each result is an expression of all elements of its row."""
         w, wall, nodes = self.w, self.wall, self.fusion.nodes
         loops = Blocks(w, self.domain[:wall])
         place, body, inner = w.coords, [], []
@@ -568,10 +568,7 @@ class Loops:
             found = where if n.op.combine.startswith("arg") else total
             w.results[i] = w.variable(("result", i), "a", found, inner).attr
         w.coords, w.ops, w.stage = [*place, *places[0]], {}, 1
-        for e, buffer, dtype, v in self.stores:
-            value = w.expression(e)
-            w.flush(inner)
-            inner.append(w.put(buffer, dtype, v, value))
+        self.store(self.stores, inner)
         body += loops.inside(inner)
         return [w.finish([loops.around(body)], self.group)]
 
@@ -664,10 +661,7 @@ class Loops:
             into = body if r in whole else inner
             w.flush(into)
             into.append(self._update(r, value, parts))
-        for e, buffer, dtype, v in self.stores:
-            value = w.expression(e)
-            w.flush(inner)
-            inner.append(w.put(buffer, dtype, v, value))
+        self.store(self.stores, inner)
         body += self._column_nest(inner) if inner else []
 
 

@@ -79,10 +79,7 @@ class Tiles:
         loops.hoist([s[0] for s in loops.stores], body)
         w.ops.update(copied)
         inner: list = []
-        for e, buffer, dtype, v in loops.stores:
-            value = w.expression(e)
-            w.flush(inner)
-            inner.append(w.put(buffer, dtype, v, value))
+        loops.store(loops.stores, inner)
         body.append(ir.loop("i", "whole", width, *inner))
         outside.append(ir.loop("r", "serial", height, *body))
         return [w.finish([ir.loop("p", "parallel", product(counts), *outside)], loops.group)]

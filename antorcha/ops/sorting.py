@@ -63,8 +63,8 @@ def _sort_host(x, dim, descending):
 
 
 def _few(x, k, largest):
-    """The places of the first `k` of each row [rows, n]. The elements dealt out to groups, the k-th of the groups' first ones is not before
-    the k-th of all: only what is not behind it need be sorted."""
+    """The places of the first `k` of each row [rows, n], which have no NaN. The elements dealt out to groups, the k-th of the groups' first
+    ones is not before the k-th of all: only what is not behind it need be sorted."""
     rows, n = x.shape
     groups = min(n // 4, max(64, 4 * k))
     dealt = x[:, :n - n % groups].reshape(rows, -1, groups)
@@ -73,24 +73,20 @@ def _few(x, k, largest):
     found = np.flatnonzero(x >= edge if largest else x <= edge)
     row = found // n
     counts = np.bincount(row, minlength=rows)
-    keys = np.full((rows, counts.max()), np.iinfo(np.int64).max)
-    keys[row, np.arange(len(found)) - (np.cumsum(counts) - counts)[row]] = _keys(x.reshape(-1)[found], found - row * n, largest)
-    keys.sort(-1)
-    return keys[:, :k] & 0xFFFFFFFF
+    at = row, np.arange(len(found)) - (np.cumsum(counts) - counts)[row]
+    places = np.zeros((rows, counts.max()), np.int64)
+    places[at] = found - row * n
+    bounds = (-np.inf, np.inf) if x.dtype.kind == "f" else (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+    values = np.full(places.shape, bounds[not largest], x.dtype)    # what fills a row up comes last, behind its equals
+    values[at] = x.reshape(-1)[found]
+    return np.take_along_axis(places, _order(values, -1, largest)[:, :k], -1)
 
 
 def _topk_host(x, k, dim, largest):
     n = x.shape[dim]
-    if 0 < k <= n // 8 and n >= 64 and x.size and _short(x, dim) and not (x.dtype.kind == "f" and np.isnan(x).any()):
+    if 0 < k <= n // 8 and n >= 64 and x.size and not (x.dtype.kind == "f" and np.isnan(x).any()):
         rows = np.ascontiguousarray(np.moveaxis(x, dim, -1))
         order = np.moveaxis(_few(rows.reshape(-1, n), k, largest).reshape(*rows.shape[:-1], k), -1, dim)
-    elif k < n // 8 and x.dtype.kind != "f" or (k < n // 8 and not np.isnan(x).any()):
-        key = -x if largest and x.dtype.kind == "f" else x
-        part = np.argpartition(key, k - 1 if key is not x or not largest else n - k, axis=dim) if k else np.argsort(x, axis=dim)
-        side = slice(0, k) if key is not x or not largest else slice(n - k, n)
-        part = np.sort(np.take(part, np.arange(*side.indices(n)), axis=dim), axis=dim)
-        values = np.take_along_axis(x, part, dim)
-        order = np.take_along_axis(part, _order(values, dim, largest), dim)
     else:
         order = np.take(_order(x, dim, largest), np.arange(k), axis=dim)
     return np.take_along_axis(x, order, dim), order

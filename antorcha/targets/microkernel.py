@@ -230,8 +230,9 @@ def shape(dtype: dt.dtype, operand: dt.dtype | None = None, sliced: bool = False
         kc, nbytes, room = (1024, 2, second // 2) if chosen == TILES else (512, 6, second * 3 // 4)
         nc = max(4, room // (kc * nbytes) // nr) * nr
         return Shape("float", 4, lanes, 2 * TILE, vectors, kc, nc, 36 * 2 * TILE, 1, chosen)
-    # A block of B takes three quarters of the second level, a sliver of A half of the first, which panels of B pass through and where the
-    # next slivers are packed: the fewer the blocks of k, the less often partial sums are read and written, which fit into neither.
+    # A block of B takes three quarters of the second level, a sliver of A about half of the first (a power of two places, up to five
+    # eighths), which panels of B pass through and where the next slivers are packed: the fewer the blocks of k, the less often partial
+    # sums are read and written, which fit into neither.
     kc = min(512, max(64, 1 << (first * 5 // 8 // (mr * dtype.itemsize)).bit_length() - 1))
     nc = max(4, min(1024, second * 3 // 4 // (kc * dtype.itemsize)) // nr) * nr
     s = Shape({4: "float", 8: "double"}[dtype.itemsize], dtype.itemsize, lanes, mr, vectors, kc, nc, 72 * mr, unroll, chosen)
