@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from recorded import program_text
 from tolerance import agree
 
 import antorcha as torch
@@ -38,6 +39,17 @@ def test_products_by_a_vector_go_along_the_matrix(turned, dtype):
     np.testing.assert_array_equal(found, x.float().numpy() @ m.float().numpy())
     if dtype.is_floating_point:
         assert kinds[0] == ("columns" if turned else "loops")
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 5, 20])
+def test_a_product_by_a_vector_is_the_sum_of_products(columns):
+    """Whichever of them is written: a few columns are read one by one, more side by side."""
+    x, v = torch.tensor(numbers(3000, columns)), torch.tensor(numbers(3000))
+    x.tolist(), v.tolist()      # computed before
+    text = program_text(lambda: x.t() @ v)
+    assert text == program_text(lambda: (x * v[:, None]).sum(0))
+    assert ("= sum from" in text) == (columns <= 4)     # one accumulator, rather than a row of them in memory
+    agree(x.t() @ v, numbers(3000) @ numbers(3000, columns))
 
 
 @pytest.mark.parametrize("length", [1, 2, 127, 128, 129, 255, 256, 257, 259, 511, 770])

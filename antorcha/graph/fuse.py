@@ -197,7 +197,9 @@ class Fusion(Placing):
             while trailing and abs(keep.strides[trailing - 1]) < smallest and keep.strides[trailing - 1]:
                 trailing -= 1
             columns = size(keep.shape[trailing:])
-            form = "column" if crossing and columns > 1 else "row"
+            # Columns that would not fill a vector are summed one after the other, each quickly picked out of memory; a GPU needs more rows.
+            narrow = columns < LANES and smallest <= INTERLEAVED and not self.gpu
+            form = "column" if crossing and columns > 1 and not narrow else "row"
             if form == "column":
                 outer = kept // columns
         if form == "column":
@@ -275,7 +277,7 @@ class Fusion(Placing):
         rows, k = order[nb:len(kept)], order[len(kept):]
         matrix = max(a, b, key=lambda v: v.numel)
         keep, drop = (view(matrix.shape[at], matrix.strides[at]) for at in (slice(nb, -nk), slice(-nk, None)))
-        if _across(keep, drop) and not (keep.numel < LANES and 0 < abs(drop.strides[-1]) <= INTERLEAVED):      # few would not fill a vector
+        if _across(keep, drop):
             order = [*order[:nb], *k, *rows]
         va, vb, shape = ordered(va, order), ordered(vb, order), tuple(shape[d] for d in order)
         product = self._added(Node.of(PRODUCT, n.inputs, (va, vb), Static(casts=n.static.casts), shape, size(shape), n.static.casts[0]))
