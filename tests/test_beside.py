@@ -83,3 +83,28 @@ def test_convolutions_by_depth(length, stride):
             part = back[:, :, i:i + stride * y.shape[2]:stride, j:j + stride * y.shape[3]:stride]
             part += np.einsum("ncpq,c->ncpq", g.numpy(), w.detach().numpy()[:, 0, i, j])
     np.testing.assert_array_equal(x.grad.numpy(), back[:, :, 1:-1, 1:-1])
+
+
+# -- a few that alternate ---------------------------------------------------------------------------------------
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(2, 5),
+       st.sampled_from(["float32", "float64", "int64", "uint8", "bool"]), st.booleans())
+def test_channels_that_come_last(shape, few, dtype, turned):
+    """Copied, computed, and read back, with a row that is the same for all channels and another that is the same for all places."""
+    x = whole((few, *shape), torch.float32).to(getattr(torch, dtype))
+    y = x.movedim(0, -1)
+    y = y.flip(-2) if turned else y
+    a = np.moveaxis((x + 0).numpy(), 0, -1)
+    a = a[..., ::-1, :] if turned else a
+    np.testing.assert_array_equal(y.contiguous().numpy(), a)
+    row, column = torch.arange(few), torch.arange(shape[-1])[:, None]
+    np.testing.assert_array_equal((y.to(torch.int64) * row - column).numpy(), a.astype(np.int64) * row.numpy() - column.numpy())
+    np.testing.assert_array_equal(y.contiguous().clone().movedim(-1, 0).contiguous().numpy(), np.moveaxis(a, -1, 0))
+
+
+@pytest.mark.skipif(config.target == "interp", reason="looks at loops")
+def test_no_loop_is_left_over_the_few():
+    for few in (2, 3, 4):
+        y = whole((few, 40, 50), torch.float32).movedim(0, -1)
+        text = program_text(y.contiguous)
+        assert text.count("store") == few and "short" not in text and text.count("whole") + text.count("vector") == 1

@@ -106,6 +106,19 @@ def test_what_is_written_in_place_is_not():
 
 
 @past_the_caches
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64, torch.int16], ids=str)
+@pytest.mark.parametrize("few", [2, 3, 4, 5])
+def test_vectors_that_are_interleaved(few, dtype, everything):
+    """Channels that come last: stores of several registers, which begin anywhere."""
+    for first in range(3):
+        x = (made((2, few, 37, 83)) * 50).to(dtype)
+        x.sum().item()
+        y, found = kernels(x.permute(0, 2, 3, 1)[..., first:, :].add(1).contiguous)
+        assert np.array_equal(y.numpy(), x.numpy().transpose(0, 2, 3, 1)[..., first:, :] + 1)
+        assert few > 4 or dtype is torch.float16 or "vmovnt" in found[0]["kernel"].assembly()
+
+
+@past_the_caches
 def test_the_epilogue_of_a_product():
     a, b = made((8200, 130)), made((130, 1033))
     y, found = kernels(lambda: (a @ b).relu())

@@ -103,8 +103,11 @@ class Blocks:
                 w.coords = [*self.place, i]
                 self.tiles = -(-self.tiles // turns)
 
-    def inside(self, body: list) -> list:
-        return [ir.loop("i", vector(self.domain[-1]), self.inner, *body)] if self.inner is not None else body
+    def inside(self, body: list, masked: bool = True) -> list:
+        if self.inner is None:
+            return body
+        kind = vector(self.domain[-1])
+        return [ir.loop("i", kind if masked or kind != "short" else "whole", self.inner, *body)]
 
     def around(self, body: list) -> ir.Op:
         if not self.place:

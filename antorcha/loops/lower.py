@@ -166,7 +166,7 @@ class Loops:
             return self._columns()
         if len(self.domain) <= 1 and not self.inner_reductions and not column:
             return self._flat()
-        if self._short():
+        if self._short() or self._interleaved():
             return self._beside()
         step = across(self.domain, [self.table[v] for v in views]) if not self.reductions else None
         return self._rows() if step is None else Tiles(self, step).write()
@@ -545,8 +545,15 @@ class Loops:
         columns, beside = volume(self.domain[wall:]), self.domain[wall - 1]
         return columns <= WINDOW and beside >= LEAST_BESIDE and columns * len(self.elements.memo) <= WRITTEN
 
+    def _interleaved(self) -> bool:
+        """Whether what is stored alternates between few rows, as where images' channels come last: vectors of each are interleaved."""
+        if self.reductions or len(self.domain) < 2 or self.lowering.fusion.gpu or self.group.beyond is not None:
+            return False
+        few, many = self.domain[-1], self.domain[-2]
+        return few <= INTERLEAVED and many >= LEAST_BESIDE and all(v.strides[-2:] == (few, 1) for *_, v in self.stores)
+
     def _beside(self) -> list[Call]:
-        """Rows of few elements: like a group without reductions, in which each result is an expression of all elements of its row."""
+        """Rows of few elements: like a group of one dimension less, in which each result is an expression of all elements of its row."""
         w, wall, nodes = self.w, self.wall, self.fusion.nodes
         loops = Blocks(w, self.domain[:wall])
         place, body, inner = w.coords, [], []
@@ -567,9 +574,11 @@ class Loops:
                     total = combined(n.op.combine, total, value)
             found = where if n.op.combine.startswith("arg") else total
             w.results[i] = w.variable(("result", i), "a", found, inner).attr
-        w.coords, w.ops, w.stage = [*place, *places[0]], {}, 1
-        self.store(self.stores, inner)
-        body += loops.inside(inner)
+        w.stage = self.last
+        for at in places if not self.inner_reductions else places[:1]:
+            w.coords, w.ops = [*place, *at], {}
+            self.store(self.stores, inner)
+        body += loops.inside(inner, masked=bool(self.inner_reductions))     # masks would keep stores from being interleaved
         return [w.finish([loops.around(body)], self.group)]
 
     def bound(self, coords: list, body: list) -> list:

@@ -50,7 +50,7 @@ class Call:
     def assemble(self) -> None:
         """Called when the kernels are there."""
 
-INTERLEAVED = 4     # steps between elements up to which they are loaded as whole vectors, and picked out of these
+INTERLEAVED = 4     # steps between elements up to which they are loaded or stored as whole vectors, and picked out of these
 
 
 class Writer:
@@ -113,7 +113,7 @@ class Writer:
 
     def stride(self, v: View, d: int) -> ir.Op:
         n = v.strides[d]
-        if 0 <= n <= INTERLEAVED:
+        if -1 <= n <= INTERLEAVED:
             return ir.integer(n)
         return ir.arg(self._slot(("stride", v.strides, d), "stride", INT, ("int", n)))
 

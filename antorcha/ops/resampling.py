@@ -11,23 +11,30 @@ import functools
 import numpy as np
 
 from ..base import dtype as dt
-from ..graph.node import dense
+from ..graph.node import dense, view
 from . import pointwise as pw
 from .index import SURE_SCATTER, pick, put
 from .record import core, meta, operator
+from .view import slice_view, viewed
 
 Tensor = "Tensor"
+RUNS = 4            # of neighbouring places that are copied one after the other
 UNROLLED = 8        # taps up to which the terms are written out, rather than summed by a reduction
 
 
 class Taps:
     """index, weight: (outputs, taps) arrays, weight None where all are one; `length` of the input. Unused taps weigh nothing.
-    `counts`: of means, how many taps each output has."""
+    `counts`: of means, how many taps each output has; `times`: how often each element is repeated, if all are, and nothing else;
+    `runs`: see there."""
 
-    __slots__ = ("index", "weight", "length", "counts", "_transposed")
+    __slots__ = ("index", "weight", "length", "counts", "times", "runs", "_transposed")
 
     def __init__(self, index, weight, length: int, counts=None):
         self.index, self.weight, self.length, self.counts = index, weight, length, counts
+        places = index[:, 0].tolist() if weight is None and index.shape[1] == 1 else []
+        times = len(places) // length
+        self.times = times if places and places == [i // times for i in range(length * times)] else 0
+        self.runs = _runs(places)
         self._transposed: Taps | None = None
 
     @property
@@ -36,6 +43,34 @@ class Taps:
             self._transposed = _transpose(self)
             self._transposed._transposed = self
         return self._transposed
+
+
+def _runs(index: list) -> tuple:
+    """(first place, step, count) of the runs that places make, if these are few: a border, what is within, a border."""
+    found, at = [], 0
+    while at < len(index):
+        step = index[at + 1] - index[at] if at + 1 < len(index) else 0
+        end = at + 1
+        while end < len(index) and index[end] - index[end - 1] == step:
+            end += 1
+        found.append((index[at], step, end - at))
+        at = end
+        if len(found) > RUNS:
+            return ()
+    return tuple(found)
+
+
+def _in_runs(input, dim: int, outputs: int, runs: tuple):
+    """Runs of places along a dimension, one after the other."""
+    v, m = input._meta.view, input._meta
+    out = dense(v.shape[:dim] + (outputs,) + v.shape[dim + 1:])
+    result, start = core.blank(out.shape, m.dtype, m.device), 0
+    for first, step, count in runs:
+        strides = v.strides[:dim] + (v.strides[dim] * step,) + v.strides[dim + 1:]
+        part = view(v.shape[:dim] + (count,) + v.shape[dim + 1:], strides, v.offset + v.strides[dim] * first)
+        result = core.overwrite_region(result, slice_view(out, dim, start, start + count, 1), viewed(input, part))
+        start += count
+    return result
 
 
 def _transpose(t: Taps) -> Taps:
@@ -67,6 +102,8 @@ def resample(input: Tensor, dim, taps):
         part = pick(input, [core.from_numpy(np.ascontiguousarray(index))], shape, mapping)
         return part if weight is None else part * core.from_numpy(np.ascontiguousarray(weight)).to(input._meta.dtype)
 
+    if taps.runs:
+        return _in_runs(input, dim, outputs, taps.runs)
     if width <= UNROLLED:
         out = shape[:dim] + (outputs,) + shape[dim + 1:]
         mapping = tuple(("i", 0) if d == dim else ("d", d) for d in range(len(shape)))
@@ -86,9 +123,22 @@ def resample_all(input, maps: tuple):
     """The maps of `maps` (Taps of means or of single elements, or None) along the last dimensions."""
     if input._meta.dtype.compute is not input._meta.dtype:
         return _resample_narrow(input, maps)
+    times = [1 if t is None else t.times for t in maps]
+    if all(times):
+        return _repeated(input, times)
     for d, taps in enumerate(maps, input.dim() - len(maps)):
         input = input if taps is None else resample(input, d, taps)
     return input
+
+
+def _repeated(input, times: list):
+    """Each element along the last dimensions so many times."""
+    lead = input.dim() - len(times)
+    shape = list(input.shape[:lead])
+    for n, k in zip(input.shape[lead:], times):
+        shape += [n, k]
+    apart = input.reshape([n if d < lead or (d - lead) % 2 == 0 else 1 for d, n in enumerate(shape)])
+    return apart.expand(shape).reshape([*shape[:lead], *(n * k for n, k in zip(input.shape[lead:], times))])
 
 
 @operator(name="resample_narrow", title="Resample", public=False, wide="forward",

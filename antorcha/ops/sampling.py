@@ -98,12 +98,16 @@ def interpolated(input, out: tuple, factors: tuple, mode: str, align_corners: bo
         raise NotImplementedError(f"\"upsample_{mode}\" not implemented for '{d.name}': convert the input first: input.float()")
     fixed = d is dt.uint8 and mode in ("bilinear", "bicubic")
     x = widened(input) if "nearest" in mode else input.to(dt.int32 if fixed else dt.float32 if rounded else d.compute)
+    nearest: list = [None] * len(out)
     for dim, (m, o, f) in reversed(list(enumerate(zip(input.shape[2:], out, factors), 2))):
         if align_corners:
             scale = (m - 1) / (o - 1) if o > 1 else 0.0
         else:
             scale = 1 / f if f else m / o
         if o == m and scale == 1:
+            continue
+        if "nearest" in mode:
+            nearest[dim - 2] = resampling.nearest(m, o, scale, mode == "nearest-exact")
             continue
         taps = _taps(mode, m, o, scale, align_corners, antialias and (dt.float64 if fixed else x._meta.dtype).numpy.type)
         if fixed:
@@ -112,6 +116,8 @@ def interpolated(input, out: tuple, factors: tuple, mode: str, align_corners: bo
         else:
             narrow = mode in ROUNDED and d.compute is not d and not antialias
             x = resample(x, dim, resampling.rounded(taps, d) if narrow else taps)
+    if any(nearest):
+        x = resampling.resample_all(x, tuple(nearest))
     if fixed:
         return x.to(dt.uint8)
     if rounded:
@@ -120,8 +126,6 @@ def interpolated(input, out: tuple, factors: tuple, mode: str, align_corners: bo
 
 
 def _taps(mode: str, length: int, outputs: int, scale: float, align_corners: bool, antialias):
-    if "nearest" in mode:
-        return resampling.nearest(length, outputs, scale, mode == "nearest-exact")
     if antialias:
         return resampling.antialiased(length, outputs, scale, align_corners, 2 if mode == "bicubic" else 1, antialias)
     if mode == "bicubic":

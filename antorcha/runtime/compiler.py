@@ -73,6 +73,7 @@ def _asking(block: str, numbers) -> str:
     return _VECTOR.sub(request, block)
 
 
+REGISTER = 64                # bytes of the longest vectors
 STREAMED = '"streams"'       # attribute of a function with stores that are to go past the caches
 _STORE = re.compile(r"^  store <(\d+) x (\w+)> (.+), ptr (%[-\w.$]+), align (\d+).*$", re.M)
 _BYTES = {"i16": 2, "half": 2, "bfloat": 2, "i32": 4, "float": 4, "i64": 8, "double": 8}
@@ -84,17 +85,19 @@ def streamed(itemsize: int) -> int:
 
 
 def streaming(text: str) -> str:
-    """A module whose stores of the longest vectors go past the caches, where they are `streamed` and begin at a multiple of their length.
+    """A module whose stores of the longest vectors go past the caches, where they are `streamed` and begin at a multiple of their length
+    (of a register's length, where they take several: interleaved vectors).
 
     LLVM's vectoriser refuses stores that say so and are not known to begin there: that is done behind it."""
     kinds = set()
     lengths = [int(count) * _BYTES.get(kind, 0) for count, kind, *_ in _STORE.findall(text)]
     vector = max(lengths, default=0)
+    register = min(vector & -vector, REGISTER)
 
     def store(found: re.Match) -> str:
         count, kind, value, place, alignment = found.groups()
         itemsize = _BYTES.get(kind, 0)
-        if int(alignment) * 2 != itemsize or int(count) * itemsize != vector:
+        if int(alignment) * 2 != itemsize or int(count) * itemsize != vector or kind == "half" and vector > REGISTER:
             return found[0]
         kinds.add((count, kind))
         return f"  call void @stream.{count}.{kind}(<{count} x {kind}> {value}, ptr {place})"
@@ -106,13 +109,13 @@ def streaming(text: str) -> str:
         text += f"""
 define internal void @stream.{count}.{kind}({v} %value, ptr %place) alwaysinline nounwind {{
   %address = ptrtoint ptr %place to i64
-  %rest = and i64 %address, {vector - 1}
+  %rest = and i64 %address, {register - 1}
   %whole = icmp eq i64 %rest, 0
   br i1 %whole, label %past, label %usual
 past:
   %words = bitcast {v} %value to {words}
   %held = {f'call {words} asm "", "=v,0"({words} %words)' if kind == "half" else f"bitcast {words} %words to {words}"}
-  store {words} %held, ptr %place, align {vector}, !nontemporal !{{i32 1}}
+  store {words} %held, ptr %place, align {register}, !nontemporal !{{i32 1}}
   ret void
 usual:
   store {v} %value, ptr %place, align 1
