@@ -74,14 +74,13 @@ def one_hot(tensor, num_classes=-1):
 
 # -- bags -------------------------------------------------------------------------------------------------------
 
-def _bags(input, offsets, include_last_offset: bool):
-    """(flat indices, the bag of each, number of bags)."""
+def _starts(input, offsets, include_last_offset: bool):
+    """Where the bags of flat indices begin; None for indices (bags, n)."""
     if input.dim() == 2:
         if offsets is not None:
             raise ValueError("if input is 2D, then offsets has to be None, as input is treated is a mini-batch of fixed length sequences. "
                              f"However, found offsets of type {type(offsets).__name__}")
-        bags, length = input.shape
-        return input.reshape(-1), core.arange(bags).unsqueeze(1).expand(bags, length).reshape(-1), bags
+        return None
     if input.dim() != 1:
         raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.dim()}")
     if offsets is None:
@@ -92,8 +91,7 @@ def _bags(input, offsets, include_last_offset: bool):
     if starts.numel() and int(starts[0]) != 0:
         raise RuntimeError(f"offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from position 0. However, got "
                            f"{int(starts[0])}")
-    bag = (core.arange(input.shape[0]).unsqueeze(1) >= starts.unsqueeze(0)).long().sum(1) - 1
-    return input, bag, starts.shape[0]
+    return starts
 
 
 @recalled
@@ -118,26 +116,42 @@ def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale
     if per_sample_weights is not None and per_sample_weights.shape != input.shape:
         raise ValueError(f"embedding_bag: If per_sample_weights ({list(per_sample_weights.shape)}) is not None, then it must have the same "
                          f"shape as the input ({list(input.shape)})")
-    indices, bag, bags = _bags(input, offsets, include_last_offset)
+    starts = _starts(input, offsets, include_last_offset)
     if max_norm is not None:
-        _limit_norms(weight, indices, max_norm, norm_type)
+        _limit_norms(weight, input.reshape(-1), max_norm, norm_type)
     padding = _padding(padding_idx, weight.shape[0])
-    rows = widened(_embedding(weight, indices, padding, scale_grad_by_freq, sparse))
-    counted = (indices != padding).unsqueeze(1)
+    bag, inside = None, input != padding
+    if starts is not None:
+        n = input.shape[0]
+        bag = core.full((n + 1,), 0, dt.int64).index_add(0, starts, core.full(starts.shape, 1, dt.int64)).cumsum(0)[:n] - 1
+        if mode == "max":
+            input, inside = _side_by_side(input, inside, starts, bag)
+    rows = widened(_embedding(weight, input, padding, scale_grad_by_freq, sparse))
     if mode == "max":
-        return _largest(rows, counted, bag, bags).to(weight.dtype)
+        return _largest(rows, inside.unsqueeze(-1)).to(weight.dtype)
     if per_sample_weights is not None:
-        rows = rows * widened(per_sample_weights).reshape(-1, 1)
-    total = core.full((bags, weight.shape[1]), 0, rows.dtype).index_add(0, bag, where(counted, rows, 0.0))
-    if mode == "sum":
-        return total.to(weight.dtype)
-    count = core.full((bags, 1), 0, rows.dtype).index_add(0, bag, counted.to(rows.dtype))
-    return (total / count.clamp_min(1)).to(weight.dtype)
+        rows = rows * widened(per_sample_weights).unsqueeze(-1)
+
+    def added(x):
+        return x.sum(1) if bag is None else core.full((starts.shape[0], x.shape[-1]), 0, x.dtype).index_add(0, bag, x)
+
+    total = added(rows if padding_idx is None else where(inside.unsqueeze(-1), rows, 0.0))
+    if mode == "mean":
+        counted = bag is not None or padding_idx is not None
+        total = total / (added(inside.unsqueeze(-1).to(rows.dtype)).clamp_min(1) if counted else max(1, input.shape[1]))
+    return total.to(weight.dtype)
 
 
-def _largest(rows, counted, bag, bags: int):
-    if not rows.shape[0]:
-        return core.full((bags, rows.shape[1]), 0, rows.dtype)
-    inside = (core.arange(bags).unsqueeze(1) == bag.unsqueeze(0)).unsqueeze(2) & counted
-    largest = where(inside, rows, -math.inf).max(1)[0]
-    return where(inside.any(1), largest, 0.0)
+def _side_by_side(indices, inside, starts, bag):
+    """Flat indices as (bags, length of the longest), and which of these are some."""
+    place = core.arange(indices.shape[0]) - starts[bag]
+    shape = (starts.shape[0], int(place.max()) + 1 if indices.shape[0] else 0)
+    at = bag, place
+    return core.full(shape, 0, indices.dtype).index_put(at, indices), core.full(shape, False, dt.bool_).index_put(at, inside)
+
+
+def _largest(rows, inside):
+    """Of rows (bags, n, width), those of which are `inside`; zero where there are none."""
+    if not rows.shape[1]:
+        return rows.sum(1)
+    return where(inside.any(1), where(inside, rows, -math.inf).max(1)[0], 0.0)
