@@ -160,6 +160,26 @@ def test_norms(dtype):
     agree(torch.trapezoid(x, y[0]), areas.sum(1))
 
 
+@pytest.mark.parametrize("first, second", [((40, 7), (30, 7)), ((2, 40, 7), (30, 7)), ((3, 1, 30, 5), (4, 26, 5)), ((5, 7), (6, 7))])
+def test_euclidean_distances_by_products_or_differences(first, second):
+    """Far from the origin, where squares of lengths would cancel."""
+    a, b = (np.random.default_rng(k).standard_normal(shape) + 100 for k, shape in enumerate((first, second)))
+    apart = a[..., :, None, :].astype(np.float32).astype(np.float64) - b[..., None, :, :].astype(np.float32)
+    right = np.sqrt((apart ** 2).sum(-1))
+    x, y = (torch.tensor(t.astype(np.float32), requires_grad=True) for t in (a, b))
+    found = torch.cdist(x, y)
+    agree(found.detach(), right)
+    g = np.cos(np.arange(right.size)).reshape(right.shape)
+    found.backward(torch.tensor(g.astype(np.float32)))
+    directions = apart / right[..., None] * g[..., None]
+    for leaf, sums in ((x, directions.sum(-2)), (y, -directions.sum(-3))):
+        sums = sums.sum(tuple(range(sums.ndim - leaf.dim())))
+        agree(leaf.grad, sums.sum(tuple(d for d, n in enumerate(leaf.shape) if n == 1), keepdims=True))
+    exact = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    agree(exact.detach(), right)
+    assert torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").diagonal(dim1=-2, dim2=-1).sum() == 0
+
+
 # -- derivatives ------------------------------------------------------------------------------------------------
 
 def check(function, *inputs):

@@ -10,7 +10,7 @@ from .casts import FULL_ON_CPU, FULL_ON_GPU
 from .contraction import check_dtypes
 from .linalg import check_matrix, inverse_
 from .parts import imag_, real_
-from .record import check_tensor, core, normalize_dim, normalize_dims, operator, rounded, widened
+from .record import broadcast_shapes, check_tensor, core, normalize_dim, normalize_dims, operator, rounded, widened
 from .reduction import _restore
 from .spectral import svdvals
 
@@ -222,12 +222,17 @@ def dist(input: Tensor, other: Tensor, p=2) -> Tensor:
     return vector_norm(input - other, p)
 
 
+EXACT = 25          # rows up to which Euclidean distances are norms of differences
 COMPUTE_MODES = ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist")
 
 
 @operator(autocast="full", title="Cdist", method=False, out=False, samples=lambda t: [t(..., 3, 4), t(..., 2, 4)])
 def cdist(x1: Tensor, x2: Tensor, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary") -> Tensor:
-    """(..., m, n): the p-norm distances between rows of x1 (..., m, k) and of x2 (..., n, k)."""
+    """(..., m, n): the p-norm distances between rows of x1 (..., m, k) and of x2 (..., n, k).
+
+    Those for p = 2 are computed by products where there are more than 25 rows, unless `compute_mode` forbids it; the distance of equal
+    rows is then not quite zero.
+    """
     for name, x in (("X1", x1), ("X2", x2)):
         if x._meta.dtype.kind != "f":
             raise RuntimeError(f"cdist only supports floating-point dtypes, {name} got: {x.dtype}")
@@ -240,7 +245,28 @@ def cdist(x1: Tensor, x2: Tensor, p=2.0, compute_mode="use_mm_for_euclid_dist_if
         raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
     if p < 0:
         raise RuntimeError("cdist only supports non-negative p values")
+    rows, d = (x1.shape[-2], x2.shape[-2]), x1._meta.dtype
+    products = compute_mode == COMPUTE_MODES[1] or compute_mode == COMPUTE_MODES[0] and max(rows) > EXACT
+    if p == 2 and products and d.compute is d and min(*rows, x1.shape[-1]):
+        lead = broadcast_shapes("cdist", x1.shape[:-2], x2.shape[:-2])
+        return euclidean(*[x.expand(*lead, *x.shape[-2:]) for x in (x1, x2)])
     return vector_norm_(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, (-1,), False)
+
+
+def _euclidean_grad(g, x1, x2, result):
+    ratio = pw.where(result == 0, 0.0, g / result)
+    return x1 * ratio.sum(-1, True) - ratio @ x2
+
+
+@operator(public=False, title="EuclideanDist", samples=lambda t: [t(2, 5, 4), t(2, 3, 4)], grad=dict(
+    x1=lambda g, x1, x2, result: _euclidean_grad(g, x1, x2, result),
+    x2=lambda g, x1, x2, result: _euclidean_grad(g.mT, x2, x1, result.mT)))
+def euclidean(x1: Tensor, x2: Tensor) -> Tensor:
+    """Distances by products: |a - b|^2 = |a|^2 + |b|^2 - 2 a b. What is common to all rows, the mean of x2, is taken off before, so that
+    less is lost where these nearly cancel."""
+    center = x2.mean(-2, True)
+    a, b = x1 - center, x2 - center
+    return (_squares(a).sum(-1, True) + _squares(b).sum(-1).unsqueeze(-2) - 2 * (a @ b.mT)).clamp_min(0).sqrt()
 
 
 def _lengths(x, p, dim: int) -> tuple:
