@@ -118,3 +118,33 @@ def test_derivatives_equal_differences(names, seed):
         values.append((a * weights).sum())
     slope = (values[0] - values[1]) / 2e-6
     assert abs(slope - (leaf.grad.numpy() * direction).sum()) <= 1e-5 * max(1.0, abs(slope))
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.permutations(range(4)), st.integers(0, 3), st.integers(1, 4),
+       st.integers(0, 4), st.integers(0, 2**20))
+@settings(deadline=None)
+def test_masks_of_several_dimensions(shape, order, first, rank, off, seed):
+    """Of tensors as they lie, turned, and parts of others: read, differentiated, written; and where they are true."""
+    rng = np.random.default_rng(seed)
+    a = rng.integers(-9, 10, shape).astype(np.float32)
+    order = [d for d in order if d < len(shape)]
+    x = torch.tensor(a).permute(order)[off % (shape[order[0]] + 1):]
+    b = a.transpose(order)[off % (shape[order[0]] + 1):]
+    first = min(first, b.ndim - 1)
+    mask = rng.integers(0, 2, b.shape[first:first + rank]).astype(bool)
+    key, own = (slice(None),) * first + (torch.tensor(mask),), (slice(None),) * first + (mask,)
+    leaf = x.clone().requires_grad_()
+    found = leaf[key]
+    np.testing.assert_array_equal(found.detach().numpy(), b[own])
+    np.testing.assert_array_equal(x[key].numpy(), b[own])
+    (found * 3).sum().backward()
+    right = np.zeros_like(b)
+    right[own] = 3
+    np.testing.assert_array_equal(leaf.grad.numpy(), right)
+    written, expected = x.clone(), b.copy()
+    written[key] = found.detach() + 1
+    expected[own] = b[own] + 1
+    np.testing.assert_array_equal(written.numpy(), expected)
+    for places, known in zip(torch.tensor(mask).nonzero(as_tuple=True), mask.nonzero()):
+        np.testing.assert_array_equal(places.numpy(), known)
+    np.testing.assert_array_equal(torch.tensor(mask).nonzero().numpy(), np.argwhere(mask))

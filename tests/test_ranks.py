@@ -86,3 +86,30 @@ def test_it_is_found_in_vectors():
     x = torch.randn(64, 1000)
     x.sum().item()
     assert program_text(lambda: x.argmax(1)).count("vector i") == 2
+
+
+@given(st.sampled_from(DTYPES), st.tuples(st.integers(1, 4), st.integers(1, 70), st.integers(1, 3)), st.integers(0, 2), st.integers(0, 100),
+       st.integers(0, 2), st.integers(0, 1 << 20))
+def test_of_a_rank(dtype, shape, dim, k, lost, seed):
+    """The k-th and the middle ones, some of them lost: each stands where it is said to."""
+    x = elements(dtype, shape, seed, lost)
+    t, n = torch.from_numpy(x), shape[dim]
+    whole = np.sort(x, dim)
+    middle = np.take(whole, (n - 1) // 2, dim)
+    middle = np.where(np.isnan(x).any(dim), np.nan, middle).astype(x.dtype) if x.dtype.kind == "f" else middle
+    for found, right in ((t.kthvalue(k % n + 1, dim), np.take(whole, k % n, dim)), (t.median(dim), middle)):
+        values, places = (y.numpy() for y in found)
+        np.testing.assert_array_equal(values, right)
+        np.testing.assert_array_equal(np.take_along_axis(x, np.expand_dims(places, dim), dim).squeeze(dim), values)
+
+
+@given(st.sampled_from(["i1", "u1", "i2", "i4", "i8"]), st.integers(0, 40), st.booleans(), st.integers(0, 1 << 20))
+def test_distinct_whole_numbers(dtype, count, close, seed):
+    """From one end of a dtype to the other, and close to one another at either end."""
+    random, bounds = np.random.default_rng(seed), np.iinfo(dtype)
+    x = random.choice(np.array([bounds.min, 0, 1, bounds.max], dtype), count)
+    if close:
+        x = random.choice([np.array(bounds.min, dtype), np.array(bounds.max - 5, dtype)]) + random.integers(0, 6, count).astype(dtype)
+    found = torch.from_numpy(x).unique(return_inverse=True, return_counts=True)
+    for a, b in zip(found, np.unique(x, return_inverse=True, return_counts=True)):
+        np.testing.assert_array_equal(a.numpy(), b)

@@ -233,7 +233,18 @@ def getitem(t, key):
 def _picked(t, key):
     spec, tensors = _parse(t._meta.view.shape, key)
     basic = t if tensors and all(k is ALL for k in spec) else _basic(t, spec)
+    if len(tensors) == 1:
+        basic, tensors = _flat(basic, *tensors[0])
     return pick(basic, *_places(basic._meta.view.shape, tensors), follow=True) if tensors else basic
+
+
+def _flat(t, d: int, k) -> tuple:
+    """(tensor, [(d, index)]) for an index from dimension d on; a mask of several dimensions that are one in memory is of one here."""
+    v, rank = t._meta.view, k.dim()
+    shape, regular = v.shape, all(v.strides[i] == v.strides[i + 1] * v.shape[i + 1] for i in range(d, d + rank - 1))
+    if rank < 2 or k._meta.dtype not in (dt.bool_, dt.uint8) or not regular:
+        return t, [(d, k)]
+    return t.reshape(shape[:d] + (k.numel(),) + shape[d + rank:]), [(d, k.reshape(-1))]
 
 
 _picks = Recollections(_picked)
