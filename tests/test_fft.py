@@ -7,6 +7,7 @@ import pytest
 from tolerance import agree
 
 import antorcha as torch
+from antorcha.ops import extern
 
 ONE, SEVERAL = ["fft", "ifft", "rfft", "irfft", "hfft", "ihfft"], ["fftn", "ifftn", "rfftn", "irfftn"]
 NORMS = ["backward", "ortho", "forward"]
@@ -99,3 +100,23 @@ def test_dtypes_and_out():
 def test_errors(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("length", [1, 2, 12, 64, 125, 1024])
+@pytest.mark.parametrize("dim", [0, 1, 2])
+def test_many_transforms_side_by_side(length, dim, monkeypatch):
+    """Cut into parts for threads along another dimension; powers of two are computed in 32 bits."""
+    monkeypatch.setattr(extern, "PARALLEL", 1)
+    shape = [5, 7, 3]
+    shape[dim] = length
+    x = np.random.default_rng(length).standard_normal(shape).astype(np.float32)
+    z = np.random.default_rng(length + 1).standard_normal((2, *shape))
+    z = (z[0] + 1j * z[1]).astype(np.complex64)
+    wide = x.astype(np.float64), z.astype(np.complex128)
+    t, c = torch.from_numpy(x), torch.from_numpy(z)
+    agree(torch.fft.rfft(t, dim=dim), np.fft.rfft(wide[0], axis=dim))
+    agree(torch.fft.fft(c, dim=dim), np.fft.fft(wide[1], axis=dim))
+    agree(torch.fft.ifft(c, dim=dim), np.fft.ifft(wide[1], axis=dim))
+    agree(torch.fft.irfft(c, n=2 * length, dim=dim), np.fft.irfft(wide[1], 2 * length, axis=dim))
+    agree(torch.fft.fftn(c), np.fft.fftn(wide[1]))
+    agree(torch.fft.fft(c.to(torch.complex128), dim=dim), np.fft.fft(wide[1], axis=dim))

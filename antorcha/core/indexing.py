@@ -241,10 +241,10 @@ def _picked(t, key):
 def _flat(t, d: int, k) -> tuple:
     """(tensor, [(d, index)]) for an index from dimension d on; a mask of several dimensions that are one in memory is of one here."""
     v, rank = t._meta.view, k.dim()
-    shape, regular = v.shape, all(v.strides[i] == v.strides[i + 1] * v.shape[i + 1] for i in range(d, d + rank - 1))
-    if rank < 2 or k._meta.dtype not in (dt.bool_, dt.uint8) or not regular:
+    if rank < 2 or k._meta.dtype not in (dt.bool_, dt.uint8) or \
+            any(v.strides[i] != v.strides[i + 1] * v.shape[i + 1] for i in range(d, d + rank - 1)):
         return t, [(d, k)]
-    return t.reshape(shape[:d] + (k.numel(),) + shape[d + rank:]), [(d, k.reshape(-1))]
+    return t.reshape(v.shape[:d] + (k.numel(),) + v.shape[d + rank:]), [(d, k.reshape(-1))]
 
 
 _picks = Recollections(_picked)

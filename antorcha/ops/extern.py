@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import numpy as np
+
 from ..base import dtype as dt
 from ..graph import tape
 from ..graph.node import Node, Static, dense
@@ -10,10 +14,32 @@ from .record import Record, broadcast_shapes, core, meta
 from .strides import of_elements, order
 
 OUTPUT = Record("output", "output")
+PARALLEL = 1 << 17      # elements that are worth a thread
 
 
 def host_op(name: str, host) -> Record:
     return Record(name, "extern", host=host)
+
+
+def in_parts(function, out: np.ndarray, x: np.ndarray, dim: int) -> None:
+    """`function(part of x, part of out)` for parts along the longest of the dimensions but `dim`, where there is much to do on as many
+    threads as kernels use: NumPy lets the others run meanwhile."""
+    from ..runtime.pool import get_num_threads
+
+    others = [d for d in range(x.ndim) if d != dim]
+    along = max(others, key=lambda d: x.shape[d], default=dim)
+    count = min(get_num_threads(), x.shape[along]) if others and x.size >= PARALLEL else 1
+    if count < 2:
+        return function(x, out)
+    from concurrent.futures import ThreadPoolExecutor
+
+    bounds = [k * x.shape[along] // count for k in range(count + 1)]
+    parts = [(slice(None),) * along + (slice(a, b),) for a, b in pairwise(bounds)]
+    with ThreadPoolExecutor(count - 1) as others_work:
+        rest = [others_work.submit(function, x[part], out[part]) for part in parts[1:]]
+        function(x[parts[0]], out[parts[0]])
+        for part in rest:
+            part.result()
 
 
 def run(op: Record, inputs, outputs, **params):

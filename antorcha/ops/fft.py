@@ -15,20 +15,44 @@ from ..base import dtype as dt
 from ..graph.node import dense
 from . import pointwise as pw
 from .casts import FULL_ON_CPU
-from .extern import host_op, run
+from .extern import host_op, in_parts, run
 from .parts import conj_, real_
 from .record import check_tensor, core, meta, normalize_dims, operator
 
 Tensor = "Tensor"
 
 
+def _along(transform, x, dim: int, out: np.ndarray, size: int, divided: str, plain: str):
+    """A transform along one dimension, not normalised. Of 32 bits NumPy computes without a factor in 64, at half to a quarter of the speed:
+    of a power of two elements it is told to divide by them, and they are multiplied again, which changes no digit."""
+    exact = x.dtype.itemsize == (8 if x.dtype.kind == "c" else 4) and size & (size - 1) == 0
+
+    def transformed(x, out):
+        np.multiply(transform(x, size, dim, divided if exact else plain), size if exact else 1, out=out)
+
+    in_parts(transformed, out, x, dim)
+    return out
+
+
 def _whole_host(x, dims, forward):
-    return np.fft.fftn(x, axes=dims) if forward else np.fft.ifftn(x, axes=dims, norm="forward")
+    for d in dims:
+        transform, *norms = (np.fft.fft, "forward", "backward") if forward else (np.fft.ifft, "backward", "forward")
+        x = _along(transform, x, d, np.empty_like(x, order="C"), x.shape[d], *norms)
+    return x
+
+
+def _half_host(x, dim):
+    out = np.empty(_with_size(x.shape, dim, x.shape[dim] // 2 + 1), np.result_type(x.dtype, np.complex64))
+    return _along(np.fft.rfft, x, dim, out, x.shape[dim], "forward", "backward")
+
+
+def _real_host(x, dim, size):
+    return _along(np.fft.irfft, x, dim, np.empty(_with_size(x.shape, dim, size), x.real.dtype), size, "backward", "forward")
 
 
 WHOLE = host_op("fft_whole", _whole_host)
-HALF = host_op("fft_half", lambda x, dim: np.fft.rfft(x, axis=dim))
-REAL = host_op("fft_real", lambda x, dim, size: np.fft.irfft(x, size, axis=dim, norm="forward"))
+HALF = host_op("fft_half", _half_host)
+REAL = host_op("fft_real", _real_host)
 
 
 def _with_size(shape, dim: int, size: int) -> tuple:

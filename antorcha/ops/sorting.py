@@ -9,7 +9,7 @@ from ..base.formats import preserve_format
 from ..graph.node import dense
 from . import pointwise as pw
 from .comparison import isnan
-from .extern import host_op, run
+from .extern import host_op, in_parts, run
 from .record import check_number, check_tensor, core, meta, normalize_dim, operator, result_dtype
 from .reduction import kthvalue_t, median_t, mode_t, nanmedian_t, sort_t, topk_t
 from .strides import of_copy, order, reordered
@@ -19,6 +19,12 @@ Tensor = "Tensor"
 
 def _order(x, axis, descending):
     """A stable order, NaN last (first when descending)."""
+    order = np.empty(x.shape, np.int64)
+    in_parts(lambda part, out: np.copyto(out, _order_of(part, axis, descending)), order, x, axis % x.ndim)
+    return order
+
+
+def _order_of(x, axis, descending):
     if _short(x, axis):
         keys = _keys(np.moveaxis(x, axis, -1), np.arange(x.shape[axis]), descending)
         keys.sort(-1)
