@@ -108,7 +108,11 @@ def _observed(step: Callable, each: list, start: list, every: list, back: bool) 
                 needed.update([s for s in n.inputs if type(s) is Node])
         needed.difference_update(inputs)
         nodes = [n for n in tape.nodes if n in needed]
-        tape.nodes[:] = [n for n in tape.nodes if n not in needed]
+        made = {*inputs, *needed}       # and what the step has made for nothing
+        for n in tape.nodes:
+            if not made.isdisjoint([s for s in n.inputs if type(s) is Node]):
+                made.add(n)
+        tape.nodes[:] = [n for n in tape.nodes if n not in made]
     assert len({*outputs}) == len(results), "a recurrence: expected each result of a step once"
     for k, n in enumerate(nodes):
         n.index = k

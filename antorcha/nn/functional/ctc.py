@@ -7,9 +7,11 @@ import math
 from ...base import dtype as dt
 from ...ops.joining import cat, stack
 from ...ops.pointwise import where
-from ...ops.record import core
+from ...ops.record import core, operator
+from ...ops.recurrence import recur
 from .loss import _reduced
 
+Tensor = "Tensor"
 IMPOSSIBLE = -1e30      # the logarithm of zero: finite, so that derivatives stay numbers
 
 
@@ -87,18 +89,63 @@ def _negative_log_likelihood(x, labels, inputs, counts, blank: int):
     blanks = core.full((batch, labels.shape[1] + 1), blank, dt.int64)
     symbols = stack([blanks[:, :-1], labels], 2).reshape(batch, -1)
     symbols = cat([symbols, blanks[:, -1:]], 1)
-    scores = x.gather(2, symbols.unsqueeze(0).expand(steps, batch, states))
-    never = core.full((batch, 2), IMPOSSIBLE, x.dtype)
-    number = core.arange(states)
     # From the state before last one may come if the blank between is no separator of equal labels.
     skipped = cat([symbols[:, :2] * 0 + blank, symbols[:, :-2]], 1)[:, :states] if states > 1 else symbols
-    may_skip = (symbols != blank) & (symbols != skipped)
-    alpha = where((number < 2).expand(batch, states), scores[0], IMPOSSIBLE) if steps else core.full((batch, states), IMPOSSIBLE, x.dtype)
-    for t in range(1, steps):
-        one = cat([never[:, :1], alpha], 1)[:, :states]
-        two = where(may_skip, cat([never, alpha], 1)[:, :states], IMPOSSIBLE)
-        alpha = where((inputs > t).unsqueeze(1), (_log_add(alpha, one, two) + scores[t]).clamp_min(IMPOSSIBLE), alpha)
+    alpha = core.full((batch, states), IMPOSSIBLE, x.dtype)
+    if steps:
+        scores = x.gather(2, symbols.unsqueeze(0).expand(steps, batch, states))
+        going = inputs > core.arange(steps).unsqueeze(1)
+        alpha = _alphas(scores, going.unsqueeze(2), (symbols != blank) & (symbols != skipped))[-1]
     last = (2 * counts).unsqueeze(1)
     ends = alpha.gather(1, last), where(last > 0, alpha.gather(1, (last - 1).clamp_min(0)), IMPOSSIBLE)
     loss = -_log_add(*ends).squeeze(1)
     return where(inputs > 0, loss, where(counts == 0, 0.0, -IMPOSSIBLE))
+
+
+@operator(name="ctc_alphas", title="CtcLoss", public=False, grad=dict(
+    scores=lambda g, scores, going, skips, result: _alphas_back(g, scores, going, skips, result)))
+def _alphas(scores: Tensor, going, skips):
+    """(T, N, S): the logarithm of what all alignments up to a time sum to that end in a state. `scores` (T, N, S): the log-probability of
+    each state's symbol; `going` (T, N, 1): whether the input has not ended; `skips` (N, S): whether the state before may be left out."""
+    times, _, states = scores.shape
+    start = where((core.arange(states) < 2).expand(scores.shape[1:]), scores[0], IMPOSSIBLE)
+    return recur(_step, [scores[1:], going[1:], skips.expand(times - 1, *skips.shape)], [start], [])[0][0]
+
+
+def _shifted(x, by: int, filling: float):
+    """Rows moved to the right, or to the left by negative numbers."""
+    if x.shape[1] <= abs(by):
+        return x * 0 + filling
+    border = x[:, :abs(by)] * 0 + filling
+    return cat([border, x[:, :-by]] if by > 0 else [x[:, -by:], border], 1)
+
+
+def _step(parts, states, _):
+    score, going, skips = parts
+    (alpha,) = states
+    two = where(skips, _shifted(alpha, 2, IMPOSSIBLE), IMPOSSIBLE)
+    new = _log_add(alpha, _shifted(alpha, 1, IMPOSSIBLE), two) + score
+    return [where(going, new.clamp_min(IMPOSSIBLE), alpha)], []
+
+
+def _alphas_back(g, scores, going, skips, alphas):
+    """The cotangent of the scores: back through time with that of the alphas."""
+    each = [g[1:], alphas[:-1], alphas[1:], scores[1:], going[1:], skips.expand(scores.shape[0] - 1, *skips.shape)]
+    carried, kept = recur(_step_back, each, [alphas[-1] * 0], [], True)
+    first = where((core.arange(scores.shape[2]) < 2).expand(scores.shape[1:]), carried[0][0] + g[0], 0.0).unsqueeze(0)
+    return cat([first, *kept], 0)
+
+
+def _step_back(parts, states, _):
+    g, before, after, score, going, skips = parts
+    g = g + states[0]
+    d_score = where(going & (after > IMPOSSIBLE), g, 0.0)
+    total = after - score
+
+    def arrived(by, d):
+        """Through the state so many further on; what it came from is at most the whole."""
+        return (before - _shifted(total, -by, 0.0)).clamp_max(0).exp() * _shifted(d, -by, 0.0) if by else \
+            (before - total).clamp_max(0).exp() * d
+
+    d_before = arrived(0, d_score) + arrived(1, d_score) + arrived(2, where(skips, d_score, 0.0))
+    return [where(going, d_before, g)], [d_score]
