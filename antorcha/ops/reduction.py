@@ -22,6 +22,7 @@ from .results import named
 from .strides import in_order
 
 Tensor = "Tensor"
+LONG, BESIDE = 64, 16       # elements of a row, which shorter are compared side by side (loops.lower), and rows that fill a vector
 _OPS = {name: Record(name, "reduction", combine=name) for name in ("sum", "prod", "max", "min", "any", "all", "argmax", "argmin")}
 PROD = host_op("prod", lambda x, dim, keepdim: (np.prod(x, axis=dim, keepdims=keepdim),))
 _plans: dict = {}
@@ -215,7 +216,22 @@ def _arg(name, input, dim, keepdim):
     if dim is None:
         out = reduce(name, input.reshape(-1), 0, False, input._meta.dtype, dt.int64)
         return out.reshape((1,) * rank) if keepdim else out
-    return reduce(name, input, int(dim), keepdim, input._meta.dtype, dt.int64)
+    dim, v = normalize_dim(name, int(dim), rank), input._meta.view
+    beside = math.prod([n for n, t in zip(v.shape, v.strides) if 0 < t < v.strides[dim]]) if rank else 1
+    if beside >= BESIDE and v.shape[dim] > LONG and input._meta.device == "cpu":
+        return _place_of_extreme(name, input, dim, keepdim)
+    return reduce(name, input, dim, keepdim, input._meta.dtype, dt.int64)
+
+
+def _place_of_extreme(name, input, dim: int, keepdim):
+    """The first place along a dimension, across rows that lie side by side, where the extreme stands: two passes over vectors of these take
+    less time than one along each."""
+    d, n = input._meta.dtype, input.shape[dim]
+    found = input == reduce(name[3:], input, dim, True, d, d)
+    if d.kind == "f":
+        found = found | (input != input)
+    place = core.arange(0, n, 1).reshape((-1,) + (1,) * (input.dim() - 1 - dim))
+    return reduce("min", pw.where(found, place, n), dim, keepdim, dt.int64, dt.int64)
 
 
 def _check_ranked(name: str, input) -> None:
