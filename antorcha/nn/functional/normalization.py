@@ -166,6 +166,10 @@ def _batch_norm_grad(g, input, mean, scale, dims, weight):
     return _unit_grad(g, (input - mean) * scale, scale, dims)
 
 
+def _channel_sums(x):
+    return x.sum([d for d in range(x.dim()) if d != 1])
+
+
 @operator(name="batch_norm", title="NativeBatchNorm", public=False, grad=dict(
     input=_batch_norm_grad, bias=lambda g: _channel_sums(g),
     weight=lambda g, input, mean, scale: _channel_sums(g * ((input - mean) * scale))))
@@ -266,23 +270,38 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     return _group_norm(input, *_moments(_grouped(widened(input), num_groups), (2,)), num_groups, weight, bias, eps)
 
 
-def _grouped(x, groups: int):
-    return x.reshape(x.shape[0], groups, -1)
+def _grouped(x, *groups: int):
+    return x.reshape(x.shape[0], *groups, -1)
 
 
 def _group_norm_grad(g, input, mean, variance, groups, weight, eps):
-    g = _times(widened(g), None if weight is None else _per_channel(widened(weight), input.dim()))
-    return _standard_grad(_grouped(g, groups), _grouped(input, groups), mean, variance, (2,), eps).reshape(input.shape)
+    x, mean, scale = _by_channel(input, mean, variance, groups, eps)
+    g, centred = _grouped(widened(g), groups, x.shape[2]), x - mean
+    sums, products = g.sum(-1, True), (g * centred).sum(-1, True)
+    if weight is not None:
+        weight = widened(weight).reshape(1, groups, -1, 1)
+        g, sums, products = g * weight, sums * weight, products * weight
+    count = x.shape[2] * x.shape[3]
+    return (scale * (g - sums.sum(2, True) / count - centred * (scale * scale * (products.sum(2, True) / count)))).reshape(input.shape)
 
 
-def _channel_sums(x):
-    return x.sum([d for d in range(x.dim()) if d != 1])
+def _group_norm_weight_grad(g, input, mean, variance, groups, eps):
+    x, mean, scale = _by_channel(input, mean, variance, groups, eps)
+    return ((_grouped(widened(g), groups, x.shape[2]) * (x - mean)).sum(-1, True) * scale).sum(0).reshape(-1)
+
+
+def _group_norm_bias_grad(g, groups):
+    return _grouped(widened(g), groups, g.shape[1] // groups).sum(-1, True).sum(0).reshape(-1)
+
+
+def _by_channel(input, mean, variance, groups, eps):
+    """What `_kept` gives, with a dimension for the channels of a group: the three derivatives share the sums over each channel."""
+    x, mean, scale = _kept(input, mean, variance, eps)
+    return _grouped(x, groups, input.shape[1] // groups), mean.unsqueeze(-1), scale.unsqueeze(-1)
 
 
 @operator(name="group_norm", title="NativeGroupNorm", public=False, wide="forward", grad=dict(
-    input=_group_norm_grad, bias=lambda g: _channel_sums(widened(g)),
-    weight=lambda g, input, mean, variance, groups, eps: _channel_sums(
-        widened(g) * _unit(*_kept(_grouped(input, groups), mean, variance, eps)).reshape(input.shape))))
+    input=_group_norm_grad, weight=_group_norm_weight_grad, bias=_group_norm_bias_grad))
 def _group_norm(input: Tensor, mean, variance, groups, weight: Tensor, bias: Tensor, eps):
     return _affine(_standard(_grouped(input, groups), mean, variance, eps).reshape(input.shape), weight, bias)
 
