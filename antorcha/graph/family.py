@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from sys import maxsize
 from threading import get_ident
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 
@@ -30,13 +31,13 @@ from . import node as node_module
 from .block import BlockForm
 from .group import size
 from .mould import Mould
-from .node import Form, Node, form, leaf_form
+from .node import Form, Node, Static, form, leaf_form
 
 TRACED = 2          # samples of which a plan is traced at most, where sizes happen to be equal
 SEEN = 3            # members met before plans are traced, which takes twice as long as making one
 TRIES = 6           # variants made for nothing before every fourth recording alone is tried; each plan that comes of one earns a try
 VARIANTS = 32       # kept of a family
-FAMILIES = 128      # kept, by name
+FAMILIES = 1024     # kept, by name
 
 
 class Made(NamedTuple):
@@ -53,7 +54,20 @@ class Made(NamedTuple):
 
 # -- what forms have in common -----------------------------------------------------------------------------------
 
-_patterns: dict[tuple, object] = {}     # what tells a form without its sizes -> what stands for it, compared by identity
+class Kind:
+    """What stands for forms that differ in their sizes alone, compared by identity. `code`: a number that is the same in all processes, of
+    most kinds another."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, without: tuple):
+        op, dtype, *rest = without
+        static = rest[-1]
+        self.code = 0 if type(static) is not Static else crc32(
+            repr((op.name, op.family, str(dtype), *rest[:-1], static._replace(params=tuple([name for name, _ in static.params])))).encode())
+
+
+_patterns: dict[tuple, Kind] = {}       # what tells a form without its sizes -> what stands for it
 _EVERY_PLACE = range(maxsize)           # what takes items from it takes their places
 
 
@@ -64,7 +78,10 @@ def pattern(f: Form | BlockForm) -> tuple:
         without, sizes = _of_block(f) if type(f) is BlockForm else _of_node(f)
         if len(_patterns) > 20_000:
             _patterns.clear()
-        found = f.pattern = _patterns.setdefault(without, object()), sizes
+        kind = _patterns.get(without)
+        if kind is None:
+            kind = _patterns[without] = Kind(without)
+        found = f.pattern = kind, sizes
     return found
 
 

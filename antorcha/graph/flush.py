@@ -18,7 +18,8 @@ from ..base import config
 from ..loops import template
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
-from . import block, brief, chain, family, repeats, tape, window, wiring
+from ..loops.size import sure
+from . import block, brief, chain, family, pieces, tape, window, wiring
 from .fuse import Fusion, in_place
 from .node import Node, alike, counted, leaf_form, uses, verify
 from .streams import stream
@@ -67,7 +68,7 @@ def clear() -> None:
     _folded.clear()
     brief.clear()
     family.clear()
-    repeats.clear()
+    pieces.clear()
     wiring.clear()
     template.clear()
 
@@ -110,7 +111,7 @@ def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted
     if plan is None:
         member, plan = _resized(nodes, leaves, key[1], device, number, missed)
         if plan is None and device == "cpu" and config.fuse and not (timed or beside or piece) and tape.state.watch is None:
-            lengths = repeats.pieces(nodes, key)
+            lengths = pieces.lengths(nodes, member)
             if lengths:
                 del leaves, numbers     # references are counted
                 _in_pieces(nodes, lengths, wanted)
@@ -381,7 +382,7 @@ def _checked(n: Node, j: int, size: int) -> tuple:
     """What a check looks at: the value, which of its elements, and the size they are to be within."""
     at = len(n.inputs) - len(n.static.picks) + j
     v = n.views[at]
-    return id(n.inputs[at]), v.offset, tuple(sorted((m, t) for m, t in zip(v.shape, v.strides) if m != 1 and t)), size
+    return id(n.inputs[at]), v.offset, tuple(sorted((m, t) for m, t in zip(v.shape, v.strides) if not sure(m, 1) and t)), size
 
 
 def plan_class(device: str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import index, ir
 from .element import Elements
-from .size import greatest, least
+from .size import greatest, least, sure
 from .view import View
 from .writer import Call, Writer, combined, decode, identity
 
@@ -27,7 +27,7 @@ def vector(extent: int) -> str:
     """The kind of a loop over so many independent elements."""
     if extent >= NARROW:
         return "vector"
-    return "short" if extent % LANES else "whole"
+    return "whole" if sure(extent % LANES, 0) else "short"
 
 
 def rows_in_turn(rows: tuple, columns: int) -> int:

@@ -8,7 +8,7 @@ walking the domain never carries from one dimension of P into another, unless `w
 
 from __future__ import annotations
 
-from .size import likely
+from .size import likely, sure
 from .view import View, dense, ordered, row_major, same, view
 
 
@@ -16,17 +16,13 @@ def squeeze(v: View) -> View:
     """The same elements without dimensions of extent 1."""
     found = v.memo.get("squeezed")
     if found is None:
-        if 1 not in v.shape:
-            found = v
-        else:
-            kept = [d for d, n in enumerate(v.shape) if n != 1]
-            found = ordered(v, kept)
-        v.memo["squeezed"] = found
+        kept = [d for d, n in enumerate(v.shape) if not sure(n, 1)]
+        found = v.memo["squeezed"] = v if len(kept) == len(v.shape) else ordered(v, kept)
     return found
 
 
 def domain_of(shape: tuple) -> tuple:
-    return tuple(n for n in shape if n != 1) if 1 in shape else shape
+    return tuple([n for n in shape if not sure(n, 1)])
 
 
 def _regular(w: View) -> tuple:
@@ -35,7 +31,7 @@ def _regular(w: View) -> tuple:
     if found is None:
         dims: list[list[int]] = []
         for n, t in zip(w.shape, w.strides):
-            if n == 1:
+            if sure(n, 1):
                 continue
             if dims and dims[-1][1] == t * n:
                 dims[-1] = [dims[-1][0] * n, t]
@@ -75,7 +71,7 @@ def _compose(v: View, w: View) -> View | None:
         rest, sign, stride = abs(s), (1 if s >= 0 else -1), 0
         for d, (_, step, t) in enumerate(dims):
             c, rest = divmod(rest, step)
-            if c:
+            if not sure(c, 0):
                 stride += sign * c * t
                 if sign > 0:
                     high[d] += c * (n - 1)
@@ -146,7 +142,7 @@ def bijective(v: View, numel: int) -> bool:
     found = v.memo.get("bijective")
     if found is None:
         step, found = 1, v.offset == 0
-        for t, n in sorted((t, n) for n, t in zip(v.shape, v.strides) if n != 1):
+        for t, n in sorted((t, n) for n, t in zip(v.shape, v.strides) if not sure(n, 1)):
             if t != step:
                 found = False
                 break

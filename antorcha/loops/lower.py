@@ -27,7 +27,7 @@ from .size import greatest, least
 from .template import lowered
 from .tiled import Tiles, across
 from .view import View, dense, same, view
-from .writer import INT, INTERLEAVED, Call, Writer, combined, decode, identity
+from .writer import INT, INTERLEAVED, MANY, Call, Writer, combined, decode, identity
 
 CHUNKS = 256        # most partial sums
 PARTIAL = 1 << 18   # partial sums of all columns together, on a GPU
@@ -547,7 +547,8 @@ class Loops:
 
     def _interleaved(self) -> bool:
         """Whether what is stored alternates between few rows, as where images' channels come last: vectors of each are interleaved."""
-        if self.reductions or len(self.domain) < 2 or self.lowering.fusion.gpu or self.group.beyond is not None:
+        if self.reductions or len(self.domain) < 2 or self.lowering.fusion.gpu or self.group.beyond is not None \
+                or self.group.numel < MANY:
             return False
         few, many = self.domain[-1], self.domain[-2]
         return few <= INTERLEAVED and many >= LEAST_BESIDE and all(v.strides[-2:] == (few, 1) for *_, v in self.stores)

@@ -64,6 +64,14 @@ def _before(x):
     return x.other if type(x) is Size else x
 
 
+def sure(n, value: int) -> bool:
+    """Whether a number is `value`, where what is made for others is right for that, too: of a size only where it was so before, and that it
+    is not is not noted."""
+    if type(n) is Size and not n.trace.exact and not n.value == n.other == value:
+        return False
+    return n == value
+
+
 def least(a, b):
     """The smaller of two numbers; of sizes it is computed, not decided, which one that is."""
     return _chosen("min", min, a, b)

@@ -74,7 +74,7 @@ class Shape:
                     loaded.append(s.buffer is not None or g is not None and g is not group and bool(stored[s.index]) and g.number < last)
                 if loaded[k] and not (over and not inputs):     # the old value of a scatter in place is there already
                     offsets.append((buffers.setdefault(buffer_of(s), len(buffers)), v.offset))
-                    again = again or v.offset != 0
+                    again = again or type(v.offset) is not int or v.offset != 0
                 inputs.append(k)
             if over:
                 offsets.append((buffer, f.static.region.offset))

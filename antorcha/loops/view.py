@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .size import likely
+
 
 class View:
     """An affine index map over a flat value: element (i, j, ..) is at offset + i*strides[0] + j*strides[1] + ..
@@ -19,8 +21,7 @@ class View:
         for s in shape:
             n *= s
         self.numel = n
-        # dense: reads the first `numel` elements in order
-        self.dense = offset == 0 and (n == 0 or is_row_major(shape, strides))
+        self.dense = _in_order(shape, strides, offset) is not None      # reads the first `numel` elements in order
         self.memo: dict[Any, Any] = {}
 
     def __repr__(self) -> str:
@@ -33,19 +34,23 @@ def row_major(shape: tuple) -> tuple:
     strides, step = [], 1
     for s in reversed(shape):
         strides.append(step)
-        step *= s if s > 1 else 1
+        step *= s or 1
     return tuple(reversed(strides))
 
 
 def is_row_major(shape: tuple, strides: tuple) -> bool:
     step = 1
     for s, t in zip(reversed(shape), reversed(strides)):
-        if s == 1:
-            continue
-        if t != step:
+        if t != step and s != 1:
             return False
         step *= s
     return True
+
+
+@likely(lambda arguments, of: (*[tuple(map(of, numbers)) for numbers in arguments[:2]], of(arguments[2])))
+def _in_order(shape: tuple, strides: tuple, offset: int) -> bool | None:
+    """True where an index map counts from 0; what is made for one that does not is right for one that does."""
+    return True if offset == 0 and (0 in shape or is_row_major(shape, strides)) else None
 
 
 _views: dict[tuple, View] = {}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ..base import dtype as dt
 from . import index, ir
 from .element import Element
-from .size import now
+from .size import now, sure
 from .view import View
 
 INT = dt.int64
@@ -51,6 +51,7 @@ class Call:
         """Called when the kernels are there."""
 
 INTERLEAVED = 4     # steps between elements up to which they are loaded or stored as whole vectors, and picked out of these
+MANY = 4096         # elements for which it is worth a program of its own
 
 
 class Writer:
@@ -107,13 +108,13 @@ class Writer:
         return buffer
 
     def extent(self, key, n: int) -> ir.Op:
-        if n == 1:
+        if sure(n, 1):
             return ir.integer(1)
         return ir.arg(self._slot(("extent", key), "extent", INT, ("int", n)))
 
     def stride(self, v: View, d: int) -> ir.Op:
         n = v.strides[d]
-        if -1 <= n <= INTERLEAVED:
+        if -1 <= n <= INTERLEAVED if v.numel >= MANY else any([sure(n, constant) for constant in (0, 1, -1)]):
             return ir.integer(n)
         return ir.arg(self._slot(("stride", v.strides, d), "stride", INT, ("int", n)))
 
