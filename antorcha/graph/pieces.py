@@ -26,10 +26,11 @@ LAST = np.uint64(1 << 63)
 MET = 3             # structures without a plan that a piece has come in before it is taken for one that goes on coming in others
 PATIENCE = 6        # recordings of one structure that have plans made, before there are to be more that such plans serve
 STORED = 1 << 20    # bytes of a node, on average, that storing it takes less time than planning it
-OFTEN = 10          # meetings of a structure before it gets plans of its own: to make one takes as long as it will then have saved
+OFTEN = 10          # meetings of a recording before it gets a plan of its own: to make that takes as long as it will then have saved
+VARYING = 60        # meetings of a structure, whatever its sizes, before it gets plans of its own, of which it will take several
 ENDLESS = 2000      # nodes from which on a recording without a backward pass is computed in pieces from its first meeting on
 _met: dict[int, int] = {}           # hash of a piece's kinds -> how many structures it came in
-_times: dict[int, int] = {}         # hash of a structure -> how often it was computed in pieces
+_times: dict[int, int] = {}         # hash of a structure, or of one with its sizes -> how often it was computed in pieces
 
 
 def clear() -> None:
@@ -91,8 +92,10 @@ def lengths(nodes: list[Node], member: Member) -> list[int] | None:
     endless = len(nodes) >= ENDLESS and not state.backwards
     if not endless and (2 * come < len(nodes) or sum([n.form.numel * n.form.dtype.itemsize for n in nodes]) > STORED * len(nodes)):
         return None
+    recording = hash((structure, member.sizes.tobytes()))
     _times[structure] += 1
-    if _times[structure] > OFTEN and known is None:
+    _times[recording] = _times.get(recording, 0) + 1
+    if _times[recording] > OFTEN or _times[structure] > VARYING and known is None:
         return None
     shapes = [n.form.shape for n in nodes]
     found, at = [], 0
