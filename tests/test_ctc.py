@@ -60,3 +60,23 @@ def test_one_plan_serves_all_lengths():
         return len(flush.last().steps)
 
     assert len({loss(steps) for steps in (30, 41, 52)}) == 1
+
+
+def test_what_has_no_alignment_has_no_derivative():
+    """Its loss is infinite, its gradient NaN, as in PyTorch; that of the sequence beside it is as it is alone."""
+    x = torch.randn(4, 2, 3, dtype=torch.float64)
+    targets = torch.tensor([[1, 2], [2, 1]])
+
+    def gradient(x, targets, inputs, counts, **options):
+        leaf = x.clone().requires_grad_()
+        loss = F.ctc_loss(leaf.log_softmax(-1), targets, inputs, counts, reduction="sum", **options)
+        loss.backward()
+        return loss.item(), leaf.grad.numpy()
+
+    loss, found = gradient(x, targets, (4, 1), (2, 2))
+    alone, expected = gradient(x[:, :1], targets[:1], (4,), (2,))
+    assert loss == np.inf and np.isnan(found[0, 1]).all() and not found[1:, 1].any()
+    np.testing.assert_array_equal(found[:, :1], expected)
+    loss, found = gradient(x, targets, (4, 1), (2, 2), zero_infinity=True)
+    assert loss == pytest.approx(alone) and not found[:, 1].any()
+    np.testing.assert_array_equal(found[:, :1], expected)

@@ -63,7 +63,7 @@ def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corne
     if not 1 <= n <= 3 or RANK.get(mode, input.dim()) != input.dim():
         raise NotImplementedError(message("interpolate", f"an input of {RANK.get(mode, '3 to 5')} dimensions for mode {mode!r}",
                                           f"{input.dim()} dimensions, shape {list(input.shape)}"))
-    if min(out) <= 0 or 0 in input.shape[1:]:
+    if min(out) < (mode != "area") or 0 in input.shape[1:]:
         raise RuntimeError(message("interpolate", "input and output sizes greater than 0", f"input {list(lengths)}, output {list(out)}"))
     if mode == "area":
         from . import pooling

@@ -76,7 +76,9 @@ def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reducti
     # PyTorch's gradient takes log_probs for log_softmax's result and gives that of the logits: that of this term, which is 0, is added.
     time = core.arange(steps).reshape(-1, 1, 1) < core.tensor(inputs).reshape(1, -1, 1)
     mass = where(time, x.exp(), 0.0).sum((0, 2))
-    loss = where(possible, loss + (mass - mass.detach()), 0.0 if zero_infinity else math.inf)
+    mass = mass - mass.detach()
+    # An infinite loss has no derivative: that of the root of |0| is NaN.
+    loss = where(possible, loss + mass, 0.0 if zero_infinity else math.inf + where(possible, 1.0, mass.abs()).sqrt())
     if reduction == "mean":
         return (loss / core.tensor(counts).clamp_min(1)).mean()
     return _reduced(loss.squeeze(0) if single else loss, reduction)
