@@ -105,6 +105,6 @@ def test_channels_that_come_last(shape, few, dtype, turned):
 @pytest.mark.skipif(config.target == "interp", reason="looks at loops")
 def test_no_loop_is_left_over_the_few():
     for few in (2, 3, 4):
-        y = whole((few, 40, 60), torch.float32).movedim(0, -1)
+        y = whole((few, 100, 100), torch.float32).movedim(0, -1)
         text = program_text(y.contiguous)
         assert text.count("store") == few and "short" not in text and text.count("whole") + text.count("vector") == 1

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from ..loops import index
 from ..loops.cost import cost_of
+from ..loops.size import larger
 from ..loops.view import View, dense, same, view
 from .casts import folded
 from .chain import Chain
@@ -376,7 +377,7 @@ class Placing:
     def _taps(self, n: Node) -> frozenset:
         found, f = NOTHING, n.form
         for s, v in zip(n.inputs, f.views):
-            if v is not None and len(found) < TAPS and (numel := s.form.numel) * 8 > f.numel:
+            if v is not None and len(found) < TAPS and larger((numel := s.form.numel) * 8, f.numel):
                 own = s.buffer is None and self.taps[s.index] or (s,)
                 own = own if v.dense and v.numel == numel else [(tap, v) for tap in own]
                 found = found.union(own) if found or type(own) is not frozenset else own

@@ -23,7 +23,7 @@ from .cost import cost_of
 from .element import Elements, views_of
 from .jam import jam, together
 from .plan import rounded
-from .size import greatest, least
+from .size import few_of_many, greatest, least, settled
 from .template import lowered
 from .tiled import Tiles, across
 from .view import View, dense, same, view
@@ -547,11 +547,11 @@ class Loops:
 
     def _interleaved(self) -> bool:
         """Whether what is stored alternates between few rows, as where images' channels come last: vectors of each are interleaved."""
-        if self.reductions or len(self.domain) < 2 or self.lowering.fusion.gpu or self.group.beyond is not None \
-                or self.group.numel < MANY:
+        if self.reductions or len(self.domain) < 2 or self.lowering.fusion.gpu or self.group.beyond is not None:
             return False
         few, many = self.domain[-1], self.domain[-2]
-        return few <= INTERLEAVED and many >= LEAST_BESIDE and all(v.strides[-2:] == (few, 1) for *_, v in self.stores)
+        fits = few <= INTERLEAVED if settled(few) else few_of_many(few, INTERLEAVED, self.group.numel, MANY)
+        return fits and many >= LEAST_BESIDE and all(v.strides[-2:] == (few, 1) for *_, v in self.stores)
 
     def _beside(self) -> list[Call]:
         """Rows of few elements: like a group of one dimension less, in which each result is an expression of all elements of its row."""

@@ -7,9 +7,10 @@ what making the plan for them would have computed, or finds the first comparison
 Nothing can be decided unnoticed: a Size is no int, so whatever needs one (a range, an index, a constant of a program) asks for
 `__index__` or `__int__`, which notes that the value must be the same.
 
-But for two things. That two sizes are not equal: what is made for unequal ones is right where they happen to be equal, too, so it is not
-noted. Whether they only happen to be equal is told by the values that they had before: then nothing is traced (`Coincidence`), since
-what is made for equal sizes is right for those alone. And that a function of `likely` finds nothing, as it would for almost all sizes.
+But for two things. That two sizes, or one and a constant, are not equal: what is made for unequal ones is right where they happen to be
+equal, too, so it is not noted. Whether they only happen to be equal is told by the values that they had before: then nothing is traced
+(`Coincidence`), since what is made for equal sizes is right for those alone. And that a function of `likely` finds nothing, as it would for
+almost all sizes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ ARITHMETIC = {"add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%", 
               "lshift": "<<", "rshift": ">>", "pow": "**"}
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 NUMBERS = (int, float)
+PURPOSE = (0, 1)    # what a size is compared with on purpose, as it is not with other constants
 
 
 class Coincidence(Exception):
@@ -67,9 +69,30 @@ def _before(x):
 def sure(n, value: int) -> bool:
     """Whether a number is `value`, where what is made for others is right for that, too: of a size only where it was so before, and that it
     is not is not noted."""
-    if type(n) is Size and not n.trace.exact and not n.value == n.other == value:
-        return False
-    return n == value
+    return (settled(n) or n.value == n.other == value) and n == value
+
+
+def settled(n) -> bool:
+    """Whether a number is no size that varies: it may be a constant of a program."""
+    return type(n) is not Size or n.trace.exact
+
+
+def few_of_many(few, most: int, many, fewest: int) -> bool:
+    """Whether few <= most and many >= fewest, which is noted as one."""
+    sizes = [x for x in (few, many) if type(x) is Size]
+    found = now(few) <= most and now(many) >= fewest
+    if not sizes:
+        return found
+    return sizes[0].trace.decide(f"{_named(few)} <= {most} and {_named(many)} >= {fewest}", found, *sizes)
+
+
+def _named(x) -> str:
+    return x.name if type(x) is Size else repr(x)
+
+
+def larger(a, b) -> bool:
+    """Whether a > b, where a plan is right whatever is answered and hardly slower: of sizes as they are now, which is not noted."""
+    return a > b if settled(a) and settled(b) else now(a) > now(b)
 
 
 def least(a, b):
@@ -86,7 +109,7 @@ def _chosen(name: str, choose: Callable, a, b):
     sizes = [x for x in (a, b) if type(x) is Size]
     if not sizes or a is b:
         return choose(a, b)
-    names = [x.name if type(x) is Size else repr(x) for x in (a, b)]
+    names = [_named(x) for x in (a, b)]
 
     def apply(*values):
         given = iter(values)
@@ -179,8 +202,10 @@ def _comparison(name: str, sign: str) -> None:
         if sign in ("==", "!=") and not self.trace.exact and self.value == other != self.other:
             if apart:
                 return sign == "!="
-            if other not in (0, 1):     # which are asked for on purpose
+            if other not in PURPOSE:
                 raise Coincidence(f"{self.name} is {other}")
+        if sign in ("==", "!=") and not self.trace.exact and self.value != other and other not in PURPOSE:
+            return sign == "!="
         return self.trace.decide(f"{self.name} {sign} {other!r}", apply(self.value, other), self)
 
     setattr(Size, f"__{name}__", compare)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ..base import dtype as dt
 from . import index, ir
 from .element import Element
-from .size import now, sure
+from .size import few_of_many, now, settled, sure
 from .view import View
 
 INT = dt.int64
@@ -51,7 +51,7 @@ class Call:
         """Called when the kernels are there."""
 
 INTERLEAVED = 4     # steps between elements up to which they are loaded or stored as whole vectors, and picked out of these
-MANY = 4096         # elements for which it is worth a program of its own
+MANY = 1 << 14      # elements that make a value large
 
 
 class Writer:
@@ -114,7 +114,11 @@ class Writer:
 
     def stride(self, v: View, d: int) -> ir.Op:
         n = v.strides[d]
-        if -1 <= n <= INTERLEAVED if v.numel >= MANY else any([sure(n, constant) for constant in (0, 1, -1)]):
+        if settled(n):
+            constant = -1 <= n <= INTERLEAVED
+        else:       # one that varies is worth a program of its own in large values only
+            constant = any([sure(n, k) for k in (0, 1, -1)]) or few_of_many(n, INTERLEAVED, v.numel, MANY)
+        if constant:
             return ir.integer(n)
         return ir.arg(self._slot(("stride", v.strides, d), "stride", INT, ("int", n)))
 
