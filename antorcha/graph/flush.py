@@ -104,18 +104,23 @@ def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted
              piece: bool = False, missed: family.Member | None = None) -> Plan | None:
     """As `flush`, for nodes that are all made. Gives the plan for them if there is one; `piece`: what is recorded behind them refers to
     them, too; `missed`: as which member the recording was known with blocks, where no plan of another size fits it."""
+    divisible = device == "cpu" and config.fuse and not (timed or beside or piece) and tape.state.watch is None
+    number = _place(wanted, nodes)
+    if divisible and missed is not None and pieces.changing():      # most likely: it is not even looked up
+        lengths = pieces.lengths(nodes, missed)
+        if lengths:
+            _in_pieces(nodes, lengths, wanted)
+            return None
     key, leaves, numbers = identify(nodes, nodes)
     key = (device, referred(key, nodes, leaves) if piece else key)
     plan = _plans.get(key)
-    number = _place(wanted, nodes)
     if plan is None:
         member, plan = _resized(nodes, leaves, key[1], device, number, missed)
-        if plan is None and device == "cpu" and config.fuse and not (timed or beside or piece) and tape.state.watch is None:
-            lengths = pieces.lengths(nodes, member)
-            if lengths:
-                del leaves, numbers     # references are counted
-                _in_pieces(nodes, lengths, wanted)
-                return None
+        lengths = pieces.lengths(nodes, member) if plan is None and divisible else None
+        if lengths:
+            del leaves, numbers     # references are counted
+            _in_pieces(nodes, lengths, wanted)
+            return None
         counters["made"] += 1
         if plan is None:
             plan = _plan(nodes, leaves, key[1], device, number, member)

@@ -31,11 +31,18 @@ VARYING = 60        # meetings of a structure, whatever its sizes, before it get
 ENDLESS = 2000      # nodes from which on a recording without a backward pass is computed in pieces from its first meeting on
 _met: dict[int, int] = {}           # hash of a piece's kinds -> how many structures it came in
 _times: dict[int, int] = {}         # hash of a structure, or of one with its sizes -> how often it was computed in pieces
+_last = [False]                     # whether the last recording without a plan was computed in pieces
 
 
 def clear() -> None:
     _met.clear()
     _times.clear()
+    _last[0] = False
+
+
+def changing() -> bool:
+    """Whether the program goes on recording something else each time, as far as is known."""
+    return _last[0]
 
 
 def cuts(codes: np.ndarray, begins: np.ndarray, stays: np.ndarray) -> list[int]:
@@ -74,6 +81,13 @@ def joined(parts: list) -> list[int]:
 
 def lengths(nodes: list[Node], member: Member) -> list[int] | None:
     """The lengths of the pieces to compute a recording in that has no plan; None if it is to have one."""
+    found = _lengths(nodes, member)
+    if len(nodes) >= LEAST:
+        _last[0] = found is not None
+    return found
+
+
+def _lengths(nodes: list[Node], member: Member) -> list[int] | None:
     known = member.family
     if len(nodes) < LEAST or known is not None and (known.missed < PATIENCE or known.missed < known.served):
         return None

@@ -80,11 +80,15 @@ def traced(nodes: list, made: list[Node]) -> tuple:
     _size += len(inputs)
     if _size > MOST:
         clear()
-    w = Wiring(tuple([n.form for n in nodes]), sources, len(made))
-    several = _known.setdefault(w.forms, [])
+    forms, buffers, numbers = tuple(map(form_of, nodes)), list(map(buffer_of, leaves)), [s for s in inputs if type(s) is not Node]
+    several = _known.get(forms)
+    if several is None:     # what comes once may never come again
+        _known[forms] = []
+        return forms, tuple(sources), leaves, buffers, numbers
+    w = Wiring(forms, sources, len(made))
     several.insert(0, w)
     del several[FEW:]
-    return w.forms, w.sources, leaves, list(map(buffer_of, leaves)), w.numbers(inputs)
+    return w.forms, w.sources, leaves, buffers, numbers
 
 
 def _lost(node: Node):
