@@ -17,6 +17,7 @@ from operator import attrgetter
 from ..base import config
 from ..base import dtype as dt
 from ..base.formats import preserve_format
+from ..base.garbage import uncollected
 from ..base.grad_mode import mode, set_autocast, set_grad, without_grad
 from ..graph import tape
 from ..graph.node import Node, dense
@@ -484,6 +485,7 @@ def when_done(callback) -> None:
 passes: list = []       # (roots, the nodes visited or None for all) of the backward passes that run now, the innermost last
 
 
+@uncollected
 def run(roots: list, cotangents: list, retain_graph: bool, create_graph: bool, captures: dict | None = None,
         accumulate: bool = True, final=frozenset(), walked: tuple | None = None) -> None:
     """Propagate `cotangents` from the `roots` (edges).

@@ -29,10 +29,14 @@ from .storage import SNAPSHOT, Storage
 
 CANDIDATES = 64     # passes known for one kind of loss: of sequences of many lengths
 ROOM = 100_000      # nodes in all passes that are kept
+PRICE = 10          # passes made as ever that take as long as writing one out
+CREDIT = 10         # passes that are written out before any has been of use
+LATE = 16           # meetings of a graph before its pass is written out, where those written before it have not paid
 
 _known: dict = {}   # what is seen of a loss at once -> the passes that may be its, the latest first
 _fixed: set = set() # (derivative, place) of floats that are part of the structure
 _seen: dict = {}    # the hash of a graph's derivatives and layouts -> how often it was met and not matched
+_credit = [CREDIT * PRICE]      # what may be spent on writing passes out: each that is made again gives it back
 
 
 class Pass:
@@ -75,6 +79,7 @@ def run(loss, retain: bool, walk, plain) -> None:
     if candidates is not None:
         for i, known in enumerate(candidates):
             if known.again(loss):
+                _credit[0] = min(_credit[0] + 1, CREDIT * PRICE)
                 if i:
                     candidates.insert(0, candidates.pop(i))
                 return
@@ -82,6 +87,7 @@ def run(loss, retain: bool, walk, plain) -> None:
     if not _due(order):
         plain(order, leaves)
         return
+    _credit[0] -= PRICE
     try:
         match = Match(loss, order, list(leaves))
     except Untold:
@@ -98,7 +104,8 @@ def run(loss, retain: bool, walk, plain) -> None:
 
 
 def _due(order: list) -> bool:
-    """Whether a graph has come often enough for its pass to be written out, and not in vain too often."""
+    """Whether a graph has come often enough for its pass to be written out, and not in vain too often. A program whose graphs depend on
+    its data has many that come a few times."""
     try:
         kind = hash(tuple([x for node in order for x in node.derivative.parts(node)]))
     except AttributeError:      # a node that is no operator's
@@ -106,7 +113,8 @@ def _due(order: list) -> bool:
     if len(_seen) > ROOM:
         _seen.clear()
     _seen[kind] = met = _seen.get(kind, 0) + 1
-    return PATIENCE < met <= PATIENCE + VAIN
+    often = PATIENCE if _credit[0] > 0 else LATE
+    return often < met <= often + VAIN
 
 
 def framed(t):

@@ -6,15 +6,14 @@ and addresses are arguments.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
-from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate, pairwise
 from operator import attrgetter
 from sys import getrefcount
 
 from ..base import config
+from ..base.garbage import uncollected
 from ..loops import template
 from ..loops.lower import Lowering
 from ..loops.plan import Extern, Plan
@@ -86,6 +85,12 @@ def flush(nodes: list, timed: bool = False, device: str = "cpu", wanted=ALL, bes
             counters["hits"] += 1
             _last[0] = plan
             return
+    _flush(nodes, timed, device, wanted, beside)
+
+
+@uncollected
+def _flush(nodes: list, timed: bool, device: str, wanted, beside: bool) -> None:
+    """As `flush`, of what has no function of its own."""
     folding = None
     if block.Block in map(type, nodes):
         folding = _run_folded(nodes, timed, device, wanted)
@@ -190,19 +195,6 @@ def _in_pieces(nodes: list[Node], lengths: list[int], wanted) -> None:
         raise
 
 
-@contextmanager
-def _no_collection():
-    """What a plan is made from lives until it is made: to look for garbage meanwhile takes a tenth of the time and finds none."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
-
-
-@_no_collection()
 def _resized(nodes: list, leaves: list[Node], key: tuple, device: str, wanted: int | None,
              missed: family.Member | None = None) -> tuple[family.Member | None, Plan | None]:
     """(as which member of a family a recording is known, the plan of another size made to fit it, if there is one); GPUs have none."""
@@ -220,7 +212,6 @@ def _resized(nodes: list, leaves: list[Node], key: tuple, device: str, wanted: i
     return member, plan
 
 
-@_no_collection()
 def _plan(nodes: list[Node], leaves: list[Node], key: tuple, device: str, wanted: int | None, member: family.Member | None) -> Plan:
     """A new plan; `member`: of which others of the family may be made."""
     live, dying = fates(nodes, leaves, key)
