@@ -20,6 +20,7 @@ def again(monkeypatch):
     answers, plain = [], repeated.Pass.again
     monkeypatch.setattr(repeated, "_known", {})
     monkeypatch.setattr(repeated, "_seen", {})
+    monkeypatch.setattr(repeated, "_credit", [repeated.CREDIT * repeated.PRICE])
     monkeypatch.setattr(repeated.Pass, "again", lambda self, loss: answers.append(plain(self, loss)) or answers[-1])
     return answers
 
@@ -243,3 +244,22 @@ def test_slices_of_data_and_arrays_that_numpy_shares_lie_anywhere(again):
         (wanted,) = torch.autograd.grad(((rows * other) @ expected * (other * expected).sum()).sum(), expected)
         close(known, wanted)
     assert again[-2:] == [True, True]
+
+
+def test_graphs_that_come_a_few_times_each_are_not_written_out_for_ever(again):
+    def step(length: int):
+        w = torch.ones(3, requires_grad=True)
+        x = w
+        for _ in range(length):
+            x = x * 2.0
+        x.sum().backward()
+        assert w.grad.tolist() == [2.0 ** length] * 3
+
+    for length in range(1, 31):
+        for _ in range(5):
+            step(length)
+    written = sum(map(len, repeated._known.values()))
+    assert 10 <= written < 20       # each is of use once, which does not pay
+    for _ in range(repeated.LATE + 3):
+        step(40)
+    assert sum(map(len, repeated._known.values())) == written + 1 and again[-2:] == [True, True]

@@ -453,3 +453,109 @@ def test_numbers_and_lists_have_the_dtypes_of_what_is_in_them():
     t = torch.tensor(array)
     array[0] = 5.0
     assert t.dtype is torch.float64 and t.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_a_tensor_has_as_many_views_as_it_has_rows():
+    """Going through the references to those that live for each new one would take a time that grows with the square of their number."""
+    t = torch.zeros(5000)
+    rows = list(t)
+    gone = sum([len(t[k:]) for k in range(2000)])
+    assert gone == sum(range(3001, 5001)) and len(t._views) < 12000
+    t += 1
+    assert rows[-1].item() == 1
+
+
+def test_integers_in_memory_are_indices_as_numbers_are():
+    x = torch.arange(12.0).reshape(3, 4).requires_grad_()
+    i, j = torch.tensor(2), torch.tensor(-1)
+    y = x[i, j] + x[i].sum() + x[j, 1:3].sum() + x[i + 0].sum()
+    assert type(x[i].grad_fn).__name__ == "SelectBackward0"
+    y.backward()
+    assert x.grad.tolist() == [[0] * 4, [0] * 4, [2, 3, 3, 3]] and y.item() == 11 + 38 + 19 + 38
+    for wrong in (lambda: x[torch.tensor(3)], lambda: x[i, torch.tensor(4)], lambda: torch.tensor(1.0)[i]):
+        with pytest.raises(IndexError):
+            wrong()
+    assert x[torch.tensor(1, dtype=torch.uint8)].shape == (1, 3, 4)      # a mask
+
+
+@pytest.mark.parametrize("d", [torch.float32, torch.float64, torch.int64, torch.bool, torch.float16, torch.int32])
+def test_elements_are_written_one_by_one(d):
+    """At once or recorded, with the same result as NumPy's, whoever else looks at the tensor."""
+    rng = np.random.default_rng(0)
+    t, expected = torch.zeros(4, 5, dtype=d), np.zeros((4, 5), str(d).removeprefix("torch.").removesuffix("_"))
+    turned, kept = t.T, None
+    for step in range(200):
+        i, j, value = int(rng.integers(-4, 4)), int(rng.integers(-5, 5)), int(rng.integers(0, 9))
+        kind = step % 7
+        if kind == 0:
+            t[i, j] = value
+            expected[i, j] = value
+        elif kind == 1:
+            turned[j, i] = float(value) if d.is_floating_point else value
+            expected[i, j] = value
+        elif kind == 2:
+            t[torch.tensor(i), j] = torch.tensor(value, dtype=d)
+            expected[i, j] = value
+        elif kind == 3 and d is not torch.bool:
+            t[i, j] += value
+            expected[i, j] += value
+        elif kind == 4:
+            t[i] = 0
+            expected[i] = 0
+        elif kind == 5 and d is not torch.bool:
+            t[i, j:] *= 2
+            expected[i, j:] *= 2
+        elif kind == 6:
+            if kept is not None:
+                np.testing.assert_array_equal(kept[0].numpy(), kept[1])
+            kept = t.clone() if step % 2 else t + t, expected.copy() if step % 2 else expected + expected
+    np.testing.assert_array_equal(t.numpy(), expected)
+
+
+def test_numbers_onto_one_element():
+    """Computed at once in Python where the value is in memory: the same bits as NumPy's, and nothing that a kernel would not do."""
+    rng = np.random.default_rng(1)
+    for dtype in (np.float32, np.float64):
+        values = np.concatenate([rng.normal(size=60), 10.0 ** rng.uniform(-44, 38, 60), [0.0, -0.0, np.inf, np.nan]]).astype(dtype)
+        x, y = torch.tensor(values[0]), values[0]
+        for k, v in enumerate(values[1:]):
+            number = float(v) if k % 2 else torch.tensor(v)
+            with np.errstate(all="ignore"):
+                if k % 4 == 0:
+                    x += number
+                    y = y + v
+                elif k % 4 == 1:
+                    x.sub_(number)
+                    y = y - v
+                elif k % 4 == 2:
+                    x *= number
+                    y = y * v
+                elif v:
+                    x /= number
+                    y = y / v
+                if not np.isfinite(y) or k % 8 == 7:
+                    x, y = torch.tensor(v), v
+            assert np.array_equal(x.numpy().copy(), y, equal_nan=True), (k, x, y)
+    x = torch.tensor(2 ** 63 - 1)
+    x += 1
+    assert x.item() == -2 ** 63
+    x = torch.tensor(1.0)
+    x /= 0
+    assert x.item() == float("inf")
+    with pytest.raises(RuntimeError):
+        torch.tensor(1).add_(0.5)
+    with pytest.raises(RuntimeError):
+        torch.tensor(1).div_(2)
+    version = x._version
+    x += 1
+    assert x._version == version + 1
+    w = torch.tensor(1.0, requires_grad=True)
+    with pytest.raises(RuntimeError, match="leaf"):
+        w += 1
+    z = w * w
+    z *= 3
+    z.backward()
+    assert w.grad.item() == 6
+    other = x.expand(3)
+    x += other[0]
+    assert x.item() == float("inf")

@@ -8,6 +8,9 @@ else refers to it, writing there takes less time than recording. A constant such
 from __future__ import annotations
 
 import ctypes
+import math
+import operator
+from sys import getrefcount
 
 import numpy as np
 
@@ -15,14 +18,14 @@ from ..base import config
 from ..base import dtype as dt
 from ..base.grad_mode import mode
 from ..graph import tape
-from ..graph.node import held, is_row_major, leaf
+from ..graph.node import is_row_major, leaf
 from ..loops.view import reach
 from ..ops.factory import EMPTY, FULL
 from ..ops.layout import fitting
 from ..runtime import flight
 from ..runtime.buffer import Buffer, memory
 from .storage import Storage
-from .tensor import NUMBERS
+from .tensor import NUMBERS, Tensor
 
 MOST = 1 << 16          # bytes written
 CONSTANT = 1 << 20      # most bytes of a constant that is put in memory
@@ -32,18 +35,16 @@ COMMON = 65504          # the largest number that all the floats have
 def fill(t, value) -> bool:
     """Write a number to all elements of `t`; False where that is to be recorded."""
     m = t._meta
-    d, kind = m.dtype, type(value)
-    if not (kind is float and d.kind == "f" or kind is int and (d.kind == "f" or d is dt.int64 and -1 << 63 <= value < 1 << 63)
-            or kind is bool and d is dt.bool_):
-        return False
-    if kind is not bool and not -COMMON <= value <= COMMON:
-        fitting(value, d)
-    address = _writable(t)
+    d, v = m.dtype, m.view
+    address = _writable(t, v) if _fits(value, d) else None
     if address is None:
         return False
-    v = m.view
     if v.numel == 1:
         NUMBERS[d].from_address(address + v.offset * d.itemsize).value = value
+    elif not value and _in_rows(v) and (type(value) is not float or math.copysign(1.0, value) > 0):
+        ctypes.memset(address + v.offset * d.itemsize, 0, v.numel * d.itemsize)
+    elif -COMMON <= value <= COMMON:
+        _array(address, v, d)[...] = value
     else:
         with np.errstate(over="ignore"):
             _array(address, v, d)[...] = value
@@ -51,24 +52,92 @@ def fill(t, value) -> bool:
     return True
 
 
+def put(t, places: tuple, value) -> bool:
+    """Write a number to the element of `t` at these places, integers, one for each dimension; False where that is to be recorded, or is
+    wrong."""
+    m = t._meta
+    d, v = m.dtype, m.view
+    at = v.offset
+    for k, n, step in zip(places, v.shape, v.strides):
+        if not -n <= k < n:
+            return False
+        at += (k if k >= 0 else k + n) * step
+    address = _writable(t, v) if d in NUMBERS and _fits(value, d) else None
+    if address is None:
+        return False
+    NUMBERS[d].from_address(address + at * d.itemsize).value = value
+    _written(t)
+    return True
+
+
+def _fits(value, d) -> bool:
+    """Whether a number of this type is written at once to elements of that dtype. RuntimeError for one that they have no room for."""
+    kind = type(value)
+    if kind is bool:
+        return d is dt.bool_
+    if not (kind is float and d.kind == "f" or kind is int and (d.kind == "f" or d is dt.int64 and -1 << 63 <= value < 1 << 63)):
+        return False
+    if not -COMMON <= value <= COMMON:
+        fitting(value, d)
+    return True
+
+
 def copy(t, source) -> bool:
     """Write the elements of a tensor of the same shape and dtype to `t`; False where that is to be recorded."""
     m, r = t._meta, source._meta
-    if r.dtype is not m.dtype or r.view.shape != m.view.shape or mode.grad and (t._rg or source._rg) or t.storage is source.storage:
+    v, w = m.view, r.view
+    if r.dtype is not m.dtype or w.shape != v.shape or mode.grad and (t._rg or source._rg) or t.storage is source.storage:
         return False
     origin = _readable(source)
     if origin is None:
         return False
-    address = _writable(t)
+    address = _writable(t, v)
     if address is None:
         return False
     size = m.dtype.itemsize
-    if is_row_major(m.view.shape, m.view.strides) and is_row_major(r.view.shape, r.view.strides):
-        ctypes.memmove(address + m.view.offset * size, origin.address + r.view.offset * size, m.view.numel * size)
+    if _in_rows(v) and _in_rows(w):
+        ctypes.memmove(address + v.offset * size, origin.address + w.offset * size, v.numel * size)
     else:
-        _array(address, m.view, m.dtype)[...] = _array(origin.address, r.view, r.dtype)
+        _array(address, v, m.dtype)[...] = _array(origin.address, w, r.dtype)
     _written(t)
     return True
+
+
+SIGNS: dict = {}        # what makes a sum, difference, product or quotient -> the same of Python numbers
+
+
+def change(t, function, other) -> bool:
+    """Add a number to the one element of `t`, or whatever else `function` does; False where that is to be recorded. For a float32, that is
+    computed in float64 and rounded: the result is the same (Figueroa, "When is double rounding innocuous?", 1995)."""
+    sign, m = SIGNS.get(function), t._meta
+    v, d = m.view, m.dtype
+    if sign is None or v.numel != 1 or d not in (dt.float32, dt.int64, dt.float64) or d is dt.int64 and sign is operator.truediv:
+        return False
+    cell = NUMBERS[d]
+    if type(other) is Tensor:
+        m = other._meta
+        origin = _readable(other) if m.dtype is d and m.view.shape in ((), v.shape) else None
+        if origin is None:
+            return False
+        other = cell.from_address(origin.address + m.view.offset * d.itemsize).value
+    elif type(other) is int and -COMMON <= other <= COMMON or type(other) is float and d.kind == "f":
+        other = cell(other).value
+    else:
+        return False
+    address = _writable(t, v)
+    if address is None:
+        return False
+    at = cell.from_address(address + v.offset * d.itemsize)
+    try:
+        at.value = sign(at.value, other)        # an integer's lower 64 bits
+    except ZeroDivisionError:
+        return False
+    _written(t)
+    return True
+
+
+def _in_rows(v) -> bool:
+    return len(v.shape) < 2 and (not v.strides or v.strides[0] == 1) or is_row_major(v.shape, v.strides)
 
 
 def _array(address: int, v, d) -> np.ndarray:
@@ -92,10 +161,17 @@ def _readable(t) -> Buffer | None:
     return None if buffer is None or buffer.address in flight.awaited else buffer
 
 
-def _writable(t) -> int | None:
-    """The address of the memory that `t` lies in, if writing there is seen by nobody but those who share its storage."""
+def _alone() -> int:
+    x = object()
+    return getrefcount(x)
+
+
+ALONE = _alone()        # what an object counts that a variable alone refers to
+
+
+def _writable(t, v) -> int | None:
+    """The address of the memory that `t` lies in, if writing through `v` is seen by nobody but those who share its storage."""
     m, storage, state = t._meta, t.storage, tape.state
-    v = m.view
     if not 0 < v.numel * m.dtype.itemsize <= MOST or m.dtype not in NUMBERS or v.strides and min(v.strides) < 0 or config.eager \
             or m.device not in (None, "cpu") or state.watch is not None or state.rewriter is not None or state.kept is not None:
         return None
@@ -104,15 +180,16 @@ def _writable(t) -> int | None:
         return storage.buffer().address
     if type(storage) is not Storage:
         return None
-    if storage.node.buffer is None:
-        node = storage.node
+    node = storage.node
+    buffer = node.buffer
+    if buffer is None:
         form = node.form
         if form.op not in (FULL, EMPTY) or form.numel * m.dtype.itemsize > CONSTANT or type(node.inputs[0]) not in (int, float, bool):
             return None
         storage.node = _constant(node)
-    elif held([storage.node], [1])[0] or held([storage.node.buffer], [1])[0]:
+        buffer = storage.node.buffer
+    elif getrefcount(node) > ALONE + 1 or getrefcount(buffer) > ALONE + 1:
         return None
-    buffer = storage.node.buffer
     return None if buffer.device != "cpu" or flight.uses(buffer.address) else buffer.address
 
 

@@ -9,6 +9,7 @@ from ..ops.record import core
 from ..ops.strides import fills
 from . import autograd
 from .arrays import adopt, from_numpy, tensor
+from .at_once import put
 from .autograd import GradNode
 from .generator import default_generator, generator_of
 from .history import Folded
@@ -66,6 +67,7 @@ core.__dict__.update(
     conj=conj_,
     store_out=record.store_out,
     inplace=inplace,
+    put_at_once=put,
     broadcast_tensors=joining.broadcast_tensors,
     sparse_rows=_sparse_rows,
     bitcast=_bitcast,

@@ -7,6 +7,7 @@ from operator import index
 import numpy as np
 
 from ..base import dtype as dt
+from ..base.grad_mode import mode
 from ..graph.node import View
 from ..graph.node import view as make_view
 from ..ops import pointwise as pw
@@ -216,14 +217,27 @@ def _spelled(key) -> tuple | None:
             if type(start) not in _BOUNDS or type(stop) not in _BOUNDS or type(step) not in _BOUNDS:
                 return None
         elif type(k) is not int and k is not None and k is not Ellipsis:
-            return None
+            k = _known(k)
+            if k is None:
+                return None
         out.append(k)
     return tuple(out)
 
 
+def _known(k) -> int | None:
+    """The integer that a tensor without dimensions is whose value is in memory; None for anything else."""
+    if type(k) is core.Tensor and not k._meta.view.shape and k._meta.dtype.kind in "iu" and k._meta.dtype is not dt.uint8 \
+            and k.storage.node.buffer is not None:
+        return k.item()
+    return None
+
+
 def getitem(t, key):
-    if type(key) is int and t._meta.view.shape:
-        return select_(t, 0, _integer(key, t._meta.view.shape[0], 0))
+    shape = t._meta.view.shape
+    if shape:
+        at = key if type(key) is int else _known(key)
+        if at is not None:
+            return select_(t, 0, _integer(at, shape[0], 0))
     if isinstance(key, core.Tensor):
         return _picks[type(t), type(key)](t, key)
     basic = _spelled(key)
@@ -250,9 +264,17 @@ def _flat(t, d: int, k) -> tuple:
 _picks = Recollections(_picked)
 
 
+_INTEGERS = frozenset((int,))
+
+
 def setitem(t, key, value) -> None:
-    spec, tensors = _parse(t._meta.view.shape, key)
-    whole = all(k is ALL for k in spec)
+    shape = t._meta.view.shape
+    spec, tensors = _spelled(key), ()
+    if spec is None:
+        spec, tensors = _parse(shape, key)
+    elif not (t._rg and mode.grad) and len(spec) == len(shape) and _INTEGERS.issuperset(map(type, spec)) and core.put_at_once(t, spec, value):
+        return
+    whole = all([k is Ellipsis or k == ALL for k in spec]) and len(spec) - spec.count(Ellipsis) <= len(shape)
     target = t if whole else _basic(t, spec)
     if not isinstance(value, core.Tensor):
         value = core.tensor(value, dtype=t.dtype) if not isinstance(value, (int, float, bool)) else converted(value, t._meta.dtype)
@@ -289,8 +311,11 @@ def _fit(value, shape):
 
 def _write(target, value) -> None:
     if isinstance(value, core.Tensor):
-        shape = target._meta.view.shape
-        target.copy_(value.expand(shape) if value.dim() <= len(shape) else _fit(value, shape))
+        if value.storage is target.storage and value._meta is target._meta and not (mode.grad and value._rg):
+            value.storage.version += not value._untracked       # x[i] += 1 has written there
+            return
+        shape, own = target._meta.view.shape, value._meta.view.shape
+        target.copy_(value if own == shape else value.expand(shape) if len(own) <= len(shape) else _fit(value, shape))
     else:
         target.fill_(value)
 

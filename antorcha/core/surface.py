@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from ..base import dtype as dt
 from ..base.grad_mode import mode
 from ..ops import (  # noqa: F401 (they declare operators)
@@ -29,7 +31,7 @@ from ..ops import (  # noqa: F401 (they declare operators)
     statistics,
 )
 from ..ops import pointwise as pw
-from . import float8, indexing, methods  # noqa: F401 (float8 declares operators)
+from . import at_once, float8, indexing, methods  # noqa: F401 (float8 declares operators)
 from .tensor import Tensor
 from .writing import check_inplace, inplace
 
@@ -202,6 +204,10 @@ def _install_operators() -> None:
         if name not in ("lt", "le", "gt", "ge", "eq", "ne"):
             setattr(Tensor, f"__r{name}__", _reflected(raw))
             setattr(Tensor, f"__i{name}__", _inplace_operator(raw, f"__i{name}__"))
+        if name in ("add", "sub", "mul", "truediv"):
+            at_once.SIGNS[raw] = getattr(operator, name)
+    for name in ("add", "sub", "mul"):
+        at_once.SIGNS[getattr(pw, name)] = getattr(operator, name)
     for name, call in dict(neg=pw.neg, abs=pw.abs, invert=comparison.bitwise_not).items():
         setattr(Tensor, f"__{name}__", lambda self, call=call: call(self))
     Tensor.__pos__ = numeric.positive

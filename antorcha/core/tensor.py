@@ -583,11 +583,21 @@ def view_of(t: Tensor, m) -> Tensor:
     if base._rg or not without_grad or mode.grad:
         views = base._views
         if views is None:
-            views = base._views = []
-        elif len(views) > 64:
+            views = base._views = Views()
+        elif len(views) > views.most:
             views[:] = [r for r in views if r() is not None]
+            views.most = max(64, 2 * len(views))
         views.append(weakref.ref(out))
     return out
+
+
+class Views(list):
+    """Weak references to views. Those of which nothing is left go where there are more than `most`, twice as many as were left before."""
+
+    __slots__ = ("most",)
+
+    def __init__(self):
+        self.most = 64
 
 
 def reread(t: Tensor, shape: tuple) -> Tensor:

@@ -47,6 +47,8 @@ def inplace(t: Tensor, function, args, kwargs=None, name: str = "in-place", apar
         elif apart and type(a) in (list, tuple):
             check_apart(name, t, a, True)
     if not (tracked and mode.grad):
+        if len(args) == 1 and not kwargs and at_once.change(t, function, args[0]):
+            return t
         write(t, function(t, *args, **kwargs))
         return t
     check_inplace(t)
