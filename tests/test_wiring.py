@@ -50,7 +50,7 @@ def test_many_recordings_are_not_kept_for_good(monkeypatch):
     most = 0
     for n in range(1, 30):
         for _ in range(2):
-            _, nodes = recorded(lambda: torch.ones(n) + torch.ones(n))
+            _, nodes = recorded(lambda n=n: torch.ones(n) + torch.ones(n))
             wiring.traced(nodes, nodes)
         most = max(most, len(wiring._known))
         assert sum(len(w.sources) for several in wiring._known.values() for w in several) <= 50

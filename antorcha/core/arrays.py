@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from array import array as packed
 
 import numpy as np
 
@@ -18,12 +19,13 @@ from .storage import BorrowedStorage, Storage, of_buffer
 from .tensor import Tensor, host, tensor_on
 
 LITTLE = 1 << 12        # bytes
+FEW = 64                # numbers
 _NUMBERS, _SEQUENCES = frozenset((bool, int, float)), frozenset((list, tuple))
 
 
-def adopt(array: np.ndarray) -> Tensor:
-    """A tensor of the elements of an array: on its memory, which nobody else will touch, or on memory of its own where they are few
-    (`LITTLE`) and to copy them takes less time than to keep the array."""
+def adopt(array: np.ndarray, shape: tuple | None = None) -> Tensor:
+    """A tensor of the elements of an array, of its shape or another: on its memory, which nobody else will touch, or on memory of its own
+    where they are few (`LITTLE`) and to copy them takes less time than to keep the array."""
     d, nbytes = dt.of(array.dtype), array.nbytes
     if 0 < nbytes <= LITTLE:
         buffer = Buffer.allocate(nbytes)
@@ -31,7 +33,7 @@ def adopt(array: np.ndarray) -> Tensor:
         storage = of_buffer(buffer, array.size, d)
     else:
         storage = storage_on(np.ascontiguousarray(array), array.size, d)
-    return tensor_on(storage, meta(dense(array.shape), d, "cpu"))
+    return tensor_on(storage, meta(dense(array.shape if shape is None else tuple(shape)), d, "cpu"))
 
 
 def storage_on(array: np.ndarray, numel: int, dtype) -> Storage:
@@ -172,7 +174,7 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
         warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
              "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).")
         out = data.detach().clone().to(dtype or data.dtype)
-    else:
+    elif (out := _of_numbers(data, dtype)) is None:
         array = _array_of(data, dtype)
         try:
             own = dt.of(array.dtype)
@@ -191,6 +193,34 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
     if pin_memory:
         out = out.pin_memory()
     return out.requires_grad_() if requires_grad else out
+
+
+_CODES = {dt.float32: "f", dt.float64: "d", dt.int64: "q"}
+
+
+def _of_numbers(data, dtype) -> Tensor | None:
+    """A tensor of a number, or of a few that are floats throughout or integers, without an array in between; None for anything else."""
+    kind = type(data)
+    if kind in _SEQUENCES:
+        kinds = set(map(type, data))
+        if len(kinds) != 1 or len(data) > FEW:
+            return None
+        (kind,), count, shape = kinds, len(data), (len(data),)
+    else:
+        data, count, shape = (data,), 1, ()
+    if kind is float and (d := dtype or dt.default()) in _FLOATS or kind is int and dtype in _INTEGERS:
+        d = d if kind is float else dt.int64
+        try:
+            values = packed(_CODES[d], data)
+        except OverflowError:
+            return None
+        buffer = Buffer.allocate(count * d.itemsize)
+        ctypes.memmove(buffer.address, values.buffer_info()[0], count * d.itemsize)
+        return tensor_on(of_buffer(buffer, count, d), meta(dense(shape), d, "cpu"))
+    return None
+
+
+_FLOATS, _INTEGERS = frozenset((dt.float32, dt.float64)), frozenset((None, dt.int64))
 
 
 def _check_range(array: np.ndarray, d) -> None:

@@ -59,7 +59,7 @@ core.__dict__.update(
     is_grad_enabled=autograd.is_grad_enabled,
     add_region=add_region,
     overwrite_region=overwrite_region,
-    from_numpy=lambda array: placement.loose(adopt(array)),
+    from_numpy=lambda array, shape=None: placement.loose(adopt(array, shape)),
     tensor=_loosely(tensor),
     cast=pw.cast,
     cat=joining.cat,

@@ -25,6 +25,9 @@ _STATE_BYTES = 5056
 MANY = 20_000       # numbers from which a permutation is made by a compiled loop
 
 
+FEW = 16        # numbers
+
+
 class Generator:
     """A stream of random numbers with a seed and a state of its own; of a GPU, one that is drawn there (philox.py)."""
 
@@ -74,6 +77,12 @@ class Generator:
             tape.state.watch.drew()
         return self._words.words(n)
 
+    def few(self, n: int) -> list[int]:
+        """As `words`, integers: for so few that NumPy's functions would take longer to call (`FEW`)."""
+        if tape.state.watch is not None:
+            tape.state.watch.drew()
+        return self._words.few(n)
+
     def below_leaf(self, n: int, threshold: int) -> Node:
         """Which of the next n 53-bit numbers are less than the threshold: a bool value in memory that is used again and again."""
         if tape.state.watch is not None:
@@ -94,6 +103,8 @@ class Generator:
 
     def uniform(self, n: int, dtype=np.float32, low: float = 0.0, high: float = 1.0) -> np.ndarray:
         """n numbers in [low, high)."""
+        if n <= FEW and dtype == np.float32 and (low, high) == (0.0, 1.0):
+            return np.array([w % 2 ** 24 * 2.0 ** -24 for w in self.few(n)], np.float32)
         if np.dtype(dtype) == np.float64:
             pairs = self.words(2 * n).reshape(n, 2)     # of 53 bits the first has 21: their sum is exact
             x = (pairs[:, 0] & np.uint32(2 ** 21 - 1)) * 2.0 ** -21 + pairs[:, 1] * 2.0 ** -53
@@ -107,6 +118,8 @@ class Generator:
         span = high - low
         if span == 2 ** 64:
             return self.words64(n).view(np.int64)
+        if n <= FEW and span < 2 ** 28:
+            return np.array([w % span + low for w in self.few(n)], np.int64)
         if span >= 2 ** 28:
             return (self.words64(n) % np.uint64(span)).view(np.int64) + low
         return (self.words(n) % np.uint32(span)).astype(np.int64) + low
@@ -132,6 +145,14 @@ class Generator:
         """n normal numbers, float64, two from each pair of uniforms; an odd one is kept for the next call."""
         kept = [] if self._next_normal is None or n == 0 else [self._next_normal]
         pairs = (n - len(kept) + 1) // 2
+        if n <= FEW:
+            words = iter(self.few(4 * pairs))
+            for w0, w1, w2, w3 in zip(words, words, words, words):
+                angle, u = (w0 % 2 ** 21 * 2.0 ** -21 + w1 * 2.0 ** -53) * 2.0 * math.pi, w2 % 2 ** 21 * 2.0 ** -21 + w3 * 2.0 ** -53
+                radius = math.sqrt(-2.0 * math.log1p(-u))
+                kept += (radius * math.cos(angle), radius * math.sin(angle))
+            self._next_normal = kept[n] if len(kept) > n else self._next_normal if n == 0 else None
+            return np.array(kept[:n]) * std + mean
         angle, u = self.uniform(2 * pairs, np.float64).reshape(pairs, 2).T
         radius, angle = np.sqrt(-2.0 * np.log1p(-u)), 2.0 * math.pi * angle
         x = np.empty(len(kept) + 2 * pairs)

@@ -272,7 +272,8 @@ def setitem(t, key, value) -> None:
     spec, tensors = _spelled(key), ()
     if spec is None:
         spec, tensors = _parse(shape, key)
-    elif not (t._rg and mode.grad) and len(spec) == len(shape) and _INTEGERS.issuperset(map(type, spec)) and core.put_at_once(t, spec, value):
+    elif len(spec) == len(shape) and _INTEGERS.issuperset(map(type, spec)) and not (t._rg and mode.grad) \
+            and core.put_at_once(t, spec, value):
         return
     whole = all([k is Ellipsis or k == ALL for k in spec]) and len(spec) - spec.count(Ellipsis) <= len(shape)
     target = t if whole else _basic(t, spec)

@@ -14,9 +14,11 @@ import numpy as np
 
 from ..base import dtype as dt
 from ..loops import ir
+from ..runtime.buffer import address_of
 
 N, M = 624, 397     # words of a block; how far the middle word is
 AHEAD = 8 * N       # words made at once
+SOME = 64           # words that `few` finds at once
 STRIDE = 224        # words that are independent of each other: less than N - M, and whole vectors
 WORK = 2            # elementary operations that a word takes
 _U32 = dt.uint32
@@ -103,20 +105,35 @@ class Twister:
         keys = [word] + [word := (1812433253 * (word ^ word >> 30) + i) & 0xFFFFFFFF for i in range(1, N)]
         self.state, self.position = np.zeros(N + AHEAD, np.uint32), AHEAD
         self._address = self.state.ctypes.data
+        self._first, self._next = 0, []     # the position of some words that come next, and these
         self.restore((keys, N))
 
     def _draw(self, program, n: int, each: int, address: int, *constants: int) -> None:
         words = _Arguments(self._address, address, self.position, n, *constants)
         _kernel(program)(ctypes.addressof(words), WORK * n * each)
         end = self.position + n * each
+        if end > AHEAD:
+            self._next = []
         self.position = end if end <= AHEAD else (end - 1) % AHEAD + 1
 
     def words(self, n: int, out: np.ndarray | None = None) -> np.ndarray:
         """The next n words, in `out` (uint32) if it is given."""
         out = np.empty(n, np.uint32) if out is None else out
         if n:
-            self._draw(words_program, n, 1, out.__array_interface__["data"][0])
+            self._draw(words_program, n, 1, address_of(out))
         return out
+
+    def few(self, n: int) -> list[int]:
+        """The next n words as integers, for few of them: those of several calls are found at once."""
+        at = self.position - self._first
+        if not 0 <= at <= len(self._next) - n:
+            position = self.position
+            if position + max(n, SOME) > AHEAD:
+                return self.words(n).tolist()
+            self._first, self._next, at = position, self.words(max(n, SOME)).tolist(), 0
+            self.position = position
+        self.position += n
+        return self._next[at:at + n]
 
     def below(self, n: int, threshold: int, address: int) -> None:
         """Write at `address`, as n bytes, which of the next n 53-bit numbers are less than the threshold; of each pair of words the
@@ -134,3 +151,4 @@ class Twister:
         keys, position = state
         self.state[AHEAD:] = keys
         self.position = AHEAD - N + position
+        self._next = []

@@ -158,7 +158,7 @@ class _Private:
 @contextmanager
 def _private_tables(trace: Trace):
     """Index maps, forms and templates made meanwhile are of `Size`s, and nobody else's."""
-    tables = (views, "_views"), (node_module, "_forms"), (template, "_templates")
+    tables = (views, "_views"), (views, "_dense"), (node_module, "_forms"), (node_module, "_leaf_forms"), (template, "_templates")
     before = [getattr(module, name) for module, name in tables]
     try:
         for (module, name), table in zip(tables, before):

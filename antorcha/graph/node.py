@@ -86,6 +86,7 @@ def form(op, views: tuple, static: Static, shape: tuple, numel: int, dtype: dt.d
             no_room(op.name, numel * dtype.itemsize, shape)
         if len(_forms) > 100_000:
             _forms.clear()
+            _leaf_forms.clear()
         found = _forms[key] = Form(op, views, static, shape, numel, dtype)
     return found
 
@@ -142,8 +143,14 @@ LEAF = Leaf()
 _NOTHING_MORE = Static()
 
 
+_leaf_forms: dict[tuple, Form] = {}     # by their numbers of elements and dtypes
+
+
 def leaf_form(numel: int, dtype: dt.dtype) -> Form:
-    return form(LEAF, (), _NOTHING_MORE, (numel,), numel, dtype)
+    found = _leaf_forms.get((numel, dtype))
+    if found is None:
+        found = _leaf_forms[numel, dtype] = form(LEAF, (), _NOTHING_MORE, (numel,), numel, dtype)
+    return found
 
 
 def leaf(buffer, numel: int, dtype: dt.dtype) -> Node:

@@ -54,6 +54,7 @@ def _in_order(shape: tuple, strides: tuple, offset: int) -> bool | None:
 
 
 _views: dict[tuple, View] = {}
+_dense: dict[tuple, View] = {}      # by their shapes
 
 
 def view(shape: tuple, strides: tuple, offset: int = 0) -> View:
@@ -63,12 +64,16 @@ def view(shape: tuple, strides: tuple, offset: int = 0) -> View:
     if found is None:
         if len(_views) > 100_000:
             _views.clear()
+            _dense.clear()
         found = _views[key] = View(shape, strides, offset)
     return found
 
 
 def dense(shape: tuple) -> View:
-    return view(shape, row_major(shape))
+    found = _dense.get(shape)
+    if found is None:
+        found = _dense[shape] = view(shape, row_major(shape))
+    return found
 
 
 def ordered(v: View, dims) -> View:

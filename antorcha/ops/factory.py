@@ -6,7 +6,7 @@ import math
 
 from ..base import dtype as dt
 from ..base.formats import preserve_format
-from ..graph.node import Node, Static, dense
+from ..graph.node import Node, Static, dense, form
 from .layout import fitting
 from .placement import device_name, place
 from .recall import deprecated
@@ -27,8 +27,15 @@ ARANGE = Record("arange", "pointwise", scalar=_range, uses_index=True)
 COUNT = Record("arange", "pointwise", scalar=lambda i: i, uses_index=True)     # from 0 by 1: vectors have no product of 64-bit integers
 
 
+_NUMBERS = frozenset((bool, int, float))
+_full: dict[tuple, tuple] = {}      # (shape, dtype, device, operator) -> (form, layout)
+
+
 def full_of(shape: tuple, value, d: dt.dtype, device=None, op=FULL, layout=None):
     """A tensor of `shape` with one value (as `number` gives it), without any checks; `layout`: an index map that fills its memory."""
+    known = _full.get((shape, d, device, op))
+    if known is not None and layout is None and type(value) in _NUMBERS:
+        return core.record(known[0], (value,), known[1])
     out = dense(shape)
     if layout is not None and layout is not out:
         return core.tensor_on(full_of((layout.numel,), value, d, device, op).storage, meta(layout, d, device or "cpu"))
@@ -38,8 +45,11 @@ def full_of(shape: tuple, value, d: dt.dtype, device=None, op=FULL, layout=None)
         return core.recode(full_of(shape, value, dt.float32, device, op), d)
     if isinstance(value, core.Tensor):
         return place(core.contiguous(core.cast(value, d).expand(shape)), device or "cpu")
-    static = Static(casts=(d,), device=device or "cpu")
-    return core.make(Node.of(op, (value,), (None,), static, shape, out.numel, d), meta(out, d, device))
+    if len(_full) > 10_000:
+        _full.clear()
+    known = _full[shape, d, device, op] = \
+        form(op, (None,), Static(casts=(d,), device=device or "cpu"), shape, out.numel, d), meta(out, d, device)
+    return core.record(known[0], (value,), known[1])
 
 
 def finish(out, requires_grad: bool, pin_memory: bool = False):

@@ -93,7 +93,7 @@ def _tensor(array, shape, d: dt.dtype):
     if isinstance(array, core.Tensor):      # drawn on a GPU
         out = array.reshape(tuple(shape))
     else:
-        out = core.from_numpy(np.ascontiguousarray(array).reshape(shape)) if type(array) is np.ndarray else array.tensor(shape)
+        out = core.from_numpy(array, shape) if type(array) is np.ndarray else array.tensor(shape)
     return out if out._meta.dtype is d else out.to(d)
 
 
