@@ -559,3 +559,27 @@ def test_numbers_onto_one_element():
     other = x.expand(3)
     x += other[0]
     assert x.item() == float("inf")
+
+
+@pytest.mark.parametrize("d", [torch.float32, torch.int64, torch.bool, torch.float16])
+def test_masks_choose_the_elements_numpy_chooses(d):
+    rng = np.random.default_rng(0)
+    array = rng.integers(0, 2 if d is torch.bool else 9, (4, 5, 3))
+    t = torch.tensor(array.tolist()).to(d)
+    array = np.array(t.tolist())
+    for x, a in ((t, array), (t.permute(2, 0, 1), array.transpose(2, 0, 1)), (t[:, 1:4], array[:, 1:4]), (t + t, array + array),
+                 (t[1], array[1]), (t.expand(2, 4, 5, 3), np.broadcast_to(array, (2, 4, 5, 3)))):
+        for rank in range(1, x.dim() + 1):
+            flags = rng.random(a.shape[:rank]) < 0.4
+            for mask in (torch.tensor(flags.tolist()), torch.tensor(flags.astype(np.float32).tolist()) > 0.5):
+                found = x[mask]
+                assert found.dtype is d and found.is_contiguous() and found.tolist() == a[flags].tolist()
+    before = t.tolist()
+    chosen = t[torch.ones(4, 5, 3) > 0]
+    chosen[:] = 1
+    assert t.tolist() == before
+    for wrong in (torch.ones(5) > 0, torch.ones(4, 5, 3, 1) > 0):
+        with pytest.raises(IndexError):
+            t[wrong]
+    assert t[torch.tensor(True)].shape == (1, 4, 5, 3) and t[torch.tensor(False)].shape == (0, 4, 5, 3)
+    assert t[torch.zeros(4) > 0].shape == (0, 5, 3)

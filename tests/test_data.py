@@ -608,3 +608,29 @@ def test_loader_attributes():
         DataLoader(Squares(3), num_workers=1000)
     with pytest.warns(UserWarning, match="pin_memory"):
         next(iter(DataLoader(Squares(3), pin_memory=True)))
+
+
+def test_samples_left_to_chance_are_computed_one_by_one():
+    """A batch's samples together are recorded as hardly any other batch's: each alone has one of a few plans."""
+    from antorcha.graph import flush
+
+    class Flipped(Dataset):
+        def __init__(self):
+            self.images = np.random.default_rng(0).integers(0, 255, (96, 6, 5), dtype=np.uint8)
+
+        def __len__(self):
+            return 96
+
+        def __getitem__(self, i):
+            x = torch.from_numpy(self.images[i]).float().div(255)
+            return {"x": (x.flip(1) if i * i % 7 in (1, 2) else x) - 0.5, "i": i}
+
+    data = Flipped()
+    for epoch in range(3):
+        made = flush.counters["made"]
+        for batch in DataLoader(data, batch_size=16, shuffle=True, generator=torch.Generator().manual_seed(epoch)):
+            for x, i in zip(batch["x"].tolist(), batch["i"].tolist()):
+                expected = data.images[i].astype(np.float32) / np.float32(255)
+                expected = (expected[:, ::-1] if i * i % 7 in (1, 2) else expected) - np.float32(0.5)
+                np.testing.assert_array_equal(np.array(x, np.float32), expected)
+    assert flush.counters["made"] == made

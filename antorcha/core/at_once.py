@@ -24,6 +24,7 @@ from ..ops.factory import EMPTY, FULL
 from ..ops.layout import fitting
 from ..runtime import flight
 from ..runtime.buffer import Buffer, memory
+from .arrays import adopt
 from .storage import Storage
 from .tensor import NUMBERS, Tensor
 
@@ -101,6 +102,21 @@ def copy(t, source) -> bool:
         _array(address, v, m.dtype)[...] = _array(origin.address, w, r.dtype)
     _written(t)
     return True
+
+
+def chosen(t, mask):
+    """The elements (or rows) of `t` where a mask holds, whose number nobody knows before; None where that is to be recorded."""
+    m, k = t._meta, mask._meta
+    v, shape, state = m.view, k.view.shape, tape.state
+    if mode.grad and t._rg or m.dtype not in NUMBERS or not 0 < v.numel * m.dtype.itemsize <= MOST or v.strides and min(v.strides) < 0 \
+            or not shape or shape != v.shape[:len(shape)] or not (v.dense or shape == v.shape) \
+            or config.eager or state.watch is not None or state.rewriter is not None or k.device not in (None, "cpu"):
+        return None
+    mask.storage.buffer()
+    origin, flags = _readable(t), _readable(mask)
+    if origin is None or flags is None:
+        return None
+    return adopt(_array(origin.address, v, m.dtype)[_array(flags.address, k.view, k.dtype)])
 
 
 SIGNS: dict = {}        # what makes a sum, difference, product or quotient -> the same of Python numbers

@@ -9,7 +9,7 @@ from ..ops.record import core
 from ..ops.strides import fills
 from . import autograd
 from .arrays import adopt, from_numpy, tensor
-from .at_once import put
+from .at_once import chosen, put
 from .autograd import GradNode
 from .generator import default_generator, generator_of
 from .history import Folded
@@ -68,6 +68,7 @@ core.__dict__.update(
     store_out=record.store_out,
     inplace=inplace,
     put_at_once=put,
+    chosen_at_once=chosen,
     broadcast_tensors=joining.broadcast_tensors,
     sparse_rows=_sparse_rows,
     bitcast=_bitcast,

@@ -239,7 +239,8 @@ def getitem(t, key):
         if at is not None:
             return select_(t, 0, _integer(at, shape[0], 0))
     if isinstance(key, core.Tensor):
-        return _picks[type(t), type(key)](t, key)
+        found = core.chosen_at_once(t, key) if key._meta.dtype is dt.bool_ and type(key) is type(t) is core.Tensor else None
+        return _picks[type(t), type(key)](t, key) if found is None else found
     basic = _spelled(key)
     return _picks[type(t), type(key)](t, key) if basic is None else _basic(t, basic)
 

@@ -26,7 +26,7 @@ class MapFetcher:
                 return rows
         if getattr(self._dataset, "__getitems__", None):
             return self._collate(self._dataset.__getitems__(index))
-        return self._collate([self._dataset[i] for i in index])
+        return self._collate([computed(self._dataset[i]) for i in index])
 
 
 class IterableFetcher:
@@ -45,13 +45,23 @@ class IterableFetcher:
         samples = []
         for _ in index:
             try:
-                samples.append(next(self._iterator))
+                samples.append(computed(next(self._iterator)))
             except StopIteration:
                 self._ended = True
                 break
         if not samples or (self._drop_last and len(samples) < len(index)):
             raise StopIteration
         return self._collate(samples)
+
+
+def computed(sample):
+    """A sample, once what was recorded for it is computed: by itself, since the samples of a batch together are hardly ever recorded as
+    those of another were where something is left to chance."""
+    for x in sample if isinstance(sample, (tuple, list)) else sample.values() if isinstance(sample, dict) else (sample,):
+        if type(x) is Tensor and x.storage.node.buffer is None:
+            x.storage.buffer()
+            break       # that computes all there is
+    return sample
 
 
 def take_rows(dataset, indices) -> list | None:
