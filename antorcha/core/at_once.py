@@ -29,6 +29,7 @@ from .storage import Storage
 from .tensor import NUMBERS, Tensor
 
 MOST = 1 << 16          # bytes written
+CHOSEN = 1 << 20        # bytes that some are chosen from
 CONSTANT = 1 << 20      # most bytes of a constant that is put in memory
 COMMON = 65504          # the largest number that all the floats have
 
@@ -108,7 +109,7 @@ def chosen(t, mask):
     """The elements (or rows) of `t` where a mask holds, whose number nobody knows before; None where that is to be recorded."""
     m, k = t._meta, mask._meta
     v, shape, state = m.view, k.view.shape, tape.state
-    if mode.grad and t._rg or m.dtype not in NUMBERS or not 0 < v.numel * m.dtype.itemsize <= MOST or v.strides and min(v.strides) < 0 \
+    if mode.grad and t._rg or m.dtype not in NUMBERS or not 0 < v.numel * m.dtype.itemsize <= CHOSEN or v.strides and min(v.strides) < 0 \
             or not shape or shape != v.shape[:len(shape)] or not (v.dense or shape == v.shape) \
             or config.eager or state.watch is not None or state.rewriter is not None or k.device not in (None, "cpu"):
         return None

@@ -93,10 +93,12 @@ def _few(x, k, largest):
 def _topk_host(x, k, dim, largest):
     n = x.shape[dim]
     if 0 < k < n and x.size <= LITTLE and dim % x.ndim == x.ndim - 1 and _short(x, dim):
-        keys = np.partition(_keys(x, np.arange(n), largest), k - 1, -1)[..., :k]
+        rows = x.reshape(-1, n)
+        keys = np.partition(_keys(rows, np.arange(n), largest), k - 1, -1)[:, :k]
         keys.sort(-1)
         keys &= 0xFFFFFFFF
-        return x[keys] if x.ndim == 1 else np.take_along_axis(x, keys, -1), keys
+        found = rows[np.arange(len(rows))[:, None], keys]
+        return found.reshape(*x.shape[:-1], k), keys.reshape(*x.shape[:-1], k)
     if 0 < k <= n // 8 and n >= 64 and x.size and not (x.dtype.kind == "f" and np.isnan(x).any()):
         rows = np.ascontiguousarray(np.moveaxis(x, dim, -1))
         order = np.moveaxis(_few(rows.reshape(-1, n), k, largest).reshape(*rows.shape[:-1], k), -1, dim)
