@@ -583,3 +583,13 @@ def test_masks_choose_the_elements_numpy_chooses(d):
             t[wrong]
     assert t[torch.tensor(True)].shape == (1, 4, 5, 3) and t[torch.tensor(False)].shape == (0, 4, 5, 3)
     assert t[torch.zeros(4) > 0].shape == (0, 5, 3)
+
+
+def test_a_slice_whose_elements_share_memory_is_not_written_to():
+    x = torch.zeros(1).expand(3)
+    for key in (slice(None), ..., slice(0, 2)):
+        with pytest.raises(RuntimeError, match="single memory location"):
+            x[key] = 1.0
+    x[0] = 2.0
+    x[1:2] = 3.0
+    assert x.tolist() == [3.0] * 3 and x.fill_(4.0).tolist() == [4.0] * 3

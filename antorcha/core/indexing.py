@@ -15,7 +15,7 @@ from ..ops.bounds import require_places
 from ..ops.casts import WIDEST_ON_GPU, autocast
 from ..ops.index import pick, put
 from ..ops.layout import converted
-from ..ops.overlap import check_apart
+from ..ops.overlap import check_apart, check_once
 from ..ops.recall import Recollections, warn
 from ..ops.record import broadcast_shapes, core, operator
 from ..ops.view import region_grad, select_, viewed
@@ -319,6 +319,8 @@ def _write(target, value) -> None:
         shape, own = target._meta.view.shape, value._meta.view.shape
         target.copy_(value if own == shape else value.expand(shape) if len(own) <= len(shape) else _fit(value, shape))
     else:
+        if not target._meta.view.dense:
+            check_once("copy_", target)
         target.fill_(value)
 
 
