@@ -261,4 +261,6 @@ class Trace:
         text = "\n".join([f"def resized({names}):", *reversed(kept), f" return ({''.join(f'{name}, ' for name in given)})"])
         space: dict = {}
         exec(compile(text, "<sizes of a plan>", "exec"), space)
+        for noted in (self.known, self.decided, self.lines):
+            noted.clear()       # a plan keeps its sizes, and they the trace
         return space["resized"]
