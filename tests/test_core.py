@@ -593,3 +593,23 @@ def test_a_slice_whose_elements_share_memory_is_not_written_to():
     x[0] = 2.0
     x[1:2] = 3.0
     assert x.tolist() == [3.0] * 3 and x.fill_(4.0).tolist() == [4.0] * 3
+
+
+def test_memory_is_written_at_once_only_where_nobody_else_reads_it():
+    from antorcha.core import at_once
+
+    def alone():
+        return at_once._writable(t, t._meta.view) is not None
+
+    t = torch.zeros(4)
+    t[0] = 1.0
+    assert alone()
+    for of in (lambda: t.storage.node, lambda: t.storage.node.buffer, t.clone, lambda: t + 1):
+        other = of()
+        assert not alone()
+        t[1] += 2.0
+        t[2] = 3.0
+        del other
+        t.sum().item()
+        assert alone()
+    assert t.tolist() == [1.0, 8.0, 3.0, 0.0]

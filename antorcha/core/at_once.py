@@ -180,10 +180,10 @@ def _readable(t) -> Buffer | None:
 
 def _alone() -> int:
     x = object()
-    return getrefcount(x)
+    return next(map(getrefcount, (x,)))
 
 
-ALONE = _alone()        # what an object counts that a variable alone refers to
+ALONE = _alone()        # what an object counts that a variable alone refers to, and a tuple: of a call's argument versions of Python differ
 
 
 def _writable(t, v) -> int | None:
@@ -205,7 +205,7 @@ def _writable(t, v) -> int | None:
             return None
         storage.node = _constant(node)
         buffer = storage.node.buffer
-    elif getrefcount(node) > ALONE + 1 or getrefcount(buffer) > ALONE + 1:
+    elif max(map(getrefcount, (node, buffer))) > ALONE + 1:     # its own, and the storage's or the node's
         return None
     return None if buffer.device != "cpu" or flight.uses(buffer.address) else buffer.address
 
