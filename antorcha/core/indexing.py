@@ -265,7 +265,7 @@ def _flat(t, d: int, k) -> tuple:
 _picks = Recollections(_picked)
 
 
-_INTEGERS = frozenset((int,))
+_INTEGERS, _NUMBERS = frozenset((int,)), frozenset((bool, int, float))
 
 
 def setitem(t, key, value) -> None:
@@ -273,7 +273,7 @@ def setitem(t, key, value) -> None:
     spec, tensors = _spelled(key), ()
     if spec is None:
         spec, tensors = _parse(shape, key)
-    elif len(spec) == len(shape) and _INTEGERS.issuperset(map(type, spec)) and not (t._rg and mode.grad) \
+    elif type(value) in _NUMBERS and len(spec) == len(shape) and _INTEGERS.issuperset(map(type, spec)) and not (t._rg and mode.grad) \
             and core.put_at_once(t, spec, value):
         return
     whole = all([k is Ellipsis or k == ALL for k in spec]) and len(spec) - spec.count(Ellipsis) <= len(shape)
