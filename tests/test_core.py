@@ -613,3 +613,20 @@ def test_memory_is_written_at_once_only_where_nobody_else_reads_it():
         t.sum().item()
         assert alone()
     assert t.tolist() == [1.0, 8.0, 3.0, 0.0]
+
+
+@pytest.mark.parametrize("write", [
+    lambda x, mask: x.__setitem__(mask, 9.0), lambda x, mask: x.masked_fill_(mask, 9.0),
+    lambda x, mask: x.index_put_(mask.nonzero(as_tuple=True), torch.tensor(9.0))], ids=["setitem", "masked_fill_", "index_put_"])
+def test_elements_that_share_memory_get_what_is_written_to_any_of_them(write):
+    rng = np.random.default_rng(0)
+    for shape, whole in (((1, 3), (4, 3)), ((2, 1), (2, 5)), ((1,), (6,)), ((2, 1, 3), (2, 4, 3)), ((1, 1), (3, 2)), ((3,), (0, 3))):
+        for values in (rng.normal(size=shape).astype(np.float32), np.full(shape, np.nan, np.float32)):
+            mask = rng.random(whole) < 0.3
+            base = torch.tensor(values.tolist())
+            write(base.expand(*whole), torch.tensor(mask.tolist(), dtype=torch.bool).reshape(whole))
+            several = tuple([d for d in range(len(whole)) if d < len(whole) - len(shape) or shape[d - len(whole)] < whole[d]])
+            touched = mask.any(several).reshape(shape)
+            np.testing.assert_array_equal(np.array(base.tolist(), np.float32), np.where(touched, np.float32(9), values))
+    x = torch.ones(1).expand(3, 3)
+    assert x.tril_().tolist() == [[0.0] * 3] * 3

@@ -49,7 +49,8 @@ def inplace(t: Tensor, function, args, kwargs=None, name: str = "in-place", apar
     if not (tracked and mode.grad):
         if len(args) == 1 and not kwargs and at_once.change(t, function, args[0]):
             return t
-        write(t, function(t, *args, **kwargs))
+        result = function(t, *args, **kwargs)
+        write(*(_once(t, result) if repeated and t.numel() and 0 in t._meta.view.strides else (t, result)))
         return t
     check_inplace(t)
     old = tensor_on(t.storage.copy(), t._meta)
@@ -58,6 +59,19 @@ def inplace(t: Tensor, function, args, kwargs=None, name: str = "in-place", apar
     write(t, result)
     _rewrite_history(t, result)
     return t
+
+
+def _once(t: Tensor, result: Tensor) -> tuple[Tensor, Tensor]:
+    """What is written to elements of `t` that share memory, as something written to elements that do not: of those that share it the last
+    one that changed."""
+    target, result = t, result.to(t.dtype)
+    for d, (n, step) in enumerate(zip(t._meta.view.shape, t._meta.view.strides)):
+        if n > 1 and not step:
+            kept = (result == target) | (result != result) & (target != target)
+            order = factory.arange(1, n + 1).view((n,) + (1,) * (t.dim() - d - 1))
+            result = result.gather(d, (~kept * order).argmax(d, keepdim=True))
+            target = target.narrow(d, 0, 1)
+    return target, result
 
 
 def _inplace_replacing(t: Tensor, function, src) -> Tensor:
