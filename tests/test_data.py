@@ -634,3 +634,9 @@ def test_samples_left_to_chance_are_computed_one_by_one():
                 expected = (expected[:, ::-1] if i * i % 7 in (1, 2) else expected) - np.float32(0.5)
                 np.testing.assert_array_equal(np.array(x, np.float32), expected)
     assert flush.counters["made"] == made
+
+
+def test_samples_on_another_device_stay_there():
+    samples = [(torch.ones(3, device="meta") * 2, i) for i in range(4)]
+    for x, i in DataLoader(samples, batch_size=2):
+        assert x.shape == (2, 3) and x.device.type == "meta" and len(i) == 2

@@ -106,11 +106,11 @@ def stack_arrays(arrays: list[np.ndarray]) -> Tensor:
 
 
 def collate_tensor_fn(batch, *, collate_fn_map: dict | None = None):
-    """Samples are data: their values are copied, not recorded, but for those that need a gradient."""
+    """Samples are data: their values are copied, not recorded, but for those that need a gradient or are not on the CPU."""
     first = batch[0]._meta
     shape, dtype = first.view.shape, first.dtype
     metas = [tensor._meta for tensor in batch]
-    if dtype.numpy is None or any(m.view.shape != shape or m.dtype is not dtype for m in metas) or any(
+    if dtype.numpy is None or any(m.view.shape != shape or m.dtype is not dtype or m.device not in (None, "cpu") for m in metas) or any(
             tensor.requires_grad for tensor in batch):
         return torch.stack(list(batch), 0)
     out = shared.empty((len(batch), *shape), dtype.numpy)

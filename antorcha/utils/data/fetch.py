@@ -58,7 +58,7 @@ def computed(sample):
     """A sample, once what was recorded for it is computed: by itself, since the samples of a batch together are hardly ever recorded as
     those of another were where something is left to chance."""
     for x in sample if isinstance(sample, (tuple, list)) else sample.values() if isinstance(sample, dict) else (sample,):
-        if type(x) is Tensor and x.storage.node.buffer is None:
+        if type(x) is Tensor and x._meta.device in (None, "cpu") and x.storage.node.buffer is None:
             x.storage.buffer()
             break       # that computes all there is
     return sample
