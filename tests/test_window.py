@@ -128,3 +128,25 @@ def test_a_form_that_moves_reads_what_is_not_in_memory_as_ever():
             pending.tolist()
         both = data[k:k + 4] * 2 + pending[k + 1:k + 5]
         assert both.tolist() == [2.0 * (2 * i + 1) for i in range(k, k + 4)]
+
+
+@pytest.mark.parametrize("warm", (1, 2, 5))
+def test_places_of_a_weight_that_begin_to_move_while_it_is_planned(settled, warm):
+    """Some of the nodes that read them are in blocks: the recording has other leaves with these than without."""
+    def half(a, b, c):
+        return a, (a + b + c) * 0.5, (a - b + c) * 0.5, c
+
+    def transformed(w):
+        columns = [half(*[w[:, :, i, j] for i in range(3)]) for j in range(3)]
+        return torch.stack([u for a in range(4) for u in half(*[columns[j][a] for j in range(3)])])
+
+    matrix = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    for channels in (8, 16, 32, 48, 24, 40):
+        w = torch.randn(channels, channels, 3, 3)
+        for _ in range(warm):
+            transformed(w)
+        for _ in range(3 * warm):
+            found = transformed(w)
+            torch.synchronize()
+        expected = (matrix @ w.numpy().astype(np.float64) @ matrix.T).transpose(2, 3, 0, 1).reshape(16, channels, channels)
+        agree(found, expected)

@@ -97,18 +97,32 @@ def _flush(nodes: list, timed: bool, device: str, wanted, beside: bool) -> None:
         if folding is None:
             return
         block.unfold(nodes)
-    plan = _compute(nodes, timed, device, wanted, beside, missed=folding and folding[2])
-    if folding is not None and plan is not None:
-        key, places, member = folding
-        _folded.keep(key, block.Folded(plan, places), len(plan.steps))
-        if member is not None and member.family is not plan.family:
-            member.join(plan.family)
+    plan = _compute(nodes, timed, device, wanted, beside, folding=folding)
+    if folding is not None and folding.fits and plan is not None:
+        _folded.keep(folding.key, block.Folded(plan, folding.places), len(plan.steps))
+        if folding.member is not None and folding.member.family is not plan.family:
+            folding.member.join(plan.family)
+
+
+class _Folding:
+    """A recording with blocks that no plan was found for: its key, the places of its nodes, its leaves, as which member of a family it is
+    known. `fits`: whether it has the same leaves unfolded. Where nodes of a block begin to read through windows it has not."""
+
+    fits = False
+
+    def __init__(self, key: tuple, nodes: list, leaves: list[Node], member: family.Member | None):
+        self.key, self.places, self.member = key, block.places(nodes), member
+        self.leaves = [id(s) for s in leaves]       # their nodes keep them; references are counted
+
+    def unfolded(self, leaves: list[Node]) -> None:
+        self.fits = self.leaves == [id(s) for s in leaves]
 
 
 def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted=ALL, beside: bool = False,
-             piece: bool = False, missed: family.Member | None = None) -> Plan | None:
+             piece: bool = False, folding: _Folding | None = None) -> Plan | None:
     """As `flush`, for nodes that are all made. Gives the plan for them if there is one; `piece`: what is recorded behind them refers to
-    them, too; `missed`: as which member the recording was known with blocks, where no plan of another size fits it."""
+    them, too; `folding`: what is known of the recording with blocks."""
+    missed = folding and folding.member
     divisible = device == "cpu" and config.fuse and not (timed or beside or piece) and tape.state.watch is None
     number = _place(wanted, nodes)
     if divisible and missed is not None and pieces.changing():      # most likely: it is not even looked up
@@ -117,6 +131,9 @@ def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted
             _in_pieces(nodes, lengths, wanted)
             return None
     key, leaves, numbers = identify(nodes, nodes)
+    if folding is not None:
+        folding.unfolded(leaves)
+        missed = folding.member if folding.fits else None
     key = (device, referred(key, nodes, leaves) if piece else key)
     plan = _plans.get(key)
     if plan is None:
@@ -145,9 +162,8 @@ def _compute(nodes: list[Node], timed: bool = False, device: str = "cpu", wanted
     return plan
 
 
-def _run_folded(nodes: list, timed: bool, device: str, wanted) -> tuple | None:
-    """Run the plan of a recording with blocks; where there is none, (its key, the places of its nodes, as which member of a family it is
-    known)."""
+def _run_folded(nodes: list, timed: bool, device: str, wanted) -> _Folding | None:
+    """Run the plan of a recording with blocks; where there is none, say what it is known as."""
     made = block.seen(nodes)
     key, leaves, numbers = identify(nodes, made)
     key = (device, key)
@@ -156,7 +172,7 @@ def _run_folded(nodes: list, timed: bool, device: str, wanted) -> tuple | None:
     if known is None:
         member, plan = _resized(nodes, leaves, key[1], device, number)
         if plan is None:
-            return key, block.places(nodes), member
+            return _Folding(key, nodes, leaves, member)
         known = block.Folded(plan, block.places(nodes))
         _folded.keep(key, known, len(plan.steps))
         counters["made"] += 1
