@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..loops import index
+from ..loops import size as size_module
 from ..loops.blocks import LANES
 from ..loops.view import View, dense, ordered, view
 from ..loops.writer import INTERLEAVED
@@ -398,8 +399,8 @@ class Fusion(Placing):
                 self.materialise(s.index)
         g = self._rooted("recurrence", i, n, (), (), None)
         self.stored[i] = 0
-        g.reason = "its steps follow one another"
         steps = dict(n.static.params)["steps"]
+        g.reason = "its steps follow one another" if steps.states else "its parts are computed one by one"
         given: list = [None] * len(steps.outputs)
         for k in range(i + 1, len(self.recorded)):
             out = self.recorded[k]
@@ -410,8 +411,15 @@ class Fusion(Placing):
                 self.needed[k] = 1
                 given[position] = out
         body = steps.body(n, given)
-        fusion = Fusion(body.nodes, body.live, self.fuse).run()
-        g.bodies = [([(None, [(fusion, body._replace(alias=in_place(fusion)))], [])], {})]
+        key = self.fuse, *body.live
+        known = steps.fusions.get(key) if size_module.tracing is None else None     # layers of one kind have the same steps
+        if known is None:
+            fusion = Fusion(body.nodes, body.live, self.fuse).run()
+            known = fusion, in_place(fusion)
+            if size_module.tracing is None:
+                steps.fusions[key] = known
+        fusion, alias = known
+        g.bodies = [([(None, [(fusion, body._replace(alias=alias))], [])], {})]
         g.begins = steps.begins(n, given)
         g.chain = steps.order(n)
 

@@ -6,7 +6,8 @@ once, and a plan for one length is that for all.
 
 Step t reads the t-th part of each value of the kind "each", the whole of those of the kind "all", and the states that the step before has
 left. Of each state there is one value more than steps; the first (going back, the last) is the one to begin with. What a step does with
-its rows is independent of the others, so `parts` of these may be computed in parallel.
+its rows is independent of the others, so `parts` of these may be computed in parallel. A single step without a state is that alone: parts
+that are computed one by one, with what is between in the memory of a thread.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ PARTS = 64          # most parts
 class Steps:
     """What is done in a step. `nodes`: its graph, for the rows of one part; `inputs`: a leaf in it for each input of the node, of which the
     first `each` are read in parts and the next ones are the states to begin with; `outputs`: the new states, and what else is kept of
-    each step, of these `shapes`. `back`: the last step comes first."""
+    each step, of these `shapes`. `back`: the last step comes first. `fusions`: its groups, by whether nodes are fused and which results are
+    needed."""
 
     def __init__(self, nodes: list[Node], inputs: list[Node], outputs: list[Node], shapes: tuple, each: int, states: int, parts: int,
                  back: bool):
         self.nodes, self.inputs, self.outputs, self.shapes = nodes, inputs, outputs, shapes
         self.each, self.states, self.parts, self.back = each, states, parts, back
+        self.fusions: dict = {}
 
     def body(self, n: Node, given: list[Node | None]) -> Body:
         """The graph of a step of a recorded node. `given`: the node of each output, None for one that is not needed."""

@@ -33,14 +33,16 @@ class State:
     calls it after each operation. `watch`: what is told of the recording of a function that is to be replayed (`compiler.observe`).
     `kept`: what is asked before a storage is given another value, while there are CUDA graphs of the program's own (`cuda.graphs`).
     `profiled`: it is found out which code a function runs, which is not to depend on whether calls are being noted. `hidden`: how
-    many nodes of blocks are recorded and not made. `whole`: the thread that records an operation of several nodes (`whole` below)."""
+    many nodes of blocks are recorded and not made. `whole`: the thread that records an operation of several nodes (`whole` below).
+    `flushes`: how often what was recorded has been computed."""
 
-    __slots__ = ("unsure", "urgent", "backwards", "devices", "gpus", "watch", "kept", "rewriter", "mapper", "profiled", "hidden", "whole")
+    __slots__ = ("unsure", "urgent", "backwards", "devices", "gpus", "watch", "kept", "rewriter", "mapper", "profiled", "hidden", "whole",
+                 "flushes")
 
     def __init__(self):
         self.unsure = self.urgent = self.backwards = self.devices = self.gpus = self.profiled = False
         self.watch = self.kept = self.rewriter = self.mapper = self.whole = None
-        self.hidden = 0
+        self.hidden = self.flushes = 0
 
     @property
     def vmap(self):
@@ -116,6 +118,7 @@ def flush(wanted=ALL) -> None:
 
 def _flush(wanted) -> None:
     state.unsure = False
+    state.flushes += 1
     if state.rewriter is not None and state.vmap is not None:
         state.vmap.rewrite()
     if wanted is ALL:

@@ -263,7 +263,8 @@ class ChainProgram:
         text = "for each of {} blocks of {} rows (of {}), {} blocks a parallel iteration, {} bytes between:\n".format(*self.sizes)
         if self.call.group.kind == "recurrence":
             blocks, rows, _, steps, between = self.sizes
-            text = f"for each of {steps} steps, {blocks // steps} x {rows} rows in parallel, {between} bytes between:\n"
+            several = f"each of {steps} steps, " if steps > 1 else ""
+            text = f"for {several}{blocks // steps} x {rows} rows in parallel, {between} bytes between:\n"
         for phase in self.call.phases[0]:
             if phase.tiles is not None:
                 text += f"for each of {phase.tiles} tiles{' and a shorter one' if len(phase.bodies) > (phase.tiles > 0) else ''}:\n"

@@ -17,6 +17,7 @@ from ..base.errors import message
 from ..base.formats import contiguous_format
 from ..graph.node import View, dense, ordered
 from ..graph.node import view as make_view
+from . import winograd
 from .contraction import check_dtypes, contract
 from .recall import recalled
 from .record import check_tensor, core, meta, operator, rounded, widened
@@ -63,6 +64,8 @@ def correlate(input, weight, count, stride, padding, dilation, groups):
 def _product(x, v: View, weight, w: View):
     """Sums over channels and places of windows with weights: v (N, groups * in, *P, *K) and w (groups, out, in, *K) to
     (N, groups * out, *P)."""
+    if w.shape[0] == 1 and winograd.pays(x, v, w.shape[1]):
+        return winograd.convolve(x, v, weight, make_view(w.shape[1:], w.strides[1:], w.offset))
     n = (len(v.shape) - 2) // 2
     v = _grouped(v, 1, w.shape[0])
     right = ordered(v, (1, 0, *range(3, 3 + n), 2, *range(3 + n, 3 + 2 * n)))
@@ -145,7 +148,10 @@ def weigh(input: Tensor, cotangent: Tensor, size, stride, dilation, groups):
     of a sample, is cut into chunks, side by side: that gives the threads work, and rounding errors do not add up."""
     x, n, d = _whole(input), len(size), input._meta.dtype
     count = cotangent._meta.view.shape[2:]
-    v = _grouped(windows(x._meta.view, size, stride, dilation, count), 1, groups)        # N, groups, in, *P, *K
+    v = windows(x._meta.view, size, stride, dilation, count)
+    if groups == 1 and winograd.pays(x, v, cotangent._meta.view.shape[1]):
+        return winograd.weigh(x, v, cotangent)
+    v = _grouped(v, 1, groups)                                                           # N, groups, in, *P, *K
     g = _grouped(cotangent._meta.view, 1, groups)                                        # N, groups, out, *P
     weight = (g.shape[1] * g.shape[2], v.shape[2], *size)
     chunks = [_chunks(v.shape[0], CHUNKS if math.prod(weight) <= LARGE else 1)]

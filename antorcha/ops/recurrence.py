@@ -1,4 +1,4 @@
-"""Step after step through tensors: a recurrence, recorded as one node (graph/recurrence.py) where it can be."""
+"""Step after step through tensors, or part after part: a recurrence, recorded as one node (graph/recurrence.py) where it can be."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from ..graph.tape import state
 from ..loops.body import OUTSIDE
 from ..loops.view import reach
 from .extern import run
-from .joining import stack
+from .joining import cat, stack
 from .recall import Onlooker
 from .record import Record, core, meta
+from .view import viewed
 
 RECURRENCE = Record("recurrence", "recurrence")
+PARTS = Record("parts", "recurrence")
 WORK = 1 << 26      # multiplications of one step from on which threads had better share it: it is then recorded by itself
 KEPT = 1024         # kinds of steps
 _steps: dict[tuple, Steps] = {}
@@ -36,11 +38,31 @@ def recur(step: Callable, each: list, start: list, every: list, back: bool = Fal
     if times < 2 or not _alike(each, start, every):
         return _one_by_one(step, each, start, every, back)
     each, start = ([t.contiguous() for t in tensors] for tensors in (each, start))
-    steps = _known(step, each, start, every, back)
+    steps = _known(step, each, start, every, back, parts_of(start[0]._meta.view.shape[0]))
+    found = _recorded(RECURRENCE, steps, each, start, every)
+    return found[:steps.states], found[steps.states:]
+
+
+def by_parts(step: Callable, each: list, every: list, parts: int) -> list:
+    """What `step(parts, (), every)` keeps of each of so many parts of the rows of `each` (N, ...), one tensor of all parts each.
+
+    Threads compute one part at a time, and no more of what is between is in memory than theirs. As above, the step makes new tensors, and
+    does with each part what it does with the others. The tensors of `each` are row-major.
+    """
+    if config.eager:
+        kept = [step([p.chunk(parts, 0)[k] for p in each], (), every)[1] for k in range(parts)]
+        return [cat(list(tensors), 0) for tensors in zip(*kept)]
+    each = [viewed(t, dense((1, *t._meta.view.shape))) for t in each]
+    found = _recorded(PARTS, _known(step, each, [], every, False, parts), each, [], every)
+    return [core.reread(t, t._meta.view.shape[1:]) for t in found]
+
+
+def _recorded(op: Record, steps: Steps, each: list, start: list, every: list) -> list:
+    """The results of all steps."""
+    times = each[0]._meta.view.shape[0]
     results = [((times + (k < steps.states), steps.parts * shape[0], *shape[1:]), n.form.dtype)
                for k, (n, shape) in enumerate(zip(steps.outputs, steps.shapes))]
-    found = run(RECURRENCE, (*each, *start, *every), results, steps=steps)
-    return list(found[:steps.states]), list(found[steps.states:])
+    return list(run(op, (*each, *start, *every), results, steps=steps))
 
 
 def _alike(each: list, start: list, every: list) -> bool:
@@ -68,23 +90,21 @@ def _one_by_one(step: Callable, each: list, start: list, every: list, back: bool
     return [stack(list(tensors), 0) for tensors in zip(*all_states)], [stack(list(tensors), 0) for tensors in zip(*all_kept)]
 
 
-def _known(step: Callable, each: list, start: list, every: list, back: bool) -> Steps:
+def _known(step: Callable, each: list, start: list, every: list, back: bool, parts: int) -> Steps:
     """The graph of a step for tensors of these layouts."""
     of_each = tuple([(t._meta.dtype, t._meta.view.shape[1:]) for t in each])
     of_start = tuple([(t._meta.dtype, t._meta.view.shape) for t in start])
-    key = step, back, of_each, of_start, tuple([(t._meta.dtype, t._meta.view.shape, t._meta.view.strides) for t in every])
+    key = step, back, parts, of_each, of_start, tuple([(t._meta.dtype, t._meta.view.shape, t._meta.view.strides) for t in every])
     found = _steps.get(key)
     if found is None:
         if len(_steps) >= KEPT:
             _steps.clear()
-        found = _steps[key] = _observed(step, each, start, every, back)
+        found = _steps[key] = _observed(step, each, start, every, back, parts)
     return found
 
 
-def _observed(step: Callable, each: list, start: list, every: list, back: bool) -> Steps:
+def _observed(step: Callable, each: list, start: list, every: list, back: bool, parts: int) -> Steps:
     """What a step records, taken out of the recording."""
-    parts = parts_of(start[0]._meta.view.shape[0])
-
     def placeholder(t, v):
         return core.wrap(leaf(OUTSIDE, reach(v), t._meta.dtype), meta(v, t._meta.dtype, t._meta.device))
 
@@ -95,12 +115,12 @@ def _observed(step: Callable, each: list, start: list, every: list, back: bool) 
              [placeholder(t, view(t._meta.view.shape, t._meta.view.strides)) for t in every])
     inputs = [t.storage.node for tensors in given for t in tensors]
     with tape.computing:
-        watch, state.watch = state.watch, Onlooker()
+        watch, state.watch, urgent, state.urgent = state.watch, Onlooker(), state.urgent, False
         try:
             states, kept = step(*given)
             results = [_whole(t, inputs) for t in (*states, *kept)]
         finally:
-            state.watch = watch
+            state.watch, state.urgent = watch, urgent
         outputs = [t.storage.node for t in results]
         needed = set(outputs)
         for n in reversed(tape.nodes):

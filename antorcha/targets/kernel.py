@@ -146,7 +146,7 @@ def build_all(programs: list[ir.Program], words: list | None = None) -> list[Ker
     """The kernels of programs; what has to be compiled is compiled side by side. `words`: of each the arguments that it is called with
     first, as far as they are integers, or how much work that is, or None. Where it is little a draft will do, until it is asked for
     again."""
-    texts = {id(program): program.text() for program in programs if program.kernel is None}
+    texts = {number: program.text() for number, program in {id(p): p for p in programs if p.kernel is None}.items()}
     found: list[Kernel] = []
     new: dict[str, Kernel] = {}
     long: dict[Kernel, bool] = {}
