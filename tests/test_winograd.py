@@ -19,8 +19,9 @@ F = torch.nn.functional
 
 def everywhere(monkeypatch, fewest: int = 1) -> None:
     """Take these also where it does not pay."""
-    for name in ("BESIDES", "ONCE", "AGAIN"):
+    for name in ("ONCE", "AGAIN", "NARROW", "OF_SUMS"):
         monkeypatch.setattr(winograd, name, 0)
+    monkeypatch.setattr(winograd.pays, "__defaults__", (0,))
     monkeypatch.setattr(winograd, "PARTS", (1, 256))
     monkeypatch.setattr(winograd, "FEWEST", fewest)
     monkeypatch.setattr(winograd, "NEW", 1 << 20)
@@ -51,6 +52,8 @@ CASES = [       # samples, channels, results, height, width, padding
     (6, 70, 128, 12, 12, 2),
     (16, 128, 128, 4, 4, 1),
     (16, 256, 256, 7, 7, 1),
+    (1, 64, 80, 48, 50, 1),     # in bands of lines
+    (2, 80, 64, 22, 81, 0),
 ]
 
 
@@ -75,11 +78,11 @@ def test_many_channels(case, eager, taken, monkeypatch):
 
 def test_errors_are_those_of_direct_sums(monkeypatch):
     torch.manual_seed(0)
-    x, w = torch.randn(8, 128, 16, 16), torch.randn(128, 128, 3, 3)
-    exact = F.conv2d(x.double(), w.double(), padding=1).numpy()
-    found = F.conv2d(x, w, padding=1).numpy()
+    x, w = torch.randn(8, 128, 18, 18), torch.randn(128, 128, 3, 3)
+    exact = F.conv2d(x.double(), w.double()).numpy()
+    found = winograd.convolve(x, windows(x._meta.view, (3, 3), (1, 1), (1, 1), (16, 16)), w, w._meta.view).numpy()
     monkeypatch.setattr(winograd, "pays", lambda *given: False)
-    plain = F.conv2d(x.clone().view(8, 128, 16, 16), w * 1, padding=1).numpy()
+    plain = convolution.correlate(x, w, (16, 16), (1, 1), (0, 0), (1, 1), 1).numpy()
     assert (found != plain).any()
     assert np.abs(found - exact).mean() < 2 * np.abs(plain - exact).mean()
 
@@ -158,15 +161,18 @@ def test_a_program_of_ever_other_sizes_is_summed_directly(monkeypatch):
     assert of_sizes(16, 48) == of_sizes(*taken) == winograd.NEW
 
 
-def test_what_is_summed_directly(taken):
+def test_what_is_summed_directly(taken, monkeypatch):
     torch.manual_seed(3)
     x = torch.randn(8, 64, 24, 24)
     w = torch.randn(64, 64, 3, 3)
     for call in (lambda: F.conv2d(x, w, stride=2), lambda: F.conv2d(x, w, dilation=2), lambda: F.conv2d(x, w[:, :32], groups=2),
-                 lambda: F.conv2d(x[:3], w), lambda: F.conv2d(x[:, :8], w[:, :8]), lambda: F.conv2d(x.bfloat16(), w.bfloat16()),
+                 lambda: F.conv2d(x[:3, :, :5, :5], w), lambda: F.conv2d(x[:, :8], w[:, :8]), lambda: F.conv2d(x.bfloat16(), w.bfloat16()),
                  lambda: F.conv1d(x[:, :, 0], w[:, :, 0]), lambda: torch.func.vmap(lambda one: F.conv2d(one, w))(x[:, None])):
         call().sum().item()
+    monkeypatch.setattr(config, "direct", True)
+    F.conv2d(x, w).sum().item()
     assert not taken
+    monkeypatch.setattr(config, "direct", False)
     F.conv2d(x, w).sum().item()
     assert taken == ["convolve"]
 

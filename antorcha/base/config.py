@@ -8,6 +8,8 @@ for `drafts`), and changed at run time.
     config.drafts = False         wait for optimised code, where code made in a tenth of the time would run until it is there
     config.cache = "/some/where"  where compiled code is kept
     config.float32_matmul = "high"   float32 products on GPUs with operands rounded to TF32 (set_float32_matmul_precision)
+    config.direct = True          sum all convolutions as they are defined, none by fewer multiplications (ops/winograd.py); to be set
+                                  before anything is computed, as the next one is
     config.cpu = "avx2"           write code for "generic" (x86-64 as it began, or 64-bit ARM), "avx2", "avx512" or "neon" processors,
                                   not for the one at hand; to be set before anything is computed
 """
@@ -39,6 +41,7 @@ float32_matmul: str = _choice("FLOAT32_MATMUL", PRECISIONS)
 verify: bool = _flag("VERIFY")
 fuse: bool = not _flag("UNFUSED")
 drafts: bool = not _flag("OPTIMISED")
+direct: bool = _flag("DIRECT")
 cache: str | None = os.environ.get("ANTORCHA_CACHE") or None
 
 

@@ -414,7 +414,7 @@ class Fusion(Placing):
         key = self.fuse, *body.live
         known = steps.fusions.get(key) if size_module.tracing is None else None     # layers of one kind have the same steps
         if known is None:
-            fusion = Fusion(body.nodes, body.live, self.fuse).run()
+            fusion = Fusion(body.nodes, body.live, self.fuse, into=body.into).run()
             known = fusion, in_place(fusion)
             if size_module.tracing is None:
                 steps.fusions[key] = known

@@ -149,7 +149,7 @@ def weigh(input: Tensor, cotangent: Tensor, size, stride, dilation, groups):
     x, n, d = _whole(input), len(size), input._meta.dtype
     count = cotangent._meta.view.shape[2:]
     v = windows(x._meta.view, size, stride, dilation, count)
-    if groups == 1 and winograd.pays(x, v, cotangent._meta.view.shape[1]):
+    if groups == 1 and winograd.pays(x, v, cotangent._meta.view.shape[1], winograd.OF_SUMS):
         return winograd.weigh(x, v, cotangent)
     v = _grouped(v, 1, groups)                                                           # N, groups, in, *P, *K
     g = _grouped(cotangent._meta.view, 1, groups)                                        # N, groups, out, *P

@@ -27,10 +27,14 @@ there, and are what is computed in vectors.
 from __future__ import annotations
 
 import functools
+import math
+from typing import NamedTuple
 
+from ..base import config
 from ..base import dtype as dt
 from ..graph.node import View, dense, ordered
 from ..graph.node import view as make_view
+from ..graph.recurrence import Part
 from ..graph.tape import state
 from .contraction import contract
 from .factory import BLANK, full_of
@@ -41,7 +45,9 @@ from .view import slice_view, viewed
 from .windows import surround
 
 SIZE = 3, 3
-BESIDES = 520       # multiplications that take as long as transforming a tile of one channel, there or back
+BESIDES = 400       # multiplications that take as long as transforming a tile of one channel, there or back
+OF_SUMS = 520       # the same where the products are summed over tiles
+NARROW = 32         # fewest channels
 ONCE, AGAIN = 25, 10        # and as transforming one number of the weights, and as packing it, which each part does
 TILES = 64          # of a part, at least where that can be
 FEWEST = 16         # with fewer, direct sums are faster
@@ -53,17 +59,18 @@ SHAPES = 4096       # remembered that were not
 WEIGHT_PARTS = 16   # most parts of the weights, when these are transformed
 
 
-def pays(x, v: View, channels: int) -> bool:
+def pays(x, v: View, channels: int, besides: int = BESIDES) -> bool:
     """Whether a convolution of windows `v` (N, C, *P, *K) of `x` to so many channels, or its derivative by the weight, takes less time so
     than by direct sums."""
-    if len(v.shape) != 6 or v.shape[4:] != SIZE or v.strides[2:4] != v.strides[4:] or x._meta.dtype is not dt.float32 \
+    if config.direct or len(v.shape) != 6 or v.shape[4:] != SIZE or v.strides[2:4] != v.strides[4:] or x._meta.dtype is not dt.float32 \
             or state.rewriter is not None or x._meta.device not in (None, "cpu"):
         return False
     samples, c, height, width = v.shape[:4]
-    tiles = _tile_count(height, width)
-    parts = _parts(samples, tiles)
-    work = samples * tiles * (16 * c * channels + BESIDES * (c + channels)) + 16 * c * channels * (ONCE + parts * AGAIN)
-    return parts > 0 and work < 9 * samples * height * width * c * channels and _met.setdefault((c, channels), _Met()).takes(v.shape)
+    if min(c, channels) < NARROW:
+        return False
+    tiles, cut = samples * math.prod(_tiled(height, width)), _cut(samples, height, width)
+    work = tiles * (16 * c * channels + besides * (c + channels)) + 16 * c * channels * (ONCE + cut.parts * AGAIN)
+    return cut.parts > 0 and work < 9 * samples * height * width * c * channels and _met.setdefault((c, channels), _Met()).takes(v.shape)
 
 
 class _Met:
@@ -93,29 +100,52 @@ class _Met:
 _met: dict[tuple, _Met] = {}
 
 
-def _parts(samples: int, tiles: int, most: int = PARTS[1]) -> int:
-    """Into how many parts of equal numbers the samples are divided, 0 if they are not."""
-    fewest = PARTS[0]
-    found = [p for p in range(fewest, min(samples, max(most, fewest)) + 1) if samples % p == 0 and samples // p * tiles >= FEWEST]
-    return max([p for p in found if samples // p * tiles >= TILES], default=min(found, default=0))
+class _Cut(NamedTuple):
+    """What a part is: some samples, or a band of lines of one. `parts`: how many there are, 0 if it cannot be cut well."""
+
+    parts: int
+    samples: int = 1
+    lines: int = 0
+
+    def of(self, shape: tuple, over: int = 0) -> Part:
+        """The parts of a tensor (N, C, H, W), which have `over` lines more than their own."""
+        n, c, _, width = shape
+        bands, strides = self.parts * self.samples // n, dense(shape).strides
+        steps = (bands, n, self.samples * strides[0]), (1, bands, self.lines * width)
+        return Part(steps, make_view((self.samples, c, self.lines + over, width), strides))
+
+
+def _cut(samples: int, height: int, width: int, most: int = PARTS[1]) -> _Cut:
+    """The smallest parts of at least `TILES` tiles, if there are enough of them, and not too many."""
+    (down, across), fewest = _tiled(height, width), PARTS[0]
+    most = max(most, fewest)
+    cuts = [_Cut(samples * down // n, 1, 2 * n) for n in range(1, down) if down % n == 0] if height % 2 == 0 else []
+    cuts += [_Cut(p, samples // p, height) for p in range(min(samples, most), fewest - 1, -1) if samples % p == 0]
+    sizes = [(cut.samples * -(-cut.lines // 2) * across, cut) for cut in cuts if fewest <= cut.parts <= most]
+    found = [cut for tiles, cut in sizes if tiles >= TILES] or [cut for tiles, cut in sizes[::-1] if tiles >= FEWEST]
+    return found[0] if found else _Cut(0)
 
 
 def convolve(x, v: View, weight, w: View):
     """Sums of windows v (N, in, P, Q, 3, 3) of `x` with weights w (out, in, 3, 3) of `weight`: (N, out, P, Q)."""
     kernels = viewed(weight, ordered(w, (1, 0, 2, 3))).contiguous()
     (kernels,) = by_parts(_transforming, [kernels], [], _divisor(kernels.shape[0]))
-    height, width = v.shape[2:4]
-    return by_parts(_convolving(height, width), [_source(x, v)], [kernels], _parts(v.shape[0], _tile_count(height, width)))[0]
+    samples, _, height, width = v.shape[:4]
+    x, cut, shape = _source(x, v), _cut(samples, height, width), (samples, w.shape[0], height, width)
+    step, given = _convolving(cut.lines, width), [(x, cut.of(x.shape, 2))]
+    return by_parts(step, given, [kernels], cut.parts, [(shape, cut.of(shape))])[0]
 
 
 def weigh(x, v: View, g):
     """Sums over samples and places of windows v (N, in, P, Q, 3, 3) of `x` with g (N, out, P, Q): (out, in, 3, 3)."""
     (samples, c, height, width), out = v.shape[:4], g.shape[1]
-    tiles, given = _tile_count(height, width), [_source(x, v), g.contiguous()]
-    if samples * tiles * (c + out) > PARTS[0] * c * out:
-        sums = by_parts(_weighing, given, [], _parts(samples, tiles, SUMS // (16 * c * out)))[0].sum(0)
+    x, g, tiles = _source(x, v), g.contiguous(), samples * math.prod(_tiled(height, width))
+    if tiles * (c + out) > PARTS[0] * c * out:
+        cut = _cut(samples, height, width, SUMS // (16 * c * out))
+        sums = by_parts(_weighing, [(x, cut.of(x.shape, 2)), (g, cut.of(g.shape))], [], cut.parts)[0].sum(0)
     else:
-        a, b = by_parts(_meeting, given, [], _parts(samples, tiles))
+        cut = _cut(samples, height, width)
+        a, b = by_parts(_meeting, [(x, cut.of(x.shape, 2)), (g, cut.of(g.shape))], [], cut.parts)
         sums = contract(a, ordered(a._meta.view, (1, 2, 0)), b, ordered(b._meta.view, (1, 2, 0)), 1, 1, 1, 1)
         sums = sums.transpose(0, 1).contiguous()
     return by_parts(_gathering, [sums], [], _divisor(out))[0]
@@ -165,11 +195,6 @@ def _product(a, b):
 
 def _tiled(height: int, width: int) -> tuple[int, int]:
     return -(-height // 2), -(-width // 2)
-
-
-def _tile_count(height: int, width: int) -> int:
-    down, across = _tiled(height, width)
-    return down * across
 
 
 def _with_channels_last(x, height: int, width: int):
