@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tolerance import agree
 
@@ -130,3 +131,30 @@ def test_a_layer_is_one_derivative():
 def test_rows_are_divided_among_threads():
     """Few parts of many rows, which read the weights less often, but two at least."""
     assert [parts_of(rows) for rows in (1, 8, 15, 16, 20, 25, 32, 48, 64, 128, 130)] == [1, 1, 1, 2, 2, 1, 2, 3, 2, 4, 2]
+
+
+@pytest.mark.parametrize("side", ("right", "left"))
+@pytest.mark.parametrize("batch_first", (True, False))
+def test_padding_of_what_is_in_memory_and_what_is_not(side, batch_first):
+    rng = np.random.default_rng(0)
+    cases = (np.float32, (), (3, 0, 7, 1)), (np.int64, (4,), (5, 5)), (np.float32, (300,), (90, 100, 2)), (bool, (2, 3), (1, 4))
+    for dtype, rest, lengths in cases:
+        arrays = [(rng.standard_normal((n, *rest)) * 9).astype(dtype) for n in lengths]
+        expected = np.full((len(arrays), max(lengths), *rest), 1 if dtype is bool else -2, dtype)
+        for row, a in zip(expected, arrays):
+            row[slice(0, len(a)) if side == "right" else slice(len(row) - len(a), None)] = a
+        kinds = (torch.tensor, lambda a: torch.from_numpy(a.copy()), lambda a: torch.tensor(a) | False if a.dtype == bool else torch.tensor(a) * 1,
+                 lambda a: torch.tensor(a[::-1].copy()).flip(0), lambda a: torch.tensor(a.T.copy()).permute(*range(a.ndim - 1, -1, -1)))
+        for make in kinds:
+            sequences = [make(a) for a in arrays]
+            found = torch.nn.utils.rnn.pad_sequence(sequences, batch_first, True if dtype is bool else -2, side)
+            agree(found, expected if batch_first else expected.swapaxes(0, 1))
+            sequences[0].zero_()        # it is a copy
+            agree(found, expected if batch_first else expected.swapaxes(0, 1))
+
+
+def test_padding_has_a_derivative():
+    a, b = torch.ones(2, 3, requires_grad=True), torch.ones(4, 3)
+    found = torch.nn.utils.rnn.pad_sequence([a, b], True, 5.0)
+    (found * torch.arange(24.0).view(2, 4, 3)).sum().backward()
+    agree(a.grad, torch.arange(6.0).view(2, 3).numpy())

@@ -105,6 +105,28 @@ def copy(t, source) -> bool:
     return True
 
 
+def put_in_rows(t, parts: list, first: list) -> bool:
+    """Write each of some tensors to its row of `t`, which is row-major, from the place on that `first` says. False where that is to be
+    recorded, or one of them does not lie in memory in one piece."""
+    m = t._meta
+    size, whole = m.dtype.itemsize, m.view
+    pieces = []
+    for part in parts:
+        v, origin = part._meta.view, _readable(part)
+        if origin is None or not _in_rows(v) or part.storage is t.storage or part._meta.dtype is not m.dtype or mode.grad and part._rg:
+            return False
+        pieces.append((origin.address + v.offset * size, v.numel * size))
+    address = _writable(t, whole, CONSTANT)
+    if address is None:
+        return False
+    row, place = whole.strides[0] * size, whole.strides[1] * size
+    address += whole.offset * size
+    for k, ((origin, nbytes), start) in enumerate(zip(pieces, first)):
+        ctypes.memmove(address + k * row + start * place, origin, nbytes)
+    _written(t)
+    return True
+
+
 def chosen(t, mask):
     """The elements (or rows) of `t` where a mask holds, whose number nobody knows before; None where that is to be recorded."""
     m, k = t._meta, mask._meta
@@ -186,10 +208,11 @@ def _alone() -> int:
 ALONE = _alone()        # what an object counts that a variable alone refers to, and a tuple: of a call's argument versions of Python differ
 
 
-def _writable(t, v) -> int | None:
-    """The address of the memory that `t` lies in, if writing through `v` is seen by nobody but those who share its storage."""
+def _writable(t, v, most: int = MOST) -> int | None:
+    """The address of the memory that `t` lies in, if writing `most` bytes through `v`, or less, is seen by nobody but those who share its
+    storage."""
     m, storage, state = t._meta, t.storage, tape.state
-    if not 0 < v.numel * m.dtype.itemsize <= MOST or m.dtype not in NUMBERS or v.strides and min(v.strides) < 0 or config.eager \
+    if not 0 < v.numel * m.dtype.itemsize <= most or m.dtype not in NUMBERS or v.strides and min(v.strides) < 0 or config.eager \
             or m.device not in (None, "cpu") or state.watch is not None or state.rewriter is not None or state.kept is not None:
         return None
     if storage.shared:

@@ -8,7 +8,7 @@ import numpy as np
 
 import antorcha as torch
 
-from ...core.at_once import present
+from ...core.at_once import present, put_in_rows
 from ..functional.packed import packing, pad_rows, unpad_rows
 
 _Fields = namedtuple("_Fields", ["data", "batch_sizes", "sorted_indices", "unsorted_indices"], defaults=[None, None, None])
@@ -168,8 +168,10 @@ def pad_sequence(sequences, batch_first=False, padding_value=0.0, padding_side="
     first = sequences[0]
     if all([present(s) and not s.requires_grad and s.dtype is first.dtype and s.shape[1:] == first.shape[1:] for s in sequences]):
         padded = first.new_full((len(sequences), longest, *first.shape[1:]), padding_value)     # lengths are no part of a recording
-        for row, s in zip(padded, sequences):
-            (row[:len(s)] if padding_side == "right" else row[longest - len(s):]).copy_(s)
+        starts = [0 if padding_side == "right" else longest - s.shape[0] for s in sequences]
+        if not put_in_rows(padded, sequences, starts):
+            for row, s, start in zip(padded, sequences, starts):
+                row[start:start + s.shape[0]].copy_(s)
         return padded if batch_first else padded.transpose(0, 1)
 
     def padded(s):
