@@ -143,7 +143,7 @@ def test_padding_of_what_is_in_memory_and_what_is_not(side, batch_first):
         expected = np.full((len(arrays), max(lengths), *rest), 1 if dtype is bool else -2, dtype)
         for row, a in zip(expected, arrays):
             row[slice(0, len(a)) if side == "right" else slice(len(row) - len(a), None)] = a
-        kinds = (torch.tensor, lambda a: torch.from_numpy(a.copy()), lambda a: torch.tensor(a) | False if a.dtype == bool else torch.tensor(a) * 1,
+        kinds = (torch.tensor, lambda a: torch.from_numpy(a.copy()), lambda a: torch.tensor(a).roll(1, 0).roll(-1, 0),
                  lambda a: torch.tensor(a[::-1].copy()).flip(0), lambda a: torch.tensor(a.T.copy()).permute(*range(a.ndim - 1, -1, -1)))
         for make in kinds:
             sequences = [make(a) for a in arrays]
