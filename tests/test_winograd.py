@@ -54,6 +54,7 @@ CASES = [       # samples, channels, results, height, width, padding
     (16, 256, 256, 7, 7, 1),
     (1, 64, 80, 48, 50, 1),     # in bands of lines
     (2, 80, 64, 22, 81, 0),
+    (3, 96, 256, 10, 10, 1),    # by channels
 ]
 
 
@@ -87,12 +88,14 @@ def test_errors_are_those_of_direct_sums(monkeypatch):
     assert np.abs(found - exact).mean() < 2 * np.abs(plain - exact).mean()
 
 
-@settings(max_examples=25)
-@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5), st.integers(3, 9), st.integers(3, 9), st.data())
-def test_any_shape(n, channels, results, height, width, data):
+@settings(max_examples=40)
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 8), st.integers(3, 9), st.integers(3, 9), st.data())
+def test_any_shape(n, channels, results, height, width, data):      # of which parts are bands, some samples, and groups of channels
     with pytest.MonkeyPatch.context() as monkeypatch:
         everywhere(monkeypatch, data.draw(st.sampled_from((1, 16))))
         monkeypatch.setattr(winograd, "TILES", data.draw(st.sampled_from((1, 8, 64))))
+        monkeypatch.setattr(winograd, "ENOUGH", data.draw(st.sampled_from((1, 8))))
+        monkeypatch.setattr(winograd, "COLUMNS", 1)
         monkeypatch.setattr(config, "target", data.draw(st.sampled_from(("llvm", "interp"))))
         rng = np.random.default_rng(data.draw(st.integers(0, 99)))
         x, w, g = (torch.tensor(rng.standard_normal(s), dtype=torch.float32) for s in

@@ -52,7 +52,9 @@ ONCE, AGAIN = 25, 10        # and as transforming one number of the weights, and
 TILES = 64          # of a part, at least where that can be
 FEWEST = 16         # with fewer, direct sums are faster
 PARTS = 4, 256      # fewest and most
-SUMS = 1 << 23      # elements in all partial sums of a weight's gradient, but for the fewest parts
+ENOUGH = 8          # with fewer, channels are divided where that can be
+COLUMNS = 64        # of a part, at least, if they are
+SUMS = 1 << 23      # elements in all partial sums of a weight's gradient, but for so many parts as are enough
 NEW = 6             # shapes taken at their first meeting,
 AGAIN_FOR_NEW = 8   # and another one for so many meetings of such a shape again
 SHAPES = 4096       # remembered that were not
@@ -68,8 +70,8 @@ def pays(x, v: View, channels: int, besides: int = BESIDES) -> bool:
     samples, c, height, width = v.shape[:4]
     if min(c, channels) < NARROW:
         return False
-    tiles, cut = samples * math.prod(_tiled(height, width)), _cut(samples, height, width)
-    work = tiles * (16 * c * channels + besides * (c + channels)) + 16 * c * channels * (ONCE + cut.parts * AGAIN)
+    tiles, cut = samples * math.prod(_tiled(height, width)), _cut(samples, height, width, channels)
+    work = tiles * (16 * c * channels + besides * (c * cut.groups + channels)) + 16 * c * channels * (ONCE + cut.pieces * AGAIN)
     return cut.parts > 0 and work < 9 * samples * height * width * c * channels and _met.setdefault((c, channels), _Met()).takes(v.shape)
 
 
@@ -101,54 +103,88 @@ _met: dict[tuple, _Met] = {}
 
 
 class _Cut(NamedTuple):
-    """What a part is: some samples, or a band of lines of one. `parts`: how many there are, 0 if it cannot be cut well."""
+    """What a part is: so many `samples`, or a band of `lines` of one, and one of some `groups` of the results' channels. `pieces`: into how
+    many the samples are cut, 0 if that does not go well."""
 
-    parts: int
+    pieces: int
     samples: int = 1
     lines: int = 0
+    groups: int = 1
 
-    def of(self, shape: tuple, over: int = 0) -> Part:
-        """The parts of a tensor (N, C, H, W), which have `over` lines more than their own."""
-        n, c, _, width = shape
-        bands, strides = self.parts * self.samples // n, dense(shape).strides
-        steps = (bands, n, self.samples * strides[0]), (1, bands, self.lines * width)
-        return Part(steps, make_view((self.samples, c, self.lines + over, width), strides))
+    @property
+    def parts(self) -> int:
+        return self.pieces * self.groups
+
+    def of_input(self, shape: tuple) -> Part:
+        """The parts of (N, in, P + 2, Q + 2), which have two lines more than their own."""
+        return Part(self._places(shape), make_view((self.samples, shape[1], self.lines + 2, shape[3]), dense(shape).strides))
+
+    def of_result(self, shape: tuple) -> Part:
+        """The parts of (N, out, P, Q)."""
+        strides, channels = dense(shape).strides, shape[1] // self.groups
+        steps = (*self._places(shape), (1, self.groups, channels * strides[1]))
+        return Part(steps, make_view((self.samples, channels, self.lines, shape[3]), strides))
+
+    def _places(self, shape: tuple) -> tuple:
+        bands = self.pieces * self.samples // shape[0]
+        return (bands * self.groups, shape[0], self.samples * dense(shape).strides[0]), (self.groups, bands, self.lines * shape[3])
+
+    def of_rows(self, shape: tuple) -> Part:
+        """The parts of (pieces, out, ...)."""
+        whole, part = dense(shape), dense((1, shape[1] // self.groups, *shape[2:]))
+        return Part(((self.groups, self.pieces, whole.strides[0]), (1, self.groups, part.numel)), part)
+
+    def of_columns(self, shape: tuple) -> Part:
+        """Those of (..., out), which the pieces of the samples share."""
+        columns = shape[-1] // self.groups
+        return Part(((1, self.groups, columns),), make_view((*shape[:-1], columns), dense(shape).strides))
 
 
-def _cut(samples: int, height: int, width: int, most: int = PARTS[1]) -> _Cut:
-    """The smallest parts of at least `TILES` tiles, if there are enough of them, and not too many."""
-    (down, across), fewest = _tiled(height, width), PARTS[0]
-    most = max(most, fewest)
+def _cut(samples: int, height: int, width: int, results: int, most: int = PARTS[1]) -> _Cut:
+    """The smallest parts of at least `TILES` tiles, if there are enough of them, and not too many. Few are divided by their channels, or
+    larger ones, whichever takes less time: each part transforms its tiles, and each piece of the samples packs the weights."""
+    down, across = _tiled(height, width)
+    most = max(most, ENOUGH)
     cuts = [_Cut(samples * down // n, 1, 2 * n) for n in range(1, down) if down % n == 0] if height % 2 == 0 else []
-    cuts += [_Cut(p, samples // p, height) for p in range(min(samples, most), fewest - 1, -1) if samples % p == 0]
-    sizes = [(cut.samples * -(-cut.lines // 2) * across, cut) for cut in cuts if fewest <= cut.parts <= most]
-    found = [cut for tiles, cut in sizes if tiles >= TILES] or [cut for tiles, cut in sizes[::-1] if tiles >= FEWEST]
-    return found[0] if found else _Cut(0)
+    cuts += [_Cut(p, samples // p, height) for p in range(min(samples, most), 0, -1) if samples % p == 0]
+    sizes = [(cut.samples * -(-cut.lines // 2) * across, cut) for cut in cuts if cut.pieces <= most]
+    large = [cut for tiles, cut in sizes if tiles >= TILES] or [cut for tiles, cut in sizes[::-1] if tiles >= FEWEST]
+    if not large or large[0].pieces >= ENOUGH:
+        return large[0] if large else _Cut(0)
+
+    def time(cut: _Cut) -> int:
+        return samples * down * across * BESIDES * cut.groups + 16 * results * AGAIN * cut.pieces
+
+    groups = [g for g in (1, 2, 4, 8) if results % g == 0 and results // g >= COLUMNS]
+    found = [cut._replace(groups=g) for cut in large for g in groups if ENOUGH <= cut.pieces * g <= most]
+    return min(found, key=time) if found else large[0] if large[0].pieces >= PARTS[0] else _Cut(0)
 
 
 def convolve(x, v: View, weight, w: View):
     """Sums of windows v (N, in, P, Q, 3, 3) of `x` with weights w (out, in, 3, 3) of `weight`: (N, out, P, Q)."""
+    (samples, channels, height, width), results = v.shape[:4], w.shape[0]
     kernels = viewed(weight, ordered(w, (1, 0, 2, 3))).contiguous()
-    (kernels,) = by_parts(_transforming, [kernels], [], _divisor(kernels.shape[0]))
-    samples, _, height, width = v.shape[:4]
-    x, cut, shape = _source(x, v), _cut(samples, height, width), (samples, w.shape[0], height, width)
-    step, given = _convolving(cut.lines, width), [(x, cut.of(x.shape, 2))]
-    return by_parts(step, given, [kernels], cut.parts, [(shape, cut.of(shape))])[0]
+    (kernels,) = by_parts(_transforming, [kernels], [], _divisor(channels))
+    x, cut, shape = _source(x, v), _cut(samples, height, width, results), (samples, results, height, width)
+    given = [(x, cut.of_input(x.shape)), (kernels, cut.of_columns(kernels.shape))]
+    return by_parts(_convolving(cut.lines, width), given, [], cut.parts, [(shape, cut.of_result(shape))])[0]
 
 
 def weigh(x, v: View, g):
     """Sums over samples and places of windows v (N, in, P, Q, 3, 3) of `x` with g (N, out, P, Q): (out, in, 3, 3)."""
-    (samples, c, height, width), out = v.shape[:4], g.shape[1]
+    (samples, channels, height, width), results = v.shape[:4], g.shape[1]
     x, g, tiles = _source(x, v), g.contiguous(), samples * math.prod(_tiled(height, width))
-    if tiles * (c + out) > PARTS[0] * c * out:
-        cut = _cut(samples, height, width, SUMS // (16 * c * out))
-        sums = by_parts(_weighing, [(x, cut.of(x.shape, 2)), (g, cut.of(g.shape))], [], cut.parts)[0].sum(0)
+    if tiles * (channels + results) > ENOUGH // 2 * channels * results:
+        cut = _cut(samples, height, width, results, SUMS // (16 * channels * results))
+        shape = cut.pieces, results, 16, channels
+        given = [(x, cut.of_input(x.shape)), (g, cut.of_result(g.shape))]
+        sums = by_parts(_weighing, given, [], cut.parts, [(shape, cut.of_rows(shape))])[0].sum(0)
     else:
-        cut = _cut(samples, height, width)
-        a, b = by_parts(_meeting, [(x, cut.of(x.shape, 2)), (g, cut.of(g.shape))], [], cut.parts)
+        cut = _cut(samples, height, width, results)._replace(groups=1)
+        a, b = by_parts(_meeting, [(x, cut.of_input(x.shape)), (g, cut.of_result(g.shape))], [], cut.parts)
         sums = contract(a, ordered(a._meta.view, (1, 2, 0)), b, ordered(b._meta.view, (1, 2, 0)), 1, 1, 1, 1)
         sums = sums.transpose(0, 1).contiguous()
-    return by_parts(_gathering, [sums], [], _divisor(out))[0]
+    return by_parts(_gathering, [sums], [], _divisor(results))[0]
 
 
 def _divisor(length: int) -> int:
@@ -165,7 +201,7 @@ def _source(x, v: View):
 def _convolving(height: int, width: int):
     """What is done with some samples: (n, in, P + 2, Q + 2) to (n, out, P, Q)."""
     def step(parts, states, every):
-        (x,), (kernels,), (down, across) = parts, every, _tiled(height, width)
+        (x, kernels), (down, across) = parts, _tiled(height, width)
         products = [_product(t, kernels.select(1, k).t()) for k, t in enumerate(_tiles(x, down, across))]
         y = _untiled(products, x.shape[0], down, across)
         return (), [core.contiguous(y.permute(0, 3, 1, 2)[:, :, :height, :width])]
